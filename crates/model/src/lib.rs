@@ -1,0 +1,30 @@
+//! The vocabulary every other crate speaks: typed ids, points in time, quantities, and the
+//! Kubernetes-shaped facts about pods that several crates need to agree on.
+//!
+//! Nothing here performs I/O, keeps state or takes a decision. Pods themselves are the
+//! `k8s-openapi` types; this crate adds the views of them that the API types lack (which
+//! containers are sidecars, what a pod effectively requests, which QoS class it has), and the
+//! shapes in which adapters report what they observed ([`observed`]).
+
+pub mod downward;
+pub mod ids;
+pub mod mount;
+pub mod observed;
+pub mod pod;
+pub mod probe;
+pub mod qos;
+pub mod quantity;
+pub mod reason;
+pub mod resources;
+pub mod time;
+
+pub use ids::{ContainerId, ImageRef, PodKey, PodUid, SandboxId};
+pub use observed::{
+    ContainerObservation, ContainerState, PodObservation, RuntimeCondition, RuntimeHealth, SandboxObservation,
+};
+pub use qos::QosClass;
+pub use quantity::Quantity;
+pub use time::Now;
+
+/// The Kubernetes pod object, shared because many places hold the same immutable version of it.
+pub type Pod = k8s_openapi::api::core::v1::Pod;

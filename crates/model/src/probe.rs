@@ -1,0 +1,37 @@
+//! What one probe attempt may say. Thresholds, and what follows from crossing one, are the core's.
+
+/// Which of a container's probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProbeKind {
+    /// Holds back the other two until it succeeded once.
+    Startup,
+    /// Restarts the container.
+    Liveness,
+    /// Takes the pod out of its Services.
+    Readiness,
+}
+
+impl ProbeKind {
+    /// The word used in events: `Startup`, `Liveness` or `Readiness`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Startup => "Startup",
+            Self::Liveness => "Liveness",
+            Self::Readiness => "Readiness",
+        }
+    }
+}
+
+/// The outcome of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    /// The container answered as it should.
+    Success,
+    /// It answered, and upstream wants a `ProbeWarning` event with this text (an HTTP redirect
+    /// to another host). Counts as success.
+    Warning(String),
+    /// It answered wrongly, or not in time; the text goes into the `Unhealthy` event.
+    Failure(String),
+    /// The attempt itself could not be made (say, the runtime was away). Counts for nothing.
+    Error(String),
+}

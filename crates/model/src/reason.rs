@@ -1,0 +1,76 @@
+//! Reasons: the CamelCase words that scripts and dashboards match on. They are a public surface,
+//! so each stands here once, spelled as upstream v1.37 spells it.
+
+/// Reasons of a waiting container (`containerStatuses[].state.waiting.reason`).
+pub mod waiting {
+    /// Nothing started yet in a pod without init containers.
+    pub const CONTAINER_CREATING: &str = "ContainerCreating";
+    /// Nothing started yet in a pod with init containers.
+    pub const POD_INITIALIZING: &str = "PodInitializing";
+    /// A container that ended waits out its back-off.
+    pub const CRASH_LOOP_BACK_OFF: &str = "CrashLoopBackOff";
+    /// A pull just failed.
+    pub const ERR_IMAGE_PULL: &str = "ErrImagePull";
+    /// A pull failed and waits out its back-off.
+    pub const IMAGE_PULL_BACK_OFF: &str = "ImagePullBackOff";
+    /// Policy `Never` and the image is absent.
+    pub const ERR_IMAGE_NEVER_PULL: &str = "ErrImageNeverPull";
+    /// The image name cannot be parsed.
+    pub const INVALID_IMAGE_NAME: &str = "InvalidImageName";
+    /// The runtime could not say whether the image is there.
+    pub const IMAGE_INSPECT_ERROR: &str = "ImageInspectError";
+    /// A referenced object or key is missing, or the security context cannot be met.
+    pub const CREATE_CONTAINER_CONFIG_ERROR: &str = "CreateContainerConfigError";
+    /// The runtime refused to create the container.
+    pub const CREATE_CONTAINER_ERROR: &str = "CreateContainerError";
+    /// The runtime could not start the container.
+    pub const RUN_CONTAINER_ERROR: &str = "RunContainerError";
+    /// The postStart hook failed.
+    pub const POST_START_HOOK_ERROR: &str = "PostStartHookError";
+}
+
+/// Event reasons.
+pub mod event {
+    /// Container created.
+    pub const CREATED: &str = "Created";
+    /// Container started.
+    pub const STARTED: &str = "Started";
+    /// Container could not be pulled, created or started.
+    pub const FAILED: &str = "Failed";
+    /// Container is being stopped.
+    pub const KILLING: &str = "Killing";
+    /// Restart or pull waits.
+    pub const BACK_OFF: &str = "BackOff";
+    /// A pull begins.
+    pub const PULLING: &str = "Pulling";
+    /// An image is present.
+    pub const PULLED: &str = "Pulled";
+    /// The runtime could not be asked for an image.
+    pub const INSPECT_FAILED: &str = "InspectFailed";
+    /// Policy `Never` and the image is absent.
+    pub const ERR_IMAGE_NEVER_PULL: &str = "ErrImageNeverPull";
+    /// The sandbox could not be made.
+    pub const FAILED_CREATE_POD_SANDBOX: &str = "FailedCreatePodSandBox";
+    /// The sandbox died under a pod.
+    pub const SANDBOX_CHANGED: &str = "SandboxChanged";
+    /// The pod could not be ended.
+    pub const FAILED_KILL_POD: &str = "FailedKillPod";
+    /// The pod's cgroup could not be made.
+    pub const FAILED_CREATE_POD_CONTAINER: &str = "FailedCreatePodContainer";
+    /// The runtime has no network yet.
+    pub const NETWORK_NOT_READY: &str = "NetworkNotReady";
+    /// A volume could not be mounted.
+    pub const FAILED_MOUNT: &str = "FailedMount";
+    /// A probe failed.
+    pub const UNHEALTHY: &str = "Unhealthy";
+    /// A probe succeeded with a remark.
+    pub const PROBE_WARNING: &str = "ProbeWarning";
+    /// A postStart hook failed.
+    pub const FAILED_POST_START_HOOK: &str = "FailedPostStartHook";
+    /// A preStop hook failed.
+    pub const FAILED_PRE_STOP_HOOK: &str = "FailedPreStopHook";
+    /// The node agent started.
+    pub const STARTING: &str = "Starting";
+    /// The boot id changed.
+    pub const REBOOTED: &str = "Rebooted";
+}

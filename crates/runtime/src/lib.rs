@@ -1,0 +1,3 @@
+//! The container runtime, through CRI v1.
+
+pub mod logs;
