@@ -7,6 +7,7 @@
 //! shapes in which adapters report what they observed ([`observed`]).
 
 pub mod downward;
+pub mod hash;
 pub mod ids;
 pub mod mount;
 pub mod observed;

@@ -1,0 +1,196 @@
+//! What the core is told. Everything that can happen to a node arrives as one of these, through
+//! one bounded inbox, and nothing else changes the core.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node as ApiNode;
+use model::probe::ProbeOutcome;
+use model::{
+    ContainerId, ContainerObservation, ImageRef, Pod, PodObservation, PodUid, RuntimeHealth, SandboxObservation,
+};
+
+use crate::effect::EffectId;
+use crate::node_status::NodeFacts;
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The complete set of pods of a source, as of now: after a start, and after every re-list.
+    PodsListed {
+        /// Whose.
+        source: Source,
+        /// All of them.
+        pods: Vec<Arc<Pod>>,
+    },
+    /// A pod is new or changed.
+    PodApplied {
+        /// Whose.
+        source: Source,
+        /// Its newest version.
+        pod: Arc<Pod>,
+    },
+    /// A pod is gone from its source.
+    PodDeleted {
+        /// Whose.
+        source: Source,
+        /// Which.
+        uid: PodUid,
+    },
+    /// The runtime says something happened. A hint, not a fact: the core reads the pod again.
+    RuntimeHint {
+        /// The pod.
+        uid: PodUid,
+        /// The container or sandbox.
+        container: ContainerId,
+        /// What is said to have happened to it.
+        change: RuntimeChange,
+    },
+    /// Whether the runtime's event stream is up. While it is not, the core relists often.
+    EventStream {
+        /// Up or down.
+        is_connected: bool,
+    },
+    /// The runtime's answer to `Status`, or why there was none.
+    RuntimeHealth(Result<RuntimeHealth, String>),
+    /// An action ended.
+    Finished {
+        /// Which.
+        id: EffectId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// The own Node object as the API server holds it now.
+    NodeObject(Arc<ApiNode>),
+    /// What the node is and has, measured again.
+    NodeFacts(Box<NodeFacts>),
+    /// A ConfigMap or Secret that pods refer to changed.
+    ObjectChanged(ObjectName),
+    /// Pods of which something was found on disk or in the cgroup tree at start.
+    FoundOnHost {
+        /// Their uids.
+        pods: Vec<PodUid>,
+    },
+    /// A deadline passed; carries nothing, since the time is an argument of the step.
+    Tick,
+}
+
+/// Where pods come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The API server.
+    Api,
+    /// The static pod folder.
+    File,
+    /// The static pod URL.
+    Http,
+}
+
+/// What the runtime's event said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuntimeChange {
+    /// A container or sandbox was created.
+    Created,
+    /// It started.
+    Started,
+    /// It ended.
+    Stopped,
+    /// It was removed.
+    Deleted,
+}
+
+/// A namespaced object that volumes and environments may refer to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// Which kind.
+    pub kind: ObjectKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Kinds of objects that pods refer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObjectKind {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+/// How an action ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It succeeded and has nothing to tell.
+    Done,
+    /// The object it was about does not exist (any more).
+    Gone,
+    /// It was stopped because the core asked for it.
+    Cancelled,
+    /// It failed.
+    Failed(Failure),
+    /// All pods' outlines.
+    Relisted(Vec<PodObservation>),
+    /// One pod's details.
+    Observed(PodObservation),
+    /// Volumes are as they should be.
+    VolumesSynced {
+        /// When to look again although nothing changed, because a token grows old.
+        refresh_after: Option<Duration>,
+    },
+    /// Whether the image is there.
+    Image(Option<ImageRef>),
+    /// The image is there now.
+    Pulled {
+        /// What to create containers from.
+        image: ImageRef,
+        /// Its size.
+        size_bytes: u64,
+        /// Time the pull itself took.
+        took: Duration,
+        /// The same with the wait for other pulls.
+        took_with_wait: Duration,
+    },
+    /// The sandbox is there.
+    SandboxStarted(SandboxObservation),
+    /// The container is there.
+    ContainerStarted(ContainerObservation),
+    /// The container has ended; `None` when it is gone altogether.
+    ContainerStopped(Option<ContainerObservation>),
+    /// What the probe said.
+    Probed(ProbeOutcome),
+    /// The Node object as the API server holds it.
+    Registered(Arc<ApiNode>),
+}
+
+/// Why an action failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The stage at which it did, where the core acts or reports differently by it.
+    pub kind: FailureKind,
+    /// Text for people: the operation, the object, the cause.
+    pub message: String,
+}
+
+/// Stages and causes the core tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Any other.
+    Other,
+    /// The runtime could not be reached.
+    RuntimeUnavailable,
+    /// The image's name cannot be parsed.
+    InvalidImageName,
+    /// The registry could not be reached.
+    RegistryUnavailable,
+    /// The image's signature is not accepted.
+    SignatureInvalid,
+    /// A container cannot be created as its pod asks: a referenced object is missing, or its
+    /// security context contradicts the image.
+    ContainerConfig,
+    /// The runtime refused to create the container.
+    ContainerCreate,
+    /// The runtime created the container and could not start it.
+    ContainerStart,
+}

@@ -1,0 +1,392 @@
+//! The plan of a running pod: which sandbox it needs, which containers are to be started, which
+//! ended, which wait, and whether it is over. A pure function of what is wanted, what was
+//! observed and what is remembered; [`running`](super::running) carries it out.
+//!
+//! The rules are those of the pod lifecycle documentation
+//! (<https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/>), KEP-753 (sidecars) and
+//! KEP-5307 (container restart rules).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Container;
+use model::pod::{self, ContainerKind, RestartPolicy};
+use model::{ContainerId, ContainerObservation, ContainerState, Now, Pod, PodObservation, SandboxId};
+
+use super::record::{ContainerMemory, KillCause};
+
+/// What the plan is made from.
+#[derive(Clone, Copy)]
+pub(crate) struct PlanInputs<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) observed: &'a PodObservation,
+    pub(crate) memory: &'a BTreeMap<String, ContainerMemory>,
+    /// Bound of the restart back-off.
+    pub(crate) max_backoff: Duration,
+    pub(crate) now: Now,
+}
+
+/// What to do about a pod that is to run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    /// The sandbox.
+    pub(crate) sandbox: SandboxPlan,
+    /// Containers to start, in this order.
+    pub(crate) start: Vec<StartPlan>,
+    /// Running containers to end.
+    pub(crate) stop: Vec<StopPlan>,
+    /// Containers that wait out their restart back-off.
+    pub(crate) back_off: Vec<BackOffPlan>,
+    /// Every container has ended for good: the pod is over.
+    pub(crate) is_over: bool,
+}
+
+/// What to do about the sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SandboxPlan {
+    /// Nothing: it is there, or none is needed any more.
+    #[default]
+    Keep,
+    /// Make one.
+    Create {
+        /// Its attempt number.
+        attempt: u32,
+    },
+    /// Stop these first; then there is room for a new one.
+    Replace {
+        /// What is in the way.
+        stop: Vec<SandboxId>,
+    },
+}
+
+/// A container to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StartPlan {
+    pub(crate) name: String,
+    pub(crate) kind: ContainerKind,
+    /// The restart count of the new instance.
+    pub(crate) attempt: u32,
+    /// The instance it follows.
+    pub(crate) after: Option<ContainerId>,
+}
+
+/// A running container to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StopPlan {
+    pub(crate) name: String,
+    pub(crate) id: ContainerId,
+    pub(crate) why: KillCause,
+}
+
+/// A container in `CrashLoopBackOff`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BackOffPlan {
+    pub(crate) name: String,
+    /// The instance that ended.
+    pub(crate) after: ContainerId,
+    pub(crate) delay: Duration,
+    /// Monotonic.
+    pub(crate) until: Duration,
+}
+
+/// Makes the plan.
+pub(crate) fn plan(inputs: PlanInputs<'_>) -> Plan {
+    let newest = inputs.observed.sandboxes.first();
+    let usable = newest.filter(|s| s.is_ready && (pod::is_host_network(inputs.pod) || !s.ips.is_empty()));
+    match usable {
+        None => without_sandbox(inputs),
+        Some(sandbox) => {
+            let mut plan = with_sandbox(inputs, &sandbox.id);
+            let surplus: Vec<_> =
+                inputs.observed.sandboxes.iter().skip(1).filter(|s| s.is_ready).map(|s| s.id.clone()).collect();
+            if !surplus.is_empty() {
+                plan.sandbox = SandboxPlan::Replace { stop: surplus };
+                plan.start.clear();
+            }
+            plan
+        }
+    }
+}
+
+/// The names that would be started first in a fresh sandbox, so that their images can be
+/// fetched while volumes and sandbox are made.
+pub(crate) fn first_to_start(pod: &Pod) -> Vec<String> {
+    let mut all = pod::containers(pod).peekable();
+    match all.peek() {
+        Some(first) if first.kind < ContainerKind::Regular => vec![first.spec.name.clone()],
+        _ => all.filter(|c| c.kind == ContainerKind::Regular).map(|c| c.spec.name.clone()).collect(),
+    }
+}
+
+fn without_sandbox(inputs: PlanInputs<'_>) -> Plan {
+    let observed = inputs.observed;
+    if !wants_sandbox(inputs) {
+        return Plan { is_over: true, ..Plan::default() };
+    }
+    let stop: Vec<StopPlan> = observed
+        .containers
+        .iter()
+        .filter(|c| c.state.is_running())
+        .map(|c| StopPlan { name: c.name.clone(), id: c.id.clone(), why: KillCause::SandboxGone })
+        .collect();
+    let ready: Vec<_> = observed.sandboxes.iter().filter(|s| s.is_ready).map(|s| s.id.clone()).collect();
+    let sandbox = match observed.sandboxes.first() {
+        _ if !stop.is_empty() => SandboxPlan::Keep,
+        _ if !ready.is_empty() => SandboxPlan::Replace { stop: ready },
+        Some(newest) => SandboxPlan::Create { attempt: newest.attempt.saturating_add(1) },
+        None => SandboxPlan::Create { attempt: 0 },
+    };
+    Plan { sandbox, stop, ..Plan::default() }
+}
+
+/// Whether anything of the pod is still to run, so that a lost sandbox is worth replacing.
+fn wants_sandbox(inputs: PlanInputs<'_>) -> bool {
+    let observed = inputs.observed;
+    let had_sandbox = !observed.sandboxes.is_empty();
+    // Upstream does not give a pod that must not restart a second sandbox once it had containers.
+    if pod::restart_policy(inputs.pod) == RestartPolicy::Never && had_sandbox && !observed.containers.is_empty() {
+        return false;
+    }
+    pod::containers(inputs.pod).filter(|c| c.kind == ContainerKind::Regular).any(|c| {
+        match observed.latest(&c.spec.name) {
+            None => true,
+            Some(latest) => match &latest.state {
+                ContainerState::Exited(exit) => restarts_after(inputs.pod, &c.spec, c.kind, exit.exit_code),
+                // Killed with its sandbox, or lost.
+                ContainerState::Running { .. } | ContainerState::Created | ContainerState::Unknown => {
+                    restarts_after(inputs.pod, &c.spec, c.kind, 137)
+                }
+            },
+        }
+    })
+}
+
+fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
+    let mut plan = Plan::default();
+    for stray in inputs.observed.containers.iter().filter(|c| c.state.is_running() && c.sandbox_id != *sandbox) {
+        plan.stop.push(StopPlan { name: stray.name.clone(), id: stray.id.clone(), why: KillCause::SandboxGone });
+    }
+    let specs: Vec<_> = pod::containers(inputs.pod).collect();
+    let is_initialized = specs.iter().any(|c| {
+        c.kind == ContainerKind::Regular
+            && inputs.observed.containers.iter().any(|o| o.name == c.spec.name && o.sandbox_id == *sandbox)
+    });
+    let mut regular_over = true;
+    let mut init_passed = true;
+    for c in &specs {
+        let step = Look { inputs, sandbox, spec: &c.spec, kind: c.kind };
+        match c.kind {
+            ContainerKind::Init if is_initialized => {}
+            ContainerKind::Init if !init_passed => {}
+            ContainerKind::Init => match step.init(&mut plan) {
+                InitProgress::Passed => {}
+                InitProgress::Pending => init_passed = false,
+                InitProgress::Failed => return Plan { is_over: true, stop: plan.stop, ..Plan::default() },
+            },
+            // A sidecar that was started is kept up from then on; one whose turn has not come waits.
+            ContainerKind::Sidecar if !init_passed && step.latest().is_none() => {}
+            ContainerKind::Sidecar => {
+                let is_up = step.keep_up(&mut plan);
+                init_passed &= is_up || is_initialized;
+            }
+            ContainerKind::Regular if !init_passed => regular_over = false,
+            ContainerKind::Regular => {
+                step.keep_up(&mut plan);
+                regular_over &= step.is_over();
+            }
+            ContainerKind::Ephemeral => {
+                if step.latest_anywhere().is_none() {
+                    step.start(&mut plan, None);
+                }
+            }
+        }
+    }
+    if regular_over {
+        plan.start.clear();
+        plan.back_off.clear();
+        plan.is_over = true;
+    }
+    plan
+}
+
+/// One container while the plan is made.
+struct Look<'a> {
+    inputs: PlanInputs<'a>,
+    sandbox: &'a SandboxId,
+    spec: &'a Container,
+    kind: ContainerKind,
+}
+
+enum InitProgress {
+    Passed,
+    Pending,
+    Failed,
+}
+
+impl Look<'_> {
+    /// The newest instance in the current sandbox.
+    fn latest(&self) -> Option<&ContainerObservation> {
+        self.inputs.observed.containers.iter().find(|c| c.name == self.spec.name && c.sandbox_id == *self.sandbox)
+    }
+
+    /// The newest instance in whichever sandbox: what ended well in an earlier one is not run again.
+    fn latest_anywhere(&self) -> Option<&ContainerObservation> {
+        self.inputs.observed.latest(&self.spec.name)
+    }
+
+    fn memory(&self) -> Option<&ContainerMemory> {
+        self.inputs.memory.get(&self.spec.name)
+    }
+
+    /// One step of the init sequence.
+    fn init(&self, plan: &mut Plan) -> InitProgress {
+        let Some(latest) = self.latest() else {
+            self.start(plan, self.latest_anywhere().map(|c| &c.id));
+            return InitProgress::Pending;
+        };
+        match &latest.state {
+            ContainerState::Running { .. } => InitProgress::Pending,
+            ContainerState::Exited(exit) if exit.exit_code == 0 => InitProgress::Passed,
+            ContainerState::Exited(exit) => {
+                if !restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code) {
+                    return InitProgress::Failed;
+                }
+                self.restart(plan, latest);
+                InitProgress::Pending
+            }
+            ContainerState::Created | ContainerState::Unknown => {
+                self.restart(plan, latest);
+                InitProgress::Pending
+            }
+        }
+    }
+
+    /// Keeps a sidecar or regular container as it should be. Returns whether the next container
+    /// in the init sequence may follow.
+    fn keep_up(&self, plan: &mut Plan) -> bool {
+        let latest = match self.kind {
+            ContainerKind::Sidecar => self.latest(),
+            _ => self.latest_anywhere(),
+        };
+        let Some(latest) = latest else {
+            self.start(plan, self.latest_anywhere().map(|c| &c.id));
+            return false;
+        };
+        match &latest.state {
+            ContainerState::Running { .. } if latest.sandbox_id != *self.sandbox => false,
+            ContainerState::Running { .. } => {
+                if let Some(why) = self.kill_cause(latest) {
+                    plan.stop.push(StopPlan { name: self.spec.name.clone(), id: latest.id.clone(), why });
+                    return false;
+                }
+                self.is_started(latest)
+            }
+            ContainerState::Exited(exit) => {
+                if restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code) {
+                    self.restart(plan, latest);
+                }
+                false
+            }
+            ContainerState::Created | ContainerState::Unknown => {
+                if restarts_after(self.inputs.pod, self.spec, self.kind, 137) || latest.state == ContainerState::Created
+                {
+                    self.restart(plan, latest);
+                }
+                false
+            }
+        }
+    }
+
+    fn kill_cause(&self, latest: &ContainerObservation) -> Option<KillCause> {
+        let asked = self.memory().and_then(|m| m.kill.as_ref()).filter(|(id, _)| *id == latest.id);
+        if let Some((_, why)) = asked {
+            return Some(why.clone());
+        }
+        // A container without the annotation was not made by a kubelet: leave it.
+        let hash = latest.spec_hash?;
+        (hash != model::hash::container_hash(self.spec)).then_some(KillCause::Changed)
+    }
+
+    /// Whether a sidecar lets the next container start: its postStart hook and its startup probe
+    /// are through.
+    fn is_started(&self, latest: &ContainerObservation) -> bool {
+        self.memory().is_some_and(|m| super::probes::is_started(self.spec, m, &latest.id))
+    }
+
+    /// Whether a regular container has ended for good.
+    fn is_over(&self) -> bool {
+        match self.latest_anywhere().map(|c| &c.state) {
+            None | Some(ContainerState::Running { .. } | ContainerState::Created) => false,
+            Some(ContainerState::Exited(exit)) => {
+                !restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code)
+            }
+            Some(ContainerState::Unknown) => !restarts_after(self.inputs.pod, self.spec, self.kind, 137),
+        }
+    }
+
+    fn start(&self, plan: &mut Plan, after: Option<&ContainerId>) {
+        let seen = self.latest_anywhere().map(|c| c.attempt);
+        let last = self.memory().and_then(|m| m.last_attempt).max(seen);
+        plan.start.push(StartPlan {
+            name: self.spec.name.clone(),
+            kind: self.kind,
+            attempt: last.map_or(0, |a| a.saturating_add(1)),
+            after: after.cloned(),
+        });
+    }
+
+    fn restart(&self, plan: &mut Plan, latest: &ContainerObservation) {
+        let ended_at = match &latest.state {
+            ContainerState::Exited(exit) => exit.finished_at.unwrap_or(latest.created_at),
+            _ => latest.created_at,
+        };
+        let inputs = self.inputs;
+        let memory = self.memory();
+        // The exit that the last start already answered: what waits now is that start's result.
+        let is_answered = memory.is_some_and(|m| m.restarted_after.as_ref() == Some(&latest.id));
+        let wait =
+            memory.and_then(|m| m.restart_backoff.wait_until(ended_at, inputs.max_backoff, inputs.now));
+        match wait {
+            Some(until) if !is_answered => plan.back_off.push(BackOffPlan {
+                name: self.spec.name.clone(),
+                after: latest.id.clone(),
+                delay: memory.map(|m| m.restart_backoff.delay()).unwrap_or_default(),
+                until,
+            }),
+            _ => self.start(plan, Some(&latest.id)),
+        }
+    }
+}
+
+/// Whether a container that ended with this code is started again: the container's own rules
+/// and policy first (KEP-5307), then the pod's.
+pub(crate) fn restarts_after(pod: &Pod, spec: &Container, kind: ContainerKind, exit_code: i32) -> bool {
+    match kind {
+        ContainerKind::Sidecar => return true,
+        ContainerKind::Ephemeral => return false,
+        ContainerKind::Init | ContainerKind::Regular => {}
+    }
+    for rule in spec.restart_policy_rules.iter().flatten() {
+        let Some(codes) = &rule.exit_codes else { continue };
+        let listed = codes.values.iter().flatten().any(|v| *v == exit_code);
+        let applies = match codes.operator.as_str() {
+            "In" => listed,
+            "NotIn" => !listed,
+            _ => false,
+        };
+        if applies && rule.action == "Restart" {
+            return true;
+        }
+    }
+    let policy = match spec.restart_policy.as_deref() {
+        Some("Always") => RestartPolicy::Always,
+        Some("OnFailure") => RestartPolicy::OnFailure,
+        Some("Never") => RestartPolicy::Never,
+        _ => pod::restart_policy(pod),
+    };
+    match policy {
+        RestartPolicy::Always => kind == ContainerKind::Regular || exit_code != 0,
+        RestartPolicy::OnFailure => exit_code != 0,
+        RestartPolicy::Never => false,
+    }
+}

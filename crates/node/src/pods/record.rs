@@ -1,0 +1,363 @@
+//! All the core knows of one pod.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodStatus;
+use model::{ContainerId, ImageRef, Pod, PodKey, PodObservation, PodUid, SandboxId};
+
+use super::backoff::{Backoff, Retry};
+use super::probes::ProbeMemory;
+use super::slot::Slot;
+use crate::effect::EffectId;
+use crate::input::Source;
+use model::probe::ProbeKind;
+
+/// One pod: what is wanted, what was seen, and what neither of the two tells.
+#[derive(Debug)]
+pub(crate) struct PodRecord {
+    /// Its uid in its source.
+    pub(crate) uid: PodUid,
+    /// Its name.
+    pub(crate) key: PodKey,
+    /// What is wanted. Stays after the pod left its source, since ending it properly needs it.
+    pub(crate) desired: Desired,
+    /// Where it is in its life.
+    pub(crate) phase: Phase,
+    /// The newest observation; `None` before the first.
+    pub(crate) observed: Option<PodObservation>,
+    /// Something was changed, or may have been, since the observation: no further change
+    /// before the pod is read again.
+    pub(crate) is_stale: bool,
+    /// A hint came while a read was under way that may have missed what it hinted at.
+    pub(crate) read_again: bool,
+    /// When a read that failed is tried again.
+    pub(crate) read_retry: Option<Retry>,
+    /// Actions under way.
+    pub(crate) busy: BTreeMap<Slot, EffectId>,
+    /// The pod's cgroup.
+    pub(crate) cgroup: Step,
+    /// The pod's volumes.
+    pub(crate) volumes: Step,
+    /// When volumes are looked at again although nothing changed.
+    pub(crate) volumes_refresh_at: Option<Duration>,
+    /// The creation of its sandbox.
+    pub(crate) sandbox: Step,
+    /// Whether the last look found the runtime's network not ready, to record it once.
+    pub(crate) is_network_wait_recorded: bool,
+    /// Per container name.
+    pub(crate) containers: BTreeMap<String, ContainerMemory>,
+    /// What the API server has and should have.
+    pub(crate) report: Report,
+    /// The mirror of a static pod.
+    pub(crate) mirror: Step,
+    /// Whether the pod was admitted, here or by an earlier process.
+    pub(crate) was_admitted: bool,
+}
+
+/// What is wanted of a pod.
+#[derive(Clone, Debug)]
+pub(crate) enum Desired {
+    /// Its source holds it.
+    Present {
+        /// Which source.
+        source: Source,
+        /// The newest version.
+        pod: Arc<Pod>,
+    },
+    /// Its source holds it no more.
+    Removed {
+        /// Which source did.
+        source: Source,
+        /// The last version.
+        pod: Arc<Pod>,
+    },
+    /// Found in the runtime or on the host; no source knows it.
+    Unknown,
+}
+
+impl Desired {
+    pub(crate) fn pod(&self) -> Option<&Arc<Pod>> {
+        match self {
+            Self::Present { pod, .. } | Self::Removed { pod, .. } => Some(pod),
+            Self::Unknown => None,
+        }
+    }
+
+    pub(crate) fn is_present(&self) -> bool {
+        matches!(self, Self::Present { .. })
+    }
+
+    pub(crate) fn is_static(&self) -> bool {
+        match self {
+            Self::Present { source, .. } | Self::Removed { source, .. } => *source != Source::Api,
+            Self::Unknown => false,
+        }
+    }
+}
+
+/// Where a pod is in its life. Each phase only leads to later ones.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Phase {
+    /// Not yet looked at: waits for the first relist, the node's facts, or a predecessor.
+    Admitting,
+    /// Is to run.
+    Running {
+        /// When it was accepted, wall clock: `status.startTime` of a new pod.
+        since: Timestamp,
+    },
+    /// Is to end; processes or the sandbox may still be there.
+    Terminating(Terminating),
+    /// No process and no network of it is left; volumes, cgroup and objects may be.
+    Terminated(Terminated),
+}
+
+/// The data of a pod that is ending.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Terminating {
+    /// Why.
+    pub(crate) why: EndCause,
+    /// When its processes get SIGKILL, monotonic. Only ever moves closer.
+    pub(crate) deadline: Duration,
+    /// The containers whose preStop hook has run or need not.
+    pub(crate) hooks_done: BTreeSet<ContainerId>,
+    /// The containers already announced as being killed.
+    pub(crate) announced: BTreeSet<ContainerId>,
+    /// Error and time of the last attempts to stop something.
+    pub(crate) retry: Option<Retry>,
+    /// Sandboxes stopped since this began, so that one that stays NotReady is not asked again.
+    pub(crate) stopped: BTreeSet<SandboxId>,
+}
+
+/// The data of a pod that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Terminated {
+    /// Why.
+    pub(crate) why: EndCause,
+    /// Volumes unmounted and removed.
+    pub(crate) volumes: Step,
+    /// Cgroup removed.
+    pub(crate) cgroup: Step,
+    /// API object removed.
+    pub(crate) object: Step,
+    /// Sandboxes and containers removed from the runtime.
+    pub(crate) remains: Option<Retry>,
+    /// Log folder removed.
+    pub(crate) logs: Step,
+}
+
+/// Why a pod ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EndCause {
+    /// Somebody deleted it, or its source no longer has it.
+    Removed,
+    /// All its containers have ended for good.
+    Completed,
+    /// The node decided so; the pod fails with this reason and message.
+    Failed {
+        /// CamelCase.
+        reason: String,
+        /// For people.
+        message: String,
+    },
+    /// The node never took it.
+    Rejected {
+        /// CamelCase.
+        reason: String,
+        /// For people.
+        message: String,
+    },
+}
+
+/// One thing that is to be brought about and may need several tries.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Step {
+    /// Not tried, or to be done again.
+    #[default]
+    Todo,
+    /// Holds.
+    Done,
+    /// Failed; tried again.
+    Failed(Retry),
+}
+
+impl Step {
+    /// Whether it may be started now.
+    pub(crate) fn is_due(&self, now: model::Now) -> bool {
+        match self {
+            Self::Todo => true,
+            Self::Done => false,
+            Self::Failed(retry) => retry.next_at <= now.mono,
+        }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        *self == Self::Done
+    }
+
+    /// When it becomes due by itself.
+    pub(crate) fn next_at(&self) -> Option<Duration> {
+        self.retry().map(|r| r.next_at)
+    }
+
+    pub(crate) fn retry(&self) -> Option<&Retry> {
+        match self {
+            Self::Failed(retry) => Some(retry),
+            _ => None,
+        }
+    }
+}
+
+/// What is remembered of a container beyond its observation.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ContainerMemory {
+    /// The image for its next start.
+    pub(crate) image: Image,
+    /// Pulls that failed.
+    pub(crate) pull_backoff: Backoff,
+    /// Restarts.
+    pub(crate) restart_backoff: Backoff,
+    /// Why it does not run, for `state.waiting`.
+    pub(crate) waiting: Option<Waiting>,
+    /// When a start that failed without leaving a container is tried again.
+    pub(crate) start_retry: Option<Retry>,
+    /// A running instance that must end, and why.
+    pub(crate) kill: Option<(ContainerId, KillCause)>,
+    /// The instance whose postStart hook is done, or that has none.
+    pub(crate) hook_done: Option<ContainerId>,
+    /// Its preStop hook has run in a restart (not in the pod's termination).
+    pub(crate) pre_stop_done: Option<ContainerId>,
+    /// Per probe.
+    pub(crate) probes: BTreeMap<ProbeKind, ProbeMemory>,
+    /// The highest restart count given so far, since a removed container takes its own with it.
+    pub(crate) last_attempt: Option<u32>,
+    /// The instance a back-off event was recorded for.
+    pub(crate) backoff_recorded: Option<ContainerId>,
+    /// The instance that restart accounting was done for, so that one exit advances the back-off once.
+    pub(crate) restarted_after: Option<ContainerId>,
+}
+
+/// What is known of the image for a container's next start. Forgotten after each start, since
+/// the image may be removed in between and policy `Always` asks again every time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Image {
+    /// Not asked.
+    #[default]
+    Unknown,
+    /// To be pulled.
+    Wanted,
+    /// Can be used.
+    Ready(ImageRef),
+    /// The pull, or the question, failed at this time and is tried again at `next_at`.
+    Failed {
+        /// When it failed, wall clock.
+        at: Timestamp,
+        /// When it is tried again, monotonic.
+        next_at: Duration,
+        /// When `ErrImagePull` turns into `ImagePullBackOff`, monotonic; `None` when it did.
+        turns_at: Option<Duration>,
+    },
+}
+
+/// `state.waiting` of a container, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// CamelCase.
+    pub(crate) reason: &'static str,
+    /// For people.
+    pub(crate) message: String,
+    /// Since when, monotonic.
+    pub(crate) since: Duration,
+    /// When something happens by itself, monotonic.
+    pub(crate) next_at: Option<Duration>,
+}
+
+/// Why a running container is ended while its pod goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KillCause {
+    /// Its liveness probe failed.
+    Liveness,
+    /// Its startup probe failed.
+    Startup,
+    /// Its postStart hook failed.
+    PostStart,
+    /// Its spec changed.
+    Changed,
+    /// Its sandbox is being replaced.
+    SandboxGone,
+}
+
+/// What the API server has of the pod's status, and what it should have.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    /// Uid of the object status goes to; `None` when there is none (a static pod without its mirror).
+    pub(crate) api_uid: Option<PodUid>,
+    /// What the API server is known to hold.
+    pub(crate) written: Arc<PodStatus>,
+    /// What is true.
+    pub(crate) current: Arc<PodStatus>,
+    /// What the write under way carries.
+    pub(crate) in_flight: Option<Arc<PodStatus>>,
+    /// A write that failed.
+    pub(crate) retry: Option<Retry>,
+    /// When a change that can wait is written at the latest, monotonic.
+    pub(crate) flush_at: Option<Duration>,
+    /// The API object turned out not to exist.
+    pub(crate) is_gone: bool,
+}
+
+impl PodRecord {
+    pub(crate) fn new(uid: PodUid, key: PodKey, desired: Desired) -> Self {
+        let status = Arc::new(desired.pod().and_then(|p| p.status.clone()).unwrap_or_default());
+        let api_uid = (!desired.is_static() && desired.is_present()).then(|| uid.clone());
+        Self {
+            uid,
+            key,
+            desired,
+            phase: Phase::Admitting,
+            observed: None,
+            is_stale: false,
+            read_again: false,
+            read_retry: None,
+            busy: BTreeMap::new(),
+            cgroup: Step::Todo,
+            volumes: Step::Todo,
+            volumes_refresh_at: None,
+            sandbox: Step::Todo,
+            is_network_wait_recorded: false,
+            containers: BTreeMap::new(),
+            report: Report {
+                api_uid,
+                written: status.clone(),
+                current: status,
+                in_flight: None,
+                retry: None,
+                flush_at: None,
+                is_gone: false,
+            },
+            mirror: Step::Todo,
+            was_admitted: false,
+        }
+    }
+
+    /// Whether any change to the pod's containers or sandboxes is under way.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.busy.keys().any(Slot::is_change)
+    }
+
+    /// The primary address first.
+    pub(crate) fn pod_ips(&self) -> Vec<String> {
+        self.observed.as_ref().and_then(|o| o.sandboxes.first()).map(|s| s.ips.clone()).unwrap_or_default()
+    }
+
+    /// The memory of a container, made when there is none.
+    pub(crate) fn memory(&mut self, name: &str) -> &mut ContainerMemory {
+        if !self.containers.contains_key(name) {
+            self.containers.insert(name.to_owned(), ContainerMemory::default());
+        }
+        // Inserted above when absent.
+        self.containers.entry(name.to_owned()).or_default()
+    }
+}

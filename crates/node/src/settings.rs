@@ -1,0 +1,37 @@
+//! The part of the configuration that decisions depend on.
+
+use std::time::Duration;
+
+/// Fixed for the life of the process.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node's name.
+    pub node_name: String,
+    /// The node's addresses, primary first, for status and environments.
+    pub node_ips: Vec<String>,
+    /// Whether to write a Node object and its status at all (`registerNode`, and a kubeconfig).
+    pub is_registering: bool,
+    /// Whether there is an API server to report to.
+    pub has_api: bool,
+    /// Pods at most (`maxPods`).
+    pub max_pods: u32,
+    /// Upper bound of the restart back-off (`crashLoopBackOff.maxContainerRestartPeriod`).
+    pub max_restart_backoff: Duration,
+    /// How often node status is computed (`nodeStatusUpdateFrequency`).
+    pub node_status_update_every: Duration,
+    /// How often an unchanged node status is written all the same (`nodeStatusReportFrequency`).
+    pub node_status_report_every: Duration,
+    /// Sources whose first complete list must be in before anything unknown is removed.
+    pub sources: Vec<crate::Source>,
+}
+
+/// Time between full relists while the runtime's event stream is up: only a safety net, so slow.
+pub(crate) const RELIST_WITH_EVENTS: Duration = Duration::from_secs(10);
+/// Time between full relists without an event stream: upstream's PLEG period, since then the
+/// relist is the only way to learn of an exit.
+pub(crate) const RELIST_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
+/// Without an answer to `Status` for this long the node is not ready (upstream's runtime sync
+/// threshold).
+pub(crate) const RUNTIME_SILENCE_LIMIT: Duration = Duration::from_secs(30);
+/// Without a successful relist for this long the node is not ready (upstream's PLEG threshold).
+pub(crate) const RELIST_SILENCE_LIMIT: Duration = Duration::from_secs(180);
