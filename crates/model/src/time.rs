@@ -31,3 +31,54 @@ impl Now {
 pub fn to_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
+
+/// A duration as Go prints it: `1.5s`, `250ms`, `1m30s`. Texts that users compare carry it.
+pub fn go_duration(duration: std::time::Duration) -> String {
+    let nanos = duration.as_nanos();
+    if nanos == 0 {
+        return "0s".to_owned();
+    }
+    let fraction = |value: u128, unit: u128, name: &str| {
+        let (whole, rest) = (value / unit, value % unit);
+        let digits = unit.ilog10() as usize;
+        let rest = format!("{rest:0digits$}");
+        let rest = rest.trim_end_matches('0');
+        if rest.is_empty() || digits == 0 { format!("{whole}{name}") } else { format!("{whole}.{rest}{name}") }
+    };
+    match nanos {
+        0..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => fraction(nanos, 1_000, "µs"),
+        1_000_000..1_000_000_000 => fraction(nanos, 1_000_000, "ms"),
+        _ => {
+            let seconds = duration.as_secs();
+            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+            let rest = fraction(nanos % 60_000_000_000, 1_000_000_000, "s");
+            match (hours, minutes) {
+                (0, 0) => rest,
+                (0, m) => format!("{m}m{rest}"),
+                (h, m) => format!("{h}h{m}m{rest}"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_go_writes_them() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (1_500, "1.5µs"),
+            (250_000_000, "250ms"),
+            (1_500_000_000, "1.5s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (2_000_000_001, "2.000000001s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_nanos(nanos)), text);
+        }
+    }
+}

@@ -154,7 +154,7 @@ pub enum Action {
         /// Address for network probes.
         pod_ip: Option<String>,
     },
-    /// Write what changed of a pod's status. → `Done`, or `Gone` when there is no such pod
+    /// Write what changed of a pod's status. → `Written`, or `Gone` when there is no such pod
     WriteStatus {
         /// The API object's name.
         key: PodKey,
@@ -189,7 +189,7 @@ pub enum Action {
         /// The object as this node would create it.
         node: Box<ApiNode>,
     },
-    /// Write what changed of the node's status. → `Done`
+    /// Write what changed of the node's status. → `Written`
     WriteNodeStatus {
         /// What the API server is known to hold.
         old: Arc<NodeStatus>,

@@ -124,6 +124,11 @@ pub enum ObjectKind {
 pub enum Outcome {
     /// It succeeded and has nothing to tell.
     Done,
+    /// A write went through; the object has this version now.
+    Written {
+        /// `metadata.resourceVersion`, which orders versions of one kind of object (KEP-5504).
+        version: u64,
+    },
     /// The object it was about does not exist (any more).
     Gone,
     /// It was stopped because the core asked for it.

@@ -121,11 +121,7 @@ pub(crate) struct Terminating {
     pub(crate) why: EndCause,
     /// When its processes get SIGKILL, monotonic. Only ever moves closer.
     pub(crate) deadline: Duration,
-    /// The containers whose preStop hook has run or need not.
-    pub(crate) hooks_done: BTreeSet<ContainerId>,
-    /// The containers already announced as being killed.
-    pub(crate) announced: BTreeSet<ContainerId>,
-    /// Error and time of the last attempts to stop something.
+    /// The last failure to stop something, and when that is tried again.
     pub(crate) retry: Option<Retry>,
     /// Sandboxes stopped since this began, so that one that stays NotReady is not asked again.
     pub(crate) stopped: BTreeSet<SandboxId>,
@@ -227,8 +223,14 @@ pub(crate) struct ContainerMemory {
     pub(crate) kill: Option<(ContainerId, KillCause)>,
     /// The instance whose postStart hook is done, or that has none.
     pub(crate) hook_done: Option<ContainerId>,
-    /// Its preStop hook has run in a restart (not in the pod's termination).
+    /// The instance whose preStop hook has run, or was given up.
     pub(crate) pre_stop_done: Option<ContainerId>,
+    /// The instance whose end was announced by a `Killing` event.
+    pub(crate) kill_announced: Option<ContainerId>,
+    /// The instance that is to be gone by this monotonic time, while its pod goes on.
+    pub(crate) kill_deadline: Option<(ContainerId, Duration)>,
+    /// The deadline that the stop under way was given.
+    pub(crate) stopping_by: Option<Duration>,
     /// Per probe.
     pub(crate) probes: BTreeMap<ProbeKind, ProbeMemory>,
     /// The highest restart count given so far, since a removed container takes its own with it.
@@ -296,6 +298,8 @@ pub(crate) struct Report {
     pub(crate) api_uid: Option<PodUid>,
     /// What the API server is known to hold.
     pub(crate) written: Arc<PodStatus>,
+    /// The version of the API object that `written` was taken from; older ones are not news.
+    pub(crate) version: u64,
     /// What is true.
     pub(crate) current: Arc<PodStatus>,
     /// What the write under way carries.
@@ -308,10 +312,16 @@ pub(crate) struct Report {
     pub(crate) is_gone: bool,
 }
 
+/// `metadata.resourceVersion` as the number it is; 0 when there is none (a static pod).
+pub(crate) fn resource_version(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
 impl PodRecord {
     pub(crate) fn new(uid: PodUid, key: PodKey, desired: Desired) -> Self {
         let status = Arc::new(desired.pod().and_then(|p| p.status.clone()).unwrap_or_default());
         let api_uid = (!desired.is_static() && desired.is_present()).then(|| uid.clone());
+        let version = desired.pod().map(|p| resource_version(p)).unwrap_or_default();
         Self {
             uid,
             key,
@@ -331,6 +341,7 @@ impl PodRecord {
             report: Report {
                 api_uid,
                 written: status.clone(),
+                version,
                 current: status,
                 in_flight: None,
                 retry: None,

@@ -1,0 +1,367 @@
+//! The one owner of all state: takes inputs, routes them to the pod or the node part they
+//! concern, and returns the effects that follow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{ContainerId, Now, Pod, PodKey, PodObservation, PodUid, pod};
+
+use crate::effect::{Action, Effect, EffectId};
+use crate::input::{Input, ObjectName, Outcome, RuntimeChange, Source};
+use crate::machine::Machine;
+use crate::mirrors::Mirrors;
+use crate::outbox::{Outbox, Place};
+use crate::pods::record::{Desired, EndCause, Phase, PodRecord};
+use crate::pods::{Context, Slot, probes::earliest};
+use crate::settings::Settings;
+use crate::view::{View, ViewBuilder};
+
+/// A node: everything that is known, and every decision.
+///
+/// It is driven by [`Node::step`] alone. Equal sequences of `(now, input)` give equal sequences
+/// of effects.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) settings: Settings,
+    pub(crate) pods: BTreeMap<PodUid, PodRecord>,
+    pub(crate) synced: BTreeSet<Source>,
+    pub(crate) mirrors: Mirrors,
+    pub(crate) machine: Machine,
+    pub(crate) out: Outbox,
+    relist: Relist,
+    dirty: BTreeSet<PodUid>,
+    wakes: BTreeMap<PodUid, Duration>,
+    view: ViewBuilder,
+}
+
+/// The full relist: what repairs whatever else was lost.
+#[derive(Debug, Default)]
+struct Relist {
+    is_busy: bool,
+    /// Monotonic time of the next; zero at start.
+    next_at: Duration,
+    /// Asked for again while one was under way.
+    is_wanted: bool,
+    has_succeeded: bool,
+    has_events: bool,
+    /// Pods read or changed since the relist under way began: for them it is no news.
+    touched: BTreeSet<PodUid>,
+}
+
+impl Node {
+    /// A node that knows nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            pods: BTreeMap::new(),
+            synced: BTreeSet::new(),
+            mirrors: Mirrors::default(),
+            machine: Machine::default(),
+            out: Outbox::default(),
+            relist: Relist::default(),
+            dirty: BTreeSet::new(),
+            wakes: BTreeMap::new(),
+            view: ViewBuilder::default(),
+        }
+    }
+
+    /// Takes in one thing that happened at `now` and returns what is to be done.
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        self.take_in(now, input);
+        self.wake(now);
+        self.drive_relist(now);
+        self.machine.drive(now, &self.settings, &mut self.out);
+        self.admit_waiting(now);
+        self.drive_dirty(now);
+        self.out.take()
+    }
+
+    /// When [`Node::step`] wants to be called at the latest, with [`Input::Tick`] if nothing else
+    /// happened; monotonic.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let relist = (!self.relist.is_busy).then_some(self.relist.next_at);
+        let pods = self.wakes.values().min().copied();
+        [relist, pods, self.machine.next_deadline(), self.mirrors.next_deadline()].into_iter().fold(None, earliest)
+    }
+
+    /// What is published: an immutable picture, cheap to make since unchanged pods are shared
+    /// with the last one.
+    pub fn view(&mut self) -> Arc<View> {
+        self.view.build(&self.machine)
+    }
+
+    /// How many actions are under way.
+    pub fn in_flight(&self) -> usize {
+        self.out.in_flight()
+    }
+
+    fn take_in(&mut self, now: Now, input: Input) {
+        match input {
+            Input::PodsListed { source, pods } => self.pods_listed(now, source, pods),
+            Input::PodApplied { source, pod } => self.pod_applied(now, source, pod),
+            Input::PodDeleted { source, uid } => self.pod_deleted(now, source, &uid),
+            Input::RuntimeHint { uid, container, change } => self.runtime_hint(&uid, &container, change),
+            Input::EventStream { is_connected } => {
+                self.relist.has_events = is_connected;
+                self.want_relist();
+            }
+            Input::RuntimeHealth(health) => {
+                if self.machine.runtime_answered(now, health) {
+                    // Back, or its network came up: whatever waited for that goes on.
+                    self.want_relist();
+                    self.dirty.extend(self.pods.keys().cloned());
+                }
+            }
+            Input::Finished { id, outcome } => self.finished(now, id, outcome),
+            Input::NodeObject(node) => {
+                self.machine.node_seen(node);
+                self.mark_admitting();
+            }
+            Input::NodeFacts(facts) => {
+                self.machine.measured(now, *facts);
+                self.mark_admitting();
+            }
+            Input::ObjectChanged(object) => self.object_changed(now, &object),
+            Input::FoundOnHost { pods } => self.found_on_host(pods),
+            Input::Tick => {}
+        }
+    }
+
+    fn mark_admitting(&mut self) {
+        let waiting = self.pods.values().filter(|p| p.phase == Phase::Admitting).map(|p| p.uid.clone());
+        self.dirty.extend(waiting);
+    }
+
+    // ---- desired ----
+
+    fn pods_listed(&mut self, now: Now, source: Source, pods: Vec<Arc<Pod>>) {
+        let listed: BTreeSet<PodUid> = pods.iter().map(|p| pod::uid(p)).collect();
+        let known = self.pods.values().filter(|p| matches!(&p.desired, Desired::Present { source: s, .. } if *s == source));
+        let mut gone: Vec<PodUid> = known.map(|p| p.uid.clone()).collect();
+        if source == Source::Api {
+            gone.extend(self.mirrors.uids());
+        }
+        gone.retain(|uid| !listed.contains(uid));
+        for uid in gone {
+            self.pod_deleted(now, source, &uid);
+        }
+        for pod in pods {
+            self.pod_applied(now, source, pod);
+        }
+        if self.synced.insert(source) {
+            // What no source knows can be told from now on.
+            self.dirty.extend(self.pods.keys().cloned());
+        }
+    }
+
+    fn pod_applied(&mut self, now: Now, source: Source, pod: Arc<Pod>) {
+        let (uid, key) = (pod::uid(&pod), pod::key(&pod));
+        if source == Source::Api && pod::is_mirror(&pod) {
+            self.mirrors.applied(pod);
+            self.mark_named(&key);
+            return;
+        }
+        self.dirty.insert(uid.clone());
+        let ctx = context(now, &self.settings, &self.machine);
+        let Some(record) = self.pods.get_mut(&uid) else {
+            let mut record = PodRecord::new(uid.clone(), key, Desired::Present { source, pod });
+            if self.relist.has_succeeded {
+                // Nobody but this node makes sandboxes, so what the last relist lacked is not there.
+                record.observed = Some(PodObservation::empty(uid.clone(), record.key.clone()));
+            }
+            self.pods.insert(uid, record);
+            return;
+        };
+        record.pod_changed(source, pod, &ctx, &mut self.out);
+    }
+
+    fn pod_deleted(&mut self, now: Now, source: Source, uid: &PodUid) {
+        if let Some(key) = self.mirrors.deleted(uid) {
+            self.mark_named(&key);
+            return;
+        }
+        let ctx = context(now, &self.settings, &self.machine);
+        let Some(record) = self.pods.get_mut(uid) else { return };
+        if let Desired::Present { pod, .. } = &record.desired {
+            record.desired = Desired::Removed { source, pod: pod.clone() };
+            record.report.is_gone |= source == Source::Api;
+            record.begin_end(EndCause::Removed, &ctx, &mut self.out);
+            self.dirty.insert(uid.clone());
+        }
+    }
+
+    fn mark_named(&mut self, key: &PodKey) {
+        self.dirty.extend(self.pods.values().filter(|p| p.key == *key).map(|p| p.uid.clone()));
+    }
+
+    fn object_changed(&mut self, now: Now, object: &ObjectName) {
+        for record in self.pods.values_mut() {
+            if record.object_changed(object, now) {
+                self.dirty.insert(record.uid.clone());
+            }
+        }
+    }
+
+    fn found_on_host(&mut self, pods: Vec<PodUid>) {
+        for uid in pods {
+            if !self.pods.contains_key(&uid) {
+                self.insert_unknown(uid, PodKey::new("", ""));
+            }
+        }
+    }
+
+    fn insert_unknown(&mut self, uid: PodUid, key: PodKey) {
+        let mut record = PodRecord::new(uid.clone(), key, Desired::Unknown);
+        if self.relist.has_succeeded {
+            record.observed = Some(PodObservation::empty(uid.clone(), record.key.clone()));
+        }
+        self.dirty.insert(uid.clone());
+        self.pods.insert(uid, record);
+    }
+
+    // ---- observed ----
+
+    fn want_relist(&mut self) {
+        self.relist.next_at = Duration::ZERO;
+        self.relist.is_wanted = self.relist.is_busy;
+    }
+
+    fn drive_relist(&mut self, now: Now) {
+        if !self.relist.is_busy && self.relist.next_at <= now.mono {
+            self.relist.is_busy = true;
+            self.relist.touched.clear();
+            self.out.start(Place::Relist, Action::Relist);
+        }
+    }
+
+    fn relisted(&mut self, now: Now, outcome: Outcome) {
+        self.relist.is_busy = false;
+        let pause = if self.relist.has_events {
+            crate::settings::RELIST_WITH_EVENTS
+        } else {
+            crate::settings::RELIST_WITHOUT_EVENTS
+        };
+        self.relist.next_at = if std::mem::take(&mut self.relist.is_wanted) { now.mono } else { now.after(pause) };
+        let Outcome::Relisted(list) = outcome else { return };
+        self.machine.relisted(now);
+        let is_first = !std::mem::replace(&mut self.relist.has_succeeded, true);
+        let mut seen = BTreeMap::new();
+        for mut observation in list {
+            observation.sort();
+            seen.insert(observation.uid.clone(), observation);
+        }
+        for (uid, observation) in &seen {
+            if !self.pods.contains_key(uid) {
+                let record = PodRecord::new(uid.clone(), observation.key.clone(), Desired::Unknown);
+                self.pods.insert(uid.clone(), record);
+                self.dirty.insert(uid.clone());
+            }
+        }
+        for (uid, record) in &mut self.pods {
+            if self.relist.touched.contains(uid) || record.is_changing() {
+                continue;
+            }
+            if record.compare(seen.get(uid)) || is_first {
+                self.dirty.insert(uid.clone());
+            }
+        }
+    }
+
+    fn runtime_hint(&mut self, uid: &PodUid, container: &ContainerId, change: RuntimeChange) {
+        let Some(record) = self.pods.get_mut(uid) else {
+            // A pod nobody knows: the relist will find it if it is still there.
+            return;
+        };
+        if record.hints_at_news(container, change) {
+            record.mark_stale();
+            self.dirty.insert(uid.clone());
+        }
+    }
+
+    // ---- results ----
+
+    fn finished(&mut self, now: Now, id: EffectId, outcome: Outcome) {
+        let Some(place) = self.out.finish(id) else { return };
+        match place {
+            Place::Relist => self.relisted(now, outcome),
+            Place::Register => {
+                self.machine.registered(now, outcome);
+                self.mark_admitting();
+            }
+            Place::NodeStatus => self.machine.status_written(now, outcome),
+            Place::StrayMirror(uid) => self.mirrors.removal_done(&uid, &outcome, now),
+            Place::Pod(uid, slot) => {
+                if slot.is_change() || slot == Slot::Observe {
+                    self.relist.touched.insert(uid.clone());
+                }
+                let ctx = context(now, &self.settings, &self.machine);
+                if let Some(record) = self.pods.get_mut(&uid) {
+                    record.finished(slot, outcome, &ctx, &mut self.out);
+                    self.dirty.insert(uid);
+                }
+            }
+        }
+    }
+
+    // ---- decisions ----
+
+    fn wake(&mut self, now: Now) {
+        let due: Vec<PodUid> =
+            self.wakes.iter().filter(|(_, at)| **at <= now.mono).map(|(uid, _)| uid.clone()).collect();
+        for uid in due {
+            self.wakes.remove(&uid);
+            self.dirty.insert(uid);
+        }
+    }
+
+    fn are_sources_synced(&self) -> bool {
+        self.settings.sources.iter().all(|s| self.synced.contains(s))
+    }
+
+    fn drive_dirty(&mut self, now: Now) {
+        let are_synced = self.are_sources_synced();
+        while let Some(uid) = self.dirty.pop_first() {
+            let ctx = context(now, &self.settings, &self.machine);
+            let Some(record) = self.pods.get_mut(&uid) else { continue };
+            let is_stray = matches!(record.desired, Desired::Unknown) && record.phase == Phase::Admitting;
+            if is_stray && are_synced && record.observed.is_some() {
+                record.begin_end(EndCause::Removed, &ctx, &mut self.out);
+            }
+            let mut next = record.drive(&ctx, &mut self.out);
+            if record.desired.is_static() && record.desired.is_present() && self.synced.contains(&Source::Api) {
+                next = earliest(next, self.mirrors.drive(record, &ctx, &mut self.out));
+            }
+            match next {
+                Some(at) => self.wakes.insert(uid.clone(), at),
+                None => self.wakes.remove(&uid),
+            };
+            if record.is_forgettable() {
+                let key = record.key.clone();
+                self.pods.remove(&uid);
+                self.wakes.remove(&uid);
+                self.view.remove(&uid);
+                // A successor of the same name may have waited for this.
+                self.dirty.extend(self.pods.values().filter(|p| p.key == key).map(|p| p.uid.clone()));
+            } else {
+                self.view.update(record);
+            }
+        }
+        if are_synced {
+            let held: BTreeSet<&PodKey> =
+                self.pods.values().filter(|p| p.desired.is_static()).map(|p| &p.key).collect();
+            self.mirrors.remove_strays(&held, now, &mut self.out);
+        }
+    }
+}
+
+/// The surroundings of a pod in one step.
+pub(crate) fn context<'a>(now: Now, settings: &'a Settings, machine: &'a Machine) -> Context<'a> {
+    Context {
+        now,
+        settings,
+        network_wait: machine.network_wait(),
+        runtime_name: machine.runtime_name(),
+        node: machine.facts(),
+    }
+}

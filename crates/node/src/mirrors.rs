@@ -1,0 +1,131 @@
+//! Mirror pods: what makes a static pod visible in the API
+//! (<https://kubernetes.io/docs/tasks/configure-pod-container/static-pod/>).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Now, Pod, PodKey, PodUid, pod};
+
+use crate::effect::Action;
+use crate::input::Outcome;
+use crate::outbox::{Outbox, Place};
+use crate::pods::backoff::{Pauses, Retry};
+use crate::pods::record::{PodRecord, Step, resource_version};
+use crate::pods::{Context, Slot, probes::earliest, results::is_gone};
+
+/// The mirror pods the API server holds for this node.
+#[derive(Debug, Default)]
+pub(crate) struct Mirrors {
+    by_key: BTreeMap<PodKey, Arc<Pod>>,
+    /// Removals of mirrors without a static pod: under way (`None`), or failed.
+    removals: BTreeMap<PodUid, Option<Retry>>,
+}
+
+impl Mirrors {
+    pub(crate) fn uids(&self) -> impl Iterator<Item = PodUid> {
+        self.by_key.values().map(|p| pod::uid(p))
+    }
+
+    pub(crate) fn applied(&mut self, mirror: Arc<Pod>) {
+        self.by_key.insert(pod::key(&mirror), mirror);
+    }
+
+    /// Takes note that an API pod is gone; returns its name when it was a mirror.
+    pub(crate) fn deleted(&mut self, uid: &PodUid) -> Option<PodKey> {
+        let key = self.by_key.iter().find(|(_, p)| pod::uid(p) == *uid).map(|(key, _)| key.clone())?;
+        self.by_key.remove(&key);
+        self.removals.remove(uid);
+        Some(key)
+    }
+
+    /// Keeps one static pod's mirror as it should be: there, and of this very manifest.
+    pub(crate) fn drive(&self, record: &mut PodRecord, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        let pod = record.desired.pod()?.clone();
+        let mirror = self.by_key.get(&record.key);
+        let is_busy = record.busy.contains_key(&Slot::Mirror);
+        match mirror {
+            Some(mirror) if is_mirror_of(mirror, &pod) => {
+                record.mirror = Step::Done;
+                let version = resource_version(mirror);
+                let uid = Some(pod::uid(mirror));
+                if record.report.api_uid != uid || (version > record.report.version && record.report.in_flight.is_none()) {
+                    record.report.api_uid = uid;
+                    record.report.version = version;
+                    record.report.is_gone = false;
+                    record.report.written = Arc::new(mirror.status.clone().unwrap_or_default());
+                    return earliest(record.drive(ctx, out), None);
+                }
+                None
+            }
+            Some(mirror) if !is_busy && record.mirror.is_due(ctx.now) || mirror_is_new(record, mirror) => {
+                let action = Action::DeletePod { key: record.key.clone(), uid: pod::uid(mirror) };
+                record.report.api_uid = None;
+                record.mirror = Step::Todo;
+                if !record.busy.contains_key(&Slot::Mirror) {
+                    record.start(Slot::Mirror, action, out);
+                }
+                None
+            }
+            None if !is_busy => {
+                if record.mirror.is_done() && record.report.api_uid.is_some() {
+                    // It was there and somebody removed it: make it again.
+                    record.mirror = Step::Todo;
+                    record.report.api_uid = None;
+                    record.report.version = 0;
+                }
+                if record.mirror.is_due(ctx.now) {
+                    record.start(Slot::Mirror, Action::CreateMirror { pod }, out);
+                }
+                record.mirror.next_at()
+            }
+            _ => record.mirror.next_at(),
+        }
+    }
+
+    /// Removes mirrors that no static pod stands behind, once every source has spoken.
+    pub(crate) fn remove_strays(&mut self, held: &BTreeSet<&PodKey>, now: Now, out: &mut Outbox) {
+        for (key, mirror) in &self.by_key {
+            let uid = pod::uid(mirror);
+            let is_due = match self.removals.get(&uid) {
+                None => true,
+                Some(None) => false,
+                Some(Some(retry)) => retry.next_at <= now.mono,
+            };
+            if is_due && !held.contains(key) {
+                let action = Action::DeletePod { key: key.clone(), uid: uid.clone() };
+                out.start(Place::StrayMirror(uid.clone()), action);
+                self.removals.insert(uid, None);
+            }
+        }
+    }
+
+    pub(crate) fn removal_done(&mut self, uid: &PodUid, outcome: &Outcome, now: Now) {
+        let Some(entry) = self.removals.get_mut(uid) else { return };
+        if is_gone(outcome) {
+            // The watch will say so; until then nothing more is to be done about it.
+            return;
+        }
+        let error = match outcome {
+            Outcome::Failed(failure) => failure.message.clone(),
+            _ => String::new(),
+        };
+        *entry = Some(Retry::after(entry.as_ref(), error, Pauses::CALLS, now));
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.removals.values().flatten().map(|r| r.next_at).min()
+    }
+}
+
+fn mirror_is_new(record: &PodRecord, mirror: &Pod) -> bool {
+    record.mirror.is_done() && record.report.api_uid.as_ref() == Some(&pod::uid(mirror))
+}
+
+/// Whether an API pod mirrors exactly this static pod and is not being deleted.
+fn is_mirror_of(mirror: &Pod, pod: &Pod) -> bool {
+    let hash = pod::annotation(pod, pod::ANNOTATION_CONFIG_HASH);
+    mirror.metadata.deletion_timestamp.is_none()
+        && hash.is_some()
+        && pod::annotation(mirror, pod::ANNOTATION_CONFIG_MIRROR) == hash
+}

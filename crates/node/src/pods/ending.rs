@@ -1,0 +1,293 @@
+//! Ends a pod: hooks, signals, sandbox, then everything else that is left of it
+//! (<https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination>).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use model::pod::{self, ContainerKind};
+use model::reason::event;
+use model::{ContainerId, SandboxId};
+
+use super::probes::earliest;
+use super::record::{Desired, EndCause, Phase, PodRecord, Step, Terminated, Terminating};
+use super::slot::Slot;
+use super::Context;
+use crate::effect::{Action, Hook};
+use crate::outbox::Outbox;
+
+/// What a container gets between SIGTERM and SIGKILL at least, also when its preStop hook used
+/// up the whole grace period (upstream's `minimumGracePeriodInSeconds`).
+const MIN_GRACE: Duration = Duration::from_secs(2);
+
+impl PodRecord {
+    /// Moves the pod to its end, or, when it already is on its way, at most shortens its grace.
+    pub(crate) fn begin_end(&mut self, why: EndCause, ctx: &Context<'_>, out: &mut Outbox) {
+        let deadline = ctx.now.after(Duration::from_secs(self.grace_seconds()));
+        match &mut self.phase {
+            Phase::Admitting | Phase::Running { .. } => {
+                for (_, id) in self.busy.iter().filter(|(slot, _)| slot.is_for_running()) {
+                    out.cancel(*id);
+                }
+                self.phase = Phase::Terminating(Terminating { why, deadline, retry: None, stopped: BTreeSet::new() });
+            }
+            Phase::Terminating(end) => {
+                if end.why == EndCause::Completed {
+                    end.why = why;
+                }
+                end.deadline = end.deadline.min(deadline);
+            }
+            Phase::Terminated(_) => {}
+        }
+    }
+
+    /// The grace to use now: the pod's, or for a pod nobody knows what its containers say.
+    fn grace_seconds(&self) -> u64 {
+        match self.desired.pod() {
+            Some(pod) => pod::grace_seconds(pod),
+            None => {
+                let noted = self.observed.iter().flat_map(|o| &o.containers).filter_map(|c| c.pod_grace_seconds);
+                noted.max().unwrap_or(pod::DEFAULT_GRACE_SECONDS)
+            }
+        }
+    }
+
+    /// One round for a pod in [`Phase::Terminating`] or [`Phase::Terminated`]. Returns when the
+    /// next is due by itself.
+    pub(crate) fn drive_ending(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        match self.phase.clone() {
+            Phase::Terminating(end) => self.drive_terminating(&end, ctx, out),
+            Phase::Terminated(end) => self.drive_terminated(&end, ctx, out),
+            Phase::Admitting | Phase::Running { .. } => None,
+        }
+    }
+
+    fn drive_terminating(&mut self, end: &Terminating, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        let next = self.drive_probes(ctx, out);
+        let observed = self.observed.as_ref()?;
+        if let Some(at) = end.retry.as_ref().map(|r| r.next_at).filter(|at| *at > ctx.now.mono) {
+            return earliest(next, Some(at));
+        }
+        let running: Vec<(ContainerKind, String, ContainerId)> = observed
+            .containers
+            .iter()
+            .filter(|c| c.state.is_running())
+            .map(|c| (self.kind_of(&c.name), c.name.clone(), c.id.clone()))
+            .collect();
+        if !running.is_empty() {
+            let stops = self.next_to_stop(running, end.deadline <= ctx.now.mono);
+            return stops.into_iter().fold(next, |next, (name, id)| {
+                let text = format!("Stopping container {name}");
+                earliest(next, self.drive_stop(&name, &id, end.deadline, &text, ctx, out))
+            });
+        }
+        let sandboxes: Vec<SandboxId> = observed
+            .sandboxes
+            .iter()
+            .filter(|s| s.is_ready && !end.stopped.contains(&s.id))
+            .map(|s| s.id.clone())
+            .collect();
+        for id in sandboxes {
+            let slot = Slot::StopSandbox(id.clone());
+            if !self.is_stale && !self.is_changing() && !self.busy.contains_key(&slot) {
+                self.start(slot, Action::StopSandbox { id }, out);
+            }
+        }
+        // A creation that was cancelled may still have left something: only a fresh look tells.
+        let is_quiet = !self.is_changing() && !self.is_stale && !self.busy.contains_key(&Slot::Observe);
+        let is_serving = self.busy.keys().any(Slot::is_for_running);
+        if is_quiet && !is_serving {
+            self.phase = Phase::Terminated(Terminated {
+                why: end.why.clone(),
+                volumes: Step::Todo,
+                cgroup: Step::Todo,
+                object: Step::Todo,
+                remains: None,
+                logs: Step::Todo,
+            });
+            return earliest(next, self.drive_ending(ctx, out));
+        }
+        next
+    }
+
+    /// Which of the running containers are stopped now: sidecars only after all others, and then
+    /// in reverse order one by one (KEP-753), unless the grace period is over.
+    fn next_to_stop(
+        &self,
+        running: Vec<(ContainerKind, String, ContainerId)>,
+        is_out_of_time: bool,
+    ) -> Vec<(String, ContainerId)> {
+        let (sidecars, others): (Vec<_>, Vec<_>) =
+            running.into_iter().partition(|(kind, ..)| *kind == ContainerKind::Sidecar);
+        if is_out_of_time {
+            return others.into_iter().chain(sidecars).map(|(_, name, id)| (name, id)).collect();
+        }
+        if !others.is_empty() {
+            return others.into_iter().map(|(_, name, id)| (name, id)).collect();
+        }
+        let order: Vec<String> =
+            self.desired.pod().map(|p| pod::containers(p).map(|c| c.spec.name.clone()).collect()).unwrap_or_default();
+        sidecars
+            .into_iter()
+            .max_by_key(|(_, name, _)| order.iter().position(|n| n == name))
+            .map(|(_, name, id)| (name, id))
+            .into_iter()
+            .collect()
+    }
+
+    /// Brings one running container closer to its end: announcement, preStop hook, signals.
+    pub(crate) fn drive_stop(
+        &mut self,
+        name: &str,
+        id: &ContainerId,
+        deadline: Duration,
+        text: &str,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) -> Option<Duration> {
+        let stop = Slot::StopContainer(id.clone());
+        let hook = Slot::Hook(id.clone(), Hook::PreStop);
+        let kind = self.kind_of(name);
+        if let Some(running_stop) = self.busy.get(&stop).copied() {
+            // The grace was shortened: ask again with the shorter one.
+            let memory = self.memory(name);
+            let margin = Duration::from_secs(1);
+            if memory.stopping_by.is_some_and(|by| by > deadline.max(ctx.now.after(MIN_GRACE)) + margin) {
+                memory.stopping_by = None;
+                out.cancel(running_stop);
+            }
+            return None;
+        }
+        let memory = self.memory(name);
+        if memory.kill_announced.as_ref() != Some(id) {
+            memory.kill_announced = Some(id.clone());
+            self.record_container_event(kind, name, false, event::KILLING, text.to_owned(), out);
+        }
+        let remaining = deadline.saturating_sub(ctx.now.mono);
+        if let Some(running_hook) = self.busy.get(&hook).copied() {
+            if remaining.is_zero() {
+                out.cancel(running_hook);
+            }
+            return Some(deadline).filter(|_| !remaining.is_zero());
+        }
+        let Some(memory) = self.containers.get(name) else { return None };
+        if memory.pre_stop_done.as_ref() != Some(id)
+            && !remaining.is_zero()
+            && let Some(pod) = self.desired.pod().cloned()
+            && let Some(container) = pod::container(&pod, name)
+            && container.spec.lifecycle.as_ref().is_some_and(|l| l.pre_stop.is_some())
+        {
+            let action = Action::RunHook {
+                pod: pod.clone(),
+                container: name.to_owned(),
+                id: id.clone(),
+                hook: Hook::PreStop,
+                pod_ip: self.pod_ips().into_iter().next(),
+                timeout: Some(remaining),
+            };
+            self.start(hook, action, out);
+            return Some(deadline);
+        }
+        let is_forced = self.desired.pod().is_some_and(|p| p.metadata.deletion_grace_period_seconds == Some(0));
+        let grace = if is_forced { remaining } else { remaining.max(MIN_GRACE) };
+        self.memory(name).stopping_by = Some(ctx.now.after(grace));
+        self.start(stop, Action::StopContainer { uid: self.uid.clone(), id: id.clone(), grace }, out);
+        None
+    }
+
+    fn drive_terminated(&mut self, end: &Terminated, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        // Something is there again although all was gone (a creation that outlived its
+        // cancellation): end that too.
+        let is_alive = self
+            .observed
+            .as_ref()
+            .is_some_and(|o| o.has_running_container() || o.sandboxes.iter().any(|s| s.is_ready));
+        if is_alive {
+            self.phase = Phase::Terminating(Terminating {
+                why: end.why.clone(),
+                deadline: ctx.now.after(MIN_GRACE),
+                retry: None,
+                stopped: BTreeSet::new(),
+            });
+            return self.drive_ending(ctx, out);
+        }
+        if end.volumes.is_due(ctx.now) && !self.busy.contains_key(&Slot::TearDownVolumes) {
+            self.start(Slot::TearDownVolumes, Action::TearDownVolumes { uid: self.uid.clone() }, out);
+        }
+        if end.cgroup.is_due(ctx.now) && !self.busy.contains_key(&Slot::RemoveCgroup) {
+            self.start(Slot::RemoveCgroup, Action::RemoveCgroup { uid: self.uid.clone() }, out);
+        }
+        let mut next = earliest(end.volumes.next_at(), end.cgroup.next_at());
+        let is_clean = end.volumes.is_done() && end.cgroup.is_done();
+        if self.is_deletion_wanted() {
+            if is_clean
+                && self.is_reported()
+                && end.object.is_due(ctx.now)
+                && let Some(uid) = self.report.api_uid.clone()
+                && !self.busy.contains_key(&Slot::DeleteObject)
+            {
+                self.start(Slot::DeleteObject, Action::DeletePod { key: self.key.clone(), uid }, out);
+            }
+            next = earliest(next, end.object.next_at());
+        }
+        if !self.desired.is_present() {
+            next = earliest(next, self.drive_remains(end, ctx, out));
+        }
+        next
+    }
+
+    /// Whether the API object waits for this node to remove it.
+    fn is_deletion_wanted(&self) -> bool {
+        match &self.desired {
+            Desired::Present { pod, .. } => !self.desired.is_static() && pod.metadata.deletion_timestamp.is_some(),
+            Desired::Removed { .. } | Desired::Unknown => false,
+        }
+    }
+
+    /// Removes from the runtime and from disk what is left of a pod that nobody refers to.
+    fn drive_remains(&mut self, end: &Terminated, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        let retry_at = end.remains.as_ref().map(|r| r.next_at).filter(|at| *at > ctx.now.mono);
+        if retry_at.is_some() {
+            return retry_at;
+        }
+        let observed = self.observed.as_ref()?;
+        if self.is_stale {
+            return None;
+        }
+        let sandboxes: Vec<_> = observed.sandboxes.iter().map(|s| s.id.clone()).collect();
+        let strays: Vec<_> = observed
+            .containers
+            .iter()
+            .filter(|c| !sandboxes.contains(&c.sandbox_id))
+            .map(|c| c.id.clone())
+            .collect();
+        let is_empty = sandboxes.is_empty() && strays.is_empty();
+        for id in sandboxes {
+            let slot = Slot::RemoveSandbox(id.clone());
+            if !self.busy.contains_key(&slot) {
+                self.start(slot, Action::RemoveSandbox { id }, out);
+            }
+        }
+        for id in strays {
+            let slot = Slot::RemoveContainer(id.clone());
+            if !self.busy.contains_key(&slot) {
+                self.start(slot, Action::RemoveContainer { uid: self.uid.clone(), id }, out);
+            }
+        }
+        if is_empty && end.logs.is_due(ctx.now) && !self.busy.contains_key(&Slot::Logs) {
+            self.start(Slot::Logs, Action::RemovePodLogs { uid: self.uid.clone(), key: self.key.clone() }, out);
+        }
+        end.logs.next_at()
+    }
+
+    /// Whether nothing of the pod is left anywhere and its record can go.
+    pub(crate) fn is_forgettable(&self) -> bool {
+        let Phase::Terminated(end) = &self.phase else { return false };
+        !self.desired.is_present()
+            && self.busy.is_empty()
+            && end.volumes.is_done()
+            && end.cgroup.is_done()
+            && end.logs.is_done()
+            && self.observed.as_ref().is_some_and(|o| o.sandboxes.is_empty() && o.containers.is_empty())
+    }
+
+}

@@ -1,0 +1,200 @@
+//! Images for containers that are about to start: present, to be pulled, or waited for.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Container;
+use model::pod::ContainerKind;
+use model::reason::{event, waiting};
+use model::{ImageRef, Now};
+
+use super::backoff::PULL_BACKOFF_MAX;
+use super::record::{Image, PodRecord, Waiting};
+use super::slot::Slot;
+use super::Context;
+use crate::effect::Action;
+use crate::input::{Failure, FailureKind, Outcome};
+use crate::outbox::Outbox;
+
+/// `ErrImagePull` is shown for this long before it becomes `ImagePullBackOff`, so that whoever
+/// watches sees the error itself.
+const PULL_ERROR_SHOWN: Duration = Duration::from_secs(1);
+
+/// When to pull.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+fn policy(container: &Container) -> PullPolicy {
+    match container.image_pull_policy.as_deref() {
+        Some("Always") => PullPolicy::Always,
+        Some("Never") => PullPolicy::Never,
+        _ => PullPolicy::IfNotPresent,
+    }
+}
+
+fn name_of(container: &Container) -> &str {
+    container.image.as_deref().unwrap_or_default()
+}
+
+impl PodRecord {
+    /// Brings a container's image closer to being ready.
+    pub(crate) fn drive_image(&mut self, container: &Container, kind: ContainerKind, ctx: &Context<'_>, out: &mut Outbox) {
+        let name = container.name.clone();
+        let slot = Slot::Image(name.clone());
+        let Some(pod) = self.desired.pod().cloned() else { return };
+        if self.busy.contains_key(&slot) {
+            return;
+        }
+        let image = name_of(container).to_owned();
+        let memory = self.memory(&name);
+        match memory.image {
+            Image::Ready(_) => {}
+            Image::Unknown => self.start(slot, Action::InspectImage { pod, container: name }, out),
+            Image::Wanted => {
+                self.record_container_event(kind, &name, false, event::PULLING, format!("Pulling image \"{image}\""), out);
+                self.start(slot, Action::PullImage { pod, container: name }, out);
+            }
+            Image::Failed { next_at, .. } if next_at <= ctx.now.mono => {
+                memory.image = Image::Unknown;
+                self.start(slot, Action::InspectImage { pod, container: name }, out);
+            }
+            Image::Failed { at, next_at, turns_at: Some(turns_at) } if turns_at <= ctx.now.mono => {
+                memory.image = Image::Failed { at, next_at, turns_at: None };
+                let message = match &memory.waiting {
+                    Some(w) if w.reason == waiting::ERR_IMAGE_PULL => {
+                        format!("Back-off pulling image \"{image}\": ErrImagePull: {}", w.message)
+                    }
+                    _ => format!("Back-off pulling image \"{image}\""),
+                };
+                memory.waiting = Some(Waiting {
+                    reason: waiting::IMAGE_PULL_BACK_OFF,
+                    message,
+                    since: ctx.now.mono,
+                    next_at: Some(next_at),
+                });
+                let text = format!("Back-off pulling image \"{image}\"");
+                self.record_container_event(kind, &name, false, event::BACK_OFF, text, out);
+                self.record_container_event(kind, &name, true, event::FAILED, "Error: ImagePullBackOff".into(), out);
+            }
+            Image::Failed { .. } => {}
+        }
+    }
+
+    /// When something about a container's image happens by itself.
+    pub(crate) fn image_deadline(&self, name: &str) -> Option<Duration> {
+        match self.containers.get(name)?.image {
+            Image::Failed { next_at, turns_at, .. } => Some(turns_at.unwrap_or(next_at).min(next_at)),
+            _ => None,
+        }
+    }
+
+    /// Takes in what an inspection or a pull came to.
+    pub(crate) fn image_done(
+        &mut self,
+        container: &Container,
+        kind: ContainerKind,
+        outcome: &Outcome,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) {
+        let name = container.name.as_str();
+        let image = name_of(container).to_owned();
+        match outcome {
+            Outcome::Image(Some(present)) if policy(container) != PullPolicy::Always => {
+                self.image_ready(name, present.clone());
+                let text = format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
+                self.record_container_event(kind, name, false, event::PULLED, text, out);
+            }
+            Outcome::Image(None) if policy(container) == PullPolicy::Never => {
+                let text = format!("Container image \"{image}\" is not present with pull policy of Never");
+                self.record_container_event(kind, name, true, event::ERR_IMAGE_NEVER_PULL, text.clone(), out);
+                self.record_container_event(kind, name, true, event::FAILED, "Error: ErrImageNeverPull".into(), out);
+                self.image_failed(name, waiting::ERR_IMAGE_NEVER_PULL, text, None, ctx.now);
+            }
+            Outcome::Image(_) => self.memory(name).image = Image::Wanted,
+            Outcome::Pulled { image: pulled, size_bytes, took, took_with_wait } => {
+                self.image_ready(name, pulled.clone());
+                let text = format!(
+                    "Successfully pulled image \"{image}\" in {} ({} including waiting). Image size: {size_bytes} bytes.",
+                    model::time::go_duration(*took),
+                    model::time::go_duration(*took_with_wait),
+                );
+                self.record_container_event(kind, name, false, event::PULLED, text, out);
+            }
+            Outcome::Failed(failure) => self.image_error(container, kind, failure, ctx, out),
+            _ => self.memory(name).image = Image::Unknown,
+        }
+    }
+
+    fn image_error(
+        &mut self,
+        container: &Container,
+        kind: ContainerKind,
+        failure: &Failure,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) {
+        let name = container.name.as_str();
+        let image = name_of(container).to_owned();
+        let was_pulling = self.containers.get(name).is_some_and(|m| m.image == Image::Wanted);
+        match failure.kind {
+            FailureKind::InvalidImageName => {
+                let text = format!("Failed to apply default image tag \"{image}\": {}", failure.message);
+                self.record_container_event(kind, name, true, event::INSPECT_FAILED, text.clone(), out);
+                self.record_container_event(kind, name, true, event::FAILED, "Error: InvalidImageName".into(), out);
+                self.image_failed(name, waiting::INVALID_IMAGE_NAME, text, None, ctx.now);
+            }
+            // The runtime is away: no fault of the image; asked again without an event.
+            FailureKind::RuntimeUnavailable => {
+                let now = ctx.now;
+                self.memory(name).image =
+                    Image::Failed { at: now.wall, next_at: now.after(Duration::from_secs(1)), turns_at: None };
+            }
+            _ if !was_pulling => {
+                let text = format!("Failed to inspect image \"{image}\": {}", failure.message);
+                self.record_container_event(kind, name, true, event::INSPECT_FAILED, text.clone(), out);
+                self.record_container_event(kind, name, true, event::FAILED, "Error: ImageInspectError".into(), out);
+                self.image_failed(name, waiting::IMAGE_INSPECT_ERROR, text, None, ctx.now);
+            }
+            other => {
+                let reason = match other {
+                    FailureKind::RegistryUnavailable => "RegistryUnavailable",
+                    FailureKind::SignatureInvalid => "SignatureValidationFailed",
+                    _ => waiting::ERR_IMAGE_PULL,
+                };
+                let text = format!("Failed to pull image \"{image}\": {}", failure.message);
+                self.record_container_event(kind, name, true, event::FAILED, text, out);
+                self.record_container_event(kind, name, true, event::FAILED, format!("Error: {reason}"), out);
+                self.image_failed(name, reason, failure.message.clone(), Some(PULL_ERROR_SHOWN), ctx.now);
+            }
+        }
+    }
+
+    fn image_ready(&mut self, name: &str, image: ImageRef) {
+        let memory = self.memory(name);
+        memory.image = Image::Ready(image);
+        memory.waiting = None;
+    }
+
+    fn image_failed(
+        &mut self,
+        name: &str,
+        reason: &'static str,
+        message: String,
+        turns_after: Option<Duration>,
+        now: Now,
+    ) {
+        let memory = self.memory(name);
+        let failed_before = match &memory.image {
+            Image::Failed { at, .. } => *at,
+            _ => now.wall,
+        };
+        memory.pull_backoff.advance(failed_before, PULL_BACKOFF_MAX, now);
+        let next_at = now.after(memory.pull_backoff.delay());
+        memory.image = Image::Failed { at: now.wall, next_at, turns_at: turns_after.map(|d| now.after(d)) };
+        memory.waiting = Some(Waiting { reason, message, since: now.mono, next_at: Some(next_at) });
+    }
+}

@@ -1,0 +1,105 @@
+//! The life of each pod: what is wanted of it ([`record`]), what to do about it ([`plan`]),
+//! doing it ([`running`], [`ending`], [`images`], [`probes`]), taking in how it went
+//! ([`results`]), and telling the API server ([`report`]).
+
+pub(crate) mod backoff;
+mod ending;
+mod images;
+mod news;
+pub(crate) mod plan;
+pub(crate) mod probes;
+pub(crate) mod record;
+mod report;
+pub(crate) mod results;
+mod running;
+mod slot;
+
+use std::time::Duration;
+
+use model::Now;
+use model::pod::{self, ContainerKind};
+
+pub(crate) use slot::Slot;
+
+use crate::effect::{Action, EventObject, EventRecord};
+use crate::outbox::Outbox;
+use crate::settings::Settings;
+use probes::earliest;
+use record::{Phase, PodRecord};
+
+/// What a pod may know of its surroundings in one step.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) now: Now,
+    pub(crate) settings: &'a Settings,
+    /// Why the runtime's network is not ready; `None` when it is.
+    pub(crate) network_wait: Option<&'a str>,
+    /// Name of the runtime, the prefix of container ids in the API (`containerd`).
+    pub(crate) runtime_name: &'a str,
+    /// Version of the node object's resources a pod falls back to.
+    pub(crate) node: &'a crate::node_status::NodeFacts,
+}
+
+impl PodRecord {
+    /// One round: decides everything that can be decided now. Returns when the next round is due
+    /// without any further input.
+    pub(crate) fn drive(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        let mut next = self.drive_observation(ctx, out);
+        next = earliest(next, match self.phase {
+            Phase::Admitting => None,
+            Phase::Running { .. } => self.drive_running(ctx, out),
+            Phase::Terminating(_) | Phase::Terminated(_) => self.drive_ending(ctx, out),
+        });
+        // What the round found stale is read at once, not in the next round.
+        next = earliest(next, self.drive_observation(ctx, out));
+        earliest(next, self.drive_report(ctx, out))
+    }
+
+    /// Reads the pod again when its last observation may be wrong.
+    fn drive_observation(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        if !self.is_stale || self.busy.contains_key(&Slot::Observe) {
+            return None;
+        }
+        if let Some(at) = self.read_retry.as_ref().map(|r| r.next_at).filter(|at| *at > ctx.now.mono) {
+            return Some(at);
+        }
+        self.start(Slot::Observe, Action::Observe { uid: self.uid.clone(), key: self.key.clone() }, out);
+        None
+    }
+
+    /// Something happened that the last observation does not show.
+    pub(crate) fn mark_stale(&mut self) {
+        self.is_stale = true;
+        if self.busy.contains_key(&Slot::Observe) {
+            self.read_again = true;
+        }
+    }
+
+    fn record_event(&self, is_warning: bool, reason: &'static str, message: String, out: &mut Outbox) {
+        self.record_about(None, is_warning, reason, message, out);
+    }
+
+    fn record_container_event(
+        &self,
+        kind: ContainerKind,
+        name: &str,
+        is_warning: bool,
+        reason: &'static str,
+        message: String,
+        out: &mut Outbox,
+    ) {
+        self.record_about(Some(pod::field_path(kind, name)), is_warning, reason, message, out);
+    }
+
+    fn record_about(
+        &self,
+        field_path: Option<String>,
+        is_warning: bool,
+        reason: &'static str,
+        message: String,
+        out: &mut Outbox,
+    ) {
+        let about = EventObject::Pod { key: self.key.clone(), uid: self.uid.clone(), field_path };
+        out.record(EventRecord { about, is_warning, reason, message });
+    }
+}

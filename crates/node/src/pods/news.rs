@@ -1,0 +1,191 @@
+//! What is news to a pod: a new version of it, a hint, a relist, a changed object it refers to.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, Volume};
+use model::{ContainerId, Now, Pod, PodObservation, pod};
+
+use super::Context;
+use super::record::{Desired, EndCause, PodRecord, Step, resource_version};
+use super::slot::Slot;
+use crate::input::{ObjectKind, ObjectName, RuntimeChange, Source};
+use crate::outbox::Outbox;
+
+impl PodRecord {
+    /// Its source has a newer version.
+    pub(crate) fn pod_changed(&mut self, source: Source, pod: Arc<Pod>, ctx: &Context<'_>, out: &mut Outbox) {
+        let version = resource_version(&pod);
+        let old = self.desired.pod().cloned();
+        if source == Source::Api {
+            // The API object of a pod that was so far only found in the runtime.
+            self.report.api_uid.get_or_insert_with(|| self.uid.clone());
+            if version > self.report.version && self.report.in_flight.is_none() {
+                self.report.version = version;
+                self.report.written = Arc::new(pod.status.clone().unwrap_or_default());
+            }
+        }
+        let was_known = old.is_some();
+        if old.as_ref().is_some_and(|old| old.metadata.labels != pod.metadata.labels || old.metadata.annotations != pod.metadata.annotations)
+            && volumes(&pod).any(shows_metadata)
+        {
+            self.refresh_volumes(ctx.now);
+        }
+        let is_deleted = pod.metadata.deletion_timestamp.is_some();
+        self.key = pod::key(&pod);
+        self.desired = Desired::Present { source, pod };
+        if !was_known {
+            let status = self.desired.pod().and_then(|p| p.status.clone()).unwrap_or_default();
+            self.report.version = version;
+            self.report.written = Arc::new(status);
+            self.report.current = self.report.written.clone();
+            if self.observed.is_some() {
+                self.adopt(ctx);
+            }
+        }
+        if is_deleted {
+            self.begin_end(EndCause::Removed, ctx, out);
+        }
+    }
+
+    /// Looks at the volumes again soon.
+    fn refresh_volumes(&mut self, now: Now) {
+        match self.volumes {
+            Step::Done => self.volumes_refresh_at = Some(now.mono),
+            // What failed for want of this very object need not wait any longer.
+            Step::Failed(_) => self.volumes = Step::Todo,
+            Step::Todo => {}
+        }
+    }
+
+    /// A ConfigMap or Secret changed. Returns whether that concerns the pod.
+    pub(crate) fn object_changed(&mut self, object: &ObjectName, now: Now) -> bool {
+        if *self.key.namespace != *object.namespace {
+            return false;
+        }
+        let Some(pod) = self.desired.pod().cloned() else { return false };
+        let mut is_concerned = false;
+        if volumes(&pod).any(|v| volume_refers_to(v, object)) {
+            self.refresh_volumes(now);
+            is_concerned = true;
+        }
+        for container in pod::containers(&pod) {
+            if environment_refers_to(&container.spec, object)
+                && let Some(memory) = self.containers.get_mut(&container.spec.name)
+                && memory.start_retry.take().is_some()
+            {
+                is_concerned = true;
+            }
+        }
+        is_concerned
+    }
+
+    /// Whether what the runtime hints at is not known yet.
+    pub(crate) fn hints_at_news(&self, id: &ContainerId, change: RuntimeChange) -> bool {
+        let Some(observed) = &self.observed else { return false };
+        let container = observed.containers.iter().find(|c| c.id == *id);
+        let sandbox = observed.sandboxes.iter().find(|s| s.id.as_str() == id.as_str());
+        let is_starting = self.busy.keys().any(|s| matches!(s, Slot::Container(_) | Slot::Sandbox));
+        match change {
+            // The result of the start under way says so, too, and says more.
+            RuntimeChange::Created | RuntimeChange::Started if is_starting => false,
+            RuntimeChange::Created => container.is_none() && sandbox.is_none(),
+            RuntimeChange::Started => {
+                container.is_none_or(|c| c.state == model::ContainerState::Created) && sandbox.is_none()
+            }
+            RuntimeChange::Stopped => {
+                // The stop under way reads the container when it is through.
+                let is_stopping = self.busy.contains_key(&Slot::StopContainer(id.clone()));
+                let is_sandbox_stopping =
+                    sandbox.is_some_and(|s| self.busy.contains_key(&Slot::StopSandbox(s.id.clone())));
+                container.is_some_and(|c| c.state.is_running() && !is_stopping)
+                    || sandbox.is_some_and(|s| s.is_ready && !is_sandbox_stopping)
+                    || (container.is_none() && sandbox.is_none() && is_starting)
+            }
+            RuntimeChange::Deleted => {
+                let is_removing = self.busy.keys().any(|s| matches!(s, Slot::RemoveSandbox(_) | Slot::RemoveContainer(_)));
+                (container.is_some() || sandbox.is_some()) && !is_removing
+            }
+        }
+    }
+
+    /// Compares with what a relist saw; `None` when it saw nothing of the pod. Returns whether
+    /// the pod has something to do about it.
+    pub(crate) fn compare(&mut self, seen: Option<&PodObservation>) -> bool {
+        if let (Some(seen), Desired::Unknown) = (seen, &self.desired)
+            && self.key.name.is_empty()
+        {
+            self.key = seen.key.clone();
+        }
+        match (&self.observed, seen) {
+            (None, None) => {
+                self.observed = Some(PodObservation::empty(self.uid.clone(), self.key.clone()));
+                true
+            }
+            (None, Some(_)) => {
+                self.mark_stale();
+                true
+            }
+            (Some(observed), None) => {
+                let was_there = !observed.sandboxes.is_empty() || !observed.containers.is_empty();
+                if was_there {
+                    self.mark_stale();
+                }
+                was_there
+            }
+            (Some(observed), Some(seen)) => {
+                let differs = !is_same_outline(observed, seen);
+                if differs {
+                    self.mark_stale();
+                }
+                differs
+            }
+        }
+    }
+}
+
+/// Whether two observations agree in which sandboxes and containers there are and in what stage.
+fn is_same_outline(a: &PodObservation, b: &PodObservation) -> bool {
+    a.sandboxes.len() == b.sandboxes.len()
+        && a.containers.len() == b.containers.len()
+        && a.sandboxes.iter().all(|s| b.sandboxes.iter().any(|t| t.id == s.id && t.is_ready == s.is_ready))
+        && a.containers.iter().all(|c| b.containers.iter().any(|d| d.id == c.id && d.state.is_same_stage(&c.state)))
+}
+
+fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
+    pod.spec.iter().flat_map(|s| s.volumes.iter().flatten())
+}
+
+/// Whether a volume's content depends on the pod's labels or annotations.
+fn shows_metadata(volume: &Volume) -> bool {
+    let projected = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
+    volume.downward_api.is_some() || projected.into_iter().any(|s| s.downward_api.is_some())
+}
+
+fn volume_refers_to(volume: &Volume, object: &ObjectName) -> bool {
+    let projected = || volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
+    match object.kind {
+        ObjectKind::ConfigMap => {
+            volume.config_map.as_ref().is_some_and(|c| c.name == object.name)
+                || projected().any(|s| s.config_map.as_ref().is_some_and(|c| c.name == object.name))
+        }
+        ObjectKind::Secret => {
+            volume.secret.as_ref().is_some_and(|s| s.secret_name.as_deref() == Some(object.name.as_str()))
+                || projected().any(|s| s.secret.as_ref().is_some_and(|c| c.name == object.name))
+        }
+    }
+}
+
+fn environment_refers_to(container: &Container, object: &ObjectName) -> bool {
+    let from = container.env_from.iter().flatten();
+    let single = container.env.iter().flatten().filter_map(|e| e.value_from.as_ref());
+    match object.kind {
+        ObjectKind::ConfigMap => {
+            from.into_iter().any(|f| f.config_map_ref.as_ref().is_some_and(|r| r.name == object.name))
+                || single.into_iter().any(|v| v.config_map_key_ref.as_ref().is_some_and(|r| r.name == object.name))
+        }
+        ObjectKind::Secret => {
+            from.into_iter().any(|f| f.secret_ref.as_ref().is_some_and(|r| r.name == object.name))
+                || single.into_iter().any(|v| v.secret_key_ref.as_ref().is_some_and(|r| r.name == object.name))
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Probes: when the next attempt is due, what an outcome means, and what follows from it
+//! (<https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/>).
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, Probe};
+use model::pod;
+use model::probe::{ProbeKind, ProbeOutcome};
+use model::{ContainerId, ContainerState, Now};
+
+use super::record::{ContainerMemory, KillCause, Phase, PodRecord};
+use super::slot::Slot;
+use super::Context;
+use crate::effect::Action;
+use crate::outbox::{Outbox, Place};
+
+const KINDS: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness];
+
+/// One probe of one container instance.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ProbeMemory {
+    /// The instance this is about; another instance starts anew.
+    pub(crate) container: ContainerId,
+    /// The verdict so far; `None` before a threshold was reached.
+    pub(crate) verdict: Option<bool>,
+    /// The last outcome and how often it came in a row.
+    run: (bool, u32),
+    /// Monotonic time of the next attempt.
+    pub(crate) next_at: Duration,
+    /// Failed for good: the container is being restarted.
+    is_on_hold: bool,
+}
+
+impl ProbeMemory {
+    /// A probe of an instance seen for the first time.
+    pub(crate) fn new(container: ContainerId, verdict: Option<bool>, next_at: Duration) -> Self {
+        Self { container, verdict, run: (false, 0), next_at, is_on_hold: false }
+    }
+}
+
+/// The spec of a container's probe.
+pub(crate) fn spec(container: &Container, kind: ProbeKind) -> Option<&Probe> {
+    match kind {
+        ProbeKind::Startup => container.startup_probe.as_ref(),
+        ProbeKind::Liveness => container.liveness_probe.as_ref(),
+        ProbeKind::Readiness => container.readiness_probe.as_ref(),
+    }
+}
+
+/// Whether a running instance counts as started: its postStart hook returned and its startup
+/// probe, if any, succeeded.
+pub(crate) fn is_started(container: &Container, memory: &ContainerMemory, id: &ContainerId) -> bool {
+    memory.hook_done.as_ref() == Some(id) && passed(container, memory, id, ProbeKind::Startup)
+}
+
+/// Whether a running instance is ready to serve.
+pub(crate) fn is_ready(container: &Container, memory: &ContainerMemory, id: &ContainerId) -> bool {
+    is_started(container, memory, id) && passed(container, memory, id, ProbeKind::Readiness)
+}
+
+fn passed(container: &Container, memory: &ContainerMemory, id: &ContainerId, kind: ProbeKind) -> bool {
+    spec(container, kind).is_none()
+        || memory.probes.get(&kind).is_some_and(|p| p.container == *id && p.verdict == Some(true))
+}
+
+fn seconds(value: Option<i32>, default: u64) -> Duration {
+    Duration::from_secs(value.and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default))
+}
+
+fn threshold(value: Option<i32>, default: u32) -> u32 {
+    value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default)
+}
+
+/// A fraction of the period that differs between containers and not between runs, so that the
+/// probes of a node that was restarted do not all come at once.
+fn spread(key: &str, period: Duration) -> Duration {
+    period.mul_f64(f64::from(model::hash::fnv1a_32(key.as_bytes()) % 1000) / 1000.0)
+}
+
+impl PodRecord {
+    /// Starts the attempts that are due and returns when the next one is.
+    pub(crate) fn drive_probes(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        let pod = self.desired.pod()?.clone();
+        let is_ending = !matches!(self.phase, Phase::Running { .. });
+        let pod_ip = self.pod_ips().into_iter().next();
+        let mut next: Option<Duration> = None;
+        for container in pod::containers(&pod) {
+            let has_probe = KINDS.iter().any(|k| spec(&container.spec, *k).is_some());
+            let running = has_probe.then(|| self.observed.as_ref()?.latest(&container.spec.name)).flatten();
+            let Some(running) = running else { continue };
+            let ContainerState::Running { started_at } = running.state else { continue };
+            let (id, created_at) = (running.id.clone(), running.created_at);
+            let since = ctx.now.since_wall(started_at.unwrap_or(created_at));
+            for kind in KINDS {
+                let Some(probe) = spec(&container.spec, kind) else { continue };
+                if is_ending && kind != ProbeKind::Readiness {
+                    continue;
+                }
+                let slot = Slot::Probe(container.spec.name.clone(), kind);
+                let is_busy = self.busy.contains_key(&slot);
+                let memory = self.memory(&container.spec.name);
+                let is_started = is_started(&container.spec, memory, &id);
+                if memory.probes.get(&kind).is_none_or(|p| p.container != id) {
+                    let delay = seconds(probe.initial_delay_seconds, 0).saturating_sub(since);
+                    memory.probes.insert(kind, ProbeMemory::new(id.clone(), None, ctx.now.after(delay)));
+                }
+                let Some(state) = memory.probes.get_mut(&kind) else { continue };
+                let is_wanted = match kind {
+                    ProbeKind::Startup => state.verdict != Some(true),
+                    ProbeKind::Liveness | ProbeKind::Readiness => is_started,
+                };
+                if is_busy || state.is_on_hold || !is_wanted {
+                    continue;
+                }
+                if state.next_at > ctx.now.mono {
+                    next = earliest(next, Some(state.next_at));
+                    continue;
+                }
+                let period = seconds(probe.period_seconds, 10);
+                // Keeps the rhythm; after a pause it does not catch up.
+                state.next_at = (state.next_at + period).max(ctx.now.mono + period / 2);
+                let action = Action::Probe {
+                    pod: pod.clone(),
+                    container: container.spec.name.clone(),
+                    id: id.clone(),
+                    kind,
+                    pod_ip: pod_ip.clone(),
+                };
+                self.start(slot, action, out);
+            }
+        }
+        next
+    }
+
+    /// Takes over the probes of a container that an earlier process started: nothing that was
+    /// ready stops being so.
+    pub(crate) fn adopt_probes(
+        &mut self,
+        container: &Container,
+        id: &ContainerId,
+        was: (bool, bool),
+        now: Now,
+    ) {
+        let (was_started, was_ready) = was;
+        let key = format!("{}/{}", self.uid, container.name);
+        let memory = self.memory(&container.name);
+        for kind in KINDS {
+            let Some(probe) = spec(container, kind) else { continue };
+            let verdict = match kind {
+                ProbeKind::Startup => was_started.then_some(true),
+                ProbeKind::Liveness => None,
+                ProbeKind::Readiness => was_ready.then_some(true),
+            };
+            let next_at = now.after(spread(&key, seconds(probe.period_seconds, 10)));
+            memory.probes.insert(kind, ProbeMemory::new(id.clone(), verdict, next_at));
+        }
+    }
+
+    /// Takes in the outcome of an attempt.
+    pub(crate) fn probed(
+        &mut self,
+        name: &str,
+        kind: ProbeKind,
+        outcome: &ProbeOutcome,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) {
+        let Some(pod) = self.desired.pod().cloned() else { return };
+        let Some(container) = pod::container(&pod, name) else { return };
+        let Some(probe) = spec(&container.spec, kind) else { return };
+        let (good, text) = match outcome {
+            ProbeOutcome::Success => (true, None),
+            ProbeOutcome::Warning(text) => (true, Some(format!("{} probe warning: {text}", kind.as_str()))),
+            ProbeOutcome::Failure(text) => (false, Some(format!("{} probe failed: {text}", kind.as_str()))),
+            // An attempt that could not be made says nothing about the container.
+            ProbeOutcome::Error(_) => return,
+        };
+        let running = self.observed.as_ref().and_then(|o| o.latest(name)).filter(|c| c.state.is_running());
+        let Some(id) = running.map(|c| c.id.clone()) else { return };
+        let Some(state) = self.memory(name).probes.get_mut(&kind).filter(|p| p.container == id) else { return };
+        state.run = if state.run.0 == good { (good, state.run.1.saturating_add(1)) } else { (good, 1) };
+        let needed = if good { threshold(probe.success_threshold, 1) } else { threshold(probe.failure_threshold, 3) };
+        let crossed = state.run.1 >= needed && state.verdict != Some(good);
+        if crossed {
+            state.verdict = Some(good);
+        }
+        if let Some(message) = text {
+            let reason = if good { model::reason::event::PROBE_WARNING } else { model::reason::event::UNHEALTHY };
+            self.record_container_event(container.kind, name, true, reason, message, out);
+        }
+        if crossed && kind == ProbeKind::Startup && good {
+            // Readiness is asked at once, not at the end of its current period.
+            if let Some(readiness) = self.memory(name).probes.get_mut(&ProbeKind::Readiness) {
+                readiness.next_at = readiness.next_at.min(ctx.now.mono);
+            }
+        }
+        if crossed && !good && kind != ProbeKind::Readiness {
+            let memory = self.memory(name);
+            if let Some(state) = memory.probes.get_mut(&kind) {
+                state.is_on_hold = true;
+            }
+            let why = if kind == ProbeKind::Liveness { KillCause::Liveness } else { KillCause::Startup };
+            memory.kill = Some((id, why));
+        }
+    }
+
+    /// Starts an action in a slot that is free.
+    pub(crate) fn start(&mut self, slot: Slot, action: Action, out: &mut Outbox) {
+        debug_assert!(!self.busy.contains_key(&slot), "{slot:?} is taken");
+        let id = out.start(Place::Pod(self.uid.clone(), slot.clone()), action);
+        self.busy.insert(slot, id);
+    }
+}
+
+/// The earlier of two deadlines.
+pub(crate) fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

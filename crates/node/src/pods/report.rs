@@ -1,0 +1,108 @@
+//! Tells the API server what is true of a pod: few writes, the urgent ones at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::PodStatus;
+
+use super::Context;
+use super::backoff::{Pauses, Retry};
+use super::record::{Phase, PodRecord};
+use super::slot::Slot;
+use crate::effect::Action;
+use crate::input::Outcome;
+use crate::outbox::Outbox;
+
+/// A change nobody acts on (an address, a condition about the sandbox) waits this long for one
+/// that somebody does, so that a pod's start costs two writes.
+const QUIET_CHANGE_DELAY: Duration = Duration::from_secs(1);
+
+impl PodRecord {
+    /// Computes the status and writes it when it is due. Returns when it will be.
+    pub(crate) fn drive_report(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        if self.desired.pod().is_none() || self.phase == Phase::Admitting {
+            return None;
+        }
+        if let Some(status) = self.compute_status(ctx)
+            && status != *self.report.current
+        {
+            self.report.current = Arc::new(status);
+        }
+        let uid = self.report.api_uid.clone()?;
+        if !ctx.settings.has_api || self.report.is_gone || self.report.in_flight.is_some() {
+            return None;
+        }
+        let (written, current) = (&self.report.written, &self.report.current);
+        if crate::status::is_same(written, current) {
+            self.report.flush_at = None;
+            return None;
+        }
+        if let Some(at) = self.report.retry.as_ref().map(|r| r.next_at).filter(|at| *at > ctx.now.mono) {
+            return Some(at);
+        }
+        if !self.is_urgent(written, current) {
+            let at = *self.report.flush_at.get_or_insert(ctx.now.after(QUIET_CHANGE_DELAY));
+            if at > ctx.now.mono {
+                return Some(at);
+            }
+        }
+        self.report.flush_at = None;
+        self.report.in_flight = Some(current.clone());
+        let action =
+            Action::WriteStatus { key: self.key.clone(), uid, old: written.clone(), new: current.clone() };
+        self.start(Slot::Status, action, out);
+        None
+    }
+
+    pub(crate) fn status_written(&mut self, outcome: Outcome, ctx: &Context<'_>) {
+        let Some(sent) = self.report.in_flight.take() else { return };
+        match outcome {
+            Outcome::Written { version } => {
+                self.report.written = sent;
+                self.report.version = self.report.version.max(version);
+                self.report.retry = None;
+            }
+            Outcome::Gone => self.report.is_gone = true,
+            Outcome::Failed(failure) => {
+                let retry = Retry::after(self.report.retry.as_ref(), failure.message, Pauses::CALLS, ctx.now);
+                self.report.retry = Some(retry);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the API server has everything that is true of the pod now.
+    pub(crate) fn is_reported(&self) -> bool {
+        self.report.is_gone
+            || (self.report.in_flight.is_none() && crate::status::is_same(&self.report.written, &self.report.current))
+    }
+
+    /// Whether somebody may act on the difference. While the pod is still on its way up, a
+    /// change that only says so can wait for the next that says more.
+    fn is_urgent(&self, old: &PodStatus, new: &PodStatus) -> bool {
+        if old.phase != new.phase
+            || old.start_time != new.start_time
+            || old.reason != new.reason
+            || condition(old, "Ready") != condition(new, "Ready")
+            || condition(old, "ContainersReady") != condition(new, "ContainersReady")
+        {
+            return true;
+        }
+        let lists = [
+            (&old.container_statuses, &new.container_statuses),
+            (&old.init_container_statuses, &new.init_container_statuses),
+            (&old.ephemeral_container_statuses, &new.ephemeral_container_statuses),
+        ];
+        lists.into_iter().any(|(old, new)| {
+            let (old, new) = (old.as_deref().unwrap_or_default(), new.as_deref().unwrap_or_default());
+            old.len() != new.len()
+                || old.iter().zip(new).any(|(a, b)| {
+                    a.state != b.state || a.ready != b.ready || a.started != b.started || a.restart_count != b.restart_count
+                })
+        })
+    }
+}
+
+fn condition<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a str> {
+    status.conditions.iter().flatten().find(|c| c.type_ == kind).map(|c| c.status.as_str())
+}

@@ -1,0 +1,369 @@
+//! Takes in how a pod's actions ended.
+
+use model::pod;
+use model::reason::{event, waiting};
+use model::{ContainerId, ContainerObservation, PodObservation, SandboxObservation};
+
+use super::backoff::{Pauses, Retry};
+use super::record::{Image, KillCause, Phase, PodRecord, Step, Terminated, Waiting};
+use super::slot::Slot;
+use super::Context;
+use crate::effect::Hook;
+use crate::input::{Failure, FailureKind, Outcome};
+use crate::outbox::Outbox;
+
+impl PodRecord {
+    /// One action of the pod ended.
+    pub(crate) fn finished(&mut self, slot: Slot, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+        self.busy.remove(&slot);
+        if slot.is_change() && self.busy.contains_key(&Slot::Observe) {
+            // The read under way may or may not have seen this change.
+            self.read_again = true;
+        }
+        match slot {
+            Slot::Observe => self.observe_done(outcome, ctx),
+            Slot::Cgroup => {
+                let next = self.step_after(&self.cgroup, &outcome, Pauses::CALLS, ctx);
+                if let Outcome::Failed(f) = &outcome {
+                    let text = format!("unable to ensure pod container exists: {}", f.message);
+                    self.record_event(true, event::FAILED_CREATE_POD_CONTAINER, text, out);
+                }
+                self.cgroup = next;
+            }
+            Slot::Volumes => self.volumes_done(outcome, ctx, out),
+            Slot::Image(name) => {
+                let Some(pod) = self.desired.pod().cloned() else { return };
+                if let Some(c) = pod::container(&pod, &name) {
+                    self.image_done(&c.spec, c.kind, &outcome, ctx, out);
+                }
+            }
+            Slot::Sandbox => self.sandbox_done(outcome, ctx, out),
+            Slot::Container(name) => self.container_done(&name, outcome, ctx, out),
+            Slot::StopContainer(id) => self.stop_done(&id, outcome, ctx, out),
+            Slot::StopSandbox(id) => self.sandbox_stopped(&id, outcome, ctx, out),
+            Slot::RemoveSandbox(id) => {
+                if let Some(o) = self.observed.as_mut()
+                    && is_gone(&outcome)
+                {
+                    o.sandboxes.retain(|s| s.id != id);
+                    o.containers.retain(|c| c.sandbox_id != id);
+                }
+                self.removal_done(&outcome, ctx);
+            }
+            Slot::RemoveContainer(id) => {
+                if let Some(o) = self.observed.as_mut()
+                    && is_gone(&outcome)
+                {
+                    o.containers.retain(|c| c.id != id);
+                }
+                self.removal_done(&outcome, ctx);
+            }
+            Slot::Hook(id, Hook::PostStart) => self.post_start_done(&id, outcome, ctx, out),
+            Slot::Hook(id, Hook::PreStop) => self.pre_stop_done(&id, &outcome, out),
+            Slot::Probe(name, kind) => {
+                if let Outcome::Probed(result) = &outcome {
+                    self.probed(&name, kind, result, ctx, out);
+                }
+            }
+            Slot::Status => self.status_written(outcome, ctx),
+            Slot::Mirror => self.mirror = self.step_after(&self.mirror, &outcome, Pauses::CALLS, ctx),
+            Slot::DeleteObject => {
+                self.end_step(&outcome, ctx, |end| &mut end.object);
+                if is_gone(&outcome) {
+                    self.report.is_gone = true;
+                }
+            }
+            Slot::TearDownVolumes => self.end_step(&outcome, ctx, |end| &mut end.volumes),
+            Slot::RemoveCgroup => self.end_step(&outcome, ctx, |end| &mut end.cgroup),
+            Slot::Logs => self.end_step(&outcome, ctx, |end| &mut end.logs),
+        }
+    }
+
+    fn observe_done(&mut self, outcome: Outcome, ctx: &Context<'_>) {
+        match outcome {
+            Outcome::Observed(_) if self.read_again => {
+                self.read_again = false;
+                self.is_stale = true;
+            }
+            Outcome::Observed(mut observed) => {
+                observed.sort();
+                let is_first = self.observed.is_none();
+                self.observed = Some(observed);
+                self.is_stale = false;
+                self.read_retry = None;
+                if is_first {
+                    self.adopt(ctx);
+                }
+                self.forget_dead_kills();
+            }
+            Outcome::Failed(failure) => {
+                self.is_stale = true;
+                let retry = Retry::after(self.read_retry.as_ref(), failure.message, Pauses::CALLS, ctx.now);
+                self.read_retry = Some(retry);
+            }
+            _ => self.is_stale = true,
+        }
+    }
+
+    /// A reason to kill an instance is void once the instance has ended.
+    fn forget_dead_kills(&mut self) {
+        let Some(observed) = &self.observed else { return };
+        for memory in self.containers.values_mut() {
+            let is_running = |id: &ContainerId| observed.containers.iter().any(|c| c.id == *id && c.state.is_running());
+            if memory.kill.as_ref().is_some_and(|(id, _)| !is_running(id)) {
+                memory.kill = None;
+            }
+        }
+    }
+
+    fn volumes_done(&mut self, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+        match outcome {
+            Outcome::VolumesSynced { refresh_after } => {
+                self.volumes = Step::Done;
+                self.volumes_refresh_at = refresh_after.map(|after| ctx.now.after(after));
+            }
+            Outcome::Failed(failure) => {
+                let is_first = self.volumes.retry().is_none_or(|r| r.error != failure.message);
+                let retry = Retry::after(self.volumes.retry(), failure.message.clone(), Pauses::VOLUMES, ctx.now);
+                // The same error again is told again less and less often, as the pauses grow.
+                if is_first || retry.failures.is_power_of_two() {
+                    self.record_event(true, event::FAILED_MOUNT, failure.message, out);
+                }
+                if self.volumes.is_done() || self.has_run() {
+                    // A refresh failed: what is mounted stays in use.
+                    self.volumes = Step::Done;
+                    self.volumes_refresh_at = Some(retry.next_at);
+                } else {
+                    self.volumes = Step::Failed(retry);
+                }
+            }
+            _ => self.volumes = Step::Todo,
+        }
+    }
+
+    fn has_run(&self) -> bool {
+        self.observed.as_ref().is_some_and(|o| o.ready_sandbox().is_some())
+    }
+
+    fn sandbox_done(&mut self, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+        match outcome {
+            Outcome::SandboxStarted(sandbox) => {
+                self.sandbox = Step::Todo;
+                self.is_network_wait_recorded = false;
+                self.merge_sandbox(sandbox);
+            }
+            Outcome::Failed(failure) => {
+                self.is_stale = true;
+                if failure.kind != FailureKind::RuntimeUnavailable {
+                    let text = format!("Failed to create pod sandbox: {}", failure.message);
+                    self.record_event(true, event::FAILED_CREATE_POD_SANDBOX, text, out);
+                }
+                self.sandbox =
+                    Step::Failed(Retry::after(self.sandbox.retry(), failure.message, Pauses::CALLS, ctx.now));
+            }
+            _ => self.is_stale = true,
+        }
+    }
+
+    fn sandbox_stopped(&mut self, id: &model::SandboxId, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+        if is_gone(&outcome) {
+            if let Some(sandbox) = self.observed.iter_mut().flat_map(|o| &mut o.sandboxes).find(|s| s.id == *id) {
+                sandbox.is_ready = false;
+            }
+            if let Phase::Terminating(end) = &mut self.phase {
+                end.stopped.insert(id.clone());
+                end.retry = None;
+            }
+            self.sandbox = Step::Todo;
+            return;
+        }
+        self.is_stale = true;
+        if let Outcome::Failed(failure) = outcome {
+            self.kill_failed(failure, ctx, out);
+        }
+    }
+
+    fn kill_failed(&mut self, failure: Failure, ctx: &Context<'_>, out: &mut Outbox) {
+        let is_told = failure.kind != FailureKind::RuntimeUnavailable;
+        let text = format!("error killing pod: {}", failure.message);
+        match &mut self.phase {
+            Phase::Terminating(end) => {
+                end.retry = Some(Retry::after(end.retry.as_ref(), failure.message, Pauses::CALLS, ctx.now));
+            }
+            _ => {
+                self.sandbox =
+                    Step::Failed(Retry::after(self.sandbox.retry(), failure.message, Pauses::CALLS, ctx.now));
+            }
+        }
+        if is_told {
+            self.record_event(true, event::FAILED_KILL_POD, text, out);
+        }
+    }
+
+    fn container_done(&mut self, name: &str, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+        let kind = self.kind_of(name);
+        match outcome {
+            Outcome::ContainerStarted(container) => {
+                let id = container.id.clone();
+                let memory = self.memory(name);
+                memory.image = Image::Unknown;
+                memory.waiting = None;
+                memory.start_retry = None;
+                memory.kill = None;
+                memory.last_attempt = memory.last_attempt.max(Some(container.attempt));
+                self.merge_container(container);
+                self.record_container_event(kind, name, false, event::CREATED, "Container created".into(), out);
+                self.record_container_event(kind, name, false, event::STARTED, "Container started".into(), out);
+                self.after_container_started(name, &id, out);
+            }
+            Outcome::Failed(failure) => self.start_failed(name, failure, ctx, out),
+            _ => self.is_stale = true,
+        }
+    }
+
+    fn start_failed(&mut self, name: &str, failure: Failure, ctx: &Context<'_>, out: &mut Outbox) {
+        self.is_stale = true;
+        let kind = self.kind_of(name);
+        let reason = match failure.kind {
+            FailureKind::RuntimeUnavailable => None,
+            FailureKind::ContainerConfig => Some(waiting::CREATE_CONTAINER_CONFIG_ERROR),
+            FailureKind::ContainerStart => Some(waiting::RUN_CONTAINER_ERROR),
+            _ => Some(waiting::CREATE_CONTAINER_ERROR),
+        };
+        let memory = self.memory(name);
+        memory.image = Image::Unknown;
+        let retry = Retry::after(memory.start_retry.as_ref(), failure.message.clone(), Pauses::CALLS, ctx.now);
+        let mut is_new = true;
+        if let Some(reason) = reason {
+            is_new = memory.waiting.as_ref().is_none_or(|w| w.reason != reason || w.message != failure.message);
+            memory.waiting = Some(Waiting {
+                reason,
+                message: failure.message.clone(),
+                since: memory.waiting.as_ref().filter(|_| !is_new).map_or(ctx.now.mono, |w| w.since),
+                next_at: Some(retry.next_at),
+            });
+        }
+        let is_told = reason.is_some() && (is_new || retry.failures.is_power_of_two());
+        // A start that failed leaves a dead container, and that one's restart has a back-off of its own.
+        memory.start_retry = (failure.kind != FailureKind::ContainerStart).then_some(retry);
+        if failure.kind == FailureKind::ContainerStart {
+            self.record_container_event(kind, name, false, event::CREATED, "Container created".into(), out);
+        }
+        if is_told {
+            self.record_container_event(kind, name, true, event::FAILED, format!("Error: {}", failure.message), out);
+        }
+    }
+
+    fn stop_done(&mut self, id: &ContainerId, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+        match outcome {
+            Outcome::ContainerStopped(Some(container)) => {
+                let is_over = !container.state.is_running();
+                self.merge_container(container);
+                if is_over {
+                    self.forget_dead_kills();
+                } else {
+                    self.is_stale = true;
+                }
+            }
+            Outcome::ContainerStopped(None) | Outcome::Gone => {
+                if let Some(o) = self.observed.as_mut() {
+                    o.containers.retain(|c| c.id != *id);
+                }
+                self.forget_dead_kills();
+            }
+            Outcome::Failed(failure) => {
+                self.is_stale = true;
+                self.kill_failed(failure, ctx, out);
+            }
+            _ => self.is_stale = true,
+        }
+    }
+
+    fn post_start_done(&mut self, id: &ContainerId, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+        let Some(name) = self.name_of(id) else { return };
+        match outcome {
+            Outcome::Done => self.memory(&name).hook_done = Some(id.clone()),
+            Outcome::Failed(failure) => {
+                let kind = self.kind_of(&name);
+                let memory = self.memory(&name);
+                memory.kill = Some((id.clone(), KillCause::PostStart));
+                memory.waiting = Some(Waiting {
+                    reason: waiting::POST_START_HOOK_ERROR,
+                    message: failure.message.clone(),
+                    since: ctx.now.mono,
+                    next_at: None,
+                });
+                let text = format!("PostStartHook failed: {}", failure.message);
+                self.record_container_event(kind, &name, true, event::FAILED_POST_START_HOOK, text, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn pre_stop_done(&mut self, id: &ContainerId, outcome: &Outcome, out: &mut Outbox) {
+        let Some(name) = self.name_of(id) else { return };
+        let kind = self.kind_of(&name);
+        self.memory(&name).pre_stop_done = Some(id.clone());
+        if let Outcome::Failed(_) = outcome {
+            let text = "PreStopHook failed".to_owned();
+            self.record_container_event(kind, &name, true, event::FAILED_PRE_STOP_HOOK, text, out);
+        }
+    }
+
+    fn name_of(&self, id: &ContainerId) -> Option<String> {
+        self.observed.as_ref()?.containers.iter().find(|c| c.id == *id).map(|c| c.name.clone())
+    }
+
+    fn removal_done(&mut self, outcome: &Outcome, ctx: &Context<'_>) {
+        let failed = match outcome {
+            Outcome::Failed(failure) => Some(failure.message.clone()),
+            _ => None,
+        };
+        self.is_stale |= !is_gone(outcome);
+        if let Phase::Terminated(end) = &mut self.phase {
+            end.remains = failed.map(|e| Retry::after(end.remains.as_ref(), e, Pauses::CALLS, ctx.now));
+        }
+    }
+
+    fn end_step(&mut self, outcome: &Outcome, ctx: &Context<'_>, step: impl Fn(&mut Terminated) -> &mut Step) {
+        let Phase::Terminated(end) = &mut self.phase else { return };
+        let step = step(end);
+        *step = next_step(step, outcome, Pauses::CALLS, ctx);
+    }
+
+    fn step_after(&self, step: &Step, outcome: &Outcome, pauses: Pauses, ctx: &Context<'_>) -> Step {
+        next_step(step, outcome, pauses, ctx)
+    }
+
+    fn merge_sandbox(&mut self, sandbox: SandboxObservation) {
+        let observed = self.observed_or_empty();
+        observed.sandboxes.retain(|s| s.id != sandbox.id);
+        observed.sandboxes.push(sandbox);
+        observed.sort();
+    }
+
+    fn merge_container(&mut self, container: ContainerObservation) {
+        let observed = self.observed_or_empty();
+        observed.containers.retain(|c| c.id != container.id);
+        observed.containers.push(container);
+        observed.sort();
+    }
+
+    fn observed_or_empty(&mut self) -> &mut PodObservation {
+        let (uid, key) = (self.uid.clone(), self.key.clone());
+        self.observed.get_or_insert_with(|| PodObservation::empty(uid, key))
+    }
+}
+
+/// Whether what was to go is gone.
+pub(crate) fn is_gone(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Done | Outcome::Gone)
+}
+
+fn next_step(step: &Step, outcome: &Outcome, pauses: Pauses, ctx: &Context<'_>) -> Step {
+    match outcome {
+        Outcome::Failed(failure) => Step::Failed(Retry::after(step.retry(), failure.message.clone(), pauses, ctx.now)),
+        Outcome::Cancelled => Step::Todo,
+        _ => Step::Done,
+    }
+}

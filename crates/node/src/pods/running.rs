@@ -1,0 +1,367 @@
+//! Carries out the [plan](super::plan) of a pod that is to run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::pod::{self, ContainerKind};
+use model::reason::{event, waiting};
+use model::{ContainerId, Pod};
+
+use super::plan::{Plan, PlanInputs, SandboxPlan, StartPlan, first_to_start, plan};
+use super::probes::{self, earliest};
+use super::record::{EndCause, Image, KillCause, Phase, PodRecord, Step, Waiting};
+use super::slot::Slot;
+use super::Context;
+use crate::effect::{Action, Hook};
+use crate::outbox::Outbox;
+
+impl PodRecord {
+    /// One round for a pod in [`Phase::Running`]. Returns when the next is due by itself.
+    pub(crate) fn drive_running(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        let Some(pod) = self.desired.pod().cloned() else { return None };
+        if let Some(end) = self.exceeded_deadline(&pod, ctx) {
+            self.begin_end(end, ctx, out);
+            return self.drive_ending(ctx, out);
+        }
+        let plan = self.observed.as_ref().map(|observed| {
+            plan(PlanInputs {
+                pod: &pod,
+                observed,
+                memory: &self.containers,
+                max_backoff: ctx.settings.max_restart_backoff,
+                now: ctx.now,
+            })
+        })?;
+        if plan.is_over && plan.stop.is_empty() && !self.is_stale && !self.is_changing() {
+            self.begin_end(EndCause::Completed, ctx, out);
+            return self.drive_ending(ctx, out);
+        }
+        let mut next = self.drive_preparation(&pod, ctx, out);
+        next = earliest(next, self.drive_images(&pod, &plan, ctx, out));
+        self.note_back_offs(&plan, ctx, out);
+        if !self.is_stale {
+            next = earliest(next, self.drive_stops(&plan, ctx, out));
+            next = earliest(next, self.drive_sandbox(&pod, &plan, ctx, out));
+            next = earliest(next, self.drive_starts(&pod, &plan, ctx, out));
+            self.collect_garbage(out);
+        }
+        for item in &plan.back_off {
+            next = earliest(next, Some(item.until));
+        }
+        next = earliest(next, self.drive_probes(ctx, out));
+        earliest(next, self.active_deadline(&pod, ctx))
+    }
+
+    /// Cgroup and volumes, each on its own.
+    fn drive_preparation(&mut self, pod: &Arc<Pod>, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        if self.cgroup.is_due(ctx.now) && !self.busy.contains_key(&Slot::Cgroup) {
+            self.start(Slot::Cgroup, Action::EnsureCgroup { pod: pod.clone() }, out);
+        }
+        let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done());
+        let is_due = self.volumes.is_due(ctx.now) || refresh.is_some_and(|at| at <= ctx.now.mono);
+        if is_due && !self.busy.contains_key(&Slot::Volumes) {
+            self.volumes_refresh_at = None;
+            let pod_ips = self.pod_ips();
+            self.start(Slot::Volumes, Action::SyncVolumes { pod: pod.clone(), pod_ips }, out);
+        }
+        let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done());
+        [self.cgroup.next_at(), self.volumes.next_at(), refresh].into_iter().fold(None, earliest)
+    }
+
+    fn drive_images(&mut self, pod: &Pod, plan: &Plan, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        let names = match plan.sandbox {
+            SandboxPlan::Keep => plan.start.iter().map(|s| s.name.clone()).collect(),
+            SandboxPlan::Create { .. } | SandboxPlan::Replace { .. } => first_to_start(pod),
+        };
+        let mut next = None;
+        for name in names {
+            let Some(container) = pod::container(pod, &name) else { continue };
+            if !self.busy.contains_key(&Slot::Container(name.clone())) {
+                self.drive_image(&container.spec, container.kind, ctx, out);
+                next = earliest(next, self.image_deadline(&name));
+            }
+        }
+        next
+    }
+
+    fn note_back_offs(&mut self, plan: &Plan, ctx: &Context<'_>, out: &mut Outbox) {
+        let (key, uid) = (self.key.clone(), self.uid.clone());
+        for item in &plan.back_off {
+            let pod_text = format!("{}_{}({uid})", key.name, key.namespace);
+            let memory = self.memory(&item.name);
+            let message = format!(
+                "back-off {} restarting failed container={} pod={pod_text}",
+                model::time::go_duration(item.delay),
+                item.name
+            );
+            let is_new = memory.waiting.as_ref().is_none_or(|w| w.message != message);
+            if is_new {
+                memory.waiting = Some(Waiting {
+                    reason: waiting::CRASH_LOOP_BACK_OFF,
+                    message,
+                    since: ctx.now.mono,
+                    next_at: Some(item.until),
+                });
+            }
+            if memory.backoff_recorded.as_ref() != Some(&item.after) {
+                memory.backoff_recorded = Some(item.after.clone());
+                let text = format!("Back-off restarting failed container {} in pod {pod_text}", item.name);
+                let kind = self.kind_of(&item.name);
+                self.record_container_event(kind, &item.name, true, event::BACK_OFF, text, out);
+            }
+        }
+    }
+
+    fn drive_stops(&mut self, plan: &Plan, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        let mut next = None;
+        for stop in &plan.stop {
+            let grace = self.restart_grace(&stop.name, &stop.why);
+            let memory = self.memory(&stop.name);
+            let deadline = match &memory.kill_deadline {
+                Some((id, deadline)) if *id == stop.id => *deadline,
+                _ => {
+                    let deadline = ctx.now.after(grace);
+                    memory.kill_deadline = Some((stop.id.clone(), deadline));
+                    deadline
+                }
+            };
+            let text = match stop.why {
+                KillCause::Liveness => format!("Container {} failed liveness probe, will be restarted", stop.name),
+                KillCause::Startup => format!("Container {} failed startup probe, will be restarted", stop.name),
+                KillCause::Changed => format!("Container {} definition changed, will be restarted", stop.name),
+                KillCause::PostStart => "FailedPostStartHook".to_owned(),
+                KillCause::SandboxGone => format!("Stopping container {}", stop.name),
+            };
+            next = earliest(next, self.drive_stop(&stop.name, &stop.id, deadline, &text, ctx, out));
+        }
+        next
+    }
+
+    /// A probe may bring a grace period of its own (KEP-2238).
+    fn restart_grace(&self, name: &str, why: &KillCause) -> Duration {
+        let Some(pod) = self.desired.pod() else { return Duration::ZERO };
+        let probe_grace = pod::container(pod, name).and_then(|c| match why {
+            KillCause::Liveness => c.spec.liveness_probe.as_ref()?.termination_grace_period_seconds,
+            KillCause::Startup => c.spec.startup_probe.as_ref()?.termination_grace_period_seconds,
+            _ => None,
+        });
+        let seconds = probe_grace.and_then(|s| u64::try_from(s).ok()).unwrap_or_else(|| pod::grace_seconds(pod));
+        Duration::from_secs(seconds)
+    }
+
+    fn drive_sandbox(&mut self, pod: &Arc<Pod>, plan: &Plan, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        match &plan.sandbox {
+            SandboxPlan::Keep => None,
+            SandboxPlan::Replace { stop } => {
+                for id in stop {
+                    let slot = Slot::StopSandbox(id.clone());
+                    if self.sandbox.is_due(ctx.now) && !self.busy.contains_key(&slot) {
+                        self.start(slot, Action::StopSandbox { id: id.clone() }, out);
+                    }
+                }
+                self.sandbox.next_at()
+            }
+            SandboxPlan::Create { attempt } => {
+                let is_prepared = self.cgroup.is_done() && self.volumes.is_done();
+                if !is_prepared || self.is_changing() {
+                    return None;
+                }
+                if let Some(text) = ctx.network_wait
+                    && !pod::is_host_network(pod)
+                {
+                    if !self.is_network_wait_recorded {
+                        self.is_network_wait_recorded = true;
+                        let text = format!("network is not ready: {text}");
+                        self.record_event(true, event::NETWORK_NOT_READY, text, out);
+                    }
+                    return None;
+                }
+                if !self.sandbox.is_due(ctx.now) {
+                    return self.sandbox.next_at();
+                }
+                if *attempt > 0 && self.sandbox == Step::Todo {
+                    let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+                    self.record_event(false, event::SANDBOX_CHANGED, text, out);
+                }
+                self.start(Slot::Sandbox, Action::RunSandbox { pod: pod.clone(), attempt: *attempt }, out);
+                None
+            }
+        }
+    }
+
+    /// Starts containers one after the other, in the order of the spec: an earlier container's
+    /// postStart hook holds back the later ones, which service meshes rely on. What waits for
+    /// something other than time or an image being pulled does not hold back the rest.
+    fn drive_starts(&mut self, pod: &Arc<Pod>, plan: &Plan, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        let is_starting = self
+            .busy
+            .keys()
+            .any(|s| matches!(s, Slot::Container(_) | Slot::Hook(_, Hook::PostStart) | Slot::Sandbox));
+        // A running pod whose volumes are looked at again may well restart a container meanwhile.
+        if is_starting || !self.cgroup.is_done() || !self.volumes_were_ready() {
+            return None;
+        }
+        let sandbox = self.observed.as_ref()?.sandboxes.first().map(|s| s.id.clone())?;
+        let mut next = None;
+        for item in &plan.start {
+            let retry_at = self.containers.get(&item.name).and_then(|m| m.start_retry.as_ref()).map(|r| r.next_at);
+            if let Some(at) = retry_at.filter(|at| *at > ctx.now.mono) {
+                next = earliest(next, Some(at));
+                continue;
+            }
+            match self.containers.get(&item.name).map(|m| m.image.clone()).unwrap_or_default() {
+                Image::Ready(image) => {
+                    self.account_restart(item, ctx);
+                    let action = Action::StartContainer {
+                        pod: pod.clone(),
+                        container: item.name.clone(),
+                        sandbox,
+                        attempt: item.attempt,
+                        image,
+                        pod_ips: self.pod_ips(),
+                    };
+                    self.start(Slot::Container(item.name.clone()), action, out);
+                    return next;
+                }
+                Image::Failed { .. } => {}
+                Image::Unknown | Image::Wanted => return next,
+            }
+        }
+        next
+    }
+
+    fn volumes_were_ready(&self) -> bool {
+        self.volumes.is_done()
+    }
+
+    /// Advances the restart back-off once for each exit that is answered by a start.
+    fn account_restart(&mut self, item: &StartPlan, ctx: &Context<'_>) {
+        let Some(after) = &item.after else { return };
+        let ended_at = self.observed.as_ref().and_then(|o| o.containers.iter().find(|c| c.id == *after)).map(|c| {
+            match &c.state {
+                model::ContainerState::Exited(exit) => exit.finished_at.unwrap_or(c.created_at),
+                _ => c.created_at,
+            }
+        });
+        let memory = self.memory(&item.name);
+        if memory.restarted_after.as_ref() != Some(after) {
+            memory.restarted_after = Some(after.clone());
+            memory.restart_backoff.advance(
+                ended_at.unwrap_or(ctx.now.wall),
+                ctx.settings.max_restart_backoff,
+                ctx.now,
+            );
+        }
+    }
+
+    /// Removes dead instances beyond the newest of each container, and dead sandboxes that hold
+    /// nothing and are not the newest: upstream keeps one of each for its logs and last state.
+    fn collect_garbage(&mut self, out: &mut Outbox) {
+        let Some(observed) = &self.observed else { return };
+        let mut dead_seen: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut containers: Vec<ContainerId> = Vec::new();
+        for c in observed.containers.iter().filter(|c| !c.state.is_running()) {
+            let seen = dead_seen.entry(c.name.as_str()).or_default();
+            *seen += 1;
+            if *seen > 1 && !self.busy.contains_key(&Slot::Container(c.name.clone())) {
+                containers.push(c.id.clone());
+            }
+        }
+        let sandboxes: Vec<_> = observed
+            .sandboxes
+            .iter()
+            .skip(1)
+            .filter(|s| !s.is_ready && !observed.containers.iter().any(|c| c.sandbox_id == s.id))
+            .map(|s| s.id.clone())
+            .collect();
+        for id in containers {
+            let slot = Slot::RemoveContainer(id.clone());
+            if !self.busy.contains_key(&slot) {
+                self.start(slot, Action::RemoveContainer { uid: self.uid.clone(), id }, out);
+            }
+        }
+        for id in sandboxes {
+            let slot = Slot::RemoveSandbox(id.clone());
+            if !self.busy.contains_key(&slot) {
+                self.start(slot, Action::RemoveSandbox { id }, out);
+            }
+        }
+    }
+
+    /// Monotonic time at which `activeDeadlineSeconds` runs out.
+    fn active_deadline(&self, pod: &Pod, ctx: &Context<'_>) -> Option<Duration> {
+        let seconds = u64::try_from(pod.spec.as_ref()?.active_deadline_seconds?).ok()?;
+        let started = self.report.current.start_time.as_ref().map(|t| t.0)?;
+        let passed = ctx.now.since_wall(started);
+        Some(ctx.now.after(Duration::from_secs(seconds).saturating_sub(passed)))
+    }
+
+    fn exceeded_deadline(&self, pod: &Pod, ctx: &Context<'_>) -> Option<EndCause> {
+        (self.active_deadline(pod, ctx)? <= ctx.now.mono).then(|| EndCause::Failed {
+            reason: "DeadlineExceeded".to_owned(),
+            message: "Pod was active on the node longer than the specified deadline".to_owned(),
+        })
+    }
+
+    /// Takes over what an earlier process left running.
+    pub(crate) fn adopt(&mut self, ctx: &Context<'_>) {
+        let Some(pod) = self.desired.pod().cloned() else { return };
+        let status = self.report.written.clone();
+        let known = |name: &str, id: &ContainerId| {
+            let all = [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+            let found = all.into_iter().flatten().flatten().find(|s| s.name == name)?;
+            let is_same = found.container_id.as_deref().is_some_and(|text| text.ends_with(id.as_str()));
+            is_same.then(|| (found.started.unwrap_or(false), found.ready))
+        };
+        for container in pod::containers(&pod) {
+            let name = container.spec.name.clone();
+            let latest = self.observed.as_ref().and_then(|o| o.latest(&name)).map(|c| (c.id.clone(), c.attempt, c.state.clone()));
+            let Some((id, attempt, state)) = latest else { continue };
+            let memory = self.memory(&name);
+            memory.last_attempt = memory.last_attempt.max(Some(attempt));
+            if state.is_running() {
+                // Whether its hook ran cannot be known; upstream does not run it again either.
+                memory.hook_done = Some(id.clone());
+                let was = known(&name, &id).unwrap_or((false, false));
+                self.adopt_probes(&container.spec, &id, was, ctx.now);
+            }
+        }
+        self.was_admitted = true;
+    }
+
+    /// What the pod does to reach the hook stage of a container that just started.
+    pub(crate) fn after_container_started(&mut self, name: &str, id: &ContainerId, out: &mut Outbox) {
+        let Some(pod) = self.desired.pod().cloned() else { return };
+        let Some(container) = pod::container(&pod, name) else { return };
+        let has_hook = container.spec.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
+        if has_hook && matches!(self.phase, Phase::Running { .. }) {
+            let action = Action::RunHook {
+                pod: pod.clone(),
+                container: name.to_owned(),
+                id: id.clone(),
+                hook: Hook::PostStart,
+                pod_ip: self.pod_ips().into_iter().next(),
+                timeout: None,
+            };
+            self.start(Slot::Hook(id.clone(), Hook::PostStart), action, out);
+        } else {
+            self.memory(name).hook_done = Some(id.clone());
+        }
+    }
+
+    /// Which list a container stands in; a regular one when the spec no longer has it.
+    pub(crate) fn kind_of(&self, name: &str) -> ContainerKind {
+        self.desired
+            .pod()
+            .and_then(|p| pod::container(p, name).map(|c| c.kind))
+            .unwrap_or(ContainerKind::Regular)
+    }
+
+    /// Whether a running container is started and ready.
+    pub(crate) fn readiness_of(&self, spec: &k8s_openapi::api::core::v1::Container, id: &ContainerId) -> (bool, bool) {
+        self.containers
+            .get(&spec.name)
+            .map_or((false, false), |m| (probes::is_started(spec, m, id), probes::is_ready(spec, m, id)))
+    }
+}

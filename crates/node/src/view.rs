@@ -1,0 +1,137 @@
+//! What the core publishes: an immutable picture of the node for the HTTP server, the metrics
+//! and whoever asks what a pod waits for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::PodStatus;
+use model::{ContainerId, Pod, PodKey, PodObservation, PodUid};
+
+use crate::machine::Machine;
+use crate::pods::record::{Phase, PodRecord, Step};
+
+/// The whole picture.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Every pod the node knows, by uid.
+    pub pods: BTreeMap<PodUid, Arc<PodView>>,
+    /// Whether the runtime answered its last questions, and if not, why.
+    pub runtime: Result<(), String>,
+    /// Monotonic time of the last successful relist.
+    pub last_relist: Option<Duration>,
+}
+
+/// One pod.
+#[derive(Clone, Debug)]
+pub struct PodView {
+    /// Its uid in its source.
+    pub uid: PodUid,
+    /// Its name.
+    pub key: PodKey,
+    /// What is wanted; `None` for a pod found in the runtime that no source knows.
+    pub pod: Option<Arc<Pod>>,
+    /// Whether its source still has it.
+    pub is_wanted: bool,
+    /// Its status as it is now, which may be newer than what the API server has.
+    pub status: Arc<PodStatus>,
+    /// What the runtime holds of it.
+    pub observed: Option<PodObservation>,
+    /// Where it is in its life.
+    pub phase: &'static str,
+    /// Everything it waits for.
+    pub waits: Vec<Wait>,
+}
+
+/// Something a pod waits for. Conditions, events and explanations are renderings of this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The operation, for people: `volumes`, `image of container web`, ….
+    pub operation: String,
+    /// Since when, monotonic, where known.
+    pub since: Option<Duration>,
+    /// The last error.
+    pub error: Option<String>,
+    /// When it is tried again, monotonic; `None` while it is under way.
+    pub next_try: Option<Duration>,
+}
+
+impl PodView {
+    /// The newest container of that name.
+    pub fn container(&self, name: &str) -> Option<&model::ContainerObservation> {
+        self.observed.as_ref()?.latest(name)
+    }
+
+    /// A container by its id.
+    pub fn container_by_id(&self, id: &ContainerId) -> Option<&model::ContainerObservation> {
+        self.observed.as_ref()?.containers.iter().find(|c| c.id == *id)
+    }
+}
+
+/// Builds each picture from the last one.
+#[derive(Debug, Default)]
+pub(crate) struct ViewBuilder {
+    pods: BTreeMap<PodUid, Arc<PodView>>,
+}
+
+impl ViewBuilder {
+    pub(crate) fn update(&mut self, record: &PodRecord) {
+        let view = PodView {
+            uid: record.uid.clone(),
+            key: record.key.clone(),
+            pod: record.desired.pod().cloned(),
+            is_wanted: record.desired.is_present(),
+            status: record.report.current.clone(),
+            observed: record.observed.clone(),
+            phase: match record.phase {
+                Phase::Admitting => "Admitting",
+                Phase::Running { .. } => "Running",
+                Phase::Terminating(_) => "Terminating",
+                Phase::Terminated(_) => "Terminated",
+            },
+            waits: waits(record),
+        };
+        self.pods.insert(record.uid.clone(), Arc::new(view));
+    }
+
+    pub(crate) fn remove(&mut self, uid: &PodUid) {
+        self.pods.remove(uid);
+    }
+
+    pub(crate) fn build(&mut self, machine: &Machine) -> Arc<View> {
+        Arc::new(View {
+            pods: self.pods.clone(),
+            runtime: machine.runtime_error().map_or(Ok(()), Err),
+            last_relist: machine.last_relist(),
+        })
+    }
+}
+
+fn waits(record: &PodRecord) -> Vec<Wait> {
+    let mut waits = Vec::new();
+    let steps = [("cgroup", &record.cgroup), ("volumes", &record.volumes), ("sandbox", &record.sandbox), ("mirror pod", &record.mirror)];
+    for (name, step) in steps {
+        if let Step::Failed(retry) = step {
+            waits.push(Wait {
+                operation: name.to_owned(),
+                since: Some(retry.since),
+                error: Some(retry.error.clone()),
+                next_try: Some(retry.next_at),
+            });
+        }
+    }
+    for (name, memory) in &record.containers {
+        if let Some(w) = &memory.waiting {
+            waits.push(Wait {
+                operation: format!("container {name}: {}", w.reason),
+                since: Some(w.since),
+                error: Some(w.message.clone()),
+                next_try: w.next_at,
+            });
+        }
+    }
+    for slot in record.busy.keys().filter(|s| !matches!(s, crate::pods::Slot::Probe(..))) {
+        waits.push(Wait { operation: format!("{slot:?}"), since: None, error: None, next_try: None });
+    }
+    waits
+}
