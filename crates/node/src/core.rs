@@ -365,3 +365,10 @@ pub(crate) fn context<'a>(now: Now, settings: &'a Settings, machine: &'a Machine
         node: machine.facts(),
     }
 }
+
+impl Node {
+    /// The pods that have something to do in this step.
+    pub(crate) fn dirty_pods(&self) -> impl Iterator<Item = &PodRecord> {
+        self.dirty.iter().filter_map(|uid| self.pods.get(uid))
+    }
+}

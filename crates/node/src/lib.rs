@@ -1,5 +1,34 @@
-//! The core: every decision about pods and the node, as a value without I/O.
+//! The core of the node agent: every decision about pods and the node, as a value.
+//!
+//! [`Node::step`] takes one [`Input`] and the time, and returns the [`Effect`]s that follow. There
+//! is no I/O, clock, randomness or thread in this crate; equal inputs give equal effects, so a
+//! simulated world can drive years of a node's life in seconds, and a recording of a real node
+//! reproduces its decisions.
+//!
+//! - [`core`]: the owner of all state; routes inputs.
+//! - [`pods`]: the life of each pod.
+//! - [`admission`], [`admit`]: which pods are let in.
+//! - [`status`], [`node_status`]: what the API server is told, as pure functions.
+//! - [`machine`]: the node's own health, registration and report.
+//! - [`mirrors`]: how static pods show in the API.
+//! - [`view`]: what is published.
 
 pub mod admission;
+mod admit;
+mod core;
+mod effect;
+mod input;
+mod machine;
+mod mirrors;
 pub mod node_status;
+mod outbox;
+mod pods;
+mod settings;
 pub mod status;
+mod view;
+
+pub use crate::core::Node;
+pub use effect::{Action, Effect, EffectId, EventObject, EventRecord, Hook};
+pub use input::{Failure, FailureKind, Input, ObjectKind, ObjectName, Outcome, RuntimeChange, Source};
+pub use settings::Settings;
+pub use view::{PodView, View, Wait};

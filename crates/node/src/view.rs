@@ -16,8 +16,8 @@ use crate::pods::record::{Phase, PodRecord, Step};
 pub struct View {
     /// Every pod the node knows, by uid.
     pub pods: BTreeMap<PodUid, Arc<PodView>>,
-    /// Whether the runtime answered its last questions, and if not, why.
-    pub runtime: Result<(), String>,
+    /// Why the runtime did not answer its last question; `None` when it did.
+    pub runtime_error: Option<String>,
     /// Monotonic time of the last successful relist.
     pub last_relist: Option<Duration>,
 }
@@ -101,7 +101,7 @@ impl ViewBuilder {
     pub(crate) fn build(&mut self, machine: &Machine) -> Arc<View> {
         Arc::new(View {
             pods: self.pods.clone(),
-            runtime: machine.runtime_error().map_or(Ok(()), Err),
+            runtime_error: machine.runtime_error(),
             last_relist: machine.last_relist(),
         })
     }

@@ -1,0 +1,292 @@
+//! The node itself: its runtime's health, its registration, and the status it reports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, Taint};
+use model::{Now, RuntimeHealth};
+
+use crate::effect::{Action, EventObject, EventRecord};
+use crate::input::Outcome;
+use crate::node_status::{self, NodeFacts, NodeHealth};
+use crate::outbox::{Outbox, Place};
+use crate::pods::backoff::{Pauses, Retry};
+use crate::pods::probes::earliest;
+use crate::pods::record::Step;
+use crate::settings::{RELIST_SILENCE_LIMIT, RUNTIME_SILENCE_LIMIT, Settings};
+
+/// Everything about the node that is not about a pod.
+#[derive(Debug, Default)]
+pub(crate) struct Machine {
+    facts: NodeFacts,
+    is_measured: bool,
+    runtime: Runtime,
+    object: Option<Arc<ApiNode>>,
+    registration: Step,
+    is_registering: bool,
+    report: NodeReport,
+}
+
+/// What is known of the runtime's health.
+#[derive(Debug, Default)]
+struct Runtime {
+    health: Option<RuntimeHealth>,
+    /// Why the last question had no answer.
+    error: Option<String>,
+    /// Monotonic time of the last answer that said ready.
+    last_ready: Option<Duration>,
+    /// Monotonic time of the last successful relist.
+    last_relist: Option<Duration>,
+    /// Why the network is not ready, as shown to users.
+    network_wait: Option<String>,
+}
+
+/// What the API server has of the node's status, and what it should have.
+#[derive(Debug, Default)]
+struct NodeReport {
+    written: Option<Arc<NodeStatus>>,
+    current: Arc<NodeStatus>,
+    in_flight: Option<Arc<NodeStatus>>,
+    retry: Option<Retry>,
+    /// Monotonic.
+    written_at: Duration,
+    /// Monotonic time at which status is computed again.
+    next_at: Duration,
+    is_dirty: bool,
+}
+
+impl Machine {
+    // ---- what is known ----
+
+    pub(crate) fn measured(&mut self, now: Now, facts: NodeFacts) {
+        self.is_measured = true;
+        if self.facts != facts {
+            self.facts = facts;
+            self.report.is_dirty = true;
+        }
+        self.refresh_network(now);
+    }
+
+    pub(crate) fn is_measured(&self) -> bool {
+        self.is_measured
+    }
+
+    pub(crate) fn facts(&self) -> &NodeFacts {
+        &self.facts
+    }
+
+    pub(crate) fn node_seen(&mut self, node: Arc<ApiNode>) {
+        self.object = Some(node);
+    }
+
+    /// Takes in the runtime's answer. Returns whether it became usable, or its network did.
+    pub(crate) fn runtime_answered(&mut self, now: Now, answer: Result<RuntimeHealth, String>) -> bool {
+        let was_down = self.runtime.error.is_some() || self.runtime.network_wait.is_some();
+        let before = (self.runtime.health.clone(), self.runtime.error.is_some());
+        match answer {
+            Ok(health) => {
+                if health.runtime.is_met {
+                    self.runtime.last_ready = Some(now.mono);
+                }
+                self.runtime.error = None;
+                self.runtime.health = Some(health);
+            }
+            Err(error) => self.runtime.error = Some(error),
+        }
+        self.refresh_network(now);
+        if before != (self.runtime.health.clone(), self.runtime.error.is_some()) {
+            self.report.is_dirty = true;
+        }
+        was_down && self.runtime.error.is_none() && self.runtime.network_wait.is_none()
+    }
+
+    fn refresh_network(&mut self, _now: Now) {
+        self.runtime.network_wait = match &self.runtime.health {
+            None => Some("container runtime status check may not have completed yet".to_owned()),
+            Some(health) if !health.network.is_met => Some(format!(
+                "container runtime network not ready: NetworkReady=false reason:{} message:{}",
+                health.network.reason, health.network.message
+            )),
+            Some(_) => None,
+        };
+    }
+
+    pub(crate) fn relisted(&mut self, now: Now) {
+        let was_silent = self.runtime.last_relist.is_none();
+        self.runtime.last_relist = Some(now.mono);
+        self.report.is_dirty |= was_silent;
+    }
+
+    pub(crate) fn network_wait(&self) -> Option<&str> {
+        self.runtime.network_wait.as_deref()
+    }
+
+    pub(crate) fn runtime_name(&self) -> &str {
+        &self.facts.runtime_name
+    }
+
+    pub(crate) fn runtime_error(&self) -> Option<String> {
+        self.runtime.error.clone()
+    }
+
+    pub(crate) fn last_relist(&self) -> Option<Duration> {
+        self.runtime.last_relist
+    }
+
+    /// The node's labels: the API's, or before it was seen those it will be registered with.
+    pub(crate) fn labels(&self, settings: &Settings) -> BTreeMap<String, String> {
+        match &self.object {
+            Some(node) => node.metadata.labels.clone().unwrap_or_default(),
+            None if settings.is_registering => {
+                node_status::initial_node(&self.facts).metadata.labels.unwrap_or_default()
+            }
+            None => self.facts.labels.clone(),
+        }
+    }
+
+    pub(crate) fn taints(&self) -> &[Taint] {
+        self.object.as_ref().and_then(|n| n.spec.as_ref()).and_then(|s| s.taints.as_deref()).unwrap_or_default()
+    }
+
+    // ---- what is done about it ----
+
+    pub(crate) fn drive(&mut self, now: Now, settings: &Settings, out: &mut Outbox) {
+        if !settings.is_registering || !self.is_measured {
+            return;
+        }
+        let is_due = self.registration.is_due(now) && !self.is_registering;
+        if is_due {
+            self.is_registering = true;
+            let mut node = node_status::initial_node(&self.facts);
+            let status = self.compute(now, &NodeStatus::default());
+            node.status = Some(status);
+            out.start(Place::Register, Action::RegisterNode { node: Box::new(node) });
+        }
+        if self.registration.is_done() {
+            self.drive_status(now, settings, out);
+        }
+    }
+
+    fn drive_status(&mut self, now: Now, settings: &Settings, out: &mut Outbox) {
+        let report = &self.report;
+        let is_retry_due = report.retry.as_ref().is_none_or(|r| r.next_at <= now.mono);
+        if report.in_flight.is_some() || !is_retry_due || !(report.is_dirty || report.next_at <= now.mono) {
+            return;
+        }
+        let Some(written) = report.written.clone() else { return };
+        let status = self.compute(now, &written);
+        for (reason, message) in node_status::transition_events(&written, &status, &settings.node_name) {
+            if self.report.retry.is_none() {
+                out.record(EventRecord { about: EventObject::Node, is_warning: false, reason, message });
+            }
+        }
+        self.report.is_dirty = false;
+        self.report.next_at = now.after(settings.node_status_update_every);
+        let silence = now.mono.saturating_sub(self.report.written_at);
+        self.report.current = Arc::new(status);
+        if node_status::needs_write(&written, &self.report.current, silence, settings.node_status_report_every) {
+            let new = self.report.current.clone();
+            self.report.in_flight = Some(new.clone());
+            out.start(Place::NodeStatus, Action::WriteNodeStatus { old: written, new });
+        }
+    }
+
+    fn compute(&self, now: Now, previous: &NodeStatus) -> NodeStatus {
+        let errors = self.runtime_errors(now);
+        let network_error = self.runtime.network_wait.as_deref().filter(|_| self.runtime.health.is_some());
+        let health = NodeHealth {
+            runtime_errors: &errors,
+            network_error,
+            runtime: self.runtime.health.as_ref(),
+            is_shutting_down: false,
+        };
+        node_status::status(&self.facts, &health, previous, now)
+    }
+
+    /// Why the runtime cannot be used, in upstream's words.
+    fn runtime_errors(&self, now: Now) -> Vec<String> {
+        let mut errors = Vec::new();
+        let runtime = &self.runtime;
+        match runtime.last_ready {
+            None => errors.push("container runtime status check may not have completed yet".to_owned()),
+            Some(at) if now.mono.saturating_sub(at) > RUNTIME_SILENCE_LIMIT => {
+                errors.push("container runtime is down".to_owned());
+            }
+            Some(_) => {}
+        }
+        if let Some(health) = runtime.health.as_ref().filter(|h| !h.runtime.is_met) {
+            errors.push(format!(
+                "container runtime not ready: RuntimeReady=false reason:{} message:{}",
+                health.runtime.reason, health.runtime.message
+            ));
+        }
+        match runtime.last_relist {
+            None => errors.push("PLEG is not healthy: pleg has yet to be successful".to_owned()),
+            Some(at) => {
+                let silence = now.mono.saturating_sub(at);
+                if silence > RELIST_SILENCE_LIMIT {
+                    errors.push(format!(
+                        "PLEG is not healthy: pleg was last seen active {} ago; threshold is {}",
+                        model::time::go_duration(silence),
+                        model::time::go_duration(RELIST_SILENCE_LIMIT)
+                    ));
+                }
+            }
+        }
+        errors
+    }
+
+    pub(crate) fn registered(&mut self, now: Now, outcome: Outcome) {
+        self.is_registering = false;
+        match outcome {
+            Outcome::Registered(node) => {
+                self.registration = Step::Done;
+                self.report.written = Some(Arc::new(node.status.clone().unwrap_or_default()));
+                self.report.is_dirty = true;
+                self.object = Some(node);
+            }
+            Outcome::Failed(failure) => {
+                let pauses = Pauses { initial: Duration::from_millis(100), max: Duration::from_secs(7) };
+                let retry = Retry::after(self.registration.retry(), failure.message, pauses, now);
+                self.registration = Step::Failed(retry);
+            }
+            _ => self.registration = Step::Todo,
+        }
+    }
+
+    pub(crate) fn status_written(&mut self, now: Now, outcome: Outcome) {
+        let Some(sent) = self.report.in_flight.take() else { return };
+        match outcome {
+            Outcome::Written { .. } => {
+                self.report.written = Some(sent);
+                self.report.written_at = now.mono;
+                self.report.retry = None;
+            }
+            // Somebody deleted the Node object: make it again.
+            Outcome::Gone => self.registration = Step::Todo,
+            Outcome::Failed(failure) => {
+                let retry = Retry::after(self.report.retry.as_ref(), failure.message, Pauses::CALLS, now);
+                self.report.retry = Some(retry);
+                self.report.is_dirty = true;
+            }
+            _ => self.report.is_dirty = true,
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        if !self.is_measured {
+            return None;
+        }
+        match &self.registration {
+            Step::Failed(retry) => Some(retry.next_at),
+            Step::Done if self.report.in_flight.is_none() => {
+                let retry = self.report.retry.as_ref().map(|r| r.next_at);
+                let runtime = self.runtime.last_ready.map(|at| at + RUNTIME_SILENCE_LIMIT + Duration::from_secs(1));
+                let silent = runtime.filter(|at| *at > self.report.next_at);
+                retry.or_else(|| earliest(Some(self.report.next_at), silent))
+            }
+            _ => None,
+        }
+    }
+}
