@@ -63,6 +63,11 @@ impl Root {
         Ok(Self { fd, path: path.to_owned() })
     }
 
+    /// A folder from a handle (see [`Root::open_handle`]); `path` is for messages only.
+    pub fn from_handle(fd: OwnedFd, path: &Path) -> Self {
+        Self { fd, path: path.to_owned() }
+    }
+
     /// The path it was opened by, for messages.
     pub fn path(&self) -> &Path {
         &self.path
@@ -298,6 +303,11 @@ impl Entry<'_> {
     /// What it is.
     pub fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    /// Whether it is a folder.
+    pub fn is_dir(&self) -> bool {
+        self.file_type() == FileType::Directory
     }
 
     /// Changes owner or group, of a link itself.
