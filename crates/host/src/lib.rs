@@ -1,1 +1,21 @@
-//! host
+//! The node's kernel, as the rest of the kubelet sees it: cgroups, mounts, files below a root,
+//! facts about the machine and cheap samples of its usage.
+//!
+//! Every function here is synchronous and short; callers in async code run them with
+//! `spawn_blocking`. Nothing in this crate knows a pod beyond its uid and QoS class, keeps state
+//! of its own or decides anything. It is the only crate in which `unsafe` may appear, and at
+//! present the only such place is [`testing`].
+
+pub mod atomic;
+pub mod beneath;
+pub mod cgroup;
+pub mod dns;
+pub mod machine;
+pub mod mount;
+pub mod text;
+pub mod usage;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use text::FileError;

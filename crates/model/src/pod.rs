@@ -104,7 +104,8 @@ pub enum RestartPolicy {
 /// Seconds between SIGTERM and SIGKILL: the deletion's when one is under way, else the spec's.
 pub fn grace_seconds(pod: &Pod) -> u64 {
     let spec = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
-    let deletion = pod.metadata.deletion_grace_period_seconds.filter(|_| pod.metadata.deletion_timestamp.is_some());
+    let deletion =
+        pod.metadata.deletion_grace_period_seconds.filter(|_| pod.metadata.deletion_timestamp.is_some());
     deletion.or(spec).map_or(DEFAULT_GRACE_SECONDS, |s| u64::try_from(s).unwrap_or(0))
 }
 
@@ -119,7 +120,8 @@ pub fn containers(pod: &Pod) -> impl Iterator<Item = ContainerRef<'_>> {
         kind: if is_sidecar(c) { ContainerKind::Sidecar } else { ContainerKind::Init },
         spec: Cow::Borrowed(c),
     });
-    let regular = regular.iter().map(|c| ContainerRef { kind: ContainerKind::Regular, spec: Cow::Borrowed(c) });
+    let regular =
+        regular.iter().map(|c| ContainerRef { kind: ContainerKind::Regular, spec: Cow::Borrowed(c) });
     let ephemeral = ephemeral.iter().map(|c| ContainerRef {
         kind: ContainerKind::Ephemeral,
         spec: Cow::Owned(ephemeral_as_container(c)),

@@ -65,8 +65,14 @@ impl Quantity {
 
     /// Written with binary suffixes where exact (`64Mi`), as suits memory.
     pub fn to_binary_api(self) -> ApiQuantity {
-        const SUFFIXES: [(&str, i128); 6] =
-            [("Ei", 1 << 60), ("Pi", 1 << 50), ("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
+        const SUFFIXES: [(&str, i128); 6] = [
+            ("Ei", 1 << 60),
+            ("Pi", 1 << 50),
+            ("Ti", 1 << 40),
+            ("Gi", 1 << 30),
+            ("Mi", 1 << 20),
+            ("Ki", 1 << 10),
+        ];
         if self.nanos % NANO == 0 && self.nanos != 0 {
             let units = self.nanos / NANO;
             for (suffix, factor) in SUFFIXES {
@@ -162,7 +168,8 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
         "Ei" => (1 << 60, 1),
         _ => {
             let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-            let power = 10_i128.checked_pow(exponent.unsigned_abs()).filter(|p| *p <= 1_000_000_000_000_000_000)?;
+            let power =
+                10_i128.checked_pow(exponent.unsigned_abs()).filter(|p| *p <= 1_000_000_000_000_000_000)?;
             if exponent < 0 { (1, power) } else { (power, 1) }
         }
     })

@@ -1,1 +1,38 @@
-//! volumes
+//! A pod's volumes on disk: makes them, keeps them up to date, mounts parts of them into
+//! containers and takes them down.
+//!
+//! [`Volumes`] is the whole interface. It starts no task and holds no picture of what is mounted:
+//! the mount table and the files are the truth, so every call may be repeated, after a restart of
+//! the kubelet too. [`Volumes::sync`] first collects what goes into the volumes (from the API
+//! through the port [`Objects`], from the pod itself), then does the disk work of one pod on a
+//! blocking thread. Work on one pod is serialized, different pods do not wait for each other.
+//!
+//! Each kind of volume is a module below `plugins`. The layout on disk is upstream's, so that a
+//! node can change from one kubelet to the other under running pods. What a pod's lifecycle makes
+//! of success or failure is not known here.
+
+mod atomic_writer;
+mod error;
+mod expand;
+mod layout;
+mod locks;
+mod mounts;
+mod objects;
+mod ownership;
+mod payload;
+mod plugins;
+mod references;
+mod sub_path;
+mod tear_down;
+mod tokens;
+mod world;
+
+pub use error::{MountFailure, SetUpError, VolumeError};
+pub use objects::{ObjectError, Objects, Token, TokenSpec};
+pub use payload::PathError;
+pub use plugins::host_path::HostPathError;
+pub use references::{References, references};
+pub use world::{Synced, Volumes};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! From pod resources to the numbers the kernel takes, and the files they are written to.
+
+use std::path::Path;
+
+use model::QosClass;
+
+use super::CgroupError;
+use super::mounts::CgroupMounts;
+
+/// The smallest `cpu.shares`: what a pod without a request gets.
+pub const MIN_CPU_SHARES: u64 = 2;
+/// The largest `cpu.shares` the kernel takes.
+pub const MAX_CPU_SHARES: u64 = 262_144;
+/// The default CFS period, microseconds.
+pub const DEFAULT_CPU_PERIOD_US: u64 = 100_000;
+/// The smallest CFS quota the kernel takes, microseconds.
+const MIN_CPU_QUOTA_US: i64 = 1000;
+
+/// What a control group is limited to. `None` leaves the kernel's value alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CgroupLimits {
+    /// Relative weight on the version 1 scale, 2 to 262144.
+    pub cpu_shares: Option<u64>,
+    /// Microseconds of CPU time a period; -1 is unlimited.
+    pub cpu_quota_us: Option<i64>,
+    /// The length of a period, microseconds.
+    pub cpu_period_us: Option<u64>,
+    /// Bytes.
+    pub memory_limit_bytes: Option<u64>,
+    /// Tasks.
+    pub pids_max: Option<u64>,
+    /// Bytes of huge pages, by page size. Sizes of the machine that are missing here are limited
+    /// to nothing; `None` leaves all of them alone.
+    pub hugetlb: Option<Vec<HugePageLimit>>,
+}
+
+/// How many bytes of huge pages of one size may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HugePageLimit {
+    /// Page size, bytes.
+    pub page_bytes: u64,
+    /// Limit, bytes.
+    pub limit_bytes: u64,
+}
+
+/// A pod's effective resources, as far as its control group depends on them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodAmounts {
+    /// Effective CPU request, thousandths of a core.
+    pub cpu_request_millis: u64,
+    /// Effective CPU limit, if every container (or the pod itself) declares one.
+    pub cpu_limit_millis: Option<u64>,
+    /// Effective memory limit, if every container (or the pod itself) declares one, bytes.
+    pub memory_limit_bytes: Option<u64>,
+    /// Effective huge page requests.
+    pub huge_pages: Vec<HugePageLimit>,
+}
+
+/// The node's settings that shape pod control groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodCgroupPolicy {
+    /// `cpuCFSQuota`; also false for a pod with exclusive CPUs.
+    pub enforce_cpu_quota: bool,
+    /// `cpuCFSQuotaPeriod`, microseconds.
+    pub cpu_period_us: u64,
+    /// `podPidsLimit`, if positive.
+    pub pids_max: Option<u64>,
+}
+
+impl CgroupLimits {
+    /// The limits of a pod's control group: all of them for Guaranteed pods, those declared by
+    /// all containers for Burstable ones, none but the smallest weight for BestEffort ones.
+    pub fn of_pod(qos: QosClass, amounts: &PodAmounts, policy: PodCgroupPolicy) -> Self {
+        let mut limits =
+            Self { hugetlb: Some(amounts.huge_pages.clone()), pids_max: policy.pids_max, ..Self::default() };
+        if qos == QosClass::BestEffort {
+            limits.cpu_shares = Some(MIN_CPU_SHARES);
+            return limits;
+        }
+        limits.cpu_shares = Some(cpu_shares(amounts.cpu_request_millis));
+        if let Some(millis) = amounts.cpu_limit_millis {
+            let quota =
+                if policy.enforce_cpu_quota { cpu_quota_us(millis, policy.cpu_period_us) } else { -1 };
+            limits.cpu_quota_us = Some(quota);
+            limits.cpu_period_us = Some(policy.cpu_period_us);
+        }
+        limits.memory_limit_bytes = amounts.memory_limit_bytes;
+        limits
+    }
+}
+
+/// `cpu.shares` for a request in thousandths of a core.
+pub fn cpu_shares(millis: u64) -> u64 {
+    (millis.saturating_mul(1024) / 1000).clamp(MIN_CPU_SHARES, MAX_CPU_SHARES)
+}
+
+/// `cpu.weight` (version 2) for `cpu.shares`, on the straight line the kubelet draws for its own
+/// groups. Runtimes draw a curve for containers; that is theirs.
+pub fn cpu_weight(shares: u64) -> u64 {
+    let shares = shares.clamp(MIN_CPU_SHARES, MAX_CPU_SHARES);
+    1 + (shares - MIN_CPU_SHARES) * 9999 / (MAX_CPU_SHARES - MIN_CPU_SHARES)
+}
+
+/// CFS quota for a limit in thousandths of a core; unlimited without one.
+pub fn cpu_quota_us(millis: u64, period_us: u64) -> i64 {
+    if millis == 0 {
+        return -1;
+    }
+    let quota = u128::from(millis) * u128::from(period_us) / 1000;
+    i64::try_from(quota).unwrap_or(i64::MAX).max(MIN_CPU_QUOTA_US)
+}
+
+/// The size as it appears in hugetlb file names: `2MB`, `1GB`.
+pub fn huge_page_name(page_bytes: u64) -> String {
+    match page_bytes {
+        b if b >= 1 << 30 && b.is_multiple_of(1 << 30) => format!("{}GB", b >> 30),
+        b if b >= 1 << 20 && b.is_multiple_of(1 << 20) => format!("{}MB", b >> 20),
+        b => format!("{}KB", b >> 10),
+    }
+}
+
+/// Writes the limits of the group `name` (relative to the hierarchies' roots).
+pub(super) fn apply(
+    mounts: &CgroupMounts,
+    name: &Path,
+    limits: &CgroupLimits,
+    page_sizes: &[u64],
+) -> Result<(), CgroupError> {
+    let set = |controller: &str, file: &str, value: String| match mounts.root_of(controller) {
+        Some(root) => write_knob(&root.join(name).join(file), &value),
+        // Without hugetlb there is nothing to limit. The others are checked at start.
+        None => Ok(()),
+    };
+    let is_v2 = mounts.version() == 2;
+    if let Some(shares) = limits.cpu_shares {
+        let (file, value) = if is_v2 { ("cpu.weight", cpu_weight(shares)) } else { ("cpu.shares", shares) };
+        set("cpu", file, value.to_string())?;
+    }
+    if let Some(bytes) = limits.memory_limit_bytes {
+        set("memory", if is_v2 { "memory.max" } else { "memory.limit_in_bytes" }, bytes.to_string())?;
+    }
+    if let Some(max) = limits.pids_max {
+        set("pids", "pids.max", max.to_string())?;
+    }
+    if let Some(wanted) = &limits.hugetlb {
+        for &page_bytes in page_sizes {
+            let limit = wanted.iter().find(|h| h.page_bytes == page_bytes).map_or(0, |h| h.limit_bytes);
+            let suffix = if is_v2 { "max" } else { "limit_in_bytes" };
+            set("hugetlb", &format!("hugetlb.{}.{suffix}", huge_page_name(page_bytes)), limit.to_string())?;
+        }
+    }
+    if is_v2 { apply_quota_v2(limits, &set) } else { apply_quota_v1(limits, &set) }
+}
+
+type Set<'a> = dyn Fn(&str, &str, String) -> Result<(), CgroupError> + 'a;
+
+fn apply_quota_v2(limits: &CgroupLimits, set: &Set<'_>) -> Result<(), CgroupError> {
+    let Some(quota) = limits.cpu_quota_us else { return Ok(()) };
+    let period = limits.cpu_period_us.unwrap_or(DEFAULT_CPU_PERIOD_US);
+    let quota = if quota < 0 { "max".to_owned() } else { quota.to_string() };
+    set("cpu", "cpu.max", format!("{quota} {period}"))
+}
+
+fn apply_quota_v1(limits: &CgroupLimits, set: &Set<'_>) -> Result<(), CgroupError> {
+    let quota = |q: i64| set("cpu", "cpu.cfs_quota_us", q.to_string());
+    let period = |p: u64| set("cpu", "cpu.cfs_period_us", p.to_string());
+    match (limits.cpu_quota_us, limits.cpu_period_us) {
+        // Either order can pass through a ratio above the parent's, which the kernel refuses;
+        // then the other order works.
+        (Some(q), Some(p)) => {
+            period(p).and_then(|()| quota(q)).or_else(|_| quota(q).and_then(|()| period(p)))
+        }
+        (Some(q), None) => quota(q),
+        (None, Some(p)) => period(p),
+        (None, None) => Ok(()),
+    }
+}
+
+/// Writes a value unless it is there already: adopting a node full of pods then costs reads only.
+pub(super) fn write_knob(path: &Path, value: &str) -> Result<(), CgroupError> {
+    if std::fs::read_to_string(path).is_ok_and(|old| old.trim_end() == value) {
+        return Ok(());
+    }
+    std::fs::write(path, value).map_err(|source| CgroupError::Set {
+        path: path.to_owned(),
+        value: value.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: PodCgroupPolicy =
+        PodCgroupPolicy { enforce_cpu_quota: true, cpu_period_us: DEFAULT_CPU_PERIOD_US, pids_max: None };
+
+    #[test]
+    fn shares_weights_and_quotas() {
+        for (millis, shares, weight) in
+            [(0, 2, 1), (1, 2, 1), (100, 102, 4), (1000, 1024, 39), (u64::MAX, 262_144, 10_000)]
+        {
+            assert_eq!((cpu_shares(millis), cpu_weight(cpu_shares(millis))), (shares, weight), "{millis}");
+        }
+        for (millis, quota) in [(0, -1), (1, 1000), (10, 1000), (250, 25_000), (3000, 300_000)] {
+            assert_eq!(cpu_quota_us(millis, 100_000), quota, "{millis}");
+        }
+        assert_eq!(cpu_quota_us(u64::MAX, u64::MAX), i64::MAX);
+    }
+
+    #[test]
+    fn page_sizes_have_names() {
+        for (bytes, name) in [(2 << 20, "2MB"), (1 << 30, "1GB"), (64 << 10, "64KB"), (512 << 20, "512MB")] {
+            assert_eq!(huge_page_name(bytes), name);
+        }
+    }
+
+    #[test]
+    fn limits_follow_the_class() {
+        let amounts = PodAmounts {
+            cpu_request_millis: 500,
+            cpu_limit_millis: Some(500),
+            memory_limit_bytes: Some(64 << 20),
+            huge_pages: vec![],
+        };
+        let all = CgroupLimits {
+            cpu_shares: Some(512),
+            cpu_quota_us: Some(50_000),
+            cpu_period_us: Some(100_000),
+            memory_limit_bytes: Some(64 << 20),
+            pids_max: None,
+            hugetlb: Some(vec![]),
+        };
+        assert_eq!(CgroupLimits::of_pod(QosClass::Guaranteed, &amounts, POLICY), all);
+
+        let unlimited = PodCgroupPolicy { enforce_cpu_quota: false, pids_max: Some(99), ..POLICY };
+        let loose = CgroupLimits::of_pod(QosClass::Guaranteed, &amounts, unlimited);
+        assert_eq!((loose.cpu_quota_us, loose.pids_max), (Some(-1), Some(99)));
+
+        let partly = PodAmounts { cpu_limit_millis: None, memory_limit_bytes: None, ..amounts.clone() };
+        let burstable = CgroupLimits::of_pod(QosClass::Burstable, &partly, POLICY);
+        assert_eq!((burstable.cpu_shares, burstable.cpu_quota_us), (Some(512), None));
+        assert_eq!(burstable.memory_limit_bytes, None);
+
+        let best_effort = CgroupLimits::of_pod(QosClass::BestEffort, &amounts, POLICY);
+        assert_eq!((best_effort.cpu_shares, best_effort.memory_limit_bytes), (Some(2), None));
+    }
+}

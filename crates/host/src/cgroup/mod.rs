@@ -1,0 +1,98 @@
+//! Control groups under the cgroupfs driver: `kubepods`, its QoS children and one group a pod,
+//! in version 1 (also hybrid) and version 2 hierarchies alike.
+//!
+//! [`CgroupMounts`] knows where hierarchies are, [`CgroupTree`] makes and removes groups in all
+//! of them, [`CgroupLimits`] turns resources into the kernel's numbers.
+
+mod kill;
+mod limits;
+mod mounts;
+mod tree;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use limits::{
+    CgroupLimits, DEFAULT_CPU_PERIOD_US, HugePageLimit, MAX_CPU_SHARES, MIN_CPU_SHARES, PodAmounts,
+    PodCgroupPolicy, cpu_quota_us, cpu_shares, cpu_weight, huge_page_name,
+};
+pub use mounts::{CgroupMounts, V1Hierarchy};
+pub use tree::{CgroupTree, PodCgroup};
+
+use crate::text::FileError;
+
+/// Why an operation on control groups failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// No cgroup file system is mounted.
+    #[error("no cgroup hierarchy is mounted")]
+    NotMounted,
+    /// The mount table or the list of controllers could not be read.
+    #[error("look for cgroup hierarchies")]
+    Facts(#[source] FileError),
+    /// A controller the kubelet cannot do without is not there.
+    #[error("cgroup controller {controller} is not available below {}", path.display())]
+    NoController {
+        /// Its name.
+        controller: String,
+        /// Where it was wanted.
+        path: PathBuf,
+    },
+    /// `cgroupRoot` names a group that does not exist.
+    #[error("cgroup root {} does not exist", path.display())]
+    NoRoot {
+        /// The path looked for.
+        path: PathBuf,
+    },
+    /// A name from outside cannot be that of a group.
+    #[error("{name:?} cannot be part of a cgroup name")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// A group could not be made.
+    #[error("create cgroup {}", path.display())]
+    Create {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel did not take a value.
+    #[error("write {value:?} to {}", path.display())]
+    Set {
+        /// The file.
+        path: PathBuf,
+        /// The value.
+        value: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A group could not be listed.
+    #[error("list cgroup {}", path.display())]
+    List {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Processes in a group did not die in time.
+    #[error("{count} processes in cgroup {} survive SIGKILL", path.display())]
+    Unkillable {
+        /// The group, relative to the hierarchies' roots.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+    },
+    /// A group could not be removed.
+    #[error("remove cgroup {}", path.display())]
+    Remove {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! On real hierarchies, whichever version this machine has, below a group made for the test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use model::{PodUid, QosClass};
+
+use super::*;
+
+/// A group of the test's own in every hierarchy, removed at the end.
+struct Playground {
+    mounts: CgroupMounts,
+    name: String,
+}
+
+impl Playground {
+    fn new(test: &str) -> Self {
+        let mounts = CgroupMounts::detect().unwrap();
+        let name = format!("ferrolet-test-{test}-{}", std::process::id());
+        for root in mounts.roots() {
+            fs::create_dir(root.join(&name)).unwrap();
+        }
+        if let CgroupMounts::V1 { .. } = &mounts {
+            let root = mounts.root_of("cpuset").unwrap();
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                fs::write(root.join(&name).join(file), fs::read(root.join(file)).unwrap()).unwrap();
+            }
+        }
+        Self { mounts, name }
+    }
+
+    fn tree(&self) -> CgroupTree {
+        CgroupTree::new(self.mounts.clone(), &format!("/{}", self.name)).unwrap()
+    }
+
+    fn knob(&self, controller: &str, below: &str, v1: &str, v2: &str) -> String {
+        let file = if self.mounts.version() == 1 { v1 } else { v2 };
+        let path = self.mounts.root_of(controller).unwrap().join(&self.name).join(below).join(file);
+        fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).trim().to_owned()
+    }
+}
+
+impl Drop for Playground {
+    fn drop(&mut self) {
+        for root in self.mounts.roots() {
+            kill::remove_tree(&root.join(&self.name)).ok();
+        }
+    }
+}
+
+fn sleeper(dirs: &[PathBuf]) -> Child {
+    let child = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+    for dir in dirs {
+        fs::write(dir.join("cgroup.procs"), child.id().to_string()).unwrap();
+    }
+    child
+}
+
+fn pod(uid: &str, qos: QosClass) -> PodCgroup {
+    PodCgroup {
+        uid: PodUid::from(uid),
+        qos,
+        limits: CgroupLimits {
+            cpu_shares: Some(512),
+            cpu_quota_us: Some(50_000),
+            cpu_period_us: Some(100_000),
+            memory_limit_bytes: Some(64 << 20),
+            pids_max: Some(77),
+            hugetlb: Some(vec![]),
+        },
+    }
+}
+
+#[test]
+fn node_and_pod_groups_come_and_go() {
+    let ground = Playground::new("life");
+    let tree = ground.tree();
+    tree.ensure_node().unwrap();
+    tree.ensure_node().unwrap();
+    tree.set_node_limits(&CgroupLimits {
+        cpu_shares: Some(2048),
+        memory_limit_bytes: Some(1 << 30),
+        pids_max: Some(1000),
+        ..CgroupLimits::default()
+    })
+    .unwrap();
+    tree.set_burstable_shares(300).unwrap();
+    assert_eq!(ground.knob("memory", "kubepods", "memory.limit_in_bytes", "memory.max"), "1073741824");
+    assert_eq!(ground.knob("pids", "kubepods", "pids.max", "pids.max"), "1000");
+    let weight = if ground.mounts.version() == 1 { ["2", "300"] } else { ["1", "12"] };
+    assert_eq!(ground.knob("cpu", "kubepods/besteffort", "cpu.shares", "cpu.weight"), weight[0]);
+    assert_eq!(ground.knob("cpu", "kubepods/burstable", "cpu.shares", "cpu.weight"), weight[1]);
+
+    let (a, b) = (pod("aaaa-1", QosClass::Guaranteed), pod("bbbb-2", QosClass::BestEffort));
+    tree.ensure_pod(&a).unwrap();
+    tree.ensure_pod(&a).unwrap();
+    tree.ensure_pod(&b).unwrap();
+    assert_eq!(
+        ground.knob("memory", "kubepods/podaaaa-1", "memory.limit_in_bytes", "memory.max"),
+        "67108864"
+    );
+    assert_eq!(ground.knob("pids", "kubepods/podaaaa-1", "pids.max", "pids.max"), "77");
+    if ground.mounts.version() == 1 {
+        assert_eq!(ground.knob("cpu", "kubepods/podaaaa-1", "cpu.cfs_quota_us", ""), "50000");
+        assert!(!ground.knob("cpuset", "kubepods/podaaaa-1", "cpuset.cpus", "").is_empty());
+    } else {
+        assert_eq!(ground.knob("cpu", "kubepods/podaaaa-1", "", "cpu.max"), "50000 100000");
+    }
+    assert_eq!(
+        tree.pod_cgroup_parent(&b.uid, b.qos),
+        format!("/{}/kubepods/besteffort/podbbbb-2", ground.name)
+    );
+    assert_eq!(
+        tree.pods().unwrap(),
+        [(a.uid.clone(), QosClass::Guaranteed), (b.uid.clone(), QosClass::BestEffort)]
+    );
+
+    tree.remove_pod(&a.uid, a.qos).unwrap();
+    tree.remove_pod(&a.uid, a.qos).unwrap();
+    assert_eq!(tree.pods().unwrap(), [(b.uid.clone(), QosClass::BestEffort)]);
+    tree.remove_pod(&b.uid, b.qos).unwrap();
+    assert!(tree.pods().unwrap().is_empty());
+}
+
+#[test]
+fn removal_kills_what_is_left_even_in_nested_and_frozen_groups() {
+    let ground = Playground::new("kill");
+    let tree = ground.tree();
+    tree.ensure_node().unwrap();
+    let pod = pod("victim", QosClass::Burstable);
+    tree.ensure_pod(&pod).unwrap();
+
+    let inner = |root: &Path| root.join(&ground.name).join("kubepods/burstable/podvictim/container/deep");
+    let mut dirs = Vec::new();
+    for root in ["memory", "pids", "freezer", "cpu"].iter().filter_map(|c| ground.mounts.root_of(c)) {
+        if !dirs.contains(&inner(root)) {
+            fs::create_dir_all(inner(root)).unwrap();
+            dirs.push(inner(root));
+        }
+    }
+    let mut child = sleeper(&dirs);
+    if let Some(freezer) = ground.mounts.root_of("freezer").filter(|_| ground.mounts.version() == 1) {
+        fs::write(inner(freezer).join("freezer.state"), "FROZEN").unwrap();
+    }
+    tree.remove_pod(&pod.uid, pod.qos).unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(tree.pods().unwrap().is_empty());
+    assert!(dirs.iter().all(|d| !d.exists()));
+}
+
+#[test]
+fn a_group_left_in_one_hierarchy_only_is_found_and_removed() {
+    let ground = Playground::new("partial");
+    let tree = ground.tree();
+    tree.ensure_node().unwrap();
+    let root = ground.mounts.roots()[0].join(&ground.name).join("kubepods");
+    fs::create_dir(root.join("podleft-over")).unwrap();
+    fs::create_dir(root.join("other")).unwrap();
+    let uid = PodUid::from("left-over");
+    assert_eq!(tree.pods().unwrap(), [(uid.clone(), QosClass::Guaranteed)]);
+    tree.remove_pod(&uid, QosClass::Guaranteed).unwrap();
+    assert!(tree.pods().unwrap().is_empty());
+}
+
+#[test]
+fn names_from_outside_cannot_escape() {
+    let ground = Playground::new("names");
+    let tree = ground.tree();
+    tree.ensure_node().unwrap();
+    for uid in ["", "/../../x", "a/b"] {
+        let result = tree.remove_pod(&PodUid::from(uid), QosClass::Burstable);
+        assert!(matches!(result, Err(CgroupError::BadName { .. })), "{uid}");
+    }
+    for root in ["/../x", "a/../b"] {
+        assert!(
+            matches!(CgroupTree::new(ground.mounts.clone(), root), Err(CgroupError::BadName { .. })),
+            "{root}"
+        );
+    }
+    let missing = CgroupTree::new(ground.mounts.clone(), "/no-such-group-here");
+    assert!(matches!(missing, Err(CgroupError::NoRoot { .. })));
+}

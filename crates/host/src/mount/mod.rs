@@ -1,0 +1,270 @@
+//! Mounting and unmounting on the host, and what is mounted where.
+
+mod table;
+
+use std::ffi::CString;
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+pub use table::{MountEntry, is_mount_point, mounts, mounts_below};
+
+use crate::text::FileError;
+
+/// Why a mount or unmount failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The kernel refused.
+    #[error("{operation} {}", path.display())]
+    Refused {
+        /// What was tried: `mount tmpfs at`, `bind mount at` and the like.
+        operation: &'static str,
+        /// At which mount point.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The mount table could not be read.
+    #[error("list mounts")]
+    Table(#[from] FileError),
+    /// Something stayed mounted although its unmount succeeded each time it was tried.
+    #[error("{} is still a mount point", path.display())]
+    StillMounted {
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+/// What a tmpfs is mounted with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TmpfsOptions {
+    /// Upper bound in bytes; without one the kernel takes half of the memory.
+    pub size_bytes: Option<u64>,
+    /// Whether its pages never go to swap (`noswap`, Linux 6.4). Falls back to an ordinary
+    /// mount on kernels without it.
+    pub is_noswap: bool,
+}
+
+/// Mounts an empty tmpfs at an existing directory.
+pub fn tmpfs(target: &Path, options: TmpfsOptions) -> Result<(), MountError> {
+    let mut data = String::new();
+    if let Some(bytes) = options.size_bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(data, "size={bytes}");
+    }
+    let plain = data.clone();
+    if options.is_noswap {
+        data.push_str(if data.is_empty() { "noswap" } else { ",noswap" });
+    }
+    match mount_tmpfs(target, &data) {
+        Err(rustix::io::Errno::INVAL) if options.is_noswap => mount_tmpfs(target, &plain),
+        other => other,
+    }
+    .map_err(|source| refused("mount tmpfs at", target, source))
+}
+
+fn mount_tmpfs(target: &Path, data: &str) -> rustix::io::Result<()> {
+    // Neither a number nor a fixed word contains a NUL.
+    let data = CString::new(data).unwrap_or_default();
+    rustix::mount::mount("tmpfs", target, "tmpfs", MountFlags::empty(), data.as_c_str())
+}
+
+/// How a bind mount is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BindOptions {
+    /// Whether the mounts below the source come along.
+    pub is_recursive: bool,
+    /// Whether the new mount refuses writes. With `is_recursive` the mounts below it do too.
+    pub is_read_only: bool,
+}
+
+/// Makes `source` appear at `target` too.
+pub fn bind(source: &Path, target: &Path, options: BindOptions) -> Result<(), MountError> {
+    let made = if options.is_recursive {
+        rustix::mount::mount_bind_recursive(source, target)
+    } else {
+        rustix::mount::mount_bind(source, target)
+    };
+    made.map_err(|source| refused("bind mount at", target, source))?;
+    if options.is_read_only { make_read_only(target, options.is_recursive) } else { Ok(()) }
+}
+
+/// Makes an already opened file or directory appear at `target`. The kernel follows the
+/// descriptor, not a path, so nobody can swap the source meanwhile (CVE-2021-25741).
+pub fn bind_fd(source: BorrowedFd<'_>, target: &Path, options: BindOptions) -> Result<(), MountError> {
+    bind(Path::new(&format!("/proc/thread-self/fd/{}", source.as_raw_fd())), target, options)
+}
+
+/// Takes away the right to write through a mount, and through those below it if asked to.
+pub fn make_read_only(target: &Path, is_recursive: bool) -> Result<(), MountError> {
+    let all = if is_recursive { mounts_below(target)? } else { mounts_at(target)? };
+    for entry in &all {
+        let flags = kept_flags(&entry.options) | MountFlags::RDONLY | MountFlags::BIND;
+        rustix::mount::mount_remount(&entry.mount_point, flags, "")
+            .map_err(|source| refused("remount read-only", &entry.mount_point, source))?;
+    }
+    Ok(())
+}
+
+/// Makes mounts at and below `path` travel to and from its peers, first turning `path` into a
+/// mount point if it is none. Containers with bidirectional propagation need it of the kubelet's
+/// root directory.
+pub fn make_recursively_shared(path: &Path) -> Result<(), MountError> {
+    if !is_mount_point(path)? {
+        rustix::mount::mount_bind_recursive(path, path)
+            .map_err(|source| refused("bind mount at", path, source))?;
+    }
+    rustix::mount::mount_change(path, MountPropagationFlags::SHARED | MountPropagationFlags::REC)
+        .map_err(|source| refused("make shared", path, source))
+}
+
+/// Unmounts what is mounted at `path`, all layers of it. Nothing there is no error. A mount
+/// that is in use is an error; see [`detach`].
+pub fn unmount(path: &Path) -> Result<(), MountError> {
+    unmount_all(path, UnmountFlags::NOFOLLOW)
+}
+
+/// The last resort for a mount that is in use for good or whose server hangs: takes it out of
+/// the name space now and lets the kernel finish when the last user is gone.
+pub fn detach(path: &Path) -> Result<(), MountError> {
+    unmount_all(path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+}
+
+/// Unmounts everything at and below `path`, deepest first.
+pub fn unmount_below(path: &Path) -> Result<(), MountError> {
+    for entry in mounts_below(path)? {
+        match rustix::mount::unmount(&entry.mount_point, UnmountFlags::NOFOLLOW) {
+            // Gone with a parent, or by someone else's hand.
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+            Err(source) => return Err(refused("unmount", &entry.mount_point, source)),
+        }
+    }
+    match mounts_below(path)?.into_iter().next() {
+        None => Ok(()),
+        Some(entry) => Err(MountError::StillMounted { path: entry.mount_point }),
+    }
+}
+
+fn unmount_all(path: &Path, flags: UnmountFlags) -> Result<(), MountError> {
+    // One mount point may carry several mounts; each call takes the topmost off. A hundred
+    // layers are beyond anything a node has and bound the loop.
+    for _ in 0..100 {
+        match rustix::mount::unmount(path, flags) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => return Ok(()),
+            Err(source) => return Err(refused("unmount", path, source)),
+        }
+    }
+    Err(MountError::StillMounted { path: path.to_owned() })
+}
+
+fn mounts_at(path: &Path) -> Result<Vec<MountEntry>, MountError> {
+    // The kernel shows the resolved place, and the topmost of several mounts is listed last.
+    let resolved = fs::canonicalize(path).map_err(|source| MountError::Refused {
+        operation: "resolve",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(mounts()?.into_iter().rfind(|m| m.mount_point == resolved).into_iter().collect())
+}
+
+/// A remount replaces all per-mount flags, so those in force have to be named again.
+fn kept_flags(options: &str) -> MountFlags {
+    options.split(',').fold(MountFlags::empty(), |flags, option| {
+        flags
+            | match option {
+                "nosuid" => MountFlags::NOSUID,
+                "nodev" => MountFlags::NODEV,
+                "noexec" => MountFlags::NOEXEC,
+                "noatime" => MountFlags::NOATIME,
+                "nodiratime" => MountFlags::NODIRATIME,
+                "relatime" => MountFlags::RELATIME,
+                _ => MountFlags::empty(),
+            }
+    })
+}
+
+fn refused(operation: &'static str, path: &Path, source: rustix::io::Errno) -> MountError {
+    MountError::Refused { operation, path: path.to_owned(), source: source.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::in_mount_namespace;
+
+    #[test]
+    fn tmpfs_bind_and_unmount() {
+        in_mount_namespace(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let (a, b) = (dir.path().join("a"), dir.path().join("b c"));
+            fs::create_dir(&a).unwrap();
+            fs::create_dir(&b).unwrap();
+            tmpfs(&a, TmpfsOptions { size_bytes: Some(1 << 20), is_noswap: true }).unwrap();
+            let entry = mounts_below(&a).unwrap().remove(0);
+            assert_eq!(entry.fs_type, "tmpfs");
+            assert!(entry.super_options.contains("size=1024k"), "{}", entry.super_options);
+            fs::write(a.join("f"), "x").unwrap();
+
+            bind(&a, &b, BindOptions { is_recursive: false, is_read_only: true }).unwrap();
+            assert_eq!(fs::read_to_string(b.join("f")).unwrap(), "x");
+            assert_eq!(fs::write(b.join("f"), "y").unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
+            fs::write(a.join("f"), "y").unwrap();
+
+            assert_eq!(mounts_below(dir.path()).unwrap().len(), 2);
+            unmount_below(dir.path()).unwrap();
+            assert!(mounts_below(dir.path()).unwrap().is_empty());
+            assert!(!a.join("f").exists());
+            unmount(&a).unwrap();
+        });
+    }
+
+    #[test]
+    fn recursive_read_only_reaches_inner_mounts() {
+        in_mount_namespace(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let (outer, view) = (dir.path().join("outer"), dir.path().join("view"));
+            let inner = outer.join("inner");
+            fs::create_dir(&outer).unwrap();
+            fs::create_dir(&view).unwrap();
+            tmpfs(&outer, TmpfsOptions::default()).unwrap();
+            fs::create_dir(&inner).unwrap();
+            tmpfs(&inner, TmpfsOptions::default()).unwrap();
+            bind(&outer, &view, BindOptions { is_recursive: true, is_read_only: true }).unwrap();
+            assert!(fs::write(view.join("inner/f"), "").is_err());
+            fs::write(inner.join("f"), "").unwrap();
+            unmount_below(dir.path()).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_busy_mount_is_an_error_until_detached() {
+        in_mount_namespace(|| {
+            let dir = tempfile::tempdir().unwrap();
+            tmpfs(dir.path(), TmpfsOptions::default()).unwrap();
+            tmpfs(dir.path(), TmpfsOptions::default()).unwrap();
+            let held = fs::File::create(dir.path().join("held")).unwrap();
+            assert!(matches!(unmount(dir.path()), Err(MountError::Refused { .. })));
+            detach(dir.path()).unwrap();
+            assert!(!is_mount_point(dir.path()).unwrap());
+            drop(held);
+        });
+    }
+
+    #[test]
+    fn sharing_makes_a_mount_point() {
+        in_mount_namespace(|| {
+            let dir = tempfile::tempdir().unwrap();
+            make_recursively_shared(dir.path()).unwrap();
+            make_recursively_shared(dir.path()).unwrap();
+            let entries = mounts_below(dir.path()).unwrap();
+            assert_eq!(entries.len(), 1);
+            assert!(entries[0].is_shared);
+            unmount(dir.path()).unwrap();
+        });
+    }
+}

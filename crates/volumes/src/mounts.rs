@@ -1,0 +1,142 @@
+//! From `volumeMounts` to the mounts the runtime makes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Container, VolumeMount};
+use model::Pod;
+use model::mount::{ContainerMount, MountPropagation};
+
+use crate::error::{MountFailure, VolumeError};
+use crate::expand::expand;
+use crate::layout::PodLayout;
+use crate::plugins;
+use crate::sub_path::{self, SubPath};
+
+/// A mount whose host path may still have to be made.
+#[derive(Debug)]
+pub(crate) struct PlannedMount {
+    pub(crate) mount: ContainerMount,
+    pub(crate) sub_path: Option<SubPath>,
+}
+
+/// Works out a container's mounts without touching the disk.
+pub(crate) fn plan(
+    layout: &PodLayout,
+    pod: &Pod,
+    container: &Container,
+    env: &BTreeMap<String, String>,
+    supports_recursive_read_only: bool,
+) -> Result<Vec<PlannedMount>, VolumeError> {
+    let mut planned = Vec::new();
+    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        let one = plan_one(layout, pod, container, (index, mount), env, supports_recursive_read_only);
+        planned.push(one.map_err(|cause| VolumeError::Mount { volume: mount.name.clone(), cause })?);
+    }
+    Ok(planned)
+}
+
+/// Makes the bind mounts for subPaths. Blocking.
+pub(crate) fn carry_out(
+    layout: &PodLayout,
+    planned: Vec<PlannedMount>,
+) -> Result<Vec<ContainerMount>, VolumeError> {
+    let mut mounts = Vec::with_capacity(planned.len());
+    for PlannedMount { mut mount, sub_path } in planned {
+        if let Some(sub_path) = sub_path {
+            mount.host_path = sub_path::prepare(layout, &sub_path).map_err(|detail| VolumeError::Mount {
+                volume: sub_path.volume.clone(),
+                cause: MountFailure::SubPath {
+                    volume: sub_path.volume.clone(),
+                    container: sub_path.container.clone(),
+                    detail: crate::error::chain(&detail),
+                },
+            })?;
+        }
+        mounts.push(mount);
+    }
+    Ok(mounts)
+}
+
+fn plan_one(
+    layout: &PodLayout,
+    pod: &Pod,
+    container: &Container,
+    (index, mount): (usize, &VolumeMount),
+    env: &BTreeMap<String, String>,
+    supports_recursive_read_only: bool,
+) -> Result<PlannedMount, MountFailure> {
+    let mut volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let volume = volumes.find(|v| v.name == mount.name).ok_or_else(|| MountFailure::NoVolume {
+        volume: mount.name.clone(),
+        container: container.name.clone(),
+    })?;
+    let (path, is_always_read_only) = plugins::location(layout, volume).map_err(MountFailure::Volume)?;
+    let sub_path = sub_path_of(mount, env)?.map(|below| SubPath {
+        volume: mount.name.clone(),
+        container: container.name.clone(),
+        index,
+        volume_path: path.clone(),
+        below,
+    });
+    let container_path = match mount.mount_path.starts_with('/') {
+        true => mount.mount_path.clone(),
+        false => format!("/{}", mount.mount_path),
+    };
+    Ok(PlannedMount {
+        mount: ContainerMount {
+            host_path: path,
+            container_path,
+            is_read_only: mount.read_only.unwrap_or(false) || is_always_read_only,
+            is_recursive_read_only: recursive_read_only(mount, supports_recursive_read_only)?,
+            propagation: propagation(mount)?,
+        },
+        sub_path,
+    })
+}
+
+fn sub_path_of(mount: &VolumeMount, env: &BTreeMap<String, String>) -> Result<Option<PathBuf>, MountFailure> {
+    let text = match mount.sub_path_expr.as_deref().filter(|e| !e.is_empty()) {
+        Some(expression) => expand(expression, env).map_err(MountFailure::NoValue)?,
+        None => mount.sub_path.clone().unwrap_or_default(),
+    };
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.starts_with('/') {
+        return Err(MountFailure::AbsoluteSubPath(text));
+    }
+    if text.split('/').any(|part| part == "..") {
+        return Err(MountFailure::BackstepSubPath(text));
+    }
+    Ok(Some(Path::new(&text).to_owned()))
+}
+
+fn propagation(mount: &VolumeMount) -> Result<MountPropagation, MountFailure> {
+    match mount.mount_propagation.as_deref() {
+        None | Some("" | "None") => Ok(MountPropagation::Private),
+        Some("HostToContainer") => Ok(MountPropagation::HostToContainer),
+        Some("Bidirectional") => Ok(MountPropagation::Bidirectional),
+        Some(other) => Err(MountFailure::Propagation(other.to_owned())),
+    }
+}
+
+fn recursive_read_only(mount: &VolumeMount, is_supported: bool) -> Result<bool, MountFailure> {
+    let wish = match mount.recursive_read_only.as_deref() {
+        None | Some("" | "Disabled") => return Ok(false),
+        Some(wish) => wish,
+    };
+    let refuse = |why: String| Err(MountFailure::RecursiveReadOnly { volume: mount.name.clone(), why });
+    if !mount.read_only.unwrap_or(false) {
+        return refuse("it is not read-only".to_owned());
+    }
+    if let Some(mode) = mount.mount_propagation.as_deref().filter(|m| !matches!(*m, "" | "None")) {
+        return refuse(format!("it is not compatible with propagation {mode:?}"));
+    }
+    match wish {
+        "IfPossible" => Ok(is_supported),
+        "Enabled" if is_supported => Ok(true),
+        "Enabled" => refuse("it is not supported by the runtime".to_owned()),
+        other => refuse(format!("{other:?} is an unknown mode")),
+    }
+}

@@ -1,0 +1,36 @@
+//! `downwardAPI`: fields of the pod and resources of its containers as files.
+
+use k8s_openapi::api::core::v1::DownwardAPIVolumeFile;
+use model::Pod;
+use model::downward::{self, PodFacts};
+
+use super::mode;
+use crate::error::SetUpError;
+use crate::payload::{FileContent, Payload};
+
+/// The files of a downward API volume.
+pub(crate) fn payload(
+    pod: &Pod,
+    facts: &PodFacts,
+    items: Option<&[DownwardAPIVolumeFile]>,
+    default_mode: Option<i32>,
+) -> Result<Payload, SetUpError> {
+    let mut payload = Payload::default();
+    let mut errors = Vec::new();
+    for item in items.unwrap_or_default() {
+        let value = match (&item.field_ref, &item.resource_field_ref) {
+            (Some(field), _) => downward::field(pod, facts, &field.field_path),
+            // In a volume the selector has to name its container; there is no default.
+            (None, Some(resource)) => downward::resource(pod, facts, resource, ""),
+            (None, None) => Ok(String::new()),
+        };
+        let inserted = value.map_err(SetUpError::from).and_then(|value| {
+            let file =
+                FileContent { data: value.into_bytes(), mode: mode(item.mode, default_mode), owner: None };
+            Ok(payload.insert(&item.path, file)?)
+        });
+        errors.extend(inserted.err());
+    }
+    SetUpError::of_all(errors)?;
+    Ok(payload)
+}

@@ -1,0 +1,143 @@
+//! `emptyDir`: a fresh folder for the pod's life, on disk or in memory. It also backs every kind
+//! of volume that consists of files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use host::beneath::{Links, Root};
+use host::mount::{self, TmpfsOptions};
+use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, ResourceRequirements};
+use model::downward::PodFacts;
+use model::{Pod, Quantity, pod as pods};
+
+use super::PodContext;
+use crate::error::SetUpError;
+use crate::layout::{OWN_MODE, ready_below, volume_below};
+use crate::ownership::{self, GroupAccess};
+
+/// The containers' users are not known here, so all may write.
+const MODE: u32 = 0o777;
+const READY: &str = "ready";
+
+/// Where the content is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Medium {
+    Disk,
+    Memory { size_bytes: Option<u64> },
+}
+
+/// Understands the source; `None` (no source of any kind) is an emptyDir on disk.
+pub(crate) fn plan(
+    source: Option<&EmptyDirVolumeSource>,
+    pod: &Pod,
+    facts: &PodFacts,
+) -> Result<Medium, SetUpError> {
+    let Some(source) = source else { return Ok(Medium::Disk) };
+    match source.medium.as_deref().unwrap_or_default() {
+        "" => Ok(Medium::Disk),
+        "Memory" => {
+            let limit = source.size_limit.as_ref().and_then(Quantity::from_api);
+            Ok(in_memory(pod, facts, limit))
+        }
+        medium if medium == "HugePages" || medium.starts_with("HugePages-") => {
+            Err(SetUpError::Unsupported { plugin: "kubernetes.io/empty-dir with medium HugePages" })
+        }
+        other => Err(SetUpError::Invalid { what: "storage medium", value: other.to_owned() }),
+    }
+}
+
+/// A tmpfs bounded by the smallest of the wanted limit, the pod's memory and the node's.
+pub(crate) fn in_memory(pod: &Pod, facts: &PodFacts, limit: Option<Quantity>) -> Medium {
+    let node = facts.allocatable.get("memory").copied();
+    let bounds = [node, memory_limit(pod), limit];
+    let smallest = bounds.into_iter().flatten().filter(|q| *q > Quantity::ZERO).min();
+    Medium::Memory { size_bytes: smallest.and_then(|q| u64::try_from(q.units()).ok()) }
+}
+
+/// Makes the volume's folder unless it is there already, and opens it. `plugin` is the folder
+/// name of the kind of volume it is or backs.
+pub(crate) fn set_up(
+    context: &PodContext<'_>,
+    plugin: &str,
+    name: &str,
+    medium: &Medium,
+) -> Result<Root, SetUpError> {
+    let below = volume_below(plugin, name)?;
+    let path = context.folder.path().join(&below);
+    let mounted = context.mounts.iter().rfind(|m| m.mount_point == path);
+    let ready = ready_below(plugin, name)?;
+    let is_ready = context.folder.open_handle(&ready.join(READY), Links::Refuse).is_ok();
+    let is_made = is_ready
+        && match medium {
+            Medium::Disk => true,
+            Medium::Memory { .. } => mounted.is_some_and(|m| m.fs_type == "tmpfs"),
+        };
+    if is_made && let Ok(volume) = context.folder.open_dir(&below, Links::Refuse) {
+        return Ok(volume);
+    }
+    let volume = make(context, &below, &path, medium, mounted.is_some_and(|m| m.fs_type == "tmpfs"))?;
+    if let Some(group) = context.fs_group {
+        ownership::apply(&volume, group, GroupAccess::ReadWrite)?;
+    }
+    let marker = context.folder.make_dirs(&ready, OWN_MODE)?;
+    if marker.stat(Path::new(READY)).is_err() {
+        marker.create_file(Path::new(READY), b"", 0o644)?;
+    }
+    Ok(volume)
+}
+
+fn make(
+    context: &PodContext<'_>,
+    below: &Path,
+    path: &Path,
+    medium: &Medium,
+    is_mounted: bool,
+) -> Result<Root, SetUpError> {
+    // The kind's folder is the kubelet's own, only the volume is open to all.
+    if let Some(parent) = below.parent() {
+        context.folder.make_dirs(parent, OWN_MODE)?;
+    }
+    let volume = context.folder.make_dirs(below, MODE)?;
+    volume.set_mode(MODE)?;
+    let Medium::Memory { size_bytes } = medium else { return Ok(volume) };
+    if !is_mounted {
+        mount::tmpfs(path, TmpfsOptions { size_bytes: *size_bytes, is_noswap: true })?;
+    }
+    // What was opened before lies under the mount.
+    let volume = context.folder.open_dir(below, Links::Refuse)?;
+    volume.set_mode(MODE)?;
+    Ok(volume)
+}
+
+/// The pod's memory limit as its cgroup has it: the pod's own, or that of its containers if each
+/// of them has one.
+fn memory_limit(pod: &Pod) -> Option<Quantity> {
+    let spec = pod.spec.as_ref()?;
+    let own = limit_of(spec.resources.as_ref());
+    let containers = own.or_else(|| {
+        let mut regular = Quantity::ZERO;
+        for container in &spec.containers {
+            regular = regular.plus(container_limit(container)?);
+        }
+        let (mut sidecars, mut peak) = (Quantity::ZERO, Quantity::ZERO);
+        for container in spec.init_containers.iter().flatten() {
+            let limit = container_limit(container)?;
+            peak = peak.max(sidecars.plus(limit));
+            if pods::is_sidecar(container) {
+                sidecars = sidecars.plus(limit);
+            }
+        }
+        Some(peak.max(regular.plus(sidecars)))
+    })?;
+    let overhead = spec.overhead.as_ref().and_then(|o| o.get("memory")).and_then(Quantity::from_api);
+    Some(containers.plus(overhead.unwrap_or_default()))
+}
+
+fn container_limit(container: &Container) -> Option<Quantity> {
+    limit_of(container.resources.as_ref())
+}
+
+fn limit_of(resources: Option<&ResourceRequirements>) -> Option<Quantity> {
+    let limits: &BTreeMap<_, _> = resources?.limits.as_ref()?;
+    limits.get("memory").and_then(Quantity::from_api).filter(|q| !q.is_zero())
+}

@@ -1,0 +1,115 @@
+//! The kinds of volumes. Each turns its part of the pod's spec into a [`Plan`]: what has to be
+//! on disk. Collecting the plan may ask the API; carrying it out is blocking work ([`carry_out`]).
+
+pub(crate) mod config_map;
+pub(crate) mod downward_api;
+pub(crate) mod empty_dir;
+pub(crate) mod files;
+pub(crate) mod host_path;
+pub(crate) mod projected;
+pub(crate) mod secret;
+
+use std::path::{Path, PathBuf};
+
+use host::beneath::Root;
+use host::mount::MountEntry;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Volume;
+use model::Pod;
+
+use crate::error::SetUpError;
+use crate::layout::{self, PodLayout};
+
+/// What a volume has to become.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    EmptyDir(empty_dir::Medium),
+    HostPath(host_path::HostPath),
+    Files(files::Files),
+}
+
+/// What all of a pod's volumes need to know.
+#[derive(Debug)]
+pub(crate) struct PodContext<'a> {
+    pub(crate) folder: &'a Root,
+    pub(crate) fs_group: Option<u32>,
+    /// The mount table from before the work.
+    pub(crate) mounts: &'a [MountEntry],
+    pub(crate) now: Timestamp,
+}
+
+/// Makes the volume `name` or brings it up to date.
+pub(crate) fn carry_out(context: &PodContext<'_>, name: &str, plan: &Plan) -> Result<(), SetUpError> {
+    match plan {
+        Plan::EmptyDir(medium) => empty_dir::set_up(context, layout::EMPTY_DIR, name, medium).map(drop),
+        Plan::HostPath(host_path) => Ok(host_path.check()?),
+        Plan::Files(files) => files.set_up(context, name),
+    }
+}
+
+/// Where the volume is on the host, and whether containers may only ever read it.
+pub(crate) fn location(layout: &PodLayout, volume: &Volume) -> Result<(PathBuf, bool), SetUpError> {
+    if let Some(source) = &volume.host_path {
+        return Ok((Path::new(&source.path).to_owned(), false));
+    }
+    let (plugin, is_read_only) = match volume {
+        v if v.config_map.is_some() => (layout::CONFIG_MAP, true),
+        v if v.secret.is_some() => (layout::SECRET, true),
+        v if v.downward_api.is_some() => (layout::DOWNWARD_API, true),
+        v if v.projected.is_some() => (layout::PROJECTED, true),
+        v => match unsupported(v) {
+            Some(plugin) => return Err(SetUpError::Unsupported { plugin }),
+            None => (layout::EMPTY_DIR, false),
+        },
+    };
+    Ok((layout.volume(plugin, &volume.name)?, is_read_only))
+}
+
+/// Upstream's name of the plugin a volume needs, if there is none here.
+pub(crate) fn unsupported(volume: &Volume) -> Option<&'static str> {
+    macro_rules! named {
+        ($($field:ident => $plugin:literal),* $(,)?) => {
+            $(if volume.$field.is_some() { return Some($plugin); })*
+        };
+    }
+    named! {
+        persistent_volume_claim => "kubernetes.io/persistent-volume-claim",
+        csi => "kubernetes.io/csi",
+        ephemeral => "kubernetes.io/ephemeral",
+        nfs => "kubernetes.io/nfs",
+        iscsi => "kubernetes.io/iscsi",
+        fc => "kubernetes.io/fc",
+        image => "kubernetes.io/image",
+        flex_volume => "kubernetes.io/flexvolume",
+        git_repo => "kubernetes.io/git-repo",
+        aws_elastic_block_store => "kubernetes.io/aws-ebs",
+        azure_disk => "kubernetes.io/azure-disk",
+        azure_file => "kubernetes.io/azure-file",
+        cephfs => "kubernetes.io/cephfs",
+        cinder => "kubernetes.io/cinder",
+        flocker => "kubernetes.io/flocker",
+        gce_persistent_disk => "kubernetes.io/gce-pd",
+        glusterfs => "kubernetes.io/glusterfs",
+        photon_persistent_disk => "kubernetes.io/photon-pd",
+        portworx_volume => "kubernetes.io/portworx-volume",
+        quobyte => "kubernetes.io/quobyte",
+        rbd => "kubernetes.io/rbd",
+        scale_io => "kubernetes.io/scaleio",
+        storageos => "kubernetes.io/storageos",
+        vsphere_volume => "kubernetes.io/vsphere-volume",
+    }
+    None
+}
+
+/// `spec.securityContext.fsGroup`.
+pub(crate) fn fs_group(pod: &Pod) -> Result<Option<u32>, SetUpError> {
+    let group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|c| c.fs_group);
+    let to_id =
+        |g: i64| u32::try_from(g).map_err(|_| SetUpError::Invalid { what: "fsGroup", value: g.to_string() });
+    group.map(to_id).transpose()
+}
+
+/// Permission bits as the API gives them; its default where a manifest has not been through it.
+pub(crate) fn mode(item: Option<i32>, default: Option<i32>) -> u32 {
+    u32::try_from(item.or(default).unwrap_or(0o644)).unwrap_or(0o644) & 0o777
+}

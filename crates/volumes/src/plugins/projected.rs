@@ -1,0 +1,116 @@
+//! `projected`: several sources in one volume, among them service account tokens.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ProjectedVolumeSource, ServiceAccountTokenProjection, VolumeProjection};
+use model::downward::PodFacts;
+use model::{Pod, pod as pods};
+
+use super::{config_map, downward_api, fs_group, mode, secret};
+use crate::error::SetUpError;
+use crate::objects::{Objects, TokenSpec};
+use crate::payload::{FileContent, Payload};
+use crate::tokens::{DEFAULT_EXPIRATION_SECONDS, TokenCache};
+
+/// What the sources are made from.
+pub(crate) struct Inputs<'a, O> {
+    pub(crate) objects: &'a O,
+    pub(crate) tokens: &'a TokenCache,
+    pub(crate) pod: &'a Pod,
+    pub(crate) facts: &'a PodFacts,
+    pub(crate) now: Timestamp,
+}
+
+/// The files of all sources, a later source winning over an earlier one, and when a token among
+/// them has to be replaced. Every source is tried, so that the error names all that is missing.
+pub(crate) async fn payload<O: Objects>(
+    inputs: &Inputs<'_, O>,
+    source: &ProjectedVolumeSource,
+) -> Result<(Payload, Option<Duration>), SetUpError> {
+    let mut payload = Payload::default();
+    let mut refresh_after: Option<Duration> = None;
+    let mut errors = Vec::new();
+    for projection in source.sources.iter().flatten() {
+        match one(inputs, projection, source.default_mode).await {
+            Ok((files, after)) => {
+                payload.extend(files);
+                refresh_after = [refresh_after, after].into_iter().flatten().min();
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    SetUpError::of_all(errors)?;
+    Ok((payload, refresh_after))
+}
+
+async fn one<O: Objects>(
+    inputs: &Inputs<'_, O>,
+    projection: &VolumeProjection,
+    default_mode: Option<i32>,
+) -> Result<(Payload, Option<Duration>), SetUpError> {
+    let namespace = pods::key(inputs.pod).namespace;
+    if let Some(source) = &projection.secret {
+        let found = inputs.objects.secret(&namespace, &source.name).await;
+        let is_optional = source.optional.unwrap_or(false);
+        let payload = secret::payload(found, source.items.as_deref(), default_mode, is_optional)?;
+        return Ok((payload, None));
+    }
+    if let Some(source) = &projection.config_map {
+        let found = inputs.objects.config_map(&namespace, &source.name).await;
+        let is_optional = source.optional.unwrap_or(false);
+        let payload = config_map::payload(found, source.items.as_deref(), default_mode, is_optional)?;
+        return Ok((payload, None));
+    }
+    if let Some(source) = &projection.downward_api {
+        let payload = downward_api::payload(inputs.pod, inputs.facts, source.items.as_deref(), default_mode)?;
+        return Ok((payload, None));
+    }
+    if let Some(source) = &projection.service_account_token {
+        return token(inputs, source, default_mode).await;
+    }
+    if projection.cluster_trust_bundle.is_some() {
+        return Err(SetUpError::Unsupported { plugin: "kubernetes.io/projected with a clusterTrustBundle" });
+    }
+    if projection.pod_certificate.is_some() {
+        return Err(SetUpError::Unsupported { plugin: "kubernetes.io/projected with a podCertificate" });
+    }
+    Ok((Payload::default(), None))
+}
+
+async fn token<O: Objects>(
+    inputs: &Inputs<'_, O>,
+    source: &ServiceAccountTokenProjection,
+    default_mode: Option<i32>,
+) -> Result<(Payload, Option<Duration>), SetUpError> {
+    let key = pods::key(inputs.pod);
+    let account = inputs.pod.spec.as_ref().and_then(|s| s.service_account_name.clone());
+    let seconds = source.expiration_seconds.and_then(|s| u64::try_from(s).ok());
+    let spec = TokenSpec {
+        pod_uid: pods::uid(inputs.pod),
+        pod_name: key.name.to_string(),
+        namespace: key.namespace.to_string(),
+        service_account: account.filter(|a| !a.is_empty()).unwrap_or_else(|| "default".to_owned()),
+        audience: source.audience.clone().filter(|a| !a.is_empty()),
+        expiration_seconds: seconds.unwrap_or(DEFAULT_EXPIRATION_SECONDS),
+    };
+    let fresh = inputs.tokens.get(inputs.objects, &spec, inputs.now).await.map_err(SetUpError::Token)?;
+    let owner = only_user(inputs.pod);
+    // With a known user or group nobody else needs to read it; fsGroup adds the group's bits.
+    let is_private = owner.is_some() || fs_group(inputs.pod)?.is_some();
+    let mode = if is_private { 0o600 } else { mode(None, default_mode) };
+    let mut payload = Payload::default();
+    payload.insert(&source.path, FileContent { data: fresh.token.into_bytes(), mode, owner })?;
+    Ok((payload, Some(fresh.refresh_after)))
+}
+
+/// The user that every container of the pod runs as, if they say so and agree.
+fn only_user(pod: &Pod) -> Option<u32> {
+    let of_pod = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|c| c.run_as_user);
+    let mut users = pods::containers(pod).map(|container| {
+        let own = container.spec.security_context.as_ref().and_then(|c| c.run_as_user);
+        own.or(of_pod).and_then(|user| u32::try_from(user).ok())
+    });
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then_some(first)
+}

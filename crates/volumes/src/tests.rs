@@ -1,0 +1,606 @@
+//! Whole calls on real files and mounts, in a mount namespace of the test's own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::future::Future;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use host::mount;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret};
+use model::downward::PodFacts;
+use model::mount::MountPropagation;
+use model::{Pod, PodUid, Quantity};
+use serde_json::json;
+
+use super::*;
+
+/// An API with whatever a test puts there.
+#[derive(Debug, Default)]
+struct Api {
+    maps: Mutex<BTreeMap<String, Arc<ConfigMap>>>,
+    secrets: Mutex<BTreeMap<String, Arc<Secret>>>,
+    token_seconds: Mutex<Option<i64>>,
+    tokens_issued: Mutex<u32>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Shared(Arc<Api>);
+
+impl Objects for Shared {
+    fn config_map(
+        &self,
+        _: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Arc<ConfigMap>, ObjectError>> + Send {
+        let found = self.0.maps.lock().unwrap().get(name).cloned();
+        let error = ObjectError::NotFound { kind: "configmap", name: name.to_owned() };
+        std::future::ready(found.ok_or(error))
+    }
+
+    fn secret(&self, _: &str, name: &str) -> impl Future<Output = Result<Arc<Secret>, ObjectError>> + Send {
+        let found = self.0.secrets.lock().unwrap().get(name).cloned();
+        let error = ObjectError::NotFound { kind: "secret", name: name.to_owned() };
+        std::future::ready(found.ok_or(error))
+    }
+
+    fn service_account_token(
+        &self,
+        spec: &TokenSpec,
+    ) -> impl Future<Output = Result<Token, ObjectError>> + Send {
+        let seconds = *self.0.token_seconds.lock().unwrap();
+        let mut issued = self.0.tokens_issued.lock().unwrap();
+        *issued += u32::from(seconds.is_some());
+        let token = format!("token {issued} for {}", spec.audience.as_deref().unwrap_or("api"));
+        let unavailable = ObjectError::Unavailable("no route to host".to_owned());
+        std::future::ready(seconds.ok_or(unavailable).map(|seconds| Token {
+            token,
+            expires_at: Timestamp::now() + SignedDuration::from_secs(seconds),
+        }))
+    }
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    api: Shared,
+    volumes: Volumes<Shared>,
+    facts: PodFacts,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let api = Shared::default();
+        let volumes = Volumes::new(dir.path(), api.clone());
+        let allocatable = BTreeMap::from([("memory".to_owned(), Quantity::from_units(512 << 20))]);
+        Self { dir, api, volumes, facts: PodFacts { allocatable, ..PodFacts::default() } }
+    }
+
+    fn set_map(&self, name: &str, data: serde_json::Value) {
+        let map = serde_json::from_value(json!({ "metadata": { "name": name }, "data": data })).unwrap();
+        self.api.0.maps.lock().unwrap().insert(name.to_owned(), Arc::new(map));
+    }
+
+    fn set_secret(&self, name: &str, key: &str, value: &str) {
+        let data = BTreeMap::from([(key.to_owned(), k8s_openapi::ByteString(value.as_bytes().to_vec()))]);
+        let secret = Secret { data: Some(data), ..Secret::default() };
+        self.api.0.secrets.lock().unwrap().insert(name.to_owned(), Arc::new(secret));
+    }
+
+    async fn sync(&self, pod: &Pod) -> Synced {
+        self.volumes.sync(pod, &self.facts).await.unwrap()
+    }
+
+    async fn sync_error(&self, pod: &Pod) -> String {
+        self.volumes.sync(pod, &self.facts).await.unwrap_err().to_string()
+    }
+
+    fn pod_dir(&self) -> PathBuf {
+        self.dir.path().join("pods/u1")
+    }
+
+    fn volume(&self, plugin: &str, name: &str) -> PathBuf {
+        self.pod_dir().join(format!("volumes/kubernetes.io~{plugin}/{name}"))
+    }
+}
+
+fn pod(volumes: serde_json::Value, extra: serde_json::Value) -> Pod {
+    let mut pod = json!({
+        "metadata": { "name": "p", "namespace": "ns", "uid": "u1", "labels": { "app": "x" } },
+        "spec": { "containers": [{ "name": "c" }], "volumes": volumes },
+    });
+    for (key, value) in extra.as_object().unwrap() {
+        pod["spec"][key] = value.clone();
+    }
+    serde_json::from_value(pod).unwrap()
+}
+
+fn container(mounts: serde_json::Value) -> Container {
+    serde_json::from_value(json!({ "name": "c", "volumeMounts": mounts })).unwrap()
+}
+
+/// Runs a test in a mount namespace, on a runtime whose threads are in it too.
+fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send + 'static) {
+    host::testing::in_mount_namespace(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move { test(World::new()).await });
+    });
+}
+
+fn mode(path: impl AsRef<Path>) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+#[test]
+fn every_kind_is_made_kept_and_taken_down() {
+    run(|world| async move {
+        world.set_map("cm", json!({ "k": "v", "l": "w" }));
+        world.set_secret("s", "password", "hunter2");
+        *world.api.0.token_seconds.lock().unwrap() = Some(3600);
+        let pod = pod(
+            json!([
+                { "name": "disk", "emptyDir": {} },
+                { "name": "mem", "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } },
+                { "name": "none" },
+                { "name": "host", "hostPath": { "path": "/tmp", "type": "Directory" } },
+                { "name": "map", "configMap": { "name": "cm", "items": [{ "key": "k", "path": "a/b", "mode": 256 }] } },
+                { "name": "secret", "secret": { "secretName": "s", "defaultMode": 256 } },
+                { "name": "down", "downwardAPI": { "items": [
+                    { "path": "labels", "fieldRef": { "fieldPath": "metadata.labels" } }] } },
+                { "name": "all", "projected": { "sources": [
+                    { "serviceAccountToken": { "path": "token" } },
+                    { "configMap": { "name": "cm" } },
+                    { "secret": { "name": "s" } }] } },
+            ]),
+            json!({}),
+        );
+        let synced = world.sync(&pod).await;
+        let after = synced.refresh_after.unwrap();
+        assert!(after > Duration::from_secs(2800) && after <= Duration::from_secs(2880), "{after:?}");
+
+        let read = |plugin, name, file| fs::read_to_string(world.volume(plugin, name).join(file)).unwrap();
+        assert_eq!(read("configmap", "map", "a/b"), "v");
+        assert_eq!(mode(world.volume("configmap", "map").join("a/b")), 0o400);
+        assert!(!world.volume("configmap", "map").join("l").exists());
+        assert_eq!(read("secret", "secret", "password"), "hunter2");
+        assert_eq!(mode(world.volume("secret", "secret").join("password")), 0o400);
+        assert_eq!(read("downward-api", "down", "labels"), "app=\"x\"");
+        assert_eq!(read("projected", "all", "token"), "token 1 for api");
+        assert_eq!(mode(world.volume("projected", "all").join("token")), 0o644);
+        assert_eq!(
+            (read("projected", "all", "l"), read("projected", "all", "password")),
+            ("w".into(), "hunter2".into())
+        );
+        for (plugin, name) in [("empty-dir", "disk"), ("empty-dir", "mem"), ("empty-dir", "none")] {
+            assert_eq!(mode(world.volume(plugin, name)), 0o777, "{name}");
+        }
+        for (path, wanted) in [("", 0o750), ("volumes", 0o750), ("volumes/kubernetes.io~empty-dir", 0o750)] {
+            assert_eq!(mode(world.pod_dir().join(path)), wanted, "{path}");
+        }
+        for marker in ["disk", "mem", "none", "wrapped_map", "wrapped_secret", "wrapped_down", "wrapped_all"]
+        {
+            assert!(
+                world.pod_dir().join(format!("plugins/kubernetes.io~empty-dir/{marker}/ready")).exists(),
+                "{marker}"
+            );
+        }
+        let mounts = mount::mounts_below(&world.pod_dir()).unwrap();
+        assert_eq!(mounts.len(), 4);
+        let options =
+            |name: &str| &mounts.iter().find(|m| m.mount_point.ends_with(name)).unwrap().super_options;
+        assert!(options("mem").contains("size=1024k"), "{}", options("mem"));
+        assert!(options("secret").contains("size=524288k"), "{}", options("secret"));
+
+        // Again: nothing is made anew, what containers wrote stays.
+        fs::write(world.volume("empty-dir", "mem").join("f"), "kept").unwrap();
+        world.sync(&pod).await;
+        assert_eq!(read("empty-dir", "mem", "f"), "kept");
+        assert_eq!(mount::mounts_below(&world.pod_dir()).unwrap().len(), 4);
+        assert_eq!(*world.api.0.tokens_issued.lock().unwrap(), 1);
+
+        assert_eq!(world.volumes.pods_on_disk().unwrap(), [PodUid::from("u1")]);
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        assert!(!world.pod_dir().exists());
+        assert!(mount::mounts_below(world.dir.path()).unwrap().is_empty());
+        assert!(world.volumes.pods_on_disk().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn another_kubelet_instance_adopts_what_is_there() {
+    run(|world| async move {
+        world.set_secret("s", "k", "1");
+        let pod = pod(
+            json!([{ "name": "e", "emptyDir": {} }, { "name": "s", "secret": { "secretName": "s" } }]),
+            json!({}),
+        );
+        world.sync(&pod).await;
+        fs::write(world.volume("empty-dir", "e").join("data"), "kept").unwrap();
+        let second = Volumes::new(world.dir.path(), world.api.clone());
+        world.set_secret("s", "k", "2");
+        second.sync(&pod, &world.facts).await.unwrap();
+        assert_eq!(fs::read_to_string(world.volume("empty-dir", "e").join("data")).unwrap(), "kept");
+        assert_eq!(fs::read_to_string(world.volume("secret", "s").join("k")).unwrap(), "2");
+        assert_eq!(mount::mounts_below(&world.pod_dir()).unwrap().len(), 1);
+        // Damage: the marker without its folder, the folder without its marker.
+        fs::remove_dir_all(world.volume("empty-dir", "e")).unwrap();
+        fs::remove_dir_all(world.pod_dir().join("plugins")).unwrap();
+        second.sync(&pod, &world.facts).await.unwrap();
+        assert_eq!(mode(world.volume("empty-dir", "e")), 0o777);
+        assert_eq!(mount::mounts_below(&world.pod_dir()).unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn failures_read_like_upstreams_events() {
+    run(|world| async move {
+        world.set_map("cm", json!({ "k": "v" }));
+        world.set_secret("s", "k", "v");
+        for (volume, message) in [
+            (json!({ "configMap": { "name": "y" } }), "configmap \"y\" not found"),
+            (json!({ "secret": { "secretName": "y" } }), "secret \"y\" not found"),
+            (
+                json!({ "configMap": { "name": "cm", "items": [{ "key": "z", "path": "z" }] } }),
+                "configmap references non-existent config key: z",
+            ),
+            (
+                json!({ "secret": { "secretName": "s", "items": [{ "key": "z", "path": "z" }] } }),
+                "references non-existent secret key: z",
+            ),
+            (
+                json!({ "configMap": { "name": "cm", "items": [{ "key": "k", "path": "../z" }] } }),
+                "invalid path: must not contain '..': ../z",
+            ),
+            (
+                json!({ "projected": { "sources": [{ "configMap": { "name": "a" } }, { "secret": { "name": "b" } }] } }),
+                "[configmap \"a\" not found, secret \"b\" not found]",
+            ),
+            (
+                json!({ "projected": { "sources": [{ "serviceAccountToken": { "path": "t" } }] } }),
+                "failed to fetch token: no route to host",
+            ),
+            (
+                json!({ "hostPath": { "path": "/no/such/path", "type": "Directory" } }),
+                "hostPath type check failed, /no/such/path is not a directory, unable to determine its type: \
+                 path \"/no/such/path\" does not exist",
+            ),
+            (
+                json!({ "nfs": { "server": "s", "path": "/" } }),
+                "volume plugin \"kubernetes.io/nfs\" is not supported",
+            ),
+            (json!({ "emptyDir": { "medium": "Tape" } }), "storage medium \"Tape\" is not valid"),
+        ] {
+            let mut volume = volume;
+            volume["name"] = json!("x");
+            let pod = pod(json!([volume, { "name": "fine" }]), json!({}));
+            let wanted = format!("MountVolume.SetUp failed for volume \"x\" : {message}");
+            assert_eq!(world.sync_error(&pod).await, wanted);
+            assert!(world.volume("empty-dir", "fine").exists(), "others are made all the same");
+        }
+        let both = pod(
+            json!([{ "name": "a", "configMap": { "name": "a" } }, { "name": "b", "configMap": { "name": "b" } }]),
+            json!({}),
+        );
+        let error = world.volumes.sync(&both, &world.facts).await.unwrap_err();
+        assert_eq!(error.all().len(), 2);
+    });
+}
+
+#[test]
+fn optional_objects_may_be_missing_and_appear_later() {
+    run(|world| async move {
+        let pod = pod(
+            json!([
+                { "name": "m", "configMap": { "name": "cm", "optional": true, "items": [{ "key": "k", "path": "p" }] } },
+                { "name": "s", "secret": { "secretName": "s", "optional": true } },
+            ]),
+            json!({}),
+        );
+        world.sync(&pod).await;
+        assert!(!world.volume("configmap", "m").join("p").exists());
+        world.set_map("cm", json!({ "k": "v" }));
+        world.set_secret("s", "k", "v");
+        world.sync(&pod).await;
+        assert_eq!(fs::read_to_string(world.volume("configmap", "m").join("p")).unwrap(), "v");
+        assert_eq!(fs::read_to_string(world.volume("secret", "s").join("k")).unwrap(), "v");
+        // Deleted again: an optional one empties the volume.
+        world.api.0.maps.lock().unwrap().clear();
+        world.sync(&pod).await;
+        assert!(!world.volume("configmap", "m").join("p").exists());
+    });
+}
+
+#[test]
+fn fs_group_and_users_own_what_they_should() {
+    run(|world| async move {
+        world.set_secret("s", "k", "v");
+        *world.api.0.token_seconds.lock().unwrap() = Some(3600);
+        let volumes = json!([
+            { "name": "e", "emptyDir": {} },
+            { "name": "s", "secret": { "secretName": "s", "defaultMode": 256 } },
+            { "name": "t", "projected": { "sources": [{ "serviceAccountToken": { "path": "token", "audience": "a" } }] } },
+        ]);
+        let owned = pod(volumes.clone(), json!({ "securityContext": { "fsGroup": 4321, "runAsUser": 77 } }));
+        world.sync(&owned).await;
+        let meta = |path: PathBuf| fs::metadata(path).unwrap();
+        let dir = meta(world.volume("empty-dir", "e"));
+        assert_eq!((dir.gid(), dir.mode() & 0o7777), (4321, 0o2777));
+        let file = meta(world.volume("secret", "s").join("k"));
+        assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (0, 4321, 0o440));
+        let token = meta(world.volume("projected", "t").join("token"));
+        assert_eq!((token.uid(), token.gid(), token.mode() & 0o7777), (77, 4321, 0o640));
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+
+        // A user that only some containers name is nobody's.
+        let mixed = pod(
+            volumes,
+            json!({ "containers": [
+                { "name": "a", "securityContext": { "runAsUser": 5 } }, { "name": "b" }] }),
+        );
+        world.sync(&mixed).await;
+        let token = meta(world.volume("projected", "t").join("token"));
+        assert_eq!((token.uid(), token.mode() & 0o7777), (0, 0o644));
+    });
+}
+
+#[test]
+fn tokens_are_replaced_when_due_and_kept_when_that_fails() {
+    run(|world| async move {
+        // Asked for an hour, given a minute: due at once, and good for now.
+        *world.api.0.token_seconds.lock().unwrap() = Some(60);
+        let pod = pod(
+            json!([{ "name": "t", "projected": { "sources": [{ "serviceAccountToken": { "path": "token" } }] } }]),
+            json!({}),
+        );
+        let read = || fs::read_to_string(world.volume("projected", "t").join("token")).unwrap();
+        assert_eq!(world.sync(&pod).await.refresh_after, Some(Duration::from_secs(1)));
+        assert_eq!(read(), "token 1 for api");
+        world.sync(&pod).await;
+        assert_eq!(read(), "token 2 for api");
+        *world.api.0.token_seconds.lock().unwrap() = None;
+        assert_eq!(world.sync(&pod).await.refresh_after, Some(Duration::from_secs(60)));
+        assert_eq!(read(), "token 2 for api");
+    });
+}
+
+#[test]
+fn mounts_follow_the_spec() {
+    run(|world| async move {
+        world.set_map("cm", json!({ "k": "v" }));
+        let pod = pod(
+            json!([
+                { "name": "e", "emptyDir": {} },
+                { "name": "m", "configMap": { "name": "cm" } },
+                { "name": "h", "hostPath": { "path": "/opt" } },
+            ]),
+            json!({}),
+        );
+        world.sync(&pod).await;
+        let env = BTreeMap::from([("NAME".to_owned(), "pod-7".to_owned())]);
+        let container = container(json!([
+            { "name": "e", "mountPath": "/e", "mountPropagation": "Bidirectional" },
+            { "name": "m", "mountPath": "m" },
+            { "name": "h", "mountPath": "/h", "readOnly": true, "recursiveReadOnly": "IfPossible" },
+            { "name": "e", "mountPath": "/s", "subPathExpr": "logs/$(NAME)" },
+            { "name": "m", "mountPath": "/etc/k", "subPath": "k" },
+        ]));
+        let mounts = world.volumes.mounts(&pod, &container, &env, true).await.unwrap();
+        let summary: Vec<_> = mounts
+            .iter()
+            .map(|m| (m.container_path.as_str(), m.is_read_only, m.is_recursive_read_only, m.propagation))
+            .collect();
+        let private = MountPropagation::Private;
+        assert_eq!(
+            summary,
+            [
+                ("/e", false, false, MountPropagation::Bidirectional),
+                ("/m", true, false, private),
+                ("/h", true, true, private),
+                ("/s", false, false, private),
+                ("/etc/k", true, false, private),
+            ]
+        );
+        assert_eq!(mounts[0].host_path, world.volume("empty-dir", "e"));
+        assert_eq!(mounts[2].host_path, Path::new("/opt"));
+        assert_eq!(mounts[3].host_path, world.pod_dir().join("volume-subpaths/e/c/3"));
+        fs::write(mounts[3].host_path.join("f"), "x").unwrap();
+        assert!(world.volume("empty-dir", "e").join("logs/pod-7/f").exists());
+        assert_eq!(mode(world.volume("empty-dir", "e").join("logs/pod-7")), 0o777);
+        assert_eq!(fs::read_to_string(&mounts[4].host_path).unwrap(), "v");
+
+        // Asked again (the container restarts): the same mounts, none twice.
+        let count = mount::mounts_below(&world.pod_dir()).unwrap().len();
+        let again = world.volumes.mounts(&pod, &container, &env, true).await.unwrap();
+        assert_eq!(again, mounts);
+        assert_eq!(mount::mounts_below(&world.pod_dir()).unwrap().len(), count);
+
+        // The file behind a subPath was replaced by an update: a restart sees the new one.
+        world.set_map("cm", json!({ "k": "new" }));
+        world.sync(&pod).await;
+        let renewed = world.volumes.mounts(&pod, &container, &env, true).await.unwrap();
+        assert_eq!(fs::read_to_string(&renewed[4].host_path).unwrap(), "new");
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        assert!(!world.pod_dir().exists());
+        assert!(Path::new("/opt").exists());
+    });
+}
+
+#[test]
+fn refused_mounts_say_why() {
+    run(|world| async move {
+        let pod = pod(json!([{ "name": "e" }]), json!({}));
+        world.sync(&pod).await;
+        for (mount, message) in [
+            (json!({ "name": "z" }), "cannot find volume \"z\" to mount into container \"c\""),
+            (json!({ "name": "e", "subPath": "/etc" }), "error SubPath `/etc` must not be an absolute path"),
+            (
+                json!({ "name": "e", "subPath": "a/../.." }),
+                "unable to provision SubPath `a/../..`: must not contain '..'",
+            ),
+            (
+                json!({ "name": "e", "subPathExpr": "$(UP)/x" }),
+                "error SubPath `/etc/x` must not be an absolute path",
+            ),
+            (json!({ "name": "e", "subPathExpr": "$(NO)" }), "missing value for NO"),
+            (json!({ "name": "e", "mountPropagation": "Loud" }), "invalid MountPropagation mode: \"Loud\""),
+            (
+                json!({ "name": "e", "recursiveReadOnly": "Enabled", "readOnly": true }),
+                "failed to resolve recursive read-only mode: volume \"e\" requested recursive read-only mode, but it is \
+                 not supported by the runtime",
+            ),
+        ] {
+            let mut mount = mount;
+            mount["mountPath"] = json!("/x");
+            let env = BTreeMap::from([("UP".to_owned(), "/etc".to_owned())]);
+            let error =
+                world.volumes.mounts(&pod, &container(json!([mount])), &env, false).await.unwrap_err();
+            assert_eq!(error.to_string(), message);
+        }
+    });
+}
+
+#[test]
+fn sub_paths_cannot_leave_the_volume() {
+    run(|world| async move {
+        let outside = world.dir.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("secret"), "s").unwrap();
+        let pod = pod(json!([{ "name": "e" }]), json!({}));
+        world.sync(&pod).await;
+        let volume = world.volume("empty-dir", "e");
+        symlink(&outside, volume.join("absolute")).unwrap();
+        symlink("../../../../../outside", volume.join("relative")).unwrap();
+        symlink("/proc/self/root", volume.join("magic")).unwrap();
+        symlink("/no/such/place", volume.join("dangling")).unwrap();
+        fs::create_dir(volume.join("inside")).unwrap();
+        symlink("inside", volume.join("fine")).unwrap();
+        for bad in [
+            "absolute",
+            "absolute/secret",
+            "absolute/new",
+            "relative",
+            "relative/new",
+            "magic/etc",
+            "dangling",
+            "dangling/x",
+        ] {
+            let container = container(json!([{ "name": "e", "mountPath": "/x", "subPath": bad }]));
+            let error = world.volumes.mounts(&pod, &container, &BTreeMap::new(), false).await.unwrap_err();
+            let terse = "failed to prepare subPath for volumeMount \"e\" of container \"c\"";
+            assert_eq!(error.to_string(), terse, "{bad}");
+        }
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+        assert!(!Path::new("/no/such").exists());
+        let container = container(json!([{ "name": "e", "mountPath": "/x", "subPath": "fine/deep" }]));
+        let mounts = world.volumes.mounts(&pod, &container, &BTreeMap::new(), false).await.unwrap();
+        fs::write(mounts[0].host_path.join("f"), "").unwrap();
+        assert!(volume.join("inside/deep/f").exists());
+
+        // The part is swapped for a link after the mount was made: what is mounted stays.
+        fs::rename(volume.join("inside"), volume.join("moved")).unwrap();
+        symlink(&outside, volume.join("inside")).unwrap();
+        assert!(mounts[0].host_path.join("f").exists());
+        assert!(world.volumes.mounts(&pod, &container, &BTreeMap::new(), false).await.is_err());
+    });
+}
+
+#[test]
+fn names_from_pods_cannot_escape_the_pod_folder() {
+    run(|world| async move {
+        for name in ["..", "../../x", "a/b", ""] {
+            let pod = pod(json!([{ "name": name, "emptyDir": {} }]), json!({}));
+            let error = world.sync_error(&pod).await;
+            assert!(error.ends_with(&format!("volume name {name:?} is not valid")), "{error}");
+        }
+        for uid in ["..", ".", "a/../..", ""] {
+            let mut pod = pod(json!([]), json!({}));
+            pod.metadata.uid = Some(uid.to_owned());
+            assert!(world.volumes.sync(&pod, &world.facts).await.is_err(), "{uid}");
+            assert!(world.volumes.tear_down(&PodUid::from(uid)).await.is_err(), "{uid}");
+        }
+        // The pod's folder itself is a link: nothing is made behind it.
+        let outside = world.dir.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::create_dir_all(world.dir.path().join("pods")).unwrap();
+        fs::remove_dir_all(world.pod_dir()).ok();
+        symlink(&outside, world.pod_dir()).unwrap();
+        assert!(world.volumes.sync(&pod(json!([{ "name": "e" }]), json!({})), &world.facts).await.is_err());
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        assert!(outside.exists() && fs::read_dir(&outside).unwrap().next().is_none());
+    });
+}
+
+#[test]
+fn tear_down_never_deletes_through_mounts() {
+    run(|world| async move {
+        let precious = world.dir.path().join("precious");
+        fs::create_dir(&precious).unwrap();
+        fs::write(precious.join("data"), "x").unwrap();
+        world.sync(&pod(json!([{ "name": "e" }]), json!({}))).await;
+        let inside = world.volume("empty-dir", "e").join("mounted here");
+        fs::create_dir(&inside).unwrap();
+        mount::bind(&precious, &inside, mount::BindOptions::default()).unwrap();
+        symlink(&precious, world.volume("empty-dir", "e").join("link")).unwrap();
+        // Busy: refuse rather than detach what is not ours.
+        let held = fs::File::open(inside.join("data")).unwrap();
+        let error = world.volumes.tear_down(&PodUid::from("u1")).await.unwrap_err().to_string();
+        assert!(error.starts_with("UnmountVolume.TearDown failed for pod u1 : unmount "), "{error}");
+        assert!(precious.join("data").exists() && world.pod_dir().exists());
+        drop(held);
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        assert!(precious.join("data").exists() && !world.pod_dir().exists());
+    });
+}
+
+#[test]
+fn a_stray_holder_of_a_secret_does_not_keep_the_pod() {
+    run(|world| async move {
+        world.set_secret("s", "k", "v");
+        world.sync(&pod(json!([{ "name": "s", "secret": { "secretName": "s" } }]), json!({}))).await;
+        let held = fs::File::open(world.volume("secret", "s").join("k")).unwrap();
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        assert!(!world.pod_dir().exists());
+        drop(held);
+    });
+}
+
+#[test]
+fn volumes_inside_volumes_find_their_mount_points() {
+    run(|world| async move {
+        world.set_map("cm", json!({ "k": "v" }));
+        let pod = pod(
+            json!([{ "name": "m", "configMap": { "name": "cm" } }, { "name": "e" }]),
+            json!({ "containers": [{ "name": "c", "volumeMounts": [
+                { "name": "m", "mountPath": "/etc/app/" },
+                { "name": "e", "mountPath": "/etc/app/run" },
+                { "name": "e", "mountPath": "/etc/app/run/deep" },
+                { "name": "e", "mountPath": "/etc/app/../../../x" },
+                { "name": "e", "mountPath": "/etc/application" }] }] }),
+        );
+        world.sync(&pod).await;
+        world.sync(&pod).await;
+        let volume = world.volume("configmap", "m");
+        assert!(volume.join("run").is_dir() && !volume.join("run/deep").exists());
+        assert_eq!(fs::read_to_string(volume.join("k")).unwrap(), "v");
+    });
+}
+
+#[test]
+fn references_name_all_objects() {
+    let pod = pod(
+        json!([
+            { "name": "a", "configMap": { "name": "m1" } },
+            { "name": "b", "secret": { "secretName": "s1" } },
+            { "name": "c", "projected": { "sources": [
+                { "configMap": { "name": "m2" } }, { "secret": { "name": "s2" } }, { "configMap": { "name": "m1" } }] } },
+        ]),
+        json!({}),
+    );
+    let found = references(&pod);
+    assert_eq!(found.config_maps.into_iter().collect::<Vec<_>>(), ["m1", "m2"]);
+    assert_eq!(found.secrets.into_iter().collect::<Vec<_>>(), ["s1", "s2"]);
+}

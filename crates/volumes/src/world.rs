@@ -1,0 +1,200 @@
+//! [`Volumes`]: the calls the rest of the kubelet makes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use host::mount;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Volume};
+use model::downward::PodFacts;
+use model::mount::ContainerMount;
+use model::{Pod, PodUid, pod as pods};
+
+use crate::error::{MountFailure, SetUpError, VolumeError};
+use crate::layout::{self, PodLayout};
+use crate::locks::PodLocks;
+use crate::mounts;
+use crate::objects::Objects;
+use crate::plugins::files::{Files, nested_mount_points};
+use crate::plugins::host_path::HostPath;
+use crate::plugins::projected::Inputs;
+use crate::plugins::{self, Plan, PodContext, config_map, downward_api, empty_dir, projected, secret};
+use crate::tear_down;
+use crate::tokens::TokenCache;
+
+/// The volumes of all pods below one root directory.
+#[derive(Debug)]
+pub struct Volumes<O> {
+    objects: O,
+    /// Free of symbolic links, so that it compares with the mount table.
+    root: PathBuf,
+    tokens: TokenCache,
+    locks: PodLocks,
+}
+
+/// A pod's volumes are as they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Synced {
+    /// When to sync again though nothing has changed: a token has to be replaced.
+    pub refresh_after: Option<Duration>,
+}
+
+impl<O: Objects> Volumes<O> {
+    /// Volumes below the kubelet's root directory, which must exist.
+    pub fn new(root: &Path, objects: O) -> Self {
+        let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+        Self { objects, root, tokens: TokenCache::default(), locks: PodLocks::default() }
+    }
+
+    /// Makes all volumes of the pod and brings their content up to date. To be called before the
+    /// first container starts, after a restart, when an object the pod refers to, its labels or
+    /// annotations have changed, and after [`Synced::refresh_after`]. Volumes that are as they
+    /// should be are not touched; one that fails does not keep the others back.
+    ///
+    /// Dropping the future abandons requests to the API; disk work that has begun runs on, and
+    /// later calls for this pod wait for it.
+    pub async fn sync(&self, pod: &Pod, facts: &PodFacts) -> Result<Synced, VolumeError> {
+        let guard = self.locks.lock(&pods::uid(pod)).await;
+        let now = Timestamp::now();
+        let mut failures = Vec::new();
+        let mut planned = Vec::new();
+        let mut refresh_after: Option<Duration> = None;
+        for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+            match self.plan(pod, facts, volume, now).await {
+                Ok((plan, after)) => {
+                    refresh_after = [refresh_after, after].into_iter().flatten().min();
+                    planned.push((volume.name.clone(), plan));
+                }
+                Err(cause) => failures.push((volume.name.clone(), cause)),
+            }
+        }
+        let layout = PodLayout::new(&self.root, &pods::uid(pod)).map_err(|e| set_up_error("", e))?;
+        let fs_group = plugins::fs_group(pod).map_err(|e| set_up_error("", e))?;
+        let work = tokio::task::spawn_blocking(move || {
+            let _guard = guard;
+            carry_out_all(&layout, fs_group, &planned, now)
+        });
+        failures.extend(work.await.unwrap_or_else(|_| vec![(String::new(), SetUpError::Interrupted)]));
+        let mut errors = failures.into_iter().map(|(volume, cause)| set_up_error(&volume, cause));
+        match errors.next() {
+            None => Ok(Synced { refresh_after }),
+            Some(VolumeError::SetUp { volume, cause, .. }) => {
+                Err(VolumeError::SetUp { volume, cause, also: errors.collect() })
+            }
+            Some(other) => Err(other),
+        }
+    }
+
+    /// The mounts of one container, whose volumes a [`Volumes::sync`] has made. `env` is the
+    /// container's environment, for `subPathExpr`; the last argument says whether the pod's
+    /// runtime handler can make mounts recursively read-only.
+    pub async fn mounts(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        env: &BTreeMap<String, String>,
+        supports_recursive_read_only: bool,
+    ) -> Result<Vec<ContainerMount>, VolumeError> {
+        let layout = PodLayout::new(&self.root, &pods::uid(pod)).map_err(|cause| VolumeError::Mount {
+            volume: String::new(),
+            cause: MountFailure::Volume(cause),
+        })?;
+        let planned = mounts::plan(&layout, pod, container, env, supports_recursive_read_only)?;
+        if planned.iter().all(|m| m.sub_path.is_none()) {
+            return Ok(planned.into_iter().map(|m| m.mount).collect());
+        }
+        let guard = self.locks.lock(&pods::uid(pod)).await;
+        let work = tokio::task::spawn_blocking(move || {
+            let _guard = guard;
+            mounts::carry_out(&layout, planned)
+        });
+        let interrupted = || VolumeError::Mount { volume: String::new(), cause: MountFailure::Interrupted };
+        work.await.unwrap_or_else(|_| Err(interrupted()))
+    }
+
+    /// Unmounts everything below the pod's folder and removes it. A folder that is not there is
+    /// fine. The pod's containers must be gone.
+    pub async fn tear_down(&self, uid: &PodUid) -> Result<(), VolumeError> {
+        let fail = |cause| VolumeError::TearDown { uid: uid.to_string(), cause };
+        let layout = PodLayout::new(&self.root, uid).map_err(fail)?;
+        let guard = self.locks.lock(uid).await;
+        self.tokens.forget(uid);
+        let work = tokio::task::spawn_blocking(move || {
+            let _guard = guard;
+            tear_down::tear_down(&layout)
+        });
+        work.await.unwrap_or(Err(SetUpError::Interrupted)).map_err(fail)
+    }
+
+    /// The pods that have a folder. Blocking, but only reads one folder.
+    pub fn pods_on_disk(&self) -> Result<Vec<PodUid>, VolumeError> {
+        tear_down::pods_on_disk(&layout::pods_dir(&self.root)).map_err(|cause| VolumeError::List { cause })
+    }
+
+    async fn plan(
+        &self,
+        pod: &Pod,
+        facts: &PodFacts,
+        volume: &Volume,
+        now: Timestamp,
+    ) -> Result<(Plan, Option<Duration>), SetUpError> {
+        if let Some(plugin) = plugins::unsupported(volume) {
+            return Err(SetUpError::Unsupported { plugin });
+        }
+        if let Some(source) = &volume.host_path {
+            return Ok((Plan::HostPath(HostPath::plan(source)?), None));
+        }
+        let namespace = pods::key(pod).namespace;
+        let on_disk = || empty_dir::Medium::Disk;
+        let in_memory = || empty_dir::in_memory(pod, facts, None);
+        let (plugin, medium, payload, refresh_after) = if let Some(source) = &volume.config_map {
+            let found = self.objects.config_map(&namespace, &source.name).await;
+            let is_optional = source.optional.unwrap_or(false);
+            let payload =
+                config_map::payload(found, source.items.as_deref(), source.default_mode, is_optional)?;
+            (layout::CONFIG_MAP, on_disk(), payload, None)
+        } else if let Some(source) = &volume.secret {
+            let found =
+                self.objects.secret(&namespace, source.secret_name.as_deref().unwrap_or_default()).await;
+            let is_optional = source.optional.unwrap_or(false);
+            let payload = secret::payload(found, source.items.as_deref(), source.default_mode, is_optional)?;
+            (layout::SECRET, in_memory(), payload, None)
+        } else if let Some(source) = &volume.downward_api {
+            let payload = downward_api::payload(pod, facts, source.items.as_deref(), source.default_mode)?;
+            (layout::DOWNWARD_API, in_memory(), payload, None)
+        } else if let Some(source) = &volume.projected {
+            let inputs = Inputs { objects: &self.objects, tokens: &self.tokens, pod, facts, now };
+            let (payload, refresh_after) = projected::payload(&inputs, source).await?;
+            (layout::PROJECTED, in_memory(), payload, refresh_after)
+        } else {
+            return Ok((Plan::EmptyDir(empty_dir::plan(volume.empty_dir.as_ref(), pod, facts)?), None));
+        };
+        let mount_points = nested_mount_points(pod, &volume.name);
+        Ok((Plan::Files(Files { plugin, medium, payload, mount_points }), refresh_after))
+    }
+}
+
+fn carry_out_all(
+    layout: &PodLayout,
+    fs_group: Option<u32>,
+    planned: &[(String, Plan)],
+    now: Timestamp,
+) -> Vec<(String, SetUpError)> {
+    let prepared = layout.make().and_then(|folder| Ok((folder, mount::mounts_below(&layout.dir())?)));
+    let (folder, mut mounts) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return vec![(planned.first().map(|(n, _)| n.clone()).unwrap_or_default(), error)],
+    };
+    // In mount order, so that the last entry for a place is the one on top.
+    mounts.reverse();
+    let context = PodContext { folder: &folder, fs_group, mounts: &mounts, now };
+    let outcome = |(name, plan): &(String, Plan)| {
+        plugins::carry_out(&context, name, plan).err().map(|e| (name.clone(), e))
+    };
+    planned.iter().filter_map(outcome).collect()
+}
+
+fn set_up_error(volume: &str, cause: SetUpError) -> VolumeError {
+    VolumeError::SetUp { volume: volume.to_owned(), cause, also: Vec::new() }
+}
