@@ -222,7 +222,8 @@ fn channel(endpoint: &str) -> Result<Channel, EndpointError> {
         let target = Endpoint::from_shared(format!("http://{address}")).map_err(|_| invalid())?;
         return Ok(target.connect_lazy());
     }
-    let path = endpoint.strip_prefix("unix://").or_else(|| endpoint.strip_prefix("unix:")).unwrap_or(endpoint);
+    let path =
+        endpoint.strip_prefix("unix://").or_else(|| endpoint.strip_prefix("unix:")).unwrap_or(endpoint);
     if !path.starts_with('/') {
         return Err(invalid());
     }

@@ -52,14 +52,22 @@ pub enum ContainerChange {
     Deleted,
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<ContainerEventResponse>>, Status>> + Send>>;
+type Opening =
+    Pin<Box<dyn Future<Output = Result<Response<Streaming<ContainerEventResponse>>, Status>> + Send>>;
 
 enum Phase {
     /// Wait, then open.
-    Closed { wait: Duration },
+    Closed {
+        wait: Duration,
+    },
     /// Said to be connected, though the server has sent nothing yet.
-    Opening { opening: Opening, wait: Duration },
-    Open { stream: Streaming<ContainerEventResponse> },
+    Opening {
+        opening: Opening,
+        wait: Duration,
+    },
+    Open {
+        stream: Streaming<ContainerEventResponse>,
+    },
 }
 
 impl Runtime {
@@ -119,7 +127,8 @@ fn pod_changed(event: ContainerEventResponse) -> RuntimeEvent {
         ContainerEventType::ContainerStoppedEvent => ContainerChange::Stopped,
         ContainerEventType::ContainerDeletedEvent => ContainerChange::Deleted,
     };
-    let from_sandbox = event.pod_sandbox_status.and_then(|status| status.metadata).map(|metadata| metadata.uid);
+    let from_sandbox =
+        event.pod_sandbox_status.and_then(|status| status.metadata).map(|metadata| metadata.uid);
     let uid = from_sandbox.filter(|uid| !uid.is_empty()).or_else(|| {
         event.containers_statuses.iter().find_map(|status| status.labels.get(labels::POD_UID).cloned())
     });

@@ -90,7 +90,11 @@ fn check(
     kind: &'static str,
     is_valid: fn(&str) -> bool,
 ) -> Result<(), HostnameError> {
-    if is_valid(value) { Ok(()) } else { Err(HostnameError::Invalid { field, value: value.to_owned(), kind }) }
+    if is_valid(value) {
+        Ok(())
+    } else {
+        Err(HostnameError::Invalid { field, value: value.to_owned(), kind })
+    }
 }
 
 /// Cuts a long name; what remains must not end in a separator.
@@ -142,7 +146,10 @@ mod tests {
                 Ok("web.sub.ns.svc.cluster.local"),
             ),
             (r#"{"containers": [], "hostname": "web", "setHostnameAsFQDN": true}"#, Ok("web")),
-            (r#"{"containers": [], "hostname": "web", "hostnameOverride": "a.example.com"}"#, Ok("a.example.com")),
+            (
+                r#"{"containers": [], "hostname": "web", "hostnameOverride": "a.example.com"}"#,
+                Ok("a.example.com"),
+            ),
             (r#"{"containers": [], "hostname": "Web"}"#, Err(())),
             (r#"{"containers": [], "subdomain": "a.b"}"#, Err(())),
             (r#"{"containers": [], "subdomain": "sub", "setHostnameAsFQDN": true}"#, Err(())),

@@ -56,7 +56,8 @@ impl Runtime {
         request.set_timeout(deadline);
         let mut client = self.runtime();
         let object = spec.object();
-        let answer = within(Some(deadline), "RunPodSandbox", &object, client.run_pod_sandbox(request)).await?;
+        let answer =
+            within(Some(deadline), "RunPodSandbox", &object, client.run_pod_sandbox(request)).await?;
         Ok(answer.pod_sandbox_id.into())
     }
 
@@ -148,7 +149,8 @@ impl Runtime {
         let mut request = Request::new(wire::StopContainerRequest { container_id: id.to_string(), timeout });
         request.set_timeout(deadline);
         let mut client = self.runtime();
-        let result = within(Some(deadline), "StopContainer", id.as_str(), client.stop_container(request)).await;
+        let result =
+            within(Some(deadline), "StopContainer", id.as_str(), client.stop_container(request)).await;
         gone_is_fine(result.map(|_| ()))
     }
 
@@ -167,7 +169,11 @@ impl Runtime {
     ///
     /// # Errors
     /// When the runtime refuses or does not answer.
-    pub async fn update_resources(&self, id: &ContainerId, limits: &ContainerLimits) -> Result<(), RuntimeError> {
+    pub async fn update_resources(
+        &self,
+        id: &ContainerId,
+        limits: &ContainerLimits,
+    ) -> Result<(), RuntimeError> {
         let mut client = self.runtime();
         let request = self.request(wire::UpdateContainerResourcesRequest {
             container_id: id.to_string(),
@@ -201,8 +207,8 @@ impl Runtime {
         timeout: Duration,
     ) -> Result<ExecOutput, RuntimeError> {
         let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
-        let deadline = (seconds > 0)
-            .then(|| self.request_timeout().saturating_add(Duration::from_secs(seconds)));
+        let deadline =
+            (seconds > 0).then(|| self.request_timeout().saturating_add(Duration::from_secs(seconds)));
         let mut request = Request::new(wire::ExecSyncRequest {
             container_id: id.to_string(),
             cmd: command.to_vec(),

@@ -57,7 +57,8 @@ impl Runtime {
         pod.sandboxes = sandboxes.into_iter().map(sandbox_from_list).collect();
         pod.sort();
         let newest = pod.sandboxes.first().map(|sandbox| sandbox.id.clone());
-        let statuses = join_all(containers.into_iter().map(|c| self.container_status(c.id, c.pod_sandbox_id)));
+        let statuses =
+            join_all(containers.into_iter().map(|c| self.container_status(c.id, c.pod_sandbox_id)));
         let (ips, statuses) = futures::future::join(self.sandbox_ips(newest.as_ref()), statuses).await;
         match ips? {
             Some(status) => {
@@ -79,7 +80,8 @@ impl Runtime {
     }
 
     async fn list_sandboxes(&self, uid: Option<&PodUid>) -> Result<Vec<wire::PodSandbox>, RuntimeError> {
-        let filter = uid.map(|uid| wire::PodSandboxFilter { label_selector: selector(uid), ..Default::default() });
+        let filter =
+            uid.map(|uid| wire::PodSandboxFilter { label_selector: selector(uid), ..Default::default() });
         let mut client = self.runtime();
         let request = self.request(wire::ListPodSandboxRequest { filter });
         let object = uid.map_or("", PodUid::as_str);
@@ -87,7 +89,8 @@ impl Runtime {
     }
 
     async fn list_containers(&self, uid: Option<&PodUid>) -> Result<Vec<wire::Container>, RuntimeError> {
-        let filter = uid.map(|uid| wire::ContainerFilter { label_selector: selector(uid), ..Default::default() });
+        let filter =
+            uid.map(|uid| wire::ContainerFilter { label_selector: selector(uid), ..Default::default() });
         let mut client = self.runtime();
         let request = self.request(wire::ListContainersRequest { filter });
         let object = uid.map_or("", PodUid::as_str);
@@ -100,13 +103,15 @@ impl Runtime {
         let mut client = self.runtime();
         let request =
             self.request(wire::PodSandboxStatusRequest { pod_sandbox_id: id.to_string(), verbose: false });
-        let answer = match self.call("PodSandboxStatus", id.as_str(), client.pod_sandbox_status(request)).await {
-            Ok(answer) => answer,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let status =
-            answer.status.ok_or_else(|| RuntimeError::incomplete("PodSandboxStatus", id.as_str(), "status"))?;
+        let answer =
+            match self.call("PodSandboxStatus", id.as_str(), client.pod_sandbox_status(request)).await {
+                Ok(answer) => answer,
+                Err(error) if error.is_not_found() => return Ok(None),
+                Err(error) => return Err(error),
+            };
+        let status = answer
+            .status
+            .ok_or_else(|| RuntimeError::incomplete("PodSandboxStatus", id.as_str(), "status"))?;
         Ok(Some(SandboxStatus {
             is_ready: status.state() == wire::PodSandboxState::SandboxReady,
             ips: addresses(status.network.unwrap_or_default()),

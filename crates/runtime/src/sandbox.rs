@@ -129,8 +129,7 @@ pub fn overhead_limits(pod: &Pod, node: &NodeSettings) -> ContainerLimits {
     let Some(overhead) = pod.spec.as_ref().and_then(|s| s.overhead.as_ref()) else {
         return ContainerLimits(wire::LinuxContainerResources::default());
     };
-    let amount =
-        |name: &str| overhead.get(name).and_then(Quantity::from_api).unwrap_or(Quantity::ZERO);
+    let amount = |name: &str| overhead.get(name).and_then(Quantity::from_api).unwrap_or(Quantity::ZERO);
     // Requested and limited alike: it is known beforehand.
     ContainerLimits(linux_resources(Some(amount("cpu")), amount("cpu"), amount("memory"), false, node))
 }
@@ -188,8 +187,7 @@ fn security_context(
 }
 
 fn has_privileged_container(pod: &Pod) -> bool {
-    pod::containers(pod)
-        .any(|c| c.spec.security_context.as_ref().and_then(|s| s.privileged).unwrap_or(false))
+    pod::containers(pod).any(|c| c.spec.security_context.as_ref().and_then(|s| s.privileged).unwrap_or(false))
 }
 
 /// Ports of regular containers and of sidecars' neighbours alike come from `spec.containers`

@@ -30,7 +30,8 @@ pub(crate) struct LastWords {
 pub(crate) fn source(status: &wire::ContainerStatus) -> Option<LastWords> {
     let path = text(&status.annotations, labels::TERMINATION_MESSAGE_PATH);
     // A container that could not be started has no log of its own making.
-    let may_use_log = text(&status.annotations, labels::TERMINATION_MESSAGE_POLICY) == "FallbackToLogsOnError"
+    let may_use_log = text(&status.annotations, labels::TERMINATION_MESSAGE_POLICY)
+        == "FallbackToLogsOnError"
         && status.exit_code != 0
         && status.reason != "ContainerCannotRun";
     let file = (!path.is_empty())
@@ -47,7 +48,9 @@ impl LastWords {
     pub(crate) fn read(&self) -> String {
         if let Some(path) = &self.file {
             match read_tail(path, MESSAGE_BYTES) {
-                Ok(tail) if !tail.bytes.is_empty() => return String::from_utf8_lossy(&tail.bytes).into_owned(),
+                Ok(tail) if !tail.bytes.is_empty() => {
+                    return String::from_utf8_lossy(&tail.bytes).into_owned();
+                }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return format!("Error on reading termination log {}: {error}", path.display()),
@@ -102,7 +105,11 @@ fn log_text(tail: &Tail) -> String {
         let (_stamp, _stream, tags, content) = (parts.next(), parts.next(), parts.next(), parts.next());
         let Some(content) = content else { continue };
         let is_partial = tags.is_some_and(|tags| tags.first() == Some(&b'P'));
-        text.extend_from_slice(if is_partial { content.strip_suffix(b"\n").unwrap_or(content) } else { content });
+        text.extend_from_slice(if is_partial {
+            content.strip_suffix(b"\n").unwrap_or(content)
+        } else {
+            content
+        });
     }
     let start = text.len().saturating_sub(LOG_BYTES);
     String::from_utf8_lossy(&text[start..]).into_owned()

@@ -61,8 +61,7 @@ mod tests {
             ("a", "", 0x033f_2e30),
             ("x", "img@sha256:0<>&\u{2028}é\"", 0xacc1_0cc2),
         ] {
-            let container =
-                Container { name: name.into(), image: Some(image.into()), ..Default::default() };
+            let container = Container { name: name.into(), image: Some(image.into()), ..Default::default() };
             assert_eq!(spec_hash(&container), hash, "{name} {image}");
         }
     }

@@ -118,7 +118,9 @@ pub(crate) fn namespaces(pod: &Pod, users: Option<IdRange>) -> Option<wire::Name
     };
     let userns_options = match (spec.and_then(|s| s.host_users), users) {
         (None, _) => None,
-        (Some(true), _) => Some(wire::UserNamespace { mode: NamespaceMode::Node.into(), ..Default::default() }),
+        (Some(true), _) => {
+            Some(wire::UserNamespace { mode: NamespaceMode::Node.into(), ..Default::default() })
+        }
         (Some(false), Some(range)) => Some(user_namespace(range)),
         (Some(false), None) => return None,
     };
@@ -211,7 +213,8 @@ fn seccomp(
 ) -> Result<wire::SecurityProfile, ContainerSpecError> {
     let wanted = own.seccomp_profile.as_ref().or(whole.and_then(|w| w.seccomp_profile.as_ref()));
     let Some(wanted) = wanted else {
-        let default = if node.seccomp_default { ProfileType::RuntimeDefault } else { ProfileType::Unconfined };
+        let default =
+            if node.seccomp_default { ProfileType::RuntimeDefault } else { ProfileType::Unconfined };
         return Ok(profile(default, String::new()));
     };
     match wanted.type_.as_str() {
@@ -249,8 +252,7 @@ fn apparmor(
         "RuntimeDefault" => (ProfileType::RuntimeDefault, String::new(), "runtime/default".to_owned()),
         "Unconfined" => (ProfileType::Unconfined, String::new(), "unconfined".to_owned()),
         "Localhost" => {
-            let name =
-                wanted.localhost_profile.clone().ok_or(ContainerSpecError::AppArmorProfileMissing)?;
+            let name = wanted.localhost_profile.clone().ok_or(ContainerSpecError::AppArmorProfileMissing)?;
             let text = format!("localhost/{name}");
             (ProfileType::Localhost, name, text)
         }

@@ -186,8 +186,7 @@ impl Scope<'_> {
             return Ok(Some(downward::field(self.pod, &self.inputs.facts, &reference.field_path)?));
         }
         if let Some(reference) = &source.resource_field_ref {
-            let value =
-                downward::resource(self.pod, &self.inputs.facts, reference, &self.container.name)?;
+            let value = downward::resource(self.pod, &self.inputs.facts, reference, &self.container.name)?;
             return Ok(Some(value));
         }
         if let Some(reference) = &source.config_map_key_ref {

@@ -149,10 +149,8 @@ impl Keyring {
 
 /// The registry and path, without scheme and without Docker's API version.
 fn pattern(registry: &str) -> String {
-    let bare = registry
-        .strip_prefix("https://")
-        .or_else(|| registry.strip_prefix("http://"))
-        .unwrap_or(registry);
+    let bare =
+        registry.strip_prefix("https://").or_else(|| registry.strip_prefix("http://")).unwrap_or(registry);
     let (host, path) = match bare.find('/') {
         Some(at) => bare.split_at(at),
         None => (bare, ""),
@@ -176,7 +174,10 @@ fn matches(pattern: &str, image: &str) -> bool {
     pattern_port == port
         && pattern_labels.len() == labels.len()
         && path.starts_with(&pattern_path)
-        && pattern_labels.iter().zip(&labels).all(|(pattern, label)| glob(pattern.as_bytes(), label.as_bytes()))
+        && pattern_labels
+            .iter()
+            .zip(&labels)
+            .all(|(pattern, label)| glob(pattern.as_bytes(), label.as_bytes()))
 }
 
 fn split_port(host: &str) -> (&str, &str) {
@@ -229,7 +230,8 @@ mod tests {
     fn keyring(registries: &[&str]) -> Keyring {
         let mut keyring = Keyring::default();
         for registry in registries {
-            let document = format!(r#"{{"auths": {{"{registry}": {{"username": "{registry}", "password": "p"}}}}}}"#);
+            let document =
+                format!(r#"{{"auths": {{"{registry}": {{"username": "{registry}", "password": "p"}}}}}}"#);
             keyring.add_config_json(document.as_bytes()).unwrap();
         }
         keyring
@@ -270,7 +272,9 @@ mod tests {
     fn reads_both_formats_and_every_padding() {
         for auth in ["dXNlcjpwYTpzcw==", "dXNlcjpwYTpzcw"] {
             let mut keyring = Keyring::default();
-            keyring.add_dockercfg(format!(r#"{{"r.io": {{"auth": "{auth}", "email": "e"}}}}"#).as_bytes()).unwrap();
+            keyring
+                .add_dockercfg(format!(r#"{{"r.io": {{"auth": "{auth}", "email": "e"}}}}"#).as_bytes())
+                .unwrap();
             let expect = Credentials { username: "user".into(), password: "pa:ss".into() };
             assert_eq!(keyring.lookup("r.io/a"), [expect]);
         }

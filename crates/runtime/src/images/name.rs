@@ -94,7 +94,8 @@ fn is_component(component: &str) -> bool {
     }
     for c in component.chars() {
         if is_word(c) {
-            let is_joint = matches!(&*separator, "" | "." | "_" | "__") || separator.chars().all(|c| c == '-');
+            let is_joint =
+                matches!(&*separator, "" | "." | "_" | "__") || separator.chars().all(|c| c == '-');
             if !is_joint {
                 return false;
             }
