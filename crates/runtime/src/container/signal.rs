@@ -1,0 +1,34 @@
+//! `lifecycle.stopSignal` (KEP-4960).
+
+use k8s_openapi::api::core::v1::Container;
+
+use crate::wire::Signal;
+
+/// The signal that ends the container; the image's own unless the spec names one.
+pub(super) fn of(container: &Container) -> Signal {
+    let Some(name) = container.lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref()) else {
+        return Signal::RuntimeDefault;
+    };
+    let spelled = name.replace('+', "PLUS").replace('-', "MINUS");
+    Signal::from_str_name(&format!("SIGNAL_{spelled}")).unwrap_or(Signal::RuntimeDefault)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Lifecycle;
+
+    use super::*;
+
+    #[test]
+    fn knows_every_spelling() {
+        for (name, signal) in [
+            ("SIGUSR1", Signal::Sigusr1),
+            ("SIGRTMIN+15", Signal::Sigrtminplus15),
+            ("SIGRTMAX-1", Signal::Sigrtmaxminus1),
+            ("SIGNONSENSE", Signal::RuntimeDefault),
+        ] {
+            let lifecycle = Some(Lifecycle { stop_signal: Some(name.into()), ..Default::default() });
+            assert_eq!(of(&Container { lifecycle, ..Default::default() }), signal, "{name}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What can go wrong between this node and its runtime.
+
+use std::fmt;
+
+use tonic::{Code, Status};
+
+/// A failed runtime call: which call, about what, and what the runtime (or the connection) said.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{call} of {object:?} failed")]
+pub struct RuntimeError {
+    /// The RPC, such as `StopContainer`.
+    pub call: &'static str,
+    /// What it was about: an id, an image, a pod.
+    pub object: String,
+    /// What came back.
+    pub source: RpcStatus,
+}
+
+/// A gRPC status reduced to what people and decisions need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RpcStatus {
+    /// The status code.
+    pub code: Code,
+    /// The runtime's text.
+    pub message: String,
+}
+
+impl fmt::Display for RpcStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rpc error: code = {:?} desc = {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for RpcStatus {}
+
+impl From<Status> for RpcStatus {
+    fn from(status: Status) -> Self {
+        Self { code: status.code(), message: status.message().to_owned() }
+    }
+}
+
+impl RuntimeError {
+    pub(crate) fn new(call: &'static str, object: impl Into<String>, source: impl Into<RpcStatus>) -> Self {
+        Self { call, object: object.into(), source: source.into() }
+    }
+
+    /// An answer that lacks something the protocol promises.
+    pub(crate) fn incomplete(call: &'static str, object: impl Into<String>, what: &str) -> Self {
+        let message = format!("the answer has no {what}");
+        Self { call, object: object.into(), source: RpcStatus { code: Code::Internal, message } }
+    }
+
+    /// The runtime's text alone, as container statuses and events carry it.
+    pub fn message(&self) -> &str {
+        &self.source.message
+    }
+
+    /// Whether the runtime does not know the object.
+    pub fn is_not_found(&self) -> bool {
+        self.source.code == Code::NotFound
+    }
+
+    /// Whether the runtime could not be reached.
+    pub fn is_unavailable(&self) -> bool {
+        self.source.code == Code::Unavailable
+    }
+
+    /// Whether the call's deadline passed.
+    pub fn is_timeout(&self) -> bool {
+        self.source.code == Code::DeadlineExceeded
+    }
+
+    /// Whether the runtime lacks the call. containerd 2.2 says so with code `Unknown`.
+    pub fn is_unimplemented(&self) -> bool {
+        self.source.code == Code::Unimplemented
+            || (self.source.code == Code::Unknown && self.source.message.contains("not implemented"))
+    }
+}
+
+/// Makes repeatable calls repeatable: what is gone already is gone.
+pub(crate) fn gone_is_fine(result: Result<(), RuntimeError>) -> Result<(), RuntimeError> {
+    match result {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,290 @@
+//! Credentials for registries, from pull secrets and files in Docker's formats
+//! (<https://kubernetes.io/docs/concepts/containers/images/#config-json>).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use k8s_openapi::api::core::v1::Secret;
+use serde::Deserialize;
+
+use crate::wire;
+
+const DOCKER_HUB: &str = "index.docker.io";
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A name and password for a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user.
+    pub username: String,
+    /// The password or token.
+    pub password: String,
+}
+
+/// Without the password.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    pub(crate) fn to_wire(&self) -> wire::AuthConfig {
+        wire::AuthConfig {
+            username: self.username.clone(),
+            password: self.password.clone(),
+            ..Default::default()
+        }
+    }
+}
+
+/// Credentials by the images they are for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keyring {
+    /// By registry and path; the value is in the order of adding.
+    entries: BTreeMap<String, Vec<Credentials>>,
+}
+
+/// A document that is none. It does not show the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("registry credentials are not in the format of {format}")]
+pub struct KeyringError {
+    format: &'static str,
+}
+
+#[derive(Deserialize)]
+struct DockerConfigJson {
+    #[serde(default)]
+    auths: BTreeMap<String, DockerAuth>,
+}
+
+#[derive(Deserialize)]
+struct DockerAuth {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default)]
+    auth: String,
+}
+
+impl Keyring {
+    /// Adds a `config.json`, as type `kubernetes.io/dockerconfigjson` holds it.
+    ///
+    /// # Errors
+    /// When it is none; nothing is added then.
+    pub fn add_config_json(&mut self, document: &[u8]) -> Result<(), KeyringError> {
+        let error = KeyringError { format: "config.json" };
+        let config: DockerConfigJson = serde_json::from_slice(document).map_err(|_| error)?;
+        self.add(config.auths).ok_or(error)
+    }
+
+    /// Adds a `.dockercfg`, as type `kubernetes.io/dockercfg` holds it.
+    ///
+    /// # Errors
+    /// When it is none; nothing is added then.
+    pub fn add_dockercfg(&mut self, document: &[u8]) -> Result<(), KeyringError> {
+        let error = KeyringError { format: ".dockercfg" };
+        let auths = serde_json::from_slice(document).map_err(|_| error)?;
+        self.add(auths).ok_or(error)
+    }
+
+    /// Adds a pull secret. One of another type adds nothing.
+    ///
+    /// # Errors
+    /// When its document is none of its type; nothing is added then.
+    pub fn add_secret(&mut self, secret: &Secret) -> Result<(), KeyringError> {
+        let data = |key: &str| secret.data.as_ref().and_then(|data| data.get(key));
+        match secret.type_.as_deref() {
+            Some("kubernetes.io/dockerconfigjson") => {
+                data(".dockerconfigjson").map_or(Ok(()), |document| self.add_config_json(&document.0))
+            }
+            Some("kubernetes.io/dockercfg") => {
+                data(".dockercfg").map_or(Ok(()), |document| self.add_dockercfg(&document.0))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Credentials that may open the image's repository, the most specific first.
+    pub fn lookup(&self, image: &str) -> Vec<Credentials> {
+        // Backwards, so that a longer path comes before its prefix.
+        let found: Vec<Credentials> = self
+            .entries
+            .iter()
+            .rev()
+            .filter(|(pattern, _)| matches(pattern, image))
+            .flat_map(|(_, credentials)| credentials.iter().cloned())
+            .collect();
+        if found.is_empty() && is_docker_hub(image) {
+            return self.entries.get(DOCKER_HUB).cloned().unwrap_or_default();
+        }
+        found
+    }
+
+    fn add(&mut self, auths: BTreeMap<String, DockerAuth>) -> Option<()> {
+        let mut all = Vec::new();
+        for (registry, auth) in auths {
+            let credentials = if auth.auth.is_empty() {
+                Credentials { username: auth.username, password: auth.password }
+            } else {
+                let decoded = String::from_utf8(LENIENT.decode(auth.auth.trim()).ok()?).ok()?;
+                let (username, password) = decoded.split_once(':')?;
+                Credentials { username: username.to_owned(), password: password.to_owned() }
+            };
+            all.push((pattern(&registry), credentials));
+        }
+        for (pattern, credentials) in all {
+            self.entries.entry(pattern).or_default().push(credentials);
+        }
+        Some(())
+    }
+}
+
+/// The registry and path, without scheme and without Docker's API version.
+fn pattern(registry: &str) -> String {
+    let bare =
+        registry.strip_prefix("https://").or_else(|| registry.strip_prefix("http://")).unwrap_or(registry);
+    let (host, path) = match bare.find('/') {
+        Some(at) => bare.split_at(at),
+        None => (bare, ""),
+    };
+    let path = if path.starts_with("/v1/") || path.starts_with("/v2/") { &path[3..] } else { path };
+    if path == "/" { host.to_owned() } else { format!("{host}{path}") }
+}
+
+/// Whether a pattern fits: host label by label, where `*` and `?` stand for parts of a label,
+/// the port exactly, and the path as a prefix.
+fn matches(pattern: &str, image: &str) -> bool {
+    let split = |text: &str| match text.find('/') {
+        Some(at) => (text[..at].to_owned(), text[at..].to_owned()),
+        None => (text.to_owned(), String::new()),
+    };
+    let ((pattern_host, pattern_path), (host, path)) = (split(pattern), split(image));
+    let (pattern_name, pattern_port) = split_port(&pattern_host);
+    let (name, port) = split_port(&host);
+    let (pattern_labels, labels): (Vec<&str>, Vec<&str>) =
+        (pattern_name.split('.').collect(), name.split('.').collect());
+    pattern_port == port
+        && pattern_labels.len() == labels.len()
+        && path.starts_with(&pattern_path)
+        && pattern_labels
+            .iter()
+            .zip(&labels)
+            .all(|(pattern, label)| glob(pattern.as_bytes(), label.as_bytes()))
+}
+
+fn split_port(host: &str) -> (&str, &str) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, port),
+        _ => (host, ""),
+    }
+}
+
+/// `*` for any text, `?` for any character. Remembers only the last star, which is enough.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                Some((at, from)) => {
+                    star = Some((at, from + 1));
+                    p = at + 1;
+                    t = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+/// Whether Docker would look for the image on its own registry.
+fn is_docker_hub(image: &str) -> bool {
+    match image.split_once('/') {
+        None => !image.is_empty(),
+        Some((first, _)) => {
+            first == "docker.io" || first == DOCKER_HUB || (!first.is_empty() && !first.contains(['.', ':']))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keyring(registries: &[&str]) -> Keyring {
+        let mut keyring = Keyring::default();
+        for registry in registries {
+            let document =
+                format!(r#"{{"auths": {{"{registry}": {{"username": "{registry}", "password": "p"}}}}}}"#);
+            keyring.add_config_json(document.as_bytes()).unwrap();
+        }
+        keyring
+    }
+
+    #[test]
+    fn finds_by_host_and_path() {
+        for (registry, image, is_found) in [
+            ("quay.io", "quay.io/a/b", true),
+            ("https://quay.io/v1/", "quay.io/a/b", true),
+            ("http://quay.io/v2/a", "quay.io/a/b", true),
+            ("quay.io/a", "quay.io/a/b", true),
+            ("quay.io/b", "quay.io/a/b", false),
+            ("*.example.com", "x.example.com/a", true),
+            ("x*z.example.com", "xyz.example.com/a", true),
+            ("*.example.com", "x.y.example.com/a", false),
+            ("*.example.com", "example.com/a", false),
+            ("reg:5000", "reg:5000/a", true),
+            ("reg:5000", "reg:5001/a", false),
+            ("*", "reg:5001/a", false),
+            ("https://index.docker.io/v1/", "busybox", true),
+            ("https://index.docker.io/v1/", "library/busybox", true),
+            ("https://index.docker.io/v1/", "docker.io/library/busybox", true),
+            ("https://index.docker.io/v1/", "quay.io/busybox", false),
+        ] {
+            assert_eq!(!keyring(&[registry]).lookup(image).is_empty(), is_found, "{registry} {image}");
+        }
+    }
+
+    #[test]
+    fn puts_the_longest_path_first() {
+        let found = keyring(&["quay.io", "quay.io/a/b", "quay.io/a"]).lookup("quay.io/a/b/c:1");
+        let names: Vec<&str> = found.iter().map(|c| &*c.username).collect();
+        assert_eq!(names, ["quay.io/a/b", "quay.io/a", "quay.io"]);
+    }
+
+    #[test]
+    fn reads_both_formats_and_every_padding() {
+        for auth in ["dXNlcjpwYTpzcw==", "dXNlcjpwYTpzcw"] {
+            let mut keyring = Keyring::default();
+            keyring
+                .add_dockercfg(format!(r#"{{"r.io": {{"auth": "{auth}", "email": "e"}}}}"#).as_bytes())
+                .unwrap();
+            let expect = Credentials { username: "user".into(), password: "pa:ss".into() };
+            assert_eq!(keyring.lookup("r.io/a"), [expect]);
+        }
+    }
+
+    #[test]
+    fn never_shows_a_secret() {
+        let mut keyring = keyring(&["quay.io"]);
+        assert!(!format!("{keyring:?}").contains("password: "));
+        let error = keyring.add_config_json(br#"{"auths": {"x": {"auth": "hunter2"}}}"#).unwrap_err();
+        assert_eq!(error.to_string(), "registry credentials are not in the format of config.json");
+    }
+}

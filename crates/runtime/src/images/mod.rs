@@ -1,0 +1,293 @@
+//! Images: whether they are there, pulling them, and what they take on disk.
+
+mod keyring;
+mod name;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use model::ImageRef;
+use tonic::Request;
+
+pub use keyring::{Credentials, Keyring, KeyringError};
+pub use name::{ImageNameError, normalize};
+
+use crate::client::{Runtime, within};
+use crate::error::{RuntimeError, gone_is_fine};
+use crate::sandbox::SandboxSpec;
+use crate::wire;
+
+/// As whom an image's process runs unless a pod says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageUser {
+    /// A number.
+    Uid(i64),
+    /// A name that only the image's own files can resolve.
+    Name(String),
+}
+
+impl ImageUser {
+    pub(crate) fn uid(&self) -> Option<i64> {
+        match self {
+            Self::Uid(uid) => Some(*uid),
+            Self::Name(_) => None,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Uid(_) => "",
+            Self::Name(name) => name,
+        }
+    }
+}
+
+/// An image on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Its id, which containers are created from.
+    pub id: ImageRef,
+    /// `repository:tag` names.
+    pub tags: Vec<String>,
+    /// `repository@digest` names.
+    pub digests: Vec<String>,
+    /// Bytes on disk.
+    pub size_bytes: u64,
+    /// As whom it runs; root when it does not say.
+    pub user: ImageUser,
+    /// Whether it must not be collected.
+    pub is_pinned: bool,
+    /// The runtime handler it was pulled for; empty for the default one.
+    pub runtime_handler: String,
+}
+
+/// Usage of one file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesystemUsage {
+    /// Where it is.
+    pub mountpoint: PathBuf,
+    /// Bytes used by what was asked about.
+    pub used_bytes: u64,
+    /// Inodes used by what was asked about.
+    pub inodes_used: u64,
+}
+
+/// Where images and writable layers lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageFilesystems {
+    /// Of images.
+    pub images: Vec<FilesystemUsage>,
+    /// Of containers' writable layers; empty when the runtime does not tell them apart.
+    pub containers: Vec<FilesystemUsage>,
+}
+
+/// A pull that failed with every credential there was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PullError {
+    /// `ErrImagePull`, `RegistryUnavailable` or `SignatureValidationFailed`.
+    pub reason: &'static str,
+    /// For the container's status and events.
+    pub message: String,
+    /// Each attempt's failure, in the order of the credentials; at least one.
+    pub attempts: Vec<RuntimeError>,
+}
+
+impl Runtime {
+    /// The image, or `None` when it is absent. `image` is normalized or an id; `handler` is the
+    /// runtime handler it is for, mostly empty.
+    ///
+    /// # Errors
+    /// When the runtime does not answer.
+    pub async fn image_status(&self, image: &str, handler: &str) -> Result<Option<ImageFacts>, RuntimeError> {
+        let mut client = self.images();
+        let request = self
+            .request(wire::ImageStatusRequest { image: Some(image_spec(image, handler)), verbose: false });
+        let answer = self.call("ImageStatus", image, client.image_status(request)).await?;
+        Ok(answer.image.map(facts))
+    }
+
+    /// Pulls an image, trying each of the credentials until one is accepted; without any, once
+    /// anonymously. There is no deadline: drop the future to give up.
+    ///
+    /// # Errors
+    /// When every attempt failed.
+    pub async fn pull(
+        &self,
+        image: &str,
+        credentials: &[Credentials],
+        sandbox: &SandboxSpec,
+    ) -> Result<ImageRef, PullError> {
+        let anonymous = [None];
+        let mut attempts = Vec::new();
+        let all: Box<dyn Iterator<Item = Option<&Credentials>> + Send> = if credentials.is_empty() {
+            Box::new(anonymous.into_iter())
+        } else {
+            Box::new(credentials.iter().map(Some))
+        };
+        for auth in all {
+            let mut spec = image_spec(image, &sandbox.runtime_handler);
+            spec.annotations = sandbox.config.annotations.clone();
+            let request = Request::new(wire::PullImageRequest {
+                image: Some(spec),
+                auth: auth.map(Credentials::to_wire),
+                sandbox_config: Some(sandbox.config.clone()),
+            });
+            let mut client = self.images();
+            match within(None, "PullImage", image, client.pull_image(request)).await {
+                Ok(answer) if answer.image_ref.is_empty() => {
+                    attempts.push(RuntimeError::incomplete("PullImage", image, "image reference"));
+                }
+                Ok(answer) => return Ok(answer.image_ref.into()),
+                Err(error) => attempts.push(error),
+            }
+        }
+        Err(pull_error(image, attempts))
+    }
+
+    /// All images on this node.
+    ///
+    /// # Errors
+    /// When the runtime does not answer.
+    pub async fn list_images(&self) -> Result<Vec<ImageFacts>, RuntimeError> {
+        let mut client = self.images();
+        let request = self.request(wire::ListImagesRequest { filter: None });
+        let answer = self.call("ListImages", "", client.list_images(request)).await?;
+        Ok(answer.images.into_iter().map(facts).collect())
+    }
+
+    /// Deletes an image with all its names. Fine when it is gone already.
+    ///
+    /// # Errors
+    /// When the runtime does not answer or refuses.
+    pub async fn remove_image(&self, id: &ImageRef) -> Result<(), RuntimeError> {
+        let mut client = self.images();
+        let request = self.request(wire::RemoveImageRequest { image: Some(image_spec(id.as_str(), "")) });
+        let result = self.call("RemoveImage", id.as_str(), client.remove_image(request)).await;
+        gone_is_fine(result.map(|_| ()))
+    }
+
+    /// What images and writable layers take, and where.
+    ///
+    /// # Errors
+    /// When the runtime does not answer.
+    pub async fn image_fs(&self) -> Result<ImageFilesystems, RuntimeError> {
+        let mut client = self.images();
+        let request = self.request(wire::ImageFsInfoRequest {});
+        let answer = self.call("ImageFsInfo", "", client.image_fs_info(request)).await?;
+        let usages = |all: Vec<wire::FilesystemUsage>| all.into_iter().map(usage).collect();
+        Ok(ImageFilesystems {
+            images: usages(answer.image_filesystems),
+            containers: usages(answer.container_filesystems),
+        })
+    }
+}
+
+fn image_spec(image: &str, handler: &str) -> wire::ImageSpec {
+    wire::ImageSpec {
+        image: image.to_owned(),
+        annotations: BTreeMap::new(),
+        runtime_handler: handler.to_owned(),
+        ..Default::default()
+    }
+}
+
+fn facts(image: wire::Image) -> ImageFacts {
+    let user = match (image.uid, image.username) {
+        (Some(uid), _) => ImageUser::Uid(uid.value),
+        (None, name) if !name.is_empty() => ImageUser::Name(name),
+        (None, _) => ImageUser::Uid(0),
+    };
+    ImageFacts {
+        id: image.id.into(),
+        tags: image.repo_tags,
+        digests: image.repo_digests,
+        size_bytes: image.size,
+        user,
+        is_pinned: image.pinned,
+        runtime_handler: image.spec.map(|spec| spec.runtime_handler).unwrap_or_default(),
+    }
+}
+
+fn usage(usage: wire::FilesystemUsage) -> FilesystemUsage {
+    FilesystemUsage {
+        mountpoint: usage.fs_id.map(|id| id.mountpoint).unwrap_or_default().into(),
+        used_bytes: usage.used_bytes.map_or(0, |v| v.value),
+        inodes_used: usage.inodes_used.map_or(0, |v| v.value),
+    }
+}
+
+/// Runtimes tell two kinds of failure by the first word of their text.
+fn pull_error(image: &str, attempts: Vec<RuntimeError>) -> PullError {
+    let text = |attempt: &RuntimeError| attempt.source.to_string();
+    let kinds = [
+        ("RegistryUnavailable", "the registry is unavailable"),
+        ("SignatureValidationFailed", "the signature validation failed"),
+    ];
+    for (reason, explanation) in kinds {
+        let rest = attempts.first().and_then(|attempt| attempt.message().strip_prefix(reason));
+        if let Some(rest) = rest {
+            let message = format!("image pull failed for {image} because {explanation}{rest}");
+            return PullError { reason, message, attempts };
+        }
+    }
+    let message = match attempts.as_slice() {
+        [only] => text(only),
+        many => {
+            let mut all: Vec<String> = many.iter().map(text).collect();
+            all.dedup();
+            if all.len() == 1 { all.remove(0) } else { format!("[{}]", all.join(", ")) }
+        }
+    };
+    PullError { reason: "ErrImagePull", message, attempts }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Status;
+
+    use super::*;
+
+    fn failed(messages: &[&str]) -> PullError {
+        let attempts = messages
+            .iter()
+            .map(|text| RuntimeError::new("PullImage", "img", Status::unknown(*text)))
+            .collect();
+        pull_error("img", attempts)
+    }
+
+    #[test]
+    fn tells_kinds_of_failure_apart() {
+        for (messages, reason, message) in [
+            (&["boom"][..], "ErrImagePull", "rpc error: code = Unknown desc = boom"),
+            (&["boom", "boom"][..], "ErrImagePull", "rpc error: code = Unknown desc = boom"),
+            (
+                &["a", "b"][..],
+                "ErrImagePull",
+                "[rpc error: code = Unknown desc = a, rpc error: code = Unknown desc = b]",
+            ),
+            (
+                &["RegistryUnavailable: no route"][..],
+                "RegistryUnavailable",
+                "image pull failed for img because the registry is unavailable: no route",
+            ),
+            (
+                &["SignatureValidationFailed"][..],
+                "SignatureValidationFailed",
+                "image pull failed for img because the signature validation failed",
+            ),
+        ] {
+            let error = failed(messages);
+            assert_eq!((error.reason, &*error.message), (reason, message));
+        }
+    }
+
+    #[test]
+    fn an_image_without_a_user_runs_as_root() {
+        let named = wire::Image { username: "app".into(), ..Default::default() };
+        let numbered = wire::Image { uid: Some(wire::Int64Value { value: 7 }), ..Default::default() };
+        assert_eq!(facts(named).user, ImageUser::Name("app".into()));
+        assert_eq!(facts(numbered).user, ImageUser::Uid(7));
+        assert_eq!(facts(wire::Image::default()).user, ImageUser::Uid(0));
+    }
+}

@@ -1,0 +1,62 @@
+//! Facts and settings of this node that every sandbox and container spec depends on.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::Quantity;
+
+/// Facts and settings of this node. Gathered once at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Whether cgroups are the unified (v2) hierarchy.
+    pub has_cgroup_v2: bool,
+    /// The node's memory, bytes; the OOM score is relative to it.
+    pub memory_capacity_bytes: u64,
+    /// The kernel's huge page sizes as cgroup files spell them: `2MB`, `1GB`.
+    pub hugepage_sizes: Vec<String>,
+    /// `cpuCFSQuota`: whether CPU limits are enforced.
+    pub enforces_cpu_quota: bool,
+    /// `cpuCFSQuotaPeriod`.
+    pub cpu_quota_period: Duration,
+    /// `singleProcessOOMKill`: whether the kernel kills one process and not the whole container.
+    pub kills_single_process: bool,
+    /// Whether the memory cgroup can limit swap. `NoSwap` is all that is supported then.
+    pub has_swap_control: bool,
+    /// `seccompDefault`: whether `RuntimeDefault` applies where a pod names no profile.
+    pub seccomp_default: bool,
+    /// `<root>/seccomp`, below which localhost profiles lie.
+    pub seccomp_root: PathBuf,
+    /// Paths that exist on this machine and are masked besides the fixed ones
+    /// ([`crate::container::thermal_paths`]).
+    pub masked_paths: Vec<String>,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            has_cgroup_v2: true,
+            memory_capacity_bytes: 0,
+            hugepage_sizes: Vec::new(),
+            enforces_cpu_quota: true,
+            cpu_quota_period: Duration::from_millis(100),
+            kills_single_process: false,
+            has_swap_control: false,
+            seccomp_default: false,
+            seccomp_root: PathBuf::from("/var/lib/kubelet/seccomp"),
+            masked_paths: Vec::new(),
+        }
+    }
+}
+
+/// What a pod as a whole requests and may use, without its overhead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodTotals {
+    /// CPU requested; `None` when no container requests any.
+    pub cpu_request: Option<Quantity>,
+    /// CPU limit; zero for none.
+    pub cpu_limit: Quantity,
+    /// Memory limit; zero for none.
+    pub memory_limit: Quantity,
+    /// Whether the pod has CPUs of its own, which a quota would only hurt.
+    pub has_exclusive_cpus: bool,
+}
