@@ -1,0 +1,412 @@
+//! From a checked document and the node's own flags to the parts of a [`Config`].
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Taint;
+use model::Quantity;
+
+use crate::document::KubeletConfiguration;
+use crate::eviction;
+use crate::finding::{Finding, Findings};
+use crate::flags::LocalFlags;
+use crate::gates::FeatureGates;
+use crate::label;
+use crate::parts::{
+    ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, Eviction, Identity,
+    ImageGc, LogFormat, Logging, Node, Paths, Pods, Process, Runtime, Server, Shutdown, Sources, Tls,
+    TlsFiles, TlsVersion,
+};
+use crate::wire::{Dict, GoDuration};
+
+/// Builds the parts. What a finding of severity error is about has some value or other in the
+/// result: the caller drops the result when there is one.
+pub(crate) fn build(
+    document: KubeletConfiguration,
+    local: &LocalFlags,
+    gates: FeatureGates,
+    findings: &mut Findings,
+) -> Config {
+    Config {
+        identity: identity(&document, local, findings),
+        paths: Paths {
+            root: absolute("--root-dir", &local.root_dir, findings),
+            certificates: absolute("--cert-dir", &local.cert_dir, findings),
+            pod_logs: document.pod_logs_dir.clone().into(),
+            volume_plugins: document.volume_plugin_dir.clone().into(),
+        },
+        api: api(&document, local),
+        runtime: runtime(&document, local, findings),
+        sources: Sources {
+            static_pod_path: path(&document.static_pod_path),
+            file_check_interval: document.file_check_frequency.to_std(),
+            static_pod_url: some(&document.static_pod_url),
+            static_pod_url_headers: document.static_pod_url_header.clone(),
+            http_check_interval: document.http_check_frequency.to_std(),
+        },
+        server: document.enable_server.unwrap_or(true).then(|| server(&document, findings)),
+        healthz: healthz(&document, findings),
+        node: node(&document, local, findings),
+        pods: pods(&document, local, findings),
+        container_logs: container_logs(&document, findings),
+        image_gc: image_gc(&document),
+        logging: logging(&document),
+        shutdown: shutdown(&document),
+        process: Process {
+            oom_score_adj: document.oom_score_adj.unwrap_or_default(),
+            max_open_files: u64::try_from(document.max_open_files).unwrap_or(0),
+        },
+        gates,
+        document: Box::new(document),
+    }
+}
+
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn path(text: &str) -> Option<PathBuf> {
+    some(text).map(PathBuf::from)
+}
+
+fn absolute(flag: &str, text: &str, findings: &mut Findings) -> PathBuf {
+    std::path::absolute(text).unwrap_or_else(|error| {
+        findings.push(Finding::error(flag, format!("cannot make {text:?} an absolute path: {error}")));
+        text.into()
+    })
+}
+
+fn unsigned(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}
+
+fn port(number: i32) -> u16 {
+    u16::try_from(number).unwrap_or(0)
+}
+
+/// An address, or the unspecified one and a finding.
+fn ip(place: &str, text: &str, findings: &mut Findings) -> IpAddr {
+    text.parse().unwrap_or_else(|_| {
+        findings.push(Finding::error(place, format!("{text:?} is not an IP address")));
+        IpAddr::from([0, 0, 0, 0])
+    })
+}
+
+fn identity(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Findings) -> Identity {
+    let external = match local.cloud_provider.as_str() {
+        "" => false,
+        "external" => true,
+        other => {
+            let message = format!("{other:?} is not supported, want \"external\" or nothing");
+            findings.push(Finding::error("--cloud-provider", message));
+            false
+        }
+    };
+    Identity {
+        hostname_override: some(&local.hostname_override),
+        node_ips: node_ips(&local.node_ip, findings),
+        external_cloud_provider: external,
+        provider_id: some(&document.provider_id),
+    }
+}
+
+/// One address, or one of each family. As upstream, what is no address is left out with a warning.
+fn node_ips(text: &str, findings: &mut Findings) -> Vec<IpAddr> {
+    let mut ips: Vec<IpAddr> = Vec::new();
+    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        match item.parse() {
+            Ok(ip) => ips.push(ip),
+            Err(_) => findings.push(Finding::warning(
+                "--node-ip",
+                format!("{item:?} is not an IP address and is left out"),
+            )),
+        }
+    }
+    let pair = matches!(ips.as_slice(), [first, second] if first.is_ipv4() != second.is_ipv4());
+    let unspecified = ips.iter().any(IpAddr::is_unspecified);
+    if ips.len() > 1 && (!pair || unspecified) {
+        let message = format!("{text:?} must be a single address or one address of each family");
+        findings.push(Finding::error("--node-ip", message));
+    }
+    ips
+}
+
+fn api(document: &KubeletConfiguration, local: &LocalFlags) -> ApiClient {
+    ApiClient {
+        kubeconfig: path(&local.kubeconfig),
+        bootstrap_kubeconfig: path(&local.bootstrap_kubeconfig),
+        rotate_certificates: document.rotate_certificates,
+        queries_per_second: unsigned(document.kube_api_qps.unwrap_or_default()),
+        burst: unsigned(document.kube_api_burst),
+        events_per_second: unsigned(document.event_record_qps.unwrap_or_default()),
+        event_burst: unsigned(document.event_burst),
+        content_type: document.content_type.clone(),
+    }
+}
+
+fn runtime(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Findings) -> Runtime {
+    let endpoint = document.container_runtime_endpoint.clone();
+    if endpoint.is_empty() {
+        findings.push(Finding::error("containerRuntimeEndpoint", "was not specified or empty"));
+    }
+    Runtime {
+        image_endpoint: some(&document.image_service_endpoint).unwrap_or_else(|| endpoint.clone()),
+        endpoint,
+        request_timeout: document.runtime_request_timeout.to_std(),
+        cgroup: some(&local.runtime_cgroups),
+        credential_provider_config: path(&local.image_credential_provider_config),
+        credential_provider_bin: path(&local.image_credential_provider_bin_dir),
+    }
+}
+
+fn server(document: &KubeletConfiguration, findings: &mut Findings) -> Server {
+    let address = ip("address", &document.address, findings);
+    let (authentication, authorization) = (&document.authentication, &document.authorization);
+    Server {
+        address: SocketAddr::new(address, port(document.port)),
+        read_only: (document.read_only_port > 0)
+            .then(|| SocketAddr::new(address, port(document.read_only_port))),
+        tls: tls(document, findings),
+        authentication: Authentication {
+            anonymous: authentication.anonymous.enabled.unwrap_or(false),
+            webhook: authentication
+                .webhook
+                .enabled
+                .unwrap_or(false)
+                .then(|| authentication.webhook.cache_ttl.to_std()),
+            client_ca: path(&authentication.x509.client_ca_file),
+        },
+        authorization: match authorization.mode.as_str() {
+            "AlwaysAllow" => Authorization::AlwaysAllow,
+            _ => Authorization::Webhook {
+                authorized_ttl: authorization.webhook.cache_authorized_ttl.to_std(),
+                unauthorized_ttl: authorization.webhook.cache_unauthorized_ttl.to_std(),
+            },
+        },
+        debugging_handlers: document.enable_debugging_handlers.unwrap_or(true),
+        profiling_handler: document.enable_profiling_handler.unwrap_or(true),
+        debug_flags_handler: document.enable_debug_flags_handler.unwrap_or(true),
+        system_log_handler: document.enable_system_log_handler.unwrap_or(true),
+        system_log_query: document.enable_system_log_query.unwrap_or(false),
+        streaming_idle_timeout: document.streaming_connection_idle_timeout.to_std(),
+    }
+}
+
+fn tls(document: &KubeletConfiguration, findings: &mut Findings) -> Tls {
+    let min_version = match document.tls_min_version.as_str() {
+        "" | "VersionTLS12" => TlsVersion::V1_2,
+        "VersionTLS13" => TlsVersion::V1_3,
+        old @ ("VersionTLS10" | "VersionTLS11") => {
+            let message = format!("{old} is not spoken any more; the oldest version is TLS 1.2");
+            findings.push(Finding::warning("tlsMinVersion", message));
+            if old == "VersionTLS10" { TlsVersion::V1_0 } else { TlsVersion::V1_1 }
+        }
+        other => {
+            let message = format!("unknown tls version {other:?}");
+            findings.push(Finding::error("tlsMinVersion", message).hint("want VersionTLS12 or VersionTLS13"));
+            TlsVersion::V1_2
+        }
+    };
+    let files = match (path(&document.tls_cert_file), path(&document.tls_private_key_file)) {
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+        // Half a pair counts as none, as upstream has it.
+        (Some(_), None) | (None, Some(_)) => {
+            let message = "is used together with tlsPrivateKeyFile only; a self-signed certificate is made";
+            findings.push(Finding::warning("tlsCertFile", message));
+            None
+        }
+        (None, None) => None,
+    };
+    Tls {
+        files,
+        bootstrap: document.server_tls_bootstrap,
+        min_version,
+        cipher_suites: document.tls_cipher_suites.items().to_vec(),
+        curves: document.tls_curve_preferences.items().to_vec(),
+    }
+}
+
+fn healthz(document: &KubeletConfiguration, findings: &mut Findings) -> Option<SocketAddr> {
+    let number = document.healthz_port.filter(|number| *number > 0)?;
+    let address = ip("healthzBindAddress", &document.healthz_bind_address, findings);
+    Some(SocketAddr::new(address, port(number)))
+}
+
+fn node(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Findings) -> Node {
+    let images = document.node_status_max_images.unwrap_or(-1);
+    Node {
+        register: document.register_node.unwrap_or(true),
+        labels: labels(&local.node_labels, findings),
+        taints: taints(document),
+        status_update_interval: document.node_status_update_frequency.to_std(),
+        status_report_interval: document.node_status_report_frequency.to_std(),
+        lease_duration: Duration::from_secs(u64::from(unsigned(document.node_lease_duration_seconds))),
+        status_max_images: usize::try_from(images).ok(),
+        max_pods: unsigned(document.max_pods),
+        pods_per_core: unsigned(document.pods_per_core),
+        pod_cidr: some(&document.pod_cidr),
+        system_reserved: reserved("systemReserved", &document.system_reserved, findings),
+        kube_reserved: reserved("kubeReserved", &document.kube_reserved, findings),
+        enforce_pods: document.enforce_node_allocatable.items().iter().any(|key| key == "pods"),
+        eviction: Eviction {
+            thresholds: eviction::thresholds(document, findings),
+            pressure_transition: document.eviction_pressure_transition_period.to_std(),
+            max_pod_grace_seconds: document.eviction_max_pod_grace_period,
+        },
+        controller_attaches: document.enable_controller_attach_detach.unwrap_or(true),
+        local_storage_isolation: document.local_storage_capacity_isolation.unwrap_or(true),
+    }
+}
+
+fn labels(labels: &Dict<String>, findings: &mut Findings) -> BTreeMap<String, String> {
+    for (key, value) in labels.iter() {
+        let problem = label::key_problem(key).or_else(|| label::value_problem(value));
+        if let Some(reason) = problem {
+            findings.push(Finding::error("--node-labels", format!("{key}={value}: {reason}")));
+        } else if !label::is_allowed(key) {
+            let message = format!("unknown 'kubernetes.io' or 'k8s.io' label {key}");
+            findings.push(Finding::error("--node-labels", message).hint(
+                "a node may give itself labels below kubelet.kubernetes.io and node.kubernetes.io, and a few well-known ones",
+            ));
+        }
+    }
+    labels.0.clone().unwrap_or_default()
+}
+
+fn taints(document: &KubeletConfiguration) -> Vec<Taint> {
+    let convert = |taint: &crate::document::Taint| Taint {
+        key: taint.key.clone(),
+        value: some(&taint.value),
+        effect: taint.effect.clone(),
+        time_added: None,
+    };
+    document.register_with_taints.items().iter().map(convert).collect()
+}
+
+fn reserved(place: &str, amounts: &Dict<String>, findings: &mut Findings) -> BTreeMap<String, Quantity> {
+    let mut all = BTreeMap::new();
+    for (name, text) in amounts.iter() {
+        let message = match text.parse::<Quantity>() {
+            _ if !matches!(name, "cpu" | "memory" | "ephemeral-storage" | "pid") => {
+                format!("cannot reserve {name:?} resource, want cpu, memory, ephemeral-storage or pid")
+            }
+            Err(error) => error.to_string(),
+            Ok(amount) if amount < Quantity::ZERO => {
+                format!("resource quantity for {name:?} cannot be negative: {text}")
+            }
+            Ok(amount) => {
+                all.insert(name.to_owned(), amount);
+                continue;
+            }
+        };
+        findings.push(Finding::error(format!("{place}[{name}]"), message));
+    }
+    all
+}
+
+fn pods(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Findings) -> Pods {
+    let parallel = match (document.serialize_image_pulls, document.max_parallel_image_pulls) {
+        (Some(true), _) => Some(1),
+        (_, limit) => limit.map(unsigned),
+    };
+    let quota = document.cpu_cfs_quota.unwrap_or(true);
+    let volume_stats = document.volume_stats_agg_period;
+    Pods {
+        sync_interval: document.sync_frequency.to_std(),
+        crash_loop_max: document
+            .crash_loop_back_off
+            .max_container_restart_period
+            .map_or(Duration::from_secs(300), GoDuration::to_std),
+        cluster_dns: cluster_dns(document, findings),
+        cluster_domain: document.cluster_domain.clone(),
+        resolv_conf: document.resolv_conf.as_deref().and_then(path),
+        parallel_pulls: parallel,
+        pulls_per_second: unsigned(document.registry_pull_qps.unwrap_or_default()),
+        pull_burst: unsigned(document.registry_burst),
+        cgroup_root: document.cgroup_root.clone(),
+        cgroups_per_qos: document.cgroups_per_qos.unwrap_or(true),
+        cgroup_driver: match document.cgroup_driver.as_str() {
+            "systemd" => CgroupDriver::Systemd,
+            _ => CgroupDriver::Cgroupfs,
+        },
+        fail_swap_on: document.fail_swap_on.unwrap_or(true),
+        fail_cgroup_v1: document.fail_cgroup_v1.unwrap_or(true),
+        seccomp_default: local.seccomp_default || document.seccomp_default.unwrap_or(false),
+        cpu_cfs_quota_period: document.cpu_cfs_quota_period.filter(|_| quota).map(GoDuration::to_std),
+        pids_limit: document.pod_pids_limit.and_then(|limit| u64::try_from(limit).ok()),
+        volume_stats_interval: (volume_stats > GoDuration::ZERO).then(|| volume_stats.to_std()),
+        allowed_unsafe_sysctls: document.allowed_unsafe_sysctls.items().to_vec(),
+        iptables_chains: document.make_iptables_util_chains.unwrap_or(true),
+    }
+}
+
+/// As upstream, what is no address is left out with a warning.
+fn cluster_dns(document: &KubeletConfiguration, findings: &mut Findings) -> Vec<IpAddr> {
+    let mut servers = Vec::new();
+    for (index, text) in document.cluster_dns.items().iter().enumerate() {
+        match text.parse() {
+            Ok(ip) => servers.push(ip),
+            Err(_) => {
+                let message = format!("{text:?} is not an IP address and is left out");
+                findings.push(Finding::warning(format!("clusterDNS[{index}]"), message));
+            }
+        }
+    }
+    servers
+}
+
+fn container_logs(document: &KubeletConfiguration, findings: &mut Findings) -> ContainerLogs {
+    let max_bytes = match document.container_log_max_size.parse::<Quantity>() {
+        Ok(size) => u64::try_from(size.units()).ok(),
+        Err(error) => {
+            findings.push(Finding::error("containerLogMaxSize", error.to_string()));
+            None
+        }
+    };
+    ContainerLogs {
+        max_bytes,
+        max_files: unsigned(document.container_log_max_files.unwrap_or_default()),
+        workers: unsigned(document.container_log_max_workers.unwrap_or_default()),
+        check_interval: document.container_log_monitor_interval.unwrap_or_default().to_std(),
+    }
+}
+
+fn image_gc(document: &KubeletConfiguration) -> ImageGc {
+    let percent = |value: Option<i32>| u8::try_from(value.unwrap_or_default()).unwrap_or(100);
+    let maximum = document.image_maximum_gc_age;
+    ImageGc {
+        high_percent: percent(document.image_gc_high_threshold_percent),
+        low_percent: percent(document.image_gc_low_threshold_percent),
+        minimum_age: document.image_minimum_gc_age.to_std(),
+        maximum_age: (maximum > GoDuration::ZERO).then(|| maximum.to_std()),
+    }
+}
+
+fn logging(document: &KubeletConfiguration) -> Logging {
+    let modules = document.logging.vmodule.items();
+    Logging {
+        format: if document.logging.format == "json" { LogFormat::Json } else { LogFormat::Text },
+        verbosity: document.logging.verbosity,
+        modules: modules.iter().map(|module| (module.file_pattern.clone(), module.verbosity)).collect(),
+    }
+}
+
+fn shutdown(document: &KubeletConfiguration) -> Shutdown {
+    let mut by_priority: Vec<(i32, Duration)> = document
+        .shutdown_grace_period_by_pod_priority
+        .items()
+        .iter()
+        .map(|entry| {
+            let seconds = u64::try_from(entry.shutdown_grace_period_seconds).unwrap_or(0);
+            (entry.priority, Duration::from_secs(seconds))
+        })
+        .collect();
+    by_priority.sort_unstable_by_key(|(priority, _)| *priority);
+    Shutdown {
+        grace: document.shutdown_grace_period.to_std(),
+        critical_grace: document.shutdown_grace_period_critical_pods.to_std(),
+        by_priority,
+    }
+}

@@ -1,0 +1,434 @@
+//! The validated configuration: one part for each consumer. Everything here has its final type and
+//! its unit; nothing here has to be checked again.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Taint;
+use model::Quantity;
+
+use crate::document::KubeletConfiguration;
+use crate::eviction::EvictionThreshold;
+use crate::gates::FeatureGates;
+use crate::wire::{Headers, Wire};
+
+/// Everything the kubelet was told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who the node is.
+    pub identity: Identity,
+    /// Folders for the kubelet's own files.
+    pub paths: Paths,
+    /// How to reach the API server.
+    pub api: ApiClient,
+    /// How to reach the container runtime.
+    pub runtime: Runtime,
+    /// Pods that do not come from the API server.
+    pub sources: Sources,
+    /// The HTTP servers; `None` when `enableServer` is false.
+    pub server: Option<Server>,
+    /// Where liveness of the kubelet itself can be asked for; `None` when `healthzPort` is 0.
+    pub healthz: Option<SocketAddr>,
+    /// The node object.
+    pub node: Node,
+    /// How pods are run.
+    pub pods: Pods,
+    /// Container logs on disk.
+    pub container_logs: ContainerLogs,
+    /// Removal of unused images.
+    pub image_gc: ImageGc,
+    /// The kubelet's own log.
+    pub logging: Logging,
+    /// What happens to pods when the node shuts down.
+    pub shutdown: Shutdown,
+    /// The process itself.
+    pub process: Process,
+    /// Which features are on.
+    pub gates: FeatureGates,
+    /// The document as it is in effect, for `/configz`.
+    pub(crate) document: Box<KubeletConfiguration>,
+}
+
+impl Config {
+    /// The document in effect, as `/configz` shows it below `kubeletconfig`: with upstream's keys,
+    /// and without those that are unset.
+    pub fn document_json(&self) -> serde_json::Value {
+        let mut json = self.document.encode();
+        if let Some(fields) = json.as_object_mut() {
+            fields.insert("kind".to_owned(), "KubeletConfiguration".into());
+            fields.insert("apiVersion".to_owned(), "kubelet.config.k8s.io/v1beta1".into());
+        }
+        json
+    }
+
+    /// The same for the log: the values of HTTP headers, which may be credentials, are masked.
+    pub fn document_json_for_log(&self) -> serde_json::Value {
+        let mut json = self.document_json();
+        if let Some(headers) = json.pointer_mut("/staticPodURLHeader").and_then(|value| value.as_object_mut())
+        {
+            for value in headers.values_mut() {
+                *value = "<masked>".into();
+            }
+        }
+        json
+    }
+
+    /// The document in effect, with the types it is written in.
+    pub fn document(&self) -> &KubeletConfiguration {
+        &self.document
+    }
+}
+
+/// Who the node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// `--hostname-override`, which names the node instead of the host name.
+    pub hostname_override: Option<String>,
+    /// `--node-ip`: none, one address, or one of each family. An unspecified address (`0.0.0.0`,
+    /// `::`) asks for a family only.
+    pub node_ips: Vec<IpAddr>,
+    /// Whether an external cloud provider completes the node.
+    pub external_cloud_provider: bool,
+    /// `spec.providerID`, if known beforehand.
+    pub provider_id: Option<String>,
+}
+
+/// A host without a name cannot name a node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("empty host name cannot name the node: set --hostname-override")]
+pub struct EmptyNodeName;
+
+impl Identity {
+    /// The name of the node: the override or else the name of the host, trimmed, in lower case.
+    ///
+    /// # Errors
+    /// If nothing is left of it.
+    pub fn node_name(&self, hostname: &str) -> Result<String, EmptyNodeName> {
+        let name = self.hostname_override.as_deref().unwrap_or(hostname).trim().to_lowercase();
+        if name.is_empty() { Err(EmptyNodeName) } else { Ok(name) }
+    }
+}
+
+/// Folders for the kubelet's own files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// All state, usually `/var/lib/kubelet`; absolute.
+    pub root: PathBuf,
+    /// Certificates, usually `/var/lib/kubelet/pki`; absolute.
+    pub certificates: PathBuf,
+    /// Logs of pods, usually `/var/log/pods`; absolute.
+    pub pod_logs: PathBuf,
+    /// FlexVolume drivers.
+    pub volume_plugins: PathBuf,
+}
+
+/// How to reach the API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiClient {
+    /// Credentials; `None` for a node without API server.
+    pub kubeconfig: Option<PathBuf>,
+    /// Credentials to obtain the former with, where those do not exist yet.
+    pub bootstrap_kubeconfig: Option<PathBuf>,
+    /// Whether the client certificate is renewed through the API.
+    pub rotate_certificates: bool,
+    /// Requests a second, without those of the node's lease.
+    pub queries_per_second: u32,
+    /// Requests that may exceed that at once.
+    pub burst: u32,
+    /// Events a second; 0 is unlimited.
+    pub events_per_second: u32,
+    /// Events that may exceed that at once.
+    pub event_burst: u32,
+    /// Content type of requests.
+    pub content_type: String,
+}
+
+/// How to reach the container runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// Where it listens, such as `unix:///run/containerd/containerd.sock`.
+    pub endpoint: String,
+    /// Where its image service listens; the same unless said otherwise.
+    pub image_endpoint: String,
+    /// Deadline of every call but those that take as long as they take (pull, exec, attach, logs).
+    pub request_timeout: Duration,
+    /// The cgroup the runtime runs in, if known.
+    pub cgroup: Option<String>,
+    /// File or folder with the configuration of credential providers.
+    pub credential_provider_config: Option<PathBuf>,
+    /// Folder with the executables of credential providers.
+    pub credential_provider_bin: Option<PathBuf>,
+}
+
+/// Pods that do not come from the API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// File or folder of manifests.
+    pub static_pod_path: Option<PathBuf>,
+    /// How often to read it again, whatever changes are seen.
+    pub file_check_interval: Duration,
+    /// Where to fetch manifests.
+    pub static_pod_url: Option<String>,
+    /// Headers of that request. They may be secret.
+    pub static_pod_url_headers: Headers,
+    /// How often to fetch them.
+    pub http_check_interval: Duration,
+}
+
+/// The HTTP servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// The API, by HTTPS.
+    pub address: SocketAddr,
+    /// The open part of it, by HTTP; `None` is off.
+    pub read_only: Option<SocketAddr>,
+    /// Certificates and what is negotiated.
+    pub tls: Tls,
+    /// Who is asking.
+    pub authentication: Authentication,
+    /// What they may do.
+    pub authorization: Authorization,
+    /// Whether exec, attach, port-forward, logs and running pods are served.
+    pub debugging_handlers: bool,
+    /// Whether `/debug/pprof` is served.
+    pub profiling_handler: bool,
+    /// Whether `/debug/flags/v` is served.
+    pub debug_flags_handler: bool,
+    /// Whether `/logs` is served.
+    pub system_log_handler: bool,
+    /// Whether queries of the system's log are answered there.
+    pub system_log_query: bool,
+    /// Without effect in v1.37, which leaves it to the runtime; shown by `/configz`.
+    pub streaming_idle_timeout: Duration,
+}
+
+/// Certificates of the HTTPS server and what it negotiates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificate and key; `None` for a self-signed pair in the folder of certificates.
+    pub files: Option<TlsFiles>,
+    /// Whether the certificate is obtained through the API.
+    pub bootstrap: bool,
+    /// The oldest version spoken.
+    pub min_version: TlsVersion,
+    /// Cipher suites up to TLS 1.2 by their IANA names; empty for the usual ones.
+    pub cipher_suites: Vec<String>,
+    /// Key exchange groups by their IANA numbers; empty for the usual ones.
+    pub curves: Vec<i32>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, PEM.
+    pub certificate: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// 1.0, which this server does not speak: it counts as 1.2.
+    V1_0,
+    /// 1.1, which this server does not speak: it counts as 1.2.
+    V1_1,
+    /// 1.2
+    V1_2,
+    /// 1.3
+    V1_3,
+}
+
+/// Who is asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authentication {
+    /// Whether a request without credentials is `system:anonymous` rather than refused.
+    pub anonymous: bool,
+    /// Whether bearer tokens are reviewed by the API server, and for how long an answer holds.
+    pub webhook: Option<Duration>,
+    /// The authorities that vouch for client certificates.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What they may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authorization {
+    /// Anything.
+    AlwaysAllow,
+    /// What the API server says.
+    Webhook {
+        /// How long a yes holds.
+        authorized_ttl: Duration,
+        /// How long a no holds.
+        unauthorized_ttl: Duration,
+    },
+}
+
+/// The node object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Whether the kubelet creates it.
+    pub register: bool,
+    /// Labels it is created with.
+    pub labels: BTreeMap<String, String>,
+    /// Taints it is created with.
+    pub taints: Vec<Taint>,
+    /// How often its status is computed.
+    pub status_update_interval: Duration,
+    /// How often its status is written though nothing has changed.
+    pub status_report_interval: Duration,
+    /// How long its lease holds; it is renewed four times as often.
+    pub lease_duration: Duration,
+    /// How many images its status lists; `None` is all.
+    pub status_max_images: Option<usize>,
+    /// How many pods it takes.
+    pub max_pods: u32,
+    /// How many pods it takes for each core; 0 does not limit.
+    pub pods_per_core: u32,
+    /// Addresses for pods, where no API server assigns them.
+    pub pod_cidr: Option<String>,
+    /// Held back for the system, by resource: cpu (cores), memory, ephemeral-storage (bytes), pid.
+    pub system_reserved: BTreeMap<String, Quantity>,
+    /// Held back for Kubernetes' own processes, likewise.
+    pub kube_reserved: BTreeMap<String, Quantity>,
+    /// Whether the limit of all pods together is enforced by their cgroup.
+    pub enforce_pods: bool,
+    /// When pods are evicted.
+    pub eviction: Eviction,
+    /// Whether the attach-detach controller attaches volumes.
+    pub controller_attaches: bool,
+    /// Whether local storage is accounted for and evicted on.
+    pub local_storage_isolation: bool,
+}
+
+/// When pods are evicted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Eviction {
+    /// The thresholds, hard ones first.
+    pub thresholds: Vec<EvictionThreshold>,
+    /// How long a pressure condition stays once it is gone.
+    pub pressure_transition: Duration,
+    /// The longest grace period for a pod evicted by a soft threshold; 0 does not limit, a negative
+    /// one leaves it to the pod.
+    pub max_pod_grace_seconds: i32,
+}
+
+/// How pods are run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pods {
+    /// How often a pod is looked at though nothing has changed.
+    pub sync_interval: Duration,
+    /// The longest wait before a container that keeps failing is started again.
+    pub crash_loop_max: Duration,
+    /// DNS servers of pods with the policy `ClusterFirst`.
+    pub cluster_dns: Vec<IpAddr>,
+    /// The domain of the cluster; empty for none.
+    pub cluster_domain: String,
+    /// The host's resolver file; `None` keeps the host's settings from pods.
+    pub resolv_conf: Option<PathBuf>,
+    /// How many images are pulled at once; `None` does not limit.
+    pub parallel_pulls: Option<u32>,
+    /// Pulls a second; 0 does not limit.
+    pub pulls_per_second: u32,
+    /// Pulls that may exceed that at once.
+    pub pull_burst: u32,
+    /// The cgroup below which those of pods are made; empty is the root.
+    pub cgroup_root: String,
+    /// Whether each QoS class and each pod has a cgroup.
+    pub cgroups_per_qos: bool,
+    /// How cgroups are made; the runtime's own answer outranks it.
+    pub cgroup_driver: CgroupDriver,
+    /// Whether the kubelet refuses a host with swap.
+    pub fail_swap_on: bool,
+    /// Whether the kubelet refuses a host with cgroup v1.
+    pub fail_cgroup_v1: bool,
+    /// Whether containers without a seccomp profile get the runtime's.
+    pub seccomp_default: bool,
+    /// The period of CPU limits; `None` where CPU limits are not enforced.
+    pub cpu_cfs_quota_period: Option<Duration>,
+    /// How many processes a pod may have; `None` is as many as the node has.
+    pub pids_limit: Option<u64>,
+    /// How often the usage of volumes is measured; `None` is never.
+    pub volume_stats_interval: Option<Duration>,
+    /// Patterns of sysctls that are allowed though unsafe.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Whether chains are made that let other programs see which iptables is in use.
+    pub iptables_chains: bool,
+}
+
+/// How cgroups are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// By writing to the file system.
+    Cgroupfs,
+    /// By asking systemd.
+    Systemd,
+}
+
+/// Container logs on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContainerLogs {
+    /// Bytes at which a log is rotated; `None` is never.
+    pub max_bytes: Option<u64>,
+    /// Files kept for a container, the current one included.
+    pub max_files: u32,
+    /// Logs rotated at once.
+    pub workers: u32,
+    /// How often sizes are looked at.
+    pub check_interval: Duration,
+}
+
+/// Removal of unused images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageGc {
+    /// Percentage of the disk in use that starts it; 100 is never.
+    pub high_percent: u8,
+    /// Percentage of the disk in use that it aims at.
+    pub low_percent: u8,
+    /// How long an image must have been unused.
+    pub minimum_age: Duration,
+    /// After how long an unused image goes in any case; `None` is never.
+    pub maximum_age: Option<Duration>,
+}
+
+/// The kubelet's own log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// The `-v` level.
+    pub verbosity: u32,
+    /// The levels of single source files: a pattern for the file's name without `.rs`, a level.
+    pub modules: Vec<(String, u32)>,
+}
+
+/// The form of a line of the kubelet's own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// klog's.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What happens to pods when the node shuts down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long the shutdown is held up for pods, critical ones included.
+    pub grace: Duration,
+    /// The last part of it, for critical pods.
+    pub critical_grace: Duration,
+    /// Instead of both: a grace period for pods from a priority upwards, lowest first.
+    pub by_priority: Vec<(i32, Duration)>,
+}
+
+/// The process itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its `oom_score_adj`.
+    pub oom_score_adj: i32,
+    /// How many files it may have open.
+    pub max_open_files: u64,
+}

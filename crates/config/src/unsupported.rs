@@ -1,0 +1,81 @@
+//! What a document may ask for that this version does not do yet. Asking for it is not silently
+//! ignored: each entry that applies becomes a warning, and disappears from this list on the day the
+//! feature works.
+
+use crate::document::KubeletConfiguration;
+use crate::finding::{Finding, Findings};
+
+struct Entry {
+    path: &'static str,
+    is_asked_for: fn(&KubeletConfiguration) -> bool,
+    instead: &'static str,
+}
+
+#[rustfmt::skip]
+const ENTRIES: &[Entry] = &[
+    Entry { path: "allowedUnsafeSysctls", is_asked_for: |d| !d.allowed_unsafe_sysctls.items().is_empty(), instead: "unsafe sysctls are not checked against it" },
+    Entry { path: "cgroupDriver", is_asked_for: |d| d.cgroup_driver != "cgroupfs", instead: "cgroups are made with the cgroupfs driver" },
+    Entry { path: "configMapAndSecretChangeDetectionStrategy", is_asked_for: |d| d.config_map_and_secret_change_detection_strategy != "Watch", instead: "objects are watched" },
+    Entry { path: "cpuManagerPolicy", is_asked_for: |d| d.cpu_manager_policy != "none", instead: "no container gets CPUs of its own" },
+    Entry { path: "defaultPodSysctls", is_asked_for: |d| !d.default_pod_sysctls.is_empty(), instead: "pods keep their own sysctls" },
+    Entry { path: "enableContentionProfiling", is_asked_for: |d| d.enable_contention_profiling, instead: "there is no profile of lock contention" },
+    Entry { path: "enableSystemLogQuery", is_asked_for: |d| d.enable_system_log_query == Some(true), instead: "log queries are refused" },
+    Entry { path: "enforceNodeAllocatable", is_asked_for: |d| d.enforce_node_allocatable.items().iter().any(|key| key != "pods" && key != "none"), instead: "only the limit of all pods together is enforced" },
+    Entry { path: "imagePullCredentialsVerificationPolicy", is_asked_for: |d| !matches!(d.image_pull_credentials_verification_policy.as_str(), "" | "NeverVerify" | "NeverVerifyPreloadedImages"), instead: "credentials for images that are present are not verified again" },
+    Entry { path: "imageServiceEndpoint", is_asked_for: |d| !d.image_service_endpoint.is_empty() && d.image_service_endpoint != d.container_runtime_endpoint, instead: "images are asked for at containerRuntimeEndpoint" },
+    Entry { path: "kernelMemcgNotification", is_asked_for: |d| d.kernel_memcg_notification, instead: "memory is measured at intervals" },
+    Entry { path: "kubeletCgroups", is_asked_for: |d| !d.kubelet_cgroups.is_empty(), instead: "the kubelet stays in the cgroup it was started in" },
+    Entry { path: "logging.options", is_asked_for: |d| d.logging.options.text.split_stream || d.logging.options.json.split_stream, instead: "everything is logged to standard error" },
+    Entry { path: "memoryManagerPolicy", is_asked_for: |d| d.memory_manager_policy != "None", instead: "no container gets memory of a NUMA node of its own" },
+    Entry { path: "memoryReservationPolicy", is_asked_for: |d| d.memory_reservation_policy != "None", instead: "no memory is reserved in cgroups" },
+    Entry { path: "memorySwap.swapBehavior", is_asked_for: |d| d.memory_swap.swap_behavior == "LimitedSwap", instead: "containers get no swap" },
+    Entry { path: "memoryThrottlingFactor", is_asked_for: |d| d.memory_throttling_factor.is_some(), instead: "memory.high stays unset" },
+    Entry { path: "protectKernelDefaults", is_asked_for: |d| d.protect_kernel_defaults, instead: "kernel settings are not compared with those expected" },
+    Entry { path: "qosReserved", is_asked_for: |d| !d.qos_reserved.is_empty(), instead: "no memory is held back for higher QoS classes" },
+    Entry { path: "reservedMemory", is_asked_for: |d| !d.reserved_memory.items().is_empty(), instead: "no memory of a NUMA node is held back" },
+    Entry { path: "reservedSystemCPUs", is_asked_for: |d| !d.reserved_system_cpus.is_empty(), instead: "no CPUs are held back" },
+    Entry { path: "showHiddenMetricsForVersion", is_asked_for: |d| !d.show_hidden_metrics_for_version.is_empty(), instead: "there are no hidden metrics" },
+    Entry { path: "shutdownGracePeriod", is_asked_for: |d| d.shutdown_grace_period.nanos() > 0 || !d.shutdown_grace_period_by_pod_priority.items().is_empty(), instead: "a shutdown of the node is not held up for pods" },
+    Entry { path: "singleProcessOOMKill", is_asked_for: |d| d.single_process_oom_kill.is_some(), instead: "memory.oom.group stays as the runtime sets it" },
+    Entry { path: "staticPodURL", is_asked_for: |d| !d.static_pod_url.is_empty(), instead: "no pods are read from it" },
+    Entry { path: "systemCgroups", is_asked_for: |d| !d.system_cgroups.is_empty(), instead: "processes stay in the cgroups they are in" },
+    Entry { path: "topologyManagerPolicy", is_asked_for: |d| d.topology_manager_policy != "none", instead: "resources are not aligned to NUMA nodes" },
+    Entry { path: "tracing", is_asked_for: |d| d.tracing.is_some(), instead: "no spans are exported" },
+    Entry { path: "userNamespaces", is_asked_for: |d| d.user_namespaces.is_some(), instead: "user namespaces keep their default size" },
+];
+
+/// Warns of everything the document asks for in vain.
+pub(crate) fn warn(document: &KubeletConfiguration, findings: &mut Findings) {
+    for entry in ENTRIES.iter().filter(|entry| (entry.is_asked_for)(document)) {
+        findings.push(Finding::warning(entry.path, format!("not implemented yet: {}", entry.instead)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gates::FeatureGates;
+
+    fn warned(change: impl FnOnce(&mut KubeletConfiguration)) -> Vec<String> {
+        let mut document = KubeletConfiguration::default();
+        crate::defaults::apply(&mut document, &FeatureGates::default());
+        change(&mut document);
+        let mut findings = Findings::default();
+        warn(&document, &mut findings);
+        findings.into_list().into_iter().map(|finding| finding.path).collect()
+    }
+
+    #[test]
+    fn the_defaults_ask_for_nothing_in_vain() {
+        assert_eq!(warned(|_| {}), [""; 0]);
+    }
+
+    #[test]
+    fn lists_everything_asked_for_in_vain() {
+        let paths = warned(|document| {
+            "static".clone_into(&mut document.cpu_manager_policy);
+            "systemd".clone_into(&mut document.cgroup_driver);
+        });
+        assert_eq!(paths, ["cgroupDriver", "cpuManagerPolicy"]);
+    }
+}

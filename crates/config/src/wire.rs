@@ -1,0 +1,425 @@
+//! How a field goes from the written document to its type and back. [`Wire`] is that step for one
+//! type; [`document!`] writes it for a struct from one list of its fields.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value as Json;
+
+pub(crate) use crate::duration::GoDuration;
+use crate::finding::{Finding, Findings};
+use crate::tree::{Tree, Value};
+
+/// A type that a field of the document can have.
+pub(crate) trait Wire: Sized + Default {
+    /// Reads it; what does not fit becomes a finding about the place `at`, and `None`.
+    fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self>;
+
+    /// Writes it as upstream does.
+    fn encode(&self) -> Json;
+
+    /// Whether Go's `omitempty` leaves it out.
+    fn is_omitted(&self) -> bool;
+
+    /// Replaces what is at `path` below this value. False if there is no such place.
+    fn set(&mut self, path: &[&str], tree: &Tree, at: &str, findings: &mut Findings) -> bool {
+        if !path.is_empty() {
+            return false;
+        }
+        if let Some(value) = Self::decode(tree, at, findings) {
+            *self = value;
+        }
+        true
+    }
+}
+
+/// A list of which "absent" and "empty" are different things, as a Go slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<T>(pub Option<Vec<T>>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> List<T> {
+    /// Its items; an absent list has none.
+    pub fn items(&self) -> &[T] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+/// A map of which "absent" and "empty" are different things, as a Go map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dict<T>(pub Option<BTreeMap<String, T>>);
+
+impl<T> Default for Dict<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Dict<T> {
+    /// Its entries in the order of their keys; an absent map has none.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.0.iter().flatten().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// Whether it has no entries.
+    pub fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(BTreeMap::is_empty)
+    }
+}
+
+/// HTTP headers. They may carry credentials, so that their values are not in its debug form.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Headers(pub BTreeMap<String, Vec<String>>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.keys().map(|name| (name, "<masked>"))).finish()
+    }
+}
+
+/// A quantity as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QuantityText(pub String);
+
+fn mismatch<T>(tree: &Tree, at: &str, want: &str, findings: &mut Findings) -> Option<T> {
+    let message = format!("must be {want}, not {}", tree.value.kind());
+    findings.push(Finding::error(at, message).on_line(tree.line));
+    None
+}
+
+macro_rules! integers {
+    ($($type:ty),*) => {$(
+        impl Wire for $type {
+            fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
+                match &tree.value {
+                    Value::Null => Some(0),
+                    Value::Int(number) => Self::try_from(*number).ok().or_else(|| {
+                        let message =
+                            format!("{number} is out of range ({} to {})", Self::MIN, Self::MAX);
+                        findings.push(Finding::error(at, message).on_line(tree.line));
+                        None
+                    }),
+                    _ => mismatch(tree, at, "a whole number", findings),
+                }
+            }
+
+            fn encode(&self) -> Json {
+                Json::from(*self)
+            }
+
+            fn is_omitted(&self) -> bool {
+                *self == 0
+            }
+        }
+    )*};
+}
+
+integers!(i32, i64, u32);
+
+impl Wire for bool {
+    fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
+        match &tree.value {
+            Value::Null => Some(false),
+            Value::Bool(value) => Some(*value),
+            _ => mismatch(tree, at, "true or false", findings),
+        }
+    }
+
+    fn encode(&self) -> Json {
+        Json::Bool(*self)
+    }
+
+    fn is_omitted(&self) -> bool {
+        !*self
+    }
+}
+
+impl Wire for f64 {
+    fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
+        match &tree.value {
+            Value::Null => Some(0.0),
+            #[allow(clippy::cast_precision_loss)]
+            Value::Int(number) => Some(*number as f64),
+            Value::Float(number) => Some(*number),
+            _ => mismatch(tree, at, "a number", findings),
+        }
+    }
+
+    fn encode(&self) -> Json {
+        Json::from(*self)
+    }
+
+    fn is_omitted(&self) -> bool {
+        *self == 0.0
+    }
+}
+
+impl Wire for String {
+    fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
+        match &tree.value {
+            Value::Null => Some(Self::new()),
+            Value::Text(text) => Some(text.clone()),
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
+                mismatch(tree, at, "a string (put it in quotes)", findings)
+            }
+            _ => mismatch(tree, at, "a string", findings),
+        }
+    }
+
+    fn encode(&self) -> Json {
+        Json::String(self.clone())
+    }
+
+    fn is_omitted(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl Wire for GoDuration {
+    fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
+        match &tree.value {
+            Value::Null => Some(Self::ZERO),
+            Value::Text(text) => match text.parse() {
+                Ok(duration) => Some(duration),
+                Err(error) => {
+                    findings.push(Finding::error(at, error.to_string()).on_line(tree.line));
+                    None
+                }
+            },
+            // Only logging.flushFrequency may be a number of nanoseconds, from before it had units.
+            Value::Int(nanos) if at == "logging.flushFrequency" => Some(Self::from_nanos(*nanos)),
+            _ => mismatch(tree, at, "a duration such as \"30s\"", findings),
+        }
+    }
+
+    fn encode(&self) -> Json {
+        Json::String(self.to_string())
+    }
+
+    fn is_omitted(&self) -> bool {
+        // A struct in Go, which omitempty never leaves out.
+        false
+    }
+}
+
+impl Wire for QuantityText {
+    fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
+        let text = match &tree.value {
+            Value::Null => "0".to_owned(),
+            Value::Text(text) => text.clone(),
+            Value::Int(number) => number.to_string(),
+            _ => return mismatch(tree, at, "a quantity such as \"10Mi\"", findings),
+        };
+        match text.parse::<model::Quantity>() {
+            Ok(_) => Some(Self(text)),
+            Err(error) => {
+                findings.push(Finding::error(at, error.to_string()).on_line(tree.line));
+                None
+            }
+        }
+    }
+
+    fn encode(&self) -> Json {
+        Json::String(if self.0.is_empty() { "0".to_owned() } else { self.0.clone() })
+    }
+
+    fn is_omitted(&self) -> bool {
+        false
+    }
+}
+
+impl Wire for Headers {
+    fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
+        let headers = Dict::<List<String>>::decode(tree, at, findings)?;
+        let entries = headers.0.unwrap_or_default().into_iter();
+        Some(Self(entries.map(|(name, values)| (name, values.0.unwrap_or_default())).collect()))
+    }
+
+    fn encode(&self) -> Json {
+        Json::Object(self.0.iter().map(|(name, values)| (name.clone(), Json::from(values.clone()))).collect())
+    }
+
+    fn is_omitted(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T: Wire> Wire for Option<T> {
+    fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
+        match &tree.value {
+            Value::Null => Some(None),
+            _ => T::decode(tree, at, findings).map(Some),
+        }
+    }
+
+    fn encode(&self) -> Json {
+        self.as_ref().map_or(Json::Null, Wire::encode)
+    }
+
+    fn is_omitted(&self) -> bool {
+        self.is_none()
+    }
+}
+
+impl<T: Wire> Wire for List<T> {
+    fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
+        let items = match &tree.value {
+            Value::Null => return Some(Self(None)),
+            Value::List(items) => items,
+            _ => return mismatch(tree, at, "a list", findings),
+        };
+        let each = items.iter().enumerate();
+        let decoded: Vec<_> =
+            each.map(|(index, item)| T::decode(item, &format!("{at}[{index}]"), findings)).collect();
+        decoded.into_iter().collect::<Option<Vec<T>>>().map(|items| Self(Some(items)))
+    }
+
+    fn encode(&self) -> Json {
+        Json::Array(self.items().iter().map(Wire::encode).collect())
+    }
+
+    fn is_omitted(&self) -> bool {
+        self.items().is_empty()
+    }
+}
+
+impl<T: Wire> Wire for Dict<T> {
+    fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
+        let entries = match &tree.value {
+            Value::Null => return Some(Self(None)),
+            Value::Map(entries) => entries,
+            _ => return mismatch(tree, at, "a map", findings),
+        };
+        let mut decoded = BTreeMap::new();
+        let mut complete = true;
+        for (key, value) in entries {
+            let place = format!("{at}[{key}]");
+            if decoded.contains_key(key) {
+                findings.push(Finding::error(place.as_str(), "key is set twice").on_line(value.line));
+                complete = false;
+            }
+            match T::decode(value, &place, findings) {
+                Some(value) => drop(decoded.insert(key.clone(), value)),
+                None => complete = false,
+            }
+        }
+        complete.then_some(Self(Some(decoded)))
+    }
+
+    fn encode(&self) -> Json {
+        Json::Object(self.iter().map(|(key, value)| (key.to_owned(), value.encode())).collect())
+    }
+
+    fn is_omitted(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+/// Reports an unknown field, with the known one that looks most like it.
+pub(crate) fn unknown_field(tree: &Tree, at: &str, known: &[&str], name: &str, findings: &mut Findings) {
+    let mut finding = Finding::error(at, format!("unknown field {name:?}")).on_line(tree.line);
+    if let Some(near) = crate::similar::nearest(name, known.iter().copied()) {
+        finding = finding.hint(format!("did you mean {near:?}?"));
+    }
+    findings.push(finding);
+}
+
+/// The place of a field below `at`.
+pub(crate) fn below(at: &str, name: &str) -> String {
+    if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") }
+}
+
+/// Declares a struct of the document and its [`Wire`] form: `field: Type = "jsonName"`, followed by
+/// `always` where Go has no `omitempty`.
+macro_rules! document {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident {
+            $( $(#[$field_meta:meta])* pub $field:ident : $type:ty = $json:literal $($always:ident)? , )*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq)]
+        $vis struct $name {
+            $( $(#[$field_meta])* pub $field: $type, )*
+        }
+
+        impl $name {
+            /// The names of its fields in the document.
+            pub(crate) const FIELDS: &'static [&'static str] = &[$($json),*];
+        }
+
+        impl $crate::wire::Wire for $name {
+            fn decode(
+                tree: &$crate::tree::Tree,
+                at: &str,
+                findings: &mut $crate::finding::Findings,
+            ) -> Option<Self> {
+                let mut decoded = Self::default();
+                let entries = match &tree.value {
+                    $crate::tree::Value::Null => return Some(decoded),
+                    $crate::tree::Value::Map(entries) => entries,
+                    other => {
+                        let message = format!("must be a map, not {}", other.kind());
+                        findings.push($crate::finding::Finding::error(at, message).on_line(tree.line));
+                        return None;
+                    }
+                };
+                let mut seen: Vec<&str> = Vec::new();
+                for (key, value) in entries {
+                    let place = $crate::wire::below(at, key);
+                    if seen.contains(&key.as_str()) {
+                        let finding = $crate::finding::Finding::error(place.as_str(), "key is set twice");
+                        findings.push(finding.on_line(value.line));
+                    }
+                    seen.push(key);
+                    match key.as_str() {
+                        $( $json => {
+                            if let Some(field) = $crate::wire::Wire::decode(value, &place, findings) {
+                                decoded.$field = field;
+                            }
+                        } )*
+                        "apiVersion" | "kind" if at.is_empty() => {}
+                        _ => $crate::wire::unknown_field(value, &place, Self::FIELDS, key, findings),
+                    }
+                }
+                Some(decoded)
+            }
+
+            fn encode(&self) -> serde_json::Value {
+                let mut fields = serde_json::Map::new();
+                $(
+                    if document!(@always $($always)?) || !$crate::wire::Wire::is_omitted(&self.$field) {
+                        fields.insert($json.to_owned(), $crate::wire::Wire::encode(&self.$field));
+                    }
+                )*
+                serde_json::Value::Object(fields)
+            }
+
+            fn is_omitted(&self) -> bool {
+                false
+            }
+
+            fn set(
+                &mut self,
+                path: &[&str],
+                tree: &$crate::tree::Tree,
+                at: &str,
+                findings: &mut $crate::finding::Findings,
+            ) -> bool {
+                match path {
+                    $( [$json, rest @ ..] => $crate::wire::Wire::set(&mut self.$field, rest, tree, at, findings), )*
+                    _ => false,
+                }
+            }
+        }
+    };
+    (@always always) => { true };
+    (@always) => { false };
+}
+pub(crate) use document;
