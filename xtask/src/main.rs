@@ -1,2 +1,114 @@
-//! Tasks.
-fn main() {}
+//! Development tasks: `cargo xtask setup | run | test | bench | tidy`.
+//!
+//! Everything that must be real in a test of a kubelet is real here: the API server, the container runtime, the
+//! network, the cgroups. `peers` builds those programs once, `images` writes the container images,
+//! `isolation` gives each cluster namespaces of its own, `cluster` runs the programs inside them. `e2e` and
+//! `bench` are what is done with such a cluster.
+//!
+//! Three processes take part: the outer one that the developer started, an init (`inside`) in the new pid
+//! namespace, and its child (`worker`) that starts the cluster. When the outer process goes, all go.
+
+mod bench;
+mod checks;
+mod cluster;
+mod command;
+mod e2e;
+mod images;
+mod isolation;
+mod packages;
+mod peers;
+mod process;
+mod run;
+mod setup;
+mod tidy;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Development tasks of ferrolet")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install missing packages, build the peers (API server, containerd, ...) and the images, once.
+    Setup,
+    /// Run a cluster of one node with a sample workload until Ctrl-C.
+    Run(RunArgs),
+    /// Format, lints, tidy, unit tests, and the end-to-end tests on a real cluster.
+    Test(TestArgs),
+    /// Measure our kubelet beside the Go kubelet.
+    Bench(BenchArgs),
+    /// Check crate order, module docs, file lengths and forbidden words.
+    Tidy,
+    /// Join cgroups, then become another program.
+    #[command(hide = true)]
+    Enter(isolation::EnterArgs),
+    /// The init of a cluster's pid namespace.
+    #[command(hide = true)]
+    Inside {
+        /// The state folder of the cluster.
+        state: PathBuf,
+    },
+    /// The process that starts a cluster and uses it.
+    #[command(hide = true)]
+    Worker {
+        /// The state folder of the cluster.
+        state: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// The kubelet to run: a path, `go` for the upstream one, or nothing to build ours.
+    #[arg(long)]
+    kubelet: Option<String>,
+    /// A name for the cluster, so that several can run side by side.
+    #[arg(long, default_value = "run")]
+    name: String,
+}
+
+#[derive(Args)]
+struct TestArgs {
+    /// The kubelet to test: a path, `go` for the upstream one, or nothing to build ours.
+    #[arg(long)]
+    kubelet: Option<String>,
+    /// Only the end-to-end tests whose name contains one of these.
+    filter: Vec<String>,
+    /// Skip format, lints, tidy and unit tests.
+    #[arg(long)]
+    e2e_only: bool,
+}
+
+#[derive(Args)]
+struct BenchArgs {
+    /// Fewer repetitions and shorter waits.
+    #[arg(long)]
+    quick: bool,
+    /// The kubelet to measure beside the Go one: a path, or nothing to build ours.
+    #[arg(long)]
+    kubelet: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup => setup::prepare().map(|_| ExitCode::SUCCESS),
+        Task::Run(args) => run::outer(&args.name, args.kubelet.as_deref()),
+        Task::Test(args) => checks::outer(args.kubelet.as_deref(), args.filter, args.e2e_only),
+        Task::Bench(args) => bench::outer(args.quick, args.kubelet.as_deref()),
+        Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
+        Task::Enter(args) => isolation::enter(args).map(|never| match never {}),
+        Task::Inside { state } => isolation::inside(&state),
+        Task::Worker { state } => isolation::worker(&state),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

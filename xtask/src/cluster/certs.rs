@@ -1,0 +1,103 @@
+//! The cluster's keys, certificates and kubeconfig files, made anew for each cluster.
+
+use anyhow::Result;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use serde_json::json;
+
+use super::Paths;
+use crate::isolation::{NODE, NODE_IP};
+use crate::workspace::write;
+
+/// Who a certificate is for.
+struct Subject {
+    /// The file name without its ending.
+    file: &'static str,
+    common_name: String,
+    /// Groups, to the API server.
+    organization: Option<&'static str>,
+    /// Names and addresses for a server.
+    hosts: Vec<String>,
+    /// Whether a kubeconfig is written for it.
+    kubeconfig: bool,
+}
+
+fn subjects() -> Vec<Subject> {
+    let client = |file, common_name: String, organization| Subject {
+        file,
+        common_name,
+        organization,
+        hosts: Vec::new(),
+        kubeconfig: true,
+    };
+    let server = |file, common_name: String, hosts: &[&str]| Subject {
+        file,
+        common_name,
+        organization: None,
+        hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
+        kubeconfig: false,
+    };
+    let api_names =
+        ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1", NODE_IP, "10.96.0.1"];
+    vec![
+        client("admin", "admin".into(), Some("system:masters")),
+        client("controllers", "system:kube-controller-manager".into(), None),
+        client("scheduler", "system:kube-scheduler".into(), None),
+        client("node", format!("system:node:{NODE}"), Some("system:nodes")),
+        server("apiserver", "kube-apiserver".into(), &api_names),
+        server("kubelet", NODE.into(), &[NODE, "localhost", "127.0.0.1", NODE_IP]),
+    ]
+}
+
+/// Writes everything to the state folder.
+pub(super) fn write_all(paths: &Paths) -> Result<()> {
+    let authority_key = KeyPair::generate()?;
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    authority.distinguished_name.push(DnType::CommonName, "ferrolet-test-ca");
+    write(&paths.file("ca.crt"), authority.self_signed(&authority_key)?.pem())?;
+    write(&paths.file("ca.key"), authority_key.serialize_pem())?;
+    let issuer = Issuer::from_params(&authority, &authority_key);
+
+    for subject in subjects() {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(subject.hosts)?;
+        params.distinguished_name.push(DnType::CommonName, subject.common_name);
+        if let Some(organization) = subject.organization {
+            params.distinguished_name.push(DnType::OrganizationName, organization);
+        }
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        write(&paths.file(&format!("{}.crt", subject.file)), params.signed_by(&key, &issuer)?.pem())?;
+        write(&paths.file(&format!("{}.key", subject.file)), key.serialize_pem())?;
+        if subject.kubeconfig {
+            write_kubeconfig(paths, subject.file)?;
+        }
+    }
+
+    // Service account tokens are signed with this pair; the API server accepts ECDSA as well as RSA.
+    let accounts = KeyPair::generate()?;
+    write(&paths.file("accounts.key"), accounts.serialize_pem())?;
+    write(&paths.file("accounts.pub"), accounts.public_key_pem())
+}
+
+fn write_kubeconfig(paths: &Paths, user: &str) -> Result<()> {
+    let cluster =
+        json!({ "server": "https://127.0.0.1:6443", "certificate-authority": paths.file("ca.crt") });
+    let credentials = json!({
+        "client-certificate": paths.file(&format!("{user}.crt")),
+        "client-key": paths.file(&format!("{user}.key")),
+    });
+    let document = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "test", "cluster": cluster }],
+        "users": [{ "name": user, "user": credentials }],
+        "contexts": [{ "name": "test", "context": { "cluster": "test", "user": user } }],
+        "current-context": "test",
+    });
+    write(&paths.file(&format!("{user}.kubeconfig")), document.to_string())
+}

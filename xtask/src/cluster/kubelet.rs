@@ -1,0 +1,63 @@
+//! The files and flags every kubelet is started with, ours and the Go one alike.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{Paths, runtime};
+use crate::isolation::{NODE, NODE_IP};
+use crate::process::Program;
+use crate::workspace;
+
+/// The kubelet's root folder, its default.
+pub(crate) const ROOT: &str = "/var/lib/kubelet";
+/// The folder with static pod manifests, relative to the state folder.
+pub(crate) const MANIFESTS: &str = "manifests";
+
+/// Writes the kubelet's configuration and makes its folders.
+pub(super) fn write_files(paths: &Paths) -> Result<()> {
+    workspace::create_dir(&paths.file(MANIFESTS))?;
+    let configuration = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": "0.0.0.0",
+        "authentication": {
+            "anonymous": { "enabled": false },
+            "webhook": { "enabled": true },
+            "x509": { "clientCAFile": paths.file("ca.crt") },
+        },
+        "authorization": { "mode": "Webhook" },
+        "cgroupDriver": "cgroupfs",
+        "clusterDNS": ["10.96.0.10"],
+        "clusterDomain": "cluster.local",
+        "containerRuntimeEndpoint": format!("unix://{}", runtime::SOCKET),
+        // The disk and memory belong to others too: only a machine that is really full may evict.
+        "evictionHard": { "memory.available": "50Mi", "nodefs.available": "1%", "nodefs.inodesFree": "1%" },
+        "failCgroupV1": false,
+        "failSwapOn": false,
+        // No collection: images cannot be pulled again.
+        "imageGCHighThresholdPercent": 100,
+        "serializeImagePulls": false,
+        "staticPodPath": paths.file(MANIFESTS),
+        "tlsCertFile": paths.file("kubelet.crt"),
+        "tlsPrivateKeyFile": paths.file("kubelet.key"),
+        // The default lies under /usr.
+        "volumePluginDir": format!("{ROOT}/volumeplugins"),
+    });
+    // JSON is YAML too.
+    workspace::write(&paths.file("kubelet.yaml"), format!("{configuration:#}\n"))
+}
+
+/// A kubelet for the node, with further flags.
+pub(super) fn program(paths: &Paths, binary: &Path, flags: &[&str]) -> Program {
+    let mut args = vec![
+        format!("--config={}", paths.file("kubelet.yaml").display()),
+        format!("--kubeconfig={}", paths.file("node.kubeconfig").display()),
+        format!("--node-ip={NODE_IP}"),
+        format!("--hostname-override={NODE}"),
+        "--v=2".to_owned(),
+    ];
+    args.extend(flags.iter().map(|&flag| flag.to_owned()));
+    Program::new("kubelet", binary.to_owned(), args)
+}

@@ -1,0 +1,153 @@
+//! A cluster of one node from real programs, inside the namespaces that `isolation` made.
+
+mod certs;
+mod control_plane;
+mod kubelet;
+mod runtime;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::wait::{Condition, await_condition};
+use kube::{Api, Client};
+
+use crate::isolation::{NODE, Plan};
+use crate::peers::Peers;
+use crate::process::Service;
+pub(crate) use control_plane::ControlPlane;
+pub(crate) use kubelet::{MANIFESTS, ROOT as KUBELET_ROOT};
+pub(crate) use runtime::Containerd;
+
+/// Where the parts of a cluster are on disk.
+#[derive(Clone)]
+pub(crate) struct Paths {
+    /// The state folder.
+    pub(crate) state: PathBuf,
+    /// A log file for each program.
+    pub(crate) logs: PathBuf,
+    /// The built programs.
+    pub(crate) peers: Peers,
+    /// The archive with the images.
+    pub(crate) images: PathBuf,
+    /// The kubelet to run.
+    pub(crate) kubelet: PathBuf,
+}
+
+impl Paths {
+    /// The layout of a state folder.
+    pub(crate) fn new(state: &Path, plan: &Plan) -> Self {
+        Self {
+            state: state.to_owned(),
+            logs: state.join("logs"),
+            peers: plan.peers.clone(),
+            images: plan.images.clone(),
+            kubelet: plan.kubelet.clone(),
+        }
+    }
+
+    /// A certificate, key or kubeconfig.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.state.join(name)
+    }
+
+    /// Says what the worker found; the outer process reads it.
+    pub(crate) fn write_result(&self, result: &serde_json::Value) -> Result<()> {
+        crate::workspace::write(&self.state.join("result.json"), result.to_string())
+    }
+}
+
+/// The running programs.
+pub(crate) struct Cluster {
+    /// The API server and what stands around it.
+    pub(crate) control_plane: ControlPlane,
+    /// The container runtime.
+    pub(crate) containerd: Containerd,
+    /// The kubelet under test.
+    pub(crate) kubelet: Service,
+    /// A client with all rights.
+    pub(crate) client: Client,
+    /// Where things are.
+    pub(crate) paths: Paths,
+}
+
+impl Cluster {
+    /// Starts everything but the kubelet.
+    pub(crate) async fn start_without_kubelet(paths: Paths) -> Result<Self> {
+        certs::write_all(&paths).context("make the certificates")?;
+        kubelet::write_files(&paths)?;
+        let containerd = async {
+            let containerd = Containerd::new(&paths)?;
+            containerd.start_fresh().await?;
+            Ok(containerd)
+        };
+        let (control_plane, containerd) = tokio::try_join!(ControlPlane::start(&paths), containerd)?;
+        let client = client(&paths.file("admin.kubeconfig")).await?;
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
+        wait_for(&accounts, "default", Duration::from_secs(60), |account: Option<&ServiceAccount>| account.is_some())
+            .await
+            .context("wait for the default service account")?;
+        let kubelet = Service::new(kubelet::program(&paths, &paths.kubelet, &[]), &paths.logs);
+        Ok(Self { control_plane, containerd, kubelet, client, paths })
+    }
+
+    /// Starts everything, and returns when the node is ready.
+    pub(crate) async fn start(paths: Paths) -> Result<Self> {
+        let cluster = Self::start_without_kubelet(paths).await?;
+        cluster.kubelet.start().await?;
+        cluster.node_ready(Duration::from_secs(90)).await?;
+        Ok(cluster)
+    }
+
+    /// Another kubelet binary for the same node, with flags of its own. Only one may run at a time.
+    pub(crate) fn other_kubelet(&self, binary: &Path, flags: &[&str]) -> Service {
+        Service::new(kubelet::program(&self.paths, binary, flags), &self.paths.logs)
+    }
+
+    /// Waits until the node says it is ready.
+    pub(crate) async fn node_ready(&self, limit: Duration) -> Result<()> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        // Cancel-safe: both only watch.
+        tokio::select! {
+            ready = wait_for(&nodes, NODE, limit, is_ready) => ready.map(drop),
+            died = self.kubelet.died() => Err(died),
+        }
+        .context("wait for the node to be ready")
+    }
+}
+
+/// Whether a node reports Ready.
+pub(crate) fn is_ready(node: Option<&Node>) -> bool {
+    let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}
+
+/// Watches one object until a condition holds, over watch failures such as a restarting API server.
+pub(crate) async fn wait_for<K>(
+    api: &Api<K>,
+    name: &str,
+    limit: Duration,
+    condition: impl Condition<K> + Clone,
+) -> Result<Option<K>>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
+{
+    let watched = async {
+        loop {
+            if let Ok(object) = await_condition(api.clone(), name, condition.clone()).await {
+                return object;
+            }
+            // The watch could not be had: the API server is away. There is no event for its return.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::time::timeout(limit, watched).await.map_err(|_| anyhow!("{name}: not within {limit:?}"))
+}
+
+async fn client(kubeconfig: &Path) -> Result<Client> {
+    let read = Kubeconfig::read_from(kubeconfig).context("read the kubeconfig")?;
+    let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
+    Client::try_from(config.context("use the kubeconfig")?).context("make an API client")
+}

@@ -1,0 +1,124 @@
+//! containerd with runc and the CNI plugins, at its usual paths.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::process::Command;
+
+use super::Paths;
+use crate::process::{Program, Service};
+use crate::{images, isolation, workspace};
+
+/// The socket, at its usual path.
+pub(crate) const SOCKET: &str = "/run/containerd/containerd.sock";
+/// `CAP_SYS_RESOURCE` as a bit of the capability sets in `/proc/self/status`.
+const CAP_SYS_RESOURCE: u64 = 1 << 24;
+/// Marks overlayfs in `statfs`.
+const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
+
+/// The container runtime of the node.
+pub(crate) struct Containerd {
+    /// The daemon; containers survive its restart.
+    pub(crate) service: Service,
+    paths: Paths,
+}
+
+impl Containerd {
+    /// Writes the configuration.
+    pub(super) fn new(paths: &Paths) -> Result<Self> {
+        let network = paths.file("cni");
+        workspace::create_dir(&network)?;
+        workspace::write(&network.join("10-test.conflist"), network_configuration())?;
+        let file = paths.file("containerd.toml");
+        workspace::write(&file, configuration(paths, &network)?)?;
+        let args = ["-c".into(), file.into_os_string()];
+        let mut program = Program::new("containerd", paths.peers.containerd("containerd"), args);
+        // A group of its own: at the root there is the node.
+        program.cgroups = isolation::create_cgroups("containerd")?;
+        program.search = Some(paths.peers.runtime_folder().to_owned());
+        Ok(Self { service: Service::new(program, &paths.logs), paths: paths.clone() })
+    }
+
+    /// Starts the daemon and loads the images.
+    pub(crate) async fn start_fresh(&self) -> Result<()> {
+        self.start().await?;
+        self.ctr(&["images", "import", &self.paths.images.to_string_lossy()]).await.context("load the images")?;
+        Ok(())
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub(crate) async fn start(&self) -> Result<()> {
+        self.service.start().await?;
+        self.service.answers(Duration::from_secs(60), || self.ctr(&["version"])).await?;
+        Ok(())
+    }
+
+    /// Runs `ctr` in the namespace of the kubelet's containers and returns what it printed.
+    pub(crate) async fn ctr(&self, args: &[&str]) -> Result<String> {
+        let mut ctr = Command::new(self.paths.peers.containerd("ctr"));
+        ctr.args(["--address", SOCKET, "--namespace", "k8s.io"]).args(args).kill_on_drop(true);
+        let done = ctr.output().await.context("run ctr")?;
+        anyhow::ensure!(done.status.success(), "ctr {}: {}", args[0], String::from_utf8_lossy(&done.stderr).trim());
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    }
+}
+
+fn network_configuration() -> String {
+    // A /20: more than 110 pods with room for addresses not yet released.
+    let addresses = serde_json::json!({
+        "type": "host-local",
+        "ranges": [[{ "subnet": "10.88.0.0/20" }]],
+        "routes": [{ "dst": "0.0.0.0/0" }],
+    });
+    let bridge = serde_json::json!({
+        "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,
+        "ipam": addresses,
+    });
+    let ports = serde_json::json!({ "type": "portmap", "capabilities": { "portMappings": true }, "backend": "nftables" });
+    serde_json::json!({ "cniVersion": "1.0.0", "name": "test", "plugins": [bridge, ports] }).to_string()
+}
+
+fn configuration(paths: &Paths, network: &Path) -> Result<String> {
+    let programs = paths.peers.runtime_folder().display();
+    let runc = paths.peers.containerd("runc");
+    let (network, runc) = (network.display(), runc.display());
+    let pause = images::PAUSE;
+    // Without this capability no process may be given a better OOM score than its parent has.
+    let restrict_oom_score = !has_capability(CAP_SYS_RESOURCE)?;
+    let snapshotter = snapshotter(&paths.state)?;
+    Ok(format!(
+        r#"version = 3
+root = "/var/lib/containerd"
+state = "/run/containerd"
+[grpc]
+  address = "{SOCKET}"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = {restrict_oom_score}
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["{programs}"]
+    conf_dir = "{network}"
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+      BinaryName = "{runc}"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "{snapshotter}"
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "{pause}"
+"#
+    ))
+}
+
+fn has_capability(bit: u64) -> Result<bool> {
+    let status = std::fs::read_to_string("/proc/self/status").context("read the capabilities")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).context("read the capabilities")?;
+    Ok(set & bit != 0)
+}
+
+/// Overlayfs cannot lie on overlayfs, as when this runs in a container: copy instead.
+fn snapshotter(state: &Path) -> Result<&'static str> {
+    let kind = rustix::fs::statfs(state).context("look at the cache's file system")?.f_type;
+    Ok(if kind == OVERLAYFS_MAGIC { "native" } else { "overlayfs" })
+}

@@ -1,0 +1,48 @@
+//! Running other programs to their end, with errors that say which one failed and what it printed.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// Runs a long step and says that it runs and how long it took. Its output goes to the terminal.
+pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
+    eprintln!("==> {what}");
+    let started = Instant::now();
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("start {}", name(command)))?;
+    if !status.success() {
+        bail!("{what} failed: {} ended with {status}", name(command));
+    }
+    eprintln!("    {what}: {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Runs a quiet step; what it printed is part of the error when it fails.
+pub(crate) fn quiet(command: &mut Command) -> Result<()> {
+    output(command).map(drop)
+}
+
+/// Runs a program and returns what it printed to standard output.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let done = command.stdin(Stdio::null()).output().with_context(|| format!("start {}", name(command)))?;
+    if !done.status.success() {
+        let said = String::from_utf8_lossy(&done.stderr);
+        bail!("{} ended with {}: {}", line(command), done.status, said.trim());
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// Whether a program can be found in `PATH`.
+pub(crate) fn exists(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+fn name(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
+}
+
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,177 @@
+//! The Go programs a kubelet works with, built once from the versions pinned in `tools/`.
+//!
+//! One cache folder a module, named after a hash of all that decides the result. Each program is built under a
+//! temporary name and renamed, so a build that was cut off leaves nothing half-made and is continued by the next.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::{command, workspace};
+
+struct Module {
+    /// The folder under `tools/`.
+    name: &'static str,
+    programs: &'static [Program],
+}
+
+#[derive(Debug)]
+struct Program {
+    name: &'static str,
+    package: &'static str,
+    /// Values of Go variables: versions the programs report.
+    variables: &'static [&'static str],
+    tags: &'static str,
+    /// Whether the program needs a C compiler.
+    cgo: bool,
+}
+
+const fn program(name: &'static str, package: &'static str) -> Program {
+    Program { name, package, variables: &[], tags: "", cgo: false }
+}
+
+const fn kubernetes(name: &'static str, package: &'static str) -> Program {
+    Program { variables: KUBERNETES_VERSION, ..program(name, package) }
+}
+
+const fn containerd(name: &'static str, package: &'static str) -> Program {
+    let variables = &["github.com/containerd/containerd/v2/version.Version=2.3.7"];
+    Program { variables, tags: "no_btrfs,no_zfs,no_devmapper", ..program(name, package) }
+}
+
+const KUBERNETES_VERSION: &[&str] = &[
+    "k8s.io/component-base/version.gitVersion=v1.37.2",
+    "k8s.io/component-base/version.gitMajor=1",
+    "k8s.io/component-base/version.gitMinor=37",
+    "k8s.io/client-go/pkg/version.gitVersion=v1.37.2",
+];
+
+const KUBERNETES: Module = Module {
+    name: "kubernetes",
+    programs: &[
+        kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+        kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+        kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+        kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+        kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+        program("agnhost", "k8s.io/kubernetes/test/images/agnhost"),
+    ],
+};
+
+const ETCD: Module = Module { name: "etcd", programs: &[program("etcd", "go.etcd.io/etcd/server/v3")] };
+
+const CONTAINERD: Module = Module {
+    name: "containerd",
+    programs: &[
+        containerd("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
+        containerd("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
+        containerd("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
+        Program {
+            variables: &["main.version=1.5.2"],
+            tags: "seccomp",
+            cgo: true,
+            ..program("runc", "github.com/opencontainers/runc")
+        },
+        program("bridge", "github.com/containernetworking/plugins/plugins/main/bridge"),
+        program("host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local"),
+        program("loopback", "github.com/containernetworking/plugins/plugins/main/loopback"),
+        program("portmap", "github.com/containernetworking/plugins/plugins/meta/portmap"),
+    ],
+};
+
+/// The folders with the built programs.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Peers {
+    kubernetes: PathBuf,
+    etcd: PathBuf,
+    containerd: PathBuf,
+}
+
+impl Peers {
+    /// Builds what is missing.
+    pub(crate) fn build(root: &Path) -> Result<Self> {
+        let etcd = build(root, &ETCD)?;
+        let containerd = build(root, &CONTAINERD)?;
+        Ok(Self { kubernetes: build(root, &KUBERNETES)?, etcd, containerd })
+    }
+
+    /// A program of the Kubernetes module.
+    pub(crate) fn kubernetes(&self, program: &str) -> PathBuf {
+        self.kubernetes.join(program)
+    }
+
+    /// The etcd server.
+    pub(crate) fn etcd(&self) -> PathBuf {
+        self.etcd.join("etcd")
+    }
+
+    /// A program of the container runtime module.
+    pub(crate) fn containerd(&self, program: &str) -> PathBuf {
+        self.containerd.join(program)
+    }
+
+    /// The folder with containerd, its shim, runc and the CNI plugins.
+    pub(crate) fn runtime_folder(&self) -> &Path {
+        &self.containerd
+    }
+}
+
+/// A short hash that names a cache entry.
+pub(crate) fn short_hash(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize()[..8].iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn build(root: &Path, module: &Module) -> Result<PathBuf> {
+    let source = root.join("tools").join(module.name);
+    let read = |name: &str| {
+        let path = source.join(name);
+        std::fs::read(&path).with_context(|| format!("read {}", path.display()))
+    };
+    let (go_mod, go_sum) = (read("go.mod")?, read("go.sum")?);
+    let flags = format!("{} {:?}", std::env::consts::ARCH, module.programs);
+    let key = short_hash(&[&go_mod, &go_sum, flags.as_bytes()]);
+    let folder = workspace::cache()?.join("peers").join(format!("{}-{key}", module.name));
+    let missing: Vec<&Program> = module.programs.iter().filter(|p| !folder.join(p.name).exists()).collect();
+    if missing.is_empty() {
+        return Ok(folder);
+    }
+    if !command::exists("go") {
+        bail!("building the peers needs Go 1.26 or newer in PATH: install it from https://go.dev/dl/");
+    }
+    workspace::create_dir(&folder)?;
+    for program in missing {
+        compile(&source, &folder, program)?;
+    }
+    Ok(folder)
+}
+
+fn compile(source: &Path, folder: &Path, program: &Program) -> Result<()> {
+    let unfinished = folder.join(format!(".{}.{}", program.name, std::process::id()));
+    let variables: String = program.variables.iter().map(|variable| format!(" -X {variable}")).collect();
+    let mut go = Command::new("go");
+    go.current_dir(source).env("CGO_ENABLED", if program.cgo { "1" } else { "0" });
+    // Neither a workspace file nor flags of the user's environment may change what is built.
+    go.env("GOWORK", "off").env_remove("GOFLAGS");
+    go.args(["build", "-buildvcs=false", "-mod=readonly", "-tags", program.tags]);
+    go.arg("-ldflags").arg(format!("-s -w{variables}"));
+    go.arg("-o").arg(&unfinished).arg(program.package);
+    let built = command::run(&format!("build {}", program.name), &mut go);
+    if let Err(error) = built {
+        let _ = std::fs::remove_file(&unfinished);
+        return Err(error);
+    }
+    let finished = folder.join(program.name);
+    std::fs::rename(&unfinished, &finished).with_context(|| format!("rename to {}", finished.display()))
+}

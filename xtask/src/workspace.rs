@@ -1,0 +1,69 @@
+//! Where things are: the workspace, cargo's target folder and our cache.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// The cargo workspace this task belongs to.
+pub(crate) struct Workspace {
+    /// The folder of the workspace's `Cargo.toml`.
+    pub(crate) root: PathBuf,
+    /// Cargo's target folder.
+    pub(crate) target: PathBuf,
+    /// `cargo metadata` without dependencies.
+    pub(crate) metadata: Value,
+}
+
+impl Workspace {
+    /// Asks cargo.
+    pub(crate) fn load() -> Result<Self> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["metadata", "--format-version", "1", "--no-deps"]);
+        if let Some(manifest) = std::env::var_os("CARGO_MANIFEST_DIR") {
+            cargo.current_dir(manifest);
+        }
+        let metadata: Value =
+            serde_json::from_str(&crate::command::output(&mut cargo)?).context("read cargo metadata")?;
+        let path = |key: &str| -> Result<PathBuf> {
+            let value = metadata[key].as_str();
+            Ok(PathBuf::from(value.with_context(|| format!("cargo metadata has no {key}"))?))
+        };
+        Ok(Self { root: path("workspace_root")?, target: path("target_directory")?, metadata })
+    }
+
+    /// The kubelet a user asked for: a path, `go`, or nothing for ours in release mode, which is then built.
+    pub(crate) fn kubelet(&self, wanted: Option<&str>, peers: &crate::peers::Peers) -> Result<PathBuf> {
+        match wanted {
+            Some("go") => Ok(peers.kubernetes("kubelet")),
+            Some(path) => std::fs::canonicalize(path).with_context(|| format!("find the kubelet {path}")),
+            None => {
+                let mut cargo = Command::new("cargo");
+                cargo.current_dir(&self.root).args(["build", "--release", "--package", "kubelet"]);
+                crate::command::run("build the kubelet", &mut cargo)?;
+                Ok(self.target.join("release/kubelet"))
+            }
+        }
+    }
+}
+
+/// The folder for everything that is built once: `$XDG_CACHE_HOME/ferrolet`, else `~/.cache/ferrolet`.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    let Some(base) = base else { bail!("neither XDG_CACHE_HOME nor HOME names a folder for the cache") };
+    let folder = base.join("ferrolet");
+    create_dir(&folder)?;
+    Ok(folder)
+}
+
+/// Makes a folder and its parents.
+pub(crate) fn create_dir(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).with_context(|| format!("create the folder {}", path.display()))
+}
+
+/// Writes a whole file.
+pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    std::fs::write(path, content).with_context(|| format!("write {}", path.display()))
+}
