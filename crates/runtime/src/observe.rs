@@ -79,6 +79,33 @@ impl Runtime {
         Ok(pod)
     }
 
+    /// One container in full; `None` when it is gone.
+    ///
+    /// # Errors
+    /// When the runtime does not answer, or fails to describe it.
+    pub async fn container(
+        &self,
+        id: &ContainerId,
+        sandbox: &SandboxId,
+    ) -> Result<Option<ContainerObservation>, RuntimeError> {
+        self.container_status(id.to_string(), sandbox.to_string()).await
+    }
+
+    /// One sandbox in full; `None` when it is gone.
+    ///
+    /// # Errors
+    /// When the runtime does not answer, or fails to describe it.
+    pub async fn sandbox(&self, id: &SandboxId) -> Result<Option<SandboxObservation>, RuntimeError> {
+        let Some(status) = self.sandbox_status(id).await? else { return Ok(None) };
+        Ok(Some(SandboxObservation {
+            id: id.clone(),
+            attempt: status.metadata.as_ref().map_or(0, |m| m.attempt),
+            is_ready: status.state() == wire::PodSandboxState::SandboxReady,
+            created_at: timestamp(status.created_at).unwrap_or_default(),
+            ips: addresses(status.network.unwrap_or_default()),
+        }))
+    }
+
     async fn list_sandboxes(&self, uid: Option<&PodUid>) -> Result<Vec<wire::PodSandbox>, RuntimeError> {
         let filter =
             uid.map(|uid| wire::PodSandboxFilter { label_selector: selector(uid), ..Default::default() });
@@ -100,6 +127,14 @@ impl Runtime {
     /// `None` when there is no sandbox or it vanished meanwhile.
     async fn sandbox_ips(&self, id: Option<&SandboxId>) -> Result<Option<SandboxStatus>, RuntimeError> {
         let Some(id) = id else { return Ok(None) };
+        let status = self.sandbox_status(id).await?;
+        Ok(status.map(|status| SandboxStatus {
+            is_ready: status.state() == wire::PodSandboxState::SandboxReady,
+            ips: addresses(status.network.unwrap_or_default()),
+        }))
+    }
+
+    async fn sandbox_status(&self, id: &SandboxId) -> Result<Option<wire::PodSandboxStatus>, RuntimeError> {
         let mut client = self.runtime();
         let request =
             self.request(wire::PodSandboxStatusRequest { pod_sandbox_id: id.to_string(), verbose: false });
@@ -109,13 +144,10 @@ impl Runtime {
                 Err(error) if error.is_not_found() => return Ok(None),
                 Err(error) => return Err(error),
             };
-        let status = answer
+        answer
             .status
-            .ok_or_else(|| RuntimeError::incomplete("PodSandboxStatus", id.as_str(), "status"))?;
-        Ok(Some(SandboxStatus {
-            is_ready: status.state() == wire::PodSandboxState::SandboxReady,
-            ips: addresses(status.network.unwrap_or_default()),
-        }))
+            .map(Some)
+            .ok_or_else(|| RuntimeError::incomplete("PodSandboxStatus", id.as_str(), "status"))
     }
 
     /// `None` when the container vanished meanwhile.

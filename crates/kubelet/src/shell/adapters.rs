@@ -1,0 +1,237 @@
+//! Everything an effect may need, shared by all of them. Nothing in here changes but the
+//! published view and the last measurement, which are read as whole values.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use config::Config;
+use host::cgroup::{CgroupLimits, CgroupTree, HugePageLimit, PodAmounts, PodCgroup, PodCgroupPolicy};
+use k8s_openapi::api::core::v1::Service;
+use model::downward::PodFacts;
+use model::{ContainerId, Pod, PodKey, PodUid, QosClass, Quantity, SandboxId, pod};
+use node::node_status::NodeFacts;
+use node::{Outcome, PodView, View};
+use runtime::dns::{DnsSettings, ResolvConf};
+use runtime::{NodeSettings, Runtime, podfiles};
+use tokio::sync::{Notify, Semaphore, watch};
+use tracing::warn;
+use volumes::Volumes;
+
+use super::api::Api;
+use super::failure;
+use super::objects::ObjectPort;
+
+/// What effects work with.
+pub(crate) struct Adapters {
+    pub(crate) config: Arc<Config>,
+    pub(crate) node_ips: Vec<IpAddr>,
+    pub(crate) runtime: Runtime,
+    pub(crate) runtime_node: NodeSettings,
+    pub(crate) volumes: Volumes<ObjectPort>,
+    pub(crate) objects: ObjectPort,
+    pub(crate) cgroups: CgroupTree,
+    pub(crate) api: Api,
+    /// How many images are pulled at once; `None` does not limit.
+    pub(crate) pulls: Option<Semaphore>,
+    /// A pull may have changed which images there are.
+    pub(crate) images_changed: Arc<Notify>,
+    /// `/var/log/containers`.
+    pub(crate) log_links: PathBuf,
+    /// The last measurement of the node.
+    pub(crate) facts: ArcSwap<NodeFacts>,
+    pub(crate) view: watch::Receiver<Arc<View>>,
+}
+
+impl Adapters {
+    /// The pod as the core last published it.
+    pub(crate) fn published(&self, uid: &PodUid) -> Option<Arc<PodView>> {
+        self.view.borrow().pods.get(uid).cloned()
+    }
+
+    /// The sandbox a container is in.
+    pub(crate) fn sandbox_of(&self, uid: &PodUid, id: &ContainerId) -> Option<SandboxId> {
+        Some(self.published(uid)?.container_by_id(id)?.sandbox_id.clone())
+    }
+
+    /// A container's pod, name and restart count.
+    pub(crate) fn container(&self, uid: &PodUid, id: &ContainerId) -> Option<(PodKey, String, u32)> {
+        let pod = self.published(uid)?;
+        let container = pod.container_by_id(id)?;
+        Some((pod.key.clone(), container.name.clone(), container.attempt))
+    }
+
+    /// The running container of that name.
+    pub(crate) fn running_container(&self, uid: &PodUid, name: &str) -> Option<ContainerId> {
+        self.published(uid)?.container(name).filter(|c| c.state.is_running()).map(|c| c.id.clone())
+    }
+
+    /// The attempt number of the pod's newest sandbox.
+    pub(crate) fn sandbox_attempt(&self, uid: &PodUid) -> u32 {
+        let newest = self.published(uid).and_then(|p| p.observed.as_ref()?.sandboxes.first().map(|s| s.attempt));
+        newest.unwrap_or(0)
+    }
+
+    /// What a pod's downward API fields refer to.
+    pub(crate) fn pod_facts(&self, pod_ips: Vec<String>) -> PodFacts {
+        let facts = self.facts.load();
+        PodFacts {
+            node_name: facts.name.clone(),
+            host_ips: self.node_ips.iter().map(IpAddr::to_string).collect(),
+            pod_ips,
+            allocatable: facts.allocatable(),
+        }
+    }
+
+    /// `<root>/pods/<uid>`.
+    pub(crate) fn pod_dir(&self, uid: &PodUid) -> PathBuf {
+        self.config.paths.root.join("pods").join(uid.as_str())
+    }
+
+    /// The runtime handler of the pod's RuntimeClass; empty for the default one.
+    pub(crate) fn runtime_handler(&self, pod: &Pod) -> String {
+        let class = pod.spec.as_ref().and_then(|s| s.runtime_class_name.as_deref()).unwrap_or_default();
+        self.api.runtime_handler(class)
+    }
+
+    /// Whether the pod's runtime handler can make mounts recursively read-only. Until the node's
+    /// status carries handlers to look that up in, the answer is the careful one.
+    pub(crate) fn has_recursive_read_only(&self, pod: &Pod) -> bool {
+        let _ = pod;
+        true
+    }
+
+    /// Services of a namespace for environments; `None` before they were read at all.
+    pub(crate) fn services(&self, namespace: &str) -> Option<Vec<Arc<Service>>> {
+        self.api.services(namespace)
+    }
+
+    /// The node's and the cluster's DNS settings, read anew since the node's may change.
+    pub(crate) async fn dns_settings(&self) -> DnsSettings {
+        let pods = &self.config.pods;
+        let mut host = None;
+        if let Some(path) = &pods.resolv_conf {
+            match tokio::fs::read_to_string(path).await.map(|text| ResolvConf::parse(&text)) {
+                Ok(Ok(conf)) => host = Some(conf),
+                Ok(Err(error)) => warn!(file = %path.display(), "cannot use the resolver configuration: {error}"),
+                Err(error) => warn!(file = %path.display(), "cannot read the resolver configuration: {error}"),
+            }
+        }
+        DnsSettings {
+            cluster_dns: pods.cluster_dns.clone(),
+            cluster_domain: pods.cluster_domain.clone(),
+            host,
+            node_ips: self.node_ips.clone(),
+        }
+    }
+
+    /// Files in which a node may keep registry credentials.
+    pub(crate) fn docker_config_files(&self) -> Vec<PathBuf> {
+        vec![self.config.paths.root.join("config.json"), PathBuf::from("/.docker/config.json")]
+    }
+
+    // ---- cgroups ----
+
+    /// The pod's cgroup as CRI wants it; empty when pods have none of their own.
+    pub(crate) fn cgroup_parent(&self, pod: &Pod) -> String {
+        if !self.config.pods.cgroups_per_qos {
+            return self.config.pods.cgroup_root.clone();
+        }
+        self.cgroups.pod_cgroup_parent(&pod::uid(pod), QosClass::of(pod))
+    }
+
+    /// Makes the pod's cgroup.
+    pub(crate) async fn ensure_cgroup(&self, pod: Arc<Pod>) -> Outcome {
+        if !self.config.pods.cgroups_per_qos {
+            return Outcome::Done;
+        }
+        let qos = QosClass::of(&pod);
+        let period = self.config.pods.cpu_cfs_quota_period;
+        let policy = PodCgroupPolicy {
+            enforce_cpu_quota: period.is_some(),
+            cpu_period_us: period.map_or(100_000, |p| u64::try_from(p.as_micros()).unwrap_or(100_000)),
+            pids_max: self.config.pods.pids_limit,
+        };
+        let limits = CgroupLimits::of_pod(qos, &amounts(&pod), policy);
+        let cgroup = PodCgroup { uid: pod::uid(&pod), qos, limits };
+        let tree = self.cgroups.clone();
+        blocking(move || tree.ensure_pod(&cgroup)).await
+    }
+
+    /// Removes the pod's cgroup, in whichever class it is.
+    pub(crate) async fn remove_cgroup(&self, uid: PodUid) -> Outcome {
+        if !self.config.pods.cgroups_per_qos {
+            return Outcome::Done;
+        }
+        let tree = self.cgroups.clone();
+        blocking(move || {
+            [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort]
+                .into_iter()
+                .try_for_each(|qos| tree.remove_pod(&uid, qos))
+        })
+        .await
+    }
+
+    // ---- files ----
+
+    /// Removes a pod's log folder, and the links into it.
+    pub(crate) async fn remove_logs(&self, uid: PodUid, key: PodKey) -> Outcome {
+        let (root, links) = (self.config.paths.pod_logs.clone(), self.log_links.clone());
+        blocking(move || {
+            let dirs = if key.name.is_empty() {
+                dirs_ending_with(&root, uid.as_str())
+            } else {
+                vec![podfiles::pod_log_dir(&root, &key, &uid)]
+            };
+            dirs.iter().try_for_each(|dir| podfiles::remove_pod_log_dir(dir))?;
+            remove_dangling(&links, &key);
+            Ok::<(), podfiles::PodFileError>(())
+        })
+        .await
+    }
+}
+
+/// Log folders of a pod of which only the uid is known.
+fn dirs_ending_with(root: &std::path::Path, uid: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
+    let is_pods = |name: &str| name.rsplit_once('_').is_some_and(|(_, end)| end == uid);
+    entries.flatten().filter(|e| e.file_name().to_str().is_some_and(is_pods)).map(|e| e.path()).collect()
+}
+
+/// Removes links of a pod's containers that lead nowhere any more. One that stays harms nobody.
+fn remove_dangling(links: &std::path::Path, key: &PodKey) {
+    let prefix = format!("{}_{}_", key.name, key.namespace);
+    let Ok(entries) = std::fs::read_dir(links) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().is_some_and(|n| n.starts_with(&prefix)) && !entry.path().exists() {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn amounts(pod: &Pod) -> PodAmounts {
+    let requests = model::resources::pod_requests(pod);
+    let limits = model::resources::declared_limits(pod);
+    let positive = |n: i64| u64::try_from(n).unwrap_or(0);
+    let huge_pages = limits.iter().filter_map(|(name, amount)| {
+        let size: Quantity = name.strip_prefix("hugepages-")?.parse().ok()?;
+        Some(HugePageLimit { page_bytes: positive(size.units()), limit_bytes: positive(amount.units()) })
+    });
+    PodAmounts {
+        cpu_request_millis: positive(requests.get("cpu").unwrap_or_default().millis()),
+        cpu_limit_millis: limits.get("cpu").map(|q| positive(q.millis())),
+        memory_limit_bytes: limits.get("memory").map(|q| positive(q.units())),
+        huge_pages: huge_pages.collect(),
+    }
+}
+
+async fn blocking<E: std::error::Error + Send + 'static>(
+    work: impl FnOnce() -> Result<(), E> + Send + 'static,
+) -> Outcome {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(())) => Outcome::Done,
+        Ok(Err(error)) => failure::other(failure::chain(&error)),
+        Err(_) => failure::other("interrupted".to_owned()),
+    }
+}

@@ -1,0 +1,220 @@
+//! Containers: everything one needs is gathered, then it is created, started, and read back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::downward::PodFacts;
+use model::pod::{self, ContainerRef};
+use model::{ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
+use node::{Failure, FailureKind, Outcome};
+use runtime::container::{ContainerInputs, ContainerSpec};
+use runtime::environment::{self, EnvVar, EnvironmentInputs};
+use runtime::images::ImageUser;
+use runtime::{container, hostname, podfiles};
+use tracing::warn;
+use volumes::{ObjectError, Objects as _};
+
+use super::adapters::Adapters;
+use super::{failure, sandboxes};
+
+/// What the core says about a container to start.
+pub(crate) struct Start {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) container: String,
+    pub(crate) sandbox: SandboxId,
+    pub(crate) attempt: u32,
+    pub(crate) image: ImageRef,
+    pub(crate) pod_ips: Vec<String>,
+}
+
+/// Creates and starts a container, and reads it back.
+pub(crate) async fn start(adapters: &Adapters, start: Start) -> Outcome {
+    let (uid, key) = (pod::uid(&start.pod), pod::key(&start.pod));
+    let id = match create(adapters, &start).await {
+        Ok(id) => id,
+        Err(failure) => return Outcome::Failed(failure),
+    };
+    if let Err(error) = adapters.runtime.start_container(&id).await {
+        return Outcome::Failed(failure::of_runtime(&error, FailureKind::ContainerStart));
+    }
+    link_log(adapters, &key, &uid, &start, &id).await;
+    match adapters.runtime.container(&id, &start.sandbox).await {
+        Ok(Some(container)) => Outcome::ContainerStarted(container),
+        Ok(None) => failure::other(format!("container {id} vanished after its start")),
+        Err(error) => failure::runtime(&error),
+    }
+}
+
+/// Ends a container and reads it back.
+pub(crate) async fn stop(
+    adapters: &Adapters,
+    uid: &PodUid,
+    id: &ContainerId,
+    grace: std::time::Duration,
+) -> Outcome {
+    if let Err(error) = adapters.runtime.stop_container(id, grace).await {
+        return failure::runtime(&error);
+    }
+    let Some(sandbox) = adapters.sandbox_of(uid, id) else { return Outcome::ContainerStopped(None) };
+    match adapters.runtime.container(id, &sandbox).await {
+        Ok(container) => Outcome::ContainerStopped(container),
+        Err(error) => failure::runtime(&error),
+    }
+}
+
+async fn create(adapters: &Adapters, start: &Start) -> Result<ContainerId, Failure> {
+    let Some(spec) = pod::container(&start.pod, &start.container) else {
+        return Err(config(format!("container {} is not in the pod's spec", start.container)));
+    };
+    let sandbox_attempt = adapters.sandbox_attempt(&pod::uid(&start.pod));
+    let sandbox_spec = sandboxes::spec(adapters, &start.pod, sandbox_attempt).await?;
+    let container_spec = describe(adapters, start, &spec).await?;
+    let log_dir = sandbox_spec.log_directory().to_owned();
+    let name = start.container.clone();
+    blocking(move || podfiles::create_container_log_dir(&log_dir, &name)).await?;
+    adapters
+        .runtime
+        .create_container(&start.sandbox, &sandbox_spec, &container_spec)
+        .await
+        .map_err(|error| failure::of_runtime(&error, FailureKind::ContainerCreate))
+}
+
+async fn describe(adapters: &Adapters, start: &Start, spec: &ContainerRef<'_>) -> Result<ContainerSpec, Failure> {
+    let pod = &start.pod;
+    let facts = adapters.pod_facts(start.pod_ips.clone());
+    let environment = environment(adapters, pod, spec, facts).await?;
+    let variables: BTreeMap<String, String> =
+        environment.iter().map(|v| (v.name.clone(), v.value.clone())).collect();
+    let mut mounts = adapters
+        .volumes
+        .mounts(pod, &spec.spec, &variables, adapters.has_recursive_read_only(pod))
+        .await
+        .map_err(|error| config(failure::chain(&error)))?;
+    let pod_dir = adapters.pod_dir(&pod::uid(pod));
+    if podfiles::wants_hosts_file(pod, &mounts, &start.pod_ips) {
+        let (dir, pod, ips) = (pod_dir.clone(), pod.clone(), start.pod_ips.clone());
+        let hostname = hostname::of(&pod, &adapters.config.pods.cluster_domain)
+            .map_err(|error| config(error.to_string()))?;
+        let mount = blocking(move || {
+            podfiles::write_hosts_file(&dir, &pod, &hostname, &ips, std::path::Path::new("/etc/hosts"))
+        });
+        mounts.push(mount.await?);
+    }
+    let name = start.container.clone();
+    let termination_file = blocking(move || podfiles::create_termination_file(&pod_dir, &name)).await?;
+    let image_user = image_user(adapters, pod, &start.image).await?;
+    let inputs = ContainerInputs {
+        attempt: start.attempt,
+        image_ref: start.image.clone(),
+        image_user,
+        environment,
+        mounts,
+        image_mounts: Vec::new(),
+        termination_file: spec.spec.termination_message_path.as_deref().is_none_or(|p| !p.is_empty()).then_some(termination_file),
+        devices: Vec::new(),
+        cdi_devices: Vec::new(),
+        annotations: BTreeMap::new(),
+        volume_groups: Vec::new(),
+        user_namespace: None,
+        target: target(adapters, pod, &start.container),
+        cpuset: container::CpuSet::default(),
+    };
+    container::spec(pod, spec, &inputs, &adapters.runtime_node).map_err(|error| config(error.to_string()))
+}
+
+/// The container whose processes an ephemeral container shares (`targetContainerName`).
+fn target(adapters: &Adapters, pod: &Pod, name: &str) -> Option<ContainerId> {
+    let all = pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
+    let wanted = all.iter().find(|c| c.name == name)?.target_container_name.clone()?;
+    adapters.running_container(&pod::uid(pod), &wanted)
+}
+
+async fn image_user(adapters: &Adapters, pod: &Pod, image: &ImageRef) -> Result<ImageUser, Failure> {
+    let facts = adapters
+        .runtime
+        .image_status(image.as_str(), &adapters.runtime_handler(pod))
+        .await
+        .map_err(|error| failure::of_runtime(&error, FailureKind::ContainerConfig))?;
+    facts.map(|f| f.user).ok_or_else(|| config(format!("image {image} is not present any more")))
+}
+
+async fn environment(
+    adapters: &Adapters,
+    pod: &Pod,
+    spec: &ContainerRef<'_>,
+    facts: PodFacts,
+) -> Result<Vec<EnvVar>, Failure> {
+    let namespace = pod::key(pod).namespace;
+    let references = environment::references(&spec.spec);
+    let mut inputs = EnvironmentInputs {
+        services: adapters.services(&namespace).ok_or_else(|| {
+            config("services have not yet been read at least once, cannot construct envvars".to_owned())
+        })?,
+        facts,
+        ..EnvironmentInputs::default()
+    };
+    for name in references.config_maps {
+        let found = found(adapters.objects.config_map(&namespace, &name).await)?;
+        inputs.config_maps.insert(name, found);
+    }
+    for name in references.secrets {
+        let found = found(adapters.objects.secret(&namespace, &name).await)?;
+        inputs.secrets.insert(name, found);
+    }
+    environment::build(pod, &spec.spec, &inputs).map_err(|error| config(error.to_string()))
+}
+
+fn found<T>(result: Result<Arc<T>, ObjectError>) -> Result<Option<Arc<T>>, Failure> {
+    match result {
+        Ok(object) => Ok(Some(object)),
+        Err(ObjectError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(config(error.to_string())),
+    }
+}
+
+/// Makes the log appear where collectors look for it. A container without that link runs as well.
+async fn link_log(adapters: &Adapters, key: &PodKey, uid: &PodUid, start: &Start, id: &ContainerId) {
+    let log = podfiles::pod_log_dir(&adapters.config.paths.pod_logs, key, uid)
+        .join(podfiles::container_log_path(&start.container, start.attempt));
+    let name = podfiles::log_link_name(key, &start.container, id);
+    let dir = adapters.log_links.clone();
+    if let Err(failure) = blocking(move || podfiles::link_log(&dir, &name, &log)).await {
+        warn!(pod = %key, container = start.container, "cannot link the log: {}", failure.message);
+    }
+}
+
+fn config(message: String) -> Failure {
+    Failure { kind: FailureKind::ContainerConfig, message }
+}
+
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(config(failure::chain(&error))),
+        Err(_) => Err(config("interrupted".to_owned())),
+    }
+}
+
+/// Removes a dead container with its logs and links.
+pub(crate) async fn remove(adapters: &Adapters, uid: &PodUid, id: &ContainerId) -> Outcome {
+    let known = adapters.container(uid, id);
+    if let Err(error) = adapters.runtime.remove_container(id).await {
+        return failure::runtime(&error);
+    }
+    if let Some((key, name, attempt)) = known {
+        let dir = podfiles::pod_log_dir(&adapters.config.paths.pod_logs, &key, uid);
+        let link = adapters.log_links.join(podfiles::log_link_name(&key, &name, id));
+        let path = dir.join(podfiles::container_log_path(&name, attempt));
+        let removed = tokio::task::spawn_blocking(move || {
+            // Gone is what they are meant to be.
+            let _ = std::fs::remove_file(link);
+            let _ = std::fs::remove_file(path);
+        });
+        let _ = removed.await;
+    }
+    Outcome::Done
+}

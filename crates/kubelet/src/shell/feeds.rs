@@ -1,0 +1,105 @@
+//! What tells the core about the world without being asked: pods from their sources, the
+//! runtime's events and health, measurements of the node, changed objects.
+//!
+//! Each feed is a task that waits for its source and sends inputs; it ends when the inbox does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use node::{Input, RuntimeChange};
+use runtime::{ContainerChange, RuntimeEvent};
+use tokio::sync::mpsc::Sender;
+use tracing::{info, warn};
+
+use super::adapters::Adapters;
+use super::facts::Measurer;
+
+/// Time between two questions for the runtime's health while it answers (upstream's 5 s).
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
+/// The same while it does not.
+const HEALTH_RETRY: Duration = Duration::from_secs(1);
+/// Time between two measurements of the node.
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
+
+/// Hints from the runtime's event stream.
+pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>) {
+    let mut events = std::pin::pin!(adapters.runtime.events());
+    while let Some(event) = events.next().await {
+        let input = match event {
+            RuntimeEvent::Connected => {
+                info!("the runtime's event stream is up");
+                Input::EventStream { is_connected: true }
+            }
+            RuntimeEvent::Lost(error) => {
+                warn!("the runtime's event stream is down, listing containers every second until it is back: {}", error.message());
+                Input::EventStream { is_connected: false }
+            }
+            // Without a pod to read, only a relist can tell.
+            RuntimeEvent::PodChanged { uid: None, .. } => Input::EventStream { is_connected: true },
+            RuntimeEvent::PodChanged { uid: Some(uid), container_id, change } => {
+                let change = match change {
+                    ContainerChange::Created => RuntimeChange::Created,
+                    ContainerChange::Started => RuntimeChange::Started,
+                    ContainerChange::Stopped => RuntimeChange::Stopped,
+                    ContainerChange::Deleted => RuntimeChange::Deleted,
+                };
+                Input::RuntimeHint { uid, container: container_id, change }
+            }
+        };
+        if inbox.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The runtime's health, and its name and version whenever it comes (back) up.
+pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
+    let mut was_up = None;
+    loop {
+        let health = adapters.runtime.status().await.map_err(|error| error.message().to_owned());
+        let is_up = health.is_ok();
+        if was_up != Some(is_up) {
+            match &health {
+                Ok(_) => {
+                    info!("the container runtime answers");
+                    match adapters.runtime.version().await {
+                        Ok(version) => measurer.runtime_is(&version),
+                        Err(error) => warn!("cannot ask the container runtime for its version: {}", error.message()),
+                    }
+                    if inbox.send(Input::NodeFacts(Box::new(measurer.measure(&adapters).await))).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => warn!(
+                    endpoint = adapters.config.runtime.endpoint,
+                    "the container runtime does not answer; pods that run go on, nothing new starts until it does: {error}"
+                ),
+            }
+            was_up = Some(is_up);
+        }
+        if inbox.send(Input::RuntimeHealth(health)).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(if is_up { HEALTH_EVERY } else { HEALTH_RETRY }).await;
+    }
+}
+
+/// What the node is and has.
+pub(crate) async fn measurements(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
+    let mut last = None;
+    loop {
+        let facts = measurer.measure(&adapters).await;
+        if last.as_ref() != Some(&facts) {
+            last = Some(facts.clone());
+            if inbox.send(Input::NodeFacts(Box::new(facts))).await.is_err() {
+                return;
+            }
+        }
+        // Cancel-safe: a sleep, and a notification that stays set until somebody waits.
+        tokio::select! {
+            () = tokio::time::sleep(MEASURE_EVERY) => {}
+            () = adapters.images_changed.notified() => measurer.images_changed(),
+        }
+    }
+}

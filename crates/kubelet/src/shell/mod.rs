@@ -1,0 +1,151 @@
+//! The shell around the core: the only place where the core meets time, sockets and files.
+//!
+//! Tasks and channels:
+//! - one **driver** ([`Shell::run`]) owns the [`node::Node`]. It takes inputs from the inbox, gives
+//!   them to the core with the time, dispatches the effects and publishes the view. It never
+//!   awaits anything but the inbox and the core's next deadline.
+//! - one **task for each effect** under way ([`dispatch`]), with a cancellation token; it ends in
+//!   exactly one `Finished` input, also when it panics.
+//! - a few **feeds** ([`feeds`]): sources of pods, runtime events, health, measurements.
+//!
+//! The inbox is bounded; whoever cannot deliver waits, so that a burst slows its source down and
+//! loses nothing. The driver never sends to it, so it cannot wait for itself.
+
+pub(crate) mod adapters;
+mod api;
+mod containers;
+mod dispatch;
+mod facts;
+pub(crate) mod failure;
+pub(crate) mod feeds;
+mod images;
+pub(crate) mod objects;
+mod probes;
+mod sandboxes;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::Now;
+use node::{Effect, EffectId, Input, Node, View};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, trace};
+
+use adapters::Adapters;
+
+/// Room for every result of a node of 110 pods that starts all at once (about five actions a
+/// pod), and for what its feeds bring meanwhile.
+const INBOX: usize = 1024;
+/// Inputs taken in before the view is published, so that a burst costs one picture and not one
+/// picture an input.
+const BATCH: usize = 64;
+
+/// Both ends of the inbox.
+pub(crate) fn inbox() -> (mpsc::Sender<Input>, mpsc::Receiver<Input>) {
+    mpsc::channel(INBOX)
+}
+
+/// The clock of this process: wall time, and time since its start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    pub(crate) fn now(self) -> Now {
+        Now { wall: jiff::Timestamp::now(), mono: self.started.elapsed() }
+    }
+
+    fn instant(self, mono: Duration) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.started + mono)
+    }
+}
+
+/// The driver's state.
+pub(crate) struct Shell {
+    pub(crate) core: Node,
+    pub(crate) clock: Clock,
+    pub(crate) adapters: Arc<Adapters>,
+    pub(crate) inbox: mpsc::Receiver<Input>,
+    pub(crate) results: mpsc::Sender<Input>,
+    pub(crate) view: watch::Sender<Arc<View>>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) running: HashMap<EffectId, CancellationToken>,
+}
+
+impl Shell {
+    /// Drives the core until `stop` is cancelled. Effects under way are then abandoned: the next
+    /// process starts from what it observes.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let deadline = self.core.next_deadline().map(|at| self.clock.instant(at));
+            let wake = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // All three arms are cancel-safe: a token, a channel receiver, and a sleep that is
+            // made anew in every round.
+            let input = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                input = self.inbox.recv() => match input {
+                    Some(input) => input,
+                    None => break,
+                },
+                () = wake => Input::Tick,
+            };
+            self.take(input);
+            for _ in 1..BATCH {
+                match self.inbox.try_recv() {
+                    Ok(input) => self.take(input),
+                    Err(_) => break,
+                }
+            }
+            self.view.send_replace(self.core.view());
+        }
+        for token in self.running.values() {
+            token.cancel();
+        }
+        self.tasks.close();
+    }
+
+    fn take(&mut self, input: Input) {
+        if let Input::Finished { id, outcome } = &input {
+            self.running.remove(id);
+            trace!(effect = id.0, ?outcome, "effect finished");
+        }
+        let effects = self.core.step(self.clock.now(), input);
+        for effect in effects {
+            self.dispatch(effect);
+        }
+    }
+
+    fn dispatch(&mut self, effect: Effect) {
+        match effect {
+            Effect::Record(event) => {
+                debug!(about = ?event.about, reason = event.reason, "{}", event.message);
+                self.adapters.api.record(event);
+            }
+            Effect::Cancel(id) => {
+                if let Some(token) = self.running.get(&id) {
+                    token.cancel();
+                }
+            }
+            Effect::Start { id, action } => {
+                let token = CancellationToken::new();
+                self.running.insert(id, token.clone());
+                let work = dispatch::carry_out(self.adapters.clone(), id, action, token, self.results.clone());
+                self.tasks.spawn(work);
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Probes and hooks: the container's address and commands, put together for the prober.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::LifecycleHandler;
+use model::pod;
+use model::probe::{ProbeKind, ProbeOutcome};
+use model::{ContainerId, Pod};
+use node::{Hook, Outcome};
+use prober::{ExecError, ExecOutput, ProbeGates, ProbeTarget};
+
+use super::adapters::Adapters;
+use super::failure;
+
+/// One attempt of one probe.
+pub(crate) async fn attempt(
+    adapters: &Adapters,
+    pod: &Pod,
+    container: &str,
+    id: &ContainerId,
+    kind: ProbeKind,
+    pod_ip: Option<&str>,
+) -> Outcome {
+    let Some(container) = pod::container(pod, container) else { return Outcome::Cancelled };
+    let spec = match kind {
+        ProbeKind::Startup => container.spec.startup_probe.as_ref(),
+        ProbeKind::Liveness => container.spec.liveness_probe.as_ref(),
+        ProbeKind::Readiness => container.spec.readiness_probe.as_ref(),
+    };
+    let Some(spec) = spec else { return Outcome::Probed(ProbeOutcome::Success) };
+    let target = target(adapters, pod, &container.spec, pod_ip);
+    let exec = async |command: Vec<String>, timeout: Duration| exec(adapters, id, &command, timeout).await;
+    Outcome::Probed(prober::attempt(spec, &target, exec).await)
+}
+
+/// One lifecycle hook, from beginning to end.
+pub(crate) async fn hook(
+    adapters: &Adapters,
+    pod: &Pod,
+    container: &str,
+    id: &ContainerId,
+    hook: Hook,
+    pod_ip: Option<&str>,
+    timeout: Option<Duration>,
+) -> Outcome {
+    let Some(container) = pod::container(pod, container) else { return Outcome::Cancelled };
+    let handler: Option<LifecycleHandler> = container.spec.lifecycle.as_ref().and_then(|l| match hook {
+        Hook::PostStart => l.post_start.clone(),
+        Hook::PreStop => l.pre_stop.clone(),
+    });
+    let Some(handler) = handler else { return Outcome::Done };
+    let target = target(adapters, pod, &container.spec, pod_ip);
+    let exec = async |command: Vec<String>| exec(adapters, id, &command, Duration::ZERO).await;
+    let run = prober::hook::run(&handler, &target, exec);
+    let result = match timeout {
+        Some(limit) => match tokio::time::timeout(limit, run).await {
+            Ok(result) => result,
+            Err(_) => return failure::other(format!("{hook:?} hook did not end within the grace period")),
+        },
+        None => run.await,
+    };
+    match result {
+        Ok(_) => Outcome::Done,
+        Err(error) => {
+            let key = pod::key(pod);
+            let name = format!("{}_{}({})", key.name, key.namespace, pod::uid(pod));
+            failure::other(error.event_message(&container.spec.name, &name))
+        }
+    }
+}
+
+fn target<'a>(
+    _adapters: &Adapters,
+    pod: &Pod,
+    container: &'a k8s_openapi::api::core::v1::Container,
+    pod_ip: Option<&str>,
+) -> ProbeTarget<'a> {
+    let host = || pod.status.as_ref().and_then(|s| s.host_ip.as_deref()?.parse().ok());
+    let own = || pod_ip.and_then(|ip| ip.parse().ok());
+    let node = || _adapters.node_ips.first().copied();
+    let pod_ip = if pod::is_host_network(pod) { node().or_else(host) } else { own() };
+    ProbeTarget { pod_ip, container, gates: ProbeGates::default() }
+}
+
+async fn exec(
+    adapters: &Adapters,
+    id: &ContainerId,
+    command: &[String],
+    timeout: Duration,
+) -> Result<ExecOutput, ExecError> {
+    match adapters.runtime.exec_sync(id, command, timeout).await {
+        Ok(output) => {
+            Ok(ExecOutput { stdout: output.stdout, stderr: output.stderr, exit_code: output.exit_code })
+        }
+        Err(error) if error.is_timeout() => Err(ExecError::TimedOut),
+        Err(error) => Err(ExecError::Runtime(error.message().to_owned())),
+    }
+}
