@@ -283,9 +283,8 @@ fn resources(document: &KubeletConfiguration, gates: &FeatureGates, findings: &m
     if !document.default_pod_sysctls.is_empty() && !gates.enabled("DefaultPodSysctls") {
         error(findings, "defaultPodSysctls", "requires feature gate DefaultPodSysctls");
     }
-    if !document.reserved_system_cpus.is_empty()
-        && !(document.system_reserved_cgroup.is_empty() && document.kube_reserved_cgroup.is_empty())
-    {
+    let has_cgroup = !document.system_reserved_cgroup.is_empty() || !document.kube_reserved_cgroup.is_empty();
+    if has_cgroup && !document.reserved_system_cpus.is_empty() {
         let message = "cannot be used with systemReservedCgroup or kubeReservedCgroup";
         error(findings, "reservedSystemCPUs", message);
     }
