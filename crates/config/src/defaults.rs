@@ -170,5 +170,7 @@ fn resources(document: &mut KubeletConfiguration) {
 
 fn logging(logging: &mut LoggingConfiguration) {
     text(&mut logging.format, "text");
-    fill(&mut logging.flush_frequency, GoDuration::from_secs(5));
+    if logging.flush_frequency.duration == GoDuration::ZERO {
+        logging.flush_frequency = GoDuration::from_secs(5).into();
+    }
 }

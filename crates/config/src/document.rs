@@ -5,7 +5,7 @@
 //! Nothing here is validated beyond its type. The rest of the program uses
 //! [`Config`](crate::Config) instead, except `/configz`, which shows this.
 
-use crate::wire::{Dict, GoDuration, Headers, List, QuantityText, document};
+use crate::wire::{Dict, GoDuration, Headers, List, QuantityText, TextOrNanos, document};
 
 document! {
     /// The document `kubelet.config.k8s.io/v1beta1` `KubeletConfiguration`.
@@ -355,7 +355,7 @@ document! {
         /// text or json (default text).
         pub format: String = "format",
         /// Log flush interval (string or integer nanoseconds) (default 5s).
-        pub flush_frequency: GoDuration = "flushFrequency",
+        pub flush_frequency: TextOrNanos = "flushFrequency",
         /// -v level (default 0).
         pub verbosity: u32 = "verbosity" always,
         /// per-file verbosity (text format only).

@@ -43,4 +43,4 @@ pub use parts::{
     Identity, ImageGc, LogFormat, Logging, Node, Paths, Pods, Process, Runtime, Server, Shutdown, Sources,
     Tls, TlsFiles, TlsVersion,
 };
-pub use wire::{Dict, Headers, List, QuantityText};
+pub use wire::{Dict, Headers, List, QuantityText, TextOrNanos};

@@ -11,7 +11,7 @@ use crate::gates::FeatureGates;
 use crate::parts::Config;
 use crate::tree::{Tree, Value};
 use crate::version;
-use crate::wire::{Dict, Wire};
+use crate::wire::{Dict, List, Wire};
 use crate::{build, defaults, unsupported, validate};
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
@@ -184,6 +184,12 @@ fn apply_flags(line: &CommandLine, document: &mut KubeletConfiguration, findings
         let Place::Document(field) = flag.place else { continue };
         if flag.kind == Kind::Gates {
             merge_gates(&mut document.feature_gates, value, findings);
+            continue;
+        }
+        if flag.kind == Kind::Vmodule {
+            // Unlike other lists, this one adds to what the document says.
+            let added = List::decode(value, "--vmodule", findings).unwrap_or_default();
+            document.logging.vmodule.0.get_or_insert_default().extend(added.0.unwrap_or_default());
             continue;
         }
         let path: Vec<&str> = field.split('.').collect();

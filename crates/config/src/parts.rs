@@ -69,7 +69,7 @@ impl Config {
         if let Some(headers) = json.pointer_mut("/staticPodURLHeader").and_then(|value| value.as_object_mut())
         {
             for value in headers.values_mut() {
-                *value = "<masked>".into();
+                *value = vec!["<masked>"].into();
             }
         }
         json

@@ -11,6 +11,7 @@ pub(crate) fn check(document: &KubeletConfiguration, gates: &FeatureGates, findi
     numbers(document, findings);
     images(document, findings);
     logs(document, findings);
+    logging(document, gates, findings);
     shutdown(document, gates, findings);
     crash_loop(document, gates, findings);
     enforcement(document, findings);
@@ -130,9 +131,22 @@ fn logs(document: &KubeletConfiguration, findings: &mut Findings) {
         // It is a label of a metric.
         error(findings, "podLogsDir", format!("{path:?} must contain ASCII characters only"));
     }
+}
+
+fn logging(document: &KubeletConfiguration, gates: &FeatureGates, findings: &mut Findings) {
     one_of(findings, "logging.format", &document.logging.format, &["text", "json"]);
-    if document.logging.flush_frequency <= GoDuration::ZERO {
+    if document.logging.flush_frequency.duration <= GoDuration::ZERO {
         error(findings, "logging.flushFrequency", "must be greater than zero");
+    }
+    let options = &document.logging.options;
+    for (form, options) in [("text", &options.text), ("json", &options.json)] {
+        let buffers = !matches!(options.info_buffer_size.0.as_str(), "" | "0");
+        for (field, is_set) in [("splitStream", options.split_stream), ("infoBufferSize", buffers)] {
+            if is_set && !gates.enabled("LoggingAlphaOptions") {
+                let path = format!("logging.options.{form}.{field}");
+                error(findings, &path, "requires feature gate LoggingAlphaOptions");
+            }
+        }
     }
     let modules = document.logging.vmodule.items();
     if document.logging.format != "text" && !modules.is_empty() {
@@ -283,9 +297,8 @@ fn resources(document: &KubeletConfiguration, gates: &FeatureGates, findings: &m
     if !document.default_pod_sysctls.is_empty() && !gates.enabled("DefaultPodSysctls") {
         error(findings, "defaultPodSysctls", "requires feature gate DefaultPodSysctls");
     }
-    if !document.reserved_system_cpus.is_empty()
-        && !(document.system_reserved_cgroup.is_empty() && document.kube_reserved_cgroup.is_empty())
-    {
+    let has_cgroup = !document.system_reserved_cgroup.is_empty() || !document.kube_reserved_cgroup.is_empty();
+    if has_cgroup && !document.reserved_system_cpus.is_empty() {
         let message = "cannot be used with systemReservedCgroup or kubeReservedCgroup";
         error(findings, "reservedSystemCPUs", message);
     }

@@ -82,6 +82,21 @@ impl fmt::Debug for Headers {
     }
 }
 
+/// A duration that may also be written as a number of nanoseconds, which is how it once had to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TextOrNanos {
+    /// How long.
+    pub duration: GoDuration,
+    /// Whether it was written as a number.
+    pub is_number: bool,
+}
+
+impl From<GoDuration> for TextOrNanos {
+    fn from(duration: GoDuration) -> Self {
+        Self { duration, is_number: false }
+    }
+}
+
 /// A quantity as it was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuantityText(pub String);
@@ -191,8 +206,6 @@ impl Wire for GoDuration {
                     None
                 }
             },
-            // Only logging.flushFrequency may be a number of nanoseconds, from before it had units.
-            Value::Int(nanos) if at == "logging.flushFrequency" => Some(Self::from_nanos(*nanos)),
             _ => mismatch(tree, at, "a duration such as \"30s\"", findings),
         }
     }
@@ -203,6 +216,23 @@ impl Wire for GoDuration {
 
     fn is_omitted(&self) -> bool {
         // A struct in Go, which omitempty never leaves out.
+        false
+    }
+}
+
+impl Wire for TextOrNanos {
+    fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
+        match &tree.value {
+            Value::Int(nanos) => Some(Self { duration: GoDuration::from_nanos(*nanos), is_number: true }),
+            _ => GoDuration::decode(tree, at, findings).map(Self::from),
+        }
+    }
+
+    fn encode(&self) -> Json {
+        if self.is_number { Json::from(self.duration.nanos()) } else { self.duration.encode() }
+    }
+
+    fn is_omitted(&self) -> bool {
         false
     }
 }

@@ -99,8 +99,7 @@ fn parse_short(
     line: &mut CommandLine,
     findings: &mut Findings,
 ) {
-    let mut letters = argument[1..].char_indices();
-    while let Some((at, letter)) = letters.next() {
+    for (at, letter) in argument[1..].char_indices() {
         let Some(flag) = FLAGS.iter().find(|flag| flag.short == Some(letter)) else {
             let mut finding = Finding::error("", format!("unknown shorthand flag: {letter:?} in {argument}"));
             let name = argument.trim_start_matches('-').split('=').next().unwrap_or_default();

@@ -291,6 +291,10 @@ fn single_rules() {
             "defaultPodSysctls: {kernel.shm_rmid_forced: \"1\"}",
             "defaultPodSysctls: requires feature gate DefaultPodSysctls",
         ),
+        (
+            "logging: {options: {text: {splitStream: true}}}",
+            "logging.options.text.splitStream: requires feature gate LoggingAlphaOptions",
+        ),
         ("logging: {format: xml}", "logging.format: \"xml\" must be one of [\"text\", \"json\"]"),
         ("port: 1.5", "F:3: port: must be a whole number, not a number"),
         ("port: 3000000000", "F:3: port: 3000000000 is out of range (-2147483648 to 2147483647)"),
@@ -325,6 +329,14 @@ fn flags_replace_lists_and_maps_but_merge_gates() {
     for (gate, expected) in [("EnvFiles", true), ("MemoryQoS", false), ("ContainerStopSignals", true)] {
         assert_eq!(config.gates.enabled(gate), expected, "{gate}");
     }
+}
+
+#[test]
+fn log_levels_of_files_add_up_and_a_number_stays_a_number() {
+    let text = "logging: {flushFrequency: 1000000000, vmodule: [{filePattern: a, verbosity: 1}]}\n";
+    let config = with_document(text, &["--vmodule=b=2", "--vmodule=c=3"]).unwrap().config;
+    assert_eq!(config.logging.modules, [("a".to_owned(), 1), ("b".to_owned(), 2), ("c".to_owned(), 3)]);
+    assert_eq!(config.document_json()["logging"]["flushFrequency"], 1_000_000_000);
 }
 
 #[test]

@@ -1,0 +1,271 @@
+//! Every metric of the kubelet, once: what it is, what it is called, and on which page it is.
+
+use std::sync::OnceLock;
+
+use config::FeatureGates;
+
+use super::exposition::{Exposition, Kind};
+use super::process::{self, ProcessReadError};
+use super::value::{Counter, Family, Gauge, Histogram, Labelled};
+
+/// A page of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/metrics`
+    Main,
+    /// `/metrics/probes`
+    Probes,
+    /// `/metrics/slis`
+    Slis,
+}
+
+/// Prometheus' usual buckets, in seconds.
+const USUAL: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// For what takes from half a second to an hour.
+const POD_START: &[f64] = &[
+    0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0,
+    480.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
+];
+
+const POD_STATUS_SYNC: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0];
+
+const IMAGE_PULL: &[f64] = &[
+    1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0,
+    2700.0, 3600.0,
+];
+
+const API_REQUEST: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
+
+/// From 5 ms, each two and a half times the one before. Multiplied step by step, so that the bounds
+/// are upstream's to the last digit.
+const RUNTIME: &[f64] = &exponential(0.005, 2.5);
+
+const CONTAINERS_PER_POD: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0];
+
+const fn exponential(start: f64, factor: f64) -> [f64; 14] {
+    let mut bounds = [start; 14];
+    let mut index = 1;
+    while index < bounds.len() {
+        bounds[index] = bounds[index - 1] * factor;
+        index += 1;
+    }
+    bounds
+}
+
+/// The name of a label; those that are words of the language are declared with an underscore.
+pub(super) fn label(declared: &'static str) -> &'static str {
+    declared.strip_suffix('_').unwrap_or(declared)
+}
+
+/// Declares the struct, how it begins, and what is on which page.
+macro_rules! metrics {
+    ($(
+        $(#[$doc:meta])*
+        $field:ident : $kind:ident $([$($label:ident),+])? $(($bounds:ident))? = $name:literal on $endpoint:ident, $help:literal;
+    )*) => {
+        /// Every metric of the kubelet.
+        #[derive(Debug)]
+        pub struct Metrics {
+            $( $(#[$doc])* pub $field: metrics!(@type $kind $([$($label)+])?), )*
+            about: OnceLock<About>,
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                Self {
+                    $( $field: metrics!(@new $kind $([$($label)+])? $(($bounds))?), )*
+                    about: OnceLock::new(),
+                }
+            }
+        }
+
+        impl Metrics {
+            /// The names of all of them with their page, and their labels.
+            #[cfg(test)]
+            pub(super) const NAMES: &'static [(&'static str, &'static str, &'static [&'static str])] = &[
+                $(($name, stringify!($endpoint), &[$($(stringify!($label)),+)?])),*
+            ];
+
+            fn write_fields(&self, endpoint: Endpoint, out: &mut Exposition) {
+                $( if endpoint == Endpoint::$endpoint {
+                    self.$field.write_family(out, $name, $help);
+                } )*
+            }
+        }
+    };
+    (@type $kind:ident) => { $kind };
+    (@type $kind:ident [$($label:ident)+]) => { Labelled<$kind, { [$(stringify!($label)),+].len() }> };
+    (@new $kind:ident) => { $kind::default() };
+    (@new $kind:ident ($bounds:ident)) => { $kind::new($bounds) };
+    (@new $kind:ident [$($label:ident)+]) => { Labelled::new([$(label(stringify!($label))),+], $kind::default) };
+    (@new $kind:ident [$($label:ident)+] ($bounds:ident)) => {
+        Labelled::new([$(label(stringify!($label))),+], || $kind::new($bounds))
+    };
+}
+
+metrics! {
+    /// Pods the kubelet works on, by whether they are static (`true`, `false` or empty).
+    active_pods: Gauge[static_] = "kubelet_active_pods" on Main, "[ALPHA] Pods that the kubelet works on and that are not finished.";
+    /// Pods turned away, by reason.
+    admission_rejections: Counter[reason] = "kubelet_admission_rejections_total" on Main, "[ALPHA] Pods that the kubelet turned away, by reason.";
+    /// 1 or 2.
+    cgroup_version: Gauge = "kubelet_cgroup_version" on Main, "[ALPHA] Version of cgroups on this host.";
+    /// Containers of each pod that was started.
+    containers_per_pod: Histogram(CONTAINERS_PER_POD) = "kubelet_containers_per_pod_count" on Main, "[ALPHA] Containers of a pod.";
+    /// Pods the kubelet was told to run.
+    desired_pods: Gauge[static_] = "kubelet_desired_pods" on Main, "[ALPHA] Pods that the kubelet was told to run.";
+    /// Pods evicted, by signal.
+    evictions: Counter[eviction_signal] = "kubelet_evictions" on Main, "[ALPHA] Pods evicted, by the signal that caused it.";
+    /// Requests being served.
+    http_inflight_requests: Gauge[long_running, method, path, server_type] = "kubelet_http_inflight_requests" on Main, "[ALPHA] HTTP requests that are being served.";
+    /// How long requests took, in seconds.
+    http_requests_duration: Histogram[long_running, method, path, server_type](USUAL) = "kubelet_http_requests_duration_seconds" on Main, "[ALPHA] Seconds it took to serve an HTTP request.";
+    /// Requests served. The path is that of the route, never the request's own.
+    http_requests: Counter[long_running, method, path, server_type] = "kubelet_http_requests_total" on Main, "[ALPHA] HTTP requests served since the kubelet was started.";
+    /// Images removed, by `space` or `age`.
+    image_garbage_collected: Counter[reason] = "kubelet_image_garbage_collected_total" on Main, "[ALPHA] Images removed by garbage collection, by reason.";
+    /// How long pulls took, in seconds, by a class of size.
+    image_pull_duration: Histogram[image_size_in_bytes](IMAGE_PULL) = "kubelet_image_pull_duration_seconds" on Main, "[ALPHA] Seconds it took to pull an image, by its size.";
+    /// Mirror pods.
+    mirror_pods: Gauge = "kubelet_mirror_pods" on Main, "[ALPHA] Mirror pods on this node.";
+    /// 1, with the name of the node.
+    node_name: Gauge[node] = "kubelet_node_name" on Main, "[ALPHA] The name of the node. The value is always 1.";
+    /// Pods found running that nobody asked for.
+    orphaned_runtime_pods: Counter = "kubelet_orphaned_runtime_pods_total" on Main, "[ALPHA] Pods found in the runtime that the kubelet was not told to run.";
+    /// When the last full list was read, in seconds since 1970.
+    pleg_last_seen: Gauge = "kubelet_pleg_last_seen_seconds" on Main, "[ALPHA] When pods were last listed in full, in seconds since 1970.";
+    /// How long a full list took, in seconds.
+    pleg_relist_duration: Histogram(USUAL) = "kubelet_pleg_relist_duration_seconds" on Main, "[ALPHA] Seconds it took to list all pods.";
+    /// How long after the one before, in seconds.
+    pleg_relist_interval: Histogram(USUAL) = "kubelet_pleg_relist_interval_seconds" on Main, "[ALPHA] Seconds between two lists of all pods.";
+    /// From seeing a pod to its running, in seconds.
+    pod_start_duration: Histogram(POD_START) = "kubelet_pod_start_duration_seconds" on Main, "[ALPHA] Seconds from first seeing a pod to its running.";
+    /// From creation to running, without pulls and init containers, in seconds.
+    pod_start_sli_duration: Histogram(POD_START) = "kubelet_pod_start_sli_duration_seconds" on Main, "[ALPHA] Seconds from the creation of a pod to all its containers running, without pulls and init containers.";
+    /// From creation to running, all included, in seconds.
+    pod_start_total_duration: Histogram(POD_START) = "kubelet_pod_start_total_duration_seconds" on Main, "[ALPHA] Seconds from the creation of a pod to all its containers running.";
+    /// From a change to its being written to the API, in seconds.
+    pod_status_sync_duration: Histogram(POD_STATUS_SYNC) = "kubelet_pod_status_sync_duration_seconds" on Main, "[ALPHA] Seconds from a change of a pod's status to its being written.";
+    /// Time spent on a pod at a time, in seconds, by `create`, `update`, `sync` or `terminating`.
+    pod_worker_duration: Histogram[operation_type](USUAL) = "kubelet_pod_worker_duration_seconds" on Main, "[ALPHA] Seconds it took to bring a pod up to date, by kind of change.";
+    /// From seeing a pod to the start of work on it, in seconds.
+    pod_worker_start_duration: Histogram(USUAL) = "kubelet_pod_worker_start_duration_seconds" on Main, "[ALPHA] Seconds from seeing a pod to beginning to work on it.";
+    /// Pods evicted to make room for critical ones.
+    preemptions: Counter[preemption_signal] = "kubelet_preemptions" on Main, "[ALPHA] Pods evicted to make room for critical ones, by what was missing.";
+    /// Pods that came back with another UID.
+    restarted_pods: Counter[static_] = "kubelet_restarted_pods_total" on Main, "[ALPHA] Pods replaced by one of the same name while they ran.";
+    /// How long it took to run sandboxes, in seconds.
+    run_podsandbox_duration: Histogram[runtime_handler](USUAL) = "kubelet_run_podsandbox_duration_seconds" on Main, "[ALPHA] Seconds it took to run a pod sandbox.";
+    /// Sandboxes that could not be run.
+    run_podsandbox_errors: Counter[runtime_handler] = "kubelet_run_podsandbox_errors_total" on Main, "[ALPHA] Pod sandboxes that could not be run.";
+    /// Containers by state: `created`, `running`, `exited`, `unknown`.
+    running_containers: Gauge[container_state] = "kubelet_running_containers" on Main, "[ALPHA] Containers on this node, by state.";
+    /// Pods with a running sandbox.
+    running_pods: Gauge = "kubelet_running_pods" on Main, "[ALPHA] Pods with a running sandbox.";
+    /// How long CRI calls took, in seconds.
+    runtime_operations_duration: Histogram[operation_type](RUNTIME) = "kubelet_runtime_operations_duration_seconds" on Main, "[ALPHA] Seconds it took to call the container runtime, by call.";
+    /// CRI calls that failed.
+    runtime_operations_errors: Counter[operation_type] = "kubelet_runtime_operations_errors_total" on Main, "[ALPHA] Calls of the container runtime that failed, by call.";
+    /// CRI calls.
+    runtime_operations: Counter[operation_type] = "kubelet_runtime_operations_total" on Main, "[ALPHA] Calls of the container runtime, by call.";
+    /// Containers that could not be started.
+    started_containers_errors: Counter[code, container_type] = "kubelet_started_containers_errors_total" on Main, "[ALPHA] Containers that could not be started, by kind and reason.";
+    /// Containers started.
+    started_containers: Counter[container_type] = "kubelet_started_containers_total" on Main, "[ALPHA] Containers started, by kind.";
+    /// Pods that could not be started.
+    started_pods_errors: Counter = "kubelet_started_pods_errors_total" on Main, "[ALPHA] Pods that could not be started.";
+    /// Pods started.
+    started_pods: Counter = "kubelet_started_pods_total" on Main, "[ALPHA] Pods started.";
+    /// Containers that ended.
+    terminated_containers: Counter[container_type, exit_code, reason] = "kubelet_terminated_containers_total" on Main, "[ALPHA] Containers that ended, by kind, exit code and reason.";
+    /// Pods by where they are in their life.
+    working_pods: Gauge[config, lifecycle, static_] = "kubelet_working_pods" on Main, "[ALPHA] Pods the kubelet works on, by stage of life and by where they are known from.";
+    /// How long probes took, in seconds.
+    probe_duration: Histogram[container, namespace, pod, probe_type](USUAL) = "prober_probe_duration_seconds" on Probes, "[ALPHA] Seconds a probe took.";
+    /// Probes by result: `successful`, `failed`, `unknown`.
+    probes: Counter[container, namespace, pod, pod_uid, probe_type, result] = "prober_probe_total" on Probes, "[BETA] Probes, by result.";
+    /// How long requests to the API server took, in seconds.
+    rest_client_request_duration: Histogram[host, verb](API_REQUEST) = "rest_client_request_duration_seconds" on Main, "[ALPHA] Seconds a request to the API server took.";
+    /// Requests to the API server that were tried again.
+    rest_client_request_retries: Counter[code, host, verb] = "rest_client_request_retries_total" on Main, "[ALPHA] Requests to the API server that were tried again.";
+    /// Requests to the API server.
+    rest_client_requests: Counter[code, host, method] = "rest_client_requests_total" on Main, "[ALPHA] Requests to the API server, by answer.";
+    /// 1 for a health check that passes, else 0.
+    healthcheck: Gauge[name, type_] = "kubernetes_healthcheck" on Slis, "[STABLE] Whether a health check passes.";
+    /// Health checks by result.
+    healthchecks: Counter[name, status, type_] = "kubernetes_healthchecks_total" on Slis, "[STABLE] Health checks, by result.";
+}
+
+/// What holds for the whole life of the process.
+#[derive(Debug)]
+struct About {
+    version: &'static str,
+    major: &'static str,
+    minor: &'static str,
+    platform: String,
+    gates: FeatureGates,
+}
+
+impl Metrics {
+    /// Says which version this is and which features are on. Only the first call counts.
+    pub fn describe(&self, gates: &FeatureGates) {
+        self.about.get_or_init(|| About {
+            version: config::version::KUBELET_VERSION,
+            major: config::version::KUBERNETES_MAJOR,
+            minor: config::version::KUBERNETES_MINOR,
+            platform: config::version::platform(),
+            gates: gates.clone(),
+        });
+    }
+
+    /// Forgets everything about a pod.
+    pub fn forget_pod(&self, uid: &str, namespace: &str, name: &str) {
+        self.probes.retain(|[_, _, _, pod_uid, _, _]| pod_uid != uid);
+        self.probe_duration.retain(|[_, in_namespace, pod, _]| (in_namespace, pod) != (namespace, name));
+    }
+
+    /// Writes a page.
+    ///
+    /// # Errors
+    /// If the kernel does not say how the process is doing; the rest of the page is there.
+    pub fn write(&self, endpoint: Endpoint, out: &mut Exposition) -> Result<(), ProcessReadError> {
+        self.write_fields(endpoint, out);
+        match endpoint {
+            Endpoint::Main => {
+                if let Some(about) = self.about.get() {
+                    about.write(out);
+                }
+                process::write(out)
+            }
+            Endpoint::Probes => process::write_start(out),
+            Endpoint::Slis => Ok(()),
+        }
+    }
+}
+
+impl About {
+    fn write(&self, out: &mut Exposition) {
+        let name = "kubernetes_build_info";
+        out.family(name, "[BETA] Which version this is. The value is always 1.", Kind::Gauge);
+        // Labels upstream has that mean nothing here are empty.
+        let labels = [
+            ("build_date", ""),
+            ("compiler", "rustc"),
+            ("git_commit", ""),
+            ("git_tree_state", ""),
+            ("git_version", self.version),
+            ("go_version", ""),
+            ("major", self.major),
+            ("minor", self.minor),
+            ("platform", self.platform.as_str()),
+        ];
+        out.sample(name, &labels, 1.0);
+        let name = "kubernetes_feature_enabled";
+        out.family(name, "[BETA] Whether a feature is on (1) or off (0).", Kind::Gauge);
+        for (spec, enabled) in self.gates.iter() {
+            let labels = [("name", spec.name), ("stage", spec.stage.as_metric_label())];
+            out.sample(name, &labels, f64::from(u8::from(enabled)));
+        }
+    }
+}
