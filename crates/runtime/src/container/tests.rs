@@ -34,7 +34,7 @@ fn inputs() -> ContainerInputs {
 }
 
 fn node() -> NodeSettings {
-    NodeSettings { memory_capacity_bytes: 1000 << 20, ..Default::default() }
+    NodeSettings { memory_capacity_bytes: 1000 << 20, honours_stop_signals: true, ..Default::default() }
 }
 
 fn build(pod: &Pod, inputs: &ContainerInputs) -> Result<wire::ContainerConfig, ContainerSpecError> {

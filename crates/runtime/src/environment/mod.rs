@@ -3,6 +3,7 @@
 //!
 //! Everything is an argument: [`references`] says which objects to fetch beforehand.
 
+pub mod env_file;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,8 @@ pub struct References {
     pub config_maps: BTreeSet<String>,
     /// Secrets.
     pub secrets: BTreeSet<String>,
+    /// Keys of files in volumes, by volume, path and key; [`env_file::read`] reads them.
+    pub file_keys: BTreeSet<(String, String, String)>,
 }
 
 /// What an environment is made of besides the pod.
@@ -101,6 +104,8 @@ pub fn references(container: &Container) -> References {
     for source in container.env.iter().flatten().filter_map(|env| env.value_from.as_ref()) {
         found.config_maps.extend(source.config_map_key_ref.iter().map(|r| r.name.clone()));
         found.secrets.extend(source.secret_key_ref.iter().map(|r| r.name.clone()));
+        let files = source.file_key_ref.iter();
+        found.file_keys.extend(files.map(|r| (r.volume_name.clone(), r.path.clone(), r.key.clone())));
     }
     found
 }

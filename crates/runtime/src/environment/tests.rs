@@ -167,12 +167,17 @@ fn says_what_to_fetch_and_hides_values() {
         "name": "app",
         "envFrom": [{"configMapRef": {"name": "a"}}, {"secretRef": {"name": "b"}}],
         "env": [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
-                {"name": "Y", "valueFrom": {"secretKeyRef": {"name": "b", "key": "k"}}}],
+                {"name": "Y", "valueFrom": {"secretKeyRef": {"name": "b", "key": "k"}}},
+                {"name": "Z", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "p", "key": "k"}}}],
     }))
     .unwrap();
     let found = references(&container);
     assert_eq!(found.config_maps, ["a", "c"].map(str::to_owned).into());
     assert_eq!(found.secrets, ["b"].map(str::to_owned).into());
+    assert_eq!(
+        found.file_keys,
+        [("v", "p", "k")].map(|(v, p, k)| (v.to_owned(), p.to_owned(), k.to_owned())).into()
+    );
     let variable = EnvVar { name: "X".into(), value: "hunter2".into() };
     assert_eq!(format!("{variable:?}"), "EnvVar { name: \"X\", .. }");
 }
