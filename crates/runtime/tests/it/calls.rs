@@ -183,6 +183,24 @@ async fn connects_again_after_the_runtime_restarted() {
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_under_a_call_is_the_runtimes_absence() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("cri.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    // Accepts and hangs up at once.
+    let server = tokio::spawn(async move {
+        loop {
+            let _ = listener.accept().await;
+        }
+    });
+    let endpoint = format!("unix://{}", socket.display());
+    let runtime = Runtime::connect(&endpoint, None, RuntimeSettings::default()).unwrap();
+    let error = runtime.version().await.unwrap_err();
+    assert!(error.is_unavailable(), "{error:?}");
+    server.abort();
+}
+
+#[tokio::test]
 async fn exec_rounds_its_timeout_up() {
     let lab = lab();
     let command = ["a".to_owned(), "b".to_owned()];
