@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_client(true)
         .build_server(env::var_os("CARGO_FEATURE_FAKE").is_some())
+        .generate_default_stubs(true)
         .build_transport(false)
         .btree_map(".")
         // Both hold secrets: `wire` writes their Debug by hand.

@@ -208,12 +208,17 @@ pub(crate) async fn within<T>(
     match result {
         Ok(response) => Ok(response.into_inner()),
         // tonic reports its own timer, which runs beside ours, as `Cancelled`.
-        Err(status) if status.code() == Code::Cancelled && deadline.is_some() => {
+        Err(status) if deadline.is_some() && is_own_timer(&status) => {
             let message = status.message().to_owned();
             Err(RuntimeError::new(call, object, RpcStatus { code: Code::DeadlineExceeded, message }))
         }
         Err(status) => Err(RuntimeError::new(call, object, status)),
     }
+}
+
+/// tonic's client and server keep the deadline too, and report it without a type of its own.
+fn is_own_timer(status: &Status) -> bool {
+    status.code() == Code::Cancelled && status.message() == tonic::TimeoutExpired(()).to_string()
 }
 
 fn channel(endpoint: &str) -> Result<Channel, EndpointError> {

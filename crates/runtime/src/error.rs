@@ -35,7 +35,14 @@ impl std::error::Error for RpcStatus {}
 
 impl From<Status> for RpcStatus {
     fn from(status: Status) -> Self {
-        Self { code: status.code(), message: status.message().to_owned() }
+        // A status with a source was made on this side: the connection broke under the call, for
+        // which tonic has no code of its own.
+        let is_local = std::error::Error::source(&status).is_some();
+        let code = match status.code() {
+            Code::Unknown if is_local => Code::Unavailable,
+            code => code,
+        };
+        Self { code, message: status.message().to_owned() }
     }
 }
 

@@ -26,6 +26,8 @@ pub struct NodeSettings {
     pub seccomp_default: bool,
     /// `<root>/seccomp`, below which localhost profiles lie.
     pub seccomp_root: PathBuf,
+    /// Feature gate `ContainerStopSignals`: whether `lifecycle.stopSignal` is honoured.
+    pub honours_stop_signals: bool,
     /// Paths that exist on this machine and are masked besides the fixed ones
     /// ([`crate::container::thermal_paths`]).
     pub masked_paths: Vec<String>,
@@ -43,6 +45,7 @@ impl Default for NodeSettings {
             has_swap_control: false,
             seccomp_default: false,
             seccomp_root: PathBuf::from("/var/lib/kubelet/seccomp"),
+            honours_stop_signals: false,
             masked_paths: Vec::new(),
         }
     }

@@ -323,7 +323,3 @@ fn addresses(network: wire::PodSandboxNetworkStatus) -> Vec<String> {
         Some(network.ip).filter(|ip| !ip.is_empty()).into_iter().chain(additional).collect();
     if all.iter().all(|ip| ip.parse::<std::net::IpAddr>().is_ok()) { all } else { Vec::new() }
 }
-
-#[cfg(test)]
-#[path = "observe_tests.rs"]
-mod tests;

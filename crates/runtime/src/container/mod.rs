@@ -231,7 +231,7 @@ pub fn spec(
             security_context: Some(security),
         }),
         windows: None,
-        stop_signal: signal::of(c).into(),
+        stop_signal: signal::of(c, node).into(),
     };
     Ok(ContainerSpec { config })
 }

@@ -135,7 +135,7 @@ pub(crate) fn namespaces(pod: &Pod, users: Option<IdRange>) -> Option<wire::Name
 
 fn user_namespace(range: IdRange) -> wire::UserNamespace {
     let mapping = wire::IdMapping { host_id: range.first_host_id, container_id: 0, length: range.length };
-    wire::UserNamespace { mode: NamespaceMode::Pod.into(), uids: vec![mapping.clone()], gids: vec![mapping] }
+    wire::UserNamespace { mode: NamespaceMode::Pod.into(), uids: vec![mapping], gids: vec![mapping] }
 }
 
 /// The policy; the unknown word as the error.

@@ -2,10 +2,14 @@
 
 use k8s_openapi::api::core::v1::Container;
 
+use crate::node_settings::NodeSettings;
 use crate::wire::Signal;
 
 /// The signal that ends the container; the image's own unless the spec names one.
-pub(super) fn of(container: &Container) -> Signal {
+pub(super) fn of(container: &Container, node: &NodeSettings) -> Signal {
+    if !node.honours_stop_signals {
+        return Signal::RuntimeDefault;
+    }
     let Some(name) = container.lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref()) else {
         return Signal::RuntimeDefault;
     };
@@ -28,7 +32,10 @@ mod tests {
             ("SIGNONSENSE", Signal::RuntimeDefault),
         ] {
             let lifecycle = Some(Lifecycle { stop_signal: Some(name.into()), ..Default::default() });
-            assert_eq!(of(&Container { lifecycle, ..Default::default() }), signal, "{name}");
+            let container = Container { lifecycle, ..Default::default() };
+            let on = NodeSettings { honours_stop_signals: true, ..Default::default() };
+            assert_eq!(of(&container, &on), signal, "{name}");
+            assert_eq!(of(&container, &NodeSettings::default()), Signal::RuntimeDefault);
         }
     }
 }

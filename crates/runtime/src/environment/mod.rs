@@ -3,6 +3,7 @@
 //!
 //! Everything is an argument: [`references`] says which objects to fetch beforehand.
 
+pub mod env_file;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,8 @@ pub struct References {
     pub config_maps: BTreeSet<String>,
     /// Secrets.
     pub secrets: BTreeSet<String>,
+    /// Keys of files in volumes, by volume, path and key; [`env_file::read`] reads them.
+    pub file_keys: BTreeSet<(String, String, String)>,
 }
 
 /// What an environment is made of besides the pod.
@@ -78,16 +81,6 @@ pub enum EnvironmentError {
         /// Its name.
         name: String,
     },
-    /// A secret's value that is no text.
-    #[error("key {key} in Secret {namespace}/{name} is not valid UTF-8")]
-    NotText {
-        /// The key.
-        key: String,
-        /// Of the pod.
-        namespace: String,
-        /// The secret's name.
-        name: String,
-    },
     /// A file in a volume lacks the key.
     #[error("environment variable key {key:?} not found in file {path:?}")]
     NoFileKey {
@@ -111,6 +104,8 @@ pub fn references(container: &Container) -> References {
     for source in container.env.iter().flatten().filter_map(|env| env.value_from.as_ref()) {
         found.config_maps.extend(source.config_map_key_ref.iter().map(|r| r.name.clone()));
         found.secrets.extend(source.secret_key_ref.iter().map(|r| r.name.clone()));
+        let files = source.file_key_ref.iter();
+        found.file_keys.extend(files.map(|r| (r.volume_name.clone(), r.path.clone(), r.key.clone())));
     }
     found
 }
@@ -172,8 +167,7 @@ impl Scope<'_> {
                 let optional = reference.optional.unwrap_or(false);
                 let Some(secret) = self.secret(&reference.name, optional)? else { continue };
                 for (key, value) in secret.data.iter().flatten() {
-                    let value = self.text(&reference.name, key, &value.0)?;
-                    variables.insert(format!("{prefix}{key}"), value);
+                    variables.insert(format!("{prefix}{key}"), text(&value.0));
                 }
             }
         }
@@ -199,7 +193,7 @@ impl Scope<'_> {
             let optional = reference.optional.unwrap_or(false);
             let Some(secret) = self.secret(&reference.name, optional)? else { return Ok(None) };
             let value = secret.data.as_ref().and_then(|data| data.get(&reference.key));
-            let value = value.map(|v| self.text(&reference.name, &reference.key, &v.0)).transpose()?;
+            let value = value.map(|v| text(&v.0));
             return self.present(value, optional, "Secret", &reference.name, &reference.key);
         }
         if let Some(reference) = &source.file_key_ref {
@@ -236,14 +230,6 @@ impl Scope<'_> {
         let namespace = self.namespace.to_owned();
         Err(EnvironmentError::NoKey { key: key.to_owned(), kind, namespace, name: name.to_owned() })
     }
-
-    fn text(&self, name: &str, key: &str, value: &[u8]) -> Result<String, EnvironmentError> {
-        std::str::from_utf8(value).map(str::to_owned).map_err(|_| EnvironmentError::NotText {
-            key: key.to_owned(),
-            namespace: self.namespace.to_owned(),
-            name: name.to_owned(),
-        })
-    }
 }
 
 fn fetched<'a, T>(
@@ -257,6 +243,17 @@ fn fetched<'a, T>(
         None if optional => Ok(None),
         None => Err(EnvironmentError::NotFound { kind, name: name.to_owned() }),
     }
+}
+
+/// A secret's bytes as text. Runtimes hand variables on as JSON, in which Go leaves this same
+/// mark in place of every byte that is no text; a pod must not fail for it.
+fn text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    text
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //! (<https://kubernetes.io/docs/concepts/containers/images/#config-json>).
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::path::Path;
+use std::{fmt, fs};
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -93,6 +94,25 @@ impl Keyring {
         let error = KeyringError { format: ".dockercfg" };
         let auths = serde_json::from_slice(document).map_err(|_| error)?;
         self.add(auths).ok_or(error)
+    }
+
+    /// The node's own credentials: the first readable `config.json`, else the first readable
+    /// `.dockercfg`, of the usual places. `root` is the kubelet's root folder, `home` its user's.
+    /// Without any file it is empty. Blocks on the disk.
+    pub fn of_node(root: &Path, home: Option<&Path>) -> Self {
+        let mut keyring = Self::default();
+        let docker = home.map(|home| home.join(".docker"));
+        let config = [Some(root), docker.as_deref(), Some(Path::new("/.docker"))];
+        let is_added = config.into_iter().flatten().any(|folder| {
+            fs::read(folder.join("config.json")).is_ok_and(|text| keyring.add_config_json(&text).is_ok())
+        });
+        if !is_added {
+            let old = [Some(root), home, Some(Path::new("/"))];
+            let _ = old.into_iter().flatten().any(|folder| {
+                fs::read(folder.join(".dockercfg")).is_ok_and(|text| keyring.add_dockercfg(&text).is_ok())
+            });
+        }
+        keyring
     }
 
     /// Adds a pull secret. One of another type adds nothing.
@@ -278,6 +298,24 @@ mod tests {
             let expect = Credentials { username: "user".into(), password: "pa:ss".into() };
             assert_eq!(keyring.lookup("r.io/a"), [expect]);
         }
+    }
+
+    #[test]
+    fn finds_the_nodes_own_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, home) = (dir.path().join("root"), dir.path().join("home"));
+        fs::create_dir_all(home.join(".docker")).unwrap();
+        fs::create_dir_all(&root).unwrap();
+        let user = || Keyring::of_node(&root, Some(&home)).lookup("r.io/a").pop().map(|c| c.username);
+        let entry = |name: &str| format!(r#"{{"r.io": {{"username": "{name}"}}}}"#);
+        fs::write(home.join(".dockercfg"), entry("old")).unwrap();
+        assert_eq!(user().as_deref(), Some("old"));
+        fs::write(home.join(".docker/config.json"), format!(r#"{{"auths": {}}}"#, entry("home"))).unwrap();
+        assert_eq!(user().as_deref(), Some("home"));
+        fs::write(root.join("config.json"), "damaged").unwrap();
+        assert_eq!(user().as_deref(), Some("home"));
+        fs::write(root.join("config.json"), format!(r#"{{"auths": {}}}"#, entry("root"))).unwrap();
+        assert_eq!(user().as_deref(), Some("root"));
     }
 
     #[test]

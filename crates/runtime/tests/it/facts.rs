@@ -1,0 +1,75 @@
+//! `proto/cri.proto` against `tests/data/cri-facts.txt`: every message, field, number, type,
+//! enum value and call of upstream's CRI v1 as of v0.37.2.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet};
+
+const PACKAGE: &str = ".runtime.v1.";
+
+#[test]
+fn our_protocol_has_exactly_upstreams_facts() {
+    let upstream: BTreeSet<String> =
+        include_str!("../data/cri-facts.txt").lines().map(str::to_owned).collect();
+    let bytes = include_bytes!(concat!(env!("OUT_DIR"), "/cri.descriptor"));
+    let ours = facts(&FileDescriptorSet::decode(&bytes[..]).unwrap());
+    let missing: Vec<_> = upstream.difference(&ours).collect();
+    let extra: Vec<_> = ours.difference(&upstream).collect();
+    assert!(missing.is_empty() && extra.is_empty(), "missing: {missing:#?}, extra: {extra:#?}");
+    assert!(upstream.len() > 700, "the file of facts is cut");
+}
+
+fn facts(set: &FileDescriptorSet) -> BTreeSet<String> {
+    let mut facts = BTreeSet::new();
+    for file in &set.file {
+        assert_eq!(file.package(), "runtime.v1");
+        file.enum_type.iter().for_each(|e| add_enum(&mut facts, "", e));
+        file.message_type.iter().for_each(|m| add_message(&mut facts, m));
+        for service in &file.service {
+            for method in &service.method {
+                let (input, output) = (short(method.input_type()), short(method.output_type()));
+                let stream = if method.server_streaming() { "stream " } else { "" };
+                assert!(!method.client_streaming());
+                facts.insert(format!("rpc {}.{}({input})={stream}{output}", service.name(), method.name()));
+            }
+        }
+    }
+    facts
+}
+
+fn add_message(facts: &mut BTreeSet<String>, message: &DescriptorProto) {
+    let name = message.name();
+    facts.insert(format!("message {name}"));
+    for field in &message.field {
+        let kind = kind(message, field);
+        facts.insert(format!("{name}.{}={}:{kind}", field.name(), field.number()));
+    }
+    message.enum_type.iter().for_each(|e| add_enum(facts, &format!("{name}."), e));
+}
+
+fn add_enum(facts: &mut BTreeSet<String>, prefix: &str, of: &EnumDescriptorProto) {
+    for value in &of.value {
+        facts.insert(format!("enum {prefix}{}.{}={}", of.name(), value.name(), value.number()));
+    }
+}
+
+fn kind(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
+    let name = match field.r#type() {
+        Type::Message | Type::Enum => short(field.type_name()).to_owned(),
+        simple => simple.as_str_name().trim_start_matches("TYPE_").to_lowercase(),
+    };
+    if field.label() != Label::Repeated {
+        return name;
+    }
+    let entry = name.strip_prefix(&format!("{}.", message.name()));
+    match entry.and_then(|entry| message.nested_type.iter().find(|nested| nested.name() == entry)) {
+        Some(map) => format!("map<{},{}>", kind(map, &map.field[0]), kind(map, &map.field[1])),
+        None => format!("repeated {name}"),
+    }
+}
+
+fn short(name: &str) -> &str {
+    name.strip_prefix(PACKAGE).unwrap()
+}
