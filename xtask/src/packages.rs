@@ -47,7 +47,8 @@ pub(crate) fn install_missing() -> Result<()> {
 }
 
 fn installed(package: &str) -> bool {
-    let query = command::output(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]));
+    let query =
+        command::output(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]));
     query.is_ok_and(|status| status == "installed")
 }
 

@@ -67,7 +67,10 @@ const CONTAINERD: Module = Module {
     name: "containerd",
     programs: &[
         containerd("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
-        containerd("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
+        containerd(
+            "containerd-shim-runc-v2",
+            "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+        ),
         containerd("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
         Program {
             variables: &["main.version=1.5.2"],

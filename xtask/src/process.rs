@@ -35,7 +35,11 @@ pub(crate) struct Program {
 
 impl Program {
     /// A program with arguments, one a word.
-    pub(crate) fn new(name: &'static str, path: PathBuf, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        path: PathBuf,
+        args: impl IntoIterator<Item = impl Into<OsString>>,
+    ) -> Self {
         let args = args.into_iter().map(Into::into).collect();
         Self { name, path, args, cgroups: Vec::new(), search: None }
     }
@@ -85,12 +89,16 @@ impl Service {
 
     /// Ends it with SIGTERM and waits until it is gone.
     pub(crate) async fn stop(&self) -> Result<()> {
-        self.ask(|reply| Request::Stop(Signal::TERM, reply)).await.with_context(|| format!("stop {}", self.name))
+        self.ask(|reply| Request::Stop(Signal::TERM, reply))
+            .await
+            .with_context(|| format!("stop {}", self.name))
     }
 
     /// Ends it with SIGKILL and waits until it is gone.
     pub(crate) async fn kill(&self) -> Result<()> {
-        self.ask(|reply| Request::Stop(Signal::KILL, reply)).await.with_context(|| format!("kill {}", self.name))
+        self.ask(|reply| Request::Stop(Signal::KILL, reply))
+            .await
+            .with_context(|| format!("kill {}", self.name))
     }
 
     /// Stops and starts it.
@@ -138,9 +146,15 @@ impl Service {
             };
             match tried {
                 Ok(Ok(value)) => return Ok(value),
-                Ok(Err(_)) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(200)).await,
+                Ok(Err(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(200)).await
+                }
                 Ok(Err(error)) => {
-                    return Err(error.context(format!("{} does not answer\n{}", self.name, tail(&self.log, 20))));
+                    return Err(error.context(format!(
+                        "{} does not answer\n{}",
+                        self.name,
+                        tail(&self.log, 20)
+                    )));
                 }
                 Err(_) => bail!("{} did not answer in {limit:?}\n{}", self.name, tail(&self.log, 20)),
             }
@@ -160,7 +174,8 @@ pub(crate) fn tail(log: &Path, lines: usize) -> String {
     let text = String::from_utf8_lossy(&text);
     let all: Vec<&str> = text.lines().collect();
     let last = &all[all.len().saturating_sub(lines)..];
-    let last: Vec<String> = last.iter().map(|line| format!("    | {}", line.chars().take(400).collect::<String>())).collect();
+    let last: Vec<String> =
+        last.iter().map(|line| format!("    | {}", line.chars().take(400).collect::<String>())).collect();
     last.join("\n")
 }
 

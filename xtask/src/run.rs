@@ -81,5 +81,8 @@ async fn deploy(cluster: &Cluster) -> Result<()> {
     let ready = |deployment: Option<&Deployment>| {
         deployment.and_then(|deployment| deployment.status.as_ref()?.ready_replicas) == Some(2)
     };
-    wait_for(&deployments, "sample", Duration::from_secs(120), ready).await.context("wait for the sample").map(drop)
+    wait_for(&deployments, "sample", Duration::from_secs(120), ready)
+        .await
+        .context("wait for the sample")
+        .map(drop)
 }

@@ -1,6 +1,10 @@
 //! Bench.
+use anyhow::Result;
 use std::path::Path;
 use std::process::ExitCode;
-use anyhow::Result;
-pub(crate) fn outer(_quick: bool, _kubelet: Option<&str>) -> Result<ExitCode> { Ok(ExitCode::SUCCESS) }
-pub(crate) async fn inside(_paths: crate::cluster::Paths, _kubelet: &Path, _quick: bool) -> Result<ExitCode> { Ok(ExitCode::SUCCESS) }
+pub(crate) fn outer(_quick: bool, _kubelet: Option<&str>) -> Result<ExitCode> {
+    Ok(ExitCode::SUCCESS)
+}
+pub(crate) async fn inside(_paths: crate::cluster::Paths, _kubelet: &Path, _quick: bool) -> Result<ExitCode> {
+    Ok(ExitCode::SUCCESS)
+}

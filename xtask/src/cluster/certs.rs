@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use serde_json::json;
 
@@ -38,8 +39,15 @@ fn subjects() -> Vec<Subject> {
         hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
         kubeconfig: false,
     };
-    let api_names =
-        ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1", NODE_IP, "10.96.0.1"];
+    let api_names = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "127.0.0.1",
+        NODE_IP,
+        "10.96.0.1",
+    ];
     vec![
         client("admin", "admin".into(), Some("system:masters")),
         client("controllers", "system:kube-controller-manager".into(), None),
@@ -69,7 +77,8 @@ pub(super) fn write_all(paths: &Paths) -> Result<()> {
             params.distinguished_name.push(DnType::OrganizationName, organization);
         }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         write(&paths.file(&format!("{}.crt", subject.file)), params.signed_by(&key, &issuer)?.pem())?;
         write(&paths.file(&format!("{}.key", subject.file)), key.serialize_pem())?;

@@ -24,7 +24,8 @@ impl ControlPlane {
     pub(super) async fn start(paths: &Paths) -> Result<Self> {
         let etcd = Service::new(etcd(paths), &paths.logs);
         etcd.start().await?;
-        etcd.answers(START_LIMIT, || async { Ok(tokio::net::TcpStream::connect("127.0.0.1:2379").await?) }).await?;
+        etcd.answers(START_LIMIT, || async { Ok(tokio::net::TcpStream::connect("127.0.0.1:2379").await?) })
+            .await?;
         let apiserver = Service::new(apiserver(paths), &paths.logs);
         let controllers = Service::new(controllers(paths), &paths.logs);
         let scheduler = Service::new(scheduler(paths), &paths.logs);

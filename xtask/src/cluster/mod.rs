@@ -86,9 +86,11 @@ impl Cluster {
         let (control_plane, containerd) = tokio::try_join!(ControlPlane::start(&paths), containerd)?;
         let client = client(&paths.file("admin.kubeconfig")).await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
-        wait_for(&accounts, "default", Duration::from_secs(60), |account: Option<&ServiceAccount>| account.is_some())
-            .await
-            .context("wait for the default service account")?;
+        wait_for(&accounts, "default", Duration::from_secs(60), |account: Option<&ServiceAccount>| {
+            account.is_some()
+        })
+        .await
+        .context("wait for the default service account")?;
         let kubelet = Service::new(kubelet::program(&paths, &paths.kubelet, &[]), &paths.logs);
         Ok(Self { control_plane, containerd, kubelet, client, paths })
     }

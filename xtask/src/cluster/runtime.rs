@@ -43,7 +43,9 @@ impl Containerd {
     /// Starts the daemon and loads the images.
     pub(crate) async fn start_fresh(&self) -> Result<()> {
         self.start().await?;
-        self.ctr(&["images", "import", &self.paths.images.to_string_lossy()]).await.context("load the images")?;
+        self.ctr(&["images", "import", &self.paths.images.to_string_lossy()])
+            .await
+            .context("load the images")?;
         Ok(())
     }
 
@@ -59,7 +61,12 @@ impl Containerd {
         let mut ctr = Command::new(self.paths.peers.containerd("ctr"));
         ctr.args(["--address", SOCKET, "--namespace", "k8s.io"]).args(args).kill_on_drop(true);
         let done = ctr.output().await.context("run ctr")?;
-        anyhow::ensure!(done.status.success(), "ctr {}: {}", args[0], String::from_utf8_lossy(&done.stderr).trim());
+        anyhow::ensure!(
+            done.status.success(),
+            "ctr {}: {}",
+            args[0],
+            String::from_utf8_lossy(&done.stderr).trim()
+        );
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
 }
@@ -113,7 +120,8 @@ state = "/run/containerd"
 fn has_capability(bit: u64) -> Result<bool> {
     let status = std::fs::read_to_string("/proc/self/status").context("read the capabilities")?;
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let set = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).context("read the capabilities")?;
+    let set =
+        line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).context("read the capabilities")?;
     Ok(set & bit != 0)
 }
 

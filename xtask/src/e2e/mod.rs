@@ -1,4 +1,116 @@
-//! E2e.
+//! End-to-end tests of a kubelet on a real cluster: `cargo xtask test`.
+//!
+//! One cluster serves all scenarios. Each has a namespace of its own ([`scene::Scene`]); those that leave the node
+//! alone run side by side, those that stop a program of it run one after another. Whatever a scenario waits for is
+//! watched, with a deadline.
+
+mod configuration;
+mod containers;
+mod disruption;
+mod environment;
+mod failures;
+mod init;
+mod lifecycle;
+mod node;
+mod probes;
+mod restarts;
+mod runner;
+mod scene;
+mod static_pods;
+mod streams;
+mod volumes;
+
 use std::process::ExitCode;
+use std::sync::Arc;
+
 use anyhow::Result;
-pub(crate) async fn inside(_paths: crate::cluster::Paths, _filter: &[String]) -> Result<ExitCode> { Ok(ExitCode::SUCCESS) }
+
+use crate::cluster::{Cluster, Paths};
+use runner::{Effect, Scenario};
+
+/// Lists scenarios under the names of their functions.
+macro_rules! scenarios {
+    ($($effect:ident $theme:ident :: $name:ident,)*) => {
+        vec![$(Scenario {
+            name: concat!(stringify!($theme), "::", stringify!($name)),
+            effect: Effect::$effect,
+            run: |scene| Box::pin($theme::$name(scene)),
+        },)*]
+    };
+}
+
+fn all() -> Vec<Scenario> {
+    scenarios![
+        // Slow ones first: they wait for back-off or for the kubelet's own period.
+        Calm static_pods::deleted_mirror_comes_back,
+        Calm restarts::failing_container_backs_off,
+        Calm configuration::update_reaches_the_volume,
+        Calm failures::missing_image_is_reported_and_retried,
+        Calm failures::missing_secret_volume_is_mounted_once_created,
+        Calm failures::missing_config_map_is_reported_and_recovers,
+        Calm failures::missing_command_is_a_start_error,
+        Calm failures::image_that_may_not_be_pulled,
+        Calm failures::pod_that_does_not_fit_is_rejected,
+        Calm lifecycle::pod_runs_and_is_deleted_gracefully,
+        Calm lifecycle::pre_stop_hook_runs_first,
+        Calm lifecycle::post_start_hook_runs,
+        Calm lifecycle::finished_pods_report_exit_code_and_message,
+        Calm lifecycle::deadline_ends_a_pod,
+        Calm lifecycle::forced_deletion_removes_the_container,
+        Calm containers::security_context_is_applied,
+        Calm containers::memory_limit_kills,
+        Calm containers::resources_reach_the_cgroup,
+        Calm containers::host_network_and_names,
+        Calm environment::config_maps_secrets_and_fields,
+        Calm volumes::show_their_content,
+        Calm volumes::empty_dir_is_shared_and_belongs_to_the_group,
+        Calm volumes::sub_paths_and_host_paths,
+        Calm restarts::on_failure_stops_after_success,
+        Calm probes::liveness_restarts,
+        Calm probes::readiness_flips,
+        Calm probes::startup_holds_the_others_back,
+        Calm probes::http_tcp_and_grpc,
+        Calm init::containers_run_in_order,
+        Calm init::failure_fails_the_pod,
+        Calm init::sidecar_starts_before_and_does_not_hold_up_the_end,
+        Calm init::sidecar_ends_last,
+        Calm static_pods::mirror_change_and_removal,
+        Calm static_pods::broken_manifest_beside_a_good_one,
+        Calm static_pods::reference_to_a_config_map_is_refused,
+        Calm streams::logs,
+        Calm streams::logs_of_the_previous_container,
+        Calm streams::exec,
+        Calm streams::attach,
+        Calm streams::port_forward,
+        Calm node::reports_itself,
+        Calm node::serves_stats_metrics_and_configuration,
+        Disturbing disruption::kubelet_restart_leaves_pods_alone,
+        Stricter disruption::kubelet_restart_keeps_probed_pods_ready,
+        Disturbing disruption::kubelet_killed_during_start_recovers,
+        Disturbing disruption::kubelet_killed_during_deletion_finishes_it,
+        Disturbing disruption::container_that_ends_while_the_kubelet_is_away,
+        Disturbing disruption::pod_deleted_while_the_kubelet_is_away,
+        Disturbing disruption::api_server_away_at_start,
+        Disturbing disruption::api_server_away_for_a_while,
+        Disturbing disruption::containerd_restart_leaves_pods_alone,
+        Stricter disruption::damaged_files_do_not_stop_the_node,
+    ]
+}
+
+/// Inside the cluster's namespaces: starts it, runs the scenarios, reports.
+pub(crate) async fn inside(paths: Paths, filter: &[String]) -> Result<ExitCode> {
+    let upstream = paths.kubelet == paths.peers.kubernetes("kubelet");
+    let chosen: Vec<Scenario> = all()
+        .into_iter()
+        .filter(|scenario| !upstream || scenario.effect != Effect::Stricter)
+        .filter(|scenario| {
+            filter.is_empty() || filter.iter().any(|part| scenario.name.contains(part.as_str()))
+        })
+        .collect();
+    eprintln!("==> start the cluster");
+    let cluster = Arc::new(Cluster::start(paths).await?);
+    eprintln!("==> run {} end-to-end tests", chosen.len());
+    let tally = runner::run(&cluster, chosen).await;
+    cluster.paths.write_result(&serde_json::json!({ "passed": tally.passed, "failed": tally.failed }))?;
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -32,7 +32,8 @@ pub(crate) fn build(peers: &Peers) -> Result<PathBuf> {
     let busybox = Path::new("/bin/busybox");
     let agnhost = peers.kubernetes("agnhost");
     let shell = std::fs::read(busybox).context("read /bin/busybox, of the package busybox-static")?;
-    let agnhost_key = agnhost.parent().map(|folder| folder.as_os_str().as_encoded_bytes()).unwrap_or_default();
+    let agnhost_key =
+        agnhost.parent().map(|folder| folder.as_os_str().as_encoded_bytes()).unwrap_or_default();
     let key = peers::short_hash(&[FORMAT, PAUSE_SOURCE.as_bytes(), &shell, agnhost_key]);
     let archive = workspace::cache()?.join("images").join(format!("{key}.tar"));
     if archive.exists() {
@@ -46,7 +47,8 @@ pub(crate) fn build(peers: &Peers) -> Result<PathBuf> {
     let agnhost = std::fs::read(&agnhost).with_context(|| format!("read {}", agnhost.display()))?;
 
     let unfinished = folder.join(format!(".{key}.{}", std::process::id()));
-    let file = std::fs::File::create(&unfinished).with_context(|| format!("create {}", unfinished.display()))?;
+    let file =
+        std::fs::File::create(&unfinished).with_context(|| format!("create {}", unfinished.display()))?;
     let mut out = Archive::new(file)?;
     let pause = out.layer(&[Entry::program("pause", pause)])?;
     let shell = out.layer(&busybox_files(shell, &applets))?;
@@ -74,7 +76,8 @@ fn busybox_files(shell: Vec<u8>, applets: &str) -> Vec<Entry> {
     for applet in applets.lines().filter(|applet| *applet != "busybox") {
         files.push(Entry::Link { path: format!("bin/{applet}"), target: "busybox".into() });
     }
-    for (folder, mode) in [("etc", 0o755), ("home", 0o755), ("root", 0o700), ("tmp", 0o1777), ("usr", 0o755)] {
+    for (folder, mode) in [("etc", 0o755), ("home", 0o755), ("root", 0o700), ("tmp", 0o1777), ("usr", 0o755)]
+    {
         files.push(Entry::Folder { path: folder.into(), mode });
     }
     files.push(Entry::Link { path: "usr/bin".into(), target: "../bin".into() });

@@ -97,7 +97,8 @@ impl Archive {
             },
             "rootfs": { "type": "layers", "diff_ids": digests },
         });
-        let config = self.blob("application/vnd.oci.image.config.v1+json", document.to_string().as_bytes())?;
+        let config =
+            self.blob("application/vnd.oci.image.config.v1+json", document.to_string().as_bytes())?;
         let media = "application/vnd.oci.image.manifest.v1+json";
         let layers: Vec<&Value> = layers.iter().map(|layer| &layer.descriptor).collect();
         let manifest = json!({ "schemaVersion": 2, "mediaType": media, "config": config, "layers": layers });

@@ -31,7 +31,8 @@ pub(super) fn hierarchies() -> Result<Vec<Hierarchy>> {
 impl Hierarchy {
     /// Reads a line of `/proc/self/mounts`.
     fn parse(line: &str) -> Option<Self> {
-        const NEUTRAL: &[&str] = &["rw", "ro", "nosuid", "nodev", "noexec", "relatime", "xattr", "clone_children"];
+        const NEUTRAL: &[&str] =
+            &["rw", "ro", "nosuid", "nodev", "noexec", "relatime", "xattr", "clone_children"];
         let mut fields = line.split(' ').skip(1);
         let (path, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
         let v1 = match kind {
@@ -154,14 +155,18 @@ fn kill_tree(group: &Path) {
 
 fn children(group: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(group).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// Mounts the hierarchies again, as they look from inside a new cgroup namespace.
 pub(super) fn mount_inside(hierarchies: &[Hierarchy]) -> Result<()> {
     let only_v2 = hierarchies.iter().any(|hierarchy| hierarchy.mount == Path::new(ROOT));
     if !only_v2 {
-        mount("tmpfs", ROOT, "tmpfs", MountFlags::empty(), Some(c"mode=755")).context("mount the cgroup root")?;
+        mount("tmpfs", ROOT, "tmpfs", MountFlags::empty(), Some(c"mode=755"))
+            .context("mount the cgroup root")?;
     }
     for hierarchy in hierarchies {
         std::fs::create_dir_all(&hierarchy.mount).context("create a cgroup mount point")?;

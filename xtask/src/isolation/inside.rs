@@ -5,7 +5,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+    unmount,
 };
 use rustix::process::{WaitOptions, wait};
 
@@ -30,7 +31,8 @@ pub(crate) fn inside(state: &Path) -> Result<ExitCode> {
     if std::process::id() != 1 {
         bail!("this task is for the first process of a pid namespace");
     }
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("make mounts private")?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .context("make mounts private")?;
     rustix::system::sethostname(NODE.as_bytes()).context("set the host name")?;
     network()?;
     let hierarchies = cgroup::hierarchies()?;
@@ -38,7 +40,8 @@ pub(crate) fn inside(state: &Path) -> Result<ExitCode> {
     mount("sysfs", "/sys", "sysfs", MountFlags::empty(), None).context("mount /sys")?;
     cgroup::mount_inside(&hierarchies)?;
     files(state)?;
-    mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC).context("make mounts shared")?;
+    mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)
+        .context("make mounts shared")?;
 
     let mut worker = Command::new("/proc/self/exe");
     worker.arg("worker").arg(state).stdin(Stdio::null());
@@ -87,14 +90,16 @@ fn files(state: &Path) -> Result<()> {
         }
         bind_recursive(&own, Path::new(folder))?;
     }
-    std::fs::set_permissions("/tmp", std::os::unix::fs::PermissionsExt::from_mode(0o1777)).context("open /tmp")?;
+    std::fs::set_permissions("/tmp", std::os::unix::fs::PermissionsExt::from_mode(0o1777))
+        .context("open /tmp")?;
     workspace::create_dir(Path::new("/run/lock"))?;
     // A name server that refuses at once: nothing outside can be reached from here.
     replace(state, resolv, "resolv.conf", "nameserver 127.0.0.1\n")?;
     let hosts = format!("127.0.0.1 localhost\n{NODE_IP} {NODE}\n");
     replace(state, Some("/etc/hosts".into()), "hosts", &hosts)?;
     for setting in KERNEL_SETTINGS.iter().map(Path::new).filter(|setting| setting.exists()) {
-        let value = std::fs::read_to_string(setting).with_context(|| format!("read {}", setting.display()))?;
+        let value =
+            std::fs::read_to_string(setting).with_context(|| format!("read {}", setting.display()))?;
         let name = setting.file_name().unwrap_or_default().to_string_lossy();
         replace(state, Some(setting.into()), &name, &value)?;
     }

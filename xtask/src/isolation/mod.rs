@@ -13,7 +13,7 @@ mod state;
 
 pub(crate) use cgroup::create_inside as create_cgroups;
 pub(crate) use inside::inside;
-pub(crate) use outer::{EnterArgs, Outcome, enter, launch};
+pub(crate) use outer::{EnterArgs, enter, launch};
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -32,7 +32,8 @@ pub(crate) struct EnterArgs {
 /// Joins the cgroups and becomes the program.
 pub(crate) fn enter(args: EnterArgs) -> Result<Infallible> {
     if args.die_with_parent {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("set the death signal")?;
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .context("set the death signal")?;
     }
     cgroup::join(&args.cgroup)?;
     let (program, rest) = args.command.split_first().context("no program to become")?;
@@ -46,6 +47,8 @@ pub(crate) struct Outcome {
     pub(crate) code: ExitCode,
     /// Whether the worker ended well.
     pub(crate) success: bool,
+    /// Whether a signal ended it.
+    pub(crate) interrupted: bool,
     /// What the worker wrote to `result.json`.
     pub(crate) result: Option<serde_json::Value>,
 }
@@ -58,7 +61,7 @@ pub(crate) fn launch(name: &str, plan: &Plan, logs: &Path) -> Result<Outcome> {
     }
     let state = State::create(name)?;
     let outcome = launch_in(&state, plan);
-    if !outcome.as_ref().is_ok_and(|outcome| outcome.success) {
+    if !outcome.as_ref().is_ok_and(|outcome| outcome.success || outcome.interrupted) {
         keep_logs(&state.path.join("logs"), logs);
     }
     let removed = state.remove();
@@ -72,17 +75,19 @@ fn launch_in(state: &State, plan: &Plan) -> Result<Outcome> {
     workspace::write(&state.path.join("plan.json"), text)?;
     let groups = cgroup::create(&state.cgroup())?;
     // Not multi-threaded: the parent death signal is bound to the thread that starts the child, this one.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
     let code = runtime.block_on(supervise(&state.path, &groups, plan))?;
     let result = std::fs::read(state.path.join("result.json")).ok();
     let result = result.and_then(|text| serde_json::from_slice(&text).ok());
-    Ok(Outcome { code: ExitCode::from(code), success: code == 0, result })
+    Ok(Outcome { code: ExitCode::from(code), success: code == 0, interrupted: code > 128, result })
 }
 
 async fn supervise(state: &Path, groups: &cgroup::Groups, plan: &Plan) -> Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut child = tokio::process::Command::from(unshare(state, groups)?).spawn().context("start unshare")?;
+    let mut child =
+        tokio::process::Command::from(unshare(state, groups)?).spawn().context("start unshare")?;
     let pid = child.id().context("the pid of unshare")?;
     write_kubectl(state, pid, plan)?;
     // Cancel-safe: waiting for a child or a signal loses nothing when dropped.

@@ -1,0 +1,83 @@
+//! What a container may do and use.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::scene::{Scene, ended, expect_line, phase, shell, with};
+
+pub(super) async fn security_context_is_applied(scene: Scene) -> Result<()> {
+    let script =
+        "id -u; id -g; touch /forbidden 2>/dev/null || echo read-only; grep NoNewPrivs /proc/self/status";
+    let limits = json!({
+        "runAsUser": 1234, "runAsGroup": 2345, "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false,
+        "capabilities": { "drop": ["ALL"] },
+    });
+    let container = with(shell("main", script), json!({ "securityContext": limits }));
+    let (_, log) =
+        scene.finished_pod("limited", json!({ "restartPolicy": "Never", "containers": [container] })).await?;
+    ensure!(log == "1234\n2345\nread-only\nNoNewPrivs:\t1\n", "the container is limited: {log:?}");
+
+    // The image's user is root, which the kubelet has to refuse.
+    let container = with(shell("main", "true"), json!({ "securityContext": { "runAsNonRoot": true } }));
+    scene.pod("root", json!({ "containers": [container] })).await?;
+    scene
+        .until("root", "refused", super::scene::SOON, |pod| {
+            super::scene::waiting(pod, "main") == "CreateContainerConfigError"
+        })
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn memory_limit_kills(scene: Scene) -> Result<()> {
+    let limits = json!({ "resources": { "limits": { "memory": "32Mi" } } });
+    let container = with(shell("main", "tail /dev/zero"), limits);
+    scene.pod("greedy", json!({ "restartPolicy": "Never", "containers": [container] })).await?;
+    let pod = scene.until("greedy", "failed", super::scene::SOON, |pod| phase(pod) == "Failed").await?;
+    ensure!(ended(&pod, "main") == Some(("OOMKilled", 137)), "{:?}", ended(&pod, "main"));
+    Ok(())
+}
+
+pub(super) async fn resources_reach_the_cgroup(scene: Scene) -> Result<()> {
+    // One line each for cgroup v1 and v2; whichever is mounted.
+    let script = "cd /sys/fs/cgroup; \
+        cat memory/memory.limit_in_bytes memory.max 2>/dev/null; \
+        cat cpu/cpu.cfs_quota_us cpu,cpuacct/cpu.cfs_quota_us 2>/dev/null || cut -d' ' -f1 cpu.max";
+    let resources = json!({
+        "requests": { "cpu": "100m", "memory": "32Mi" },
+        "limits": { "cpu": "500m", "memory": "64Mi" },
+    });
+    let container = with(shell("main", script), json!({ "resources": resources }));
+    let (pod, log) =
+        scene.finished_pod("bounded", json!({ "restartPolicy": "Never", "containers": [container] })).await?;
+    expect_line(&log, &(64 * 1024 * 1024).to_string())?;
+    expect_line(&log, "50000")?;
+    let class = pod.status.and_then(|status| status.qos_class).context("the QoS class")?;
+    ensure!(class == "Burstable", "the class is {class}");
+    Ok(())
+}
+
+pub(super) async fn host_network_and_names(scene: Scene) -> Result<()> {
+    let script =
+        "hostname; grep -c \"$IP\" /etc/hosts; grep alias-name /etc/hosts | cut -f1; cat /etc/resolv.conf";
+    let address = json!([{ "name": "IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } }]);
+    let container = with(shell("main", script), json!({ "env": address }));
+    let spec = json!({
+        "restartPolicy": "Never", "containers": [container], "hostname": "chosen", "subdomain": "sub",
+        "hostAliases": [{ "ip": "1.2.3.4", "hostnames": ["alias-name"] }],
+    });
+    let (_, log) = scene.finished_pod("names", spec).await?;
+    expect_line(&log, "chosen")?;
+    expect_line(&log, "1.2.3.4")?;
+    expect_line(&log, "nameserver 10.96.0.10")?;
+    let search = format!("search {}.svc.cluster.local svc.cluster.local cluster.local", scene.namespace);
+    ensure!(log.contains(&search), "the search list of the cluster: {log:?}");
+
+    let container = shell("main", "hostname; ip -4 addr show node0 | grep -o 'inet [0-9.]*'");
+    let spec = json!({ "restartPolicy": "Never", "hostNetwork": true, "containers": [container] });
+    let (pod, log) = scene.finished_pod("host", spec).await?;
+    expect_line(&log, crate::isolation::NODE)?;
+    expect_line(&log, &format!("inet {}", crate::isolation::NODE_IP))?;
+    let address = pod.status.and_then(|status| status.pod_ip);
+    ensure!(address.as_deref() == Some(crate::isolation::NODE_IP), "its address is the node's: {address:?}");
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! Programs of the node that stop, are killed, or find damage.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use rustix::fs::{FileType, Mode};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::unix::pipe;
+
+use super::scene::{EVENTUALLY, SOON, Scene, container, ended, is_ready, phase, restarts, shell, with};
+use super::static_pods::{Manifest, mirror};
+use crate::cluster::KUBELET_ROOT;
+use crate::workspace;
+
+/// A named pipe through which a container tells the test what it does while the API server is away.
+struct Voice {
+    path: PathBuf,
+    lines: tokio::io::Lines<BufReader<pipe::Receiver>>,
+}
+
+impl Voice {
+    fn new(scene: &Scene) -> Result<Self> {
+        let folder = scene.cluster.paths.file(&scene.namespace);
+        workspace::create_dir(&folder)?;
+        let path = folder.join("voice");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o622), 0)
+            .context("make a named pipe")?;
+        // Open for writing too, so that the pipe does not end with its first writer.
+        let reader =
+            pipe::OpenOptions::new().read_write(true).open_receiver(&path).context("open a named pipe")?;
+        Ok(Self { path, lines: BufReader::new(reader).lines() })
+    }
+
+    /// A container that says `word` when it starts, and lives until it is told to end.
+    fn container(&self, word: &str) -> Value {
+        let script = format!("echo {word} > /voice/voice; sleep 100000");
+        with(shell("main", &script), json!({ "volumeMounts": [{ "name": "voice", "mountPath": "/voice" }] }))
+    }
+
+    fn volumes(&self) -> Value {
+        json!([{ "name": "voice", "hostPath": { "path": self.path.parent() } }])
+    }
+
+    async fn hear(&mut self) -> Result<String> {
+        let line = tokio::time::timeout(EVENTUALLY, self.lines.next_line()).await;
+        line.context("the container says nothing")??.context("the pipe ended")
+    }
+}
+
+/// What must not change when only the kubelet or the runtime's daemon is restarted.
+fn identity(pod: &Pod) -> Value {
+    let ready = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).and_then(|all| {
+        let ready = all.iter().find(|condition| condition.type_ == "Ready")?;
+        Some(json!([ready.status, ready.last_transition_time]))
+    });
+    let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    let containers: Vec<Value> = containers
+        .into_iter()
+        .flatten()
+        .map(|one| json!([one.name, one.container_id, one.restart_count, one.ready]))
+        .collect();
+    json!({ "ready": ready, "containers": containers, "address": pod.status.as_ref().map(|s| &s.pod_ip) })
+}
+
+/// Some pods of different kinds, all ready.
+async fn settle(scene: &Scene) -> Result<Vec<(&'static str, Value)>> {
+    let side = with(shell("side", "sleep 100000"), json!({ "restartPolicy": "Always" }));
+    let sleeper = || shell("main", "sleep 100000");
+    let (plain, paired) = tokio::try_join!(
+        scene.ready_pod("plain", json!({ "containers": [sleeper(), shell("two", "sleep 100000")] })),
+        scene.ready_pod(
+            "paired",
+            json!({ "initContainers": [shell("first", "true"), side], "containers": [sleeper()] })
+        ),
+    )?;
+    Ok(vec![("plain", identity(&plain)), ("paired", identity(&paired))])
+}
+
+/// Proves that the kubelet works, with a new pod, and that the old ones are as they were.
+async fn unchanged(scene: &Scene, before: Vec<(&'static str, Value)>) -> Result<()> {
+    scene.ready_pod("new", json!({ "containers": [shell("main", "sleep 100000")] })).await?;
+    scene.delete("new").await?;
+    scene.gone("new").await?;
+    let pods = scene.api::<Pod>();
+    for (name, identity_before) in before {
+        let now = identity(&pods.get(name).await?);
+        ensure!(now == identity_before, "{name} changed from {identity_before} to {now}");
+    }
+    Ok(())
+}
+
+pub(super) async fn kubelet_restart_leaves_pods_alone(scene: Scene) -> Result<()> {
+    let before = settle(&scene).await?;
+    scene.cluster.kubelet.restart().await?;
+    unchanged(&scene, before).await
+}
+
+/// The Go kubelet forgets what its probes found and reports such pods as not ready for a moment.
+pub(super) async fn kubelet_restart_keeps_probed_pods_ready(scene: Scene) -> Result<()> {
+    let probe = json!({ "exec": { "command": ["true"] }, "periodSeconds": 1 });
+    let probes = json!({ "readinessProbe": probe, "livenessProbe": probe, "startupProbe": probe });
+    let spec = json!({ "containers": [with(shell("main", "sleep 100000"), probes)] });
+    let pod = scene.ready_pod("probed", spec).await?;
+    scene.cluster.kubelet.restart().await?;
+    unchanged(&scene, vec![("probed", identity(&pod))]).await
+}
+
+pub(super) async fn kubelet_killed_during_start_recovers(scene: Scene) -> Result<()> {
+    let names: Vec<String> = (0..6).map(|i| format!("pod-{i}")).collect();
+    let first = json!({ "initContainers": [shell("first", "sleep 0.2")], "containers": [shell("main", "sleep 100000")] });
+    for name in &names {
+        scene.pod(name, first.clone()).await?;
+    }
+    // The first sign of life: some are in the middle of their start now.
+    scene.until(&names[0], "begun", SOON, |pod| container(pod, "main").is_some()).await?;
+    scene.cluster.kubelet.kill().await?;
+    scene.cluster.kubelet.start().await?;
+    for name in &names {
+        let pod = scene.until(name, "ready", SOON, is_ready).await?;
+        ensure!(restarts(&pod, "main") == 0, "{name} was started once: {:?}", pod.status);
+    }
+    for name in &names {
+        scene.delete(name).await?;
+    }
+    for name in &names {
+        scene.gone(name).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn kubelet_killed_during_deletion_finishes_it(scene: Scene) -> Result<()> {
+    let script = "trap 'echo asked to end; sleep 3; echo ended well; exit 0' TERM; echo started; while :; do sleep 0.1; done";
+    let spec = json!({ "containers": [shell("main", script)], "terminationGracePeriodSeconds": 60 });
+    scene.ready_pod("slow", spec).await?;
+    let mut kubectl = scene.kubectl(&["logs", "-f", "slow"]);
+    let mut follow = kubectl.stdout(std::process::Stdio::piped()).spawn().context("run kubectl")?;
+    let mut lines = BufReader::new(follow.stdout.take().context("the output of kubectl")?).lines();
+    scene.delete("slow").await?;
+    let asked = async {
+        while let Some(line) = lines.next_line().await? {
+            if line == "asked to end" {
+                return Ok(());
+            }
+        }
+        Err(anyhow!("the log ended early"))
+    };
+    tokio::time::timeout(SOON, asked).await.context("the container is not asked to end")??;
+    scene.cluster.kubelet.kill().await?;
+    scene.cluster.kubelet.start().await?;
+    scene.gone("slow").await
+}
+
+pub(super) async fn container_that_ends_while_the_kubelet_is_away(scene: Scene) -> Result<()> {
+    let mounts = json!({ "volumeMounts": [{ "name": "gate", "mountPath": "/gate" }] });
+    let folder = scene.cluster.paths.file(&scene.namespace);
+    workspace::create_dir(&folder)?;
+    let gate = folder.join("gate");
+    rustix::fs::mknodat(rustix::fs::CWD, &gate, FileType::Fifo, Mode::from_raw_mode(0o622), 0)?;
+    // The containers read a line from the pipe and end with it.
+    let main = with(shell("main", "read code < /gate/gate; exit $code"), mounts);
+    let volumes = json!([{ "name": "gate", "hostPath": { "path": folder } }]);
+    let spec = json!({ "restartPolicy": "Never", "containers": [main], "volumes": volumes });
+    scene.ready_pod("ends", spec).await?;
+    scene.cluster.kubelet.stop().await?;
+    workspace::write(&gate, "9\n")?;
+    scene.cluster.kubelet.start().await?;
+    let pod = scene.until("ends", "failed", SOON, |pod| phase(pod) == "Failed").await?;
+    ensure!(ended(&pod, "main") == Some(("Error", 9)), "its exit code is known: {:?}", ended(&pod, "main"));
+    Ok(())
+}
+
+pub(super) async fn pod_deleted_while_the_kubelet_is_away(scene: Scene) -> Result<()> {
+    scene.ready_pod("goes", json!({ "containers": [shell("main", "echo started; sleep 100000")] })).await?;
+    scene.ready_pod("forced", json!({ "containers": [shell("main", "echo started; sleep 100000")] })).await?;
+    scene.cluster.kubelet.stop().await?;
+    scene.delete("goes").await?;
+    scene.kubectl_out(&["delete", "pod", "forced", "--grace-period=0", "--force", "--wait=false"]).await?;
+    scene.gone("forced").await?;
+    // Made anew under the same name: the old containers must go, the new ones must come.
+    scene.pod("forced", json!({ "containers": [shell("main", "echo again; sleep 100000")] })).await?;
+    scene.cluster.kubelet.start().await?;
+    scene.gone("goes").await?;
+    scene.until("forced", "ready", SOON, is_ready).await?;
+    ensure!(scene.log("forced", None).await? == "again\n", "the new pod runs");
+    Ok(())
+}
+
+pub(super) async fn api_server_away_at_start(scene: Scene) -> Result<()> {
+    let mut voice = Voice::new(&scene)?;
+    scene.cluster.kubelet.stop().await?;
+    scene.cluster.control_plane.apiserver.stop().await?;
+    let file = Manifest::new(&scene, "early");
+    file.write_pod(
+        "early",
+        json!({ "containers": [voice.container("running")], "volumes": voice.volumes() }),
+    )?;
+    scene.cluster.kubelet.start().await?;
+    ensure!(voice.hear().await? == "running", "a static pod needs no API server");
+    scene.cluster.control_plane.start_apiserver().await?;
+    scene.cluster.node_ready(EVENTUALLY).await?;
+    let pod = scene.until(&mirror("early"), "ready", EVENTUALLY, is_ready).await?;
+    ensure!(restarts(&pod, "main") == 0, "it was not started again");
+    file.remove()?;
+    scene.gone(&mirror("early")).await
+}
+
+pub(super) async fn api_server_away_for_a_while(scene: Scene) -> Result<()> {
+    let mut voice = Voice::new(&scene)?;
+    let before = settle(&scene).await?;
+    let spec = json!({ "containers": [voice.container("running")], "volumes": voice.volumes() });
+    let pod = scene.ready_pod("restarts", spec).await?;
+    ensure!(voice.hear().await? == "running", "it runs");
+    scene.cluster.control_plane.apiserver.stop().await?;
+    // End its only container: the kubelet has to start it again on its own.
+    let id = container(&pod, "main").and_then(|status| status.container_id.clone()).unwrap_or_default();
+    let id = id.trim_start_matches("containerd://");
+    scene.cluster.containerd.ctr(&["tasks", "kill", "--signal", "SIGKILL", id]).await?;
+    ensure!(voice.hear().await? == "running", "it runs again");
+    scene.cluster.control_plane.start_apiserver().await?;
+    scene
+        .until("restarts", "ready after one restart", EVENTUALLY, |pod| {
+            restarts(pod, "main") == 1 && is_ready(pod)
+        })
+        .await?;
+    unchanged(&scene, before).await
+}
+
+pub(super) async fn containerd_restart_leaves_pods_alone(scene: Scene) -> Result<()> {
+    let before = settle(&scene).await?;
+    scene.cluster.containerd.service.stop().await?;
+    scene.cluster.containerd.start().await?;
+    unchanged(&scene, before).await
+}
+
+/// The Go kubelet exits and leaves it to the administrator to find and remove the damaged file.
+pub(super) async fn damaged_files_do_not_stop_the_node(scene: Scene) -> Result<()> {
+    let before = settle(&scene).await?;
+    scene.cluster.kubelet.stop().await?;
+    let mut damaged = Vec::new();
+    damage(KUBELET_ROOT.as_ref(), &mut damaged)?;
+    ensure!(!damaged.is_empty(), "the kubelet keeps checkpoints");
+    let late = scene.pod("late", json!({ "containers": [shell("main", "sleep 100000")] })).await?;
+    scene.cluster.kubelet.start().await?;
+    let name = late.metadata.name.unwrap_or_default();
+    // Cancel-safe: both only watch.
+    tokio::select! {
+        ready = scene.until(&name, "ready", SOON, is_ready) => ready.map(drop),
+        died = scene.cluster.kubelet.died() => Err(died),
+    }
+    .with_context(|| format!("after damage to {damaged:?}"))?;
+    unchanged(&scene, before).await
+}
+
+/// Overwrites every checkpoint below the kubelet's root, but nothing that belongs to pods or plugins.
+fn damage(folder: &std::path::Path, damaged: &mut Vec<String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if kind.is_dir() && !["pods", "pki", "plugins", "plugins_registry"].contains(&name.as_str()) {
+            damage(&path, damaged)?;
+        } else if kind.is_file() {
+            workspace::write(&path, "{\"damaged\":")?;
+            damaged.push(name);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! Environment variables from all their sources.
+
+use anyhow::Result;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use serde_json::json;
+
+use super::scene::{Scene, expect_line, shell, with};
+
+pub(super) async fn config_maps_secrets_and_fields(scene: Scene) -> Result<()> {
+    scene
+        .create::<ConfigMap>(
+            json!({ "metadata": { "name": "map" }, "data": { "COLOR": "green", "shape": "round" } }),
+        )
+        .await?;
+    scene
+        .create::<Secret>(json!({ "metadata": { "name": "hidden" }, "stringData": { "PASSWORD": "xyzzy" } }))
+        .await?;
+    let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
+    let env = json!([
+        { "name": "PLAIN", "value": "plain" },
+        { "name": "EXPANDED", "value": "$(PLAIN) and $$(PLAIN) and $(UNKNOWN)" },
+        { "name": "SHAPE", "valueFrom": { "configMapKeyRef": { "name": "map", "key": "shape" } } },
+        { "name": "ABSENT", "valueFrom": { "configMapKeyRef": { "name": "map", "key": "no", "optional": true } } },
+        { "name": "SECRET", "valueFrom": { "secretKeyRef": { "name": "hidden", "key": "PASSWORD" } } },
+        { "name": "POD", "valueFrom": field("metadata.name") },
+        { "name": "NAMESPACE", "valueFrom": field("metadata.namespace") },
+        { "name": "LABEL", "valueFrom": field("metadata.labels['app']") },
+        { "name": "NODE", "valueFrom": field("spec.nodeName") },
+        { "name": "ACCOUNT", "valueFrom": field("spec.serviceAccountName") },
+        { "name": "HOST_IP", "valueFrom": field("status.hostIP") },
+        { "name": "MEMORY", "valueFrom": { "resourceFieldRef": { "resource": "limits.memory", "divisor": "1Mi" } } },
+        { "name": "CPU", "valueFrom": { "resourceFieldRef": { "resource": "requests.cpu", "divisor": "1m" } } },
+    ]);
+    let from = json!([
+        { "configMapRef": { "name": "map" }, "prefix": "MAP_" },
+        { "secretRef": { "name": "hidden" } },
+        { "configMapRef": { "name": "not-there", "optional": true } },
+    ]);
+    let resources = json!({ "limits": { "memory": "64Mi", "cpu": "1" }, "requests": { "cpu": "150m" } });
+    let container =
+        with(shell("main", "env"), json!({ "env": env, "envFrom": from, "resources": resources }));
+    let (_, log) =
+        scene.finished_pod("env", json!({ "restartPolicy": "Never", "containers": [container] })).await?;
+    for line in [
+        "PLAIN=plain",
+        "EXPANDED=plain and $(PLAIN) and $(UNKNOWN)",
+        "SHAPE=round",
+        "SECRET=xyzzy",
+        "POD=env",
+        &format!("NAMESPACE={}", scene.namespace),
+        "LABEL=env",
+        &format!("NODE={}", crate::isolation::NODE),
+        "ACCOUNT=default",
+        &format!("HOST_IP={}", crate::isolation::NODE_IP),
+        "MEMORY=64",
+        "CPU=150",
+        "MAP_COLOR=green",
+        "MAP_shape=round",
+        "PASSWORD=xyzzy",
+        "KUBERNETES_SERVICE_HOST=10.96.0.1",
+        "KUBERNETES_SERVICE_PORT=443",
+    ] {
+        expect_line(&log, line)?;
+    }
+    anyhow::ensure!(!log.contains("ABSENT"), "an optional key that is absent sets nothing: {log}");
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Pods that cannot run, and how the user learns why.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use serde_json::json;
+
+use super::scene::{EVENTUALLY, SOON, Scene, ended, is_ready, phase, shell, waiting, with};
+
+pub(super) async fn missing_image_is_reported_and_retried(scene: Scene) -> Result<()> {
+    let container = json!({ "name": "main", "image": "registry.invalid/no/such:image" });
+    scene.pod("missing", json!({ "containers": [container] })).await?;
+    scene.until("missing", "failing to pull", SOON, |pod| waiting(pod, "main") == "ErrImagePull").await?;
+    let pod = scene
+        .until("missing", "in pull back-off", EVENTUALLY, |pod| waiting(pod, "main") == "ImagePullBackOff")
+        .await?;
+    ensure!(phase(&pod) == "Pending", "the pod is Pending, not {}", phase(&pod));
+    scene.event("missing", "Failed", SOON).await?;
+    scene.event("missing", "BackOff", SOON).await?;
+    Ok(())
+}
+
+pub(super) async fn image_that_may_not_be_pulled(scene: Scene) -> Result<()> {
+    let container =
+        json!({ "name": "main", "image": "registry.invalid/no/such:image", "imagePullPolicy": "Never" });
+    scene.pod("never", json!({ "containers": [container] })).await?;
+    scene.until("never", "refused", SOON, |pod| waiting(pod, "main") == "ErrImageNeverPull").await?;
+    let container = json!({ "name": "main", "image": "Not a Name" });
+    scene.pod("invalid", json!({ "containers": [container] })).await?;
+    scene.until("invalid", "refused", SOON, |pod| waiting(pod, "main") == "InvalidImageName").await?;
+    Ok(())
+}
+
+pub(super) async fn missing_command_is_a_start_error(scene: Scene) -> Result<()> {
+    let container = with(shell("main", ""), json!({ "command": ["/no/such/program"] }));
+    scene.pod("once", json!({ "restartPolicy": "Never", "containers": [container] })).await?;
+    let pod = scene.until("once", "failed", SOON, |pod| phase(pod) == "Failed").await?;
+    ensure!(ended(&pod, "main") == Some(("StartError", 128)), "{:?}", ended(&pod, "main"));
+    scene.pod("again", json!({ "containers": [container] })).await?;
+    let reported = |pod: &_| {
+        matches!(waiting(pod, "main"), "RunContainerError" | "CrashLoopBackOff")
+            && ended(pod, "main").is_some_and(|(reason, _)| reason == "StartError")
+    };
+    scene.until("again", "reported", SOON, reported).await?;
+    scene.event("again", "Failed", SOON).await?;
+    Ok(())
+}
+
+pub(super) async fn missing_config_map_is_reported_and_recovers(scene: Scene) -> Result<()> {
+    let from = json!({ "envFrom": [{ "configMapRef": { "name": "later" } }] });
+    scene.pod("waits", json!({ "containers": [with(shell("main", "sleep 1000"), from)] })).await?;
+    scene
+        .until("waits", "reported", SOON, |pod| waiting(pod, "main") == "CreateContainerConfigError")
+        .await?;
+    let message = scene.event("waits", "Failed", SOON).await?;
+    ensure!(message.contains("later"), "the event names the ConfigMap: {message}");
+    scene.create::<ConfigMap>(json!({ "metadata": { "name": "later" }, "data": { "a": "b" } })).await?;
+    scene.until("waits", "ready", EVENTUALLY, is_ready).await?;
+    Ok(())
+}
+
+pub(super) async fn missing_secret_volume_is_mounted_once_created(scene: Scene) -> Result<()> {
+    let mounts = json!({ "volumeMounts": [{ "name": "later", "mountPath": "/later" }] });
+    let volumes = json!([{ "name": "later", "secret": { "secretName": "later" } }]);
+    let spec = json!({
+        "restartPolicy": "Never", "containers": [with(shell("main", "cat /later/key"), mounts)], "volumes": volumes,
+    });
+    scene.pod("waits", spec).await?;
+    let message = scene.event("waits", "FailedMount", SOON).await?;
+    ensure!(message.contains("later"), "the event names the volume: {message}");
+    scene.until("waits", "waiting", SOON, |pod| waiting(pod, "main") == "ContainerCreating").await?;
+    scene
+        .create::<Secret>(json!({ "metadata": { "name": "later" }, "stringData": { "key": "xyzzy\n" } }))
+        .await?;
+    scene.until("waits", "finished", EVENTUALLY, |pod| phase(pod) == "Succeeded").await?;
+    ensure!(scene.log("waits", None).await? == "xyzzy\n", "the secret is there");
+    Ok(())
+}
+
+pub(super) async fn pod_that_does_not_fit_is_rejected(scene: Scene) -> Result<()> {
+    let greedy = json!({ "resources": { "requests": { "cpu": "1000" } } });
+    scene.pod("greedy", json!({ "containers": [with(shell("main", "true"), greedy)] })).await?;
+    let pod = scene.until("greedy", "rejected", SOON, |pod| phase(pod) == "Failed").await?;
+    let reason = pod.status.and_then(|status| status.reason);
+    ensure!(reason.as_deref() == Some("OutOfcpu"), "the reason is {reason:?}");
+
+    let elsewhere = json!({ "containers": [shell("main", "true")], "nodeSelector": { "no-such": "label" } });
+    scene.pod("elsewhere", elsewhere).await?;
+    let pod = scene.until("elsewhere", "rejected", SOON, |pod| phase(pod) == "Failed").await?;
+    let reason = pod.status.and_then(|status| status.reason);
+    ensure!(reason.as_deref() == Some("NodeAffinity"), "the reason is {reason:?}");
+    Ok(())
+}

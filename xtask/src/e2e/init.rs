@@ -1,0 +1,88 @@
+//! Init containers and sidecars.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::scene::{SOON, Scene, condition, container, ended, phase, shell, with};
+
+fn shared(container: Value) -> Value {
+    with(container, json!({ "volumeMounts": [{ "name": "shared", "mountPath": "/shared" }] }))
+}
+
+fn sidecar(container: Value) -> Value {
+    let probe = json!({ "exec": { "command": ["test", "-e", "/shared/sidecar"] }, "periodSeconds": 1 });
+    with(shared(container), json!({ "restartPolicy": "Always", "startupProbe": probe }))
+}
+
+fn volumes() -> Value {
+    json!([{ "name": "shared", "emptyDir": {} }])
+}
+
+pub(super) async fn containers_run_in_order(scene: Scene) -> Result<()> {
+    let append = |name: &str| shared(shell(name, &format!("sleep 0.3; echo {name} >> /shared/order")));
+    let spec = json!({
+        "restartPolicy": "Never",
+        "initContainers": [append("one"), append("two"), append("three")],
+        "containers": [shared(shell("main", "cat /shared/order"))],
+        "volumes": volumes(),
+    });
+    let (pod, log) = scene.finished_pod("ordered", spec).await?;
+    ensure!(log == "one\ntwo\nthree\n", "one after another: {log:?}");
+    ensure!(condition(&pod, "Initialized") == "True", "the pod is initialized");
+    ensure!(ended(&pod, "one") == Some(("Completed", 0)), "the first is completed");
+    Ok(())
+}
+
+pub(super) async fn failure_fails_the_pod(scene: Scene) -> Result<()> {
+    let spec = json!({
+        "restartPolicy": "Never",
+        "initContainers": [shell("bad", "exit 5"), shell("never", "true")],
+        "containers": [shell("main", "true")],
+    });
+    scene.pod("failed", spec).await?;
+    let pod = scene.until("failed", "failed", SOON, |pod| phase(pod) == "Failed").await?;
+    ensure!(ended(&pod, "bad") == Some(("Error", 5)), "the init container failed");
+    for later in ["never", "main"] {
+        let ran = container(&pod, later).and_then(|status| status.container_id.as_ref());
+        ensure!(ran.is_none(), "{later} never ran");
+    }
+    Ok(())
+}
+
+pub(super) async fn sidecar_starts_before_and_does_not_hold_up_the_end(scene: Scene) -> Result<()> {
+    let helper = sidecar(shell("helper", "sleep 1; touch /shared/sidecar; sleep 1000"));
+    let spec = json!({
+        "restartPolicy": "Never",
+        "initContainers": [helper, shared(shell("after", "ls /shared > /shared/seen"))],
+        "containers": [shared(shell("main", "cat /shared/seen"))],
+        "volumes": volumes(),
+    });
+    scene.pod("job", spec).await?;
+    let pod =
+        scene.until("job", "finished", SOON, |pod| matches!(phase(pod), "Succeeded" | "Failed")).await?;
+    ensure!(phase(&pod) == "Succeeded", "the sidecar's end does not count: {:?}", pod.status);
+    let log = scene.log("job", Some("main")).await?;
+    ensure!(log.contains("sidecar"), "the sidecar had started before the next init container: {log:?}");
+    Ok(())
+}
+
+pub(super) async fn sidecar_ends_last(scene: Scene) -> Result<()> {
+    let helper = "trap 'cat /shared/end; exit 0' TERM; touch /shared/sidecar; echo started; while :; do sleep 0.1; done";
+    let main = "trap 'sleep 1; echo main ended > /shared/end; exit 0' TERM; while :; do sleep 0.1; done";
+    let spec = json!({
+        "initContainers": [sidecar(shell("helper", helper))],
+        "containers": [shared(shell("main", main))],
+        "volumes": volumes(),
+        "terminationGracePeriodSeconds": 30,
+    });
+    scene.ready_pod("pair", spec).await?;
+    let log = scene.follow("pair", "helper").await?;
+    scene.delete("pair").await?;
+    scene.gone("pair").await?;
+    let lines = log.lines().await?;
+    ensure!(
+        lines == ["started", "main ended"],
+        "the sidecar was stopped after the main container: {lines:?}"
+    );
+    Ok(())
+}

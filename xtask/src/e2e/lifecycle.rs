@@ -1,0 +1,108 @@
+//! A pod's way from its creation to its end.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams};
+use serde_json::json;
+
+use super::scene::{SOON, Scene, container, ended, phase, shell, with};
+
+pub(super) async fn pod_runs_and_is_deleted_gracefully(scene: Scene) -> Result<()> {
+    let script = "trap 'echo asked to end; exit 0' TERM; echo started; sleep 1000 & wait";
+    let spec = json!({ "containers": [shell("main", script)], "terminationGracePeriodSeconds": 60 });
+    let pod = scene.ready_pod("graceful", spec).await?;
+    ensure!(phase(&pod) == "Running", "a ready pod is Running, not {}", phase(&pod));
+    let status = pod.status.unwrap_or_default();
+    ensure!(
+        status.pod_ip.is_some_and(|ip| ip.starts_with("10.88.")),
+        "the pod has an address of the pod network"
+    );
+    ensure!(status.host_ip.as_deref() == Some(crate::isolation::NODE_IP), "the host's address is the node's");
+    ensure!(status.start_time.is_some(), "the pod has a start time");
+
+    let log = scene.follow("graceful", "main").await?;
+    scene.delete("graceful").await?;
+    scene.gone("graceful").await?;
+    let lines = log.lines().await?;
+    ensure!(lines == ["started", "asked to end"], "the container was asked to end: {lines:?}");
+    scene.event("graceful", "Killing", SOON).await?;
+    Ok(())
+}
+
+pub(super) async fn pre_stop_hook_runs_first(scene: Scene) -> Result<()> {
+    let script = "trap 'echo asked to end; exit 0' TERM; echo started; sleep 1000 & wait";
+    let hook = json!({ "preStop": { "exec": { "command": ["sh", "-c", "echo hook > /proc/1/fd/1"] } } });
+    let container = with(shell("main", script), json!({ "lifecycle": hook }));
+    scene
+        .ready_pod("hook", json!({ "containers": [container], "terminationGracePeriodSeconds": 60 }))
+        .await?;
+    let log = scene.follow("hook", "main").await?;
+    scene.delete("hook").await?;
+    scene.gone("hook").await?;
+    let lines = log.lines().await?;
+    ensure!(lines == ["started", "hook", "asked to end"], "the hook runs before the signal: {lines:?}");
+    Ok(())
+}
+
+pub(super) async fn post_start_hook_runs(scene: Scene) -> Result<()> {
+    let hook = json!({ "postStart": { "exec": { "command": ["sh", "-c", "echo hook > /hook/ran"] } } });
+    let mounts = json!([{ "name": "hook", "mountPath": "/hook" }]);
+    let script = "until test -e /hook/ran; do sleep 0.1; done; cat /hook/ran";
+    let container = with(shell("main", script), json!({ "lifecycle": hook, "volumeMounts": mounts }));
+    let volumes = json!([{ "name": "hook", "emptyDir": {} }]);
+    let spec = json!({ "restartPolicy": "Never", "containers": [container], "volumes": volumes });
+    let (pod, log) = scene.finished_pod("hook", spec).await?;
+    ensure!(phase(&pod) == "Succeeded" && log == "hook\n", "the hook ran: {log:?}");
+
+    let failing = json!({ "postStart": { "exec": { "command": ["sh", "-c", "exit 3"] } } });
+    let container = with(shell("main", "sleep 1000"), json!({ "lifecycle": failing }));
+    scene.pod("failing", json!({ "restartPolicy": "Never", "containers": [container] })).await?;
+    scene.until("failing", "failed", SOON, |pod| phase(pod) == "Failed").await?;
+    scene.event("failing", "FailedPostStartHook", SOON).await?;
+    Ok(())
+}
+
+pub(super) async fn finished_pods_report_exit_code_and_message(scene: Scene) -> Result<()> {
+    let never = |script| json!({ "restartPolicy": "Never", "containers": [shell("main", script)] });
+    let (pod, _) = scene.finished_pod("good", never("echo all done > /dev/termination-log")).await?;
+    ensure!(phase(&pod) == "Succeeded" && ended(&pod, "main") == Some(("Completed", 0)), "{:?}", pod.status);
+    ensure!(message(&pod).as_deref() == Some("all done\n"), "the message is kept: {:?}", message(&pod));
+
+    let (pod, _) = scene.finished_pod("bad", never("exit 42")).await?;
+    ensure!(phase(&pod) == "Failed" && ended(&pod, "main") == Some(("Error", 42)), "{:?}", pod.status);
+
+    let fallback = json!({ "terminationMessagePolicy": "FallbackToLogsOnError" });
+    let container = with(shell("main", "echo last words; exit 1"), fallback);
+    let (pod, _) =
+        scene.finished_pod("talks", json!({ "restartPolicy": "Never", "containers": [container] })).await?;
+    ensure!(message(&pod).as_deref() == Some("last words\n"), "the log is the message: {:?}", message(&pod));
+    Ok(())
+}
+
+fn message(pod: &Pod) -> Option<String> {
+    container(pod, "main")?.state.as_ref()?.terminated.as_ref()?.message.clone()
+}
+
+pub(super) async fn deadline_ends_a_pod(scene: Scene) -> Result<()> {
+    let spec = json!({ "activeDeadlineSeconds": 2, "containers": [shell("main", "sleep 1000")] });
+    scene.pod("late", spec).await?;
+    let pod = scene.until("late", "failed", SOON, |pod| phase(pod) == "Failed").await?;
+    let reason = pod.status.and_then(|status| status.reason);
+    ensure!(reason.as_deref() == Some("DeadlineExceeded"), "the reason is the deadline, not {reason:?}");
+    Ok(())
+}
+
+pub(super) async fn forced_deletion_removes_the_container(scene: Scene) -> Result<()> {
+    let spec = json!({
+        "containers": [shell("main", "echo started; trap '' TERM; while :; do sleep 1; done")],
+        "terminationGracePeriodSeconds": 600,
+    });
+    scene.ready_pod("forced", spec).await?;
+    let log = scene.follow("forced", "main").await?;
+    let pods: Api<Pod> = scene.api();
+    pods.delete("forced", &DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() }).await?;
+    scene.gone("forced").await?;
+    // The log ends only with the container.
+    log.lines().await?;
+    Ok(())
+}

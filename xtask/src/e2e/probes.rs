@@ -1,0 +1,74 @@
+//! Liveness, readiness and startup probes.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::scene::{SOON, Scene, container, is_ready, restarts, shell, with};
+use crate::images::AGNHOST;
+
+pub(super) async fn liveness_restarts(scene: Scene) -> Result<()> {
+    let probe = json!({ "exec": { "command": ["test", "-e", "/tmp/alive"] }, "periodSeconds": 1, "failureThreshold": 2 });
+    let script = "touch /tmp/alive; sleep 3; rm /tmp/alive; sleep 1000";
+    let main = with(shell("main", script), json!({ "livenessProbe": probe }));
+    scene.pod("dies", json!({ "containers": [main, shell("other", "sleep 1000")] })).await?;
+    let pod = scene.until("dies", "restarted", SOON, |pod| restarts(pod, "main") >= 1).await?;
+    ensure!(restarts(&pod, "other") == 0, "the other container is left alone");
+    scene.event("dies", "Unhealthy", SOON).await?;
+    scene.event("dies", "Killing", SOON).await?;
+    Ok(())
+}
+
+pub(super) async fn readiness_flips(scene: Scene) -> Result<()> {
+    let probe = json!({ "exec": { "command": ["test", "-e", "/tmp/ready"] }, "periodSeconds": 1, "failureThreshold": 1 });
+    let main = with(shell("main", "sleep 1000"), json!({ "readinessProbe": probe }));
+    scene.pod("flips", json!({ "containers": [main] })).await?;
+    scene.event("flips", "Unhealthy", SOON).await?;
+    let pod = scene.until("flips", "running", SOON, |pod| super::scene::phase(pod) == "Running").await?;
+    ensure!(!is_ready(&pod), "a pod whose probe fails is not ready");
+    scene.kubectl_out(&["exec", "flips", "--", "touch", "/tmp/ready"]).await?;
+    scene.until("flips", "ready", SOON, is_ready).await?;
+    scene.kubectl_out(&["exec", "flips", "--", "rm", "/tmp/ready"]).await?;
+    let pod = scene.until("flips", "unready again", SOON, |pod| !is_ready(pod)).await?;
+    ensure!(restarts(&pod, "main") == 0, "readiness never restarts");
+    Ok(())
+}
+
+pub(super) async fn startup_holds_the_others_back(scene: Scene) -> Result<()> {
+    let startup = json!({ "exec": { "command": ["test", "-e", "/tmp/started"] }, "periodSeconds": 1, "failureThreshold": 60 });
+    let liveness = json!({ "exec": { "command": ["test", "-e", "/tmp/started"] }, "periodSeconds": 1, "failureThreshold": 1 });
+    let probes = json!({ "startupProbe": startup, "livenessProbe": liveness });
+    scene.pod("slow", json!({ "containers": [with(shell("main", "sleep 1000"), probes)] })).await?;
+    // Several failures: a liveness probe that ran would have restarted the container.
+    scene.event("slow", "Unhealthy", SOON).await?;
+    let pod = scene.until("slow", "running", SOON, |pod| super::scene::phase(pod) == "Running").await?;
+    let started = container(&pod, "main").and_then(|status| status.started);
+    ensure!(started == Some(false) && !is_ready(&pod), "not started, not ready: {started:?}");
+    scene.kubectl_out(&["exec", "slow", "--", "touch", "/tmp/started"]).await?;
+    let pod = scene.until("slow", "ready", SOON, is_ready).await?;
+    ensure!(container(&pod, "main").and_then(|status| status.started) == Some(true), "started");
+    ensure!(restarts(&pod, "main") == 0, "liveness waited for startup");
+    Ok(())
+}
+
+pub(super) async fn http_tcp_and_grpc(scene: Scene) -> Result<()> {
+    let server = |name: &str, args: serde_json::Value, probe: serde_json::Value| {
+        let probe = with(probe, json!({ "periodSeconds": 1 }));
+        json!({ "name": name, "image": AGNHOST, "args": args, "readinessProbe": probe,
+            "ports": [{ "name": "web", "containerPort": 8080 }] })
+    };
+    let web = |name: &str, probe| json!({ "containers": [server(name, json!(["netexec", "--http-port=8080"]), probe)] });
+    let http = json!({ "httpGet": { "path": "/healthz", "port": "web", "httpHeaders": [{ "name": "X-Test", "value": "1" }] } });
+    let missing = json!({ "httpGet": { "path": "/no-such-page-at-all", "port": 8081 } });
+    let tcp = json!({ "tcpSocket": { "port": 8080 } });
+    let grpc = json!({ "grpc": { "port": 5000 } });
+    let health =
+        json!({ "containers": [server("grpc", json!(["grpc-health-checking", "--port=5000"]), grpc)] });
+    scene.pod("missing", web("missing", missing)).await?;
+    tokio::try_join!(
+        scene.ready_pod("http", web("http", http)),
+        scene.ready_pod("tcp", web("tcp", tcp)),
+        scene.ready_pod("grpc", health),
+    )?;
+    scene.event("missing", "Unhealthy", SOON).await?;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Runs scenarios and prints a line for each.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+
+use super::scene::Scene;
+use crate::cluster::Cluster;
+
+/// Scenarios at a time. More only wait for the container runtime on a small machine.
+const SIDE_BY_SIDE: usize = 10;
+/// No scenario may take longer.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// What a scenario does to the node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Only uses it.
+    Calm,
+    /// Stops a program that others need.
+    Disturbing,
+    /// Disturbing, and more than the Go kubelet can do: skipped with it.
+    Stricter,
+}
+
+/// A test.
+pub(super) struct Scenario {
+    /// `theme::name`.
+    pub(super) name: &'static str,
+    /// Whether others can run beside it.
+    pub(super) effect: Effect,
+    /// The test itself.
+    pub(super) run: fn(Scene) -> BoxFuture<'static, Result<()>>,
+}
+
+/// How many passed and failed.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) passed: usize,
+    pub(super) failed: usize,
+}
+
+/// Runs the calm ones side by side, then the others one by one.
+pub(super) async fn run(cluster: &Arc<Cluster>, scenarios: Vec<Scenario>) -> Tally {
+    let (calm, disturbing): (Vec<_>, Vec<_>) =
+        scenarios.into_iter().partition(|scenario| scenario.effect == Effect::Calm);
+    let mut tally = Tally::default();
+    let mut running =
+        futures::stream::iter(calm).map(|one| attempt(cluster, one)).buffer_unordered(SIDE_BY_SIDE);
+    while let Some(passed) = running.next().await {
+        tally.count(passed);
+    }
+    for scenario in disturbing {
+        let name = scenario.name;
+        tally.count(attempt(cluster, scenario).await);
+        if let Err(error) = restore(cluster).await {
+            println!("after {name} the cluster could not be restored: {error:#}");
+        }
+    }
+    tally
+}
+
+impl Tally {
+    fn count(&mut self, passed: bool) {
+        if passed { self.passed += 1 } else { self.failed += 1 }
+    }
+}
+
+async fn attempt(cluster: &Arc<Cluster>, scenario: Scenario) -> bool {
+    let started = Instant::now();
+    let name = scenario.name;
+    let scene = match Scene::new(cluster.clone(), name).await {
+        Ok(scene) => scene,
+        Err(error) => {
+            println!("test {name} ... FAILED\n    prepare: {error:#}");
+            return false;
+        }
+    };
+    let namespace = scene.namespace.clone();
+    // A task of its own, so that a panic is a failure of this scenario only.
+    let mut task = tokio::spawn((scenario.run)(scene));
+    let result = match tokio::time::timeout(LIMIT, &mut task).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panicked)) => Err(anyhow!("panicked: {panicked}")),
+        Err(_) => {
+            task.abort();
+            Err(anyhow!("did not end within {LIMIT:?}"))
+        }
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    match &result {
+        Ok(()) => println!("test {name} ... ok ({seconds:.1} s)"),
+        Err(error) => {
+            println!(
+                "test {name} ... FAILED ({seconds:.1} s)\n    {error:#}{}",
+                kubelet_lines(cluster, &namespace)
+            );
+        }
+    }
+    Scene::leave(cluster, &namespace).await;
+    result.is_ok()
+}
+
+/// What the kubelet logged about a namespace, the last of it.
+fn kubelet_lines(cluster: &Cluster, namespace: &str) -> String {
+    let log = std::fs::read(cluster.kubelet.log()).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(namespace)).collect();
+    let last = &lines[lines.len().saturating_sub(12)..];
+    last.iter().map(|line| format!("\n    | {}", line.chars().take(500).collect::<String>())).collect()
+}
+
+/// Everything runs again, whatever a scenario did or left undone.
+async fn restore(cluster: &Cluster) -> Result<()> {
+    cluster.control_plane.start_apiserver().await?;
+    cluster.containerd.start().await?;
+    cluster.kubelet.start().await?;
+    cluster.node_ready(Duration::from_secs(90)).await.context("restore the node")
+}
