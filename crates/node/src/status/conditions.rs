@@ -1,0 +1,158 @@
+//! The conditions the node owns; everybody else's stay as they are
+//! (<https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions>, KEP-3085).
+
+use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use model::pod::{self, ContainerKind};
+use model::time;
+
+use super::StatusInputs;
+
+const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+/// What a condition says.
+struct Verdict {
+    is_true: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Verdict {
+    fn yes() -> Self {
+        Self { is_true: true, reason: None, message: None }
+    }
+
+    fn no(reason: &'static str, message: Option<String>) -> Self {
+        Self { is_true: false, reason: Some(reason), message }
+    }
+}
+
+/// All conditions of a status whose phase and containers are set.
+pub(super) fn generate(inputs: &StatusInputs<'_>, status: &PodStatus) -> Vec<PodCondition> {
+    let pod_status = inputs.pod.status.as_ref();
+    // Others write to the API object; what the node itself added on the way is in the previous.
+    let theirs = pod_status.and_then(|s| s.conditions.as_ref()).or(inputs.previous.conditions.as_ref());
+    let mut all: Vec<PodCondition> =
+        theirs.into_iter().flatten().filter(|c| !OWNED.contains(&c.type_.as_str())).cloned().collect();
+    for kept in inputs.previous.conditions.iter().flatten().filter(|c| c.type_ == "DisruptionTarget") {
+        if !all.iter().any(|c| c.type_ == kept.type_) {
+            all.push(kept.clone());
+        }
+    }
+    let containers_ready = containers_ready(inputs, status);
+    let ready = ready(inputs, &containers_ready, &all);
+    let verdicts = [
+        ("PodReadyToStartContainers", sandbox_ready(inputs)),
+        ("Initialized", initialized(inputs, status)),
+        ("Ready", ready),
+        ("ContainersReady", containers_ready),
+        ("PodScheduled", Verdict::yes()),
+    ];
+    for (kind, verdict) in verdicts {
+        all.push(condition(inputs, kind, verdict));
+    }
+    all
+}
+
+fn condition(inputs: &StatusInputs<'_>, kind: &str, verdict: Verdict) -> PodCondition {
+    let status = if verdict.is_true { "True" } else { "False" };
+    let before = inputs.previous.conditions.iter().flatten().find(|c| c.type_ == kind);
+    let same = before.filter(|b| b.status == status);
+    PodCondition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason.map(str::to_owned),
+        message: verdict.message,
+        last_probe_time: None,
+        last_transition_time: same
+            .and_then(|b| b.last_transition_time.clone())
+            .or_else(|| Some(Time(time::to_seconds(inputs.now.wall)))),
+        observed_generation: inputs.pod.metadata.generation,
+    }
+}
+
+fn sandbox_ready(inputs: &StatusInputs<'_>) -> Verdict {
+    let sandboxes = &inputs.observed.sandboxes;
+    let text = match sandboxes.first() {
+        None => "no pod sandbox exists",
+        Some(_) if sandboxes.iter().filter(|s| s.is_ready).count() > 1 => "multiple pod sandboxes are ready and need to be reconciled",
+        Some(newest) if !newest.is_ready => "pod sandbox is not ready",
+        Some(newest) if !pod::is_host_network(inputs.pod) && newest.ips.is_empty() => "pod sandbox has no IP address",
+        Some(_) => return Verdict::yes(),
+    };
+    Verdict::no("PodSandboxNotReady", Some(text.to_owned()))
+}
+
+fn initialized(inputs: &StatusInputs<'_>, status: &PodStatus) -> Verdict {
+    if status.phase.as_deref() == Some("Succeeded") {
+        return Verdict { is_true: true, reason: Some("PodCompleted"), message: None };
+    }
+    let has_run = |s: &ContainerStatus| {
+        s.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some())
+            || s.last_state.as_ref().is_some_and(|s| s.terminated.is_some())
+    };
+    if status.container_statuses.iter().flatten().any(has_run) {
+        return Verdict::yes();
+    }
+    let mut incomplete = Vec::new();
+    for c in pod::containers(inputs.pod).filter(|c| c.kind < ContainerKind::Regular) {
+        let found = status.init_container_statuses.iter().flatten().find(|s| s.name == c.spec.name);
+        let is_done = found.is_some_and(|s| match c.kind {
+            ContainerKind::Sidecar => s.started == Some(true),
+            _ => s.ready,
+        });
+        if !is_done {
+            incomplete.push(c.spec.name.clone());
+        }
+    }
+    if incomplete.is_empty() {
+        return Verdict::yes();
+    }
+    let message = format!("containers with incomplete status: [{}]", incomplete.join(" "));
+    Verdict::no("ContainersNotInitialized", Some(message))
+}
+
+fn containers_ready(inputs: &StatusInputs<'_>, status: &PodStatus) -> Verdict {
+    match status.phase.as_deref() {
+        Some("Succeeded") => return Verdict::no("PodCompleted", None),
+        Some("Failed") => return Verdict::no("PodFailed", None),
+        _ => {}
+    }
+    let mut unready = Vec::new();
+    for c in pod::containers(inputs.pod) {
+        let list = match c.kind {
+            ContainerKind::Sidecar => &status.init_container_statuses,
+            ContainerKind::Regular => &status.container_statuses,
+            ContainerKind::Init | ContainerKind::Ephemeral => continue,
+        };
+        if !list.iter().flatten().any(|s| s.name == c.spec.name && s.ready) {
+            unready.push(c.spec.name.clone());
+        }
+    }
+    if unready.is_empty() {
+        return Verdict::yes();
+    }
+    let message = format!("containers with unready status: [{}]", unready.join(" "));
+    Verdict::no("ContainersNotReady", Some(message))
+}
+
+fn ready(inputs: &StatusInputs<'_>, containers: &Verdict, others: &[PodCondition]) -> Verdict {
+    if !containers.is_true {
+        return Verdict { is_true: false, reason: containers.reason, message: containers.message.clone() };
+    }
+    let mut unmet = Vec::new();
+    for gate in inputs.pod.spec.iter().flat_map(|s| s.readiness_gates.iter().flatten()) {
+        match others.iter().find(|c| c.type_ == gate.condition_type) {
+            None => unmet.push(format!("corresponding condition of pod readiness gate {:?} does not exist.", gate.condition_type)),
+            Some(c) if c.status != "True" => unmet.push(format!(
+                "the status of pod readiness gate {:?} is not \"True\", but {}",
+                gate.condition_type, c.status
+            )),
+            Some(_) => {}
+        }
+    }
+    if unmet.is_empty() {
+        return Verdict::yes();
+    }
+    Verdict::no("ReadinessGatesNotReady", Some(unmet.join(", ")))
+}

@@ -1,0 +1,286 @@
+//! The status of each container: its newest instance, the one before, and why it waits.
+
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, ContainerUser, LinuxContainerUser, PodStatus, ResourceRequirements, VolumeMountStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use model::pod::{self, ContainerKind};
+use model::reason::waiting;
+use model::{ContainerExit, ContainerObservation, ContainerState, time};
+
+use super::{Stage, StatusInputs};
+use crate::pods::plan::restarts_after;
+
+/// Exit code written for a container whose real one nobody knows: that of SIGKILL.
+const LOST_EXIT_CODE: i32 = 137;
+
+/// Fills in the three lists.
+pub(super) fn fill(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
+    let has_init = pod::containers(inputs.pod).any(|c| c.kind < ContainerKind::Regular);
+    let mut regular = Vec::new();
+    let mut init = Vec::new();
+    let mut ephemeral = Vec::new();
+    for c in pod::containers(inputs.pod) {
+        let (list, previous) = match c.kind {
+            ContainerKind::Init | ContainerKind::Sidecar => (&mut init, &inputs.previous.init_container_statuses),
+            ContainerKind::Regular => (&mut regular, &inputs.previous.container_statuses),
+            ContainerKind::Ephemeral => (&mut ephemeral, &inputs.previous.ephemeral_container_statuses),
+        };
+        let before = previous.iter().flatten().find(|s| s.name == c.spec.name);
+        list.push(One { inputs, spec: &c.spec, kind: c.kind, before, has_init }.status());
+    }
+    // Upstream sorts these by name and keeps init containers in the order of the spec.
+    regular.sort_by(|a, b| a.name.cmp(&b.name));
+    ephemeral.sort_by(|a, b| a.name.cmp(&b.name));
+    status.container_statuses = Some(regular);
+    status.init_container_statuses = Some(init).filter(|l| !l.is_empty());
+    status.ephemeral_container_statuses = Some(ephemeral).filter(|l| !l.is_empty());
+}
+
+/// The last word on a pod that has ended: none of its containers runs, or waits for a next run.
+pub(super) fn end_all(status: &mut PodStatus) {
+    let lists = [
+        &mut status.init_container_statuses,
+        &mut status.container_statuses,
+        &mut status.ephemeral_container_statuses,
+    ];
+    for container in lists.into_iter().flatten().flatten() {
+        let Some(state) = &mut container.state else { continue };
+        if state.running.is_some() {
+            *state = terminated(lost("The container could not be located when the pod was terminated"));
+        } else if state.waiting.is_some()
+            && let Some(last) = container.last_state.take().filter(|s| s.terminated.is_some())
+        {
+            *state = last;
+        }
+        container.ready &= state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
+        container.started = Some(false);
+    }
+}
+
+struct One<'a> {
+    inputs: &'a StatusInputs<'a>,
+    spec: &'a Container,
+    kind: ContainerKind,
+    /// Its status before.
+    before: Option<&'a ContainerStatus>,
+    has_init: bool,
+}
+
+impl One<'_> {
+    fn status(&self) -> ContainerStatus {
+        let mut instances = self.inputs.observed.containers.iter().filter(|c| c.name == self.spec.name);
+        let newest = instances.next();
+        let mut status = match newest {
+            Some(newest) => self.observed(newest, instances.next()),
+            None => self.unobserved(),
+        };
+        self.apply_waiting(newest, &mut status);
+        let note = self.inputs.notes.get(&self.spec.name);
+        let is_running = status.state.as_ref().is_some_and(|s| s.running.is_some());
+        status.started = Some(is_running && note.is_some_and(|n| n.is_started));
+        status.ready = match self.kind {
+            ContainerKind::Init => ended_with(&status) == Some(0),
+            ContainerKind::Ephemeral => false,
+            ContainerKind::Sidecar | ContainerKind::Regular => is_running && note.is_some_and(|n| n.is_ready),
+        };
+        status
+    }
+
+    /// A container of which the runtime has an instance.
+    fn observed(&self, newest: &ContainerObservation, older: Option<&ContainerObservation>) -> ContainerStatus {
+        let restarts = i32::try_from(newest.attempt).unwrap_or(i32::MAX);
+        let before = self.before.map_or(0, |b| b.restart_count);
+        let mut status = ContainerStatus {
+            name: self.spec.name.clone(),
+            restart_count: restarts.max(before),
+            image: or_spec(&newest.image, self.spec),
+            image_id: newest.image_id.clone(),
+            container_id: Some(self.id_text(newest)),
+            state: Some(self.state(newest)),
+            last_state: None,
+            volume_mounts: self.volume_mounts(),
+            resources: self.resources(),
+            allocated_resources: self.spec.resources.as_ref().and_then(|r| r.requests.clone()),
+            user: newest.user.as_ref().map(user),
+            ..ContainerStatus::default()
+        };
+        status.last_state = match older {
+            Some(older) => Some(self.state(older)).filter(|s| s.terminated.is_some()),
+            // The older instance may have been removed since: what was known of it stays known.
+            None => self.before.and_then(|b| match &b.state {
+                Some(s) if s.terminated.is_some() && b.container_id != status.container_id => b.state.clone(),
+                _ => b.last_state.clone(),
+            }),
+        };
+        if status.last_state.is_none() {
+            status.last_state = Some(ApiState::default());
+        }
+        status
+    }
+
+    /// A container of which the runtime has nothing.
+    fn unobserved(&self) -> ContainerStatus {
+        if let Some(before) = self.before
+            && before.state.as_ref().is_some_and(|s| s.terminated.is_some())
+        {
+            return before.clone();
+        }
+        let mut status = ContainerStatus {
+            name: self.spec.name.clone(),
+            image: self.spec.image.clone().unwrap_or_default(),
+            state: Some(waiting(self.default_reason(), None)),
+            last_state: Some(self.before.and_then(|b| b.last_state.clone()).unwrap_or_default()),
+            restart_count: self.before.map_or(0, |b| b.restart_count),
+            volume_mounts: self.volume_mounts(),
+            ..ContainerStatus::default()
+        };
+        let was_running = self.before.is_some_and(|b| b.state.as_ref().is_some_and(|s| s.running.is_some()));
+        if was_running && status.last_state.as_ref().is_none_or(|s| s.terminated.is_none()) {
+            // It ran and is gone without a trace: that it ended is all that is known.
+            let text = "The container could not be located when the pod was deleted.  The container used to be Running";
+            status.last_state = Some(terminated(lost(text)));
+            if self.inputs.pod.metadata.deletion_timestamp.is_none() {
+                status.restart_count = status.restart_count.saturating_add(1);
+            }
+        }
+        let is_initialized = || {
+            pod::containers(self.inputs.pod).any(|c| {
+                c.kind == ContainerKind::Regular && self.inputs.observed.latest(&c.spec.name).is_some()
+            })
+        };
+        if self.kind == ContainerKind::Init && is_initialized() {
+            let text = "Unable to get init container status from container runtime and pod has been initialized, \
+                        treat it as exited normally";
+            let exit = ContainerStateTerminated {
+                reason: Some("Completed".to_owned()),
+                message: Some(text.to_owned()),
+                ..ContainerStateTerminated::default()
+            };
+            status.state = Some(terminated(exit));
+        }
+        status
+    }
+
+    /// Shows why a container that is to run does not.
+    fn apply_waiting(&self, newest: Option<&ContainerObservation>, status: &mut ContainerStatus) {
+        if self.inputs.stage != Stage::Running || newest.is_some_and(|c| c.state.is_running()) {
+            return;
+        }
+        let is_to_start = match newest.map(|c| &c.state) {
+            None | Some(ContainerState::Created) => true,
+            Some(ContainerState::Exited(exit)) => {
+                restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code)
+            }
+            Some(_) => restarts_after(self.inputs.pod, self.spec, self.kind, LOST_EXIT_CODE),
+        };
+        let note = self.inputs.notes.get(&self.spec.name).and_then(|n| n.waiting.as_ref());
+        let Some((reason, message)) = note.filter(|_| is_to_start) else { return };
+        if let Some(state) = status.state.take().filter(|s| s.terminated.is_some()) {
+            status.last_state = Some(state);
+        }
+        status.state = Some(waiting(reason, Some(message.clone()).filter(|m| !m.is_empty())));
+    }
+
+    fn default_reason(&self) -> &'static str {
+        if self.has_init { waiting::POD_INITIALIZING } else { waiting::CONTAINER_CREATING }
+    }
+
+    fn id_text(&self, container: &ContainerObservation) -> String {
+        format!("{}://{}", self.inputs.runtime_name, container.id)
+    }
+
+    fn state(&self, container: &ContainerObservation) -> ApiState {
+        match &container.state {
+            ContainerState::Running { started_at } => ApiState {
+                running: Some(ContainerStateRunning { started_at: started_at.map(api_time) }),
+                ..ApiState::default()
+            },
+            ContainerState::Exited(exit) => terminated(exit_status(exit, self.id_text(container))),
+            ContainerState::Created => waiting(self.default_reason(), None),
+            ContainerState::Unknown => {
+                let was_running = self.before.and_then(|b| b.state.as_ref()).is_some_and(|s| s.running.is_some());
+                if was_running {
+                    terminated(lost("The container could not be located when the pod was terminated"))
+                } else {
+                    waiting(self.default_reason(), None)
+                }
+            }
+        }
+    }
+
+    fn volume_mounts(&self) -> Option<Vec<VolumeMountStatus>> {
+        let mounts = self.spec.volume_mounts.as_ref()?;
+        let status = |m: &k8s_openapi::api::core::v1::VolumeMount| {
+            let is_read_only = m.read_only.unwrap_or(false);
+            let wants = matches!(m.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"));
+            VolumeMountStatus {
+                name: m.name.clone(),
+                mount_path: m.mount_path.clone(),
+                read_only: m.read_only,
+                recursive_read_only: is_read_only.then(|| if wants { "Enabled" } else { "Disabled" }.to_owned()),
+                ..VolumeMountStatus::default()
+            }
+        };
+        Some(mounts.iter().map(status).collect()).filter(|l: &Vec<_>| !l.is_empty())
+    }
+
+    fn resources(&self) -> Option<ResourceRequirements> {
+        Some(self.spec.resources.clone().unwrap_or_default())
+    }
+}
+
+fn or_spec(image: &str, spec: &Container) -> String {
+    if image.is_empty() { spec.image.clone().unwrap_or_default() } else { image.to_owned() }
+}
+
+fn user(user: &model::observed::ContainerUser) -> ContainerUser {
+    ContainerUser {
+        linux: Some(LinuxContainerUser {
+            uid: user.uid,
+            gid: user.gid,
+            supplemental_groups: Some(user.supplemental_groups.clone()).filter(|g| !g.is_empty()),
+        }),
+    }
+}
+
+fn exit_status(exit: &ContainerExit, id: String) -> ContainerStateTerminated {
+    ContainerStateTerminated {
+        container_id: Some(id),
+        exit_code: exit.exit_code,
+        reason: Some(exit.reason.clone()).filter(|r| !r.is_empty()),
+        message: Some(exit.message.clone()).filter(|m| !m.is_empty()),
+        signal: Some(exit.signal).filter(|s| *s != 0),
+        started_at: exit.started_at.map(api_time),
+        finished_at: exit.finished_at.map(api_time),
+    }
+}
+
+fn lost(message: &str) -> ContainerStateTerminated {
+    ContainerStateTerminated {
+        exit_code: LOST_EXIT_CODE,
+        reason: Some("ContainerStatusUnknown".to_owned()),
+        message: Some(message.to_owned()),
+        ..ContainerStateTerminated::default()
+    }
+}
+
+fn terminated(exit: ContainerStateTerminated) -> ApiState {
+    ApiState { terminated: Some(exit), ..ApiState::default() }
+}
+
+fn waiting(reason: &str, message: Option<String>) -> ApiState {
+    ApiState {
+        waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
+        ..ApiState::default()
+    }
+}
+
+fn ended_with(status: &ContainerStatus) -> Option<i32> {
+    status.state.as_ref()?.terminated.as_ref().map(|t| t.exit_code)
+}
+
+fn api_time(at: jiff::Timestamp) -> Time {
+    Time(time::to_seconds(at))
+}
