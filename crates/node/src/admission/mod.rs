@@ -1,6 +1,166 @@
-//! stub
-use std::collections::BTreeMap; use k8s_openapi::api::core::v1::Taint; use model::Pod; use crate::node_status::NodeFacts;
-pub struct AdmissionContext<'a> { pub node_name: &'a str, pub labels: &'a BTreeMap<String,String>, pub taints: &'a [Taint], pub max_pods: u32, pub is_static: bool, pub active: &'a [&'a Pod], pub facts: &'a NodeFacts }
-pub struct Rejection { pub reason: String, pub message: String }
-pub fn admit(_p: &Pod, _c: &AdmissionContext<'_>) -> Result<(), Rejection> { Ok(()) }
-pub fn event_reason(_r: &str) -> &'static str { "X" }
+//! Whether a pod that was assigned to this node may run on it.
+//!
+//! The scheduler has asked most of these questions already. They are asked again because static
+//! pods and hand-bound ones never met it, and because the node may have changed since. Rules, order
+//! and texts are upstream's (`pkg/kubelet/lifecycle`); a rejected pod fails for good.
+//!
+//! One deliberate difference: upstream evicts lesser pods to make room for a critical one. Here
+//! nothing is preempted, so a critical pod is refused for want of room like any other, with the
+//! resource named.
+
+mod affinity;
+mod fit;
+mod ports;
+mod requests;
+mod sysctls;
+mod taints;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Taint;
+use model::{Pod, QosClass, pod};
+
+use crate::node_status::NodeFacts;
+
+/// The operating system this is built for, in the API's word.
+const OS: &str = "linux";
+const OS_LABEL: &str = "kubernetes.io/os";
+
+/// The node as a pod finds it.
+#[derive(Clone, Copy, Debug)]
+pub struct AdmissionContext<'a> {
+    /// The node's name.
+    pub node_name: &'a str,
+    /// The Node object's labels.
+    pub labels: &'a BTreeMap<String, String>,
+    /// The Node object's taints.
+    pub taints: &'a [Taint],
+    /// Pods at most.
+    pub max_pods: u32,
+    /// Whether the pod comes from a file or URL.
+    pub is_static: bool,
+    /// All other pods that were let in and have not ended.
+    pub active: &'a [&'a Pod],
+    /// What the node has.
+    pub facts: &'a NodeFacts,
+}
+
+/// Why a pod is not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The pod's `status.reason`.
+    pub reason: String,
+    /// Text for people, without the prefix `Pod was rejected: `.
+    pub message: String,
+}
+
+impl Rejection {
+    fn new(reason: &str, message: impl Into<String>) -> Self {
+        Self { reason: reason.to_owned(), message: message.into() }
+    }
+
+    fn predicate(name: &str, description: &str) -> Self {
+        Self::new(name, format!("Predicate {name} failed: {description}"))
+    }
+}
+
+/// Decides about one pod. Of several reasons against it the first counts, in upstream's order.
+pub fn admit(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
+    check_pressure(pod, ctx.facts)?;
+    sysctls::check(pod, ctx.facts)?;
+    check_os(pod)?;
+    let shortage = fit::check(pod, ctx);
+    if !pod::is_critical(pod) {
+        // A critical pod's shortage could be mended, so what cannot be mended is named first.
+        shortage.clone()?;
+    }
+    affinity::check(pod, ctx)?;
+    check_node_name(pod, ctx.node_name)?;
+    ports::check(pod, ctx.active)?;
+    if !ctx.is_static {
+        taints::check(pod, ctx.taints)?;
+    }
+    shortage
+}
+
+/// A node that runs short takes no new pods, except critical ones; short of memory alone, it
+/// takes also those that said how much they need or that tolerate the shortage.
+fn check_pressure(pod: &Pod, facts: &NodeFacts) -> Result<(), Rejection> {
+    let conditions: Vec<&str> = [
+        (facts.has_memory_pressure, "MemoryPressure"),
+        (facts.has_disk_pressure, "DiskPressure"),
+        (facts.has_pid_pressure, "PIDPressure"),
+    ]
+    .into_iter()
+    .filter_map(|(has, name)| has.then_some(name))
+    .collect();
+    if conditions.is_empty() || pod::is_critical(pod) {
+        return Ok(());
+    }
+    let is_memory_alone = conditions == ["MemoryPressure"];
+    let has_requests = QosClass::of(pod) != QosClass::BestEffort;
+    if is_memory_alone && (has_requests || taints::tolerates_memory_pressure(pod)) {
+        return Ok(());
+    }
+    Err(Rejection::new("Evicted", format!("The node had condition: [{}]. ", conditions.join(" "))))
+}
+
+fn check_os(pod: &Pod) -> Result<(), Rejection> {
+    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(OS_LABEL));
+    if label.is_some_and(|os| os != OS) {
+        return Err(Rejection::new(
+            "PodOSSelectorNodeLabelDoesNotMatch",
+            "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
+        ));
+    }
+    if pod.spec.as_ref().and_then(|spec| spec.os.as_ref()).is_some_and(|os| os.name != OS) {
+        return Err(Rejection::new(
+            "PodOSNotSupported",
+            "Failed to admit pod as the OS field doesn't match node OS",
+        ));
+    }
+    Ok(())
+}
+
+fn check_node_name(pod: &Pod, node_name: &str) -> Result<(), Rejection> {
+    let wanted = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+    if wanted.is_empty() || wanted == node_name {
+        return Ok(());
+    }
+    Err(Rejection::predicate("NodeName", "node(s) didn't match the requested node name"))
+}
+
+/// The reason as an event carries it, which is one of a known set. A reason outside of it, such as
+/// a shortage of a resource with a name of its own, is told by the message.
+pub fn event_reason(reason: &str) -> &'static str {
+    const UNEXPECTED: &str = "UnexpectedAdmissionError";
+    const KNOWN: [&str; 24] = [
+        "OutOfcpu",
+        "OutOfmemory",
+        "OutOfephemeral-storage",
+        "OutOfpods",
+        "OutOfhugepages-2Mi",
+        "OutOfhugepages-1Gi",
+        "NodeAffinity",
+        "NodeName",
+        "NodePorts",
+        "TaintToleration",
+        "NodeShutdown",
+        "Evicted",
+        "PodOSNotSupported",
+        "PodOSSelectorNodeLabelDoesNotMatch",
+        "InvalidNodeInfo",
+        "SupplementalGroupsPolicyNotSupported",
+        "UnknownReason",
+        "PodFeatureUnsupported",
+        "AppArmor",
+        "PodLevelResourcesNotSupported",
+        "SysctlForbidden",
+        "TopologyAffinityError",
+        "SMTAlignmentError",
+        UNEXPECTED,
+    ];
+    KNOWN.into_iter().find(|known| *known == reason).unwrap_or(UNEXPECTED)
+}

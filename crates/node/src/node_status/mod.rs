@@ -1,10 +1,34 @@
-//! stub
-use model::*; use std::time::Duration; use std::collections::BTreeMap;
-use k8s_openapi::api::core::v1::{Node, NodeStatus};
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct NodeFacts { pub runtime_name: String, pub labels: BTreeMap<String,String> }
-pub struct NodeHealth<'a> { pub runtime_errors: &'a [String], pub network_error: Option<&'a str>, pub runtime: Option<&'a model::RuntimeHealth>, pub is_shutting_down: bool }
-pub fn initial_node(_f: &NodeFacts) -> Node { Node::default() }
-pub fn status(_f: &NodeFacts, _h: &NodeHealth<'_>, p: &NodeStatus, _n: model::Now) -> NodeStatus { p.clone() }
-pub fn needs_write(a: &NodeStatus, b: &NodeStatus, _s: Duration, _r: Duration) -> bool { a != b }
-pub fn transition_events(_o: &NodeStatus, _n: &NodeStatus, _name: &str) -> Vec<(&'static str, String)> { vec![] }
+//! The Node object as this node registers and reports it: pure functions of what was measured
+//! ([`NodeFacts`]), of the runtime's health ([`NodeHealth`]) and of what was reported before.
+//!
+//! Texts, order and rules are upstream's, since people and controllers read them: the setters of
+//! status, the conditions with their reasons, and the rule when a status is worth a write.
+
+mod change;
+mod conditions;
+mod facts;
+mod registration;
+mod report;
+#[cfg(test)]
+mod tests;
+
+pub use change::{needs_write, reboot_event, transition_events};
+pub use facts::{ExtendedFacts, ImageFacts, NodeFacts};
+pub use registration::{initial_node, reconcile};
+pub use report::status;
+
+pub(crate) use facts::{CPU, EPHEMERAL_STORAGE, HUGE_PAGES_PREFIX, MEMORY, PODS};
+
+/// How the runtime and the node are, as far as status tells of it.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeHealth<'a> {
+    /// Why the runtime cannot be used, one text a cause; empty when it can.
+    pub runtime_errors: &'a [String],
+    /// Why the pod network is not up, as a whole text.
+    pub network_error: Option<&'a str>,
+    /// The runtime's last answer: its handlers and features. `None` before the first: then what
+    /// was reported of them stays.
+    pub runtime: Option<&'a model::RuntimeHealth>,
+    /// Whether the machine is going down.
+    pub is_shutting_down: bool,
+}

@@ -1,0 +1,75 @@
+//! Whether the node has room for the pod.
+
+use std::collections::BTreeMap;
+
+use model::{Pod, Quantity};
+
+use super::{AdmissionContext, Rejection, requests};
+use crate::node_status::{CPU, EPHEMERAL_STORAGE, HUGE_PAGES_PREFIX, MEMORY, PODS};
+
+pub(super) fn check(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
+    let pods = i64::try_from(ctx.active.len()).unwrap_or(i64::MAX);
+    if pods >= i64::from(ctx.max_pods) {
+        return Err(shortage(PODS, 1, pods, i64::from(ctx.max_pods)));
+    }
+    let allocatable = ctx.facts.allocatable();
+    let wanted = amounts(requests::effective(pod))
+        // A resource that this node does not know may be the cluster's, which is none of its business.
+        .filter(|(name, amount)| *amount > 0 && (!is_extended(name) || allocatable.contains_key(name)))
+        .collect::<BTreeMap<_, _>>();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut used: BTreeMap<String, i64> = BTreeMap::new();
+    for other in ctx.active {
+        for (name, amount) in amounts(requests::effective(other)) {
+            let sum = used.entry(name).or_default();
+            *sum = sum.saturating_add(amount);
+        }
+    }
+    let first = [CPU, MEMORY, EPHEMERAL_STORAGE];
+    let others = wanted.keys().map(String::as_str).filter(|name| !first.contains(name));
+    for name in first.into_iter().chain(others) {
+        let Some(requested) = wanted.get(name).copied() else { continue };
+        let used = used.get(name).copied().unwrap_or(0);
+        let capacity = allocatable.get(name).map_or(0, |amount| number(name, *amount));
+        if requested > capacity.saturating_sub(used) {
+            return Err(shortage(name, requested, used, capacity));
+        }
+    }
+    Ok(())
+}
+
+fn shortage(resource: &str, requested: i64, used: i64, capacity: i64) -> Rejection {
+    Rejection {
+        reason: format!("OutOf{resource}"),
+        message: format!(
+            "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+        ),
+    }
+}
+
+/// The amounts that count, as the whole numbers in which each is compared.
+fn amounts(requests: requests::Amounts) -> impl Iterator<Item = (String, i64)> {
+    requests.into_iter().filter(|(name, _)| is_counted(name)).map(|(name, amount)| {
+        let number = number(&name, amount);
+        (name, number)
+    })
+}
+
+/// CPU in thousandths, everything else in whole units.
+fn number(resource: &str, amount: Quantity) -> i64 {
+    if resource == CPU { amount.millis() } else { amount.units() }
+}
+
+fn is_counted(resource: &str) -> bool {
+    matches!(resource, CPU | MEMORY | EPHEMERAL_STORAGE)
+        || resource.starts_with(HUGE_PAGES_PREFIX)
+        || resource.starts_with("attachable-volumes-")
+        || resource.contains('/')
+}
+
+/// Whether the name is outside Kubernetes' own name space, as a device plugin's is.
+fn is_extended(resource: &str) -> bool {
+    resource.contains('/') && !resource.contains("kubernetes.io/") && !resource.starts_with("requests.")
+}

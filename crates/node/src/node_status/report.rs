@@ -1,0 +1,157 @@
+//! Builds `status` of the Node object.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    ContainerImage, DaemonEndpoint, NodeAddress, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
+    NodeRuntimeHandlerFeatures, NodeStatus, NodeSwapStatus, NodeSystemInfo,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use model::{Now, Quantity, RuntimeHealth, time};
+
+use super::facts::{CPU, EPHEMERAL_STORAGE, HUGE_PAGES_PREFIX, ImageFacts, MEMORY, NodeFacts, PODS};
+use super::{NodeHealth, conditions};
+
+/// Images listed unless configured otherwise (`nodeStatusMaxImages`).
+const DEFAULT_MAX_IMAGES: i32 = 50;
+/// Names listed of one image.
+const MAX_NAMES_PER_IMAGE: usize = 5;
+
+/// The status to report now. What `previous` holds and this node has no say in stays: conditions
+/// and resources of others, attached volumes, and times of transition.
+pub fn status(facts: &NodeFacts, health: &NodeHealth<'_>, previous: &NodeStatus, now: Now) -> NodeStatus {
+    let mut status = describe(facts, previous);
+    if let Some(runtime) = health.runtime {
+        status.runtime_handlers = Some(runtime_handlers(runtime));
+        status.features =
+            Some(NodeFeatures { supplemental_groups_policy: Some(runtime.has_supplemental_groups_policy) });
+    }
+    let mut conditions = status.conditions.take().unwrap_or_default();
+    let missing = missing_capacities(facts, &status);
+    conditions::update(&mut conditions, facts, health, &missing, time::to_seconds(now.wall));
+    status.conditions = Some(conditions);
+    status
+}
+
+/// Resources that every node must have an amount of, and this one has not.
+fn missing_capacities(facts: &NodeFacts, status: &NodeStatus) -> Vec<&'static str> {
+    let required =
+        [CPU, MEMORY, PODS].into_iter().chain(facts.is_local_storage_isolated.then_some(EPHEMERAL_STORAGE));
+    required.filter(|name| !status.capacity.as_ref().is_some_and(|all| all.contains_key(*name))).collect()
+}
+
+/// Everything of the status that follows from the facts alone.
+pub(super) fn describe(facts: &NodeFacts, previous: &NodeStatus) -> NodeStatus {
+    let (capacity, allocatable) = resources(facts, previous);
+    NodeStatus {
+        addresses: addresses(facts, previous),
+        capacity: Some(capacity),
+        allocatable: Some(allocatable),
+        node_info: Some(node_info(facts, previous)),
+        images: Some(images(&facts.images, facts.max_images.unwrap_or(DEFAULT_MAX_IMAGES))),
+        daemon_endpoints: Some(NodeDaemonEndpoints {
+            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(facts.kubelet_port) }),
+        }),
+        declared_features: (!facts.declared_features.is_empty()).then(|| facts.declared_features.clone()),
+        ..previous.clone()
+    }
+}
+
+fn addresses(facts: &NodeFacts, previous: &NodeStatus) -> Option<Vec<NodeAddress>> {
+    let has_previous = previous.addresses.as_ref().is_some_and(|list| !list.is_empty());
+    let is_somebody_elses = facts.is_cloud_provider_external && has_previous;
+    let is_unknown = facts.node_ips.is_empty() && !facts.is_cloud_provider_external;
+    if is_somebody_elses || is_unknown {
+        return previous.addresses.clone();
+    }
+    let address = |kind: &str, text: &str| NodeAddress { type_: kind.to_owned(), address: text.to_owned() };
+    let ips = facts.node_ips.iter().map(|ip| address("InternalIP", ip));
+    Some(ips.chain([address("Hostname", &facts.hostname)]).collect())
+}
+
+type Amounts = BTreeMap<String, ApiQuantity>;
+
+/// Capacity and allocatable. Resources that somebody else advertised on the object stay, less what
+/// is reserved of them; sizes of huge pages that this machine lacks go, and so does local storage
+/// where it is no resource.
+fn resources(facts: &NodeFacts, previous: &NodeStatus) -> (Amounts, Amounts) {
+    let mut capacity = previous.capacity.clone().unwrap_or_default();
+    capacity.retain(|name, _| {
+        !name.starts_with(HUGE_PAGES_PREFIX) && (name != EPHEMERAL_STORAGE || facts.is_local_storage_isolated)
+    });
+    let mut allocatable: Amounts = capacity
+        .iter()
+        .map(|(name, amount)| match Quantity::from_api(amount) {
+            Some(all) if !facts.reserved(name).is_zero() => {
+                written((name.clone(), facts.unreserved(name, all)))
+            }
+            _ => (name.clone(), amount.clone()),
+        })
+        .collect();
+    capacity.extend(facts.capacity().into_iter().map(written));
+    allocatable.extend(facts.allocatable().into_iter().map(written));
+    (capacity, allocatable)
+}
+
+fn written((name, amount): (String, Quantity)) -> (String, ApiQuantity) {
+    let is_binary =
+        matches!(name.as_str(), MEMORY | EPHEMERAL_STORAGE) || name.starts_with(HUGE_PAGES_PREFIX);
+    (name, if is_binary { amount.to_binary_api() } else { amount.to_api() })
+}
+
+fn node_info(facts: &NodeFacts, previous: &NodeStatus) -> NodeSystemInfo {
+    let version = match facts.runtime_version.trim_start_matches('v') {
+        "" => "Unknown",
+        version => version,
+    };
+    NodeSystemInfo {
+        architecture: facts.architecture.clone(),
+        boot_id: facts.boot_id.clone(),
+        container_runtime_version: format!("{}://{version}", facts.runtime_name),
+        kernel_version: facts.kernel_version.clone(),
+        // No longer reported: a kubelet does not know the proxy's version.
+        kube_proxy_version: String::new(),
+        kubelet_version: facts.kubelet_version.clone(),
+        machine_id: facts.machine_id.clone(),
+        operating_system: facts.operating_system.clone(),
+        os_image: facts.os_image.clone(),
+        running_in_user_namespace: previous
+            .node_info
+            .as_ref()
+            .and_then(|info| info.running_in_user_namespace),
+        swap: (facts.swap_bytes > 0)
+            .then(|| NodeSwapStatus { capacity: Some(i64::try_from(facts.swap_bytes).unwrap_or(i64::MAX)) }),
+        system_uuid: facts.system_uuid.clone(),
+    }
+}
+
+/// The largest images first; equal ones by name, so that the list does not change by itself.
+fn images(all: &[ImageFacts], max: i32) -> Vec<ContainerImage> {
+    let mut sorted: Vec<&ImageFacts> = all.iter().collect();
+    sorted.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.names.cmp(&b.names)));
+    sorted.truncate(usize::try_from(max).unwrap_or(usize::MAX));
+    sorted
+        .into_iter()
+        .map(|image| ContainerImage {
+            names: Some(image.names.iter().take(MAX_NAMES_PER_IMAGE).cloned().collect()),
+            size_bytes: Some(i64::try_from(image.size_bytes).unwrap_or(i64::MAX)),
+        })
+        .collect()
+}
+
+/// Sorted by name, since the runtime's order may differ from answer to answer.
+fn runtime_handlers(runtime: &RuntimeHealth) -> Vec<NodeRuntimeHandler> {
+    let mut handlers: Vec<_> = runtime.handlers.iter().collect();
+    handlers.sort_by(|a, b| a.name.cmp(&b.name));
+    handlers
+        .into_iter()
+        .map(|handler| NodeRuntimeHandler {
+            // The default handler's name is empty, which the API leaves out.
+            name: (!handler.name.is_empty()).then(|| handler.name.clone()),
+            features: Some(NodeRuntimeHandlerFeatures {
+                recursive_read_only_mounts: Some(handler.has_recursive_read_only_mounts),
+                user_namespaces: Some(handler.has_user_namespaces),
+            }),
+        })
+        .collect()
+}
