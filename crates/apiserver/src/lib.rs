@@ -1,1 +1,52 @@
-//! apiserver
+//! Everything the node says to the API server and hears from it.
+//!
+//! | part | does | gives |
+//! |---|---|---|
+//! | [`connect`](connect()) | reads the kubeconfig, sets up connections that notice a dead peer | [`Connection`] |
+//! | [`watch_pods`], [`watch_node`] | follow the node's pods and the node's own object | streams that never end |
+//! | [`ObjectCache`] | one watch a Secret or ConfigMap some pod names | [`ObjectCache::secret`], [`ObjectChanges`] |
+//! | [`ServiceIndex`] | follows all Services, keeps what environment variables need | [`ServiceIndex::for_namespace`] |
+//! | [`TokenCache`] | service account tokens, renewed in time | [`TokenCache::get`] |
+//! | [`patch_pod_status`], [`delete_pod`], [`create_mirror`], [`delete_mirror`] | pods written | [`PatchOutcome`] … |
+//! | [`register`], [`patch_node_status`] | the Node object written | the Node as the server has it |
+//! | [`LeaseRenewerTask`] | the heartbeat, on a connection of its own | – |
+//! | [`EventRecorder`] | events, counted, combined and limited | – |
+//! | [`review_token`], [`review_access`] | questions of the HTTP server about its callers | the server's answers |
+//!
+//! Nothing here knows a rule about pods: callers decide what is written, this crate how.
+//! All request futures can be dropped at any time; the request may or may not have reached the
+//! server then, which is why every write here is safe to send twice.
+
+mod call;
+mod connect;
+mod events;
+mod identity;
+mod lease;
+mod node;
+mod objects;
+mod patch;
+mod pods;
+mod reviews;
+mod services;
+mod status;
+mod throttle;
+mod tokens;
+mod watch;
+
+#[cfg(test)]
+mod fake;
+
+pub use call::{Cause, RequestError};
+pub use identity::IdentityError;
+pub use connect::{ClientSettings, ConnectError, Connection, connect};
+pub use events::{EventCounters, EventRecorder, EventSettings, EventTask, EventType, NewEvent, Subject};
+pub use lease::{LeaseRenewerTask, LeaseSettings};
+pub use node::{NodeEvent, Registered, get_node, node_status_patch, patch_node_status, register, watch_node};
+pub use objects::{ObjectCache, ObjectChange, ObjectChanges, ObjectError, ObjectKind, ObjectName};
+pub use pods::{
+    MirrorOutcome, PodEvent, create_mirror, delete_mirror, delete_pod, get_pod, watch_pods,
+};
+pub use reviews::{AccessAnswer, AccessQuestion, Caller, TokenAnswer, review_access, review_token};
+pub use services::{ServiceIndex, ServicePortView, ServiceTask, ServiceView};
+pub use status::{PatchOutcome, patch_pod_status, status_patch};
+pub use tokens::{BoundPod, Token, TokenCache, TokenError, TokenScope};

@@ -1,0 +1,400 @@
+//! Secrets and ConfigMaps that pods on this node name: each watched on its own, read from memory.
+//!
+//! The node may only see objects its pods name, one by one, so there is a watch for each. Pods
+//! register when they are admitted ([`ObjectCache::register`]); the first one that names an
+//! object starts its watch, so that the object is here when volumes and containers ask for it,
+//! and the last one to go stops it. An immutable object needs no watch once it is here.
+
+mod references;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Client;
+use kube::api::GetParams;
+use kube::core::Request;
+use model::{Pod, PodUid};
+use thiserror::Error;
+use tokio::sync::{broadcast, watch};
+use tokio::task::AbortHandle;
+
+use crate::call::{Purpose, RequestError, call};
+use crate::connect::Connection;
+use crate::watch::{Change, Freshness, Watch, Watched};
+pub(crate) use references::references;
+
+/// Watches on one connection. The API server allows 100 requests at a time on one, and a client
+/// that wants more waits for ever.
+const WATCHES_PER_CONNECTION: usize = 80;
+/// How long a read waits for the first list of its watch.
+const FIRST_LIST: Duration = Duration::from_secs(10);
+/// Changes kept for a slow listener: a listener that misses some is told so and looks at
+/// everything. A node sees a handful a minute; 256 covers an operator changing all of them.
+const CHANGES: usize = 256;
+
+/// Secret or ConfigMap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectKind {
+    /// `v1.Secret`.
+    Secret,
+    /// `v1.ConfigMap`.
+    ConfigMap,
+}
+
+/// Which object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl ObjectName {
+    fn path(&self) -> String {
+        let resource = match self.kind {
+            ObjectKind::Secret => "secrets",
+            ObjectKind::ConfigMap => "configmaps",
+        };
+        format!("/api/v1/namespaces/{}/{resource}", self.namespace)
+    }
+
+    fn purpose(&self, is_watch: bool) -> Purpose {
+        let operation = match (self.kind, is_watch) {
+            (ObjectKind::Secret, true) => "watch secret",
+            (ObjectKind::Secret, false) => "get secret",
+            (ObjectKind::ConfigMap, true) => "watch configmap",
+            (ObjectKind::ConfigMap, false) => "get configmap",
+        };
+        Purpose::new(operation, format!("{}/{}", self.namespace, self.name))
+    }
+}
+
+impl std::fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            ObjectKind::Secret => "secret",
+            ObjectKind::ConfigMap => "configmap",
+        };
+        write!(f, "{kind} {}/{}", self.namespace, self.name)
+    }
+}
+
+/// An object cannot be had.
+#[derive(Clone, Debug, Error)]
+pub enum ObjectError {
+    /// It does not exist.
+    #[error("{0} not found")]
+    NotFound(ObjectName),
+    /// The node may not read it: usually the API server has not seen yet that a pod of this node
+    /// names it.
+    #[error("{0} may not be read by this node")]
+    Forbidden(ObjectName, #[source] Arc<RequestError>),
+    /// The request failed otherwise.
+    #[error("{0} cannot be read")]
+    Failed(ObjectName, #[source] Arc<RequestError>),
+    /// No answer yet.
+    #[error("{0} has not been read yet")]
+    Pending(ObjectName),
+}
+
+impl ObjectError {
+    fn of(name: &ObjectName, error: RequestError) -> Self {
+        if error.is_not_found() {
+            Self::NotFound(name.clone())
+        } else if error.is_forbidden() {
+            Self::Forbidden(name.clone(), Arc::new(error))
+        } else {
+            Self::Failed(name.clone(), Arc::new(error))
+        }
+    }
+}
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ObjectChange {
+    /// This object.
+    One(ObjectName),
+    /// Too much to say; look at everything.
+    Many,
+}
+
+/// Changes of objects in use.
+pub struct ObjectChanges(broadcast::Receiver<ObjectName>);
+
+impl ObjectChanges {
+    /// The next change; `None` when the cache is gone. Cancel-safe.
+    pub async fn next(&mut self) -> Option<ObjectChange> {
+        match self.0.recv().await {
+            Ok(name) => Some(ObjectChange::One(name)),
+            Err(broadcast::error::RecvError::Lagged(_)) => Some(ObjectChange::Many),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+/// A kind of object this cache holds.
+trait Cached: Watched + Send + Sync + 'static {
+    fn is_immutable(&self) -> bool;
+    fn lean(&mut self);
+}
+
+impl Cached for Secret {
+    fn is_immutable(&self) -> bool {
+        self.immutable == Some(true)
+    }
+    fn lean(&mut self) {
+        self.metadata.managed_fields = None;
+    }
+}
+
+impl Cached for ConfigMap {
+    fn is_immutable(&self) -> bool {
+        self.immutable == Some(true)
+    }
+    fn lean(&mut self) {
+        self.metadata.managed_fields = None;
+    }
+}
+
+// Neither these nor what holds them is `Debug`: a Secret must not get into a log.
+enum Known<K> {
+    Pending,
+    Present(Arc<K>),
+    Absent,
+    Unreadable(ObjectError),
+}
+
+impl<K> Clone for Known<K> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Pending => Self::Pending,
+            Self::Present(object) => Self::Present(Arc::clone(object)),
+            Self::Absent => Self::Absent,
+            Self::Unreadable(error) => Self::Unreadable(error.clone()),
+        }
+    }
+}
+
+#[derive(Clone)]
+enum View {
+    Secret(watch::Receiver<Known<Secret>>),
+    ConfigMap(watch::Receiver<Known<ConfigMap>>),
+}
+
+/// A watch and who needs it. Dropping it stops the watch.
+struct Entry {
+    pods: BTreeSet<PodUid>,
+    view: View,
+    task: AbortHandle,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// See the module. Clones share one cache; it needs a tokio runtime.
+#[derive(Clone)]
+pub struct ObjectCache {
+    connection: Connection,
+    // Registrations only: held for a look-up, never across a wait. Objects are in the entries'
+    // channels, each written by its own task.
+    entries: Arc<Mutex<HashMap<ObjectName, Entry>>>,
+    pool: Arc<Mutex<Vec<Arc<Client>>>>,
+    changes: broadcast::Sender<ObjectName>,
+}
+
+impl ObjectCache {
+    /// An empty cache.
+    pub fn new(connection: Connection) -> Self {
+        let (changes, _) = broadcast::channel(CHANGES);
+        Self { connection, entries: Arc::default(), pool: Arc::default(), changes }
+    }
+
+    /// Changes from now on.
+    pub fn changes(&self) -> ObjectChanges {
+        ObjectChanges(self.changes.subscribe())
+    }
+
+    /// Watches what a pod names. Again with a changed pod: watches what it names now.
+    pub fn register(&self, pod: &Pod) {
+        let uid = model::pod::uid(pod);
+        let wanted = references(pod);
+        let mut entries = self.entries();
+        entries.retain(|name, entry| {
+            if !wanted.contains(name) {
+                entry.pods.remove(&uid);
+            }
+            !entry.pods.is_empty()
+        });
+        for name in wanted {
+            let entry = entries.entry(name);
+            let entry = entry.or_insert_with_key(|name| self.start(name));
+            entry.pods.insert(uid.clone());
+        }
+    }
+
+    /// A pod is gone: watches only it needed stop.
+    pub fn unregister(&self, uid: &PodUid) {
+        self.entries().retain(|_, entry| {
+            entry.pods.remove(uid);
+            !entry.pods.is_empty()
+        });
+    }
+
+    /// A Secret. From memory when a registered pod names it, else one request. Cancel-safe.
+    ///
+    /// # Errors
+    /// See [`ObjectError`]; an object that appears later is returned later.
+    pub async fn secret(&self, namespace: &str, name: &str) -> Result<Arc<Secret>, ObjectError> {
+        let name = ObjectName { kind: ObjectKind::Secret, namespace: namespace.into(), name: name.into() };
+        match self.view(&name) {
+            Some(View::Secret(view)) => wait(view, &name).await,
+            _ => self.fetch(&name).await,
+        }
+    }
+
+    /// A ConfigMap, like [`Self::secret`].
+    ///
+    /// # Errors
+    /// See [`ObjectError`].
+    pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Arc<ConfigMap>, ObjectError> {
+        let name = ObjectName { kind: ObjectKind::ConfigMap, namespace: namespace.into(), name: name.into() };
+        match self.view(&name) {
+            Some(View::ConfigMap(view)) => wait(view, &name).await,
+            _ => self.fetch(&name).await,
+        }
+    }
+
+    /// Objects with a registration.
+    pub fn len(&self) -> usize {
+        self.entries().len()
+    }
+
+    /// Whether no pod names anything.
+    pub fn is_empty(&self) -> bool {
+        self.entries().is_empty()
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<ObjectName, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn view(&self, name: &ObjectName) -> Option<View> {
+        self.entries().get(name).map(|entry| entry.view.clone())
+    }
+
+    async fn fetch<K: Cached>(&self, name: &ObjectName) -> Result<Arc<K>, ObjectError> {
+        let request = Request::new(name.path()).get(&name.name, &GetParams::default());
+        let fetched: Result<K, _> = call(&self.connection.api, &name.purpose(false), request).await;
+        let mut object = fetched.map_err(|error| ObjectError::of(name, error))?;
+        object.lean();
+        Ok(Arc::new(object))
+    }
+
+    fn start(&self, name: &ObjectName) -> Entry {
+        let client = self.client();
+        let (view, task) = match name.kind {
+            ObjectKind::Secret => {
+                let (known, view) = watch::channel(Known::Pending);
+                (View::Secret(view), tokio::spawn(follow(client, name.clone(), known, self.changes.clone())))
+            }
+            ObjectKind::ConfigMap => {
+                let (known, view) = watch::channel(Known::Pending);
+                (View::ConfigMap(view), tokio::spawn(follow(client, name.clone(), known, self.changes.clone())))
+            }
+        };
+        Entry { pods: BTreeSet::new(), view, task: task.abort_handle() }
+    }
+
+    /// A client with room for one more watch. A watch's claim is its clone of the `Arc`.
+    fn client(&self) -> Arc<Client> {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = pool.iter().find(|client| Arc::strong_count(client) <= WATCHES_PER_CONNECTION);
+        if let Some(client) = free {
+            return Arc::clone(client);
+        }
+        // The kubeconfig's parts were good at start; should that ever fail, share a connection.
+        let client = self.connection.another().unwrap_or_else(|error| {
+            tracing::warn!(error = crate::call::chain(&error), "no further connection for watches");
+            self.connection.api.clone()
+        });
+        let client = Arc::new(client);
+        // Connections nobody watches on any more are given up.
+        pool.retain(|client| Arc::strong_count(client) > 1);
+        pool.push(Arc::clone(&client));
+        client
+    }
+}
+
+async fn wait<K>(mut view: watch::Receiver<Known<K>>, name: &ObjectName) -> Result<Arc<K>, ObjectError> {
+    let ready = view.wait_for(|known| !matches!(known, Known::Pending));
+    let known = match tokio::time::timeout(FIRST_LIST, ready).await {
+        Ok(Ok(known)) => known.clone(),
+        // Unregistered meanwhile, or no answer.
+        Ok(Err(_)) | Err(_) => return Err(ObjectError::Pending(name.clone())),
+    };
+    match known {
+        Known::Present(object) => Ok(object),
+        Known::Absent => Err(ObjectError::NotFound(name.clone())),
+        Known::Unreadable(error) => Err(error),
+        Known::Pending => Err(ObjectError::Pending(name.clone())),
+    }
+}
+
+/// Keeps one object true until aborted. Ends early for an immutable one, keeping its last value:
+/// the channel's sender is given up, its receivers still read it.
+async fn follow<K: Cached>(
+    client: Arc<Client>,
+    name: ObjectName,
+    known: watch::Sender<Known<K>>,
+    changes: broadcast::Sender<ObjectName>,
+) {
+    let fields = format!("metadata.name={}", name.name);
+    let purpose = name.purpose(true);
+    let mut watch = Watch::<K>::new((*client).clone(), &name.path(), Some(fields), Freshness::Latest, purpose);
+    let mut version = None;
+    loop {
+        let current = match watch.try_next().await {
+            Ok(Change::Listed(objects)) => objects.into_iter().next(),
+            Ok(Change::Applied(object)) => Some(object),
+            Ok(Change::Deleted(_)) => None,
+            Err(error) => {
+                // What was read once stays readable while the server is away.
+                let is_known = matches!(&*known.borrow(), Known::Present(_) | Known::Absent);
+                if !is_known || error.is_forbidden() {
+                    known.send_replace(Known::Unreadable(ObjectError::of(&name, error)));
+                    version = None;
+                }
+                continue;
+            }
+        };
+        let fresh = current.as_ref().map(|object| object.version().unwrap_or_default().to_owned());
+        if version.as_ref() == Some(&fresh) {
+            continue;
+        }
+        version = Some(fresh);
+        let is_immutable = current.as_ref().is_some_and(Cached::is_immutable);
+        known.send_replace(match current {
+            Some(mut object) => {
+                object.lean();
+                Known::Present(Arc::new(object))
+            }
+            None => Known::Absent,
+        });
+        // Nobody listening is no error.
+        let _ = changes.send(name.clone());
+        if is_immutable {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
