@@ -31,7 +31,8 @@ pub(crate) fn verb(method: &Method) -> &'static str {
 /// The subresources one of which must be allowed, in the order to ask. All that reaches into
 /// containers is `proxy`; a WebSocket exec is a GET and thus needs only `get` (as upstream).
 pub(crate) fn subresources(path: &str) -> &'static [&'static str] {
-    let below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let below =
+        |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     const TABLE: [(&str, &[&str]); 11] = [
         ("/allocatedPods", &["pods", "proxy"]),
         ("/pods", &["pods", "proxy"]),

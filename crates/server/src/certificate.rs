@@ -95,7 +95,11 @@ impl ServingCertificate {
 
     /// `<cert_dir>/kubelet.crt` and `kubelet.key`, made for a year when they are missing, unusable
     /// or expired. Blocks on the disk.
-    pub fn self_signed(cert_dir: &Path, names: &[String], addresses: &[IpAddr]) -> Result<Self, CertificateError> {
+    pub fn self_signed(
+        cert_dir: &Path,
+        names: &[String],
+        addresses: &[IpAddr],
+    ) -> Result<Self, CertificateError> {
         let (certificate, key) = (cert_dir.join("kubelet.crt"), cert_dir.join("kubelet.key"));
         match Self::from_files(&certificate, &key) {
             Ok(found) if !found.is_expired(Timestamp::now()) => return Ok(found),
@@ -180,7 +184,8 @@ fn generate(names: &[String], addresses: &[IpAddr]) -> Result<(String, String), 
     let (month, day) = (today.month().unsigned_abs(), today.day().min(28).unsigned_abs());
     params.not_before = rcgen::date_time_ymd(i32::from(today.year()), month, day);
     params.not_after = rcgen::date_time_ymd(i32::from(today.year()) + 1, month, day);
-    let subject = format!("{}@{}", names.first().map_or("kubelet", String::as_str), today.timestamp().as_second());
+    let subject =
+        format!("{}@{}", names.first().map_or("kubelet", String::as_str), today.timestamp().as_second());
     params.distinguished_name.push(rcgen::DnType::CommonName, subject);
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     let key = rcgen::KeyPair::generate().map_err(CertificateError::Generate)?;

@@ -138,7 +138,9 @@ pub fn route(server: ServerKind, settings: &EndpointSettings, method: &Method, p
             .map(Endpoint::HealthOf),
     };
     match (health, server) {
-        (Some(Endpoint::HealthOf(check)), ServerKind::Healthz) if check != HealthCheck::Ping => Route::NotFound,
+        (Some(Endpoint::HealthOf(check)), ServerKind::Healthz) if check != HealthCheck::Ping => {
+            Route::NotFound
+        }
         (Some(endpoint), _) => Route::Found(endpoint),
         (None, ServerKind::Healthz) => Route::NotFound,
         (None, ServerKind::ReadOnly) => {
@@ -354,7 +356,11 @@ mod tests {
             ),
             ("PUT", "/exec/ns/p/c", "405 GET, POST"),
             ("GET", "/exec/ns//c", "404"),
-            ("GET", "/attach/ns/p/c", "Attach(pod: namespace: \"ns\", name: \"p\", uid: None, container: \"c\")"),
+            (
+                "GET",
+                "/attach/ns/p/c",
+                "Attach(pod: namespace: \"ns\", name: \"p\", uid: None, container: \"c\")",
+            ),
             ("GET", "/portForward/ns/p", "PortForward(namespace: \"ns\", name: \"p\", uid: None)"),
             ("GET", "/run/ns/p/c", "405 POST"),
             ("GET", "/allocatedPods", "AllocatedPods"),

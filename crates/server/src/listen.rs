@@ -29,6 +29,8 @@ use crate::service::{Peer, Service};
 use crate::settings::Settings;
 use crate::tls;
 
+/// For an idle connection to end in good order.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections (tunnels included) to one server at a time. The API server keeps a few, scrapers one
 /// each, every exec, attach and port-forward one: this leaves room for hundreds, and costs at most
 /// some 30 MB if someone opens them all.
@@ -101,7 +103,8 @@ impl Server {
     pub async fn bind(settings: Settings, certificate: ServingCertificate) -> Result<Self, ListenError> {
         let trust = match &settings.access.client_ca_file {
             Some(path) => {
-                let client_ca = |source| ListenError::ClientCa { path: path.clone(), source: Box::new(source) };
+                let client_ca =
+                    |source| ListenError::ClientCa { path: path.clone(), source: Box::new(source) };
                 Some(Arc::new(ClientTrust::load(path).map_err(client_ca)?))
             }
             None => None,
@@ -175,7 +178,11 @@ fn warn_healthz(error: &ListenError) {
     tracing::warn!(error = error as &dyn std::error::Error, "failed to start the health server, will retry");
 }
 
-async fn accept_later<P: Ports>(listener: Option<TcpListener>, address: SocketAddr, service: Arc<Service<P>>) {
+async fn accept_later<P: Ports>(
+    listener: Option<TcpListener>,
+    address: SocketAddr,
+    service: Arc<Service<P>>,
+) {
     let mut bound = listener;
     let listener = loop {
         if let Some(listener) = bound {
@@ -200,7 +207,10 @@ async fn reload(
         let (trust, tls) = (trust.clone(), tls.clone());
         let reading = tokio::task::spawn_blocking(move || {
             if let Err(error) = certificate.reload() {
-                tracing::warn!(error = &error as &dyn std::error::Error, "keeping the old serving certificate");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "keeping the old serving certificate"
+                );
             }
             let Some(trust) = trust else { return };
             match trust.reload() {
@@ -213,7 +223,10 @@ async fn reload(
                     }
                 },
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "keeping the old client authorities");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "keeping the old client authorities"
+                    );
                 }
             }
         });
@@ -302,21 +315,17 @@ where
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answering);
     tokio::pin!(connection);
-    loop {
-        tokio::select! {
-            // Both arms are polled in place and keep their state: nothing is lost to the other.
-            ended = &mut connection => {
-                if let Err(error) = ended {
-                    tracing::debug!(error, "connection ended");
-                }
-                return;
+    tokio::select! {
+        // Whichever arm ends first, the connection ends with it.
+        ended = &mut connection => {
+            if let Err(error) = ended {
+                tracing::debug!(error, "connection ended");
             }
-            () = busy.idle_for(IDLE_TIMEOUT) => {
-                connection.as_mut().graceful_shutdown();
-                // What does not end by itself now is dropped.
-                let _ = tokio::time::timeout(ACCEPT_RETRY, &mut connection).await;
-                return;
-            }
+        }
+        () = busy.idle_for(IDLE_TIMEOUT) => {
+            connection.as_mut().graceful_shutdown();
+            // What does not end by itself now is dropped.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, &mut connection).await;
         }
     }
 }

@@ -10,7 +10,12 @@ use crate::ports::{LogQuery, LogStream, Ports};
 use crate::service::Query;
 
 /// Answers a request for a container's log.
-pub(crate) async fn answer<P: Ports>(ports: &P, path: &ContainerPath, query: &Query, has_streams: bool) -> Answer {
+pub(crate) async fn answer<P: Ports>(
+    ports: &P,
+    path: &ContainerPath,
+    query: &Query,
+    has_streams: bool,
+) -> Answer {
     let query = match parse(query, has_streams, Timestamp::now()) {
         Ok(query) => query,
         Err(error) => return answer::text(error.status, error.text),

@@ -85,7 +85,10 @@ pub trait Ports: Clone + Send + Sync + 'static {
     fn check_health(&self, check: HealthCheck) -> Result<(), String>;
 
     /// Asks the API server whose token this is (TokenReview); `None` when it is nobody's.
-    fn authenticate_token(&self, token: &str) -> impl Future<Output = Result<Option<UserInfo>, String>> + Send;
+    fn authenticate_token(
+        &self,
+        token: &str,
+    ) -> impl Future<Output = Result<Option<UserInfo>, String>> + Send;
 
     /// Asks the API server whether the user may (SubjectAccessReview).
     fn authorize(

@@ -95,9 +95,12 @@ impl<P: Ports> Service<P> {
                 ports.reset_sli_metrics();
                 answer::text(StatusCode::OK, "metrics reset\n")
             }
-            Endpoint::Config => answer::json(serde_json::json!({ "kubeletconfig": ports.config() }).to_string()),
+            Endpoint::Config => {
+                answer::json(serde_json::json!({ "kubeletconfig": ports.config() }).to_string())
+            }
             Endpoint::ContainerLogs(path) => {
-                let answer = logs::answer(ports, &path, &query, self.settings.endpoints.has_log_streams).await;
+                let answer =
+                    logs::answer(ports, &path, &query, self.settings.endpoints.has_log_streams).await;
                 return (answer, query.first("follow").is_some_and(|f| f != "false" && f != "0"));
             }
             Endpoint::Exec(path) => {
@@ -112,9 +115,7 @@ impl<P: Ports> Service<P> {
                 return (streaming::port_forward(ports, &path, &query, request, tunnel()).await, true);
             }
             Endpoint::Run(path) => streaming::run(ports, path, &query).await,
-            Endpoint::Disabled(text) => {
-                answer::text(StatusCode::METHOD_NOT_ALLOWED, format!("{text}\n"))
-            }
+            Endpoint::Disabled(text) => answer::text(StatusCode::METHOD_NOT_ALLOWED, format!("{text}\n")),
         };
         (answer, false)
     }
@@ -126,9 +127,7 @@ impl<P: Ports> Service<P> {
         };
         match self.ports.summary(parts).await {
             Ok(json) => answer::json(json),
-            Err(error) => {
-                answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("Internal Error: {error}"))
-            }
+            Err(error) => answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("Internal Error: {error}")),
         }
     }
 }

@@ -79,7 +79,11 @@ pub(crate) async fn run<P: Ports>(ports: &P, path: ContainerPath, query: &Query)
     }
 }
 
-async fn open(url: Result<String, StreamError>, request: Request<Incoming>, context: TunnelContext) -> Answer {
+async fn open(
+    url: Result<String, StreamError>,
+    request: Request<Incoming>,
+    context: TunnelContext,
+) -> Answer {
     match url {
         Ok(url) => tunnel::open(request, &url, context).await,
         Err(error) => stream_error(&error),
@@ -179,7 +183,9 @@ mod tests {
         assert_eq!(of("", &HeaderMap::new()), Ok(vec![]));
         assert_eq!(of("", &headers(Some("SPDY/3.1+portforward.k8s.io"))), Ok(vec![]));
         assert_eq!(of("port=1,2&port=3", &headers(None)), Ok(vec![1, 2, 3]));
-        for (text, part) in [("", "required"), ("port=", "empty"), ("port=0", "> 0"), ("port=70000", "unable to parse")] {
+        for (text, part) in
+            [("", "required"), ("port=", "empty"), ("port=0", "> 0"), ("port=70000", "unable to parse")]
+        {
             assert!(of(text, &headers(None)).unwrap_err().contains(part), "{text}");
         }
     }

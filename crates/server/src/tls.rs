@@ -49,7 +49,9 @@ pub(crate) fn config(
         .with_protocol_versions(versions)
         .map_err(TlsError::Versions)?;
     let builder = match trust {
-        Some(trust) => builder.with_client_cert_verifier(Arc::new(Possession { provider, trust: trust.verifier() })),
+        Some(trust) => {
+            builder.with_client_cert_verifier(Arc::new(Possession { provider, trust: trust.verifier() }))
+        }
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(certificate.clone()));

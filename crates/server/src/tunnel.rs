@@ -11,7 +11,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue, UPGRADE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue, UPGRADE,
+};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
@@ -83,7 +85,10 @@ pub(crate) async fn open(mut request: Request<Incoming>, url: &str, context: Tun
     let mut response = match opened.unwrap_or(Err(TunnelError::Timeout)) {
         Ok(response) => response,
         Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "failed to open a tunnel to the runtime");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to open a tunnel to the runtime"
+            );
             return answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"));
         }
     };
