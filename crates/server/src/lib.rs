@@ -1,1 +1,40 @@
-//! server
+//! The node's HTTP API: HTTPS on 10250 with authentication and authorization, the optional
+//! read-only port, and the health port.
+//!
+//! | task | module |
+//! |---|---|
+//! | which request is which endpoint | [`endpoint`] (pure) |
+//! | who asks, and may they | `auth`, `attributes` (pure), `identity`, `cache` |
+//! | sockets, TLS, limits, drain | `listen`, `tls`, [`certificate`] |
+//! | answers | `answer` and one module an endpoint |
+//! | exec, attach and port-forward | `tunnel`: the upgrade is passed through to the runtime |
+//!
+//! Everything served comes through one bundle of [`Ports`]: this crate knows neither the core nor
+//! the runtime.
+
+mod answer;
+mod attributes;
+mod auth;
+mod cache;
+pub mod certificate;
+pub mod endpoint;
+mod health;
+mod identity;
+mod listen;
+mod logs;
+mod metrics;
+mod pods;
+pub mod ports;
+mod service;
+pub mod settings;
+mod streaming;
+mod tls;
+mod tunnel;
+
+pub use attributes::Attributes;
+pub use listen::{Addresses, ListenError, Server};
+pub use ports::{Decision, Ports, UserInfo};
+pub use settings::Settings;
+
+#[cfg(test)]
+mod tests;

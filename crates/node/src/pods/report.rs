@@ -1,16 +1,19 @@
 //! Tells the API server what is true of a pod: few writes, the urgent ones at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::PodStatus;
+use model::{Pod, PodObservation, pod};
 
 use super::Context;
 use super::backoff::{Pauses, Retry};
-use super::record::{Phase, PodRecord};
+use super::record::{EndCause, Phase, PodRecord};
 use super::slot::Slot;
 use crate::effect::Action;
 use crate::input::Outcome;
+use crate::status::{self, Cause, ContainerNote, Stage, StatusInputs};
 use crate::outbox::Outbox;
 
 /// A change nobody acts on (an address, a condition about the sandbox) waits this long for one
@@ -108,7 +111,70 @@ fn condition<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a str> {
 }
 
 impl PodRecord {
-    fn compute_status(&self, _ctx: &Context<'_>) -> Option<PodStatus> {
-        None
+    /// The status as it is now; `None` before anything is known.
+    fn compute_status(&self, ctx: &Context<'_>) -> Option<PodStatus> {
+        let pod = self.desired.pod()?;
+        let empty = PodObservation::empty(self.uid.clone(), self.key.clone());
+        let observed = self.observed.as_ref().unwrap_or(&empty);
+        let notes = self.notes(pod, observed);
+        let (stage, started) = self.stage(ctx);
+        let rejected;
+        let observed = if matches!(self.end_cause(), Some(EndCause::Rejected { .. })) {
+            rejected = empty;
+            &rejected
+        } else {
+            observed
+        };
+        Some(status::generate(&StatusInputs {
+            pod,
+            observed,
+            previous: &self.report.current,
+            notes: &notes,
+            stage,
+            started,
+            host_ips: &ctx.settings.node_ips,
+            runtime_name: ctx.runtime_name,
+            now: ctx.now,
+        }))
+    }
+
+    fn notes(&self, pod: &Pod, observed: &PodObservation) -> BTreeMap<String, ContainerNote> {
+        let mut notes = BTreeMap::new();
+        for container in pod::containers(pod) {
+            let memory = self.containers.get(&container.spec.name);
+            let running = observed.latest(&container.spec.name).filter(|c| c.state.is_running());
+            let (is_started, is_ready) =
+                running.map_or((false, false), |c| self.readiness_of(&container.spec, &c.id));
+            let waiting = memory.and_then(|m| m.waiting.as_ref()).map(|w| (w.reason, w.message.clone()));
+            notes.insert(container.spec.name.clone(), ContainerNote { waiting, is_started, is_ready });
+        }
+        notes
+    }
+
+    fn end_cause(&self) -> Option<&EndCause> {
+        match &self.phase {
+            Phase::Terminating(end) => Some(&end.why),
+            Phase::Terminated(end) => Some(&end.why),
+            Phase::Admitting | Phase::Running { .. } => None,
+        }
+    }
+
+    fn stage(&self, ctx: &Context<'_>) -> (Stage<'_>, jiff::Timestamp) {
+        let started = match self.phase {
+            Phase::Running { since } => since,
+            _ => model::time::to_seconds(ctx.now.wall),
+        };
+        let cause = match self.end_cause() {
+            Some(EndCause::Failed { reason, message } | EndCause::Rejected { reason, message }) => {
+                Cause::Failed { reason, message }
+            }
+            _ => Cause::Ordinary,
+        };
+        let stage = match &self.phase {
+            Phase::Admitting | Phase::Running { .. } => Stage::Running,
+            Phase::Terminating(_) => Stage::Ending(cause),
+            Phase::Terminated(_) => Stage::Ended(cause),
+        };
+        (stage, started)
     }
 }

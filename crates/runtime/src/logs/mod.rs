@@ -12,6 +12,7 @@
 mod line;
 mod open;
 mod reader;
+mod rotate;
 mod tail;
 mod watch;
 
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 pub use line::StreamKind;
 pub use open::LogPath;
 pub use reader::LogReader;
+pub use rotate::{RotateError, Rotation, RotationPolicy, rotate};
 
 /// Which of a container's output streams to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -47,7 +47,8 @@ pub(crate) fn folder(path: &LogPath) -> io::Result<OwnedFd> {
 }
 
 fn beneath(path: &LogPath, relative: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    let root = rustix::fs::open(&path.root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let root =
+        rustix::fs::open(&path.root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     Ok(openat2(root, relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
 }

@@ -149,7 +149,8 @@ impl LogReader {
     async fn next_line(&mut self) -> Result<Next, LogError> {
         let mut searched = 0;
         loop {
-            let found = self.buffer.iter().skip(searched).position(|b| *b == b'\n').map(|at| searched + at + 1);
+            let found =
+                self.buffer.iter().skip(searched).position(|b| *b == b'\n').map(|at| searched + at + 1);
             if let Some(end) = found {
                 let line = self.buffer.split_to(end).freeze();
                 if std::mem::take(&mut self.is_skipping) {
@@ -321,7 +322,9 @@ fn with_time(record: &Record) -> Bytes {
 }
 
 /// Runs what blocks on the disk where that may be done.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(io::Error::other(error)),

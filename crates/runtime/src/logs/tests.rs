@@ -117,8 +117,9 @@ async fn a_file_of_another_format_is_refused_without_showing_it() {
 
 #[tokio::test]
 async fn long_files_are_tailed_and_read_across_blocks() {
-    let lines: Vec<String> =
-        (0..5000).map(|n| format!("2026-01-01T00:00:01Z stdout F {n:04} {}\n", "x".repeat(n % 200))).collect();
+    let lines: Vec<String> = (0..5000)
+        .map(|n| format!("2026-01-01T00:00:01Z stdout F {n:04} {}\n", "x".repeat(n % 200)))
+        .collect();
     let log = Log::new(&lines.concat());
     for tail in [1, 7, 999, 4999, 5000, 6000] {
         let text = log.read(LogOptions { tail_lines: Some(tail), ..LogOptions::default() }).await;
@@ -207,14 +208,8 @@ async fn links_and_special_files_are_not_followed() {
     std::os::unix::fs::symlink(secret.path().join("0.log"), log.path()).unwrap();
     refused("linked file").await;
     fs::remove_file(log.path()).unwrap();
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        log.path(),
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RUSR,
-        0,
-    )
-    .unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, log.path(), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
     refused("fifo").await;
     let folder = log.path().parent().unwrap().to_owned();
     fs::remove_dir_all(&folder).unwrap();
@@ -223,4 +218,60 @@ async fn links_and_special_files_are_not_followed() {
     let outside = LogPath { root: folder.parent().unwrap().into(), relative: "../../0.log".into() };
     assert!(LogReader::open(outside, LogOptions::default(), log.running.subscribe()).await.is_err());
     assert_eq!(LogPath::below(Path::new("/var/log/pods"), Path::new("/etc/passwd")), None);
+}
+
+const POLICY: RotationPolicy = RotationPolicy { max_bytes: 10, max_files: 3 };
+
+impl Log {
+    fn log_path(&self) -> LogPath {
+        LogPath { root: self.folder.path().into(), relative: FILE.into() }
+    }
+
+    /// One rotation at that second, with a runtime that opens the new file as told.
+    async fn rotate(&self, second: u32) -> Rotation {
+        let now = format!("2026-01-01T00:00:{second:02}").parse().unwrap();
+        rotate(&self.log_path(), POLICY, now, async || fs::write(self.path(), "")).await.unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path().parent().unwrap()).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+#[tokio::test]
+async fn rotation_dates_compresses_and_forgets() {
+    let log = Log::new("short");
+    assert_eq!(log.rotate(1).await, Rotation::NotDue);
+    log.append(" no longer");
+    assert_eq!(log.rotate(2).await, Rotation::Done);
+    assert_eq!(log.names(), ["0.log", "0.log.20260101-000002"]);
+    log.append("second file");
+    assert_eq!(log.rotate(3).await, Rotation::Done);
+    assert_eq!(log.names(), ["0.log", "0.log.20260101-000002.gz", "0.log.20260101-000003"]);
+    let zipped = fs::read(log.path().with_file_name("0.log.20260101-000002.gz")).unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&zipped[..]), &mut text).unwrap();
+    assert_eq!(text, "short no longer");
+    // What a crash leaves: half a compressed file, and a source that was not removed.
+    fs::write(log.path().with_file_name("0.log.20260101-000003.tmp"), "").unwrap();
+    fs::write(log.path().with_file_name("0.log.20260101-000002"), "").unwrap();
+    log.append("third file");
+    assert_eq!(log.rotate(4).await, Rotation::Done);
+    assert_eq!(log.names(), ["0.log", "0.log.20260101-000003.gz", "0.log.20260101-000004"]);
+    fs::remove_file(log.path()).unwrap();
+    assert_eq!(log.rotate(5).await, Rotation::Recreated);
+    assert_eq!(log.names()[0], "0.log");
+}
+
+#[tokio::test]
+async fn a_runtime_that_does_not_reopen_keeps_its_file() {
+    let log = Log::new("long enough to rotate");
+    let now = "2026-01-01T00:00:00".parse().unwrap();
+    let result = rotate(&log.log_path(), POLICY, now, async || Err(io::Error::other("busy"))).await;
+    assert!(matches!(result, Err(RotateError::Reopen { .. })));
+    assert_eq!(log.names(), ["0.log"]);
+    assert_eq!(fs::read_to_string(log.path()).unwrap(), "long enough to rotate");
 }

@@ -1,0 +1,411 @@
+//! Which request is which endpoint: a pure table of methods and paths.
+
+use http::Method;
+
+use crate::settings::EndpointSettings;
+
+/// Which of the three servers a request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerKind {
+    /// HTTPS, 10250.
+    Main,
+    /// Plain, 10255: a few harmless endpoints for anyone.
+    ReadOnly,
+    /// Plain, 10248: is the process alive.
+    Healthz,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// All health checks.
+    Health,
+    /// One of them.
+    HealthOf(HealthCheck),
+    /// `/pods`.
+    Pods,
+    /// `/runningpods/`.
+    RunningPods,
+    /// `/allocatedPods`.
+    AllocatedPods,
+    /// `/allocatedPods/{namespace}/{pod}[/{uid}]`.
+    AllocatedPod(PodPath),
+    /// `/stats/summary`.
+    Summary,
+    /// `/metrics` and those below it.
+    Metrics(MetricsKind),
+    /// `DELETE /metrics/slis`.
+    ResetSlis,
+    /// `/configz`.
+    Config,
+    /// `/containerLogs/…`.
+    ContainerLogs(ContainerPath),
+    /// `/exec/…`.
+    Exec(ContainerPath),
+    /// `/attach/…`.
+    Attach(ContainerPath),
+    /// `/run/…`.
+    Run(ContainerPath),
+    /// `/portForward/…`.
+    PortForward(PodPath),
+    /// An endpoint an operator has switched off: 405 with this text.
+    Disabled(&'static str),
+}
+
+/// A pod in a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPath {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid, when the path has one.
+    pub uid: Option<String>,
+}
+
+/// A container in a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerPath {
+    /// Its pod.
+    pub pod: PodPath,
+    /// Its name.
+    pub container: String,
+}
+
+/// One health check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// The server answers.
+    Ping,
+    /// Log output works.
+    Log,
+    /// The core takes inputs.
+    SyncLoop,
+    /// Device plugins can register.
+    DevicePlugin,
+}
+
+impl HealthCheck {
+    /// All of them, in the order they are listed to clients.
+    pub const ALL: [Self; 4] = [Self::Ping, Self::Log, Self::SyncLoop, Self::DevicePlugin];
+
+    /// The name in paths and lists.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Log => "log",
+            Self::SyncLoop => "syncloop",
+            Self::DevicePlugin => "device-plugin",
+        }
+    }
+}
+
+/// One of the metrics endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsKind {
+    /// `/metrics`: the node's own.
+    Kubelet,
+    /// `/metrics/cadvisor`: containers and machine.
+    Cadvisor,
+    /// `/metrics/resource`: CPU and memory of node, pods and containers.
+    Resource,
+    /// `/metrics/probes`.
+    Probes,
+    /// `/metrics/slis`: health checks.
+    Slis,
+}
+
+/// What a method and path come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// An endpoint.
+    Found(Endpoint),
+    /// There is one, but not for this method; these are the ones allowed.
+    MethodNotAllowed(&'static str),
+    /// None.
+    NotFound,
+}
+
+const DEBUGGING_DISABLED: &str = "Debug endpoints are disabled.";
+
+/// Looks a request up. A trailing slash matters only where upstream's router lets it.
+pub fn route(server: ServerKind, settings: &EndpointSettings, method: &Method, path: &str) -> Route {
+    let health = match path {
+        "/healthz" => Some(Endpoint::Health),
+        _ => path
+            .strip_prefix("/healthz/")
+            .and_then(|name| HealthCheck::ALL.into_iter().find(|check| check.as_str() == name))
+            .map(Endpoint::HealthOf),
+    };
+    match (health, server) {
+        (Some(Endpoint::HealthOf(check)), ServerKind::Healthz) if check != HealthCheck::Ping => {
+            Route::NotFound
+        }
+        (Some(endpoint), _) => Route::Found(endpoint),
+        (None, ServerKind::Healthz) => Route::NotFound,
+        (None, ServerKind::ReadOnly) => {
+            harmless(server, method, path).unwrap_or_else(|| without_debugging(path))
+        }
+        (None, ServerKind::Main) => harmless(server, method, path).unwrap_or_else(|| {
+            if settings.has_debugging { debugging(settings, method, path) } else { without_debugging(path) }
+        }),
+    }
+}
+
+/// Endpoints of both the main and the read-only server.
+fn harmless(server: ServerKind, method: &Method, path: &str) -> Option<Route> {
+    let metrics = |kind| Some(Route::Found(Endpoint::Metrics(kind)));
+    match path {
+        "/pods" | "/pods/" => Some(get_only(method, Endpoint::Pods)),
+        "/stats/summary" | "/stats/summary/" => Some(match *method {
+            Method::GET => Route::Found(Endpoint::Summary),
+            Method::POST if server == ServerKind::Main => Route::Found(Endpoint::Summary),
+            _ if server == ServerKind::Main => Route::MethodNotAllowed("GET, POST"),
+            _ => Route::MethodNotAllowed("GET"),
+        }),
+        "/metrics" => metrics(MetricsKind::Kubelet),
+        "/metrics/cadvisor" => metrics(MetricsKind::Cadvisor),
+        "/metrics/resource" => metrics(MetricsKind::Resource),
+        "/metrics/probes" => metrics(MetricsKind::Probes),
+        "/metrics/slis" if *method == Method::DELETE => Some(Route::Found(Endpoint::ResetSlis)),
+        "/metrics/slis" => metrics(MetricsKind::Slis),
+        _ => None,
+    }
+}
+
+fn without_debugging(path: &str) -> Route {
+    const PREFIXES: [&str; 8] = [
+        "/run/",
+        "/exec/",
+        "/attach/",
+        "/portForward/",
+        "/containerLogs/",
+        "/runningpods/",
+        "/debug/pprof/",
+        "/logs/",
+    ];
+    if PREFIXES.iter().any(|prefix| path.starts_with(prefix)) {
+        Route::Found(Endpoint::Disabled(DEBUGGING_DISABLED))
+    } else {
+        Route::NotFound
+    }
+}
+
+fn debugging(settings: &EndpointSettings, method: &Method, path: &str) -> Route {
+    match path {
+        "/configz" => return Route::Found(Endpoint::Config),
+        "/runningpods" | "/runningpods/" => return get_only(method, Endpoint::RunningPods),
+        _ if path.starts_with("/logs/") && !settings.has_system_logs => {
+            return Route::Found(Endpoint::Disabled("logs endpoint is disabled."));
+        }
+        _ if path.starts_with("/debug/pprof/") && !settings.has_profiling => {
+            return Route::Found(Endpoint::Disabled("profiling endpoint is disabled."));
+        }
+        "/debug/flags/v" if !settings.has_debug_flags => {
+            return Route::Found(Endpoint::Disabled("flags endpoint is disabled."));
+        }
+        _ => {}
+    }
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    if parts.iter().any(|part| part.is_empty()) {
+        return Route::NotFound;
+    }
+    let stream = |endpoint| match *method {
+        Method::GET | Method::POST => Route::Found(endpoint),
+        _ => Route::MethodNotAllowed("GET, POST"),
+    };
+    match parts.as_slice() {
+        ["containerLogs", namespace, pod, container] => {
+            get_only(method, Endpoint::ContainerLogs(container_path(namespace, pod, None, container)))
+        }
+        ["exec", namespace, pod, container] => {
+            stream(Endpoint::Exec(container_path(namespace, pod, None, container)))
+        }
+        ["exec", namespace, pod, uid, container] => {
+            stream(Endpoint::Exec(container_path(namespace, pod, Some(uid), container)))
+        }
+        ["attach", namespace, pod, container] => {
+            stream(Endpoint::Attach(container_path(namespace, pod, None, container)))
+        }
+        ["attach", namespace, pod, uid, container] => {
+            stream(Endpoint::Attach(container_path(namespace, pod, Some(uid), container)))
+        }
+        ["portForward", namespace, pod] => stream(Endpoint::PortForward(pod_path(namespace, pod, None))),
+        ["portForward", namespace, pod, uid] => {
+            stream(Endpoint::PortForward(pod_path(namespace, pod, Some(uid))))
+        }
+        ["run", namespace, pod, container] => {
+            post_only(method, Endpoint::Run(container_path(namespace, pod, None, container)))
+        }
+        ["run", namespace, pod, uid, container] => {
+            post_only(method, Endpoint::Run(container_path(namespace, pod, Some(uid), container)))
+        }
+        ["allocatedPods", rest @ ..] if settings.has_allocated_pods => match rest {
+            [] => get_only(method, Endpoint::AllocatedPods),
+            [namespace, pod] => get_only(method, Endpoint::AllocatedPod(pod_path(namespace, pod, None))),
+            [namespace, pod, uid] => {
+                get_only(method, Endpoint::AllocatedPod(pod_path(namespace, pod, Some(uid))))
+            }
+            _ => Route::NotFound,
+        },
+        _ => Route::NotFound,
+    }
+}
+
+fn get_only(method: &Method, endpoint: Endpoint) -> Route {
+    if *method == Method::GET { Route::Found(endpoint) } else { Route::MethodNotAllowed("GET") }
+}
+
+fn post_only(method: &Method, endpoint: Endpoint) -> Route {
+    if *method == Method::POST { Route::Found(endpoint) } else { Route::MethodNotAllowed("POST") }
+}
+
+fn pod_path(namespace: &str, name: &str, uid: Option<&str>) -> PodPath {
+    PodPath { namespace: namespace.into(), name: name.into(), uid: uid.map(Into::into) }
+}
+
+fn container_path(namespace: &str, pod: &str, uid: Option<&str>, container: &str) -> ContainerPath {
+    ContainerPath { pod: pod_path(namespace, pod, uid), container: container.into() }
+}
+
+/// The first part of a path as the HTTP metrics name it; anything unknown is `other`, so that a
+/// client cannot make up labels.
+pub fn metrics_bucket(path: &str) -> &'static str {
+    const BUCKETS: [&str; 17] = [
+        "healthz",
+        "pods",
+        "stats",
+        "metrics/cadvisor",
+        "metrics/probes",
+        "metrics/resource",
+        "metrics",
+        "run",
+        "exec",
+        "attach",
+        "portForward",
+        "containerLogs",
+        "configz",
+        "runningpods",
+        "logs",
+        "debug",
+        "allocatedPods",
+    ];
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let is_at_or_below = |bucket: &&&str| {
+        path.strip_prefix(**bucket).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    BUCKETS.iter().find(is_at_or_below).copied().unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: EndpointSettings = EndpointSettings {
+        has_debugging: true,
+        has_system_logs: false,
+        has_profiling: false,
+        has_debug_flags: false,
+        has_allocated_pods: true,
+        has_log_streams: false,
+    };
+
+    fn of(server: ServerKind, settings: EndpointSettings, method: &str, path: &str) -> String {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        match route(server, &settings, &method, path) {
+            Route::Found(endpoint) => {
+                let name = format!("{endpoint:?}");
+                name.replace("PodPath { ", "").replace("ContainerPath { ", "").replace(" }", "")
+            }
+            Route::MethodNotAllowed(allow) => format!("405 {allow}"),
+            Route::NotFound => "404".into(),
+        }
+    }
+
+    #[test]
+    fn main_server() {
+        for (method, path, want) in [
+            ("GET", "/healthz", "Health"),
+            ("POST", "/healthz/syncloop", "HealthOf(SyncLoop)"),
+            ("GET", "/healthz/nope", "404"),
+            ("GET", "/healthz/", "404"),
+            ("GET", "/pods", "Pods"),
+            ("GET", "/pods/", "Pods"),
+            ("POST", "/pods", "405 GET"),
+            ("GET", "/runningpods/", "RunningPods"),
+            ("POST", "/stats/summary", "Summary"),
+            ("DELETE", "/stats/summary", "405 GET, POST"),
+            ("GET", "/stats/container", "404"),
+            ("GET", "/metrics", "Metrics(Kubelet)"),
+            ("GET", "/metrics/cadvisor", "Metrics(Cadvisor)"),
+            ("GET", "/metrics/nope", "404"),
+            ("DELETE", "/metrics/slis", "ResetSlis"),
+            ("GET", "/configz", "Config"),
+            (
+                "GET",
+                "/containerLogs/ns/p/c",
+                "ContainerLogs(pod: namespace: \"ns\", name: \"p\", uid: None, container: \"c\")",
+            ),
+            ("GET", "/containerLogs/ns/p", "404"),
+            ("POST", "/containerLogs/ns/p/c", "405 GET"),
+            (
+                "POST",
+                "/exec/ns/p/u/c",
+                "Exec(pod: namespace: \"ns\", name: \"p\", uid: Some(\"u\"), container: \"c\")",
+            ),
+            ("PUT", "/exec/ns/p/c", "405 GET, POST"),
+            ("GET", "/exec/ns//c", "404"),
+            (
+                "GET",
+                "/attach/ns/p/c",
+                "Attach(pod: namespace: \"ns\", name: \"p\", uid: None, container: \"c\")",
+            ),
+            ("GET", "/portForward/ns/p", "PortForward(namespace: \"ns\", name: \"p\", uid: None)"),
+            ("GET", "/run/ns/p/c", "405 POST"),
+            ("GET", "/allocatedPods", "AllocatedPods"),
+            ("GET", "/logs/syslog", "Disabled(\"logs endpoint is disabled.\")"),
+            ("GET", "/debug/pprof/heap", "Disabled(\"profiling endpoint is disabled.\")"),
+            ("GET", "/", "404"),
+            ("GET", "/execute", "404"),
+        ] {
+            assert_eq!(of(ServerKind::Main, ALL, method, path), want, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn without_debugging_and_on_other_ports() {
+        let off = EndpointSettings { has_debugging: false, ..ALL };
+        let disabled = "Disabled(\"Debug endpoints are disabled.\")";
+        for (server, settings, method, path, want) in [
+            (ServerKind::Main, off, "GET", "/exec/ns/p/c", disabled),
+            (ServerKind::Main, off, "GET", "/logs/x", disabled),
+            (ServerKind::Main, off, "GET", "/configz", "404"),
+            (ServerKind::Main, off, "GET", "/pods", "Pods"),
+            (ServerKind::ReadOnly, ALL, "GET", "/exec/ns/p/c", disabled),
+            (ServerKind::ReadOnly, ALL, "GET", "/configz", "404"),
+            (ServerKind::ReadOnly, ALL, "GET", "/pods", "Pods"),
+            (ServerKind::ReadOnly, ALL, "POST", "/stats/summary", "405 GET"),
+            (ServerKind::Healthz, ALL, "GET", "/healthz", "Health"),
+            (ServerKind::Healthz, ALL, "GET", "/healthz/ping", "HealthOf(Ping)"),
+            (ServerKind::Healthz, ALL, "GET", "/healthz/syncloop", "404"),
+            (ServerKind::Healthz, ALL, "GET", "/pods", "404"),
+        ] {
+            assert_eq!(of(server, settings, method, path), want, "{server:?} {method} {path}");
+        }
+    }
+
+    #[test]
+    fn clients_cannot_make_up_metric_labels() {
+        for (path, want) in [
+            ("/exec/ns/p/c", "exec"),
+            ("/metrics", "metrics"),
+            ("/metrics/cadvisor", "metrics/cadvisor"),
+            ("/metrics/slis", "metrics"),
+            ("/podsx", "other"),
+            ("/", "other"),
+        ] {
+            assert_eq!(metrics_bucket(path), want);
+        }
+    }
+}

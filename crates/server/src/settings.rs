@@ -1,0 +1,84 @@
+//! What an operator can set about the API, already validated.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of the API's servers.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node's name: the object that requests are authorized for.
+    pub node_name: String,
+    /// `address`: where the main and the read-only server listen.
+    pub address: IpAddr,
+    /// `port`; 0 takes any free one.
+    pub port: u16,
+    /// `readOnlyPort`; `None` for no such server.
+    pub read_only_port: Option<u16>,
+    /// `healthzBindAddress` and `healthzPort`; `None` for no such server.
+    pub healthz: Option<SocketAddr>,
+    /// Which optional endpoints there are.
+    pub endpoints: EndpointSettings,
+    /// Who may do what.
+    pub access: AccessSettings,
+    /// How TLS is spoken.
+    pub tls: TlsSettings,
+    /// `streamingConnectionIdleTimeout`: an exec, attach or port-forward connection on which
+    /// nothing moves for so long is closed.
+    pub streaming_idle_timeout: Duration,
+}
+
+/// Which optional endpoints there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointSettings {
+    /// `enableDebuggingHandlers`: everything that reaches into containers, logs included.
+    pub has_debugging: bool,
+    /// `enableSystemLogHandler`.
+    pub has_system_logs: bool,
+    /// `enableProfilingHandler`.
+    pub has_profiling: bool,
+    /// `enableDebugFlagsHandler`.
+    pub has_debug_flags: bool,
+    /// Feature gate `KubeletAllocatedPodsEndpoint`.
+    pub has_allocated_pods: bool,
+    /// Feature gate `PodLogsQuerySplitStreams`.
+    pub has_log_streams: bool,
+}
+
+/// Who may do what.
+#[derive(Clone, Debug)]
+pub struct AccessSettings {
+    /// `authentication.anonymous.enabled`.
+    pub is_anonymous_allowed: bool,
+    /// `authentication.webhook.enabled`: bearer tokens are reviewed by the API server, answers
+    /// kept for so long (`cacheTTL`). `None` ignores tokens.
+    pub token_cache_ttl: Option<Duration>,
+    /// `authentication.x509.clientCAFile`.
+    pub client_ca_file: Option<PathBuf>,
+    /// `authorization.mode`.
+    pub authorization: Authorization,
+}
+
+/// `authorization.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authorization {
+    /// Whoever is authenticated may do everything.
+    AlwaysAllow,
+    /// The API server is asked (SubjectAccessReview).
+    Webhook {
+        /// How long a yes is kept.
+        allowed_ttl: Duration,
+        /// How long a no is kept.
+        denied_ttl: Duration,
+    },
+}
+
+/// How TLS is spoken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// `tlsMinVersion`: TLS 1.3 only. 1.2 is the least this server speaks in any case.
+    pub is_tls13_only: bool,
+    /// `tlsCipherSuites`, by IANA name; empty for the defaults. Those of TLS 1.3 are not
+    /// configurable, as upstream.
+    pub cipher_suites: Vec<String>,
+}
