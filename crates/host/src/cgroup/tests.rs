@@ -43,6 +43,9 @@ impl Playground {
 
 impl Drop for Playground {
     fn drop(&mut self) {
+        // After a failure something may still live in there.
+        let dirs: Vec<PathBuf> = self.mounts.roots().iter().map(|root| root.join(&self.name)).collect();
+        kill::kill_all(Path::new(&self.name), &dirs).ok();
         for root in self.mounts.roots() {
             kill::remove_tree(&root.join(&self.name)).ok();
         }
@@ -50,7 +53,13 @@ impl Drop for Playground {
 }
 
 fn sleeper(dirs: &[PathBuf]) -> Child {
-    let child = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+    let child = Command::new("sleep")
+        .arg("1000")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     for dir in dirs {
         fs::write(dir.join("cgroup.procs"), child.id().to_string()).unwrap();
     }
