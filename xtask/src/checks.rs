@@ -8,8 +8,9 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 
 use crate::isolation::{self, Plan, Task};
+use crate::setup::{self, Prepared};
 use crate::workspace::Workspace;
-use crate::{command, setup, tidy};
+use crate::{command, tidy};
 
 /// How many passed and failed.
 #[derive(Clone, Copy, Default)]
@@ -38,12 +39,13 @@ impl Tally {
 /// Runs it all, or only the end-to-end tests.
 pub(crate) fn outer(kubelet: Option<&str>, filter: Vec<String>, e2e_only: bool) -> Result<ExitCode> {
     let mut tally = Tally::default();
+    // First, for unit tests too may look at what the peers bring.
+    let ready = setup::prepare()?;
     if !e2e_only && filter.is_empty() {
-        let workspace = Workspace::load()?;
-        static_checks(&workspace, &mut tally);
-        tally.add(unit_tests(&workspace)?);
+        static_checks(&ready.workspace, &mut tally);
+        tally.add(unit_tests(&ready.workspace)?);
     }
-    let tests = end_to_end(kubelet, filter);
+    let tests = end_to_end(ready, kubelet, filter);
     match tests {
         Ok(tests) => tally.add(tests),
         Err(error) => tally.check("end-to-end tests", Err(error)),
@@ -97,12 +99,11 @@ fn parse_result(line: &str) -> Option<Tally> {
     Some(Tally { passed: number("passed")?, failed: number("failed")? })
 }
 
-fn end_to_end(kubelet: Option<&str>, filter: Vec<String>) -> Result<Tally> {
-    let ready = setup::prepare()?;
+fn end_to_end(ready: Prepared, kubelet: Option<&str>, filter: Vec<String>) -> Result<Tally> {
     let kubelet = ready.workspace.kubelet(kubelet, &ready.peers)?;
     let logs = ready.workspace.target.join("xtask/test/logs");
     let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task: Task::Test { filter } };
-    let outcome = isolation::launch("test", &plan, &logs)?;
+    let outcome = isolation::launch("test", plan, &logs)?;
     let count = |key: &str| outcome.result.as_ref().and_then(|result| result[key].as_u64());
     let mut tally = Tally { passed: count("passed").unwrap_or(0), failed: count("failed").unwrap_or(0) };
     if !outcome.success && tally.failed == 0 {

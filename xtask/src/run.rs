@@ -20,7 +20,7 @@ pub(crate) fn outer(name: &str, kubelet: Option<&str>) -> Result<ExitCode> {
     let kubelet = ready.workspace.kubelet(kubelet, &ready.peers)?;
     let logs = ready.workspace.target.join("xtask").join(name).join("logs");
     let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task: Task::Run };
-    Ok(isolation::launch(name, &plan, &logs)?.code)
+    Ok(isolation::launch(name, plan, &logs)?.code)
 }
 
 /// Inside the cluster's namespaces: starts it, deploys the sample, waits.

@@ -1,5 +1,195 @@
-//! Tidy.
-use anyhow::Result;
+//! `cargo xtask tidy`: the rules of the code's shape that the compiler does not know.
+//!
+//! Crates depend downwards only, every source file starts by saying why it exists, no file grows without end, and
+//! nothing in the repository depends on one machine.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::workspace::Workspace;
+
+/// Each crate may depend on those after it.
+const ORDER: &[&str] = &[
+    "kubelet",
+    "server",
+    "apiserver",
+    "sources",
+    "runtime",
+    "prober",
+    "volumes",
+    "plugins",
+    "host",
+    "telemetry",
+    "config",
+    "node",
+    "model",
+];
+
+/// Crates beside the order, with all they may depend on.
+const BESIDE: &[(&str, &[&str])] = &[("sim", &["node", "model"]), ("xtask", &[])];
+
+/// Lines a source file may have without its tests.
+const MOST_LINES: usize = 800;
+
+/// Words that only make sense on one machine, split so that this file does not hold them.
+const FORBIDDEN: &[(&str, &str)] = &[
+    (concat!("/wo", "rk/"), "a path of one machine"),
+    (concat!("/ro", "ot/"), "somebody's home"),
+    (concat!("/ho", "me/"), "somebody's home"),
+    (concat!("/var/", "tmp/"), "a path of one machine"),
+    (concat!("index.", "crates.io"), "a package registry"),
+    (concat!("static.", "crates.io"), "a package registry"),
+    (concat!("proxy.", "golang.org"), "a package registry"),
+    (concat!("sum.", "golang.org"), "a package registry"),
+    (concat!("deb.", "debian.org"), "a package mirror"),
+];
+
+/// Files that are not ours to shape: checksums and lists of versions.
+const GENERATED: &[&str] = &["Cargo.lock", "go.sum", "go.mod"];
+
+/// Checks everything and fails with all that is wrong.
 pub(crate) fn run() -> Result<()> {
-    Ok(())
+    let workspace = Workspace::load()?;
+    let mut wrong = dependencies(&workspace.metadata);
+    for path in files(&workspace.root)? {
+        let Ok(text) = std::fs::read_to_string(workspace.root.join(&path)) else { continue };
+        wrong.extend(file(&path, &text));
+    }
+    if wrong.is_empty() { Ok(()) } else { bail!("the tree is not tidy:\n  {}", wrong.join("\n  ")) }
+}
+
+/// All files below the root, but for what is built and git's own.
+fn files(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let list =
+            std::fs::read_dir(root.join(&folder)).with_context(|| format!("list {}", folder.display()))?;
+        for entry in list {
+            let entry = entry.with_context(|| format!("list {}", folder.display()))?;
+            let (path, kind) = (folder.join(entry.file_name()), entry.file_type()?);
+            let skipped = entry.file_name() == "target" || entry.file_name() == ".git";
+            if kind.is_dir() && !skipped {
+                folders.push(path);
+            } else if kind.is_file() && !skipped {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn file(path: &Path, text: &str) -> Vec<String> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if GENERATED.contains(&name) {
+        return Vec::new();
+    }
+    let at = path.display();
+    let mut wrong = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        for (word, why) in FORBIDDEN.iter().filter(|(word, _)| line.contains(word)) {
+            wrong.push(format!("{at}:{}: {word} is {why}", number + 1));
+        }
+    }
+    if path.extension().is_some_and(|extension| extension == "rs") {
+        if !text.starts_with("//!") {
+            wrong.push(format!(
+                "{at}: the file does not start with a module doc (//!) that says why it exists"
+            ));
+        }
+        let lines = lines_without_tests(path, text);
+        if lines > MOST_LINES {
+            wrong.push(format!(
+                "{at}: {lines} lines without tests, more than {MOST_LINES}: split it by ideas"
+            ));
+        }
+    }
+    wrong
+}
+
+/// Tests are a module at the end of a file, or files of their own.
+fn lines_without_tests(path: &Path, text: &str) -> usize {
+    let is_test = |part: &str| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs");
+    if path.iter().any(|part| part.to_str().is_some_and(is_test)) {
+        return 0;
+    }
+    text.lines().take_while(|line| line.trim_end() != "#[cfg(test)]").count()
+}
+
+/// Checks the order of the crates with what `cargo metadata` says.
+fn dependencies(metadata: &Value) -> Vec<String> {
+    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let name = |package: &Value| package["name"].as_str().unwrap_or_default().to_owned();
+    let members: Vec<String> = packages.iter().map(name).collect();
+    let mut wrong = Vec::new();
+    for package in packages {
+        let from = name(package);
+        let Some(allowed) = allowed(&from) else {
+            wrong.push(format!(
+                "{from}: the crate has no place in the order; give it one in tidy and in the design"
+            ));
+            continue;
+        };
+        let all = package["dependencies"].as_array().map(Vec::as_slice).unwrap_or_default();
+        // Tests may look at any crate.
+        for to in all.iter().filter(|dependency| dependency["kind"] != "dev").map(name) {
+            if members.contains(&to) && !allowed.contains(&to.as_str()) {
+                wrong.push(format!("{from}: must not depend on {to}; dependencies point down only"));
+            }
+        }
+    }
+    wrong
+}
+
+fn allowed(from: &str) -> Option<&'static [&'static str]> {
+    if let Some((_, allowed)) = BESIDE.iter().find(|(name, _)| *name == from) {
+        return Some(allowed);
+    }
+    let place = ORDER.iter().position(|name| *name == from)?;
+    ORDER.get(place + 1..)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check_dependency(from: &str, to: &str, kind: Value) -> usize {
+        let dependency = json!({ "name": to, "kind": kind });
+        let metadata = json!({ "packages": [
+            { "name": from, "dependencies": [dependency] },
+            { "name": to, "dependencies": [] },
+        ]});
+        dependencies(&metadata).len()
+    }
+
+    #[test]
+    fn dependencies_point_down() {
+        assert_eq!(check_dependency("kubelet", "model", json!(null)), 0);
+        assert_eq!(check_dependency("model", "kubelet", json!(null)), 1);
+        assert_eq!(check_dependency("node", "config", json!(null)), 1);
+        assert_eq!(check_dependency("node", "config", json!("dev")), 0);
+        assert_eq!(check_dependency("node", "config", json!("build")), 1);
+        assert_eq!(check_dependency("sim", "node", json!(null)), 0);
+        assert_eq!(check_dependency("sim", "host", json!(null)), 1);
+        assert_eq!(check_dependency("unheard-of", "model", json!(null)), 1);
+    }
+
+    #[test]
+    fn files_are_documented_short_and_belong_to_no_machine() {
+        let check = |name: &str, text: &str| file(Path::new(name), text).len();
+        let long = "fn f() {}\n".repeat(MOST_LINES);
+        assert_eq!(check("a.rs", "//! Why.\n"), 0);
+        assert_eq!(check("a.rs", "use x;\n"), 1);
+        assert_eq!(check("a.md", "no doc needed\n"), 0);
+        assert_eq!(check("a.rs", &format!("//! Why.\n{long}")), 1);
+        assert_eq!(check("a.rs", &format!("//! Why.\n#[cfg(test)]\n{long}")), 0);
+        assert_eq!(check("a/tests.rs", &format!("//! Why.\n{long}")), 0);
+        assert_eq!(check("a.md", &format!("see {}x\n", FORBIDDEN[0].0)), 1);
+        assert_eq!(check("tools/go.sum", FORBIDDEN[0].0), 0);
+    }
 }

@@ -49,15 +49,14 @@ pub(super) fn write_files(paths: &Paths) -> Result<()> {
     workspace::write(&paths.file("kubelet.yaml"), format!("{configuration:#}\n"))
 }
 
-/// A kubelet for the node, with further flags.
-pub(super) fn program(paths: &Paths, binary: &Path, flags: &[&str]) -> Program {
-    let mut args = vec![
+/// A kubelet for the node.
+pub(super) fn program(name: &'static str, paths: &Paths, binary: &Path) -> Program {
+    let args = [
         format!("--config={}", paths.file("kubelet.yaml").display()),
         format!("--kubeconfig={}", paths.file("node.kubeconfig").display()),
         format!("--node-ip={NODE_IP}"),
         format!("--hostname-override={NODE}"),
         "--v=2".to_owned(),
     ];
-    args.extend(flags.iter().map(|&flag| flag.to_owned()));
-    Program::new("kubelet", binary.to_owned(), args)
+    Program::new(name, binary.to_owned(), args)
 }

@@ -91,7 +91,7 @@ impl Cluster {
         })
         .await
         .context("wait for the default service account")?;
-        let kubelet = Service::new(kubelet::program(&paths, &paths.kubelet, &[]), &paths.logs);
+        let kubelet = Service::new(kubelet::program("kubelet", &paths, &paths.kubelet), &paths.logs);
         Ok(Self { control_plane, containerd, kubelet, client, paths })
     }
 
@@ -103,9 +103,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Another kubelet binary for the same node, with flags of its own. Only one may run at a time.
-    pub(crate) fn other_kubelet(&self, binary: &Path, flags: &[&str]) -> Service {
-        Service::new(kubelet::program(&self.paths, binary, flags), &self.paths.logs)
+    /// Another kubelet binary for the same node, with a log of its own. Only one may run at a time.
+    pub(crate) fn other_kubelet(&self, name: &'static str, binary: &Path) -> Service {
+        Service::new(kubelet::program(name, &self.paths, binary), &self.paths.logs)
     }
 
     /// Waits until the node says it is ready.

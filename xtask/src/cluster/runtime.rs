@@ -56,6 +56,18 @@ impl Containerd {
         Ok(())
     }
 
+    /// Stops the daemon, removes everything it and a kubelet have on disk, and starts it with nothing but the images.
+    pub(crate) async fn reset(&self) -> Result<()> {
+        self.service.stop().await?;
+        let folders =
+            ["/var/lib/containerd", "/run/containerd", "/var/lib/kubelet", "/var/lib/cni", "/var/log/pods"];
+        unmount_below(&folders)?;
+        for folder in folders.map(Path::new).into_iter().filter(|folder| folder.exists()) {
+            std::fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
+        }
+        self.start_fresh().await
+    }
+
     /// Runs `ctr` in the namespace of the kubelet's containers and returns what it printed.
     pub(crate) async fn ctr(&self, args: &[&str]) -> Result<String> {
         let mut ctr = Command::new(self.paths.peers.containerd("ctr"));
@@ -69,6 +81,19 @@ impl Containerd {
         );
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
+}
+
+/// Unmounts what is mounted below the folders, the last first.
+fn unmount_below(folders: &[&str]) -> Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
+    let targets = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let below = |target: &&str| folders.iter().any(|folder| Path::new(target).starts_with(folder));
+    let found: Vec<&str> = targets.filter(below).collect();
+    for target in found.into_iter().rev() {
+        let gone = rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH);
+        gone.with_context(|| format!("unmount {target}"))?;
+    }
+    Ok(())
 }
 
 fn network_configuration() -> String {

@@ -55,7 +55,7 @@ pub(crate) struct Outcome {
 
 /// Starts a cluster for this plan and waits for its end, or for SIGINT or SIGTERM. When it fails its logs are kept
 /// in `logs`; nothing else stays.
-pub(crate) fn launch(name: &str, plan: &Plan, logs: &Path) -> Result<Outcome> {
+pub(crate) fn launch(name: &str, plan: Plan, logs: &Path) -> Result<Outcome> {
     if !rustix::process::geteuid().is_root() {
         bail!("a cluster needs root: it makes namespaces, cgroups and containers");
     }
@@ -70,7 +70,14 @@ pub(crate) fn launch(name: &str, plan: &Plan, logs: &Path) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn launch_in(state: &State, plan: &Plan) -> Result<Outcome> {
+fn launch_in(state: &State, mut plan: Plan) -> Result<Outcome> {
+    if !plan.kubelet.starts_with(workspace::cache()?) {
+        // It may lie in a folder that is hidden inside, and may be built anew while the cluster runs.
+        let copy = state.path.join("kubelet-under-test");
+        std::fs::copy(&plan.kubelet, &copy).with_context(|| format!("copy {}", plan.kubelet.display()))?;
+        plan.kubelet = copy;
+    }
+    let plan = &plan;
     let text = serde_json::to_vec(plan).context("write the plan")?;
     workspace::write(&state.path.join("plan.json"), text)?;
     let groups = cgroup::create(&state.cgroup())?;
@@ -120,6 +127,10 @@ fn unshare(state: &Path, groups: &cgroup::Groups) -> Result<Command> {
     }
     command.args(["--", "unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]);
     command.arg("--mount-proc").arg(&exe).arg("inside").arg(state);
+    // Where ip and nft are; not every login has it.
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    command.env("PATH", path);
     // A process group of its own: Ctrl-C is for the outer process, which stops the rest.
     command.stdin(Stdio::null()).process_group(0);
     Ok(command)

@@ -1,0 +1,101 @@
+//! The table at the end.
+
+use std::fmt;
+
+use super::measure::Turn;
+
+/// Whose turn it was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kubelet {
+    /// The upstream kubelet.
+    Go,
+    /// Ours.
+    Ours,
+}
+
+/// All turns so far.
+#[derive(Default)]
+pub(super) struct Report {
+    turns: Vec<(Kubelet, Turn)>,
+}
+
+impl Report {
+    /// Adds a turn.
+    pub(super) fn add(&mut self, kubelet: Kubelet, turn: Turn) {
+        self.turns.push((kubelet, turn));
+    }
+
+    fn rows(&self) -> Vec<&'static str> {
+        self.turns.first().map(|(_, turn)| turn.rows().collect()).unwrap_or_default()
+    }
+
+    /// The samples of a row, one list a turn.
+    fn samples(&self, kubelet: Kubelet, row: &str) -> Vec<&[f64]> {
+        let turns = self.turns.iter().filter(|(whose, _)| *whose == kubelet);
+        turns.map(|(_, turn)| turn.samples(row)).collect()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "| what | Go p50 / p99 | ours p50 / p99 | ours ÷ Go (p50) |")?;
+        writeln!(out, "|---|---|---|---|")?;
+        let rows = self.rows();
+        for row in &rows {
+            let go = self.samples(Kubelet::Go, row).concat();
+            let ours = self.samples(Kubelet::Ours, row).concat();
+            let ratio = match (percentile(&go, 50), percentile(&ours, 50)) {
+                (Some(go), Some(ours)) if go > 0.0 => format!("{:.2}", ours / go),
+                _ => "–".to_owned(),
+            };
+            writeln!(out, "| {row} | {} | {} | {ratio} |", pair(&go), pair(&ours))?;
+        }
+        writeln!(out, "\nMedians of each turn, in order:")?;
+        for row in &rows {
+            let medians = |kubelet| -> String {
+                let turns = self.samples(kubelet, row).into_iter();
+                turns.map(|turn| number(percentile(turn, 50))).collect::<Vec<_>>().join(", ")
+            };
+            writeln!(out, "{row}: Go {}; ours {}", medians(Kubelet::Go), medians(Kubelet::Ours))?;
+        }
+        Ok(())
+    }
+}
+
+fn pair(samples: &[f64]) -> String {
+    format!("{} / {}", number(percentile(samples, 50)), number(percentile(samples, 99)))
+}
+
+/// Three significant digits, or more where there are more before the point.
+fn number(value: Option<f64>) -> String {
+    match value {
+        None => "–".to_owned(),
+        Some(value) if value.abs() >= 100.0 => format!("{value:.0}"),
+        Some(value) if value.abs() >= 10.0 => format!("{value:.1}"),
+        Some(value) if value.abs() >= 0.1 || value == 0.0 => format!("{value:.3}"),
+        Some(value) => format!("{value:.5}"),
+    }
+}
+
+/// The smallest sample that `percent` of all do not exceed.
+fn percentile(samples: &[f64], percent: usize) -> Option<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.checked_sub(1)?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles() {
+        let samples: Vec<f64> = (1..=100).map(f64::from).rev().collect();
+        assert_eq!(percentile(&samples, 50), Some(50.0));
+        assert_eq!(percentile(&samples, 99), Some(99.0));
+        assert_eq!(percentile(&[3.0], 50), Some(3.0));
+        assert_eq!(percentile(&[3.0, 1.0, 2.0], 99), Some(3.0));
+        assert_eq!(percentile(&[], 50), None);
+    }
+}

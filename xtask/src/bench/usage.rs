@@ -1,0 +1,50 @@
+//! What a process uses, from `/proc`.
+
+use anyhow::{Context, Result};
+
+/// CPU seconds a process has used so far, in steps of a clock tick (10 ms).
+pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("read the CPU time")?;
+    let ticks = parse_ticks(&stat).context("read the CPU time")?;
+    // Exact: a process does not live for 2^52 ticks.
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// User and system time are fields 14 and 15; the command before them may hold spaces.
+fn parse_ticks(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(user + system)
+}
+
+/// Memory of a process in megabytes: resident (RSS) and proportional (PSS).
+pub(super) fn memory(pid: u32) -> Result<(f64, f64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("read the memory")?;
+    let read = |key: &str| -> Option<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        let kilobytes: u32 = line.split_whitespace().next()?.parse().ok()?;
+        Some(f64::from(kilobytes) * 1024.0 / 1e6)
+    };
+    Ok((read("Rss:").context("no RSS")?, read("Pss:").context("no PSS")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_with_spaces_and_parentheses_is_skipped() {
+        let stat = "1 (a ) b) S 0 1 1 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 1 0 5 6 7";
+        assert_eq!(parse_ticks(stat), Some(200));
+        assert_eq!(parse_ticks("1 (a"), None);
+    }
+
+    #[test]
+    fn this_process_uses_something() {
+        let pid = std::process::id();
+        assert!(cpu_seconds(pid).unwrap() >= 0.0);
+        let (rss, pss) = memory(pid).unwrap();
+        assert!(rss >= pss && pss > 0.0);
+    }
+}
