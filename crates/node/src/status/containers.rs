@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::pod::{self, ContainerKind};
 use model::reason::waiting;
-use model::{ContainerExit, ContainerObservation, ContainerState, time};
+use model::observed::ContainerExit;
+use model::{ContainerObservation, ContainerState, time};
 
 use super::{Stage, StatusInputs};
 use crate::pods::plan::restarts_after;
