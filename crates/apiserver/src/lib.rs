@@ -27,6 +27,7 @@ mod objects;
 mod patch;
 mod pods;
 mod reviews;
+mod runtime_class;
 mod services;
 mod status;
 mod throttle;
@@ -47,6 +48,7 @@ pub use pods::{
     MirrorOutcome, PodEvent, create_mirror, delete_mirror, delete_pod, get_pod, watch_pods,
 };
 pub use reviews::{AccessAnswer, AccessQuestion, Caller, TokenAnswer, review_access, review_token};
+pub use runtime_class::runtime_handler;
 pub use services::{ServiceIndex, ServicePortView, ServiceTask, ServiceView};
 pub use status::{PatchOutcome, patch_pod_status, status_patch};
 pub use tokens::{BoundPod, Token, TokenCache, TokenError, TokenScope};

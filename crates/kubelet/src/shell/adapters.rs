@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Service;
 use model::downward::PodFacts;
 use model::{ContainerId, Pod, PodKey, PodUid, QosClass, Quantity, SandboxId, pod};
 use node::node_status::NodeFacts;
-use node::{Outcome, PodView, View};
+use node::{Failure, FailureKind, Outcome, PodView, View};
 use runtime::dns::{DnsSettings, ResolvConf};
 use runtime::{NodeSettings, Runtime, podfiles};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -90,16 +90,15 @@ impl Adapters {
     }
 
     /// The runtime handler of the pod's RuntimeClass; empty for the default one.
-    pub(crate) fn runtime_handler(&self, pod: &Pod) -> String {
-        let class = pod.spec.as_ref().and_then(|s| s.runtime_class_name.as_deref()).unwrap_or_default();
-        self.api.runtime_handler(class)
-    }
-
-    /// Whether the pod's runtime handler can make mounts recursively read-only. Until the node's
-    /// status carries handlers to look that up in, the answer is the careful one.
-    pub(crate) fn has_recursive_read_only(&self, pod: &Pod) -> bool {
-        let _ = pod;
-        true
+    pub(crate) async fn runtime_handler(&self, pod: &Pod) -> Result<String, Failure> {
+        match pod.spec.as_ref().and_then(|s| s.runtime_class_name.as_deref()) {
+            None | Some("") => Ok(String::new()),
+            Some(class) => self
+                .api
+                .runtime_handler(class)
+                .await
+                .map_err(|message| Failure { kind: FailureKind::Other, message }),
+        }
     }
 
     /// Services of a namespace for environments; `None` before they were read at all.

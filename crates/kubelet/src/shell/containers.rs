@@ -87,7 +87,7 @@ async fn describe(adapters: &Adapters, start: &Start, spec: &ContainerRef<'_>) -
         environment.iter().map(|v| (v.name.clone(), v.value.clone())).collect();
     let mut mounts = adapters
         .volumes
-        .mounts(pod, &spec.spec, &variables, adapters.has_recursive_read_only(pod))
+        .mounts(pod, &spec.spec, &variables, true)
         .await
         .map_err(|error| config(failure::chain(&error)))?;
     let pod_dir = adapters.pod_dir(&pod::uid(pod));
@@ -130,9 +130,10 @@ fn target(adapters: &Adapters, pod: &Pod, name: &str) -> Option<ContainerId> {
 }
 
 async fn image_user(adapters: &Adapters, pod: &Pod, image: &ImageRef) -> Result<ImageUser, Failure> {
+    let handler = adapters.runtime_handler(pod).await?;
     let facts = adapters
         .runtime
-        .image_status(image.as_str(), &adapters.runtime_handler(pod))
+        .image_status(image.as_str(), &handler)
         .await
         .map_err(|error| failure::of_runtime(&error, FailureKind::ContainerConfig))?;
     facts.map(|f| f.user).ok_or_else(|| config(format!("image {image} is not present any more")))

@@ -3,11 +3,15 @@
 //!
 //! Each feed is a task that waits for its source and sends inputs; it ends when the inbox does.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use node::{Input, RuntimeChange};
+use apiserver::{NodeEvent, ObjectCache, ObjectChange, PodEvent};
+use k8s_openapi::api::core::v1::Pod;
+use model::{PodUid, pod};
+use node::{Input, ObjectKind, ObjectName, RuntimeChange, Source};
 use runtime::{ContainerChange, RuntimeEvent};
 use tokio::sync::mpsc::Sender;
 use tracing::{info, warn};
@@ -100,6 +104,83 @@ pub(crate) async fn measurements(adapters: Arc<Adapters>, measurer: Arc<Measurer
         tokio::select! {
             () = tokio::time::sleep(MEASURE_EVERY) => {}
             () = adapters.images_changed.notified() => measurer.images_changed(),
+        }
+    }
+}
+
+/// The node's pods as the API server has them. Registers what they refer to with the cache of
+/// objects, so that it is watched for as long as somebody needs it.
+pub(crate) async fn api_pods(client: kube::Client, node_name: String, cache: ObjectCache, inbox: Sender<Input>) {
+    let mut events = std::pin::pin!(apiserver::watch_pods(client, &node_name));
+    let mut registered: BTreeSet<PodUid> = BTreeSet::new();
+    while let Some(event) = events.next().await {
+        let input = match event {
+            PodEvent::Listed(pods) => {
+                let listed: BTreeSet<PodUid> = pods.iter().map(|p| pod::uid(p)).collect();
+                for gone in registered.difference(&listed) {
+                    cache.unregister(gone);
+                }
+                pods.iter().for_each(|p| cache.register(p));
+                registered = listed;
+                Input::PodsListed { source: Source::Api, pods }
+            }
+            PodEvent::Applied(pod) => {
+                registered.insert(pod::uid(&pod));
+                cache.register(&pod);
+                Input::PodApplied { source: Source::Api, pod }
+            }
+            PodEvent::Deleted(pod) => {
+                let uid = pod::uid(&pod);
+                registered.remove(&uid);
+                cache.unregister(&uid);
+                Input::PodDeleted { source: Source::Api, uid }
+            }
+        };
+        if inbox.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Static pods.
+pub(crate) async fn static_pods(settings: sources::FileSettings, inbox: Sender<Input>) {
+    let mut sets = std::pin::pin!(sources::watch_files(settings));
+    while let Some(set) = sets.next().await {
+        for (file, problem) in &set.problems {
+            warn!(file = %file.display(), "not a static pod: {problem}");
+        }
+        let pods: Vec<Arc<Pod>> = set.pods;
+        if inbox.send(Input::PodsListed { source: Source::File, pods }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The own Node object.
+pub(crate) async fn node_object(client: kube::Client, node_name: String, inbox: Sender<Input>) {
+    let mut events = std::pin::pin!(apiserver::watch_node(client, &node_name));
+    while let Some(event) = events.next().await {
+        // Absent: registration makes it, and the core notices by its own writes.
+        let NodeEvent::Current(node) = event else { continue };
+        if inbox.send(Input::NodeObject(node)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Changes of ConfigMaps and Secrets that pods refer to.
+pub(crate) async fn object_changes(cache: ObjectCache, inbox: Sender<Input>) {
+    let mut changes = cache.changes();
+    while let Some(change) = changes.next().await {
+        // Too many changes to name: each volume's next regular look finds its own.
+        let ObjectChange::One(name) = change else { continue };
+        let kind = match name.kind {
+            apiserver::ObjectKind::ConfigMap => ObjectKind::ConfigMap,
+            apiserver::ObjectKind::Secret => ObjectKind::Secret,
+        };
+        let name = ObjectName { kind, namespace: name.namespace.to_string(), name: name.name.to_string() };
+        if inbox.send(Input::ObjectChanged(name)).await.is_err() {
+            return;
         }
     }
 }

@@ -23,7 +23,11 @@ pub(crate) async fn inspect(adapters: &Adapters, pod: Arc<Pod>, container: &str)
         Ok(image) => image,
         Err(failure) => return Outcome::Failed(failure),
     };
-    match adapters.runtime.image_status(&image, &adapters.runtime_handler(&pod)).await {
+    let handler = match adapters.runtime_handler(&pod).await {
+        Ok(handler) => handler,
+        Err(failure) => return Outcome::Failed(failure),
+    };
+    match adapters.runtime.image_status(&image, &handler).await {
         Ok(facts) => Outcome::Image(facts.map(|f| f.id)),
         Err(error) => failure::runtime(&error),
     }
@@ -49,7 +53,8 @@ pub(crate) async fn pull(adapters: &Adapters, pod: Arc<Pod>, container: &str) ->
     let started = Instant::now();
     match adapters.runtime.pull(&image, &credentials, &spec).await {
         Ok(reference) => {
-            let facts = adapters.runtime.image_status(reference.as_str(), &adapters.runtime_handler(&pod)).await;
+            let handler = adapters.runtime_handler(&pod).await.unwrap_or_default();
+            let facts = adapters.runtime.image_status(reference.as_str(), &handler).await;
             adapters.images_changed.notify_one();
             let facts = facts.ok().flatten();
             Outcome::Pulled {

@@ -45,7 +45,7 @@ pub(crate) async fn spec(adapters: &Adapters, pod: &Pod, attempt: u32) -> Result
         log_root: adapters.config.paths.pod_logs.clone(),
         cluster_domain: adapters.config.pods.cluster_domain.clone(),
         dns: dns.config,
-        runtime_handler: adapters.runtime_handler(pod),
+        runtime_handler: adapters.runtime_handler(pod).await?,
         totals,
         volume_groups: Vec::new(),
         user_namespace: None,
