@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -37,9 +37,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_CONNECTIONS: usize = 1024;
 /// For the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// After this long without a request a connection is closed; upstream's number.
+/// For the first request's head: who connects and says nothing is not waited for.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(30);
+/// After this long without a further request a connection is closed; upstream's number.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// The largest request head, bytes. Commands of an exec are part of it.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
@@ -299,7 +299,7 @@ where
     P: Ports,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -322,7 +322,7 @@ where
                 tracing::debug!(error, "connection ended");
             }
         }
-        () = busy.idle_for(IDLE_TIMEOUT) => {
+        () = busy.idle() => {
             connection.as_mut().graceful_shutdown();
             // What does not end by itself now is dropped.
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, &mut connection).await;
@@ -334,6 +334,7 @@ where
 #[derive(Default)]
 struct Busy {
     requests: AtomicUsize,
+    has_begun: AtomicBool,
     changed: Notify,
 }
 
@@ -342,19 +343,21 @@ struct BusyGuard(Arc<Busy>);
 impl Busy {
     fn begin(self: &Arc<Self>) -> BusyGuard {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.has_begun.store(true, Ordering::Relaxed);
         self.changed.notify_one();
         BusyGuard(self.clone())
     }
 
-    /// Ends when there was no request for so long.
-    async fn idle_for(&self, timeout: Duration) {
+    /// Ends when there was no request for too long.
+    async fn idle(&self) {
         loop {
             if self.requests.load(Ordering::Relaxed) > 0 {
                 self.changed.notified().await;
                 continue;
             }
+            let has_begun = self.has_begun.load(Ordering::Relaxed);
             tokio::select! {
-                () = tokio::time::sleep(timeout) => return,
+                () = tokio::time::sleep(if has_begun { IDLE_TIMEOUT } else { FIRST_TIMEOUT }) => return,
                 // Cancel-safe: a notice that was not taken stays.
                 () = self.changed.notified() => {}
             }
@@ -392,5 +395,31 @@ impl hyper::body::Body for Guarded {
 
     fn size_hint(&self) -> hyper::body::SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_connection_and_an_answer_under_way_does_not() {
+        let busy = Arc::new(Busy::default());
+        let start = Instant::now();
+        busy.idle().await;
+        assert_eq!(start.elapsed().as_secs(), 30);
+
+        let guard = busy.begin();
+        let waiting = tokio::spawn({
+            let busy = busy.clone();
+            async move { busy.idle().await }
+        });
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(!waiting.is_finished());
+        let start = Instant::now();
+        drop(guard);
+        waiting.await.unwrap();
+        assert_eq!(start.elapsed().as_secs(), 90);
     }
 }
