@@ -73,6 +73,8 @@ pub struct NodeFacts {
     pub architecture: String,
     /// `nodeInfo.operatingSystem`, in Go's spelling (`linux`).
     pub operating_system: String,
+    /// `nodeInfo.runningInUserNamespace`; `None` leaves it out.
+    pub is_in_user_namespace: Option<bool>,
     /// The runtime's name (`containerd`).
     pub runtime_name: String,
     /// The runtime's version; empty while it is not known.

@@ -47,7 +47,7 @@ pub(super) fn describe(facts: &NodeFacts, previous: &NodeStatus) -> NodeStatus {
         addresses: addresses(facts, previous),
         capacity: Some(capacity),
         allocatable: Some(allocatable),
-        node_info: Some(node_info(facts, previous)),
+        node_info: Some(node_info(facts)),
         images: Some(images(&facts.images, facts.max_images.unwrap_or(DEFAULT_MAX_IMAGES))),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(facts.kubelet_port) }),
@@ -99,7 +99,7 @@ fn written((name, amount): (String, Quantity)) -> (String, ApiQuantity) {
     (name, if is_binary { amount.to_binary_api() } else { amount.to_api() })
 }
 
-fn node_info(facts: &NodeFacts, previous: &NodeStatus) -> NodeSystemInfo {
+fn node_info(facts: &NodeFacts) -> NodeSystemInfo {
     let version = match facts.runtime_version.trim_start_matches('v') {
         "" => "Unknown",
         version => version,
@@ -115,10 +115,7 @@ fn node_info(facts: &NodeFacts, previous: &NodeStatus) -> NodeSystemInfo {
         machine_id: facts.machine_id.clone(),
         operating_system: facts.operating_system.clone(),
         os_image: facts.os_image.clone(),
-        running_in_user_namespace: previous
-            .node_info
-            .as_ref()
-            .and_then(|info| info.running_in_user_namespace),
+        running_in_user_namespace: facts.is_in_user_namespace,
         swap: (facts.swap_bytes > 0)
             .then(|| NodeSwapStatus { capacity: Some(i64::try_from(facts.swap_bytes).unwrap_or(i64::MAX)) }),
         system_uuid: facts.system_uuid.clone(),
