@@ -33,6 +33,8 @@ pub struct PodView {
     pub pod: Option<Arc<Pod>>,
     /// Whether its source still has it.
     pub is_wanted: bool,
+    /// Whether it comes from a file or URL.
+    pub is_static: bool,
     /// Its status as it is now, which may be newer than what the API server has.
     pub status: Arc<PodStatus>,
     /// What the runtime holds of it.
@@ -81,6 +83,7 @@ impl ViewBuilder {
             key: record.key.clone(),
             pod: record.desired.pod().cloned(),
             is_wanted: record.desired.is_present(),
+            is_static: record.desired.is_static(),
             status: record.report.current.clone(),
             observed: record.observed.clone(),
             phase: match record.phase {

@@ -12,10 +12,10 @@
 //! loses nothing. The driver never sends to it, so it cannot wait for itself.
 
 pub(crate) mod adapters;
-mod api;
+pub(crate) mod api;
 mod containers;
 mod dispatch;
-mod facts;
+pub(crate) mod facts;
 pub(crate) mod failure;
 pub(crate) mod feeds;
 mod images;

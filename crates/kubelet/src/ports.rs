@@ -1,0 +1,341 @@
+//! What the HTTP server shows and reaches: the published view, the runtime's streams, container
+//! logs on disk, and the API server's word on who may ask.
+
+use std::io;
+use std::sync::Arc;
+
+use apiserver::{AccessQuestion, Caller, TokenAnswer};
+use bytes::Bytes;
+use config::Config;
+use futures::stream::{BoxStream, StreamExt as _};
+use model::{ContainerObservation, ContainerState, Pod, PodKey, pod};
+use node::{PodView, View};
+use runtime::logs::{LogOptions, LogPath, LogReader, StreamSelection};
+use runtime::{RuntimeError, podfiles};
+use server::endpoint::{HealthCheck, MetricsKind};
+use server::ports::{ContainerTarget, LogQuery, LogStream, ServedRequest, StreamError, Streams, SummaryParts};
+use server::{Attributes, Decision, Ports, UserInfo};
+use telemetry::metrics::{Endpoint, Exposition, Metrics};
+use tokio::sync::watch;
+
+use crate::shell::adapters::Adapters;
+use crate::shell::failure;
+
+/// The server's ports onto this node.
+#[derive(Clone)]
+pub(crate) struct NodePorts {
+    pub(crate) adapters: Arc<Adapters>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) view: watch::Receiver<Arc<View>>,
+    /// Whether the driver takes inputs.
+    pub(crate) is_driver_alive: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl NodePorts {
+    fn views(&self) -> Vec<Arc<PodView>> {
+        self.view.borrow().pods.values().filter(|p| p.is_wanted && p.pod.is_some()).cloned().collect()
+    }
+
+    fn view_of(&self, pod: &Pod) -> Option<Arc<PodView>> {
+        self.view.borrow().pods.get(&pod::uid(pod)).cloned()
+    }
+
+    /// The running container a stream is for. A static pod is asked for by its mirror's uid, so
+    /// only a uid that is neither is wrong.
+    fn target(&self, target: &ContainerTarget) -> Result<ContainerObservation, StreamError> {
+        let missing = || StreamError::NotFound(format!("container not found ({:?})", target.container));
+        let view = self.view_of(&target.pod).ok_or_else(missing)?;
+        if let Some(uid) = &target.uid
+            && !view.is_static
+            && view.uid.as_str() != uid
+        {
+            return Err(missing());
+        }
+        let found = view.container(&target.container).filter(|c| c.state.is_running());
+        found.cloned().ok_or_else(missing)
+    }
+}
+
+fn streams(streams: Streams) -> runtime::Streams {
+    runtime::Streams {
+        stdin: streams.has_stdin,
+        stdout: streams.has_stdout,
+        stderr: streams.has_stderr,
+        tty: streams.is_tty,
+    }
+}
+
+fn stream_error(error: &RuntimeError) -> StreamError {
+    if error.is_not_found() {
+        StreamError::NotFound(error.message().to_owned())
+    } else {
+        StreamError::Other(error.message().to_owned())
+    }
+}
+
+/// A pod as clients are shown it: its object with the status as it is now.
+fn shown(view: &PodView) -> Option<Arc<Pod>> {
+    let mut pod = view.pod.as_ref()?.as_ref().clone();
+    pod.status = Some(view.status.as_ref().clone());
+    Some(Arc::new(pod))
+}
+
+impl Ports for NodePorts {
+    fn pods(&self) -> Vec<Arc<Pod>> {
+        self.views().iter().filter_map(|v| shown(v)).collect()
+    }
+
+    fn pod(&self, key: &PodKey) -> Option<Arc<Pod>> {
+        self.views().iter().find(|v| v.key == *key).and_then(|v| shown(v))
+    }
+
+    fn allocated_pods(&self) -> Vec<Arc<Pod>> {
+        self.views().iter().filter_map(|v| v.pod.clone()).collect()
+    }
+
+    async fn running_pods(&self) -> Result<Vec<Pod>, String> {
+        let all = self.adapters.runtime.relist().await.map_err(|e| e.message().to_owned())?;
+        Ok(all.into_iter().filter(|p| p.has_running_container()).map(rebuilt).collect())
+    }
+
+    async fn container_log(
+        &self,
+        pod: &Arc<Pod>,
+        container: &str,
+        query: LogQuery,
+    ) -> Result<BoxStream<'static, io::Result<Bytes>>, String> {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let view = self
+            .view_of(pod)
+            .ok_or_else(|| format!("pod {name:?} not found"))?;
+        let instance = log_instance(&view, &name, container, query.is_previous)?;
+        let root = &self.config.paths.pod_logs;
+        let path = podfiles::pod_log_dir(root, &view.key, &view.uid)
+            .join(podfiles::container_log_path(container, instance.attempt));
+        let path = LogPath::below(root, &path).ok_or_else(|| format!("log of container {container:?} lies outside of the log folder"))?;
+        let options = LogOptions {
+            follow: query.is_follow,
+            tail_lines: query.tail_lines,
+            since: query.since,
+            timestamps: query.has_timestamps,
+            limit_bytes: query.limit_bytes,
+            stream: match query.stream {
+                None => StreamSelection::All,
+                Some(LogStream::Stdout) => StreamSelection::Stdout,
+                Some(LogStream::Stderr) => StreamSelection::Stderr,
+            },
+        };
+        let running = self.running(&view, &instance, query.is_follow);
+        let reader = LogReader::open(path, options, running).await.map_err(|e| failure::chain(&e))?;
+        let stream = reader.into_stream().map(|piece| match piece {
+            Ok((_, bytes)) => Ok(bytes),
+            Err(error) => Err(io::Error::other(failure::chain(&error))),
+        });
+        Ok(stream.boxed())
+    }
+
+    async fn exec_url(
+        &self,
+        target: &ContainerTarget,
+        command: Vec<String>,
+        wanted: Streams,
+    ) -> Result<String, StreamError> {
+        let container = self.target(target)?;
+        let url = self.adapters.runtime.exec(&container.id, &command, streams(wanted)).await;
+        url.map_err(|e| stream_error(&e))
+    }
+
+    async fn attach_url(&self, target: &ContainerTarget, wanted: Streams) -> Result<String, StreamError> {
+        let container = self.target(target)?;
+        self.adapters.runtime.attach(&container.id, streams(wanted)).await.map_err(|e| stream_error(&e))
+    }
+
+    async fn port_forward_url(&self, pod: &Arc<Pod>, ports: Vec<u16>) -> Result<String, StreamError> {
+        let view = self.view_of(pod);
+        let sandbox = view.as_ref().and_then(|v| v.observed.as_ref()?.ready_sandbox().map(|s| s.id.clone()));
+        let name = pod::key(pod);
+        let sandbox = sandbox.ok_or_else(|| StreamError::NotFound(format!("no running sandbox of pod {name}")))?;
+        let ports: Vec<i32> = ports.into_iter().map(i32::from).collect();
+        self.adapters.runtime.port_forward(&sandbox, &ports).await.map_err(|e| stream_error(&e))
+    }
+
+    async fn exec_sync(&self, target: &ContainerTarget, command: Vec<String>) -> Result<Vec<u8>, String> {
+        let container = self.target(target).map_err(|e| e.to_string())?;
+        let result = self.adapters.runtime.exec_sync(&container.id, &command, std::time::Duration::ZERO).await;
+        let output = result.map_err(|e| e.message().to_owned())?;
+        if output.exit_code != 0 {
+            return Err(format!("command '{}' exited with {}", command.join(" "), output.exit_code));
+        }
+        let mut all = output.stdout;
+        all.extend(output.stderr);
+        Ok(all)
+    }
+
+    async fn metrics(&self, kind: MetricsKind) -> Result<Bytes, String> {
+        let mut page = Exposition::new();
+        let endpoint = match kind {
+            MetricsKind::Kubelet => Endpoint::Main,
+            MetricsKind::Probes => Endpoint::Probes,
+            MetricsKind::Slis => Endpoint::Slis,
+            MetricsKind::Cadvisor | MetricsKind::Resource => {
+                return Err("usage of containers is not measured yet".to_owned());
+            }
+        };
+        if endpoint == Endpoint::Main {
+            self.count();
+        }
+        self.metrics.write(endpoint, &mut page).map_err(|e| failure::chain(&e))?;
+        Ok(page.into_text().into())
+    }
+
+    fn reset_sli_metrics(&self) {}
+
+    fn config(&self) -> serde_json::Value {
+        self.config.document_json()
+    }
+
+    async fn summary(&self, _parts: SummaryParts) -> Result<Bytes, String> {
+        Err("usage of containers is not measured yet".to_owned())
+    }
+
+    fn check_health(&self, check: HealthCheck) -> Result<(), String> {
+        match check {
+            HealthCheck::SyncLoop if !(self.is_driver_alive)() => Err("the core does not take inputs".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn authenticate_token(&self, token: &str) -> Result<Option<UserInfo>, String> {
+        let Some(connection) = self.adapters.api.connection() else { return Ok(None) };
+        match apiserver::review_token(&connection.api, token, &[]).await {
+            Ok(TokenAnswer::Known(caller, _)) => Ok(Some(UserInfo {
+                name: caller.user,
+                uid: caller.uid,
+                groups: caller.groups,
+                extra: caller.extra,
+            })),
+            Ok(TokenAnswer::Unknown(_)) => Ok(None),
+            Err(error) => Err(failure::chain(&error)),
+        }
+    }
+
+    async fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Result<Decision, String> {
+        let Some(connection) = self.adapters.api.connection() else { return Ok(Decision::Deny) };
+        let caller = Caller {
+            user: user.name.clone(),
+            uid: user.uid.clone(),
+            groups: user.groups.clone(),
+            extra: user.extra.clone(),
+        };
+        let question = AccessQuestion::Node {
+            verb: attributes.verb.to_owned(),
+            name: attributes.node_name.clone(),
+            subresource: attributes.subresource.to_owned(),
+        };
+        match apiserver::review_access(&connection.api, &caller, &question).await {
+            Ok(answer) if answer.is_allowed => Ok(Decision::Allow),
+            Ok(_) => Ok(Decision::Deny),
+            Err(error) => Err(failure::chain(&error)),
+        }
+    }
+
+    fn observe(&self, _request: &ServedRequest) {}
+}
+
+impl NodePorts {
+    /// Sets the gauges that are counted from the view.
+    fn count(&self) {
+        let view = self.view.borrow().clone();
+        let observed = || view.pods.values().filter_map(|p| p.observed.as_ref());
+        let pods = observed().filter(|o| o.ready_sandbox().is_some()).count();
+        self.metrics.running_pods.set(pods as f64);
+        let mut states = [("running", 0_u32), ("exited", 0), ("created", 0), ("unknown", 0)];
+        for container in observed().flat_map(|o| &o.containers) {
+            let index = match container.state {
+                ContainerState::Running { .. } => 0,
+                ContainerState::Exited(_) => 1,
+                ContainerState::Created => 2,
+                ContainerState::Unknown => 3,
+            };
+            states[index].1 += 1;
+        }
+        for (state, count) in states {
+            self.metrics.running_containers.with([state]).set(f64::from(count));
+        }
+    }
+
+    /// Whether an instance runs, as a value to watch. Only a follower needs it to change.
+    fn running(&self, view: &PodView, instance: &ContainerObservation, is_follow: bool) -> watch::Receiver<bool> {
+        let (sender, receiver) = watch::channel(instance.state.is_running());
+        if !is_follow || !instance.state.is_running() {
+            return receiver;
+        }
+        let (mut views, uid, id) = (self.view.clone(), view.uid.clone(), instance.id.clone());
+        tokio::spawn(async move {
+            let is_over = |view: &Arc<View>| {
+                let pod = view.pods.get(&uid);
+                !pod.and_then(|p| p.container_by_id(&id)).is_some_and(|c| c.state.is_running())
+            };
+            // Cancel-safe: both only wait for a change of a watched value.
+            tokio::select! {
+                _ = views.wait_for(is_over) => drop(sender.send(false)),
+                () = sender.closed() => {}
+            }
+        });
+        receiver
+    }
+}
+
+/// Which instance of a container a log request means, with upstream's words when there is none.
+fn log_instance(
+    view: &PodView,
+    pod: &str,
+    container: &str,
+    is_previous: bool,
+) -> Result<ContainerObservation, String> {
+    let all = view.observed.iter().flat_map(|o| &o.containers).filter(|c| c.name == container);
+    let instances: Vec<&ContainerObservation> = all.collect();
+    if is_previous {
+        // A container that waits for its restart is itself the previous one.
+        let dead = instances.iter().filter(|c| !c.state.is_running());
+        let waits = view.status.container_statuses.iter().flatten().chain(view.status.init_container_statuses.iter().flatten())
+            .any(|s| s.name == container && s.state.as_ref().is_some_and(|s| s.waiting.is_some()));
+        let skip = usize::from(!waits && instances.first().is_some_and(|c| !c.state.is_running()));
+        return dead
+            .skip(skip)
+            .next()
+            .map(|c| (*c).clone())
+            .ok_or_else(|| format!("previous terminated container {container:?} in pod {pod:?} not found"));
+    }
+    match instances.first() {
+        Some(newest) if newest.state != ContainerState::Created => Ok((*newest).clone()),
+        _ => {
+            let statuses = [&view.status.container_statuses, &view.status.init_container_statuses, &view.status.ephemeral_container_statuses];
+            let waiting = statuses.into_iter().flatten().flatten().find(|s| s.name == container);
+            match waiting.and_then(|s| s.state.as_ref()?.waiting.as_ref()?.reason.clone()) {
+                Some(reason) if reason == "ErrImagePull" || reason == "ImagePullBackOff" => {
+                    Err(format!("container {container:?} in pod {pod:?} is waiting to start: trying and failing to pull image"))
+                }
+                Some(reason) => Err(format!("container {container:?} in pod {pod:?} is waiting to start: {reason}")),
+                None => Err(format!("container {container:?} in pod {pod:?} is not available")),
+            }
+        }
+    }
+}
+
+/// A pod put together again from what the runtime runs (`/runningpods/`).
+fn rebuilt(observed: model::PodObservation) -> Pod {
+    let mut pod = Pod::default();
+    pod.metadata.name = Some(observed.key.name.to_string());
+    pod.metadata.namespace = Some(observed.key.namespace.to_string());
+    pod.metadata.uid = Some(observed.uid.to_string());
+    let running = observed.containers.iter().filter(|c| c.state.is_running());
+    let containers = running.map(|c| k8s_openapi::api::core::v1::Container {
+        name: c.name.clone(),
+        image: Some(c.image.clone()),
+        ..Default::default()
+    });
+    pod.spec = Some(k8s_openapi::api::core::v1::PodSpec { containers: containers.collect(), ..Default::default() });
+    pod
+}

@@ -1,0 +1,357 @@
+//! From a configuration to a running node: checks, connections, the shell with its feeds, the
+//! server. Everything is built here once, in this order, and handed on; nothing is set later.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use apiserver::{ClientSettings, Connection, EventRecorder, EventSettings, LeaseRenewerTask, LeaseSettings, ObjectCache, ServiceIndex, TokenCache};
+use arc_swap::ArcSwap;
+use config::Config;
+use host::cgroup::{CgroupLimits, CgroupMounts, CgroupTree};
+use host::machine::MachineFacts;
+use node::{Input, Node, Settings, Source, View};
+use runtime::{NodeSettings, Runtime, RuntimeSettings};
+use server::certificate::ServingCertificate;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+use volumes::Volumes;
+
+use crate::checks;
+use crate::ports::NodePorts;
+use crate::shell::adapters::Adapters;
+use crate::shell::api::{Api, Remote};
+use crate::shell::facts::Measurer;
+use crate::shell::objects::ObjectPort;
+use crate::shell::{self, Clock, Shell, feeds};
+
+/// Runs a node until `stop` is cancelled.
+pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let config = Arc::new(config);
+    let mounts = CgroupMounts::detect().context("find the cgroup hierarchies")?;
+    checks::host(&config, &mounts)?;
+    let hostname = host::machine::host_name();
+    let node_name = config.identity.node_name(&hostname)?;
+    let machine = MachineFacts::read().context("read what this machine is")?;
+    make_folders(&config)?;
+    let tasks = TaskTracker::new();
+
+    let runtime = Runtime::connect(
+        &config.runtime.endpoint,
+        Some(&config.runtime.image_endpoint),
+        RuntimeSettings { request_timeout: config.runtime.request_timeout },
+    )?;
+    let remote = connect_api(&config, &node_name, &tasks).await?;
+    let node_ips = node_ips(&config, remote.as_ref().map(|r| r.connection.server()));
+    info!(node = node_name, ips = ?node_ips, version = config::version::KUBELET_VERSION, "starting");
+
+    let cgroups = CgroupTree::new(mounts, &config.pods.cgroup_root).context("use the cgroup root")?;
+    let measurer = Arc::new(Measurer::new(&config, &node_name, &hostname, &node_ips, machine.clone()));
+    let objects = ObjectPort::new(remote.as_ref().map(|r| {
+        (ObjectCache::new(r.connection.clone()), TokenCache::new(r.connection.api.clone()))
+    }));
+    let (view, published) = watch::channel(Arc::new(View::default()));
+    let adapters = Arc::new(Adapters {
+        node_ips: node_ips.clone(),
+        runtime,
+        runtime_node: runtime_settings(&config, &machine, cgroups.mounts().version()),
+        volumes: Volumes::new(&config.paths.root, objects.clone()),
+        objects,
+        cgroups,
+        api: Api::new(node_name.clone(), remote),
+        pulls: config.pods.parallel_pulls.map(|n| Semaphore::new(n.max(1) as usize)),
+        images_changed: Arc::new(Notify::new()),
+        log_links: PathBuf::from("/var/log/containers"),
+        facts: ArcSwap::from_pointee(node::node_status::NodeFacts::default()),
+        view: published.clone(),
+        config: config.clone(),
+    });
+    prepare_cgroups(&adapters, &measurer).await?;
+
+    let (results, inbox) = shell::inbox();
+    let server = bind_server(&config, &node_name, &hostname, &node_ips).await?;
+    spawn_feeds(&adapters, &measurer, &node_name, &results, &tasks);
+    let driver = Shell {
+        core: Node::new(core_settings(&config, &node_name, &node_ips, adapters.api.connection().is_some())),
+        clock: Clock::start(),
+        adapters: adapters.clone(),
+        inbox,
+        results: results.clone(),
+        view,
+        tasks: tasks.clone(),
+        running: HashMap::new(),
+    };
+    let found = found_on_host(&adapters);
+    // The inbox is empty so far and holds this.
+    results.try_send(Input::FoundOnHost { pods: found }).ok();
+    record_start(&adapters);
+    let driver = tokio::spawn(driver.run(stop.clone()));
+    if let Some(server) = server {
+        let metrics = Arc::new(telemetry::metrics::Metrics::default());
+        metrics.describe(&config.gates);
+        metrics.node_name.with([&node_name]).set(1.0);
+        let weak = results.downgrade();
+        let ports = NodePorts {
+            adapters,
+            config,
+            metrics,
+            view: published,
+            is_driver_alive: Arc::new(move || weak.upgrade().is_some_and(|inbox| !inbox.is_closed())),
+        };
+        let until = stop.clone();
+        tokio::spawn(server.serve(ports, async move { until.cancelled().await }));
+    }
+    // A driver that ends before it is told to has panicked: the node is of no use without it.
+    match driver.await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(anyhow::anyhow!("the core failed: {error}")),
+    }
+}
+
+fn make_folders(config: &Config) -> anyhow::Result<()> {
+    let root = &config.paths.root;
+    let make = |path: &Path, mode: u32| {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .with_context(|| format!("make folder {}", path.display()))
+    };
+    for name in ["", "pods", "plugins", "plugins_registry"] {
+        make(&root.join(name), 0o750)?;
+    }
+    make(&config.paths.certificates, 0o750)?;
+    make(&config.paths.pod_logs, 0o750)?;
+    make(Path::new("/var/log/containers"), 0o755)?;
+    if let Err(error) = host::mount::make_recursively_shared(root) {
+        warn!("mounts below the root folder do not travel to containers that ask for it: {}", shell::failure::chain(&error));
+    }
+    Ok(())
+}
+
+async fn connect_api(config: &Config, node_name: &str, tasks: &TaskTracker) -> anyhow::Result<Option<Remote>> {
+    let Some(kubeconfig) = &config.api.kubeconfig else {
+        info!("no --kubeconfig: this node runs static pods only");
+        return Ok(None);
+    };
+    let settings = ClientSettings {
+        user_agent: format!("kubelet/{} ({})", config::version::KUBELET_VERSION, config::version::platform()),
+        qps: f64::from(config.api.queries_per_second),
+        burst: config.api.burst,
+        heartbeat_timeout: config.node.status_update_interval.min(config.node.lease_duration),
+    };
+    let connection: Connection = apiserver::connect(kubeconfig, settings).await?;
+    let (services, service_task) = ServiceIndex::new(connection.api.clone());
+    tasks.spawn(service_task.run());
+    let client = connection.with_limit(f64::from(config.api.events_per_second), config.api.event_burst)?;
+    let recorder = EventSettings { component: "kubelet".to_owned(), host: node_name.to_owned() };
+    let (events, event_task) = EventRecorder::new(client, recorder);
+    tasks.spawn(event_task.run());
+    if config.node.register {
+        let lease = LeaseSettings {
+            node_name: node_name.to_owned(),
+            duration_seconds: u32::try_from(config.node.lease_duration.as_secs()).unwrap_or(40),
+        };
+        tasks.spawn(LeaseRenewerTask::new(connection.heartbeat.clone(), lease).run());
+    }
+    Ok(Some(Remote { connection, events, services }))
+}
+
+/// The node's addresses: the configured ones, or the one packets to the API server leave from.
+fn node_ips(config: &Config, server: Option<String>) -> Vec<IpAddr> {
+    let fixed: Vec<IpAddr> = config.identity.node_ips.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
+    if !fixed.is_empty() {
+        return fixed;
+    }
+    let host = server.and_then(|url| url.parse::<http::Uri>().ok()).and_then(|u| u.host()?.parse::<IpAddr>().ok());
+    // Connecting a datagram socket sends nothing; it only looks up the route. TEST-NET-1 stands
+    // for "somewhere else", which is what a default route is for.
+    let targets = [host, Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))];
+    for target in targets.into_iter().flatten().filter(|ip| !ip.is_loopback()) {
+        let any: SocketAddr = if target.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+        let local = UdpSocket::bind(any).and_then(|s| {
+            s.connect((target, 9))?;
+            s.local_addr()
+        });
+        if let Ok(local) = local
+            && !local.ip().is_loopback()
+            && !local.ip().is_unspecified()
+        {
+            return vec![local.ip()];
+        }
+    }
+    warn!("no address of this node can be told from its routes: set --node-ip");
+    Vec::new()
+}
+
+fn runtime_settings(config: &Config, machine: &MachineFacts, cgroup_version: u8) -> NodeSettings {
+    let period = config.pods.cpu_cfs_quota_period;
+    NodeSettings {
+        has_cgroup_v2: cgroup_version == 2,
+        memory_capacity_bytes: machine.memory_bytes,
+        hugepage_sizes: machine.huge_pages.iter().map(|h| host::cgroup::huge_page_name(h.page_bytes)).collect(),
+        enforces_cpu_quota: period.is_some(),
+        cpu_quota_period: period.unwrap_or(Duration::from_millis(100)),
+        has_swap_control: cgroup_version == 2,
+        seccomp_default: config.pods.seccomp_default,
+        seccomp_root: config.paths.root.join("seccomp"),
+        masked_paths: runtime::container::thermal_paths(Path::new("/sys/devices/system/cpu")),
+        ..NodeSettings::default()
+    }
+}
+
+async fn prepare_cgroups(adapters: &Arc<Adapters>, measurer: &Measurer) -> anyhow::Result<()> {
+    if !adapters.config.pods.cgroups_per_qos {
+        return Ok(());
+    }
+    let facts = measurer.measure(adapters).await;
+    let tree = adapters.cgroups.clone();
+    let is_enforced = adapters.config.node.enforce_pods;
+    tokio::task::spawn_blocking(move || {
+        tree.ensure_node()?;
+        if is_enforced {
+            // Without the part kept for hard eviction: the kernel's limit is the last resort.
+            let mut enforced = facts.clone();
+            enforced.hard_eviction.clear();
+            let amounts = enforced.allocatable();
+            let positive = |n: i64| u64::try_from(n).unwrap_or(0);
+            tree.set_node_limits(&CgroupLimits {
+                cpu_shares: amounts.get("cpu").map(|q| host::cgroup::cpu_shares(positive(q.millis()))),
+                memory_limit_bytes: amounts.get("memory").map(|q| positive(q.units())),
+                ..CgroupLimits::default()
+            })?;
+        }
+        Ok::<(), host::cgroup::CgroupError>(())
+    })
+    .await?
+    .context("prepare the cgroups of pods")
+}
+
+fn core_settings(config: &Config, node_name: &str, ips: &[IpAddr], has_api: bool) -> Settings {
+    let mut sources = Vec::new();
+    if has_api {
+        sources.push(Source::Api);
+    }
+    if config.sources.static_pod_path.is_some() {
+        sources.push(Source::File);
+    }
+    Settings {
+        node_name: node_name.to_owned(),
+        node_ips: ips.iter().map(IpAddr::to_string).collect(),
+        is_registering: has_api && config.node.register,
+        has_api,
+        max_pods: config.node.max_pods,
+        max_restart_backoff: config.pods.crash_loop_max,
+        node_status_update_every: config.node.status_update_interval,
+        node_status_report_every: config.node.status_report_interval,
+        sources,
+    }
+}
+
+fn spawn_feeds(
+    adapters: &Arc<Adapters>,
+    measurer: &Arc<Measurer>,
+    node_name: &str,
+    inbox: &mpsc::Sender<Input>,
+    tasks: &TaskTracker,
+) {
+    tasks.spawn(feeds::runtime_health(adapters.clone(), measurer.clone(), inbox.clone()));
+    tasks.spawn(feeds::runtime_events(adapters.clone(), inbox.clone()));
+    tasks.spawn(feeds::measurements(adapters.clone(), measurer.clone(), inbox.clone()));
+    if let (Some(connection), Some(cache)) = (adapters.api.connection(), adapters.objects.cache()) {
+        let (client, name) = (connection.api.clone(), node_name.to_owned());
+        tasks.spawn(feeds::api_pods(client.clone(), name.clone(), cache.clone(), inbox.clone()));
+        tasks.spawn(feeds::node_object(client, name, inbox.clone()));
+        tasks.spawn(feeds::object_changes(cache.clone(), inbox.clone()));
+    }
+    if let Some(path) = &adapters.config.sources.static_pod_path {
+        let settings = sources::FileSettings {
+            path: path.clone(),
+            node_name: node_name.to_owned(),
+            check_every: adapters.config.sources.file_check_interval,
+        };
+        tasks.spawn(feeds::static_pods(settings, inbox.clone()));
+    }
+}
+
+/// Pods of which an earlier process left a folder or a cgroup.
+fn found_on_host(adapters: &Adapters) -> Vec<model::PodUid> {
+    let mut found = adapters.volumes.pods_on_disk().unwrap_or_else(|error| {
+        warn!("cannot list the pods' folders: {}", shell::failure::chain(&error));
+        Vec::new()
+    });
+    match adapters.cgroups.pods() {
+        Ok(pods) => found.extend(pods.into_iter().map(|(uid, _)| uid)),
+        Err(error) => warn!("cannot list the pods' cgroups: {}", shell::failure::chain(&error)),
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn record_start(adapters: &Adapters) {
+    adapters.api.record(node::EventRecord {
+        about: node::EventObject::Node,
+        is_warning: false,
+        reason: model::reason::event::STARTING,
+        message: "Starting kubelet.".to_owned(),
+    });
+}
+
+async fn bind_server(
+    config: &Config,
+    node_name: &str,
+    hostname: &str,
+    ips: &[IpAddr],
+) -> anyhow::Result<Option<server::Server>> {
+    let Some(settings) = &config.server else { return Ok(None) };
+    let certificate = match &settings.tls.files {
+        Some(files) => ServingCertificate::from_files(&files.certificate, &files.key)?,
+        None => {
+            let names = [hostname.to_owned(), node_name.to_owned()];
+            ServingCertificate::self_signed(&config.paths.certificates, &names, ips)?
+        }
+    };
+    let settings = server::Settings {
+        node_name: node_name.to_owned(),
+        address: settings.address.ip(),
+        port: settings.address.port(),
+        read_only_port: settings.read_only.map(|a| a.port()),
+        healthz: config.healthz,
+        endpoints: server::settings::EndpointSettings {
+            has_debugging: settings.debugging_handlers,
+            has_system_logs: settings.system_log_handler,
+            has_profiling: settings.profiling_handler,
+            has_debug_flags: settings.debug_flags_handler,
+            has_allocated_pods: config.gates.enabled("KubeletAllocatedPodsEndpoint"),
+            has_log_streams: config.gates.enabled("PodLogsQuerySplitStreams"),
+        },
+        access: server::settings::AccessSettings {
+            is_anonymous_allowed: settings.authentication.anonymous,
+            token_cache_ttl: settings.authentication.webhook,
+            client_ca_file: settings.authentication.client_ca.clone(),
+            authorization: match settings.authorization {
+                config::Authorization::AlwaysAllow => server::settings::Authorization::AlwaysAllow,
+                config::Authorization::Webhook { authorized_ttl, unauthorized_ttl } => {
+                    server::settings::Authorization::Webhook {
+                        allowed_ttl: authorized_ttl,
+                        denied_ttl: unauthorized_ttl,
+                    }
+                }
+            },
+        },
+        tls: server::settings::TlsSettings {
+            is_tls13_only: settings.tls.min_version == config::TlsVersion::V1_3,
+            cipher_suites: settings.tls.cipher_suites.clone(),
+        },
+        streaming_idle_timeout: settings.streaming_idle_timeout,
+    };
+    let server = server::Server::bind(settings, certificate).await?;
+    Ok(Some(server))
+}
