@@ -5,8 +5,6 @@
 //! object starts its watch, so that the object is here when volumes and containers ask for it,
 //! and the last one to go stops it. An immutable object needs no watch once it is here.
 
-mod references;
-
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +13,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Client;
 use kube::api::GetParams;
 use kube::core::Request;
+use model::references::references;
+pub use model::references::{ObjectKind, ObjectName};
 use model::{Pod, PodUid};
 use thiserror::Error;
 use tokio::sync::{broadcast, watch};
@@ -23,7 +23,6 @@ use tokio::task::AbortHandle;
 use crate::call::{Purpose, RequestError, call};
 use crate::connect::Connection;
 use crate::watch::{Change, Freshness, Watch, Watched};
-pub(crate) use references::references;
 
 /// Watches on one connection. The API server allows 100 requests at a time on one, and a client
 /// that wants more waits for ever.
@@ -34,54 +33,23 @@ const FIRST_LIST: Duration = Duration::from_secs(10);
 /// everything. A node sees a handful a minute; 256 covers an operator changing all of them.
 const CHANGES: usize = 256;
 
-/// Secret or ConfigMap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ObjectKind {
-    /// `v1.Secret`.
-    Secret,
-    /// `v1.ConfigMap`.
-    ConfigMap,
+/// The collection an object is in.
+fn path(object: &ObjectName) -> String {
+    let resource = match object.kind {
+        ObjectKind::Secret => "secrets",
+        ObjectKind::ConfigMap => "configmaps",
+    };
+    format!("/api/v1/namespaces/{}/{resource}", object.namespace)
 }
 
-/// Which object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectName {
-    /// Its kind.
-    pub kind: ObjectKind,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl ObjectName {
-    fn path(&self) -> String {
-        let resource = match self.kind {
-            ObjectKind::Secret => "secrets",
-            ObjectKind::ConfigMap => "configmaps",
-        };
-        format!("/api/v1/namespaces/{}/{resource}", self.namespace)
-    }
-
-    fn purpose(&self, is_watch: bool) -> Purpose {
-        let operation = match (self.kind, is_watch) {
-            (ObjectKind::Secret, true) => "watch secret",
-            (ObjectKind::Secret, false) => "get secret",
-            (ObjectKind::ConfigMap, true) => "watch configmap",
-            (ObjectKind::ConfigMap, false) => "get configmap",
-        };
-        Purpose::new(operation, format!("{}/{}", self.namespace, self.name))
-    }
-}
-
-impl std::fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match self.kind {
-            ObjectKind::Secret => "secret",
-            ObjectKind::ConfigMap => "configmap",
-        };
-        write!(f, "{kind} {}/{}", self.namespace, self.name)
-    }
+fn purpose(object: &ObjectName, is_watch: bool) -> Purpose {
+    let operation = match (object.kind, is_watch) {
+        (ObjectKind::Secret, true) => "watch secret",
+        (ObjectKind::Secret, false) => "get secret",
+        (ObjectKind::ConfigMap, true) => "watch configmap",
+        (ObjectKind::ConfigMap, false) => "get configmap",
+    };
+    Purpose::new(operation, format!("{}/{}", object.namespace, object.name))
 }
 
 /// An object cannot be had.
@@ -291,8 +259,8 @@ impl ObjectCache {
     }
 
     async fn fetch<K: Cached>(&self, name: &ObjectName) -> Result<Arc<K>, ObjectError> {
-        let request = Request::new(name.path()).get(&name.name, &GetParams::default());
-        let fetched: Result<K, _> = call(&self.connection.api, &name.purpose(false), request).await;
+        let request = Request::new(path(name)).get(&name.name, &GetParams::default());
+        let fetched: Result<K, _> = call(&self.connection.api, &purpose(name, false), request).await;
         let mut object = fetched.map_err(|error| ObjectError::of(name, error))?;
         object.lean();
         Ok(Arc::new(object))
@@ -357,8 +325,8 @@ async fn follow<K: Cached>(
     changes: broadcast::Sender<ObjectName>,
 ) {
     let fields = format!("metadata.name={}", name.name);
-    let purpose = name.purpose(true);
-    let mut watch = Watch::<K>::new((*client).clone(), &name.path(), Some(fields), Freshness::Latest, purpose);
+    let purpose = purpose(&name, true);
+    let mut watch = Watch::<K>::new((*client).clone(), &path(&name), Some(fields), Freshness::Latest, purpose);
     let mut version = None;
     loop {
         let current = match watch.try_next().await {

@@ -68,7 +68,6 @@ pub(crate) struct Watch<K> {
     client: Client,
     request: Request,
     fields: Option<String>,
-    freshness: Freshness,
     purpose: Purpose,
     state: State<K>,
     /// Last seen version; empty: a list has to be the latest.
@@ -92,7 +91,6 @@ impl<K: Watched> Watch<K> {
             client,
             request: Request::new(path),
             fields,
-            freshness,
             purpose,
             state: State::List,
             version: if freshness == Freshness::Cached { "0".to_owned() } else { String::new() },

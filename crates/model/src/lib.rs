@@ -16,6 +16,7 @@ pub mod probe;
 pub mod qos;
 pub mod quantity;
 pub mod reason;
+pub mod references;
 pub mod resources;
 pub mod time;
 

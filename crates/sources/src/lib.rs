@@ -1,1 +1,22 @@
-//! sources
+//! Pods that do not come from the API server: manifests in a folder on the node.
+//!
+//! | step | module |
+//! |---|---|
+//! | bytes → pod, with the defaults the API server would give | [`parse`] |
+//! | what makes it a static pod of this node: name, uid, annotations | [`parse`] |
+//! | is it one the node can run: names, mounts, no API objects | [`parse`] |
+//! | the folder, followed | [`watch_files`] |
+//!
+//! Parsing is pure; following yields the whole set whenever it changes. Who consumes the set is
+//! not known here.
+
+mod defaults;
+mod files;
+mod folder;
+mod manifest;
+mod validate;
+
+pub use files::{FileSettings, watch_files};
+pub use folder::StaticPodSet;
+pub use manifest::{ManifestError, Origin, parse};
+pub use validate::Flaw;

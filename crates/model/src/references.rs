@@ -3,15 +3,44 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
-use model::Pod;
 
-use super::{ObjectKind, ObjectName};
+use crate::Pod;
+
+/// Secret or ConfigMap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectKind {
+    /// `v1.Secret`.
+    Secret,
+    /// `v1.ConfigMap`.
+    ConfigMap,
+}
+
+/// Which object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            ObjectKind::Secret => "secret",
+            ObjectKind::ConfigMap => "configmap",
+        };
+        write!(f, "{kind} {}/{}", self.namespace, self.name)
+    }
+}
 
 /// All of them, optional ones and image pull secrets included.
-pub(crate) fn references(pod: &Pod) -> BTreeSet<ObjectName> {
+pub fn references(pod: &Pod) -> BTreeSet<ObjectName> {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let mut found = Found { namespace, names: BTreeSet::new() };
-    for container in model::pod::containers(pod) {
+    for container in crate::pod::containers(pod) {
         found.container(&container.spec);
     }
     if let Some(spec) = &pod.spec {

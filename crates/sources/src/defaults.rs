@@ -1,0 +1,184 @@
+//! What the API server fills in when a pod is created, for pods it never sees.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, Probe, Volume};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use model::Pod;
+
+/// Mode of files in volumes made from objects, 0644.
+const DEFAULT_MODE: i32 = 0o644;
+
+/// Fills in defaults. Applying it again changes nothing.
+pub(crate) fn apply(pod: &mut Pod) {
+    let spec = pod.spec.get_or_insert_default();
+    pod_spec(spec);
+    let is_host_network = spec.host_network == Some(true);
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        apply_container(container, is_host_network);
+    }
+    for volume in spec.volumes.iter_mut().flatten() {
+        apply_volume(volume);
+    }
+    if let Some(resources) = &mut spec.resources {
+        requests_from_limits(&resources.limits, &mut resources.requests);
+    }
+}
+
+fn pod_spec(spec: &mut PodSpec) {
+    if spec.service_account_name.as_deref().unwrap_or_default().is_empty() {
+        spec.service_account_name = spec.service_account.clone();
+    }
+    spec.service_account.clone_from(&spec.service_account_name);
+    text(&mut spec.dns_policy, "ClusterFirst");
+    text(&mut spec.restart_policy, "Always");
+    text(&mut spec.scheduler_name, "default-scheduler");
+    spec.security_context.get_or_insert_default();
+    let grace = spec.termination_grace_period_seconds.get_or_insert(30);
+    if *grace < 0 {
+        *grace = 1;
+    }
+    spec.enable_service_links.get_or_insert(true);
+}
+
+fn text(field: &mut Option<String>, default: &str) {
+    if field.as_deref().unwrap_or_default().is_empty() {
+        *field = Some(default.to_owned());
+    }
+}
+
+fn apply_container(container: &mut Container, is_host_network: bool) {
+    let image = container.image.as_deref().unwrap_or_default();
+    text(&mut container.image_pull_policy, pull_policy(image));
+    text(&mut container.termination_message_path, "/dev/termination-log");
+    text(&mut container.termination_message_policy, "File");
+    let probes = [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
+    for probe in probes.into_iter().flatten() {
+        apply_probe(probe);
+    }
+    let hooks = container.lifecycle.as_mut();
+    for hook in hooks.into_iter().flat_map(|hooks| [&mut hooks.post_start, &mut hooks.pre_stop]).flatten() {
+        if let Some(get) = &mut hook.http_get {
+            text(&mut get.path, "/");
+            text(&mut get.scheme, "HTTP");
+        }
+    }
+    for port in container.ports.iter_mut().flatten() {
+        text(&mut port.protocol, "TCP");
+        if is_host_network && port.host_port.unwrap_or(0) == 0 {
+            port.host_port = Some(port.container_port);
+        }
+    }
+    for variable in container.env.iter_mut().flatten() {
+        let field = variable.value_from.as_mut().and_then(|source| source.field_ref.as_mut());
+        if let Some(field) = field {
+            text(&mut field.api_version, "v1");
+        }
+    }
+    if let Some(resources) = &mut container.resources {
+        requests_from_limits(&resources.limits, &mut resources.requests);
+    }
+}
+
+fn requests_from_limits(
+    limits: &Option<BTreeMap<String, Quantity>>,
+    requests: &mut Option<BTreeMap<String, Quantity>>,
+) {
+    if let Some(limits) = limits {
+        let requests = requests.get_or_insert_default();
+        for (name, limit) in limits {
+            requests.entry(name.clone()).or_insert_with(|| limit.clone());
+        }
+    }
+}
+
+fn apply_probe(probe: &mut Probe) {
+    for (field, default) in [
+        (&mut probe.timeout_seconds, 1),
+        (&mut probe.period_seconds, 10),
+        (&mut probe.success_threshold, 1),
+        (&mut probe.failure_threshold, 3),
+    ] {
+        if field.unwrap_or(0) == 0 {
+            *field = Some(default);
+        }
+    }
+    if let Some(get) = &mut probe.http_get {
+        text(&mut get.path, "/");
+        text(&mut get.scheme, "HTTP");
+    }
+    if let Some(grpc) = &mut probe.grpc {
+        grpc.service.get_or_insert_default();
+    }
+}
+
+fn apply_volume(volume: &mut Volume) {
+    if is_without_source(volume) {
+        volume.empty_dir = Some(Default::default());
+    }
+    if let Some(source) = &mut volume.secret {
+        source.default_mode.get_or_insert(DEFAULT_MODE);
+    }
+    if let Some(source) = &mut volume.config_map {
+        source.default_mode.get_or_insert(DEFAULT_MODE);
+    }
+    if let Some(source) = &mut volume.projected {
+        source.default_mode.get_or_insert(DEFAULT_MODE);
+    }
+    if let Some(source) = &mut volume.downward_api {
+        source.default_mode.get_or_insert(DEFAULT_MODE);
+    }
+    let own = volume.downward_api.iter_mut().flat_map(|source| source.items.iter_mut().flatten());
+    let projected = volume.projected.iter_mut().flat_map(|source| source.sources.iter_mut().flatten());
+    let projected = projected.filter_map(|source| source.downward_api.as_mut());
+    let projected = projected.flat_map(|source| source.items.iter_mut().flatten());
+    for item in own.chain(projected) {
+        if let Some(field) = &mut item.field_ref {
+            text(&mut field.api_version, "v1");
+        }
+    }
+    if let Some(source) = &mut volume.host_path {
+        source.type_.get_or_insert_default();
+    }
+    if let Some(source) = &mut volume.image {
+        let policy = pull_policy(source.reference.as_deref().unwrap_or_default());
+        text(&mut source.pull_policy, policy);
+    }
+}
+
+fn is_without_source(volume: &Volume) -> bool {
+    Volume { name: String::new(), ..volume.clone() } == Volume::default()
+}
+
+/// `Always` for the tag `latest`, named or meant.
+fn pull_policy(image: &str) -> &'static str {
+    let (name, digest) = match image.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (image, None),
+    };
+    let last = name.rsplit('/').next().unwrap_or_default();
+    match (last.split_once(':'), digest) {
+        (Some((_, "latest")), _) | (None, None) => "Always",
+        _ => "IfNotPresent",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pull_policies() {
+        for (image, want) in [
+            ("nginx", "Always"),
+            ("nginx:latest", "Always"),
+            ("nginx:1", "IfNotPresent"),
+            ("host:5000/nginx", "Always"),
+            ("host:5000/a/nginx:2", "IfNotPresent"),
+            ("nginx@sha256:0123", "IfNotPresent"),
+            ("nginx:latest@sha256:0123", "Always"),
+        ] {
+            assert_eq!(pull_policy(image), want, "{image}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The manifests on disk and the pods read from them. No waiting here: [`crate::files`] says when.
+//!
+//! A file that turns bad keeps its pod until the next full look at the folder, which lets go of
+//! it, as upstream does: a manifest saved half done does not stop a pod at once, one that stays
+//! broken does.
+
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use model::Pod;
+
+use crate::manifest::{ManifestError, Origin, parse};
+
+/// Largest manifest, bytes.
+const MAX_MANIFEST: u64 = 10 << 20;
+
+/// All static pods of the node, and what stands in the way of more.
+#[derive(Clone, Debug, Default)]
+pub struct StaticPodSet {
+    /// Pods, in the order of their files' names.
+    pub pods: Vec<Arc<Pod>>,
+    /// Files that are no pod, with the reason on one line.
+    pub problems: Vec<(PathBuf, String)>,
+}
+
+/// The folder (or the one file) and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    node_name: String,
+    files: BTreeMap<PathBuf, Manifest>,
+    /// Why the folder itself cannot be read.
+    trouble: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Manifest {
+    stamp: Option<Stamp>,
+    pod: Option<Arc<Pod>>,
+    problem: Option<String>,
+}
+
+/// Tells whether a file is the one read before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
+
+impl Folder {
+    pub(crate) fn new(path: PathBuf, node_name: String) -> Self {
+        Self { path, node_name, files: BTreeMap::new(), trouble: None }
+    }
+
+    /// Looks at everything. Only files that changed are read.
+    pub(crate) fn rescan(&mut self) {
+        let found = match self.list() {
+            Ok(found) => found,
+            // A folder that is not there is an empty one; one that cannot be read says nothing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.say_trouble(Some("does not exist".to_owned()));
+                self.files.clear();
+                return;
+            }
+            Err(error) => {
+                self.say_trouble(Some(error.to_string()));
+                return;
+            }
+        };
+        self.say_trouble(None);
+        self.files.retain(|path, _| found.contains(path));
+        for path in found {
+            self.read(&path, true);
+        }
+    }
+
+    /// Looks at one file that may have changed or gone.
+    pub(crate) fn touched(&mut self, path: &Path) {
+        let is_ours = path == self.path || path.parent() == Some(&self.path);
+        if is_ours && !is_hidden(path) {
+            self.read(path, false);
+        }
+    }
+
+    pub(crate) fn set(&self) -> StaticPodSet {
+        let mut set = StaticPodSet::default();
+        if let Some(trouble) = &self.trouble {
+            set.problems.push((self.path.clone(), trouble.clone()));
+        }
+        for (path, manifest) in &self.files {
+            set.pods.extend(manifest.pod.clone());
+            set.problems.extend(manifest.problem.clone().map(|problem| (path.clone(), problem)));
+        }
+        set
+    }
+
+    fn list(&self) -> io::Result<Vec<PathBuf>> {
+        if !std::fs::metadata(&self.path)?.is_dir() {
+            return Ok(vec![self.path.clone()]);
+        }
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            if !is_hidden(&path) {
+                found.push(path);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn read(&mut self, path: &Path, is_rescan: bool) {
+        let meta = match std::fs::metadata(path) {
+            Ok(meta) => meta,
+            Err(_) if std::fs::symlink_metadata(path).is_err() => {
+                self.files.remove(path);
+                return;
+            }
+            Err(error) => return self.problem(path, None, error.to_string(), is_rescan),
+        };
+        if meta.is_dir() {
+            return self.problem(path, None, "is a folder; folders in here are not looked into".to_owned(), is_rescan);
+        }
+        if !meta.is_file() {
+            return self.problem(path, None, "is not a regular file".to_owned(), is_rescan);
+        }
+        let stamp = Stamp::of(&meta);
+        let known = self.files.get(path);
+        if known.is_some_and(|known| known.stamp == Some(stamp) && (known.problem.is_none() || known.pod.is_none())) {
+            return;
+        }
+        let seen = known.and_then(|known| known.pod.clone());
+        match load(path, &self.node_name) {
+            Ok(pod) => {
+                let pod = match seen {
+                    // The same pod, differently written: not a change, and seen when it was.
+                    Some(old) if old.metadata.uid == pod.metadata.uid => old,
+                    _ => Arc::new(pod),
+                };
+                self.files.insert(path.to_owned(), Manifest { stamp: Some(stamp), pod: Some(pod), problem: None });
+            }
+            Err(error) => self.problem(path, Some(stamp), error, is_rescan),
+        }
+    }
+
+    fn problem(&mut self, path: &Path, stamp: Option<Stamp>, problem: String, is_rescan: bool) {
+        let manifest = self.files.entry(path.to_owned()).or_default();
+        if manifest.problem.as_ref() != Some(&problem) {
+            tracing::error!(path = %path.display(), problem, "manifest is not a static pod");
+        }
+        manifest.stamp = stamp;
+        manifest.problem = Some(problem);
+        if is_rescan {
+            manifest.pod = None;
+        }
+    }
+
+    fn say_trouble(&mut self, trouble: Option<String>) {
+        if self.trouble != trouble {
+            match &trouble {
+                Some(trouble) => tracing::warn!(path = %self.path.display(), trouble, "static pods cannot be read"),
+                None => tracing::info!(path = %self.path.display(), "static pods can be read"),
+            }
+        }
+        self.trouble = trouble;
+    }
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+fn load(path: &Path, node_name: &str) -> Result<Pod, String> {
+    let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_MANIFEST + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > MAX_MANIFEST {
+        return Err(format!("is larger than {MAX_MANIFEST} bytes"));
+    }
+    parse(&bytes, Origin { path, node_name, seen: Timestamp::now() }).map_err(|error| one_line(&error))
+}
+
+fn one_line(error: &ManifestError) -> String {
+    match error {
+        ManifestError::Shape(source) => format!("{error}: {source}"),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[path = "folder_tests.rs"]
+mod tests;
