@@ -12,7 +12,6 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ca-certificates", "Go downloads its modules over TLS"),
     ("gcc", "the pause image and runc"),
     ("iproute2", "the node's network"),
-    ("kmod", "the API server's peers load modules through it"),
     ("libc6-dev", "the pause image is linked statically"),
     ("libseccomp-dev", "runc"),
     ("nftables", "the portmap CNI plugin"),

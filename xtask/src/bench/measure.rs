@@ -115,7 +115,8 @@ pub(super) async fn all(cluster: &Cluster, feed: Feed, extent: &Extent) -> Resul
     let (ending, replaced) = fill.split_at(extent.single.min(10));
     turn.add("exit → status, 110 pods, s", bench.exits(ending).await?);
     let mut gone = Vec::new();
-    for name in replaced.iter().take(extent.single.min(10)) {
+    for (turn, name) in replaced.iter().take(extent.single.min(10)).enumerate() {
+        stagger(turn).await;
         gone.push(bench.delete(name).await?);
     }
     turn.add("delete → gone, 110 pods, s", gone);
@@ -157,7 +158,8 @@ impl Bench<'_> {
 
     async fn one_at_a_time(&mut self, prefix: &str, count: usize) -> Result<Vec<Life>> {
         let mut lives = Vec::new();
-        for name in names(prefix, count) {
+        for (turn, name) in names(prefix, count).into_iter().enumerate() {
+            stagger(turn).await;
             self.feed.drain();
             let mut writes = Writes::default();
             let started = self.create(&name).await?;
@@ -169,6 +171,7 @@ impl Bench<'_> {
                 }
             };
             let writes_to_ready = writes.counted;
+            stagger(turn).await;
             let started = Instant::now();
             self.pods.delete(&name, &DeleteParams::default()).await?;
             let gone = loop {
@@ -239,7 +242,8 @@ impl Bench<'_> {
     async fn exits(&mut self, names: &[String]) -> Result<Vec<f64>> {
         let mut took = Vec::new();
         let tasks = self.cluster.containerd.ctr(&["tasks", "ls"]).await?;
-        for name in names {
+        for (turn, name) in names.iter().enumerate() {
+            stagger(turn).await;
             let pod = self.pods.get(name).await?;
             let pid = container_pid(&pod, &tasks).with_context(|| format!("the process of {name}"))?;
             self.feed.drain();
@@ -302,6 +306,13 @@ impl Writes {
 
 fn names(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|i| format!("{prefix}-{i}")).collect()
+}
+
+/// Pauses for a part of a second that differs from turn to turn. A kubelet that looks once a second would otherwise
+/// always be met right after it has looked, for each measurement begins when the one before it was noticed.
+async fn stagger(turn: usize) {
+    let milliseconds = (turn as u64 * 370) % 1000;
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }
 
 fn name_of(pod: &Pod) -> String {

@@ -190,7 +190,7 @@ pub(super) async fn pod_deleted_while_the_kubelet_is_away(scene: Scene) -> Resul
 pub(super) async fn api_server_away_at_start(scene: Scene) -> Result<()> {
     let mut voice = Voice::new(&scene)?;
     scene.cluster.kubelet.stop().await?;
-    scene.cluster.control_plane.apiserver.stop().await?;
+    scene.cluster.control_plane.apiserver.kill().await?;
     let file = Manifest::new(&scene, "early");
     file.write_pod(
         "early",
@@ -212,7 +212,7 @@ pub(super) async fn api_server_away_for_a_while(scene: Scene) -> Result<()> {
     let spec = json!({ "containers": [voice.container("running")], "volumes": voice.volumes() });
     let pod = scene.ready_pod("restarts", spec).await?;
     ensure!(voice.hear().await? == "running", "it runs");
-    scene.cluster.control_plane.apiserver.stop().await?;
+    scene.cluster.control_plane.apiserver.kill().await?;
     // End its only container: the kubelet has to start it again on its own.
     let id = container(&pod, "main").and_then(|status| status.container_id.clone()).unwrap_or_default();
     let id = id.trim_start_matches("containerd://");

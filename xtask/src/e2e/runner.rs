@@ -72,6 +72,10 @@ impl Tally {
 async fn attempt(cluster: &Arc<Cluster>, scenario: Scenario) -> bool {
     let started = Instant::now();
     let name = scenario.name;
+    // Runs already, unless it crashed in an earlier scenario.
+    if let Err(error) = cluster.kubelet.start().await {
+        println!("before {name}: {error:#}");
+    }
     let scene = match Scene::new(cluster.clone(), name).await {
         Ok(scene) => scene,
         Err(error) => {
@@ -82,14 +86,13 @@ async fn attempt(cluster: &Arc<Cluster>, scenario: Scenario) -> bool {
     let namespace = scene.namespace.clone();
     // A task of its own, so that a panic is a failure of this scenario only.
     let mut task = tokio::spawn((scenario.run)(scene));
-    let result = match tokio::time::timeout(LIMIT, &mut task).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(panicked)) => Err(anyhow!("panicked: {panicked}")),
-        Err(_) => {
-            task.abort();
-            Err(anyhow!("did not end within {LIMIT:?}"))
-        }
+    // Cancel-safe: all three are only waited for; a task that is given up is aborted.
+    let result = tokio::select! {
+        ended = &mut task => ended.unwrap_or_else(|panicked| Err(anyhow!("panicked: {panicked}"))),
+        died = cluster.kubelet.died() => Err(died),
+        () = tokio::time::sleep(LIMIT) => Err(anyhow!("did not end within {LIMIT:?}")),
     };
+    task.abort();
     let seconds = started.elapsed().as_secs_f64();
     match &result {
         Ok(()) => println!("test {name} ... ok ({seconds:.1} s)"),
