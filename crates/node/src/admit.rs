@@ -89,7 +89,7 @@ impl Node {
                 }
         });
         let active: Vec<&model::Pod> = others.filter_map(|p| p.desired.pod().map(AsRef::as_ref)).collect();
-        let labels = self.machine.labels(&self.settings);
+        let labels = self.machine.labels();
         admission::admit(
             pod,
             &AdmissionContext {

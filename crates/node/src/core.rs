@@ -362,7 +362,6 @@ pub(crate) fn context<'a>(now: Now, settings: &'a Settings, machine: &'a Machine
         settings,
         network_wait: machine.network_wait(),
         runtime_name: machine.runtime_name(),
-        node: machine.facts(),
     }
 }
 

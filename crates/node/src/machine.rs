@@ -76,7 +76,20 @@ impl Machine {
         &self.facts
     }
 
+    /// The API server's version of the node. Others write to it, too: what they changed of its
+    /// status (say, Ready to Unknown) is compared with from now on, and so put right at once.
     pub(crate) fn node_seen(&mut self, node: Arc<ApiNode>) {
+        if self.registration.is_done()
+            && self.report.in_flight.is_none()
+            && let Some(status) = &node.status
+        {
+            let mut status = status.clone();
+            // The watch leaves the images out.
+            status.images = self.report.written.as_ref().and_then(|w| w.images.clone());
+            let is_news = self.report.written.as_deref() != Some(&status);
+            self.report.written = Some(Arc::new(status));
+            self.report.is_dirty |= is_news;
+        }
         self.object = Some(node);
     }
 
@@ -135,13 +148,10 @@ impl Machine {
     }
 
     /// The node's labels: the API's, or before it was seen those it will be registered with.
-    pub(crate) fn labels(&self, settings: &Settings) -> BTreeMap<String, String> {
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         match &self.object {
             Some(node) => node.metadata.labels.clone().unwrap_or_default(),
-            None if settings.is_registering => {
-                node_status::initial_node(&self.facts).metadata.labels.unwrap_or_default()
-            }
-            None => self.facts.labels.clone(),
+            None => node_status::initial_node(&self.facts).metadata.labels.unwrap_or_default(),
         }
     }
 

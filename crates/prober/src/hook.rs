@@ -65,13 +65,14 @@ impl HookError {
 }
 
 /// Runs a hook to its end. `exec` runs a command in the container without a timeout.
-pub async fn run<F>(
+pub async fn run<F, R>(
     handler: &LifecycleHandler,
     target: &ProbeTarget<'_>,
     exec: F,
 ) -> Result<HookReport, HookError>
 where
-    F: AsyncFnOnce(Vec<String>) -> Result<ExecOutput, ExecError>,
+    F: FnOnce(Vec<String>) -> R,
+    R: Future<Output = Result<ExecOutput, ExecError>>,
 {
     if let Some(action) = &handler.exec {
         let command = action.command.clone().unwrap_or_default();

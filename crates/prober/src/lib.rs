@@ -66,9 +66,10 @@ pub struct ProbeGates {
 /// `exec` runs a command in the container and must itself end after the given timeout, because
 /// only the runtime can end the process it started; it answers [`ExecError::TimedOut`] then.
 /// An attempt that could not be made is repeated at once, three tries in all, as upstream does.
-pub async fn attempt<F>(probe: &Probe, target: &ProbeTarget<'_>, exec: F) -> ProbeOutcome
+pub async fn attempt<F, R>(probe: &Probe, target: &ProbeTarget<'_>, exec: F) -> ProbeOutcome
 where
-    F: AsyncFn(Vec<String>, Duration) -> Result<ExecOutput, ExecError>,
+    F: Fn(Vec<String>, Duration) -> R,
+    R: Future<Output = Result<ExecOutput, ExecError>>,
 {
     let seconds = probe.timeout_seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0).unwrap_or(1);
     let timeout = Duration::from_secs(seconds);
@@ -82,9 +83,10 @@ where
     outcome
 }
 
-async fn once<F>(probe: &Probe, target: &ProbeTarget<'_>, exec: &F, timeout: Duration) -> ProbeOutcome
+async fn once<F, R>(probe: &Probe, target: &ProbeTarget<'_>, exec: &F, timeout: Duration) -> ProbeOutcome
 where
-    F: AsyncFn(Vec<String>, Duration) -> Result<ExecOutput, ExecError>,
+    F: Fn(Vec<String>, Duration) -> R,
+    R: Future<Output = Result<ExecOutput, ExecError>>,
 {
     if let Some(action) = &probe.exec {
         let command = action.command.as_deref().unwrap_or_default();

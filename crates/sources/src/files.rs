@@ -4,14 +4,14 @@
 use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::Stream;
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use crate::folder::{Folder, StaticPodSet};
@@ -143,7 +143,8 @@ impl Follower {
 /// An inotify watch on the folder, or on the folder of the one file: a file that is replaced by
 /// renaming, as editors and tools do, is another file to inotify.
 struct FolderWatch {
-    inotify: AsyncFd<OwnedFd>,
+    /// Like a pipe, inotify is read when it is readable, which is all that is asked of this type.
+    inotify: pipe::Receiver,
     folder: PathBuf,
     only: Option<PathBuf>,
 }
@@ -169,14 +170,21 @@ impl FolderWatch {
             | WatchFlags::ONLYDIR;
         add_watch(&inotify, folder, flags)?;
         let only = (!is_folder).then(|| path.to_owned());
-        Ok(Self { inotify: AsyncFd::register(inotify)?, folder: folder.to_owned(), only })
+        let inotify = pipe::Receiver::from_file_unchecked(std::fs::File::from(inotify))?;
+        Ok(Self { inotify, folder: folder.to_owned(), only })
     }
 
     async fn events(&self) -> io::Result<Events> {
         loop {
-            let mut ready = self.inotify.readable().await?;
+            self.inotify.readable().await?;
             match self.drain()? {
-                Events::Paths(paths) if paths.is_empty() => ready.clear_ready(),
+                // Tells the reactor that nothing is left. Should something have come in between,
+                // it is read away here, and only a full look makes up for it.
+                Events::Paths(paths) if paths.is_empty() => match self.inotify.try_read(&mut [0; 4096]) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                    Ok(_) => return Ok(Events::Lost),
+                },
                 events => return Ok(events),
             }
         }
@@ -185,7 +193,7 @@ impl FolderWatch {
     /// Everything there is, each path once.
     fn drain(&self) -> io::Result<Events> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = Reader::new(self.inotify.get_ref(), &mut buffer);
+        let mut reader = Reader::new(self.inotify.as_fd(), &mut buffer);
         let mut paths = Vec::new();
         loop {
             let event = match reader.next() {

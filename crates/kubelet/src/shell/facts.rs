@@ -59,6 +59,7 @@ impl Measurer {
             huge_pages,
             max_pods,
             extended: BTreeMap::new(),
+            is_in_user_namespace: Some(false),
             swap_bytes: machine.swap_bytes,
             kube_reserved: node.kube_reserved.clone(),
             system_reserved: node.system_reserved.clone(),

@@ -7,6 +7,7 @@ use model::pod;
 use model::probe::{ProbeKind, ProbeOutcome};
 use model::{ContainerId, Pod};
 use node::{Hook, Outcome};
+use runtime::Runtime;
 use prober::{ExecError, ExecOutput, ProbeGates, ProbeTarget};
 
 use super::adapters::Adapters;
@@ -29,7 +30,7 @@ pub(crate) async fn attempt(
     };
     let Some(spec) = spec else { return Outcome::Probed(ProbeOutcome::Success) };
     let target = target(adapters, pod, &container.spec, pod_ip);
-    let exec = async |command: Vec<String>, timeout: Duration| exec(adapters, id, &command, timeout).await;
+    let exec = |command, timeout| exec(adapters.runtime.clone(), id.clone(), command, timeout);
     Outcome::Probed(prober::attempt(spec, &target, exec).await)
 }
 
@@ -50,7 +51,7 @@ pub(crate) async fn hook(
     });
     let Some(handler) = handler else { return Outcome::Done };
     let target = target(adapters, pod, &container.spec, pod_ip);
-    let exec = async |command: Vec<String>| exec(adapters, id, &command, Duration::ZERO).await;
+    let exec = |command| exec(adapters.runtime.clone(), id.clone(), command, Duration::ZERO);
     let run = prober::hook::run(&handler, &target, exec);
     let result = match timeout {
         Some(limit) => match tokio::time::timeout(limit, run).await {
@@ -70,25 +71,25 @@ pub(crate) async fn hook(
 }
 
 fn target<'a>(
-    _adapters: &Adapters,
+    adapters: &Adapters,
     pod: &Pod,
     container: &'a k8s_openapi::api::core::v1::Container,
     pod_ip: Option<&str>,
 ) -> ProbeTarget<'a> {
     let host = || pod.status.as_ref().and_then(|s| s.host_ip.as_deref()?.parse().ok());
     let own = || pod_ip.and_then(|ip| ip.parse().ok());
-    let node = || _adapters.node_ips.first().copied();
+    let node = || adapters.node_ips.first().copied();
     let pod_ip = if pod::is_host_network(pod) { node().or_else(host) } else { own() };
     ProbeTarget { pod_ip, container, gates: ProbeGates::default() }
 }
 
 async fn exec(
-    adapters: &Adapters,
-    id: &ContainerId,
-    command: &[String],
+    runtime: Runtime,
+    id: ContainerId,
+    command: Vec<String>,
     timeout: Duration,
 ) -> Result<ExecOutput, ExecError> {
-    match adapters.runtime.exec_sync(id, command, timeout).await {
+    match runtime.exec_sync(&id, &command, timeout).await {
         Ok(output) => {
             Ok(ExecOutput { stdout: output.stdout, stderr: output.stderr, exit_code: output.exit_code })
         }

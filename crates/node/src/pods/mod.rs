@@ -36,8 +36,6 @@ pub(crate) struct Context<'a> {
     pub(crate) network_wait: Option<&'a str>,
     /// Name of the runtime, the prefix of container ids in the API (`containerd`).
     pub(crate) runtime_name: &'a str,
-    /// Version of the node object's resources a pod falls back to.
-    pub(crate) node: &'a crate::node_status::NodeFacts,
 }
 
 impl PodRecord {
