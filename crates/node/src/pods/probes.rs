@@ -101,7 +101,17 @@ impl PodRecord {
                 let memory = self.memory(&container.spec.name);
                 let is_started = is_started(&container.spec, memory, &id);
                 if memory.probes.get(&kind).is_none_or(|p| p.container != id) {
-                    let delay = seconds(probe.initial_delay_seconds, 0).saturating_sub(since);
+                    let initial = Duration::from_secs(
+                        probe.initial_delay_seconds.and_then(|v| u64::try_from(v).ok()).unwrap_or(0),
+                    );
+                    let first = match kind {
+                        // What just started is hardly ever dead: asked at once, a server that
+                        // takes a moment to listen would look so. Upstream's first attempt, too,
+                        // comes up to a period after the start.
+                        ProbeKind::Liveness => initial.max(seconds(probe.period_seconds, 10)),
+                        ProbeKind::Startup | ProbeKind::Readiness => initial,
+                    };
+                    let delay = first.saturating_sub(since);
                     memory.probes.insert(kind, ProbeMemory::new(id.clone(), None, ctx.now.after(delay)));
                 }
                 let Some(state) = memory.probes.get_mut(&kind) else { continue };
