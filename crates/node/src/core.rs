@@ -12,7 +12,7 @@ use crate::input::{Input, ObjectName, Outcome, RuntimeChange, Source};
 use crate::machine::Machine;
 use crate::mirrors::Mirrors;
 use crate::outbox::{Outbox, Place};
-use crate::pods::record::{Desired, EndCause, Phase, PodRecord};
+use crate::pods::record::{Desired, EndCause, Phase, PodRecord, Step};
 use crate::pods::{Context, Slot, probes::earliest};
 use crate::settings::Settings;
 use crate::view::{View, ViewBuilder};
@@ -178,6 +178,11 @@ impl Node {
 
     fn pod_deleted(&mut self, now: Now, source: Source, uid: &PodUid) {
         if let Some(key) = self.mirrors.deleted(uid) {
+            for record in self.pods.values_mut().filter(|p| p.key == key && p.desired.is_static()) {
+                record.mirror = Step::Todo;
+                record.report.api_uid = None;
+                record.report.version = 0;
+            }
             self.mark_named(&key);
             return;
         }

@@ -12,7 +12,7 @@ use crate::input::Outcome;
 use crate::outbox::{Outbox, Place};
 use crate::pods::backoff::{Pauses, Retry};
 use crate::pods::record::{PodRecord, Step, resource_version};
-use crate::pods::{Context, Slot, probes::earliest, results::is_gone};
+use crate::pods::{Context, Slot, results::is_gone};
 
 /// The mirror pods the API server holds for this node.
 #[derive(Debug, Default)]
@@ -42,44 +42,39 @@ impl Mirrors {
     /// Keeps one static pod's mirror as it should be: there, and of this very manifest.
     pub(crate) fn drive(&self, record: &mut PodRecord, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
         let pod = record.desired.pod()?.clone();
-        let mirror = self.by_key.get(&record.key);
-        let is_busy = record.busy.contains_key(&Slot::Mirror);
-        match mirror {
+        match self.by_key.get(&record.key) {
             Some(mirror) if is_mirror_of(mirror, &pod) => {
+                let (uid, version) = (pod::uid(mirror), resource_version(mirror));
+                let is_other = record.report.api_uid.as_ref() != Some(&uid);
                 record.mirror = Step::Done;
-                let version = resource_version(mirror);
-                let uid = Some(pod::uid(mirror));
-                if record.report.api_uid != uid || (version > record.report.version && record.report.in_flight.is_none()) {
-                    record.report.api_uid = uid;
+                if is_other || (version > record.report.version && record.report.in_flight.is_none()) {
+                    record.report.api_uid = Some(uid);
                     record.report.version = version;
                     record.report.is_gone = false;
                     record.report.written = Arc::new(mirror.status.clone().unwrap_or_default());
-                    return earliest(record.drive(ctx, out), None);
+                    return record.drive_report(ctx, out);
                 }
                 None
             }
-            Some(mirror) if !is_busy && record.mirror.is_due(ctx.now) || mirror_is_new(record, mirror) => {
-                let action = Action::DeletePod { key: record.key.clone(), uid: pod::uid(mirror) };
+            // Of an older manifest, or on its way out: it makes room first.
+            Some(mirror) => {
                 record.report.api_uid = None;
-                record.mirror = Step::Todo;
-                if !record.busy.contains_key(&Slot::Mirror) {
-                    record.start(Slot::Mirror, action, out);
-                }
-                None
-            }
-            None if !is_busy => {
-                if record.mirror.is_done() && record.report.api_uid.is_some() {
-                    // It was there and somebody removed it: make it again.
+                if record.mirror.is_done() {
                     record.mirror = Step::Todo;
-                    record.report.api_uid = None;
-                    record.report.version = 0;
                 }
-                if record.mirror.is_due(ctx.now) {
+                if record.mirror.is_due(ctx.now) && !record.busy.contains_key(&Slot::MirrorRemoval) {
+                    let action = Action::DeletePod { key: record.key.clone(), uid: pod::uid(mirror) };
+                    record.start(Slot::MirrorRemoval, action, out);
+                }
+                record.mirror.next_at()
+            }
+            None => {
+                let is_busy = [Slot::Mirror, Slot::MirrorRemoval].iter().any(|s| record.busy.contains_key(s));
+                if !is_busy && record.mirror.is_due(ctx.now) {
                     record.start(Slot::Mirror, Action::CreateMirror { pod }, out);
                 }
                 record.mirror.next_at()
             }
-            _ => record.mirror.next_at(),
         }
     }
 
@@ -116,10 +111,6 @@ impl Mirrors {
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         self.removals.values().flatten().map(|r| r.next_at).min()
     }
-}
-
-fn mirror_is_new(record: &PodRecord, mirror: &Pod) -> bool {
-    record.mirror.is_done() && record.report.api_uid.as_ref() == Some(&pod::uid(mirror))
 }
 
 /// Whether an API pod mirrors exactly this static pod and is not being deleted.

@@ -67,6 +67,14 @@ impl PodRecord {
             }
             Slot::Status => self.status_written(outcome, ctx),
             Slot::Mirror => self.mirror = self.step_after(&self.mirror, &outcome, Pauses::CALLS, ctx),
+            Slot::MirrorRemoval => {
+                // The watch shows when it is gone; should it not, it is asked for again.
+                let error = match outcome {
+                    Outcome::Failed(failure) => failure.message,
+                    _ => "the old mirror pod is being removed".to_owned(),
+                };
+                self.mirror = Step::Failed(Retry::after(self.mirror.retry(), error, Pauses::CALLS, ctx.now));
+            }
             Slot::DeleteObject => {
                 self.end_step(&outcome, ctx, |end| &mut end.object);
                 if is_gone(&outcome) {

@@ -24,6 +24,7 @@ pub(crate) enum Slot {
     Status,
     DeleteObject,
     Mirror,
+    MirrorRemoval,
     TearDownVolumes,
     RemoveCgroup,
     Logs,
