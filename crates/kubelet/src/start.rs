@@ -71,6 +71,7 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
         facts: ArcSwap::from_pointee(node::node_status::NodeFacts::default()),
         view: published.clone(),
         config: config.clone(),
+        failures: shell::failure::FailureLog::default(),
     });
     prepare_cgroups(&adapters, &measurer).await?;
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use config::Config;
 use host::cgroup::{CgroupLimits, CgroupTree, HugePageLimit, PodAmounts, PodCgroup, PodCgroupPolicy};
-use k8s_openapi::api::core::v1::Service;
 use model::downward::PodFacts;
 use model::{ContainerId, Pod, PodKey, PodUid, QosClass, Quantity, SandboxId, pod};
 use node::node_status::NodeFacts;
@@ -20,7 +19,7 @@ use tracing::warn;
 use volumes::Volumes;
 
 use super::api::Api;
-use super::failure;
+use super::failure::{self, FailureLog};
 use super::objects::ObjectPort;
 
 /// What effects work with.
@@ -42,6 +41,8 @@ pub(crate) struct Adapters {
     /// The last measurement of the node.
     pub(crate) facts: ArcSwap<NodeFacts>,
     pub(crate) view: watch::Receiver<Arc<View>>,
+    /// What failed last, so that the log tells of a change and not of every attempt.
+    pub(crate) failures: FailureLog,
 }
 
 impl Adapters {
@@ -99,11 +100,6 @@ impl Adapters {
                 .await
                 .map_err(|message| Failure { kind: FailureKind::Other, message }),
         }
-    }
-
-    /// Services of a namespace for environments; `None` before they were read at all.
-    pub(crate) fn services(&self, namespace: &str) -> Option<Vec<Arc<Service>>> {
-        self.api.services(namespace)
     }
 
     /// The node's and the cluster's DNS settings, read anew since the node's may change.

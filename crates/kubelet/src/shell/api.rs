@@ -76,6 +76,13 @@ impl Api {
         Some(all)
     }
 
+    /// Waits until services were read once.
+    pub(crate) async fn services_synced(&self) {
+        if let Some(remote) = &self.remote {
+            remote.services.synced().await;
+        }
+    }
+
     /// The runtime handler of a RuntimeClass.
     pub(crate) async fn runtime_handler(&self, class: &str) -> Result<String, String> {
         let Some(remote) = &self.remote else {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Service;
 use model::downward::PodFacts;
 use model::pod::{self, ContainerRef};
 use model::{ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
@@ -16,6 +18,9 @@ use volumes::{ObjectError, Objects as _};
 
 use super::adapters::Adapters;
 use super::{failure, sandboxes};
+
+/// After a restart pods may be known a moment before services.
+const SERVICES_WAIT: Duration = Duration::from_secs(5);
 
 /// What the core says about a container to start.
 pub(crate) struct Start {
@@ -50,7 +55,7 @@ pub(crate) async fn stop(
     adapters: &Adapters,
     uid: &PodUid,
     id: &ContainerId,
-    grace: std::time::Duration,
+    grace: Duration,
 ) -> Outcome {
     if let Err(error) = adapters.runtime.stop_container(id, grace).await {
         return failure::runtime(&error);
@@ -148,9 +153,7 @@ async fn environment(
     let namespace = pod::key(pod).namespace;
     let references = environment::references(&spec.spec);
     let mut inputs = EnvironmentInputs {
-        services: adapters.services(&namespace).ok_or_else(|| {
-            config("services have not yet been read at least once, cannot construct envvars".to_owned())
-        })?,
+        services: services(adapters, pod, &namespace).await?,
         facts,
         ..EnvironmentInputs::default()
     };
@@ -163,6 +166,19 @@ async fn environment(
         inputs.secrets.insert(name, found);
     }
     environment::build(pod, &spec.spec, &inputs).map_err(|error| config(error.to_string()))
+}
+
+/// The services a pod's environment names. A pod from the API server waits until they were read
+/// once, since that server evidently answers; a static pod must start without it.
+async fn services(adapters: &Adapters, pod: &Pod, namespace: &str) -> Result<Vec<Arc<Service>>, Failure> {
+    if pod::is_static(pod) {
+        return Ok(adapters.api.services(namespace).unwrap_or_default());
+    }
+    // Not in time only means that the core tries again.
+    let _ = tokio::time::timeout(SERVICES_WAIT, adapters.api.services_synced()).await;
+    adapters.api.services(namespace).ok_or_else(|| {
+        config("services have not yet been read at least once, cannot construct envvars".to_owned())
+    })
 }
 
 fn found<T>(result: Result<Arc<T>, ObjectError>) -> Result<Option<Arc<T>>, Failure> {

@@ -32,21 +32,34 @@ pub(crate) async fn carry_out(
         }),
         () = cancel.cancelled() => Outcome::Cancelled,
     };
-    log(&about, &outcome);
+    log(&adapters, &about, &outcome);
     // Only a shell that is shutting down has no inbox any more.
     let _ = results.send(Input::Finished { id, outcome }).await;
 }
 
-fn log(about: &str, outcome: &Outcome) {
+fn log(adapters: &Adapters, about: &str, outcome: &Outcome) {
     match outcome {
-        Outcome::Failed(failure) if failure.kind == FailureKind::RuntimeUnavailable => {
-            debug!(action = about, "failed: the runtime is away: {}", failure.message);
+        Outcome::Failed(failure) => {
+            let is_away = failure.kind == FailureKind::RuntimeUnavailable;
+            // The runtime's absence is told by the health feed, once.
+            if !is_away && adapters.failures.is_new(about, &failure.message) {
+                warn!(action = about, "failed, will be tried again: {}", failure.message);
+            } else {
+                debug!(action = about, "failed again: {}", failure.message);
+            }
         }
-        Outcome::Failed(failure) => warn!(action = about, "failed: {}", failure.message),
-        Outcome::SandboxStarted(sandbox) => info!(action = about, sandbox = %sandbox.id, "done"),
-        Outcome::ContainerStarted(container) => info!(action = about, container = %container.id, "done"),
-        _ if about.is_empty() => {}
-        _ => debug!(action = about, "done"),
+        Outcome::Cancelled => debug!(action = about, "cancelled"),
+        _ => {
+            if adapters.failures.succeeded(about) {
+                info!(action = about, "succeeded after failures");
+            }
+            match outcome {
+                Outcome::SandboxStarted(sandbox) => info!(action = about, sandbox = %sandbox.id, "done"),
+                Outcome::ContainerStarted(container) => info!(action = about, container = %container.id, "done"),
+                _ if about.is_empty() => {}
+                _ => debug!(action = about, "done"),
+            }
+        }
     }
 }
 
@@ -54,7 +67,7 @@ fn log(about: &str, outcome: &Outcome) {
 fn describe(action: &Action) -> String {
     let pod = |p: &model::Pod| model::pod::key(p);
     match action {
-        Action::Relist | Action::Observe { .. } | Action::Probe { .. } if !enabled!(Level::TRACE) => String::new(),
+        Action::Probe { .. } if !enabled!(Level::TRACE) => String::new(),
         Action::Relist => "relist".to_owned(),
         Action::Observe { key, .. } => format!("read pod {key}"),
         Action::Probe { pod: p, container, kind, .. } => {

@@ -1,6 +1,8 @@
 //! From adapters' errors to what the core tells apart, in one place.
 
+use std::collections::HashMap;
 use std::error::Error;
+use std::sync::{Mutex, PoisonError};
 
 use node::{Failure, FailureKind, Outcome};
 use runtime::RuntimeError;
@@ -31,4 +33,53 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Actions whose failure is remembered. Beyond that some failure is told twice.
+const REMEMBERED: usize = 512;
+
+/// Tells a new failure from the same one again. What is tried every few seconds for an hour would
+/// otherwise fill the log with one line.
+#[derive(Default)]
+pub(crate) struct FailureLog {
+    // Held for a look-up only.
+    last: Mutex<HashMap<String, String>>,
+}
+
+impl FailureLog {
+    /// Whether an action failed differently than the last time.
+    pub(crate) fn is_new(&self, action: &str, message: &str) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.get(action).is_some_and(|m| m == message) {
+            return false;
+        }
+        if last.len() >= REMEMBERED {
+            last.clear();
+        }
+        last.insert(action.to_owned(), message.to_owned());
+        true
+    }
+
+    /// The action succeeded. Returns whether it had failed before.
+    pub(crate) fn succeeded(&self, action: &str) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        !last.is_empty() && last.remove(action).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FailureLog;
+
+    #[test]
+    fn a_failure_is_new_until_it_repeats_and_after_a_success() {
+        let log = FailureLog::default();
+        assert!(log.is_new("a", "x"));
+        assert!(!log.is_new("a", "x"));
+        assert!(log.is_new("a", "y"));
+        assert!(log.is_new("b", "y"));
+        assert!(log.succeeded("a"));
+        assert!(!log.succeeded("a"));
+        assert!(log.is_new("a", "y"));
+    }
 }
