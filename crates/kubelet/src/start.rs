@@ -29,7 +29,7 @@ use crate::shell::adapters::Adapters;
 use crate::shell::api::{Api, Remote};
 use crate::shell::facts::Measurer;
 use crate::shell::objects::ObjectPort;
-use crate::shell::{self, Clock, Shell, feeds};
+use crate::shell::{self, Clock, Shell, feeds, rotation};
 
 /// Runs a node until `stop` is cancelled.
 pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
@@ -265,6 +265,7 @@ fn spawn_feeds(
     tasks.spawn(feeds::runtime_health(adapters.clone(), measurer.clone(), inbox.clone()));
     tasks.spawn(feeds::runtime_events(adapters.clone(), inbox.clone()));
     tasks.spawn(feeds::measurements(adapters.clone(), measurer.clone(), inbox.clone()));
+    tasks.spawn(rotation::run(adapters.clone()));
     if let (Some(connection), Some(cache)) = (adapters.api.connection(), adapters.objects.cache()) {
         let (client, name) = (connection.api.clone(), node_name.to_owned());
         tasks.spawn(feeds::api_pods(client.clone(), name.clone(), cache.clone(), inbox.clone()));

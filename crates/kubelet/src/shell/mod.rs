@@ -21,6 +21,7 @@ pub(crate) mod feeds;
 mod images;
 pub(crate) mod objects;
 mod probes;
+pub(crate) mod rotation;
 mod sandboxes;
 
 use std::collections::HashMap;

@@ -1,0 +1,58 @@
+//! Keeps container logs from filling the disk (`containerLogMaxSize`, `containerLogMaxFiles`).
+//!
+//! The runtime writes the log; this looks at its size now and then, renames it when it has grown
+//! too large, and tells the runtime to open a new one.
+
+use std::sync::Arc;
+
+use model::ContainerId;
+use node::View;
+use runtime::logs::{LogPath, RotationPolicy, rotate};
+use runtime::podfiles;
+use tracing::warn;
+
+use super::adapters::Adapters;
+use super::failure;
+
+/// One running container and its log.
+struct Candidate {
+    id: ContainerId,
+    path: LogPath,
+}
+
+/// Looks at all logs every `containerLogMonitorInterval`, for ever.
+pub(crate) async fn run(adapters: Arc<Adapters>) {
+    let settings = adapters.config.container_logs;
+    let Some(max_bytes) = settings.max_bytes else { return };
+    let policy = RotationPolicy { max_bytes, max_files: settings.max_files as usize };
+    loop {
+        tokio::time::sleep(settings.check_interval).await;
+        let view = adapters.view.borrow().clone();
+        let candidates = candidates(&adapters, &view);
+        // Sizes are looked at in one go, off the executor; what is to be rotated is rare.
+        let large = tokio::task::spawn_blocking(move || {
+            let is_large = |c: &Candidate| std::fs::metadata(c.path.full()).is_ok_and(|m| m.len() >= max_bytes);
+            candidates.into_iter().filter(is_large).collect::<Vec<_>>()
+        });
+        for candidate in large.await.unwrap_or_default() {
+            let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::system()).datetime();
+            let reopen = || adapters.runtime.reopen_log(&candidate.id);
+            if let Err(error) = rotate(&candidate.path, policy, now, reopen).await {
+                warn!(container = %candidate.id, "cannot rotate the log: {}", failure::chain(&error));
+            }
+        }
+    }
+}
+
+fn candidates(adapters: &Adapters, view: &View) -> Vec<Candidate> {
+    let root = &adapters.config.paths.pod_logs;
+    let mut found = Vec::new();
+    for pod in view.pods.values() {
+        let dir = podfiles::pod_log_dir(root, &pod.key, &pod.uid);
+        for container in pod.observed.iter().flat_map(|o| &o.containers).filter(|c| c.state.is_running()) {
+            let path = dir.join(podfiles::container_log_path(&container.name, container.attempt));
+            found.extend(LogPath::below(root, &path).map(|path| Candidate { id: container.id.clone(), path }));
+        }
+    }
+    found
+}
