@@ -174,8 +174,8 @@ fn every_kind_is_made_kept_and_taken_down() {
             (read("projected", "all", "l"), read("projected", "all", "password")),
             ("w".into(), "hunter2".into())
         );
-        for (plugin, name) in [("empty-dir", "disk"), ("empty-dir", "mem"), ("empty-dir", "none")] {
-            assert_eq!(mode(world.volume(plugin, name)), 0o777, "{name}");
+        for (name, wanted) in [("disk", 0o777), ("mem", 0o1777), ("none", 0o777)] {
+            assert_eq!(mode(world.volume("empty-dir", name)), wanted, "{name}");
         }
         for (path, wanted) in [("", 0o750), ("volumes", 0o750), ("volumes/kubernetes.io~empty-dir", 0o750)] {
             assert_eq!(mode(world.pod_dir().join(path)), wanted, "{path}");

@@ -240,7 +240,11 @@ pub(super) async fn damaged_files_do_not_stop_the_node(scene: Scene) -> Result<(
     scene.cluster.kubelet.stop().await?;
     let mut damaged = Vec::new();
     damage(KUBELET_ROOT.as_ref(), &mut damaged)?;
-    ensure!(!damaged.is_empty(), "the kubelet keeps checkpoints");
+    ensure!(!damaged.is_empty(), "the kubelet keeps files of its own");
+    // The remains of a pod nobody knows, with a file where a folder should be.
+    let stray = std::path::Path::new(KUBELET_ROOT).join("pods/1b671a64-40d5-491e-99b0-da01ff1f3341");
+    workspace::create_dir(&stray)?;
+    workspace::write(&stray.join("volumes"), "not a folder")?;
     let late = scene.pod("late", json!({ "containers": [shell("main", "sleep 100000")] })).await?;
     scene.cluster.kubelet.start().await?;
     let name = late.metadata.name.unwrap_or_default();
@@ -253,15 +257,18 @@ pub(super) async fn damaged_files_do_not_stop_the_node(scene: Scene) -> Result<(
     unchanged(&scene, before).await
 }
 
-/// Overwrites every checkpoint below the kubelet's root, but nothing that belongs to pods or plugins.
+/// Overwrites every file that the kubelet keeps for itself below its root: checkpoints, and the
+/// marks that a volume is set up. Volumes' contents and what belongs to plugins stay as they are.
 fn damage(folder: &std::path::Path, damaged: &mut Vec<String>) -> Result<()> {
     for entry in std::fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);
         let name = entry.file_name().to_string_lossy().into_owned();
-        if kind.is_dir() && !["pods", "pki", "plugins", "plugins_registry"].contains(&name.as_str()) {
+        let is_foreign = ["pki", "volumes", "volume-subpaths", "containers", "plugins_registry"].contains(&name.as_str())
+            || path.ends_with("kubelet/plugins");
+        if kind.is_dir() && !is_foreign {
             damage(&path, damaged)?;
-        } else if kind.is_file() {
+        } else if kind.is_file() && name != "etc-hosts" {
             workspace::write(&path, "{\"damaged\":")?;
             damaged.push(name);
         }

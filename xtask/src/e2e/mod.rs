@@ -83,7 +83,7 @@ fn all() -> Vec<Scenario> {
         Calm streams::attach,
         Calm streams::port_forward,
         Calm node::reports_itself,
-        Calm node::serves_stats_metrics_and_configuration,
+        Calm node::serves_pods_metrics_and_configuration,
         Disturbing disruption::kubelet_restart_leaves_pods_alone,
         Stricter disruption::kubelet_restart_keeps_probed_pods_ready,
         Disturbing disruption::kubelet_killed_during_start_recovers,

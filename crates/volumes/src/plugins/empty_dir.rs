@@ -17,6 +17,8 @@ use crate::ownership::{self, GroupAccess};
 
 /// The containers' users are not known here, so all may write.
 const MODE: u32 = 0o777;
+/// A tmpfs is open to all and sticky, as the kernel makes it and upstream leaves it.
+const MEMORY_MODE: u32 = 0o1777;
 const READY: &str = "ready";
 
 /// Where the content is kept.
@@ -105,7 +107,7 @@ fn make(
     }
     // What was opened before lies under the mount.
     let volume = context.folder.open_dir(below, Links::Refuse)?;
-    volume.set_mode(MODE)?;
+    volume.set_mode(MEMORY_MODE)?;
     Ok(volume)
 }
 
