@@ -29,7 +29,7 @@ use crate::shell::adapters::Adapters;
 use crate::shell::api::{Api, Remote};
 use crate::shell::facts::Measurer;
 use crate::shell::objects::ObjectPort;
-use crate::shell::{self, Clock, Shell, feeds, rotation};
+use crate::shell::{self, Clock, Hands, Shell, feeds, rotation};
 
 /// Runs a node until `stop` is cancelled.
 pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
@@ -81,7 +81,7 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
     let driver = Shell {
         core: Node::new(core_settings(&config, &node_name, &node_ips, adapters.api.connection().is_some())),
         clock: Clock::start(),
-        adapters: adapters.clone(),
+        hands: Hands::new(adapters.clone()),
         inbox,
         results: results.clone(),
         view,

@@ -352,7 +352,7 @@ impl Node {
                 self.view.update(record);
             }
         }
-        if are_synced {
+        if are_synced && !self.mirrors.is_empty() {
             let held: BTreeSet<&PodKey> =
                 self.pods.values().filter(|p| p.desired.is_static()).map(|p| &p.key).collect();
             self.mirrors.remove_strays(&held, now, &mut self.out);

@@ -235,3 +235,14 @@ pub enum EventObject {
         field_path: Option<String>,
     },
 }
+
+/// As log lines name it.
+impl std::fmt::Display for EventObject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Node => f.write_str("node"),
+            Self::Pod { key, field_path: None, .. } => write!(f, "pod {key}"),
+            Self::Pod { key, field_path: Some(path), .. } => write!(f, "pod {key} {path}"),
+        }
+    }
+}

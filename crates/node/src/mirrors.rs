@@ -23,6 +23,10 @@ pub(crate) struct Mirrors {
 }
 
 impl Mirrors {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
     pub(crate) fn uids(&self) -> impl Iterator<Item = PodUid> {
         self.by_key.values().map(|p| pod::uid(p))
     }

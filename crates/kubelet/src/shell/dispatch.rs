@@ -4,37 +4,34 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use node::{Action, EffectId, Failure, FailureKind, Input, Outcome};
-use tokio::sync::mpsc;
+use node::{Action, Failure, FailureKind, Outcome};
 use tokio_util::sync::CancellationToken;
 use tracing::{Level, debug, enabled, error, info, warn};
 
 use super::adapters::Adapters;
 use super::{containers, failure, images, probes, sandboxes};
 
-/// Carries out an action and reports how it ended, whatever happens.
-pub(crate) async fn carry_out(
-    adapters: Arc<Adapters>,
-    id: EffectId,
-    action: Action,
-    cancel: CancellationToken,
-    results: mpsc::Sender<Input>,
-) {
+/// Carries out an action and says how it ended, whatever happens.
+pub(crate) async fn carry_out(adapters: Arc<Adapters>, action: Action, cancel: CancellationToken) -> Outcome {
     let about = describe(&action);
-    let work = AssertUnwindSafe(perform(&adapters, action)).catch_unwind();
+    let outcome = to_the_end(perform(&adapters, action), &cancel).await;
+    log(&adapters, &about, &outcome);
+    outcome
+}
+
+/// Runs work to its end, to its cancellation or to its panic: each gives one outcome.
+pub(super) async fn to_the_end(work: impl Future<Output = Outcome>, cancel: &CancellationToken) -> Outcome {
+    let work = AssertUnwindSafe(work).catch_unwind();
     // Cancel-safe on both sides: once cancelled, the work is dropped for good, which cancels
     // whatever call it was waiting for.
-    let outcome = tokio::select! {
+    tokio::select! {
         biased;
         outcome = work => outcome.unwrap_or_else(|_| {
-            error!(action = about, "an action panicked; this is a bug");
+            error!("an action panicked; this is a bug");
             Outcome::Failed(Failure { kind: FailureKind::Other, message: "internal error".to_owned() })
         }),
         () = cancel.cancelled() => Outcome::Cancelled,
-    };
-    log(&adapters, &about, &outcome);
-    // Only a shell that is shutting down has no inbox any more.
-    let _ = results.send(Input::Finished { id, outcome }).await;
+    }
 }
 
 fn log(adapters: &Adapters, about: &str, outcome: &Outcome) {

@@ -23,13 +23,17 @@ pub(crate) mod objects;
 mod probes;
 pub(crate) mod rotation;
 mod sandboxes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use model::Now;
-use node::{Effect, EffectId, Input, Node, View};
+use node::{Action, Effect, EffectId, EventRecord, Input, Node, Outcome, View};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -69,11 +73,30 @@ impl Clock {
     }
 }
 
+/// Carries out what the core decided.
+pub(crate) struct Hands {
+    /// Performs one action to its end, unless its token is cancelled before.
+    pub(crate) perform: Box<dyn Fn(Action, CancellationToken) -> BoxFuture<'static, Outcome> + Send>,
+    /// Hands an event to the recorder.
+    pub(crate) record: Box<dyn Fn(EventRecord) + Send>,
+}
+
+impl Hands {
+    /// Hands that reach the runtime, the disk and the API server.
+    pub(crate) fn new(adapters: Arc<Adapters>) -> Self {
+        let for_events = adapters.clone();
+        Self {
+            perform: Box::new(move |action, cancel| dispatch::carry_out(adapters.clone(), action, cancel).boxed()),
+            record: Box::new(move |event| for_events.api.record(event)),
+        }
+    }
+}
+
 /// The driver's state.
 pub(crate) struct Shell {
     pub(crate) core: Node,
     pub(crate) clock: Clock,
-    pub(crate) adapters: Arc<Adapters>,
+    pub(crate) hands: Hands,
     pub(crate) inbox: mpsc::Receiver<Input>,
     pub(crate) results: mpsc::Sender<Input>,
     pub(crate) view: watch::Sender<Arc<View>>,
@@ -133,8 +156,8 @@ impl Shell {
     fn dispatch(&mut self, effect: Effect) {
         match effect {
             Effect::Record(event) => {
-                debug!(about = ?event.about, reason = event.reason, "{}", event.message);
-                self.adapters.api.record(event);
+                debug!(about = %event.about, reason = event.reason, "{}", event.message);
+                (self.hands.record)(event);
             }
             Effect::Cancel(id) => {
                 if let Some(token) = self.running.get(&id) {
@@ -144,8 +167,13 @@ impl Shell {
             Effect::Start { id, action } => {
                 let token = CancellationToken::new();
                 self.running.insert(id, token.clone());
-                let work = dispatch::carry_out(self.adapters.clone(), id, action, token, self.results.clone());
-                self.tasks.spawn(work);
+                let work = (self.hands.perform)(action, token);
+                let results = self.results.clone();
+                self.tasks.spawn(async move {
+                    let outcome = work.await;
+                    // Waits while the inbox is full. Only a shell that has ended has none any more.
+                    let _ = results.send(Input::Finished { id, outcome }).await;
+                });
             }
         }
     }

@@ -1,0 +1,138 @@
+//! The shell with hands that do nothing real.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use model::{Pod, RuntimeCondition, RuntimeHealth};
+use node::node_status::NodeFacts;
+use node::{Settings, Source};
+
+use super::*;
+
+fn settings() -> Settings {
+    Settings {
+        node_name: "n".into(),
+        node_ips: vec!["192.0.2.7".into()],
+        is_registering: false,
+        has_api: true,
+        max_pods: 10_000,
+        max_restart_backoff: Duration::from_secs(300),
+        node_status_update_every: Duration::from_secs(10),
+        node_status_report_every: Duration::from_secs(300),
+        sources: vec![Source::Api],
+    }
+}
+
+fn pod(number: usize) -> Arc<Pod> {
+    let text = format!(
+        r#"{{"metadata":{{"name":"p{number}","namespace":"d","uid":"u{number}"}},"spec":{{"nodeName":"n","containers":[{{"name":"c","image":"i"}}]}}}}"#
+    );
+    Arc::new(serde_json::from_str(&text).unwrap())
+}
+
+/// A shell whose hands count how often each kind of action was asked for, and answer by a rule.
+fn shell(
+    answer: impl Fn(&Action) -> Option<Outcome> + Send + Sync + 'static,
+) -> (Shell, mpsc::Sender<Input>, watch::Receiver<Arc<View>>, Arc<AtomicUsize>) {
+    let (results, inbox) = inbox();
+    let (view, published) = watch::channel(Arc::new(View::default()));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (counter, answer) = (asked.clone(), Arc::new(answer));
+    let perform = move |action: Action, cancel: CancellationToken| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let answer = answer.clone();
+        async move {
+            let work = async {
+                match answer(&action) {
+                    Some(outcome) => outcome,
+                    None => std::future::pending().await,
+                }
+            };
+            dispatch::to_the_end(work, &cancel).await
+        }
+        .boxed()
+    };
+    let shell = Shell {
+        core: Node::new(settings()),
+        clock: Clock::start(),
+        hands: Hands { perform: Box::new(perform), record: Box::new(|_| {}) },
+        inbox,
+        results: results.clone(),
+        view,
+        tasks: TaskTracker::new(),
+        running: HashMap::new(),
+    };
+    (shell, results, published, asked)
+}
+
+fn ready() -> Input {
+    let met = || RuntimeCondition { is_met: true, reason: String::new(), message: String::new() };
+    Input::RuntimeHealth(Ok(RuntimeHealth {
+        runtime: met(),
+        network: met(),
+        handlers: Vec::new(),
+        has_supplemental_groups_policy: false,
+    }))
+}
+
+fn facts() -> Input {
+    Input::NodeFacts(Box::new(NodeFacts {
+        max_pods: 10_000,
+        cpu_millis: 1000,
+        memory_bytes: 1 << 30,
+        labels: BTreeMap::new(),
+        ..NodeFacts::default()
+    }))
+}
+
+/// More inputs than the inbox holds, while every pod's results come in as well: whoever cannot
+/// deliver waits, and nothing is lost.
+#[tokio::test]
+async fn a_full_inbox_delays_and_loses_nothing() {
+    let pods = super::INBOX * 2;
+    let (shell, inbox, mut view, asked) = shell(|action| match action {
+        Action::Relist => Some(Outcome::Relisted(Vec::new())),
+        // Answered at once, so that results press into the inbox together with the pods.
+        Action::EnsureCgroup { .. } => Some(Outcome::Done),
+        _ => None,
+    });
+    // Filled to the brim before anybody takes anything out.
+    let mut waiting = Vec::new();
+    for number in 0..pods {
+        let input = Input::PodApplied { source: Source::Api, pod: pod(number) };
+        if let Err(mpsc::error::TrySendError::Full(input)) = inbox.try_send(input) {
+            let inbox = inbox.clone();
+            waiting.push(tokio::spawn(async move { inbox.send(input).await.is_ok() }));
+        }
+    }
+    assert!(waiting.len() >= super::INBOX, "the inbox is full");
+    let feeding = tokio::spawn(async move {
+        for input in [facts(), ready()] {
+            inbox.send(input).await.unwrap();
+        }
+    });
+    let stop = CancellationToken::new();
+    let driver = tokio::spawn(shell.run(stop.clone()));
+    view.wait_for(|v| v.pods.len() == pods && v.pods.values().all(|p| p.phase == "Running")).await.unwrap();
+    for sent in waiting {
+        assert!(sent.await.unwrap());
+    }
+    feeding.await.unwrap();
+    assert!(asked.load(Ordering::Relaxed) > pods, "each pod's actions were started");
+    stop.cancel();
+    driver.await.unwrap();
+}
+
+#[tokio::test]
+async fn work_ends_in_one_outcome_whatever_happens() {
+    let cancel = CancellationToken::new();
+    let done = dispatch::to_the_end(async { Outcome::Done }, &cancel).await;
+    assert!(matches!(done, Outcome::Done));
+    let panicked = dispatch::to_the_end(async { panic!("a bug") }, &cancel).await;
+    assert!(matches!(panicked, Outcome::Failed(_)));
+    cancel.cancel();
+    let cancelled = dispatch::to_the_end(std::future::pending(), &cancel).await;
+    assert!(matches!(cancelled, Outcome::Cancelled));
+}
