@@ -123,6 +123,10 @@ impl Node {
                 self.mark_admitting();
             }
             Input::ObjectChanged(object) => self.object_changed(now, &object),
+            Input::ManyObjectsChanged => {
+                self.pods.values_mut().for_each(|p| p.refresh_volumes(now));
+                self.dirty.extend(self.pods.keys().cloned());
+            }
             Input::FoundOnHost { pods } => self.found_on_host(pods),
             Input::Tick => {}
         }

@@ -66,6 +66,8 @@ pub enum Input {
     NodeFacts(Box<NodeFacts>),
     /// A ConfigMap or Secret that pods refer to changed.
     ObjectChanged(ObjectName),
+    /// So many of them changed that they cannot be named one by one.
+    ManyObjectsChanged,
     /// Pods of which something was found on disk or in the cgroup tree at start.
     FoundOnHost {
         /// Their uids.

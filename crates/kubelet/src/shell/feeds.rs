@@ -172,14 +172,18 @@ pub(crate) async fn node_object(client: kube::Client, node_name: String, inbox: 
 pub(crate) async fn object_changes(cache: ObjectCache, inbox: Sender<Input>) {
     let mut changes = cache.changes();
     while let Some(change) = changes.next().await {
-        // Too many changes to name: each volume's next regular look finds its own.
-        let ObjectChange::One(name) = change else { continue };
-        let kind = match name.kind {
-            apiserver::ObjectKind::ConfigMap => ObjectKind::ConfigMap,
-            apiserver::ObjectKind::Secret => ObjectKind::Secret,
+        let input = match change {
+            ObjectChange::Many => Input::ManyObjectsChanged,
+            ObjectChange::One(name) => Input::ObjectChanged(ObjectName {
+                kind: match name.kind {
+                    apiserver::ObjectKind::ConfigMap => ObjectKind::ConfigMap,
+                    apiserver::ObjectKind::Secret => ObjectKind::Secret,
+                },
+                namespace: name.namespace.to_string(),
+                name: name.name.to_string(),
+            }),
         };
-        let name = ObjectName { kind, namespace: name.namespace.to_string(), name: name.name.to_string() };
-        if inbox.send(Input::ObjectChanged(name)).await.is_err() {
+        if inbox.send(input).await.is_err() {
             return;
         }
     }

@@ -48,7 +48,7 @@ impl PodRecord {
     }
 
     /// Looks at the volumes again soon.
-    fn refresh_volumes(&mut self, now: Now) {
+    pub(crate) fn refresh_volumes(&mut self, now: Now) {
         match self.volumes {
             Step::Done => self.volumes_refresh_at = Some(now.mono),
             // What failed for want of this very object need not wait any longer.

@@ -5,6 +5,7 @@ use model::reason::{event, waiting};
 use model::{ContainerId, ContainerObservation, PodObservation, SandboxObservation};
 
 use super::backoff::{Pauses, Retry};
+use super::probes::earliest;
 use super::record::{Image, KillCause, Phase, PodRecord, Step, Terminated, Waiting};
 use super::slot::Slot;
 use super::Context;
@@ -128,7 +129,9 @@ impl PodRecord {
         match outcome {
             Outcome::VolumesSynced { refresh_after } => {
                 self.volumes = Step::Done;
-                self.volumes_refresh_at = refresh_after.map(|after| ctx.now.after(after));
+                // What changed while this was under way may have come too late for it.
+                let again = refresh_after.map(|after| ctx.now.after(after));
+                self.volumes_refresh_at = earliest(self.volumes_refresh_at, again);
             }
             Outcome::Failed(failure) => {
                 let is_first = self.volumes.retry().is_none_or(|r| r.error != failure.message);
@@ -140,7 +143,7 @@ impl PodRecord {
                 if self.volumes.is_done() || self.has_run() {
                     // A refresh failed: what is mounted stays in use.
                     self.volumes = Step::Done;
-                    self.volumes_refresh_at = Some(retry.next_at);
+                    self.volumes_refresh_at = earliest(self.volumes_refresh_at, Some(retry.next_at));
                 } else {
                     self.volumes = Step::Failed(retry);
                 }
