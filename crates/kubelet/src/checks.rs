@@ -7,10 +7,14 @@ use host::cgroup::CgroupMounts;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostError {
     /// Swap is on and `failSwapOn` says no.
-    #[error("running with swap on is not supported: disable swap (swapoff -a), or set failSwapOn to false; in use: {0}")]
+    #[error(
+        "running with swap on is not supported: disable swap (swapoff -a), or set failSwapOn to false; in use: {0}"
+    )]
     Swap(String),
     /// cgroup v1 and `failCgroupV1` says no.
-    #[error("kubelet is configured to not run on a host using cgroup v1: move the host to cgroup v2, or set failCgroupV1 to false")]
+    #[error(
+        "kubelet is configured to not run on a host using cgroup v1: move the host to cgroup v2, or set failCgroupV1 to false"
+    )]
     CgroupV1,
 }
 

@@ -13,7 +13,9 @@ use node::{PodView, View};
 use runtime::logs::{LogOptions, LogPath, LogReader, StreamSelection};
 use runtime::{RuntimeError, podfiles};
 use server::endpoint::{HealthCheck, MetricsKind};
-use server::ports::{ContainerTarget, LogQuery, LogStream, ServedRequest, StreamError, Streams, SummaryParts};
+use server::ports::{
+    ContainerTarget, LogQuery, LogStream, ServedRequest, StreamError, Streams, SummaryParts,
+};
 use server::{Attributes, Decision, Ports, UserInfo};
 use telemetry::metrics::{Endpoint, Exposition, Metrics};
 use tokio::sync::watch;
@@ -106,14 +108,13 @@ impl Ports for NodePorts {
         query: LogQuery,
     ) -> Result<BoxStream<'static, io::Result<Bytes>>, String> {
         let name = pod.metadata.name.clone().unwrap_or_default();
-        let view = self
-            .view_of(pod)
-            .ok_or_else(|| format!("pod {name:?} not found"))?;
+        let view = self.view_of(pod).ok_or_else(|| format!("pod {name:?} not found"))?;
         let instance = log_instance(&view, &name, container, query.is_previous)?;
         let root = &self.config.paths.pod_logs;
         let path = podfiles::pod_log_dir(root, &view.key, &view.uid)
             .join(podfiles::container_log_path(container, instance.attempt));
-        let path = LogPath::below(root, &path).ok_or_else(|| format!("log of container {container:?} lies outside of the log folder"))?;
+        let path = LogPath::below(root, &path)
+            .ok_or_else(|| format!("log of container {container:?} lies outside of the log folder"))?;
         let options = LogOptions {
             follow: query.is_follow,
             tail_lines: query.tail_lines,
@@ -155,14 +156,16 @@ impl Ports for NodePorts {
         let view = self.view_of(pod);
         let sandbox = view.as_ref().and_then(|v| v.observed.as_ref()?.ready_sandbox().map(|s| s.id.clone()));
         let name = pod::key(pod);
-        let sandbox = sandbox.ok_or_else(|| StreamError::NotFound(format!("no running sandbox of pod {name}")))?;
+        let sandbox =
+            sandbox.ok_or_else(|| StreamError::NotFound(format!("no running sandbox of pod {name}")))?;
         let ports: Vec<i32> = ports.into_iter().map(i32::from).collect();
         self.adapters.runtime.port_forward(&sandbox, &ports).await.map_err(|e| stream_error(&e))
     }
 
     async fn exec_sync(&self, target: &ContainerTarget, command: Vec<String>) -> Result<Vec<u8>, String> {
         let container = self.target(target).map_err(|e| e.to_string())?;
-        let result = self.adapters.runtime.exec_sync(&container.id, &command, std::time::Duration::ZERO).await;
+        let result =
+            self.adapters.runtime.exec_sync(&container.id, &command, std::time::Duration::ZERO).await;
         let output = result.map_err(|e| e.message().to_owned())?;
         if output.exit_code != 0 {
             return Err(format!("command '{}' exited with {}", command.join(" "), output.exit_code));
@@ -201,7 +204,9 @@ impl Ports for NodePorts {
 
     fn check_health(&self, check: HealthCheck) -> Result<(), String> {
         match check {
-            HealthCheck::SyncLoop if !(self.is_driver_alive)() => Err("the core does not take inputs".to_owned()),
+            HealthCheck::SyncLoop if !(self.is_driver_alive)() => {
+                Err("the core does not take inputs".to_owned())
+            }
             _ => Ok(()),
         }
     }
@@ -266,7 +271,12 @@ impl NodePorts {
     }
 
     /// Whether an instance runs, as a value to watch. Only a follower needs it to change.
-    fn running(&self, view: &PodView, instance: &ContainerObservation, is_follow: bool) -> watch::Receiver<bool> {
+    fn running(
+        &self,
+        view: &PodView,
+        instance: &ContainerObservation,
+        is_follow: bool,
+    ) -> watch::Receiver<bool> {
         let (sender, receiver) = watch::channel(instance.state.is_running());
         if !is_follow || !instance.state.is_running() {
             return receiver;
@@ -299,7 +309,12 @@ fn log_instance(
     if is_previous {
         // A container that waits for its restart is itself the previous one.
         let dead = instances.iter().filter(|c| !c.state.is_running());
-        let waits = view.status.container_statuses.iter().flatten().chain(view.status.init_container_statuses.iter().flatten())
+        let waits = view
+            .status
+            .container_statuses
+            .iter()
+            .flatten()
+            .chain(view.status.init_container_statuses.iter().flatten())
             .any(|s| s.name == container && s.state.as_ref().is_some_and(|s| s.waiting.is_some()));
         let skip = usize::from(!waits && instances.first().is_some_and(|c| !c.state.is_running()));
         return dead
@@ -311,13 +326,19 @@ fn log_instance(
     match instances.first() {
         Some(newest) if newest.state != ContainerState::Created => Ok((*newest).clone()),
         _ => {
-            let statuses = [&view.status.container_statuses, &view.status.init_container_statuses, &view.status.ephemeral_container_statuses];
+            let statuses = [
+                &view.status.container_statuses,
+                &view.status.init_container_statuses,
+                &view.status.ephemeral_container_statuses,
+            ];
             let waiting = statuses.into_iter().flatten().flatten().find(|s| s.name == container);
             match waiting.and_then(|s| s.state.as_ref()?.waiting.as_ref()?.reason.clone()) {
-                Some(reason) if reason == "ErrImagePull" || reason == "ImagePullBackOff" => {
-                    Err(format!("container {container:?} in pod {pod:?} is waiting to start: trying and failing to pull image"))
+                Some(reason) if reason == "ErrImagePull" || reason == "ImagePullBackOff" => Err(format!(
+                    "container {container:?} in pod {pod:?} is waiting to start: trying and failing to pull image"
+                )),
+                Some(reason) => {
+                    Err(format!("container {container:?} in pod {pod:?} is waiting to start: {reason}"))
                 }
-                Some(reason) => Err(format!("container {container:?} in pod {pod:?} is waiting to start: {reason}")),
                 None => Err(format!("container {container:?} in pod {pod:?} is not available")),
             }
         }
@@ -336,6 +357,7 @@ fn rebuilt(observed: model::PodObservation) -> Pod {
         image: Some(c.image.clone()),
         ..Default::default()
     });
-    pod.spec = Some(k8s_openapi::api::core::v1::PodSpec { containers: containers.collect(), ..Default::default() });
+    pod.spec =
+        Some(k8s_openapi::api::core::v1::PodSpec { containers: containers.collect(), ..Default::default() });
     pod
 }

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use apiserver::{ClientSettings, Connection, EventRecorder, EventSettings, LeaseRenewerTask, LeaseSettings, ObjectCache, ServiceIndex, TokenCache};
+use apiserver::{
+    ClientSettings, Connection, EventRecorder, EventSettings, LeaseRenewerTask, LeaseSettings, ObjectCache,
+    ServiceIndex, TokenCache,
+};
 use arc_swap::ArcSwap;
 use config::Config;
 use host::cgroup::{CgroupLimits, CgroupMounts, CgroupTree};
@@ -29,6 +32,7 @@ use crate::shell::adapters::Adapters;
 use crate::shell::api::{Api, Remote};
 use crate::shell::facts::Measurer;
 use crate::shell::objects::ObjectPort;
+use crate::shell::turns::Turns;
 use crate::shell::{self, Clock, Hands, Shell, feeds, rotation};
 
 /// Runs a node until `stop` is cancelled.
@@ -53,9 +57,11 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
 
     let cgroups = CgroupTree::new(mounts, &config.pods.cgroup_root).context("use the cgroup root")?;
     let measurer = Arc::new(Measurer::new(&config, &node_name, &hostname, &node_ips, machine.clone()));
-    let objects = ObjectPort::new(remote.as_ref().map(|r| {
-        (ObjectCache::new(r.connection.clone()), TokenCache::new(r.connection.api.clone()))
-    }));
+    let objects = ObjectPort::new(
+        remote
+            .as_ref()
+            .map(|r| (ObjectCache::new(r.connection.clone()), TokenCache::new(r.connection.api.clone()))),
+    );
     let (view, published) = watch::channel(Arc::new(View::default()));
     let adapters = Arc::new(Adapters {
         node_ips: node_ips.clone(),
@@ -66,6 +72,7 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
         cgroups,
         api: Api::new(node_name.clone(), remote),
         pulls: config.pods.parallel_pulls.map(|n| Semaphore::new(n.max(1) as usize)),
+        sandbox_turns: Turns::new(sandboxes_at_once()),
         images_changed: Arc::new(Notify::new()),
         log_links: PathBuf::from("/var/log/containers"),
         facts: ArcSwap::from_pointee(node::node_status::NodeFacts::default()),
@@ -131,12 +138,19 @@ fn make_folders(config: &Config) -> anyhow::Result<()> {
     make(&config.paths.pod_logs, 0o750)?;
     make(Path::new("/var/log/containers"), 0o755)?;
     if let Err(error) = host::mount::make_recursively_shared(root) {
-        warn!("mounts below the root folder do not travel to containers that ask for it: {}", shell::failure::chain(&error));
+        warn!(
+            "mounts below the root folder do not travel to containers that ask for it: {}",
+            shell::failure::chain(&error)
+        );
     }
     Ok(())
 }
 
-async fn connect_api(config: &Config, node_name: &str, tasks: &TaskTracker) -> anyhow::Result<Option<Remote>> {
+async fn connect_api(
+    config: &Config,
+    node_name: &str,
+    tasks: &TaskTracker,
+) -> anyhow::Result<Option<Remote>> {
     let Some(kubeconfig) = &config.api.kubeconfig else {
         info!("no --kubeconfig: this node runs static pods only");
         return Ok(None);
@@ -166,16 +180,19 @@ async fn connect_api(config: &Config, node_name: &str, tasks: &TaskTracker) -> a
 
 /// The node's addresses: the configured ones, or the one packets to the API server leave from.
 fn node_ips(config: &Config, server: Option<String>) -> Vec<IpAddr> {
-    let fixed: Vec<IpAddr> = config.identity.node_ips.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
+    let fixed: Vec<IpAddr> =
+        config.identity.node_ips.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
     if !fixed.is_empty() {
         return fixed;
     }
-    let host = server.and_then(|url| url.parse::<http::Uri>().ok()).and_then(|u| u.host()?.parse::<IpAddr>().ok());
+    let host =
+        server.and_then(|url| url.parse::<http::Uri>().ok()).and_then(|u| u.host()?.parse::<IpAddr>().ok());
     // Connecting a datagram socket sends nothing; it only looks up the route. TEST-NET-1 stands
     // for "somewhere else", which is what a default route is for.
     let targets = [host, Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))];
     for target in targets.into_iter().flatten().filter(|ip| !ip.is_loopback()) {
-        let any: SocketAddr = if target.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+        let any: SocketAddr =
+            if target.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
         let local = UdpSocket::bind(any).and_then(|s| {
             s.connect((target, 9))?;
             s.local_addr()
@@ -191,12 +208,24 @@ fn node_ips(config: &Config, server: Option<String>) -> Vec<IpAddr> {
     Vec::new()
 }
 
+/// One sandbox for each processor and one more that waits for the kernel or the network plugin.
+fn sandboxes_at_once() -> usize {
+    std::env::var("TURNS")
+        .ok()
+        .and_then(|t| t.parse().ok())
+        .unwrap_or(std::thread::available_parallelism().map_or(2, usize::from) + 1)
+}
+
 fn runtime_settings(config: &Config, machine: &MachineFacts, cgroup_version: u8) -> NodeSettings {
     let period = config.pods.cpu_cfs_quota_period;
     NodeSettings {
         has_cgroup_v2: cgroup_version == 2,
         memory_capacity_bytes: machine.memory_bytes,
-        hugepage_sizes: machine.huge_pages.iter().map(|h| host::cgroup::huge_page_name(h.page_bytes)).collect(),
+        hugepage_sizes: machine
+            .huge_pages
+            .iter()
+            .map(|h| host::cgroup::huge_page_name(h.page_bytes))
+            .collect(),
         enforces_cpu_quota: period.is_some(),
         cpu_quota_period: period.unwrap_or(Duration::from_millis(100)),
         has_swap_control: cgroup_version == 2,

@@ -15,8 +15,15 @@ impl Node {
         }
         let mut waiting: Vec<(Option<jiff::Timestamp>, PodUid)> = self
             .dirty_pods()
-            .filter(|p| p.phase == Phase::Admitting && p.desired.is_present() && p.observed.is_some() && !p.is_stale)
-            .map(|p| (p.desired.pod().and_then(|pod| Some(pod.metadata.creation_timestamp.as_ref()?.0)), p.uid.clone()))
+            .filter(|p| {
+                p.phase == Phase::Admitting && p.desired.is_present() && p.observed.is_some() && !p.is_stale
+            })
+            .map(|p| {
+                (
+                    p.desired.pod().and_then(|pod| Some(pod.metadata.creation_timestamp.as_ref()?.0)),
+                    p.uid.clone(),
+                )
+            })
             .collect();
         waiting.sort();
         for (_, uid) in waiting {
@@ -31,9 +38,11 @@ impl Node {
             return;
         }
         let started = pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0);
-        let is_over = matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
+        let is_over =
+            matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
         let is_deleted = pod.metadata.deletion_timestamp.is_some();
-        let is_adopted = record.observed.as_ref().is_some_and(|o| !o.containers.is_empty() || !o.sandboxes.is_empty());
+        let is_adopted =
+            record.observed.as_ref().is_some_and(|o| !o.containers.is_empty() || !o.sandboxes.is_empty());
         let verdict = if is_over || is_deleted || is_adopted { Ok(()) } else { self.judge(record) };
         let ctx = context(now, &self.settings, &self.machine);
         let Some(record) = self.pods.get_mut(uid) else { return };

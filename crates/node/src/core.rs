@@ -82,7 +82,9 @@ impl Node {
     pub fn next_deadline(&self) -> Option<Duration> {
         let relist = (!self.relist.is_busy).then_some(self.relist.next_at);
         let pods = self.wakes.values().min().copied();
-        [relist, pods, self.machine.next_deadline(), self.mirrors.next_deadline()].into_iter().fold(None, earliest)
+        [relist, pods, self.machine.next_deadline(), self.mirrors.next_deadline()]
+            .into_iter()
+            .fold(None, earliest)
     }
 
     /// What is published: an immutable picture, cheap to make since unchanged pods are shared
@@ -141,7 +143,10 @@ impl Node {
 
     fn pods_listed(&mut self, now: Now, source: Source, pods: Vec<Arc<Pod>>) {
         let listed: BTreeSet<PodUid> = pods.iter().map(|p| pod::uid(p)).collect();
-        let known = self.pods.values().filter(|p| matches!(&p.desired, Desired::Present { source: s, .. } if *s == source));
+        let known = self
+            .pods
+            .values()
+            .filter(|p| matches!(&p.desired, Desired::Present { source: s, .. } if *s == source));
         let mut gone: Vec<PodUid> = known.map(|p| p.uid.clone()).collect();
         if source == Source::Api {
             gone.extend(self.mirrors.uids());
@@ -251,7 +256,8 @@ impl Node {
         } else {
             crate::settings::RELIST_WITHOUT_EVENTS
         };
-        self.relist.next_at = if std::mem::take(&mut self.relist.is_wanted) { now.mono } else { now.after(pause) };
+        self.relist.next_at =
+            if std::mem::take(&mut self.relist.is_wanted) { now.mono } else { now.after(pause) };
         let Outcome::Relisted(list) = outcome else { return };
         self.machine.relisted(now);
         let is_first = !std::mem::replace(&mut self.relist.has_succeeded, true);
@@ -338,7 +344,8 @@ impl Node {
                 record.begin_end(EndCause::Removed, &ctx, &mut self.out);
             }
             let mut next = record.drive(&ctx, &mut self.out);
-            if record.desired.is_static() && record.desired.is_present() && self.synced.contains(&Source::Api) {
+            if record.desired.is_static() && record.desired.is_present() && self.synced.contains(&Source::Api)
+            {
                 next = earliest(next, self.mirrors.drive(record, &ctx, &mut self.out));
             }
             match next {
@@ -366,12 +373,7 @@ impl Node {
 
 /// The surroundings of a pod in one step.
 pub(crate) fn context<'a>(now: Now, settings: &'a Settings, machine: &'a Machine) -> Context<'a> {
-    Context {
-        now,
-        settings,
-        network_wait: machine.network_wait(),
-        runtime_name: machine.runtime_name(),
-    }
+    Context { now, settings, network_wait: machine.network_wait(), runtime_name: machine.runtime_name() }
 }
 
 impl Node {

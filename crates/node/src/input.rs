@@ -7,7 +7,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use model::probe::ProbeOutcome;
 use model::{
-    ContainerId, ContainerObservation, ImageRef, Pod, PodObservation, PodUid, RuntimeHealth, SandboxObservation,
+    ContainerId, ContainerObservation, ImageRef, Pod, PodObservation, PodUid, RuntimeHealth,
+    SandboxObservation,
 };
 
 use crate::effect::EffectId;

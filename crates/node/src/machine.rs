@@ -156,7 +156,11 @@ impl Machine {
     }
 
     pub(crate) fn taints(&self) -> &[Taint] {
-        self.object.as_ref().and_then(|n| n.spec.as_ref()).and_then(|s| s.taints.as_deref()).unwrap_or_default()
+        self.object
+            .as_ref()
+            .and_then(|n| n.spec.as_ref())
+            .and_then(|s| s.taints.as_deref())
+            .unwrap_or_default()
     }
 
     // ---- what is done about it ----
@@ -195,7 +199,12 @@ impl Machine {
         self.report.next_at = now.after(settings.node_status_update_every);
         let silence = now.mono.saturating_sub(self.report.written_at);
         self.report.current = Arc::new(status);
-        if node_status::needs_write(&written, &self.report.current, silence, settings.node_status_report_every) {
+        if node_status::needs_write(
+            &written,
+            &self.report.current,
+            silence,
+            settings.node_status_report_every,
+        ) {
             let new = self.report.current.clone();
             self.report.in_flight = Some(new.clone());
             out.start(Place::NodeStatus, Action::WriteNodeStatus { old: written, new });
@@ -292,7 +301,8 @@ impl Machine {
             Step::Failed(retry) => Some(retry.next_at),
             Step::Done if self.report.in_flight.is_none() => {
                 let retry = self.report.retry.as_ref().map(|r| r.next_at);
-                let runtime = self.runtime.last_ready.map(|at| at + RUNTIME_SILENCE_LIMIT + Duration::from_secs(1));
+                let runtime =
+                    self.runtime.last_ready.map(|at| at + RUNTIME_SILENCE_LIMIT + Duration::from_secs(1));
                 let silent = runtime.filter(|at| *at > self.report.next_at);
                 retry.or_else(|| earliest(Some(self.report.next_at), silent))
             }

@@ -44,7 +44,12 @@ impl Mirrors {
     }
 
     /// Keeps one static pod's mirror as it should be: there, and of this very manifest.
-    pub(crate) fn drive(&self, record: &mut PodRecord, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+    pub(crate) fn drive(
+        &self,
+        record: &mut PodRecord,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) -> Option<Duration> {
         let pod = record.desired.pod()?.clone();
         match self.by_key.get(&record.key) {
             Some(mirror) if is_mirror_of(mirror, &pod) => {

@@ -112,7 +112,12 @@ impl ViewBuilder {
 
 fn waits(record: &PodRecord) -> Vec<Wait> {
     let mut waits = Vec::new();
-    let steps = [("cgroup", &record.cgroup), ("volumes", &record.volumes), ("sandbox", &record.sandbox), ("mirror pod", &record.mirror)];
+    let steps = [
+        ("cgroup", &record.cgroup),
+        ("volumes", &record.volumes),
+        ("sandbox", &record.sandbox),
+        ("mirror pod", &record.mirror),
+    ];
     for (name, step) in steps {
         if let Step::Failed(retry) = step {
             waits.push(Wait {

@@ -21,6 +21,7 @@ use volumes::Volumes;
 use super::api::Api;
 use super::failure::{self, FailureLog};
 use super::objects::ObjectPort;
+use super::turns::Turns;
 
 /// What effects work with.
 pub(crate) struct Adapters {
@@ -34,6 +35,9 @@ pub(crate) struct Adapters {
     pub(crate) api: Api,
     /// How many images are pulled at once; `None` does not limit.
     pub(crate) pulls: Option<Semaphore>,
+    /// How many sandboxes are made or stopped at once. Each costs several processes; started all
+    /// together, all of them would be done only when the last one is.
+    pub(crate) sandbox_turns: Turns,
     /// A pull may have changed which images there are.
     pub(crate) images_changed: Arc<Notify>,
     /// `/var/log/containers`.
@@ -70,7 +74,8 @@ impl Adapters {
 
     /// The attempt number of the pod's newest sandbox.
     pub(crate) fn sandbox_attempt(&self, uid: &PodUid) -> u32 {
-        let newest = self.published(uid).and_then(|p| p.observed.as_ref()?.sandboxes.first().map(|s| s.attempt));
+        let newest =
+            self.published(uid).and_then(|p| p.observed.as_ref()?.sandboxes.first().map(|s| s.attempt));
         newest.unwrap_or(0)
     }
 
@@ -109,8 +114,12 @@ impl Adapters {
         if let Some(path) = &pods.resolv_conf {
             match tokio::fs::read_to_string(path).await.map(|text| ResolvConf::parse(&text)) {
                 Ok(Ok(conf)) => host = Some(conf),
-                Ok(Err(error)) => warn!(file = %path.display(), "cannot use the resolver configuration: {error}"),
-                Err(error) => warn!(file = %path.display(), "cannot read the resolver configuration: {error}"),
+                Ok(Err(error)) => {
+                    warn!(file = %path.display(), "cannot use the resolver configuration: {error}")
+                }
+                Err(error) => {
+                    warn!(file = %path.display(), "cannot read the resolver configuration: {error}")
+                }
             }
         }
         DnsSettings {

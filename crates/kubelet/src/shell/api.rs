@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use apiserver::{Connection, EventRecorder, EventType, MirrorOutcome, NewEvent, PatchOutcome, RequestError, ServiceIndex, Subject};
+use apiserver::{
+    Connection, EventRecorder, EventType, MirrorOutcome, NewEvent, PatchOutcome, RequestError, ServiceIndex,
+    Subject,
+};
 use arc_swap::ArcSwapOption;
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, PodStatus, Service, ServicePort, ServiceSpec};
 use model::{Pod, PodKey, PodUid, pod};
@@ -95,7 +98,13 @@ impl Api {
         }
     }
 
-    pub(crate) async fn write_status(&self, key: &PodKey, uid: &PodUid, old: &PodStatus, new: &PodStatus) -> Outcome {
+    pub(crate) async fn write_status(
+        &self,
+        key: &PodKey,
+        uid: &PodUid,
+        old: &PodStatus,
+        new: &PodStatus,
+    ) -> Outcome {
         let Some(remote) = &self.remote else { return Outcome::Cancelled };
         match apiserver::patch_pod_status(&remote.connection.api, key, uid, old, new).await {
             Ok(PatchOutcome::Written(pod)) => Outcome::Written { version: version(&pod) },

@@ -51,12 +51,7 @@ pub(crate) async fn start(adapters: &Adapters, start: Start) -> Outcome {
 }
 
 /// Ends a container and reads it back.
-pub(crate) async fn stop(
-    adapters: &Adapters,
-    uid: &PodUid,
-    id: &ContainerId,
-    grace: Duration,
-) -> Outcome {
+pub(crate) async fn stop(adapters: &Adapters, uid: &PodUid, id: &ContainerId, grace: Duration) -> Outcome {
     if let Err(error) = adapters.runtime.stop_container(id, grace).await {
         return failure::runtime(&error);
     }
@@ -84,7 +79,11 @@ async fn create(adapters: &Adapters, start: &Start) -> Result<ContainerId, Failu
         .map_err(|error| failure::of_runtime(&error, FailureKind::ContainerCreate))
 }
 
-async fn describe(adapters: &Adapters, start: &Start, spec: &ContainerRef<'_>) -> Result<ContainerSpec, Failure> {
+async fn describe(
+    adapters: &Adapters,
+    start: &Start,
+    spec: &ContainerRef<'_>,
+) -> Result<ContainerSpec, Failure> {
     let pod = &start.pod;
     let facts = adapters.pod_facts(start.pod_ips.clone());
     let environment = environment(adapters, pod, spec, facts).await?;
@@ -115,7 +114,12 @@ async fn describe(adapters: &Adapters, start: &Start, spec: &ContainerRef<'_>) -
         environment,
         mounts,
         image_mounts: Vec::new(),
-        termination_file: spec.spec.termination_message_path.as_deref().is_none_or(|p| !p.is_empty()).then_some(termination_file),
+        termination_file: spec
+            .spec
+            .termination_message_path
+            .as_deref()
+            .is_none_or(|p| !p.is_empty())
+            .then_some(termination_file),
         devices: Vec::new(),
         cdi_devices: Vec::new(),
         annotations: BTreeMap::new(),

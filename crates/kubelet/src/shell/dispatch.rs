@@ -52,7 +52,9 @@ fn log(adapters: &Adapters, about: &str, outcome: &Outcome) {
             }
             match outcome {
                 Outcome::SandboxStarted(sandbox) => info!(action = about, sandbox = %sandbox.id, "done"),
-                Outcome::ContainerStarted(container) => info!(action = about, container = %container.id, "done"),
+                Outcome::ContainerStarted(container) => {
+                    info!(action = about, container = %container.id, "done")
+                }
                 _ if about.is_empty() => {}
                 _ => debug!(action = about, "done"),
             }
@@ -77,11 +79,15 @@ fn describe(action: &Action) -> String {
         Action::InspectImage { pod: p, container } => {
             format!("inspect image of container {container} of pod {}", pod(p))
         }
-        Action::PullImage { pod: p, container } => format!("pull image of container {container} of pod {}", pod(p)),
+        Action::PullImage { pod: p, container } => {
+            format!("pull image of container {container} of pod {}", pod(p))
+        }
         Action::RunSandbox { pod: p, .. } => format!("run sandbox of pod {}", pod(p)),
         Action::StopSandbox { id } => format!("stop sandbox {id}"),
         Action::RemoveSandbox { id } => format!("remove sandbox {id}"),
-        Action::StartContainer { pod: p, container, .. } => format!("start container {container} of pod {}", pod(p)),
+        Action::StartContainer { pod: p, container, .. } => {
+            format!("start container {container} of pod {}", pod(p))
+        }
         Action::StopContainer { id, .. } => format!("stop container {id}"),
         Action::RemoveContainer { id, .. } => format!("remove container {id}"),
         Action::RunHook { pod: p, container, hook, .. } => {
@@ -121,7 +127,9 @@ async fn perform(adapters: &Adapters, action: Action) -> Outcome {
         Action::InspectImage { pod, container } => images::inspect(adapters, pod, &container).await,
         Action::PullImage { pod, container } => images::pull(adapters, pod, &container).await,
         Action::RunSandbox { pod, attempt } => sandboxes::run(adapters, pod, attempt).await,
-        Action::StopSandbox { id } => done(adapters.runtime.stop_sandbox(&id).await),
+        Action::StopSandbox { id } => {
+            done(adapters.sandbox_turns.take(adapters.runtime.stop_sandbox(&id)).await)
+        }
         Action::RemoveSandbox { id } => done(adapters.runtime.remove_sandbox(&id).await),
         Action::StartContainer { pod, container, sandbox, attempt, image, pod_ips } => {
             let start = containers::Start { pod, container, sandbox, attempt, image, pod_ips };

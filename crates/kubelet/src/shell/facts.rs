@@ -27,7 +27,13 @@ pub(crate) struct Measurer {
 
 impl Measurer {
     /// A measurer for a machine, under a configuration.
-    pub(crate) fn new(config: &Config, name: &str, hostname: &str, ips: &[IpAddr], machine: MachineFacts) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        name: &str,
+        hostname: &str,
+        ips: &[IpAddr],
+        machine: MachineFacts,
+    ) -> Self {
         let node = &config.node;
         let huge_pages = machine.huge_pages.iter().map(|h| (h.page_bytes, h.page_bytes * h.count)).collect();
         let max_pods = match node.pods_per_core {
@@ -115,7 +121,8 @@ impl Measurer {
         }
         let root = adapters.config.paths.root.clone();
         let mounts = adapters.cgroups.mounts().clone();
-        let sampled = tokio::task::spawn_blocking(move || Sample::take(&root, &mounts)).await.unwrap_or_default();
+        let sampled =
+            tokio::task::spawn_blocking(move || Sample::take(&root, &mounts)).await.unwrap_or_default();
         sampled.apply(&adapters.config, &mut facts);
         adapters.facts.store(Arc::new(facts.clone()));
         facts
@@ -148,8 +155,10 @@ struct Sample {
 
 impl Sample {
     fn take(root: &std::path::Path, mounts: &host::cgroup::CgroupMounts) -> Self {
-        let memory = usage::node_memory(mounts).inspect_err(|e| warn!("cannot read memory usage: {}", failure::chain(e)));
-        let disk = usage::file_system(root).inspect_err(|e| warn!("cannot read disk usage: {}", failure::chain(e)));
+        let memory = usage::node_memory(mounts)
+            .inspect_err(|e| warn!("cannot read memory usage: {}", failure::chain(e)));
+        let disk =
+            usage::file_system(root).inspect_err(|e| warn!("cannot read disk usage: {}", failure::chain(e)));
         let tasks = usage::running_tasks().ok().zip(host::machine::max_pids().ok());
         Self { memory: memory.ok().map(|m| (m.available(), m.capacity)), disk: disk.ok(), tasks }
     }
@@ -158,7 +167,9 @@ impl Sample {
         facts.ephemeral_storage_bytes = self.disk.map(|d| d.capacity);
         for threshold in config.node.eviction.thresholds.iter().filter(|t| t.grace.is_none()) {
             let (available, capacity, resource) = match threshold.signal {
-                EvictionSignal::MemoryAvailable => (self.memory.map(|m| m.0), Some(facts.memory_bytes), Some("memory")),
+                EvictionSignal::MemoryAvailable => {
+                    (self.memory.map(|m| m.0), Some(facts.memory_bytes), Some("memory"))
+                }
                 EvictionSignal::NodeFsAvailable => {
                     (self.disk.map(|d| d.available), self.disk.map(|d| d.capacity), Some("ephemeral-storage"))
                 }

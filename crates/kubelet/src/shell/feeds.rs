@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use apiserver::{NodeEvent, ObjectCache, ObjectChange, PodEvent};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use model::{PodUid, pod};
 use node::{Input, ObjectKind, ObjectName, RuntimeChange, Source};
@@ -36,7 +36,10 @@ pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>
                 Input::EventStream { is_connected: true }
             }
             RuntimeEvent::Lost(error) => {
-                warn!("the runtime's event stream is down, listing containers every second until it is back: {}", error.message());
+                warn!(
+                    "the runtime's event stream is down, listing containers every second until it is back: {}",
+                    error.message()
+                );
                 Input::EventStream { is_connected: false }
             }
             // Without a pod to read, only a relist can tell.
@@ -69,9 +72,15 @@ pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measur
                     info!("the container runtime answers");
                     match adapters.runtime.version().await {
                         Ok(version) => measurer.runtime_is(&version),
-                        Err(error) => warn!("cannot ask the container runtime for its version: {}", error.message()),
+                        Err(error) => {
+                            warn!("cannot ask the container runtime for its version: {}", error.message())
+                        }
                     }
-                    if inbox.send(Input::NodeFacts(Box::new(measurer.measure(&adapters).await))).await.is_err() {
+                    if inbox
+                        .send(Input::NodeFacts(Box::new(measurer.measure(&adapters).await)))
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }
@@ -110,7 +119,12 @@ pub(crate) async fn measurements(adapters: Arc<Adapters>, measurer: Arc<Measurer
 
 /// The node's pods as the API server has them. Registers what they refer to with the cache of
 /// objects, so that it is watched for as long as somebody needs it.
-pub(crate) async fn api_pods(client: kube::Client, node_name: String, cache: ObjectCache, inbox: Sender<Input>) {
+pub(crate) async fn api_pods(
+    client: kube::Client,
+    node_name: String,
+    cache: ObjectCache,
+    inbox: Sender<Input>,
+) {
     let mut events = std::pin::pin!(apiserver::watch_pods(client, &node_name));
     let mut registered: BTreeSet<PodUid> = BTreeSet::new();
     while let Some(event) = events.next().await {

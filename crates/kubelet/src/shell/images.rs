@@ -14,7 +14,8 @@ use super::{failure, sandboxes};
 
 fn image_name(pod: &Pod, container: &str) -> Result<String, Failure> {
     let image = pod::container(pod, container).and_then(|c| c.spec.image.clone()).unwrap_or_default();
-    normalize(&image).map_err(|error| Failure { kind: FailureKind::InvalidImageName, message: error.to_string() })
+    normalize(&image)
+        .map_err(|error| Failure { kind: FailureKind::InvalidImageName, message: error.to_string() })
 }
 
 /// Whether a container's image is present.

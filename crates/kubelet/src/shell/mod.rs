@@ -25,6 +25,7 @@ pub(crate) mod rotation;
 mod sandboxes;
 #[cfg(test)]
 mod tests;
+pub(crate) mod turns;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -86,7 +87,9 @@ impl Hands {
     pub(crate) fn new(adapters: Arc<Adapters>) -> Self {
         let for_events = adapters.clone();
         Self {
-            perform: Box::new(move |action, cancel| dispatch::carry_out(adapters.clone(), action, cancel).boxed()),
+            perform: Box::new(move |action, cancel| {
+                dispatch::carry_out(adapters.clone(), action, cancel).boxed()
+            }),
             record: Box::new(move |event| for_events.api.record(event)),
         }
     }

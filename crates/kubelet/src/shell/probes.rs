@@ -7,8 +7,8 @@ use model::pod;
 use model::probe::{ProbeKind, ProbeOutcome};
 use model::{ContainerId, Pod};
 use node::{Hook, Outcome};
-use runtime::Runtime;
 use prober::{ExecError, ExecOutput, ProbeGates, ProbeTarget};
+use runtime::Runtime;
 
 use super::adapters::Adapters;
 use super::failure;

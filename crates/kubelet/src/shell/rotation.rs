@@ -31,7 +31,8 @@ pub(crate) async fn run(adapters: Arc<Adapters>) {
         let candidates = candidates(&adapters, &view);
         // Sizes are looked at in one go, off the executor; what is to be rotated is rare.
         let large = tokio::task::spawn_blocking(move || {
-            let is_large = |c: &Candidate| std::fs::metadata(c.path.full()).is_ok_and(|m| m.len() >= max_bytes);
+            let is_large =
+                |c: &Candidate| std::fs::metadata(c.path.full()).is_ok_and(|m| m.len() >= max_bytes);
             candidates.into_iter().filter(is_large).collect::<Vec<_>>()
         });
         for candidate in large.await.unwrap_or_default() {
@@ -51,7 +52,8 @@ fn candidates(adapters: &Adapters, view: &View) -> Vec<Candidate> {
         let dir = podfiles::pod_log_dir(root, &pod.key, &pod.uid);
         for container in pod.observed.iter().flat_map(|o| &o.containers).filter(|c| c.state.is_running()) {
             let path = dir.join(podfiles::container_log_path(&container.name, container.attempt));
-            found.extend(LogPath::below(root, &path).map(|path| Candidate { id: container.id.clone(), path }));
+            found
+                .extend(LogPath::below(root, &path).map(|path| Candidate { id: container.id.clone(), path }));
         }
     }
     found

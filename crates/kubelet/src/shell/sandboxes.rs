@@ -21,7 +21,7 @@ pub(crate) async fn run(adapters: &Adapters, pod: Arc<Pod>, attempt: u32) -> Out
     if let Err(error) = tokio::fs::create_dir_all(&log_dir).await {
         return failure::other(format!("create log folder {}: {error}", log_dir.display()));
     }
-    let id = match adapters.runtime.run_sandbox(&spec).await {
+    let id = match adapters.sandbox_turns.take(adapters.runtime.run_sandbox(&spec)).await {
         Ok(id) => id,
         Err(error) => return failure::runtime(&error),
     };
@@ -64,4 +64,3 @@ fn totals(pod: &Pod) -> PodTotals {
         has_exclusive_cpus: false,
     }
 }
-

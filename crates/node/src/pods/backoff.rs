@@ -70,7 +70,8 @@ pub(crate) struct Pauses {
 
 impl Pauses {
     /// Volume operations, as upstream's exponential back-off per volume.
-    pub(crate) const VOLUMES: Self = Self { initial: Duration::from_millis(500), max: Duration::from_secs(122) };
+    pub(crate) const VOLUMES: Self =
+        Self { initial: Duration::from_millis(500), max: Duration::from_secs(122) };
     /// Runtime calls and API writes.
     pub(crate) const CALLS: Self = Self { initial: Duration::from_secs(1), max: Duration::from_secs(10) };
 }
@@ -89,7 +90,10 @@ mod tests {
     use super::*;
 
     fn at(seconds: u64) -> Now {
-        Now { wall: Timestamp::from_second(1_000_000 + seconds as i64).unwrap(), mono: Duration::from_secs(seconds) }
+        Now {
+            wall: Timestamp::from_second(1_000_000 + seconds as i64).unwrap(),
+            mono: Duration::from_secs(seconds),
+        }
     }
 
     const MAX: Duration = Duration::from_secs(300);
@@ -128,7 +132,10 @@ mod tests {
     fn retries_remember_since_when() {
         let first = Retry::after(None, "a".into(), Pauses::CALLS, at(5));
         let second = Retry::after(Some(&first), "b".into(), Pauses::CALLS, at(6));
-        assert_eq!((second.since, second.failures, second.next_at), (Duration::from_secs(5), 2, Duration::from_secs(8)));
+        assert_eq!(
+            (second.since, second.failures, second.next_at),
+            (Duration::from_secs(5), 2, Duration::from_secs(8))
+        );
         let mut many = second;
         for n in 7..40 {
             many = Retry::after(Some(&many), "c".into(), Pauses::CALLS, at(n));

@@ -8,10 +8,10 @@ use model::pod::{self, ContainerKind};
 use model::reason::event;
 use model::{ContainerId, SandboxId};
 
+use super::Context;
 use super::probes::earliest;
 use super::record::{Desired, EndCause, Phase, PodRecord, Step, Terminated, Terminating};
 use super::slot::Slot;
-use super::Context;
 use crate::effect::{Action, Hook};
 use crate::outbox::Outbox;
 
@@ -28,7 +28,8 @@ impl PodRecord {
                 for (_, id) in self.busy.iter().filter(|(slot, _)| slot.is_for_running()) {
                     out.cancel(*id);
                 }
-                self.phase = Phase::Terminating(Terminating { why, deadline, retry: None, stopped: BTreeSet::new() });
+                self.phase =
+                    Phase::Terminating(Terminating { why, deadline, retry: None, stopped: BTreeSet::new() });
             }
             Phase::Terminating(end) => {
                 if end.why == EndCause::Completed {
@@ -45,7 +46,8 @@ impl PodRecord {
         match self.desired.pod() {
             Some(pod) => pod::grace_seconds(pod),
             None => {
-                let noted = self.observed.iter().flat_map(|o| &o.containers).filter_map(|c| c.pod_grace_seconds);
+                let noted =
+                    self.observed.iter().flat_map(|o| &o.containers).filter_map(|c| c.pod_grace_seconds);
                 noted.max().unwrap_or(pod::DEFAULT_GRACE_SECONDS)
             }
         }
@@ -61,7 +63,12 @@ impl PodRecord {
         }
     }
 
-    fn drive_terminating(&mut self, end: &Terminating, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+    fn drive_terminating(
+        &mut self,
+        end: &Terminating,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) -> Option<Duration> {
         let next = self.drive_probes(ctx, out);
         let observed = self.observed.as_ref()?;
         if let Some(at) = end.retry.as_ref().map(|r| r.next_at).filter(|at| *at > ctx.now.mono) {
@@ -124,8 +131,11 @@ impl PodRecord {
         if !others.is_empty() {
             return others.into_iter().map(|(_, name, id)| (name, id)).collect();
         }
-        let order: Vec<String> =
-            self.desired.pod().map(|p| pod::containers(p).map(|c| c.spec.name.clone()).collect()).unwrap_or_default();
+        let order: Vec<String> = self
+            .desired
+            .pod()
+            .map(|p| pod::containers(p).map(|c| c.spec.name.clone()).collect())
+            .unwrap_or_default();
         sidecars
             .into_iter()
             .max_by_key(|(_, name, _)| order.iter().position(|n| n == name))
@@ -187,14 +197,20 @@ impl PodRecord {
             self.start(hook, action, out);
             return Some(deadline);
         }
-        let is_forced = self.desired.pod().is_some_and(|p| p.metadata.deletion_grace_period_seconds == Some(0));
+        let is_forced =
+            self.desired.pod().is_some_and(|p| p.metadata.deletion_grace_period_seconds == Some(0));
         let grace = if is_forced { remaining } else { remaining.max(MIN_GRACE) };
         self.memory(name).stopping_by = Some(ctx.now.after(grace));
         self.start(stop, Action::StopContainer { uid: self.uid.clone(), id: id.clone(), grace }, out);
         None
     }
 
-    fn drive_terminated(&mut self, end: &Terminated, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+    fn drive_terminated(
+        &mut self,
+        end: &Terminated,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) -> Option<Duration> {
         // Something is there again although all was gone (a creation that outlived its
         // cancellation): end that too.
         let is_alive = self
@@ -238,7 +254,9 @@ impl PodRecord {
     /// Whether the API object waits for this node to remove it.
     fn is_deletion_wanted(&self) -> bool {
         match &self.desired {
-            Desired::Present { pod, .. } => !self.desired.is_static() && pod.metadata.deletion_timestamp.is_some(),
+            Desired::Present { pod, .. } => {
+                !self.desired.is_static() && pod.metadata.deletion_timestamp.is_some()
+            }
             Desired::Removed { .. } | Desired::Unknown => false,
         }
     }
@@ -274,7 +292,11 @@ impl PodRecord {
             }
         }
         if is_empty && end.logs.is_due(ctx.now) && !self.busy.contains_key(&Slot::Logs) {
-            self.start(Slot::Logs, Action::RemovePodLogs { uid: self.uid.clone(), key: self.key.clone() }, out);
+            self.start(
+                Slot::Logs,
+                Action::RemovePodLogs { uid: self.uid.clone(), key: self.key.clone() },
+                out,
+            );
         }
         end.logs.next_at()
     }
@@ -289,5 +311,4 @@ impl PodRecord {
             && end.logs.is_done()
             && self.observed.as_ref().is_some_and(|o| o.sandboxes.is_empty() && o.containers.is_empty())
     }
-
 }

@@ -7,10 +7,10 @@ use model::pod::ContainerKind;
 use model::reason::{event, waiting};
 use model::{ImageRef, Now};
 
+use super::Context;
 use super::backoff::PULL_BACKOFF_MAX;
 use super::record::{Image, PodRecord, Waiting};
 use super::slot::Slot;
-use super::Context;
 use crate::effect::Action;
 use crate::input::{Failure, FailureKind, Outcome};
 use crate::outbox::Outbox;
@@ -41,7 +41,13 @@ fn name_of(container: &Container) -> &str {
 
 impl PodRecord {
     /// Brings a container's image closer to being ready.
-    pub(crate) fn drive_image(&mut self, container: &Container, kind: ContainerKind, ctx: &Context<'_>, out: &mut Outbox) {
+    pub(crate) fn drive_image(
+        &mut self,
+        container: &Container,
+        kind: ContainerKind,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) {
         let name = container.name.clone();
         let slot = Slot::Image(name.clone());
         let Some(pod) = self.desired.pod().cloned() else { return };
@@ -54,7 +60,14 @@ impl PodRecord {
             Image::Ready(_) => {}
             Image::Unknown => self.start(slot, Action::InspectImage { pod, container: name }, out),
             Image::Wanted => {
-                self.record_container_event(kind, &name, false, event::PULLING, format!("Pulling image \"{image}\""), out);
+                self.record_container_event(
+                    kind,
+                    &name,
+                    false,
+                    event::PULLING,
+                    format!("Pulling image \"{image}\""),
+                    out,
+                );
                 self.start(slot, Action::PullImage { pod, container: name }, out);
             }
             Image::Failed { next_at, .. } if next_at <= ctx.now.mono => {
@@ -77,7 +90,14 @@ impl PodRecord {
                 });
                 let text = format!("Back-off pulling image \"{image}\"");
                 self.record_container_event(kind, &name, false, event::BACK_OFF, text, out);
-                self.record_container_event(kind, &name, true, event::FAILED, "Error: ImagePullBackOff".into(), out);
+                self.record_container_event(
+                    kind,
+                    &name,
+                    true,
+                    event::FAILED,
+                    "Error: ImagePullBackOff".into(),
+                    out,
+                );
             }
             Image::Failed { .. } => {}
         }
@@ -105,13 +125,22 @@ impl PodRecord {
         match outcome {
             Outcome::Image(Some(present)) if policy(container) != PullPolicy::Always => {
                 self.image_ready(name, present.clone());
-                let text = format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
+                let text = format!(
+                    "Container image \"{image}\" already present on machine and can be accessed by the pod"
+                );
                 self.record_container_event(kind, name, false, event::PULLED, text, out);
             }
             Outcome::Image(None) if policy(container) == PullPolicy::Never => {
                 let text = format!("Container image \"{image}\" is not present with pull policy of Never");
                 self.record_container_event(kind, name, true, event::ERR_IMAGE_NEVER_PULL, text.clone(), out);
-                self.record_container_event(kind, name, true, event::FAILED, "Error: ErrImageNeverPull".into(), out);
+                self.record_container_event(
+                    kind,
+                    name,
+                    true,
+                    event::FAILED,
+                    "Error: ErrImageNeverPull".into(),
+                    out,
+                );
                 self.image_failed(name, waiting::ERR_IMAGE_NEVER_PULL, text, None, ctx.now);
             }
             Outcome::Image(_) => self.memory(name).image = Image::Wanted,
@@ -144,19 +173,36 @@ impl PodRecord {
             FailureKind::InvalidImageName => {
                 let text = format!("Failed to apply default image tag \"{image}\": {}", failure.message);
                 self.record_container_event(kind, name, true, event::INSPECT_FAILED, text.clone(), out);
-                self.record_container_event(kind, name, true, event::FAILED, "Error: InvalidImageName".into(), out);
+                self.record_container_event(
+                    kind,
+                    name,
+                    true,
+                    event::FAILED,
+                    "Error: InvalidImageName".into(),
+                    out,
+                );
                 self.image_failed(name, waiting::INVALID_IMAGE_NAME, text, None, ctx.now);
             }
             // The runtime is away: no fault of the image; asked again without an event.
             FailureKind::RuntimeUnavailable => {
                 let now = ctx.now;
-                self.memory(name).image =
-                    Image::Failed { at: now.wall, next_at: now.after(Duration::from_secs(1)), turns_at: None };
+                self.memory(name).image = Image::Failed {
+                    at: now.wall,
+                    next_at: now.after(Duration::from_secs(1)),
+                    turns_at: None,
+                };
             }
             _ if !was_pulling => {
                 let text = format!("Failed to inspect image \"{image}\": {}", failure.message);
                 self.record_container_event(kind, name, true, event::INSPECT_FAILED, text.clone(), out);
-                self.record_container_event(kind, name, true, event::FAILED, "Error: ImageInspectError".into(), out);
+                self.record_container_event(
+                    kind,
+                    name,
+                    true,
+                    event::FAILED,
+                    "Error: ImageInspectError".into(),
+                    out,
+                );
                 self.image_failed(name, waiting::IMAGE_INSPECT_ERROR, text, None, ctx.now);
             }
             other => {

@@ -43,11 +43,14 @@ impl PodRecord {
     /// without any further input.
     pub(crate) fn drive(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
         let mut next = self.drive_observation(ctx, out);
-        next = earliest(next, match self.phase {
-            Phase::Admitting => None,
-            Phase::Running { .. } => self.drive_running(ctx, out),
-            Phase::Terminating(_) | Phase::Terminated(_) => self.drive_ending(ctx, out),
-        });
+        next = earliest(
+            next,
+            match self.phase {
+                Phase::Admitting => None,
+                Phase::Running { .. } => self.drive_running(ctx, out),
+                Phase::Terminating(_) | Phase::Terminated(_) => self.drive_ending(ctx, out),
+            },
+        );
         // What the round found stale is read at once, not in the next round.
         next = earliest(next, self.drive_observation(ctx, out));
         earliest(next, self.drive_report(ctx, out))

@@ -25,8 +25,9 @@ impl PodRecord {
             }
         }
         let was_known = old.is_some();
-        if old.as_ref().is_some_and(|old| old.metadata.labels != pod.metadata.labels || old.metadata.annotations != pod.metadata.annotations)
-            && volumes(&pod).any(shows_metadata)
+        if old.as_ref().is_some_and(|old| {
+            old.metadata.labels != pod.metadata.labels || old.metadata.annotations != pod.metadata.annotations
+        }) && volumes(&pod).any(shows_metadata)
         {
             self.refresh_volumes(ctx.now);
         }
@@ -50,6 +51,8 @@ impl PodRecord {
     /// Looks at the volumes again soon.
     pub(crate) fn refresh_volumes(&mut self, now: Now) {
         match self.volumes {
+            // The look under way may have missed it.
+            _ if self.busy.contains_key(&Slot::Volumes) => self.volumes_refresh_at = Some(now.mono),
             Step::Done => self.volumes_refresh_at = Some(now.mono),
             // What failed for want of this very object need not wait any longer.
             Step::Failed(_) => self.volumes = Step::Todo,
@@ -102,7 +105,8 @@ impl PodRecord {
                     || (container.is_none() && sandbox.is_none() && is_starting)
             }
             RuntimeChange::Deleted => {
-                let is_removing = self.busy.keys().any(|s| matches!(s, Slot::RemoveSandbox(_) | Slot::RemoveContainer(_)));
+                let is_removing =
+                    self.busy.keys().any(|s| matches!(s, Slot::RemoveSandbox(_) | Slot::RemoveContainer(_)));
                 (container.is_some() || sandbox.is_some()) && !is_removing
             }
         }
@@ -148,7 +152,9 @@ fn is_same_outline(a: &PodObservation, b: &PodObservation) -> bool {
     a.sandboxes.len() == b.sandboxes.len()
         && a.containers.len() == b.containers.len()
         && a.sandboxes.iter().all(|s| b.sandboxes.iter().any(|t| t.id == s.id && t.is_ready == s.is_ready))
-        && a.containers.iter().all(|c| b.containers.iter().any(|d| d.id == c.id && d.state.is_same_stage(&c.state)))
+        && a.containers
+            .iter()
+            .all(|c| b.containers.iter().any(|d| d.id == c.id && d.state.is_same_stage(&c.state)))
 }
 
 fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
@@ -181,11 +187,15 @@ fn environment_refers_to(container: &Container, object: &ObjectName) -> bool {
     match object.kind {
         ObjectKind::ConfigMap => {
             from.into_iter().any(|f| f.config_map_ref.as_ref().is_some_and(|r| r.name == object.name))
-                || single.into_iter().any(|v| v.config_map_key_ref.as_ref().is_some_and(|r| r.name == object.name))
+                || single
+                    .into_iter()
+                    .any(|v| v.config_map_key_ref.as_ref().is_some_and(|r| r.name == object.name))
         }
         ObjectKind::Secret => {
             from.into_iter().any(|f| f.secret_ref.as_ref().is_some_and(|r| r.name == object.name))
-                || single.into_iter().any(|v| v.secret_key_ref.as_ref().is_some_and(|r| r.name == object.name))
+                || single
+                    .into_iter()
+                    .any(|v| v.secret_key_ref.as_ref().is_some_and(|r| r.name == object.name))
         }
     }
 }

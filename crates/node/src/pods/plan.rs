@@ -97,8 +97,14 @@ pub(crate) fn plan(inputs: PlanInputs<'_>) -> Plan {
         None => without_sandbox(inputs),
         Some(sandbox) => {
             let mut plan = with_sandbox(inputs, &sandbox.id);
-            let surplus: Vec<_> =
-                inputs.observed.sandboxes.iter().skip(1).filter(|s| s.is_ready).map(|s| s.id.clone()).collect();
+            let surplus: Vec<_> = inputs
+                .observed
+                .sandboxes
+                .iter()
+                .skip(1)
+                .filter(|s| s.is_ready)
+                .map(|s| s.id.clone())
+                .collect();
             if !surplus.is_empty() {
                 plan.sandbox = SandboxPlan::Replace { stop: surplus };
                 plan.start.clear();
@@ -144,7 +150,10 @@ fn wants_sandbox(inputs: PlanInputs<'_>) -> bool {
     let observed = inputs.observed;
     let had_sandbox = !observed.sandboxes.is_empty();
     // Upstream does not give a pod that must not restart a second sandbox once it had containers.
-    if pod::restart_policy(inputs.pod) == RestartPolicy::Never && had_sandbox && !observed.containers.is_empty() {
+    if pod::restart_policy(inputs.pod) == RestartPolicy::Never
+        && had_sandbox
+        && !observed.containers.is_empty()
+    {
         return false;
     }
     pod::containers(inputs.pod).filter(|c| c.kind == ContainerKind::Regular).any(|c| {
@@ -163,8 +172,14 @@ fn wants_sandbox(inputs: PlanInputs<'_>) -> bool {
 
 fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
     let mut plan = Plan::default();
-    for stray in inputs.observed.containers.iter().filter(|c| c.state.is_running() && c.sandbox_id != *sandbox) {
-        plan.stop.push(StopPlan { name: stray.name.clone(), id: stray.id.clone(), why: KillCause::SandboxGone });
+    for stray in
+        inputs.observed.containers.iter().filter(|c| c.state.is_running() && c.sandbox_id != *sandbox)
+    {
+        plan.stop.push(StopPlan {
+            name: stray.name.clone(),
+            id: stray.id.clone(),
+            why: KillCause::SandboxGone,
+        });
     }
     let specs: Vec<_> = pod::containers(inputs.pod).collect();
     let is_initialized = specs.iter().any(|c| {
@@ -226,7 +241,11 @@ enum InitProgress {
 impl Look<'_> {
     /// The newest instance in the current sandbox.
     fn latest(&self) -> Option<&ContainerObservation> {
-        self.inputs.observed.containers.iter().find(|c| c.name == self.spec.name && c.sandbox_id == *self.sandbox)
+        self.inputs
+            .observed
+            .containers
+            .iter()
+            .find(|c| c.name == self.spec.name && c.sandbox_id == *self.sandbox)
     }
 
     /// The newest instance in whichever sandbox: what ended well in an earlier one is not run again.
@@ -288,7 +307,8 @@ impl Look<'_> {
                 false
             }
             ContainerState::Created | ContainerState::Unknown => {
-                if restarts_after(self.inputs.pod, self.spec, self.kind, 137) || latest.state == ContainerState::Created
+                if restarts_after(self.inputs.pod, self.spec, self.kind, 137)
+                    || latest.state == ContainerState::Created
                 {
                     self.restart(plan, latest);
                 }

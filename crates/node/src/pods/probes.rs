@@ -8,9 +8,9 @@ use model::pod;
 use model::probe::{ProbeKind, ProbeOutcome};
 use model::{ContainerId, ContainerState, Now};
 
+use super::Context;
 use super::record::{ContainerMemory, KillCause, Phase, PodRecord};
 use super::slot::Slot;
-use super::Context;
 use crate::effect::Action;
 use crate::outbox::{Outbox, Place};
 
@@ -187,15 +187,19 @@ impl PodRecord {
         };
         let running = self.observed.as_ref().and_then(|o| o.latest(name)).filter(|c| c.state.is_running());
         let Some(id) = running.map(|c| c.id.clone()) else { return };
-        let Some(state) = self.memory(name).probes.get_mut(&kind).filter(|p| p.container == id) else { return };
+        let Some(state) = self.memory(name).probes.get_mut(&kind).filter(|p| p.container == id) else {
+            return;
+        };
         state.run = if state.run.0 == good { (good, state.run.1.saturating_add(1)) } else { (good, 1) };
-        let needed = if good { threshold(probe.success_threshold, 1) } else { threshold(probe.failure_threshold, 3) };
+        let needed =
+            if good { threshold(probe.success_threshold, 1) } else { threshold(probe.failure_threshold, 3) };
         let crossed = state.run.1 >= needed && state.verdict != Some(good);
         if crossed {
             state.verdict = Some(good);
         }
         if let Some(message) = text {
-            let reason = if good { model::reason::event::PROBE_WARNING } else { model::reason::event::UNHEALTHY };
+            let reason =
+                if good { model::reason::event::PROBE_WARNING } else { model::reason::event::UNHEALTHY };
             self.record_container_event(container.kind, name, true, reason, message, out);
         }
         if crossed && kind == ProbeKind::Startup && good {

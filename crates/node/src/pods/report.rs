@@ -13,8 +13,8 @@ use super::record::{EndCause, Phase, PodRecord};
 use super::slot::Slot;
 use crate::effect::Action;
 use crate::input::Outcome;
-use crate::status::{self, Cause, ContainerNote, Stage, StatusInputs};
 use crate::outbox::Outbox;
+use crate::status::{self, Cause, ContainerNote, Stage, StatusInputs};
 
 /// A change nobody acts on (an address, a condition about the sandbox) waits this long for one
 /// that somebody does, so that a pod's start costs two writes.
@@ -36,14 +36,14 @@ impl PodRecord {
             return None;
         }
         let (written, current) = (&self.report.written, &self.report.current);
-        if crate::status::is_same(written, current) {
+        if status::is_same(written, current) {
             self.report.flush_at = None;
             return None;
         }
         if let Some(at) = self.report.retry.as_ref().map(|r| r.next_at).filter(|at| *at > ctx.now.mono) {
             return Some(at);
         }
-        if !self.is_urgent(written, current) {
+        if !is_urgent(written, current) {
             let at = *self.report.flush_at.get_or_insert(ctx.now.after(QUIET_CHANGE_DELAY));
             if at > ctx.now.mono {
                 return Some(at);
@@ -74,36 +74,42 @@ impl PodRecord {
         }
     }
 
-    /// Whether the API server has everything that is true of the pod now.
+    /// Whether the API server has everything about the pod that somebody may act on, so that its
+    /// object may go. A change that can wait is not worth a write to an object about to vanish.
     pub(crate) fn is_reported(&self) -> bool {
+        let (written, current) = (&self.report.written, &self.report.current);
         self.report.is_gone
-            || (self.report.in_flight.is_none() && crate::status::is_same(&self.report.written, &self.report.current))
+            || (self.report.in_flight.is_none()
+                && (status::is_same(written, current) || !is_urgent(written, current)))
     }
+}
 
-    /// Whether somebody may act on the difference. While the pod is still on its way up, a
-    /// change that only says so can wait for the next that says more.
-    fn is_urgent(&self, old: &PodStatus, new: &PodStatus) -> bool {
-        if old.phase != new.phase
-            || old.start_time != new.start_time
-            || old.reason != new.reason
-            || condition(old, "Ready") != condition(new, "Ready")
-            || condition(old, "ContainersReady") != condition(new, "ContainersReady")
-        {
-            return true;
-        }
-        let lists = [
-            (&old.container_statuses, &new.container_statuses),
-            (&old.init_container_statuses, &new.init_container_statuses),
-            (&old.ephemeral_container_statuses, &new.ephemeral_container_statuses),
-        ];
-        lists.into_iter().any(|(old, new)| {
-            let (old, new) = (old.as_deref().unwrap_or_default(), new.as_deref().unwrap_or_default());
-            old.len() != new.len()
-                || old.iter().zip(new).any(|(a, b)| {
-                    a.state != b.state || a.ready != b.ready || a.started != b.started || a.restart_count != b.restart_count
-                })
-        })
+/// Whether somebody may act on the difference. While the pod is still on its way up, a
+/// change that only says so can wait for the next that says more.
+fn is_urgent(old: &PodStatus, new: &PodStatus) -> bool {
+    if old.phase != new.phase
+        || old.start_time != new.start_time
+        || old.reason != new.reason
+        || condition(old, "Ready") != condition(new, "Ready")
+        || condition(old, "ContainersReady") != condition(new, "ContainersReady")
+    {
+        return true;
     }
+    let lists = [
+        (&old.container_statuses, &new.container_statuses),
+        (&old.init_container_statuses, &new.init_container_statuses),
+        (&old.ephemeral_container_statuses, &new.ephemeral_container_statuses),
+    ];
+    lists.into_iter().any(|(old, new)| {
+        let (old, new) = (old.as_deref().unwrap_or_default(), new.as_deref().unwrap_or_default());
+        old.len() != new.len()
+            || old.iter().zip(new).any(|(a, b)| {
+                a.state != b.state
+                    || a.ready != b.ready
+                    || a.started != b.started
+                    || a.restart_count != b.restart_count
+            })
+    })
 }
 
 fn condition<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a str> {

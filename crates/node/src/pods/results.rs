@@ -4,11 +4,11 @@ use model::pod;
 use model::reason::{event, waiting};
 use model::{ContainerId, ContainerObservation, PodObservation, SandboxObservation};
 
+use super::Context;
 use super::backoff::{Pauses, Retry};
 use super::probes::earliest;
 use super::record::{Image, KillCause, Phase, PodRecord, Step, Terminated, Waiting};
 use super::slot::Slot;
-use super::Context;
 use crate::effect::Hook;
 use crate::input::{Failure, FailureKind, Outcome};
 use crate::outbox::Outbox;
@@ -118,7 +118,8 @@ impl PodRecord {
     fn forget_dead_kills(&mut self) {
         let Some(observed) = &self.observed else { return };
         for memory in self.containers.values_mut() {
-            let is_running = |id: &ContainerId| observed.containers.iter().any(|c| c.id == *id && c.state.is_running());
+            let is_running =
+                |id: &ContainerId| observed.containers.iter().any(|c| c.id == *id && c.state.is_running());
             if memory.kill.as_ref().is_some_and(|(id, _)| !is_running(id)) {
                 memory.kill = None;
             }
@@ -135,7 +136,8 @@ impl PodRecord {
             }
             Outcome::Failed(failure) => {
                 let is_first = self.volumes.retry().is_none_or(|r| r.error != failure.message);
-                let retry = Retry::after(self.volumes.retry(), failure.message.clone(), Pauses::VOLUMES, ctx.now);
+                let retry =
+                    Retry::after(self.volumes.retry(), failure.message.clone(), Pauses::VOLUMES, ctx.now);
                 // The same error again is told again less and less often, as the pauses grow.
                 if is_first || retry.failures.is_power_of_two() {
                     self.record_event(true, event::FAILED_MOUNT, failure.message, out);
@@ -144,6 +146,8 @@ impl PodRecord {
                     // A refresh failed: what is mounted stays in use.
                     self.volumes = Step::Done;
                     self.volumes_refresh_at = earliest(self.volumes_refresh_at, Some(retry.next_at));
+                } else if self.volumes_refresh_at.take().is_some_and(|at| at <= ctx.now.mono) {
+                    self.volumes = Step::Todo;
                 } else {
                     self.volumes = Step::Failed(retry);
                 }
@@ -176,9 +180,17 @@ impl PodRecord {
         }
     }
 
-    fn sandbox_stopped(&mut self, id: &model::SandboxId, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+    fn sandbox_stopped(
+        &mut self,
+        id: &model::SandboxId,
+        outcome: Outcome,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) {
         if is_gone(&outcome) {
-            if let Some(sandbox) = self.observed.iter_mut().flat_map(|o| &mut o.sandboxes).find(|s| s.id == *id) {
+            if let Some(sandbox) =
+                self.observed.iter_mut().flat_map(|o| &mut o.sandboxes).find(|s| s.id == *id)
+            {
                 sandbox.is_ready = false;
             }
             if let Phase::Terminating(end) = &mut self.phase {
@@ -223,8 +235,22 @@ impl PodRecord {
                 memory.kill = None;
                 memory.last_attempt = memory.last_attempt.max(Some(container.attempt));
                 self.merge_container(container);
-                self.record_container_event(kind, name, false, event::CREATED, "Container created".into(), out);
-                self.record_container_event(kind, name, false, event::STARTED, "Container started".into(), out);
+                self.record_container_event(
+                    kind,
+                    name,
+                    false,
+                    event::CREATED,
+                    "Container created".into(),
+                    out,
+                );
+                self.record_container_event(
+                    kind,
+                    name,
+                    false,
+                    event::STARTED,
+                    "Container started".into(),
+                    out,
+                );
                 self.after_container_started(name, &id, out);
             }
             Outcome::Failed(failure) => self.start_failed(name, failure, ctx, out),
@@ -243,10 +269,12 @@ impl PodRecord {
         };
         let memory = self.memory(name);
         memory.image = Image::Unknown;
-        let retry = Retry::after(memory.start_retry.as_ref(), failure.message.clone(), Pauses::CALLS, ctx.now);
+        let retry =
+            Retry::after(memory.start_retry.as_ref(), failure.message.clone(), Pauses::CALLS, ctx.now);
         let mut is_new = true;
         if let Some(reason) = reason {
-            is_new = memory.waiting.as_ref().is_none_or(|w| w.reason != reason || w.message != failure.message);
+            is_new =
+                memory.waiting.as_ref().is_none_or(|w| w.reason != reason || w.message != failure.message);
             memory.waiting = Some(Waiting {
                 reason,
                 message: failure.message.clone(),
@@ -261,7 +289,14 @@ impl PodRecord {
             self.record_container_event(kind, name, false, event::CREATED, "Container created".into(), out);
         }
         if is_told {
-            self.record_container_event(kind, name, true, event::FAILED, format!("Error: {}", failure.message), out);
+            self.record_container_event(
+                kind,
+                name,
+                true,
+                event::FAILED,
+                format!("Error: {}", failure.message),
+                out,
+            );
         }
     }
 
@@ -336,7 +371,12 @@ impl PodRecord {
         }
     }
 
-    fn end_step(&mut self, outcome: &Outcome, ctx: &Context<'_>, step: impl Fn(&mut Terminated) -> &mut Step) {
+    fn end_step(
+        &mut self,
+        outcome: &Outcome,
+        ctx: &Context<'_>,
+        step: impl Fn(&mut Terminated) -> &mut Step,
+    ) {
         let Phase::Terminated(end) = &mut self.phase else { return };
         let step = step(end);
         *step = next_step(step, outcome, Pauses::CALLS, ctx);
@@ -373,7 +413,9 @@ pub(crate) fn is_gone(outcome: &Outcome) -> bool {
 
 fn next_step(step: &Step, outcome: &Outcome, pauses: Pauses, ctx: &Context<'_>) -> Step {
     match outcome {
-        Outcome::Failed(failure) => Step::Failed(Retry::after(step.retry(), failure.message.clone(), pauses, ctx.now)),
+        Outcome::Failed(failure) => {
+            Step::Failed(Retry::after(step.retry(), failure.message.clone(), pauses, ctx.now))
+        }
         Outcome::Cancelled => Step::Todo,
         _ => Step::Done,
     }

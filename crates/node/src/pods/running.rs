@@ -8,11 +8,11 @@ use model::pod::{self, ContainerKind};
 use model::reason::{event, waiting};
 use model::{ContainerId, Pod};
 
+use super::Context;
 use super::plan::{Plan, PlanInputs, SandboxPlan, StartPlan, first_to_start, plan};
 use super::probes::{self, earliest};
 use super::record::{EndCause, Image, KillCause, Phase, PodRecord, Step, Waiting};
 use super::slot::Slot;
-use super::Context;
 use crate::effect::{Action, Hook};
 use crate::outbox::Outbox;
 
@@ -69,7 +69,13 @@ impl PodRecord {
         [self.cgroup.next_at(), self.volumes.next_at(), refresh].into_iter().fold(None, earliest)
     }
 
-    fn drive_images(&mut self, pod: &Pod, plan: &Plan, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+    fn drive_images(
+        &mut self,
+        pod: &Pod,
+        plan: &Plan,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) -> Option<Duration> {
         let names = match plan.sandbox {
             SandboxPlan::Keep => plan.start.iter().map(|s| s.name.clone()).collect(),
             SandboxPlan::Create { .. } | SandboxPlan::Replace { .. } => first_to_start(pod),
@@ -127,9 +133,15 @@ impl PodRecord {
                 }
             };
             let text = match stop.why {
-                KillCause::Liveness => format!("Container {} failed liveness probe, will be restarted", stop.name),
-                KillCause::Startup => format!("Container {} failed startup probe, will be restarted", stop.name),
-                KillCause::Changed => format!("Container {} definition changed, will be restarted", stop.name),
+                KillCause::Liveness => {
+                    format!("Container {} failed liveness probe, will be restarted", stop.name)
+                }
+                KillCause::Startup => {
+                    format!("Container {} failed startup probe, will be restarted", stop.name)
+                }
+                KillCause::Changed => {
+                    format!("Container {} definition changed, will be restarted", stop.name)
+                }
                 KillCause::PostStart => "FailedPostStartHook".to_owned(),
                 KillCause::SandboxGone => format!("Stopping container {}", stop.name),
             };
@@ -146,11 +158,18 @@ impl PodRecord {
             KillCause::Startup => c.spec.startup_probe.as_ref()?.termination_grace_period_seconds,
             _ => None,
         });
-        let seconds = probe_grace.and_then(|s| u64::try_from(s).ok()).unwrap_or_else(|| pod::grace_seconds(pod));
+        let seconds =
+            probe_grace.and_then(|s| u64::try_from(s).ok()).unwrap_or_else(|| pod::grace_seconds(pod));
         Duration::from_secs(seconds)
     }
 
-    fn drive_sandbox(&mut self, pod: &Arc<Pod>, plan: &Plan, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+    fn drive_sandbox(
+        &mut self,
+        pod: &Arc<Pod>,
+        plan: &Plan,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) -> Option<Duration> {
         match &plan.sandbox {
             SandboxPlan::Keep => None,
             SandboxPlan::Replace { stop } => {
@@ -193,7 +212,13 @@ impl PodRecord {
     /// Starts containers one after the other, in the order of the spec: an earlier container's
     /// postStart hook holds back the later ones, which service meshes rely on. What waits for
     /// something other than time or an image being pulled does not hold back the rest.
-    fn drive_starts(&mut self, pod: &Arc<Pod>, plan: &Plan, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+    fn drive_starts(
+        &mut self,
+        pod: &Arc<Pod>,
+        plan: &Plan,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) -> Option<Duration> {
         let is_starting = self
             .busy
             .keys()
@@ -205,7 +230,8 @@ impl PodRecord {
         let sandbox = self.observed.as_ref()?.sandboxes.first().map(|s| s.id.clone())?;
         let mut next = None;
         for item in &plan.start {
-            let retry_at = self.containers.get(&item.name).and_then(|m| m.start_retry.as_ref()).map(|r| r.next_at);
+            let retry_at =
+                self.containers.get(&item.name).and_then(|m| m.start_retry.as_ref()).map(|r| r.next_at);
             if let Some(at) = retry_at.filter(|at| *at > ctx.now.mono) {
                 next = earliest(next, Some(at));
                 continue;
@@ -238,12 +264,12 @@ impl PodRecord {
     /// Advances the restart back-off once for each exit that is answered by a start.
     fn account_restart(&mut self, item: &StartPlan, ctx: &Context<'_>) {
         let Some(after) = &item.after else { return };
-        let ended_at = self.observed.as_ref().and_then(|o| o.containers.iter().find(|c| c.id == *after)).map(|c| {
-            match &c.state {
+        let ended_at = self.observed.as_ref().and_then(|o| o.containers.iter().find(|c| c.id == *after)).map(
+            |c| match &c.state {
                 model::ContainerState::Exited(exit) => exit.finished_at.unwrap_or(c.created_at),
                 _ => c.created_at,
-            }
-        });
+            },
+        );
         let memory = self.memory(&item.name);
         if memory.restarted_after.as_ref() != Some(after) {
             memory.restarted_after = Some(after.clone());
@@ -309,14 +335,22 @@ impl PodRecord {
         let Some(pod) = self.desired.pod().cloned() else { return };
         let status = self.report.written.clone();
         let known = |name: &str, id: &ContainerId| {
-            let all = [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+            let all = [
+                &status.container_statuses,
+                &status.init_container_statuses,
+                &status.ephemeral_container_statuses,
+            ];
             let found = all.into_iter().flatten().flatten().find(|s| s.name == name)?;
             let is_same = found.container_id.as_deref().is_some_and(|text| text.ends_with(id.as_str()));
             is_same.then(|| (found.started.unwrap_or(false), found.ready))
         };
         for container in pod::containers(&pod) {
             let name = container.spec.name.clone();
-            let latest = self.observed.as_ref().and_then(|o| o.latest(&name)).map(|c| (c.id.clone(), c.attempt, c.state.clone()));
+            let latest = self
+                .observed
+                .as_ref()
+                .and_then(|o| o.latest(&name))
+                .map(|c| (c.id.clone(), c.attempt, c.state.clone()));
             let Some((id, attempt, state)) = latest else { continue };
             let memory = self.memory(&name);
             memory.last_attempt = memory.last_attempt.max(Some(attempt));
@@ -359,7 +393,11 @@ impl PodRecord {
     }
 
     /// Whether a running container is started and ready.
-    pub(crate) fn readiness_of(&self, spec: &k8s_openapi::api::core::v1::Container, id: &ContainerId) -> (bool, bool) {
+    pub(crate) fn readiness_of(
+        &self,
+        spec: &k8s_openapi::api::core::v1::Container,
+        id: &ContainerId,
+    ) -> (bool, bool) {
         self.containers
             .get(&spec.name)
             .map_or((false, false), |m| (probes::is_started(spec, m, id), probes::is_ready(spec, m, id)))

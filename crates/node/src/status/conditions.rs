@@ -8,7 +8,8 @@ use model::time;
 
 use super::StatusInputs;
 
-const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OWNED: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 /// What a condition says.
 struct Verdict {
@@ -75,9 +76,13 @@ fn sandbox_ready(inputs: &StatusInputs<'_>) -> Verdict {
     let sandboxes = &inputs.observed.sandboxes;
     let text = match sandboxes.first() {
         None => "no pod sandbox exists",
-        Some(_) if sandboxes.iter().filter(|s| s.is_ready).count() > 1 => "multiple pod sandboxes are ready and need to be reconciled",
+        Some(_) if sandboxes.iter().filter(|s| s.is_ready).count() > 1 => {
+            "multiple pod sandboxes are ready and need to be reconciled"
+        }
         Some(newest) if !newest.is_ready => "pod sandbox is not ready",
-        Some(newest) if !pod::is_host_network(inputs.pod) && newest.ips.is_empty() => "pod sandbox has no IP address",
+        Some(newest) if !pod::is_host_network(inputs.pod) && newest.ips.is_empty() => {
+            "pod sandbox has no IP address"
+        }
         Some(_) => return Verdict::yes(),
     };
     Verdict::no("PodSandboxNotReady", Some(text.to_owned()))
@@ -143,7 +148,10 @@ fn ready(inputs: &StatusInputs<'_>, containers: &Verdict, others: &[PodCondition
     let mut unmet = Vec::new();
     for gate in inputs.pod.spec.iter().flat_map(|s| s.readiness_gates.iter().flatten()) {
         match others.iter().find(|c| c.type_ == gate.condition_type) {
-            None => unmet.push(format!("corresponding condition of pod readiness gate {:?} does not exist.", gate.condition_type)),
+            None => unmet.push(format!(
+                "corresponding condition of pod readiness gate {:?} does not exist.",
+                gate.condition_type
+            )),
             Some(c) if c.status != "True" => unmet.push(format!(
                 "the status of pod readiness gate {:?} is not \"True\", but {}",
                 gate.condition_type, c.status

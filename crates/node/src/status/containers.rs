@@ -1,13 +1,14 @@
 //! The status of each container: its newest instance, the one before, and why it waits.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, ContainerUser, LinuxContainerUser, PodStatus, ResourceRequirements, VolumeMountStatus,
+    Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, PodStatus,
+    ResourceRequirements, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use model::observed::ContainerExit;
 use model::pod::{self, ContainerKind};
 use model::reason::waiting;
-use model::observed::ContainerExit;
 use model::{ContainerObservation, ContainerState, time};
 
 use super::{Stage, StatusInputs};
@@ -24,7 +25,9 @@ pub(super) fn fill(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
     let mut ephemeral = Vec::new();
     for c in pod::containers(inputs.pod) {
         let (list, previous) = match c.kind {
-            ContainerKind::Init | ContainerKind::Sidecar => (&mut init, &inputs.previous.init_container_statuses),
+            ContainerKind::Init | ContainerKind::Sidecar => {
+                (&mut init, &inputs.previous.init_container_statuses)
+            }
             ContainerKind::Regular => (&mut regular, &inputs.previous.container_statuses),
             ContainerKind::Ephemeral => (&mut ephemeral, &inputs.previous.ephemeral_container_statuses),
         };
@@ -90,7 +93,11 @@ impl One<'_> {
     }
 
     /// A container of which the runtime has an instance.
-    fn observed(&self, newest: &ContainerObservation, older: Option<&ContainerObservation>) -> ContainerStatus {
+    fn observed(
+        &self,
+        newest: &ContainerObservation,
+        older: Option<&ContainerObservation>,
+    ) -> ContainerStatus {
         let restarts = i32::try_from(newest.attempt).unwrap_or(i32::MAX);
         let before = self.before.map_or(0, |b| b.restart_count);
         let mut status = ContainerStatus {
@@ -201,7 +208,8 @@ impl One<'_> {
             ContainerState::Exited(exit) => terminated(exit_status(exit, self.id_text(container))),
             ContainerState::Created => waiting(self.default_reason(), None),
             ContainerState::Unknown => {
-                let was_running = self.before.and_then(|b| b.state.as_ref()).is_some_and(|s| s.running.is_some());
+                let was_running =
+                    self.before.and_then(|b| b.state.as_ref()).is_some_and(|s| s.running.is_some());
                 if was_running {
                     terminated(lost("The container could not be located when the pod was terminated"))
                 } else {
@@ -220,7 +228,8 @@ impl One<'_> {
                 name: m.name.clone(),
                 mount_path: m.mount_path.clone(),
                 read_only: m.read_only,
-                recursive_read_only: is_read_only.then(|| if wants { "Enabled" } else { "Disabled" }.to_owned()),
+                recursive_read_only: is_read_only
+                    .then(|| if wants { "Enabled" } else { "Disabled" }.to_owned()),
                 ..VolumeMountStatus::default()
             }
         };

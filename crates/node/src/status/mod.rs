@@ -142,7 +142,9 @@ fn set_phase(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
         status.reason = previous.reason.clone();
         status.message = previous.message.clone();
     }
-    if let Stage::Ending(Cause::Failed { reason, message }) | Stage::Ended(Cause::Failed { reason, message }) = stage {
+    if let Stage::Ending(Cause::Failed { reason, message })
+    | Stage::Ended(Cause::Failed { reason, message }) = stage
+    {
         status.phase = Some("Failed".to_owned());
         status.reason = Some((*reason).to_owned());
         status.message = Some((*message).to_owned());
