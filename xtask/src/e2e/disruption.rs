@@ -12,6 +12,7 @@ use tokio::net::unix::pipe;
 use super::scene::{EVENTUALLY, SOON, Scene, container, ended, is_ready, phase, restarts, shell, with};
 use super::static_pods::{Manifest, mirror};
 use crate::cluster::KUBELET_ROOT;
+use crate::process::Service;
 use crate::workspace;
 
 /// A named pipe through which a container tells the test what it does while the API server is away.
@@ -105,6 +106,32 @@ pub(super) async fn kubelet_restart_keeps_probed_pods_ready(scene: Scene) -> Res
     let pod = scene.ready_pod("probed", spec).await?;
     scene.cluster.kubelet.restart().await?;
     unchanged(&scene, vec![("probed", identity(&pod))]).await
+}
+
+/// The promise to an administrator who replaces the binary and restarts the service.
+pub(super) async fn takes_over_from_the_go_kubelet(scene: Scene) -> Result<()> {
+    scene.cluster.kubelet.stop().await?;
+    let go = go_kubelet(&scene);
+    go.start().await?;
+    let before = settle(&scene).await?;
+    go.stop().await?;
+    scene.cluster.kubelet.start().await?;
+    unchanged(&scene, before).await
+}
+
+/// And to the one who goes back.
+pub(super) async fn hands_over_to_the_go_kubelet(scene: Scene) -> Result<()> {
+    let before = settle(&scene).await?;
+    scene.cluster.kubelet.stop().await?;
+    let go = go_kubelet(&scene);
+    go.start().await?;
+    unchanged(&scene, before).await?;
+    go.stop().await
+}
+
+fn go_kubelet(scene: &Scene) -> Service {
+    let binary = scene.cluster.paths.peers.kubernetes("kubelet");
+    scene.cluster.other_kubelet("kubelet-go", &binary)
 }
 
 pub(super) async fn kubelet_killed_during_start_recovers(scene: Scene) -> Result<()> {
@@ -264,7 +291,8 @@ fn damage(folder: &std::path::Path, damaged: &mut Vec<String>) -> Result<()> {
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);
         let name = entry.file_name().to_string_lossy().into_owned();
-        let is_foreign = ["pki", "volumes", "volume-subpaths", "containers", "plugins_registry"].contains(&name.as_str())
+        let is_foreign = ["pki", "volumes", "volume-subpaths", "containers", "plugins_registry"]
+            .contains(&name.as_str())
             || path.ends_with("kubelet/plugins");
         if kind.is_dir() && !is_foreign {
             damage(&path, damaged)?;

@@ -86,6 +86,8 @@ fn all() -> Vec<Scenario> {
         Calm node::serves_pods_metrics_and_configuration,
         Disturbing disruption::kubelet_restart_leaves_pods_alone,
         Stricter disruption::kubelet_restart_keeps_probed_pods_ready,
+        Stricter disruption::takes_over_from_the_go_kubelet,
+        Stricter disruption::hands_over_to_the_go_kubelet,
         Disturbing disruption::kubelet_killed_during_start_recovers,
         Disturbing disruption::kubelet_killed_during_deletion_finishes_it,
         Disturbing disruption::container_that_ends_while_the_kubelet_is_away,
