@@ -56,7 +56,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn turns_come_one_after_the_other() {
         let turns = Turns::new(2);
-        let pause = || turns.take(tokio::time::sleep(Duration::from_millis(100)));
+        let pause = || turns.take(async { tokio::time::sleep(Duration::from_millis(100)).await });
         let started = tokio::time::Instant::now();
         tokio::join!(pause(), pause(), pause(), pause());
         // Two rounds of two; the clock is virtual and counts whole milliseconds.
