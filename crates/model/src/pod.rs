@@ -180,3 +180,76 @@ fn ephemeral_as_container(c: &k8s_openapi::api::core::v1::EphemeralContainer) ->
         working_dir: c.working_dir.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(metadata: Value, spec: Value) -> Pod {
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+    }
+
+    fn annotated(name: &str, value: &str) -> Pod {
+        pod(json!({"annotations": {name: value}}), json!({"containers": []}))
+    }
+
+    #[test]
+    fn sources() {
+        for (case, pod, want) in [
+            ("no source", Pod::default(), (false, false, false)),
+            ("api", annotated(ANNOTATION_CONFIG_SOURCE, "api"), (false, false, false)),
+            ("file", annotated(ANNOTATION_CONFIG_SOURCE, "file"), (true, false, true)),
+            ("url", annotated(ANNOTATION_CONFIG_SOURCE, "http"), (true, false, true)),
+            ("mirror", annotated(ANNOTATION_CONFIG_MIRROR, "hash"), (false, true, true)),
+        ] {
+            assert_eq!((is_static(&pod), is_mirror(&pod), is_critical(&pod)), want, "{case}");
+        }
+        for (priority, want) in [(1_999_999_999, false), (2_000_000_000, true), (2_000_001_000, true)] {
+            let pod = pod(json!({}), json!({"priority": priority, "containers": []}));
+            assert_eq!(is_critical(&pod), want, "{priority}");
+        }
+    }
+
+    #[test]
+    fn graces() {
+        for (metadata, spec, want) in [
+            (json!({}), json!({"containers": []}), 30),
+            (json!({}), json!({"containers": [], "terminationGracePeriodSeconds": 7}), 7),
+            (json!({}), json!({"containers": [], "terminationGracePeriodSeconds": -1}), 0),
+            (json!({"deletionGracePeriodSeconds": 3}), json!({"containers": []}), 30),
+            (
+                json!({"deletionGracePeriodSeconds": 3, "deletionTimestamp": "2026-01-01T00:00:00Z"}),
+                json!({"containers": [], "terminationGracePeriodSeconds": 7}),
+                3,
+            ),
+        ] {
+            assert_eq!(grace_seconds(&pod(metadata, spec)), want);
+        }
+    }
+
+    #[test]
+    fn lists_containers_in_the_order_of_starting() {
+        let pod = pod(
+            json!({}),
+            json!({
+                "containers": [{"name": "main"}],
+                "initContainers": [{"name": "init"}, {"name": "proxy", "restartPolicy": "Always"}],
+                "ephemeralContainers": [{"name": "debug", "image": "tools"}],
+            }),
+        );
+        let all: Vec<_> = containers(&pod).map(|c| (c.kind, c.spec.name.clone())).collect();
+        let want = [
+            (ContainerKind::Init, "init"),
+            (ContainerKind::Sidecar, "proxy"),
+            (ContainerKind::Regular, "main"),
+            (ContainerKind::Ephemeral, "debug"),
+        ];
+        assert_eq!(all, want.map(|(kind, name)| (kind, name.to_owned())));
+        assert_eq!(container(&pod, "debug").unwrap().spec.image.as_deref(), Some("tools"));
+        assert!(container(&pod, "ghost").is_none());
+        assert_eq!(field_path(ContainerKind::Sidecar, "proxy"), "spec.initContainers{proxy}");
+        assert_eq!(field_path(ContainerKind::Ephemeral, "debug"), "spec.ephemeralContainers{debug}");
+    }
+}

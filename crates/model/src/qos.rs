@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
-
-use crate::{Pod, Quantity};
+use crate::{Pod, Quantity, resources};
 
 /// A pod's class, derived from requests and limits alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,22 +16,20 @@ pub enum QosClass {
 }
 
 impl QosClass {
-    /// The class of a pod. Pod-level resources (KEP-2837) outrank the containers'.
+    /// The class of a pod. Pod-level resources (KEP-2837) outrank the containers'; ephemeral
+    /// containers do not count.
     pub fn of(pod: &Pod) -> Self {
+        if let Some(own) = resources::pod_level(pod) {
+            let limits = resources::ResourceList::from_api(own.limits.as_ref());
+            return Self::of_amounts(&resources::requests_without_overhead(pod), &limits);
+        }
         let Some(spec) = &pod.spec else { return Self::BestEffort };
-        if let Some(resources) = &spec.resources
-            && (!is_empty(resources.requests.as_ref()) || !is_empty(resources.limits.as_ref()))
-        {
-            return Self::of_requirements([resources].into_iter());
-        }
-        let init = spec.init_containers.iter().flatten();
-        let all = spec.containers.iter().chain(init);
-        let none = ResourceRequirements::default();
-        let mut requirements = Vec::new();
-        for container in all {
-            requirements.push(container_requirements(container).unwrap_or(&none));
-        }
-        Self::of_requirements(requirements.into_iter())
+        let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+        let mut classes =
+            all.map(|c| Self::of_amounts(&resources::container_requests(c), &resources::container_limits(c)));
+        let first = classes.next().unwrap_or(Self::BestEffort);
+        // One container without any requests makes a pod of Guaranteed ones Burstable.
+        if classes.all(|class| class == first) { first } else { Self::Burstable }
     }
 
     /// The word the API uses in `status.qosClass`.
@@ -45,25 +41,15 @@ impl QosClass {
         }
     }
 
-    fn of_requirements<'a>(all: impl Iterator<Item = &'a ResourceRequirements>) -> Self {
-        let (mut any, mut guaranteed) = (false, true);
-        for requirements in all {
-            for resource in ["cpu", "memory"] {
-                let amount = |map: Option<&std::collections::BTreeMap<String, _>>| {
-                    map.and_then(|m| m.get(resource)).and_then(Quantity::from_api).filter(|q| !q.is_zero())
-                };
-                let limit = amount(requirements.limits.as_ref());
-                // The API server defaults a missing request to the limit; manifests read from
-                // files have not been through it.
-                let request = amount(requirements.requests.as_ref()).or(limit);
-                any |= limit.is_some() || request.is_some();
-                guaranteed &= limit.is_some() && limit == request;
-            }
-        }
-        match (any, guaranteed) {
-            (false, _) => Self::BestEffort,
-            (true, true) => Self::Guaranteed,
-            (true, false) => Self::Burstable,
+    fn of_amounts(requests: &resources::ResourceList, limits: &resources::ResourceList) -> Self {
+        let amounts = ["cpu", "memory"]
+            .map(|name| (requests.get(name).unwrap_or_default(), limits.get(name).unwrap_or_default()));
+        if amounts.iter().all(|(request, limit)| request.is_zero() && limit.is_zero()) {
+            Self::BestEffort
+        } else if amounts.iter().all(|(request, limit)| request == limit && *limit != Quantity::ZERO) {
+            Self::Guaranteed
+        } else {
+            Self::Burstable
         }
     }
 }
@@ -74,10 +60,93 @@ impl fmt::Display for QosClass {
     }
 }
 
-fn is_empty<V>(map: Option<&std::collections::BTreeMap<String, V>>) -> bool {
-    map.is_none_or(std::collections::BTreeMap::is_empty)
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
 
-fn container_requirements(container: &Container) -> Option<&ResourceRequirements> {
-    container.resources.as_ref()
+    use super::*;
+
+    /// Cases of upstream's `TestComputePodQOS`, and our own.
+    #[test]
+    fn classes() {
+        let container = |requests: Value, limits: Value| json!({"name": "c", "resources": {"requests": requests, "limits": limits}});
+        let full = || json!({"cpu": "100m", "memory": "100Mi"});
+        let guaranteed = || container(full(), full());
+        let bare = || json!({"name": "c"});
+        for (case, spec, want) in [
+            ("no containers", json!({"containers": []}), QosClass::BestEffort),
+            ("guaranteed", json!({"containers": [guaranteed(), guaranteed()]}), QosClass::Guaranteed),
+            ("limits alone", json!({"containers": [container(json!({}), full())]}), QosClass::Guaranteed),
+            (
+                "equal amounts in other words",
+                json!({"containers": [container(json!({"cpu": "0.1", "memory": "102400Ki"}), full())]}),
+                QosClass::Guaranteed,
+            ),
+            (
+                "guaranteed with an extended resource",
+                json!({"containers": [container(
+                    json!({"cpu": "1", "memory": "1", "example.com/gpu": "1"}),
+                    json!({"cpu": "1", "memory": "1", "example.com/gpu": "1"}),
+                )]}),
+                QosClass::Guaranteed,
+            ),
+            ("besteffort", json!({"containers": [bare(), bare()]}), QosClass::BestEffort),
+            (
+                "only an extended resource",
+                json!({"containers": [container(json!({}), json!({"example.com/gpu": "1"}))]}),
+                QosClass::BestEffort,
+            ),
+            (
+                "zeros",
+                json!({"containers": [container(json!({"cpu": "0"}), json!({"memory": "0"}))]}),
+                QosClass::BestEffort,
+            ),
+            (
+                "a request of zero is not a missing one",
+                json!({"containers": [container(json!({"cpu": "0", "memory": "0"}), full())]}),
+                QosClass::Burstable,
+            ),
+            ("guaranteed and besteffort", json!({"containers": [guaranteed(), bare()]}), QosClass::Burstable),
+            (
+                "cpu alone",
+                json!({"containers": [container(json!({}), json!({"cpu": "1"}))]}),
+                QosClass::Burstable,
+            ),
+            ("requests alone", json!({"containers": [container(full(), json!({}))]}), QosClass::Burstable),
+            (
+                "an init container counts",
+                json!({"initContainers": [bare()], "containers": [guaranteed()]}),
+                QosClass::Burstable,
+            ),
+            (
+                "an ephemeral container does not",
+                json!({"containers": [guaranteed()], "ephemeralContainers": [bare()]}),
+                QosClass::Guaranteed,
+            ),
+            (
+                "the pod's own resources decide",
+                json!({"resources": {"requests": full(), "limits": full()}, "containers": [bare()]}),
+                QosClass::Guaranteed,
+            ),
+            (
+                "the pod's limits alone",
+                json!({"resources": {"limits": full()}, "containers": [bare()]}),
+                QosClass::Guaranteed,
+            ),
+            (
+                "the pod's limits above its containers' requests",
+                json!({"resources": {"limits": full()}, "containers": [container(json!({"cpu": "1m"}), json!({}))]}),
+                QosClass::Burstable,
+            ),
+            (
+                "empty resources of the pod count as none",
+                json!({"resources": {}, "containers": [guaranteed()]}),
+                QosClass::Guaranteed,
+            ),
+        ] {
+            let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+            assert_eq!(QosClass::of(&pod), want, "{case}");
+        }
+        assert_eq!(QosClass::of(&Pod::default()), QosClass::BestEffort);
+    }
 }

@@ -25,9 +25,28 @@ impl ResourceList {
         self.0.iter().map(|(name, amount)| (name.as_str(), *amount))
     }
 
-    fn from_api(map: Option<&BTreeMap<String, ApiQuantity>>) -> Self {
-        let parse = |(name, amount): (&String, &ApiQuantity)| Some((name.clone(), Quantity::from_api(amount)?));
+    /// The API's form; amounts that cannot be parsed are left out, for the API server validates.
+    pub fn from_api(map: Option<&BTreeMap<String, ApiQuantity>>) -> Self {
+        let parse =
+            |(name, amount): (&String, &ApiQuantity)| Some((name.clone(), Quantity::from_api(amount)?));
         Self(map.into_iter().flatten().filter_map(parse).collect())
+    }
+
+    /// The API's form, with the suffixes usual for each resource.
+    pub fn to_api(&self) -> BTreeMap<String, ApiQuantity> {
+        let write = |(name, amount): (&String, &Quantity)| {
+            let is_bytes =
+                matches!(name.as_str(), "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+            (name.clone(), if is_bytes { amount.to_binary_api() } else { amount.to_api() })
+        };
+        self.0.iter().map(write).collect()
+    }
+
+    /// Only the resources that `keep` names.
+    #[must_use]
+    pub fn only(mut self, keep: impl Fn(&str) -> bool) -> Self {
+        self.0.retain(|name, _| keep(name));
+        self
     }
 
     fn add(&mut self, other: &Self) {
@@ -50,12 +69,24 @@ type Side = fn(&Container) -> ResourceList;
 
 /// Effective requests: what the scheduler counts. Overhead is included.
 pub fn pod_requests(pod: &Pod) -> ResourceList {
+    let mut total = requests_without_overhead(pod);
+    total.add(&ResourceList::from_api(pod.spec.as_ref().and_then(|s| s.overhead.as_ref())));
+    total
+}
+
+/// Effective requests of what the pod itself runs. A request that the pod as a whole lacks is
+/// its containers', and only without one of those its own limit.
+pub(crate) fn requests_without_overhead(pod: &Pod) -> ResourceList {
     let Some(spec) = &pod.spec else { return ResourceList::default() };
     let mut total = effective(spec, container_requests);
-    if let Some(own) = &spec.resources {
-        override_with(&mut total, &requests_of(own));
+    if let Some(own) = pod_level(pod) {
+        for (name, amount) in ResourceList::from_api(own.limits.as_ref()).0 {
+            if is_pod_level_resource(&name) {
+                total.0.entry(name).or_insert(amount);
+            }
+        }
+        override_with(&mut total, &ResourceList::from_api(own.requests.as_ref()));
     }
-    total.add(&ResourceList::from_api(spec.overhead.as_ref()));
     total
 }
 
@@ -63,15 +94,22 @@ pub fn pod_requests(pod: &Pod) -> ResourceList {
 pub fn pod_limits(pod: &Pod) -> ResourceList {
     let Some(spec) = &pod.spec else { return ResourceList::default() };
     let mut total = effective(spec, container_limits);
-    if let Some(own) = &spec.resources {
+    if let Some(own) = pod_level(pod) {
         override_with(&mut total, &ResourceList::from_api(own.limits.as_ref()));
     }
     // Overhead widens a limit and is none by itself.
     let overhead = ResourceList::from_api(spec.overhead.as_ref());
-    for (name, amount) in &mut total.0 {
+    for (name, amount) in total.0.iter_mut().filter(|(_, amount)| !amount.is_zero()) {
         *amount = amount.plus(overhead.get(name).unwrap_or_default());
     }
     total
+}
+
+/// The pod's own requirements, when it has a request or limit that may stand there (KEP-2837).
+pub fn pod_level(pod: &Pod) -> Option<&ResourceRequirements> {
+    let own = pod.spec.as_ref()?.resources.as_ref()?;
+    let mut names = own.requests.iter().chain(&own.limits).flat_map(BTreeMap::keys);
+    names.any(|name| is_pod_level_resource(name)).then_some(own)
 }
 
 /// The effective limits of cpu and memory that hold for the pod as a whole: those that every
@@ -107,7 +145,8 @@ fn requests_of(resources: &ResourceRequirements) -> ResourceList {
 }
 
 fn override_with(total: &mut ResourceList, own: &ResourceList) {
-    total.0.extend(own.0.iter().map(|(name, amount)| (name.clone(), *amount)));
+    let own = own.0.iter().filter(|(name, _)| is_pod_level_resource(name));
+    total.0.extend(own.map(|(name, amount)| (name.clone(), *amount)));
 }
 
 /// The larger of what runs together in the end and what any init container needs beside the
@@ -141,34 +180,4 @@ pub fn is_pod_level_resource(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pod(spec: &str) -> Pod {
-        serde_json::from_str(&format!("{{\"spec\":{spec}}}")).unwrap()
-    }
-
-    #[test]
-    fn effective_requests() {
-        let cases = [
-            (r#"{"containers":[]}"#, None),
-            (r#"{"containers":[{"name":"a","resources":{"requests":{"cpu":"100m"}}},{"name":"b","resources":{"limits":{"cpu":"50m"}}}]}"#, Some(150)),
-            // A large init container alone decides.
-            (r#"{"containers":[{"name":"a","resources":{"requests":{"cpu":"100m"}}}],"initContainers":[{"name":"i","resources":{"requests":{"cpu":"500m"}}}]}"#, Some(500)),
-            // Sidecars count beside the containers, and beside the init containers after them.
-            (r#"{"containers":[{"name":"a","resources":{"requests":{"cpu":"100m"}}}],"initContainers":[{"name":"s","restartPolicy":"Always","resources":{"requests":{"cpu":"200m"}}},{"name":"i","resources":{"requests":{"cpu":"500m"}}}]}"#, Some(700)),
-            (r#"{"containers":[{"name":"a","resources":{"requests":{"cpu":"100m"}}}],"overhead":{"cpu":"10m"}}"#, Some(110)),
-            (r#"{"containers":[{"name":"a","resources":{"requests":{"cpu":"100m"}}}],"resources":{"requests":{"cpu":"1"}}}"#, Some(1000)),
-        ];
-        for (spec, millis) in cases {
-            assert_eq!(pod_requests(&pod(spec)).get("cpu").map(Quantity::millis), millis, "{spec}");
-        }
-    }
-
-    #[test]
-    fn a_limit_holds_for_the_pod_only_when_all_containers_have_one() {
-        let both = r#"{"containers":[{"name":"a","resources":{"limits":{"cpu":"1","memory":"1Gi"}}},{"name":"b","resources":{"limits":{"cpu":"1"}}}]}"#;
-        let limits = declared_limits(&pod(both));
-        assert_eq!((limits.get("cpu").map(Quantity::units), limits.get("memory")), (Some(2), None));
-    }
-}
+mod tests;
