@@ -124,13 +124,6 @@ impl PodRecord {
         let observed = self.observed.as_ref().unwrap_or(&empty);
         let notes = self.notes(pod, observed);
         let (stage, started) = self.stage(ctx);
-        let rejected;
-        let observed = if matches!(self.end_cause(), Some(EndCause::Rejected { .. })) {
-            rejected = empty;
-            &rejected
-        } else {
-            observed
-        };
         Some(status::generate(&StatusInputs {
             pod,
             observed,
@@ -171,9 +164,8 @@ impl PodRecord {
             _ => model::time::to_seconds(ctx.now.wall),
         };
         let cause = match self.end_cause() {
-            Some(EndCause::Failed { reason, message } | EndCause::Rejected { reason, message }) => {
-                Cause::Failed { reason, message }
-            }
+            Some(EndCause::Failed { reason, message }) => Cause::Failed { reason, message },
+            Some(EndCause::Rejected { reason, message }) => Cause::Rejected { reason, message },
             _ => Cause::Ordinary,
         };
         let stage = match &self.phase {

@@ -10,6 +10,8 @@ use super::StatusInputs;
 
 const OWNED: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+/// Written by the node and by others.
+const DISRUPTION_TARGET: &str = "DisruptionTarget";
 
 /// What a condition says.
 struct Verdict {
@@ -30,16 +32,7 @@ impl Verdict {
 
 /// All conditions of a status whose phase and containers are set.
 pub(super) fn generate(inputs: &StatusInputs<'_>, status: &PodStatus) -> Vec<PodCondition> {
-    let pod_status = inputs.pod.status.as_ref();
-    // Others write to the API object; what the node itself added on the way is in the previous.
-    let theirs = pod_status.and_then(|s| s.conditions.as_ref()).or(inputs.previous.conditions.as_ref());
-    let mut all: Vec<PodCondition> =
-        theirs.into_iter().flatten().filter(|c| !OWNED.contains(&c.type_.as_str())).cloned().collect();
-    for kept in inputs.previous.conditions.iter().flatten().filter(|c| c.type_ == "DisruptionTarget") {
-        if !all.iter().any(|c| c.type_ == kept.type_) {
-            all.push(kept.clone());
-        }
-    }
+    let mut all = of_others(inputs);
     let containers_ready = containers_ready(inputs, status);
     let ready = ready(inputs, &containers_ready, &all);
     let verdicts = [
@@ -53,6 +46,31 @@ pub(super) fn generate(inputs: &StatusInputs<'_>, status: &PodStatus) -> Vec<Pod
         all.push(condition(inputs, kind, verdict));
     }
     all
+}
+
+/// The conditions that are not the node's to decide, as they were.
+pub(super) fn of_others(inputs: &StatusInputs<'_>) -> Vec<PodCondition> {
+    let pod_status = inputs.pod.status.as_ref();
+    // Others write to the API object; what the node itself added on the way is in the previous.
+    let theirs = pod_status.and_then(|s| s.conditions.as_ref()).or(inputs.previous.conditions.as_ref());
+    let mut all: Vec<PodCondition> =
+        theirs.into_iter().flatten().filter(|c| !OWNED.contains(&c.type_.as_str())).cloned().collect();
+    for kept in inputs.previous.conditions.iter().flatten().filter(|c| c.type_ == DISRUPTION_TARGET) {
+        if !all.iter().any(|c| c.type_ == kept.type_) {
+            all.push(kept.clone());
+        }
+    }
+    all
+}
+
+/// Whether the node's own conditions, and the one it shares, say the same. Since when, and of
+/// which generation, is no news by itself.
+pub(super) fn is_same(a: &PodStatus, b: &PodStatus) -> bool {
+    let find = |status: &PodStatus, kind: &str| {
+        let found = status.conditions.iter().flatten().find(|c| c.type_ == kind);
+        found.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()))
+    };
+    OWNED.iter().chain([&DISRUPTION_TARGET]).all(|kind| find(a, kind) == find(b, kind))
 }
 
 fn condition(inputs: &StatusInputs<'_>, kind: &str, verdict: Verdict) -> PodCondition {
@@ -97,6 +115,11 @@ fn initialized(inputs: &StatusInputs<'_>, status: &PodStatus) -> Verdict {
             || s.last_state.as_ref().is_some_and(|s| s.terminated.is_some())
     };
     if status.container_statuses.iter().flatten().any(has_run) {
+        return Verdict::yes();
+    }
+    // Once true, it stays: init containers that run again do not undo it.
+    let before = inputs.previous.conditions.iter().flatten().find(|c| c.type_ == "Initialized");
+    if before.is_some_and(|c| c.status == "True") {
         return Verdict::yes();
     }
     let mut incomplete = Vec::new();

@@ -9,13 +9,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::observed::ContainerExit;
 use model::pod::{self, ContainerKind};
 use model::reason::waiting;
-use model::{ContainerObservation, ContainerState, time};
+use model::{ContainerObservation, ContainerState, Pod, time};
 
 use super::{Stage, StatusInputs};
 use crate::pods::plan::restarts_after;
 
 /// Exit code written for a container whose real one nobody knows: that of SIGKILL.
 const LOST_EXIT_CODE: i32 = 137;
+
+/// Bytes that the messages of a pod's ended containers may take together.
+const MAX_TERMINATION_MESSAGES_BYTES: usize = 12 * 1024;
 
 /// Fills in the three lists.
 pub(super) fn fill(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
@@ -34,6 +37,13 @@ pub(super) fn fill(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
         let before = previous.iter().flatten().find(|s| s.name == c.spec.name);
         list.push(One { inputs, spec: &c.spec, kind: c.kind, before, has_init }.status());
     }
+    let limit = MAX_TERMINATION_MESSAGES_BYTES / (regular.len() + init.len() + ephemeral.len()).max(1);
+    for status in regular.iter_mut().chain(&mut init).chain(&mut ephemeral) {
+        let states = [&mut status.state, &mut status.last_state];
+        for end in states.into_iter().flatten().filter_map(|s| s.terminated.as_mut()) {
+            end.message = end.message.take().map(|text| cut(text, limit));
+        }
+    }
     // Upstream sorts these by name and keeps init containers in the order of the spec.
     regular.sort_by(|a, b| a.name.cmp(&b.name));
     ephemeral.sort_by(|a, b| a.name.cmp(&b.name));
@@ -43,24 +53,68 @@ pub(super) fn fill(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
 }
 
 /// The last word on a pod that has ended: none of its containers runs, or waits for a next run.
-pub(super) fn end_all(status: &mut PodStatus) {
-    let lists = [
-        &mut status.init_container_statuses,
-        &mut status.container_statuses,
-        &mut status.ephemeral_container_statuses,
-    ];
-    for container in lists.into_iter().flatten().flatten() {
-        let Some(state) = &mut container.state else { continue };
-        if state.running.is_some() {
-            *state = terminated(lost("The container could not be located when the pod was terminated"));
-        } else if state.waiting.is_some()
-            && let Some(last) = container.last_state.take().filter(|s| s.terminated.is_some())
-        {
-            *state = last;
+/// One that is not known to have ended counts as lost, unless the pod never got as far as it.
+pub(super) fn end_all(pod: &Pod, status: &mut PodStatus) {
+    let is_initialized = is_initialized(pod, status);
+    let init = status.init_container_statuses.as_deref_mut().unwrap_or_default();
+    // The first always counts as tried.
+    let tried = init.iter().rposition(|s| has_ended_or_runs(s)).unwrap_or(0) + 1;
+    for container in init.iter_mut() {
+        keep_last_end(container);
+    }
+    init.iter_mut().take(tried).for_each(end);
+    for container in status.container_statuses.iter_mut().flatten() {
+        keep_last_end(container);
+        if is_initialized {
+            end(container);
         }
-        container.ready &= state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
+    }
+    let lists = [&mut status.init_container_statuses, &mut status.container_statuses];
+    for container in lists.into_iter().flatten().flatten() {
+        container.ready &= ended_with(container) == Some(0);
         container.started = Some(false);
     }
+    for container in status.ephemeral_container_statuses.iter_mut().flatten() {
+        if container.state.as_ref().is_some_and(|s| s.running.is_some()) {
+            end(container);
+        }
+    }
+}
+
+/// A container that waited to be started again will not be: its last end is its end.
+fn keep_last_end(container: &mut ContainerStatus) {
+    let is_waiting = container.state.as_ref().is_none_or(|s| s.running.is_none() && s.terminated.is_none());
+    if is_waiting && container.last_state.as_ref().is_some_and(|s| s.terminated.is_some()) {
+        container.state = container.last_state.take();
+    }
+}
+
+fn end(container: &mut ContainerStatus) {
+    if ended_with(container).is_none() {
+        container.state =
+            Some(terminated(lost("The container could not be located when the pod was terminated")));
+    }
+}
+
+fn has_ended_or_runs(status: &ContainerStatus) -> bool {
+    let has_ended = |s: &Option<ApiState>| s.as_ref().is_some_and(|s| s.terminated.is_some());
+    has_ended(&status.state)
+        || has_ended(&status.last_state)
+        || status.state.as_ref().is_some_and(|s| s.running.is_some())
+}
+
+/// Whether there is any sign that the regular containers' turn had come.
+fn is_initialized(pod: &Pod, status: &PodStatus) -> bool {
+    let init = || pod::containers(pod).filter(|c| c.kind < ContainerKind::Regular);
+    let Some(last) = init().last() else { return true };
+    if status.container_statuses.iter().flatten().any(has_ended_or_runs) {
+        return true;
+    }
+    let found = status.init_container_statuses.iter().flatten().find(|s| s.name == last.spec.name);
+    found.is_some_and(|s| match last.kind {
+        ContainerKind::Sidecar => s.started == Some(true),
+        _ => ended_with(s) == Some(0),
+    })
 }
 
 struct One<'a> {
@@ -83,7 +137,9 @@ impl One<'_> {
         self.apply_waiting(newest, &mut status);
         let note = self.inputs.notes.get(&self.spec.name);
         let is_running = status.state.as_ref().is_some_and(|s| s.running.is_some());
-        status.started = Some(is_running && note.is_some_and(|n| n.is_started));
+        // Nobody waits for an ephemeral container, so it has no such state.
+        status.started =
+            (self.kind != ContainerKind::Ephemeral).then(|| is_running && note.is_some_and(|n| n.is_started));
         status.ready = match self.kind {
             ContainerKind::Init => ended_with(&status) == Some(0),
             ContainerKind::Ephemeral => false,
@@ -98,14 +154,13 @@ impl One<'_> {
         newest: &ContainerObservation,
         older: Option<&ContainerObservation>,
     ) -> ContainerStatus {
-        let restarts = i32::try_from(newest.attempt).unwrap_or(i32::MAX);
-        let before = self.before.map_or(0, |b| b.restart_count);
+        let id = self.id_text(newest);
         let mut status = ContainerStatus {
             name: self.spec.name.clone(),
-            restart_count: restarts.max(before),
+            restart_count: self.restart_count(newest, &id),
             image: or_spec(&newest.image, self.spec),
             image_id: newest.image_id.clone(),
-            container_id: Some(self.id_text(newest)),
+            container_id: Some(id),
             state: Some(self.state(newest)),
             last_state: None,
             volume_mounts: self.volume_mounts(),
@@ -126,6 +181,20 @@ impl One<'_> {
             status.last_state = Some(ApiState::default());
         }
         status
+    }
+
+    /// How often the container was started anew. The runtime counts by what it still has, so the
+    /// number known before is kept, and goes up when a successor began to count from the start.
+    fn restart_count(&self, newest: &ContainerObservation, id: &str) -> i32 {
+        let counted = i32::try_from(newest.attempt).unwrap_or(i32::MAX);
+        let Some(before) = self.before else { return counted };
+        let is_successor = newest.state.is_running()
+            && ended_with(before).is_some()
+            && before.container_id.as_deref().is_some_and(|old| old != id);
+        match is_successor && before.restart_count >= counted {
+            true => before.restart_count.saturating_add(1),
+            false => counted.max(before.restart_count),
+        }
     }
 
     /// A container of which the runtime has nothing.
@@ -173,7 +242,9 @@ impl One<'_> {
 
     /// Shows why a container that is to run does not.
     fn apply_waiting(&self, newest: Option<&ContainerObservation>, status: &mut ContainerStatus) {
-        if self.inputs.stage != Stage::Running || newest.is_some_and(|c| c.state.is_running()) {
+        let is_settled =
+            newest.is_none() && self.kind == ContainerKind::Init && ended_with(status) == Some(0);
+        if self.inputs.stage != Stage::Running || is_settled || newest.is_some_and(|c| c.state.is_running()) {
             return;
         }
         let is_to_start = match newest.map(|c| &c.state) {
@@ -208,9 +279,13 @@ impl One<'_> {
             ContainerState::Exited(exit) => terminated(exit_status(exit, self.id_text(container))),
             ContainerState::Created => waiting(self.default_reason(), None),
             ContainerState::Unknown => {
-                let was_running =
-                    self.before.and_then(|b| b.state.as_ref()).is_some_and(|s| s.running.is_some());
-                if was_running {
+                let before = self.before.and_then(|b| b.state.as_ref());
+                let is_known =
+                    self.before.is_some_and(|b| b.container_id.as_deref() == Some(&self.id_text(container)));
+                if let Some(ended) = before.filter(|s| is_known && s.terminated.is_some()) {
+                    // Said once, it stays said.
+                    ended.clone()
+                } else if before.is_some_and(|s| s.running.is_some()) {
                     terminated(lost("The container could not be located when the pod was terminated"))
                 } else {
                     waiting(self.default_reason(), None)
@@ -239,6 +314,11 @@ impl One<'_> {
     fn resources(&self) -> Option<ResourceRequirements> {
         Some(self.spec.resources.clone().unwrap_or_default())
     }
+}
+
+fn cut(mut text: String, limit: usize) -> String {
+    text.truncate(text.floor_char_boundary(limit));
+    text
 }
 
 fn or_spec(image: &str, spec: &Container) -> String {

@@ -5,14 +5,16 @@
 mod conditions;
 mod containers;
 mod phase;
+mod resources;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{HostIP, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use model::{Now, Pod, PodObservation, QosClass, pod};
+use model::{Now, Pod, PodObservation, QosClass, pod, time};
 
 /// What a status is made from.
 #[derive(Clone, Copy, Debug)]
@@ -71,42 +73,63 @@ pub enum Cause<'a> {
         /// For people.
         message: &'a str,
     },
+    /// The node never accepted it: it fails, and nothing is said of its containers.
+    Rejected {
+        /// CamelCase.
+        reason: &'a str,
+        /// For people.
+        message: &'a str,
+    },
 }
 
 /// Computes the status.
 pub fn generate(inputs: &StatusInputs<'_>) -> PodStatus {
-    let StatusInputs { pod, previous, .. } = inputs;
+    let StatusInputs { pod, previous, stage, .. } = inputs;
+    let started = || Time(time::to_seconds(inputs.started));
     let mut status = PodStatus {
         qos_class: Some(previous.qos_class.clone().unwrap_or_else(|| QosClass::of(pod).as_str().to_owned())),
-        start_time: Some(previous.start_time.clone().unwrap_or(Time(inputs.started))),
-        observed_generation: pod.metadata.generation,
+        start_time: Some(previous.start_time.clone().unwrap_or_else(started)),
+        // Never back, even when a source is behind what the API server was told before.
+        observed_generation: pod.metadata.generation.max(previous.observed_generation),
         // Others' fields travel along unchanged.
         nominated_node_name: previous.nominated_node_name.clone(),
         resize: previous.resize.clone(),
         resource_claim_statuses: previous.resource_claim_statuses.clone(),
         extended_resource_claim_status: previous.extended_resource_claim_status.clone(),
+        node_allocatable_resource_claim_statuses: previous.node_allocatable_resource_claim_statuses.clone(),
+        volume_health: previous.volume_health.clone(),
         ..PodStatus::default()
     };
+    if let Stage::Ending(Cause::Rejected { reason, message })
+    | Stage::Ended(Cause::Rejected { reason, message }) = stage
+    {
+        // Upstream says of such a pod that it failed and why, and nothing else.
+        fail(&mut status, reason, message);
+        status.conditions = Some(conditions::of_others(inputs)).filter(|list| !list.is_empty());
+        return status;
+    }
     containers::fill(inputs, &mut status);
     set_phase(inputs, &mut status);
-    if is_terminal(&status) && matches!(inputs.stage, Stage::Ended(_)) {
-        containers::end_all(&mut status);
+    if matches!(stage, Stage::Ended(_)) {
+        containers::end_all(pod, &mut status);
     }
     addresses(inputs, &mut status);
+    resources::fill(pod, &mut status);
     status.conditions = Some(conditions::generate(inputs, &status));
     status
 }
 
-/// Whether two statuses say the same. Lists that are empty and lists that are absent do.
+/// Whether two statuses say the same, as far as the node is concerned: others' fields and
+/// conditions do not count, nor when a condition last changed or by which generation, and an
+/// empty list is as good as an absent one.
 pub fn is_same(a: &PodStatus, b: &PodStatus) -> bool {
     fn same_list<T: PartialEq>(a: Option<&Vec<T>>, b: Option<&Vec<T>>) -> bool {
         a.map(Vec::as_slice).unwrap_or_default() == b.map(Vec::as_slice).unwrap_or_default()
     }
-    let conditions = |s: &PodStatus| {
-        let mut list = s.conditions.clone().unwrap_or_default();
-        list.sort_by(|a, b| a.type_.cmp(&b.type_));
-        list
-    };
+    fn same_map<V: PartialEq>(a: Option<&BTreeMap<String, V>>, b: Option<&BTreeMap<String, V>>) -> bool {
+        let (none_a, none_b) = (BTreeMap::new(), BTreeMap::new());
+        a.unwrap_or(&none_a) == b.unwrap_or(&none_b)
+    }
     a.phase == b.phase
         && a.reason == b.reason
         && a.message == b.message
@@ -115,12 +138,14 @@ pub fn is_same(a: &PodStatus, b: &PodStatus) -> bool {
         && a.qos_class == b.qos_class
         && a.start_time == b.start_time
         && a.observed_generation == b.observed_generation
+        && a.resources == b.resources
+        && same_map(a.allocated_resources.as_ref(), b.allocated_resources.as_ref())
         && same_list(a.host_ips.as_ref(), b.host_ips.as_ref())
         && same_list(a.pod_ips.as_ref(), b.pod_ips.as_ref())
         && same_list(a.container_statuses.as_ref(), b.container_statuses.as_ref())
         && same_list(a.init_container_statuses.as_ref(), b.init_container_statuses.as_ref())
         && same_list(a.ephemeral_container_statuses.as_ref(), b.ephemeral_container_statuses.as_ref())
-        && conditions(a) == conditions(b)
+        && conditions::is_same(a, b)
 }
 
 /// Whether a phase admits no further change.
@@ -133,35 +158,40 @@ fn set_phase(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
     let is_ended = matches!(stage, Stage::Ended(_));
     let mut phase = phase::of(pod, inputs.observed, status, is_ended);
     let terminal = |s: &PodStatus| s.phase.clone().filter(|_| is_terminal(s));
+    let was_terminal = terminal(previous).or_else(|| pod.status.as_ref().and_then(terminal));
     // Out of a terminal phase there is no way back.
-    if let Some(old) = terminal(previous).or_else(|| pod.status.as_ref().and_then(terminal)) {
-        phase = old;
+    if let Some(old) = &was_terminal {
+        phase.clone_from(old);
     }
     status.phase = Some(phase);
     if status.phase == previous.phase {
         status.reason = previous.reason.clone();
         status.message = previous.message.clone();
     }
-    if let Stage::Ending(Cause::Failed { reason, message })
-    | Stage::Ended(Cause::Failed { reason, message }) = stage
+    if was_terminal.is_none()
+        && let Stage::Ending(Cause::Failed { reason, message })
+        | Stage::Ended(Cause::Failed { reason, message }) = stage
     {
+        fail(status, reason, message);
+    }
+    // A pod that ended without ever having got going has failed too, or whoever waits for its
+    // end would wait in vain. The phase of a static pod is left: it will be started again.
+    if is_ended && !is_terminal(status) && !pod::is_static(pod) {
         status.phase = Some("Failed".to_owned());
-        status.reason = Some((*reason).to_owned());
-        status.message = Some((*message).to_owned());
     }
     // A phase that says "it is over" while something still runs would let controllers replace
-    // the pod too early: the containers' end is waited for.
-    if matches!(stage, Stage::Running | Stage::Ending(_))
-        && is_terminal(status)
-        && !is_terminal(previous)
-        && inputs.observed.has_running_container()
-    {
-        status.phase = Some("Running".to_owned());
-        if matches!(stage, Stage::Running) {
-            status.reason = None;
-            status.message = None;
-        }
+    // the pod too early: until then all stays as it was, the reason included.
+    if !is_ended && is_terminal(status) && was_terminal.is_none() && inputs.observed.has_running_container() {
+        status.phase = Some(previous.phase.clone().unwrap_or_else(|| "Pending".to_owned()));
+        status.reason = previous.reason.clone();
+        status.message = previous.message.clone();
     }
+}
+
+fn fail(status: &mut PodStatus, reason: &str, message: &str) {
+    status.phase = Some("Failed".to_owned());
+    status.reason = Some(reason.to_owned());
+    status.message = Some(message.to_owned());
 }
 
 fn addresses(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
@@ -173,8 +203,8 @@ fn addresses(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
     let own = if pod::is_host_network(pod) {
         host_ips.to_vec()
     } else {
-        let newest = inputs.observed.sandboxes.first().filter(|s| !s.ips.is_empty());
-        newest.map(|s| s.ips.clone()).unwrap_or_default()
+        let newest = inputs.observed.sandboxes.first();
+        newest.map(|s| by_family(&s.ips, host_ips.first().map(String::as_str))).unwrap_or_default()
     };
     if own.is_empty() || matches!(inputs.stage, Stage::Ended(_)) && previous.pod_ip.is_some() {
         // The last known address stays with a pod that has ended, as upstream keeps it.
@@ -184,4 +214,13 @@ fn addresses(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
     }
     status.pod_ip = own.first().cloned();
     status.pod_ips = Some(own.into_iter().take(2).map(|ip| PodIP { ip }).collect());
+}
+
+/// The first address of the node's family, then the first of the other, in their usual spelling.
+/// What is no address is left out.
+fn by_family(ips: &[String], primary_host_ip: Option<&str>) -> Vec<String> {
+    let ips: Vec<IpAddr> = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+    let is_v6_first = primary_host_ip.and_then(|ip| ip.parse().ok()).is_some_and(|ip: IpAddr| ip.is_ipv6());
+    let first = |is_v6: bool| ips.iter().find(|ip| ip.is_ipv6() == is_v6).map(IpAddr::to_string);
+    first(is_v6_first).into_iter().chain(first(!is_v6_first)).collect()
 }

@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 use model::pod::{self, ContainerKind};
-use model::{ContainerState, Pod, PodObservation};
+use model::{Pod, PodObservation};
 
 use crate::pods::plan::restarts_after;
 
@@ -28,9 +28,11 @@ struct Count {
 /// will run again, whatever its restart policy.
 pub(super) fn of(pod: &Pod, observed: &PodObservation, status: &PodStatus, is_ended: bool) -> String {
     let count = count(pod, status);
+    // Only the current sandbox counts: in a new one, init containers run again.
+    let sandbox = observed.sandboxes.first().map(|s| &s.id);
     let is_initialized = pod::containers(pod).any(|c| {
         c.kind == ContainerKind::Regular
-            && observed.latest(&c.spec.name).is_some_and(|o| o.state != ContainerState::Created)
+            && observed.latest(&c.spec.name).is_some_and(|o| Some(&o.sandbox_id) == sandbox)
     });
     phase(pod, &count, is_ended, is_initialized).to_owned()
 }
@@ -40,8 +42,6 @@ fn phase(pod: &Pod, count: &Count, is_ended: bool, is_initialized: bool) -> &'st
         return "Failed";
     }
     if count.pending_init > 0 || (count.pending_sidecars > 0 && !is_initialized) || count.waiting > 0 {
-        // A pod that never got going and never will has failed; upstream leaves it pending until
-        // its object goes, which comes to the same for whoever watches.
         return "Pending";
     }
     if count.running > 0 && count.unknown == 0 {
