@@ -58,7 +58,7 @@ pub(super) fn end_all(pod: &Pod, status: &mut PodStatus) {
     let is_initialized = is_initialized(pod, status);
     let init = status.init_container_statuses.as_deref_mut().unwrap_or_default();
     // The first always counts as tried.
-    let tried = init.iter().rposition(|s| has_ended_or_runs(s)).unwrap_or(0) + 1;
+    let tried = init.iter().rposition(has_ended_or_runs).unwrap_or(0) + 1;
     for container in init.iter_mut() {
         keep_last_end(container);
     }
@@ -205,13 +205,9 @@ impl One<'_> {
             return before.clone();
         }
         let mut status = ContainerStatus {
-            name: self.spec.name.clone(),
-            image: self.spec.image.clone().unwrap_or_default(),
-            state: Some(waiting(self.default_reason(), None)),
             last_state: Some(self.before.and_then(|b| b.last_state.clone()).unwrap_or_default()),
             restart_count: self.before.map_or(0, |b| b.restart_count),
-            volume_mounts: self.volume_mounts(),
-            ..ContainerStatus::default()
+            ..self.blank()
         };
         let was_running = self.before.is_some_and(|b| b.state.as_ref().is_some_and(|s| s.running.is_some()));
         if was_running && status.last_state.as_ref().is_none_or(|s| s.terminated.is_none()) {
@@ -240,6 +236,18 @@ impl One<'_> {
         status
     }
 
+    /// A container that was never started.
+    fn blank(&self) -> ContainerStatus {
+        ContainerStatus {
+            name: self.spec.name.clone(),
+            image: self.spec.image.clone().unwrap_or_default(),
+            state: Some(waiting(self.default_reason(), None)),
+            last_state: Some(ApiState::default()),
+            volume_mounts: self.volume_mounts(),
+            ..ContainerStatus::default()
+        }
+    }
+
     /// Shows why a container that is to run does not.
     fn apply_waiting(&self, newest: Option<&ContainerObservation>, status: &mut ContainerStatus) {
         let is_settled =
@@ -258,6 +266,14 @@ impl One<'_> {
         let Some((reason, message)) = note.filter(|_| is_to_start) else { return };
         if let Some(state) = status.state.take().filter(|s| s.terminated.is_some()) {
             status.last_state = Some(state);
+        }
+        if newest.is_none() {
+            // Nothing is left of the instance that this described.
+            *status = ContainerStatus {
+                restart_count: status.restart_count,
+                last_state: status.last_state.take(),
+                ..self.blank()
+            };
         }
         status.state = Some(waiting(reason, Some(message.clone()).filter(|m| !m.is_empty())));
     }

@@ -233,7 +233,12 @@ fn containers() {
             vec!["c: lost 137"],
         ),
     ] {
-        assert_eq!(texts(&world.generate(Stage::Running)), want, "{case}");
+        let mut world = world;
+        let status = world.generate(Stage::Running);
+        assert_eq!(texts(&status), want, "{case}");
+        // What was said once is said again: the core computes a status at every turn.
+        world.previous = status.clone();
+        assert_eq!(world.generate(Stage::Running), status, "{case}, again");
     }
 }
 
@@ -675,6 +680,8 @@ fn the_end_of_every_container() {
     ] {
         let status = world.generate(Stage::Ended(ORDINARY));
         assert_eq!(texts(&status), want, "{case}");
+        let again = World { previous: status.clone(), ..world };
+        assert_eq!(again.generate(Stage::Ended(ORDINARY)), status, "{case}, again");
         let lists = [&status.init_container_statuses, &status.container_statuses];
         let is_up = |c: &ContainerStatus| c.ready && text(c) != "exit 0" || c.started == Some(true);
         assert!(!lists.into_iter().flatten().flatten().any(is_up), "{case}");
