@@ -65,7 +65,9 @@ fn join(flaws: &[Flaw]) -> String {
 pub fn parse(bytes: &[u8], origin: Origin<'_>) -> Result<Pod, ManifestError> {
     let value = document(bytes)?;
     check_kind(&value)?;
-    let mut pod: Pod = serde_json::from_value(value).map_err(ManifestError::Shape)?;
+    // By way of text, so that the pod's type is compiled for one kind of reader only.
+    let text = serde_json::to_vec(&value).map_err(ManifestError::Shape)?;
+    let mut pod: Pod = serde_json::from_slice(&text).map_err(ManifestError::Shape)?;
     if pod.metadata.name.as_deref().unwrap_or_default().is_empty() {
         return Err(ManifestError::NoName);
     }
