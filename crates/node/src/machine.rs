@@ -289,7 +289,7 @@ impl Machine {
             return None;
         }
         match &self.registration {
-            Step::Failed(retry) => Some(retry.next_at),
+            Step::Failed(retry) if !self.is_registering => Some(retry.next_at),
             Step::Done if self.report.in_flight.is_none() => {
                 let retry = self.report.retry.as_ref().map(|r| r.next_at);
                 let runtime = self.runtime.last_ready.map(|at| at + RUNTIME_SILENCE_LIMIT + Duration::from_secs(1));
