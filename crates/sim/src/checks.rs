@@ -200,7 +200,9 @@ impl World {
 
     fn check_prepared(&self, uid: &PodUid) -> Result<(), String> {
         let knows = &self.process.knows;
-        if !knows.volumes.contains(uid) {
+        // What an earlier process mounted may be used while a look at it fails.
+        let were_mounted = self.process.number > 1 && self.host.volumes.contains(uid);
+        if !knows.volumes.contains(uid) && !were_mounted {
             return Err(format!("something is started for {uid} before its volumes are there"));
         }
         if !knows.cgroups.contains(uid) {

@@ -221,6 +221,8 @@ pub(crate) struct ContainerMemory {
     pub(crate) start_retry: Option<Retry>,
     /// A running instance that must end, and why.
     pub(crate) kill: Option<(ContainerId, KillCause)>,
+    /// The instance whose start was taken note of: its postStart hook runs, has run, or there is none.
+    pub(crate) begun: Option<ContainerId>,
     /// The instance whose postStart hook is done, or that has none.
     pub(crate) hook_done: Option<ContainerId>,
     /// The instance whose preStop hook has run, or was given up.

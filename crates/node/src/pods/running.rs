@@ -322,6 +322,7 @@ impl PodRecord {
             memory.last_attempt = memory.last_attempt.max(Some(attempt));
             if state.is_running() {
                 // Whether its hook ran cannot be known; upstream does not run it again either.
+                memory.begun = Some(id.clone());
                 memory.hook_done = Some(id.clone());
                 let was = known(&name, &id).unwrap_or((false, false));
                 self.adopt_probes(&container.spec, &id, was, ctx.now);
@@ -334,6 +335,7 @@ impl PodRecord {
     pub(crate) fn after_container_started(&mut self, name: &str, id: &ContainerId, out: &mut Outbox) {
         let Some(pod) = self.desired.pod().cloned() else { return };
         let Some(container) = pod::container(&pod, name) else { return };
+        self.memory(name).begun = Some(id.clone());
         let has_hook = container.spec.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
         if has_hook && matches!(self.phase, Phase::Running { .. }) {
             let action = Action::RunHook {
