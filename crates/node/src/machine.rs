@@ -199,6 +199,9 @@ impl Machine {
             let new = self.report.current.clone();
             self.report.in_flight = Some(new.clone());
             out.start(Place::NodeStatus, Action::WriteNodeStatus { old: written, new });
+        } else {
+            // What could not be written is no longer to be.
+            self.report.retry = None;
         }
     }
 

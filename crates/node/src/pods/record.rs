@@ -193,9 +193,9 @@ impl Step {
         *self == Self::Done
     }
 
-    /// When it becomes due by itself.
-    pub(crate) fn next_at(&self) -> Option<Duration> {
-        self.retry().map(|r| r.next_at)
+    /// When it becomes due by itself. What is due already was started, or waits for a result.
+    pub(crate) fn next_at(&self, now: model::Now) -> Option<Duration> {
+        self.retry().map(|r| r.next_at).filter(|at| *at > now.mono)
     }
 
     pub(crate) fn retry(&self) -> Option<&Retry> {

@@ -65,8 +65,9 @@ impl PodRecord {
             let pod_ips = self.pod_ips();
             self.start(Slot::Volumes, Action::SyncVolumes { pod: pod.clone(), pod_ips }, out);
         }
-        let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done());
-        [self.cgroup.next_at(), self.volumes.next_at(), refresh].into_iter().fold(None, earliest)
+        let is_looking = self.busy.contains_key(&Slot::Volumes);
+        let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done() && !is_looking);
+        [self.cgroup.next_at(ctx.now), self.volumes.next_at(ctx.now), refresh].into_iter().fold(None, earliest)
     }
 
     fn drive_images(&mut self, pod: &Pod, plan: &Plan, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
@@ -160,7 +161,7 @@ impl PodRecord {
                         self.start(slot, Action::StopSandbox { id: id.clone() }, out);
                     }
                 }
-                self.sandbox.next_at()
+                self.sandbox.next_at(ctx.now)
             }
             SandboxPlan::Create { attempt } => {
                 let is_prepared = self.cgroup.is_done() && self.volumes.is_done();
@@ -178,7 +179,7 @@ impl PodRecord {
                     return None;
                 }
                 if !self.sandbox.is_due(ctx.now) {
-                    return self.sandbox.next_at();
+                    return self.sandbox.next_at(ctx.now);
                 }
                 if *attempt > 0 && self.sandbox == Step::Todo {
                     let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
