@@ -208,6 +208,9 @@ impl Machine {
             let new = self.report.current.clone();
             self.report.in_flight = Some(new.clone());
             out.start(Place::NodeStatus, Action::WriteNodeStatus { old: written, new });
+        } else {
+            // What could not be written is no longer to be.
+            self.report.retry = None;
         }
     }
 
@@ -298,7 +301,7 @@ impl Machine {
             return None;
         }
         match &self.registration {
-            Step::Failed(retry) => Some(retry.next_at),
+            Step::Failed(retry) if !self.is_registering => Some(retry.next_at),
             Step::Done if self.report.in_flight.is_none() => {
                 let retry = self.report.retry.as_ref().map(|r| r.next_at);
                 let runtime =

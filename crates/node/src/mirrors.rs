@@ -75,14 +75,14 @@ impl Mirrors {
                     let action = Action::DeletePod { key: record.key.clone(), uid: pod::uid(mirror) };
                     record.start(Slot::MirrorRemoval, action, out);
                 }
-                record.mirror.next_at()
+                record.mirror.next_at(ctx.now)
             }
             None => {
                 let is_busy = [Slot::Mirror, Slot::MirrorRemoval].iter().any(|s| record.busy.contains_key(s));
                 if !is_busy && record.mirror.is_due(ctx.now) {
                     record.start(Slot::Mirror, Action::CreateMirror { pod }, out);
                 }
-                record.mirror.next_at()
+                record.mirror.next_at(ctx.now)
             }
         }
     }

@@ -232,7 +232,7 @@ impl PodRecord {
         if end.cgroup.is_due(ctx.now) && !self.busy.contains_key(&Slot::RemoveCgroup) {
             self.start(Slot::RemoveCgroup, Action::RemoveCgroup { uid: self.uid.clone() }, out);
         }
-        let mut next = earliest(end.volumes.next_at(), end.cgroup.next_at());
+        let mut next = earliest(end.volumes.next_at(ctx.now), end.cgroup.next_at(ctx.now));
         let is_clean = end.volumes.is_done() && end.cgroup.is_done();
         if self.is_deletion_wanted() {
             if is_clean
@@ -243,7 +243,7 @@ impl PodRecord {
             {
                 self.start(Slot::DeleteObject, Action::DeletePod { key: self.key.clone(), uid }, out);
             }
-            next = earliest(next, end.object.next_at());
+            next = earliest(next, end.object.next_at(ctx.now));
         }
         if !self.desired.is_present() {
             next = earliest(next, self.drive_remains(end, ctx, out));
@@ -298,7 +298,7 @@ impl PodRecord {
                 out,
             );
         }
-        end.logs.next_at()
+        end.logs.next_at(ctx.now)
     }
 
     /// Whether nothing of the pod is left anywhere and its record can go.

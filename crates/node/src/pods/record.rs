@@ -193,9 +193,9 @@ impl Step {
         *self == Self::Done
     }
 
-    /// When it becomes due by itself.
-    pub(crate) fn next_at(&self) -> Option<Duration> {
-        self.retry().map(|r| r.next_at)
+    /// When it becomes due by itself. What is due already was started, or waits for a result.
+    pub(crate) fn next_at(&self, now: model::Now) -> Option<Duration> {
+        self.retry().map(|r| r.next_at).filter(|at| *at > now.mono)
     }
 
     pub(crate) fn retry(&self) -> Option<&Retry> {
@@ -221,6 +221,8 @@ pub(crate) struct ContainerMemory {
     pub(crate) start_retry: Option<Retry>,
     /// A running instance that must end, and why.
     pub(crate) kill: Option<(ContainerId, KillCause)>,
+    /// The instance whose start was taken note of: its postStart hook runs, has run, or there is none.
+    pub(crate) begun: Option<ContainerId>,
     /// The instance whose postStart hook is done, or that has none.
     pub(crate) hook_done: Option<ContainerId>,
     /// The instance whose preStop hook has run, or was given up.

@@ -22,7 +22,7 @@ impl PodRecord {
             self.read_again = true;
         }
         match slot {
-            Slot::Observe => self.observe_done(outcome, ctx),
+            Slot::Observe => self.observe_done(outcome, ctx, out),
             Slot::Cgroup => {
                 let next = self.step_after(&self.cgroup, &outcome, Pauses::CALLS, ctx);
                 if let Outcome::Failed(f) = &outcome {
@@ -88,7 +88,7 @@ impl PodRecord {
         }
     }
 
-    fn observe_done(&mut self, outcome: Outcome, ctx: &Context<'_>) {
+    fn observe_done(&mut self, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
         match outcome {
             Outcome::Observed(_) if self.read_again => {
                 self.read_again = false;
@@ -103,6 +103,7 @@ impl PodRecord {
                 if is_first {
                     self.adopt(ctx);
                 }
+                self.begin_found(out);
                 self.forget_dead_kills();
             }
             Outcome::Failed(failure) => {
@@ -111,6 +112,24 @@ impl PodRecord {
                 self.read_retry = Some(retry);
             }
             _ => self.is_stale = true,
+        }
+    }
+
+    /// A start that was reported as failed may have succeeded all the same: what runs and was not
+    /// announced by a result goes on from here.
+    fn begin_found(&mut self, out: &mut Outbox) {
+        let running = self.observed.iter().flat_map(|o| &o.containers).filter(|c| c.state.is_running());
+        let found: Vec<_> = running.map(|c| (c.name.clone(), c.id.clone(), c.attempt)).collect();
+        for (name, id, attempt) in found {
+            let is_latest = self.observed.as_ref().and_then(|o| o.latest(&name)).is_some_and(|c| c.id == id);
+            let memory = self.memory(&name);
+            if is_latest && memory.begun.as_ref() != Some(&id) {
+                memory.image = Image::Unknown;
+                memory.waiting = None;
+                memory.start_retry = None;
+                memory.last_attempt = memory.last_attempt.max(Some(attempt));
+                self.after_container_started(&name, &id, out);
+            }
         }
     }
 

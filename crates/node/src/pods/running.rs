@@ -65,8 +65,9 @@ impl PodRecord {
             let pod_ips = self.pod_ips();
             self.start(Slot::Volumes, Action::SyncVolumes { pod: pod.clone(), pod_ips }, out);
         }
-        let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done());
-        [self.cgroup.next_at(), self.volumes.next_at(), refresh].into_iter().fold(None, earliest)
+        let is_looking = self.busy.contains_key(&Slot::Volumes);
+        let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done() && !is_looking);
+        [self.cgroup.next_at(ctx.now), self.volumes.next_at(ctx.now), refresh].into_iter().fold(None, earliest)
     }
 
     fn drive_images(
@@ -179,7 +180,7 @@ impl PodRecord {
                         self.start(slot, Action::StopSandbox { id: id.clone() }, out);
                     }
                 }
-                self.sandbox.next_at()
+                self.sandbox.next_at(ctx.now)
             }
             SandboxPlan::Create { attempt } => {
                 let is_prepared = self.cgroup.is_done() && self.volumes.is_done();
@@ -197,7 +198,7 @@ impl PodRecord {
                     return None;
                 }
                 if !self.sandbox.is_due(ctx.now) {
-                    return self.sandbox.next_at();
+                    return self.sandbox.next_at(ctx.now);
                 }
                 if *attempt > 0 && self.sandbox == Step::Todo {
                     let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
@@ -356,6 +357,7 @@ impl PodRecord {
             memory.last_attempt = memory.last_attempt.max(Some(attempt));
             if state.is_running() {
                 // Whether its hook ran cannot be known; upstream does not run it again either.
+                memory.begun = Some(id.clone());
                 memory.hook_done = Some(id.clone());
                 let was = known(&name, &id).unwrap_or((false, false));
                 self.adopt_probes(&container.spec, &id, was, ctx.now);
@@ -368,6 +370,7 @@ impl PodRecord {
     pub(crate) fn after_container_started(&mut self, name: &str, id: &ContainerId, out: &mut Outbox) {
         let Some(pod) = self.desired.pod().cloned() else { return };
         let Some(container) = pod::container(&pod, name) else { return };
+        self.memory(name).begun = Some(id.clone());
         let has_hook = container.spec.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
         if has_hook && matches!(self.phase, Phase::Running { .. }) {
             let action = Action::RunHook {

@@ -1,0 +1,375 @@
+//! Rules that hold at every moment, whatever happens.
+//!
+//! Most compare a decision of the core with what it was *told* ([`Knowledge`]), since it cannot be
+//! blamed for what it cannot know; some with what is *true* ([`Truth`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use model::pod::{self, ContainerKind};
+use model::{ContainerId, ContainerState, Pod, PodObservation, PodUid, SandboxId};
+use node::{Action, EffectId, Input, Outcome, Source};
+
+use crate::api::is_terminal;
+use crate::process::uid_of;
+use crate::world::World;
+
+/// Slack of a shortened grace: what a container gets at least, and rounding.
+const GRACE_SLACK: Duration = Duration::from_secs(4);
+
+/// What the present process was told.
+#[derive(Debug, Default)]
+pub(crate) struct Knowledge {
+    running: BTreeMap<ContainerId, PodUid>,
+    ready: BTreeMap<SandboxId, PodUid>,
+    volumes: BTreeSet<PodUid>,
+    cgroups: BTreeSet<PodUid>,
+    /// Pods that are to end, or have.
+    ending: BTreeSet<PodUid>,
+    deadlines: BTreeMap<ContainerId, Duration>,
+}
+
+/// What is true and not to be seen in the fakes.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    /// Containers that have ended with code 0, by sandbox and name.
+    pub(crate) passed: BTreeSet<(SandboxId, String)>,
+    /// Containers that have been started, by sandbox and name.
+    pub(crate) started: BTreeSet<(SandboxId, String)>,
+    attempts: BTreeMap<(PodUid, String), u32>,
+    pub(crate) past_deadlines: u32,
+    /// Which static manifests this world has.
+    pub(crate) flavour: u32,
+}
+
+impl World {
+    /// Takes note of what the core is about to be told.
+    pub(crate) fn learn(&mut self, input: &Input) {
+        match input {
+            Input::PodsListed { source, pods } => {
+                let listed: BTreeSet<PodUid> = pods.iter().map(|p| pod::uid(p)).collect();
+                let is_of = |uid: &PodUid| uid.as_str().starts_with("static-") == (*source == Source::File);
+                let gone: Vec<PodUid> =
+                    self.process.knows.known().filter(|u| is_of(u) && !listed.contains(*u)).cloned().collect();
+                self.process.knows.ending.extend(gone);
+                pods.iter().for_each(|p| self.learn_pod(*source, p));
+            }
+            Input::PodApplied { source, pod } => self.learn_pod(*source, pod),
+            Input::PodDeleted { uid, .. } => {
+                self.process.knows.ending.insert(uid.clone());
+            }
+            Input::Finished { id, outcome } => {
+                let Some(flight) = self.flights.remove(&(self.process.number, *id)) else { return };
+                self.learn_result(&flight.action, outcome);
+                if !flight.has_taken_effect && !flight.is_void {
+                    // It may still take effect.
+                    self.flights.insert((self.process.number, *id), flight);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn learn_pod(&mut self, source: Source, pod: &Pod) {
+        let uid = pod::uid(pod);
+        let is_over = pod.metadata.deletion_timestamp.is_some() || pod.status.as_ref().is_some_and(is_terminal);
+        if is_over {
+            self.process.knows.ending.insert(uid);
+        } else if source == Source::File {
+            // The same manifest is back: its pod runs again.
+            self.process.knows.ending.remove(&uid);
+        }
+    }
+
+    fn learn_result(&mut self, action: &Action, outcome: &Outcome) {
+        let uid = uid_of(action);
+        let knows = &mut self.process.knows;
+        match outcome {
+            Outcome::Observed(pod) => self.learn_observation(pod),
+            Outcome::SandboxStarted(s) => {
+                if let Some(uid) = uid {
+                    knows.ready.insert(s.id.clone(), uid);
+                }
+            }
+            Outcome::ContainerStarted(c) => {
+                if let Some(uid) = uid {
+                    knows.running.insert(c.id.clone(), uid);
+                }
+            }
+            Outcome::ContainerStopped(c) => {
+                let Action::StopContainer { id, .. } = action else { return };
+                if c.as_ref().is_none_or(|c| !c.state.is_running()) {
+                    knows.running.remove(id);
+                }
+            }
+            Outcome::VolumesSynced { .. } => knows.volumes.extend(uid),
+            Outcome::Done => match action {
+                Action::EnsureCgroup { .. } => knows.cgroups.extend(uid),
+                Action::StopSandbox { id } | Action::RemoveSandbox { id } => {
+                    knows.ready.remove(id);
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn learn_observation(&mut self, pod: &PodObservation) {
+        let knows = &mut self.process.knows;
+        knows.running.retain(|_, uid| *uid != pod.uid);
+        knows.ready.retain(|_, uid| *uid != pod.uid);
+        for c in &pod.containers {
+            if c.state.is_running() {
+                knows.running.insert(c.id.clone(), pod.uid.clone());
+            }
+            if let Some(c) = self.runtime.containers.get_mut(&c.id) {
+                c.is_ghost = false;
+            }
+        }
+        for s in &pod.sandboxes {
+            if s.is_ready {
+                knows.ready.insert(s.id.clone(), pod.uid.clone());
+            }
+            if let Some(s) = self.runtime.sandboxes.get_mut(&s.id) {
+                s.is_ghost = false;
+            }
+        }
+    }
+
+    /// Judges an action that the core starts.
+    pub(crate) fn check_start(&mut self, id: EffectId, action: &Action) {
+        self.check_slot(id, action);
+        let verdict = match action {
+            Action::RunSandbox { pod, .. } => self.check_run_sandbox(pod),
+            Action::StartContainer { pod, container, sandbox, .. } => self.check_start_container(pod, container, sandbox),
+            Action::StopContainer { id, grace, .. } => self.check_grace(&id.clone(), *grace),
+            Action::StopSandbox { id } => self.check_stop_sandbox(id),
+            Action::RemoveContainer { id, .. } => self.check_remove_container(id),
+            Action::RemoveSandbox { id } => self.check_stop_sandbox(id),
+            Action::TearDownVolumes { uid } => {
+                self.process.knows.volumes.remove(uid);
+                self.check_nothing_runs(uid, "volumes are torn down")
+            }
+            Action::RemoveCgroup { uid } => {
+                self.process.knows.cgroups.remove(uid);
+                self.check_nothing_runs(uid, "the cgroup is removed")
+            }
+            Action::DeletePod { uid, .. } => self.check_delete(uid),
+            Action::WriteStatus { uid, new, .. } => self.check_status(uid, new),
+            _ => Ok(()),
+        };
+        if let Err(rule) = verdict {
+            self.broke(rule);
+        }
+    }
+
+    fn check_slot(&mut self, id: EffectId, action: &Action) {
+        let number = self.process.number;
+        if self.flights.contains_key(&(number, id)) {
+            self.broke(format!("the name #{} is given twice", id.0));
+        }
+        let same = |other: &Action| match (other, action) {
+            (Action::WriteStatus { uid: a, .. }, Action::WriteStatus { uid: b, .. }) => a == b,
+            (Action::StopContainer { id: a, .. }, Action::StopContainer { id: b, .. }) => a == b,
+            (
+                Action::StartContainer { pod: a, container: c, .. },
+                Action::StartContainer { pod: b, container: d, .. },
+            ) => pod::uid(a) == pod::uid(b) && c == d,
+            (Action::RunSandbox { pod: a, .. }, Action::RunSandbox { pod: b, .. })
+            | (Action::SyncVolumes { pod: a, .. }, Action::SyncVolumes { pod: b, .. }) => pod::uid(a) == pod::uid(b),
+            (Action::Relist, Action::Relist) => true,
+            (a, b) => a == b,
+        };
+        let is_doubled = self.flights.iter().any(|((p, _), f)| *p == number && !f.is_told && same(&f.action));
+        if is_doubled {
+            self.broke(format!("started while it is under way: {}", crate::text::action(action)));
+        }
+    }
+
+    fn check_run_sandbox(&self, pod: &Pod) -> Result<(), String> {
+        let uid = pod::uid(pod);
+        let knows = &self.process.knows;
+        if knows.ending.contains(&uid) {
+            return Err(format!("a sandbox is made for {uid}, which is to end"));
+        }
+        if let Some((id, _)) = knows.ready.iter().find(|(id, u)| **u == uid && self.is_ready(id)) {
+            return Err(format!("a sandbox is made for {uid} beside {id}"));
+        }
+        self.check_prepared(&uid)
+    }
+
+    fn check_prepared(&self, uid: &PodUid) -> Result<(), String> {
+        let knows = &self.process.knows;
+        // What an earlier process mounted may be used while a look at it fails.
+        let were_mounted = self.process.number > 1 && self.host.volumes.contains(uid);
+        if !knows.volumes.contains(uid) && !were_mounted {
+            return Err(format!("something is started for {uid} before its volumes are there"));
+        }
+        if !knows.cgroups.contains(uid) {
+            return Err(format!("something is started for {uid} before its cgroup is there"));
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self, id: &SandboxId) -> bool {
+        self.runtime.sandboxes.get(id).is_some_and(|s| s.seen.is_ready)
+    }
+
+    fn check_start_container(&self, pod: &Pod, name: &str, sandbox: &SandboxId) -> Result<(), String> {
+        let uid = pod::uid(pod);
+        let knows = &self.process.knows;
+        if knows.ending.contains(&uid) {
+            return Err(format!("{name} of {uid} is started, and the pod is to end"));
+        }
+        self.check_prepared(&uid)?;
+        if knows.ready.get(sandbox) != Some(&uid) {
+            return Err(format!("{name} of {uid} is started in {sandbox}, which is not known to be ready"));
+        }
+        let double = self.runtime.running(&uid).find(|c| c.seen.name == name && knows.running.contains_key(&c.seen.id));
+        if let Some(other) = double {
+            return Err(format!("{name} of {uid} is started beside {}", other.seen.id));
+        }
+        self.check_order(pod, name, sandbox)
+    }
+
+    /// Init containers one after the other, each through before the next, and all before the rest.
+    fn check_order(&self, pod: &Pod, name: &str, sandbox: &SandboxId) -> Result<(), String> {
+        let has = |set: &BTreeSet<(SandboxId, String)>, n: &str| set.contains(&(sandbox.clone(), n.to_owned()));
+        let was_initialized = pod::containers(pod)
+            .any(|c| c.kind == ContainerKind::Regular && has(&self.truth.started, &c.spec.name));
+        if was_initialized {
+            return Ok(());
+        }
+        for before in pod::containers(pod).take_while(|c| c.spec.name != name && c.kind < ContainerKind::Regular) {
+            let set = if before.kind == ContainerKind::Init { &self.truth.passed } else { &self.truth.started };
+            if !has(set, &before.spec.name) && !self.has_failed_start(sandbox, &before.spec.name) {
+                return Err(format!("{name} of {} is started before {}", pod::uid(pod), before.spec.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// A sidecar that could not be started was started as far as order goes: never.
+    fn has_failed_start(&self, _sandbox: &SandboxId, _name: &str) -> bool {
+        false
+    }
+
+    fn check_grace(&mut self, id: &ContainerId, grace: Duration) -> Result<(), String> {
+        let deadline = self.at + grace;
+        let earlier = self.process.knows.deadlines.get(id).copied();
+        let least = earlier.map_or(deadline, |e| e.min(deadline));
+        self.process.knows.deadlines.insert(id.clone(), least);
+        match earlier {
+            Some(earlier) if deadline > (earlier.max(self.at)) + GRACE_SLACK => Err(format!(
+                "the end of {id} is put off from {earlier:?} to {deadline:?}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_stop_sandbox(&self, id: &SandboxId) -> Result<(), String> {
+        let inside = self.runtime.containers.values().find(|c| {
+            c.seen.sandbox_id == *id && c.seen.state.is_running() && self.process.knows.running.contains_key(&c.seen.id)
+        });
+        match inside {
+            Some(c) => Err(format!("{id} is stopped or removed while {} runs in it", c.seen.id)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_remove_container(&self, id: &ContainerId) -> Result<(), String> {
+        match self.runtime.containers.get(id) {
+            Some(c) if c.seen.state.is_running() => Err(format!("{id} is removed while it runs")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_nothing_runs(&self, uid: &PodUid, what: &str) -> Result<(), String> {
+        match self.runtime.running(uid).find(|c| !c.is_ghost) {
+            Some(c) => Err(format!("{what} of {uid} while {} runs", c.seen.id)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_delete(&self, uid: &PodUid) -> Result<(), String> {
+        if self.api.pods.get(uid).is_some_and(|p| pod::is_mirror(p)) {
+            return Ok(());
+        }
+        self.check_nothing_runs(uid, "the object is deleted")?;
+        if let Some(s) = self.runtime.ready(uid).find(|s| !s.is_ghost) {
+            return Err(format!("the object of {uid} is deleted while {} is ready", s.seen.id));
+        }
+        if self.process.knows.volumes.contains(uid) || self.process.knows.cgroups.contains(uid) {
+            return Err(format!("the object of {uid} is deleted before its volumes and cgroup are gone"));
+        }
+        Ok(())
+    }
+
+    fn check_status(&mut self, uid: &PodUid, new: &k8s_openapi::api::core::v1::PodStatus) -> Result<(), String> {
+        let Some(object) = self.api.pods.get(uid) else { return Ok(()) };
+        let old = object.status.clone().unwrap_or_default();
+        let is_mirror = pod::is_mirror(object);
+        if is_terminal(&old) && old.phase != new.phase && !is_mirror {
+            return Err(format!("the phase of {uid} goes from {:?} to {:?}", old.phase, new.phase));
+        }
+        for (old, new) in [
+            (&old.container_statuses, &new.container_statuses),
+            (&old.init_container_statuses, &new.init_container_statuses),
+        ] {
+            for before in old.iter().flatten() {
+                let after = new.iter().flatten().find(|s| s.name == before.name);
+                if after.is_none_or(|a| a.restart_count < before.restart_count) && !is_mirror {
+                    return Err(format!("the restart count of {} of {uid} goes back", before.name));
+                }
+            }
+        }
+        if is_terminal(new) && !is_mirror {
+            let runs = self.runtime.running(uid).find(|c| self.process.knows.running.contains_key(&c.seen.id));
+            if let Some(c) = runs {
+                return Err(format!("{uid} is said to be over while {} runs", c.seen.id));
+            }
+            self.process.knows.ending.insert(uid.clone());
+        }
+        Ok(())
+    }
+
+    /// Judges what has come to be.
+    pub(crate) fn check_sandboxes(&mut self, uid: &PodUid) {
+        if self.runtime.ready(uid).filter(|s| !s.is_ghost).count() > 1 {
+            self.broke(format!("{uid} has two sandboxes"));
+        }
+    }
+
+    /// Judges what has come to be.
+    pub(crate) fn check_containers(&mut self, uid: &PodUid, name: &str) {
+        if self.runtime.running(uid).filter(|c| c.seen.name == name && !c.is_ghost).count() > 1 {
+            self.broke(format!("{name} of {uid} runs twice"));
+        }
+    }
+
+    /// Judges what has come to be.
+    pub(crate) fn check_attempt(&mut self, uid: &PodUid, name: &str, attempt: u32) {
+        let key = (uid.clone(), name.to_owned());
+        // A static pod that was removed altogether and comes back begins anew.
+        let is_new = !self.runtime.containers.values().any(|c| c.uid == *uid) && uid.as_str().starts_with("static-");
+        let last = if is_new { None } else { self.truth.attempts.get(&key).copied() };
+        if last.is_some_and(|last| attempt < last) {
+            self.broke(format!("the attempt of {name} of {uid} goes back to {attempt}"));
+        }
+        self.truth.attempts.insert(key, attempt);
+    }
+}
+
+impl Knowledge {
+    fn known(&self) -> impl Iterator<Item = &PodUid> {
+        self.volumes.iter().chain(&self.cgroups).chain(self.running.values()).chain(self.ready.values())
+    }
+}
+
+/// Whether a container has ended, and how.
+pub(crate) fn exit_code(state: &ContainerState) -> Option<i32> {
+    match state {
+        ContainerState::Exited(exit) => Some(exit.exit_code),
+        _ => None,
+    }
+}

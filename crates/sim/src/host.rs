@@ -1,0 +1,20 @@
+//! What pods have on the machine beside containers.
+
+use std::collections::BTreeSet;
+
+use model::PodUid;
+
+/// Volumes, cgroups and log folders, by pod.
+#[derive(Debug, Default)]
+pub(crate) struct Host {
+    pub(crate) volumes: BTreeSet<PodUid>,
+    pub(crate) cgroups: BTreeSet<PodUid>,
+    pub(crate) logs: BTreeSet<PodUid>,
+}
+
+impl Host {
+    /// What a node agent that starts finds.
+    pub(crate) fn found(&self) -> Vec<PodUid> {
+        self.volumes.union(&self.cgroups).cloned().collect()
+    }
+}

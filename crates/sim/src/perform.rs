@@ -1,0 +1,446 @@
+//! What each action does to the world, when it does it, and what comes of it.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus};
+use model::pod::{self, ContainerKind};
+use model::probe::ProbeOutcome;
+use model::{ContainerId, ContainerState, ImageRef, Pod, SandboxId};
+use node::{Action, EffectId, Failure, FailureKind, Hook, Outcome, RuntimeChange};
+
+use crate::process::{Fate, Flight, wall};
+use crate::runtime::{NewContainer, container_name, sandbox_name};
+use crate::world::{Happening, World};
+
+fn failed(kind: FailureKind, message: &str) -> Outcome {
+    Outcome::Failed(Failure { kind, message: message.to_owned() })
+}
+
+fn away() -> Outcome {
+    failed(FailureKind::RuntimeUnavailable, "the runtime is away")
+}
+
+impl World {
+    /// An action starts: its fate is decided.
+    pub(crate) fn begin(&mut self, id: EffectId, action: Action) {
+        let mut fate = self.fate();
+        let mut reserved = None;
+        match &action {
+            Action::RunSandbox { pod, attempt } => {
+                let uid = pod::uid(pod);
+                if self.runtime.reserve_sandbox(&uid, *attempt) {
+                    reserved = Some(sandbox_name(&uid, *attempt));
+                } else {
+                    fate = Fate::Fails;
+                }
+            }
+            Action::StartContainer { pod, container, attempt, .. } => {
+                let uid = pod::uid(pod);
+                if self.runtime.reserve_container(&uid, container, *attempt) {
+                    reserved = Some(container_name(&uid, container, *attempt));
+                } else {
+                    fate = Fate::Fails;
+                }
+            }
+            Action::Probe { .. } | Action::RunHook { .. } => fate = Fate::Succeeds,
+            _ => {}
+        }
+        let mut delay = self.delay();
+        if self.chance.percent(self.weather.hangs) {
+            delay += self.chance.millis(1, 120_000);
+        }
+        if let Action::RunHook { timeout, .. } = &action {
+            delay = self.chance.millis(10, if self.is_calm { 1000 } else { 40_000 });
+            delay = timeout.map_or(delay, |t| delay.min(t));
+        }
+        let key = (self.process.number, id);
+        self.flights.insert(
+            key,
+            Flight {
+                action,
+                fate,
+                reserved,
+                has_taken_effect: false,
+                is_void: false,
+                is_told: false,
+                outcome: None,
+            },
+        );
+        if fate == Fate::FailsBeforeEffect {
+            self.set_outcome(key, failed(FailureKind::Other, "deadline exceeded"));
+            self.after(delay, Happening::Result(key.0, id));
+            delay += self.chance.millis(1, 30_000);
+        }
+        self.after(delay, Happening::Effect(key.0, id));
+    }
+
+    /// The core no longer wants an action.
+    pub(crate) fn cancel(&mut self, id: EffectId) {
+        let key = (self.process.number, id);
+        let outlives = self.chance.percent(self.weather.outlives_cancel);
+        let is_too_late = self.chance.percent(30);
+        let Some(flight) = self.flights.get_mut(&key) else { return };
+        if flight.is_told || (flight.outcome.is_some() && is_too_late) {
+            return;
+        }
+        flight.outcome = Some(Outcome::Cancelled);
+        if !flight.has_taken_effect && !outlives {
+            flight.is_void = true;
+            if let Some(name) = flight.reserved.take() {
+                self.runtime.reserved.remove(&name);
+            }
+        }
+        let delay = self.delay();
+        self.after(delay, Happening::Result(key.0, id));
+    }
+
+    fn set_outcome(&mut self, key: (u32, EffectId), outcome: Outcome) {
+        if let Some(flight) = self.flights.get_mut(&key)
+            && flight.outcome.is_none()
+        {
+            flight.outcome = Some(outcome);
+        }
+    }
+
+    /// An action takes effect, or fails to.
+    pub(crate) fn take_effect(&mut self, process: u32, id: EffectId) {
+        let key = (process, id);
+        let Some(flight) = self.flights.get_mut(&key) else { return };
+        if let Some(name) = flight.reserved.take() {
+            self.runtime.reserved.remove(&name);
+        }
+        if flight.is_void {
+            self.flights.remove(&key);
+            return;
+        }
+        flight.has_taken_effect = true;
+        let (action, fate, is_told) = (flight.action.clone(), flight.fate, flight.is_told);
+        let is_foreign = is_told || process != self.process.number;
+        if is_foreign || flight.outcome.is_some() {
+            self.note(|_| format!("#{} of process {process} takes effect late", id.0));
+        }
+        if let Action::StopContainer { id: container, grace, .. } = &action {
+            if fate != Fate::Fails && !self.runtime.is_away && !is_told {
+                return self.signal(key, container, *grace);
+            }
+        }
+        let outcome = if fate == Fate::Fails { self.fail(&action) } else { self.perform(&action, is_foreign) };
+        let outcome = match (fate, outcome) {
+            (Fate::FailsAfterEffect, Outcome::Failed(failure)) => Outcome::Failed(failure),
+            (Fate::FailsAfterEffect, _) => failed(FailureKind::Other, "deadline exceeded"),
+            (_, outcome) => outcome,
+        };
+        if is_foreign {
+            self.flights.remove(&key);
+            return;
+        }
+        self.set_outcome(key, outcome);
+        let delay = self.delay();
+        self.after(delay, Happening::Result(process, id));
+    }
+
+    /// SIGTERM: the container may obey, or be killed when its grace is over.
+    fn signal(&mut self, key: (u32, EffectId), container: &ContainerId, grace: Duration) {
+        let held = self.runtime.containers.get(container).filter(|c| c.seen.state.is_running());
+        let obeys = held.map_or(Some(Duration::ZERO), |c| c.obeys_after);
+        if let Some(after) = obeys {
+            self.after(after, Happening::Exit(container.clone(), 143));
+        }
+        let until = obeys.map_or(grace, |o| o.min(grace)) + Duration::from_millis(1);
+        self.after(until, Happening::Reap(key.0, key.1));
+    }
+
+    /// The end of stopping a container.
+    pub(crate) fn reap(&mut self, process: u32, id: EffectId) {
+        let key = (process, id);
+        let Some(flight) = self.flights.get(&key) else { return };
+        let Action::StopContainer { id: container, .. } = flight.action.clone() else { return };
+        if flight.is_told || flight.outcome.is_some() {
+            return;
+        }
+        let fate = flight.fate;
+        let outcome = if self.runtime.is_away {
+            away()
+        } else {
+            self.end_container(&container, 137);
+            if fate == Fate::FailsAfterEffect {
+                failed(FailureKind::Other, "deadline exceeded")
+            } else {
+                Outcome::ContainerStopped(self.runtime.containers.get(&container).map(|c| c.seen.clone()))
+            }
+        };
+        self.set_outcome(key, outcome);
+        let delay = self.delay();
+        self.after(delay, Happening::Result(process, id));
+    }
+
+    /// An action fails without effect; a start may leave a container that never ran.
+    fn fail(&mut self, action: &Action) -> Outcome {
+        match action {
+            Action::StartContainer { pod, container, sandbox, attempt, .. } if self.chance.percent(50) => {
+                if self.chance.percent(50) {
+                    return failed(FailureKind::ContainerCreate, "cannot create");
+                }
+                let is_free = self.runtime.reserve_container(&pod::uid(pod), container, *attempt);
+                self.runtime.reserved.remove(&container_name(&pod::uid(pod), container, *attempt));
+                let has_sandbox = self.runtime.sandboxes.get(sandbox).is_some_and(|s| s.seen.is_ready);
+                if !is_free || !has_sandbox || self.runtime.is_away {
+                    return failed(FailureKind::Other, "refused");
+                }
+                let id = self.make(pod, container, sandbox, *attempt, false);
+                if self.chance.percent(70)
+                    && let Some(made) = self.runtime.containers.get_mut(&id)
+                {
+                    made.seen.state = ContainerState::Running { started_at: None };
+                    let at = wall(self.at);
+                    self.runtime.end(&id, 128, at);
+                }
+                failed(FailureKind::ContainerStart, "cannot start")
+            }
+            Action::StartContainer { .. } => failed(FailureKind::ContainerConfig, "a secret is missing"),
+            _ => failed(FailureKind::Other, "refused"),
+        }
+    }
+
+    fn perform(&mut self, action: &Action, is_ghost: bool) -> Outcome {
+        let is_runtimes = matches!(
+            action,
+            Action::Relist
+                | Action::Observe { .. }
+                | Action::InspectImage { .. }
+                | Action::PullImage { .. }
+                | Action::RunSandbox { .. }
+                | Action::StopSandbox { .. }
+                | Action::RemoveSandbox { .. }
+                | Action::StartContainer { .. }
+                | Action::StopContainer { .. }
+                | Action::RemoveContainer { .. }
+        );
+        if is_runtimes {
+            return if self.runtime.is_away { away() } else { self.perform_in_runtime(action, is_ghost) };
+        }
+        let is_apis = matches!(
+            action,
+            Action::WriteStatus { .. }
+                | Action::DeletePod { .. }
+                | Action::CreateMirror { .. }
+                | Action::RegisterNode { .. }
+                | Action::WriteNodeStatus { .. }
+        );
+        if is_apis {
+            if self.api.is_away {
+                return failed(FailureKind::Other, "the API server is away");
+            }
+            return self.perform_in_api(action);
+        }
+        self.perform_on_host(action)
+    }
+
+    fn perform_on_host(&mut self, action: &Action) -> Outcome {
+        match action {
+            Action::EnsureCgroup { pod } => {
+                self.host.cgroups.insert(pod::uid(pod));
+            }
+            Action::RemoveCgroup { uid } => {
+                self.host.cgroups.remove(uid);
+            }
+            Action::SyncVolumes { pod, .. } => {
+                self.host.volumes.insert(pod::uid(pod));
+                return Outcome::VolumesSynced { refresh_after: None };
+            }
+            Action::TearDownVolumes { uid } => {
+                self.host.volumes.remove(uid);
+            }
+            Action::RemovePodLogs { uid, .. } => {
+                self.host.logs.remove(uid);
+            }
+            Action::RunHook { id, hook, timeout, .. } => return self.hook(id, *hook, *timeout),
+            Action::Probe { id, .. } => {
+                let is_running = self.runtime.containers.get(id).is_some_and(|c| c.seen.state.is_running());
+                let fails = self.chance.percent(self.weather.probe_fails);
+                return Outcome::Probed(match (is_running, fails) {
+                    (false, _) => ProbeOutcome::Error("not running".to_owned()),
+                    (true, true) if self.chance.percent(30) => ProbeOutcome::Error("no answer".to_owned()),
+                    (true, true) => ProbeOutcome::Failure("bad".to_owned()),
+                    (true, false) => ProbeOutcome::Success,
+                });
+            }
+            _ => {}
+        }
+        Outcome::Done
+    }
+
+    fn hook(&mut self, id: &ContainerId, hook: Hook, timeout: Option<Duration>) -> Outcome {
+        let is_running = self.runtime.containers.get(id).is_some_and(|c| c.seen.state.is_running());
+        let fails = self.chance.percent(self.weather.hook_fails);
+        if !is_running || fails || (hook == Hook::PreStop && timeout.is_some_and(|t| t.is_zero())) {
+            return failed(FailureKind::Other, "the hook failed");
+        }
+        Outcome::Done
+    }
+
+    fn perform_in_api(&mut self, action: &Action) -> Outcome {
+        match action {
+            Action::WriteStatus { uid, new, .. } => match self.api.write_status(uid, new) {
+                Some((version, change)) => {
+                    self.announce(change);
+                    Outcome::Written { version }
+                }
+                None => Outcome::Gone,
+            },
+            Action::DeletePod { uid, .. } => match self.api.remove(uid) {
+                Some(change) => {
+                    self.announce(change);
+                    Outcome::Done
+                }
+                None => Outcome::Gone,
+            },
+            Action::CreateMirror { pod } => self.create_mirror(pod),
+            Action::RegisterNode { node } => Outcome::Registered(std::sync::Arc::new(ApiNode {
+                status: Some(NodeStatus::default()),
+                ..(**node).clone()
+            })),
+            _ => Outcome::Written { version: 0 },
+        }
+    }
+
+    fn create_mirror(&mut self, pod: &Pod) -> Outcome {
+        let hash = pod::annotation(pod, pod::ANNOTATION_CONFIG_HASH).unwrap_or_default().to_owned();
+        if let Some(other) = self.api.by_key(&pod::key(pod)).cloned() {
+            if pod::annotation(&other, pod::ANNOTATION_CONFIG_MIRROR) == Some(&hash) {
+                return Outcome::Done;
+            }
+            if let Some(change) = self.api.remove(&pod::uid(&other)) {
+                self.announce(change);
+            }
+            return failed(FailureKind::Other, "another pod had the name");
+        }
+        let mut mirror = pod.clone();
+        self.next_uid += 1;
+        mirror.metadata.uid = Some(format!("mirror-{}", self.next_uid));
+        if let Some(annotations) = &mut mirror.metadata.annotations {
+            annotations.insert(pod::ANNOTATION_CONFIG_MIRROR.to_owned(), hash);
+        }
+        let change = self.api.apply(mirror);
+        self.announce(change);
+        Outcome::Done
+    }
+
+    fn perform_in_runtime(&mut self, action: &Action, is_ghost: bool) -> Outcome {
+        match action {
+            Action::Relist => Outcome::Relisted(self.runtime.relist()),
+            Action::Observe { uid, key } => Outcome::Observed(self.runtime.observe(uid, key)),
+            Action::InspectImage { pod, container } => {
+                let image = image(pod, container);
+                let is_there = self.runtime.images.contains(&image);
+                Outcome::Image(is_there.then(|| ImageRef::from(image)))
+            }
+            Action::PullImage { pod, container } => {
+                let image = image(pod, container);
+                self.runtime.images.insert(image.clone());
+                let took = Duration::from_millis(5);
+                Outcome::Pulled { image: ImageRef::from(image), size_bytes: 1, took, took_with_wait: took }
+            }
+            Action::RunSandbox { pod, attempt } => self.run_sandbox(pod, *attempt, is_ghost),
+            Action::StopSandbox { id } => {
+                self.stop_sandbox(id);
+                Outcome::Done
+            }
+            Action::RemoveSandbox { id } => {
+                self.stop_sandbox(id);
+                if let Some(sandbox) = self.runtime.sandboxes.get(id) {
+                    let uid = sandbox.uid.clone();
+                    self.runtime.remove_sandbox(id);
+                    self.hint(&uid, id.as_str(), RuntimeChange::Deleted);
+                }
+                Outcome::Done
+            }
+            Action::StartContainer { pod, container, sandbox, attempt, .. } => {
+                self.start_container(pod, container, sandbox, *attempt, is_ghost)
+            }
+            Action::StopContainer { id, .. } => {
+                self.end_container(id, 137);
+                Outcome::ContainerStopped(None)
+            }
+            Action::RemoveContainer { uid, id } => {
+                if self.runtime.containers.remove(id).is_some() {
+                    self.hint(uid, id.as_str(), RuntimeChange::Deleted);
+                }
+                Outcome::Done
+            }
+            _ => Outcome::Done,
+        }
+    }
+
+    fn run_sandbox(&mut self, pod: &Pod, attempt: u32, is_ghost: bool) -> Outcome {
+        let uid = pod::uid(pod);
+        if !self.runtime.reserve_sandbox(&uid, attempt) {
+            return failed(FailureKind::Other, "the name is taken");
+        }
+        self.runtime.reserved.remove(&sandbox_name(&uid, attempt));
+        let id = self.runtime.make_sandbox(pod, attempt, is_ghost, wall(self.at));
+        self.host.logs.insert(uid.clone());
+        self.check_sandboxes(&uid);
+        self.hint(&uid, id.as_str(), RuntimeChange::Started);
+        match self.runtime.sandboxes.get(&id) {
+            Some(sandbox) => Outcome::SandboxStarted(sandbox.seen.clone()),
+            None => Outcome::Gone,
+        }
+    }
+
+    fn start_container(&mut self, pod: &Pod, name: &str, sandbox: &SandboxId, attempt: u32, is_ghost: bool) -> Outcome {
+        let uid = pod::uid(pod);
+        let has_sandbox = self.runtime.sandboxes.get(sandbox).is_some_and(|s| s.seen.is_ready);
+        if !has_sandbox {
+            return failed(FailureKind::ContainerCreate, "the sandbox is not ready");
+        }
+        if !self.runtime.reserve_container(&uid, name, attempt) {
+            return failed(FailureKind::ContainerCreate, "the name is taken");
+        }
+        self.runtime.reserved.remove(&container_name(&uid, name, attempt));
+        let id = self.make(pod, name, sandbox, attempt, is_ghost);
+        self.hint(&uid, id.as_str(), RuntimeChange::Created);
+        let at = wall(self.at);
+        if let Some(made) = self.runtime.containers.get_mut(&id) {
+            made.seen.state = ContainerState::Running { started_at: Some(at) };
+        }
+        self.truth.started.insert((sandbox.clone(), name.to_owned()));
+        self.check_containers(&uid, name);
+        self.hint(&uid, id.as_str(), RuntimeChange::Started);
+        let kind = pod::container(pod, name).map_or(ContainerKind::Regular, |c| c.kind);
+        self.plan_life(&id, kind);
+        match self.runtime.containers.get(&id) {
+            Some(container) => Outcome::ContainerStarted(container.seen.clone()),
+            None => Outcome::Gone,
+        }
+    }
+
+    fn make(&mut self, pod: &Pod, name: &str, sandbox: &SandboxId, attempt: u32, is_ghost: bool) -> ContainerId {
+        let obeys_after = match self.chance.number(0, 9) {
+            0 => None,
+            1..=3 => Some(self.chance.millis(0, 60_000)),
+            _ => Some(self.chance.millis(0, 1000)),
+        };
+        let made = NewContainer { pod, name, sandbox, attempt, is_ghost, obeys_after };
+        self.check_attempt(&pod::uid(pod), name, attempt);
+        self.runtime.make_container(made, wall(self.at))
+    }
+
+    /// Whether and when a container ends by itself.
+    fn plan_life(&mut self, id: &ContainerId, kind: ContainerKind) {
+        let ends = match kind {
+            ContainerKind::Init => Some((5000, if self.is_calm { 0 } else { 15 })),
+            _ if self.chance.percent(self.weather.exits) => Some((40_000, self.weather.crashes)),
+            _ => None,
+        };
+        if let Some((within, crashes)) = ends {
+            let after = self.chance.millis(10, within);
+            let code = i32::from(self.chance.percent(crashes));
+            self.after(after, Happening::Exit(id.clone(), code));
+        }
+    }
+}
+
+fn image(pod: &Pod, container: &str) -> String {
+    pod::container(pod, container).and_then(|c| c.spec.image.clone()).unwrap_or_default()
+}

@@ -1,0 +1,127 @@
+//! One life of the node agent: a core with empty memory, its clock, and what it was told.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::{Now, PodUid};
+use node::{Action, Node, Outcome, Settings, Source};
+
+use crate::checks::Knowledge;
+use crate::specs::NODE;
+
+/// Wall-clock second at which worlds begin.
+const EPOCH: i64 = 1_700_000_000;
+
+/// The agent that lives now.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) node: Node,
+    /// Which life this is.
+    pub(crate) number: u32,
+    born: Duration,
+    /// Watches are numbered: what an earlier one had to tell is void.
+    pub(crate) watch: u32,
+    /// Events come in order.
+    pub(crate) watched_until: Duration,
+    /// The version of the last full list.
+    pub(crate) listed: u64,
+    pub(crate) has_events: bool,
+    pub(crate) under_way: usize,
+    pub(crate) knows: Knowledge,
+}
+
+/// An action under way.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) action: Action,
+    pub(crate) fate: Fate,
+    /// The name held while it is under way.
+    pub(crate) reserved: Option<String>,
+    pub(crate) has_taken_effect: bool,
+    /// It will take no effect any more.
+    pub(crate) is_void: bool,
+    pub(crate) is_told: bool,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// What becomes of an action, decided when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Succeeds,
+    Fails,
+    /// Takes effect and is reported as failed.
+    FailsAfterEffect,
+    /// Is reported as failed and takes effect after that.
+    FailsBeforeEffect,
+}
+
+impl Process {
+    pub(crate) fn start(number: u32, at: Duration) -> Self {
+        let settings = Settings {
+            node_name: NODE.to_owned(),
+            node_ips: vec!["192.168.0.1".to_owned()],
+            is_registering: true,
+            has_api: true,
+            max_pods: 110,
+            max_restart_backoff: Duration::from_secs(300),
+            node_status_update_every: Duration::from_secs(10),
+            node_status_report_every: Duration::from_secs(300),
+            sources: vec![Source::Api, Source::File],
+        };
+        Self {
+            node: Node::new(settings),
+            number,
+            born: at,
+            watch: 0,
+            watched_until: at,
+            listed: 0,
+            has_events: false,
+            under_way: 0,
+            knows: Knowledge::default(),
+        }
+    }
+
+    /// This process's clocks: its monotonic one begins with it.
+    pub(crate) fn now(&self, at: Duration) -> Now {
+        Now { wall: wall(at), mono: at.saturating_sub(self.born) }
+    }
+
+    /// When it wants to be called, in the world's time.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.node.next_deadline().map(|mono| self.born + mono)
+    }
+}
+
+/// Wall-clock time.
+pub(crate) fn wall(at: Duration) -> Timestamp {
+    Timestamp::from_second(EPOCH).unwrap_or(Timestamp::UNIX_EPOCH) + at
+}
+
+/// The pod an action is about.
+pub(crate) fn uid_of(action: &Action) -> Option<PodUid> {
+    use model::pod::uid;
+    match action {
+        Action::Observe { uid, .. }
+        | Action::RemoveCgroup { uid }
+        | Action::TearDownVolumes { uid }
+        | Action::StopContainer { uid, .. }
+        | Action::RemoveContainer { uid, .. }
+        | Action::WriteStatus { uid, .. }
+        | Action::DeletePod { uid, .. }
+        | Action::RemovePodLogs { uid, .. } => Some(uid.clone()),
+        Action::EnsureCgroup { pod }
+        | Action::SyncVolumes { pod, .. }
+        | Action::InspectImage { pod, .. }
+        | Action::PullImage { pod, .. }
+        | Action::RunSandbox { pod, .. }
+        | Action::StartContainer { pod, .. }
+        | Action::RunHook { pod, .. }
+        | Action::Probe { pod, .. }
+        | Action::CreateMirror { pod } => Some(uid(pod)),
+        Action::Relist
+        | Action::StopSandbox { .. }
+        | Action::RemoveSandbox { .. }
+        | Action::RegisterNode { .. }
+        | Action::WriteNodeStatus { .. } => None,
+    }
+}

@@ -1,0 +1,106 @@
+//! Pods, as random as the rules of the API allow.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    Container, ExecAction, Lifecycle, LifecycleHandler, PodSpec, Probe,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use model::{Pod, pod};
+
+use crate::chance::Chance;
+
+/// The node all pods are bound to.
+pub(crate) const NODE: &str = "node";
+
+/// A pod as a user would create it.
+pub(crate) fn pod(chance: &mut Chance, name: &str, uid: &str, now: Timestamp) -> Pod {
+    let policy = *chance.pick(&["Always", "Always", "OnFailure", "Never"]).unwrap_or(&"Always");
+    let regular = (0..chance.number(1, 3).min(chance.number(1, 3))).map(|n| container(chance, &format!("c{n}"))).collect();
+    let mut init: Vec<Container> = Vec::new();
+    if chance.percent(40) {
+        for n in 0..chance.number(1, 3) {
+            let is_sidecar = chance.percent(45);
+            let mut c = container(chance, &format!("{}{n}", if is_sidecar { "s" } else { "i" }));
+            if is_sidecar {
+                c.restart_policy = Some("Always".to_owned());
+            } else {
+                (c.liveness_probe, c.readiness_probe, c.startup_probe, c.lifecycle) = (None, None, None, None);
+            }
+            init.push(c);
+        }
+    }
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some("default".to_owned()),
+            uid: Some(uid.to_owned()),
+            creation_timestamp: Some(Time(now)),
+            generation: Some(1),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            node_name: Some(NODE.to_owned()),
+            restart_policy: Some(policy.to_owned()),
+            containers: regular,
+            init_containers: Some(init).filter(|l| !l.is_empty()),
+            host_network: chance.percent(15).then_some(true),
+            termination_grace_period_seconds: Some(i64::from(*chance.pick(&[0, 1, 5, 30, 60]).unwrap_or(&30))),
+            active_deadline_seconds: chance.percent(8).then(|| i64::from(chance.number(5, 60))),
+            ..PodSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The same as a static pod: its uid is its content's hash.
+pub(crate) fn static_pod(chance: &mut Chance, name: &str, now: Timestamp, version: u32) -> Arc<Pod> {
+    let uid = format!("static-{name}-{version}");
+    let mut made = pod(chance, name, &uid, now);
+    made.metadata.annotations = Some(BTreeMap::from([
+        (pod::ANNOTATION_CONFIG_SOURCE.to_owned(), "file".to_owned()),
+        (pod::ANNOTATION_CONFIG_HASH.to_owned(), uid),
+    ]));
+    if let Some(spec) = &mut made.spec {
+        spec.active_deadline_seconds = None;
+    }
+    Arc::new(made)
+}
+
+fn container(chance: &mut Chance, name: &str) -> Container {
+    let hooks = chance.percent(20).then(|| Lifecycle {
+        post_start: chance.percent(50).then(handler),
+        pre_stop: chance.percent(50).then(handler),
+        ..Lifecycle::default()
+    });
+    Container {
+        name: name.to_owned(),
+        image: Some(format!("image-{}", chance.number(0, 3))),
+        image_pull_policy: Some((*chance.pick(&["IfNotPresent", "IfNotPresent", "Always"]).unwrap_or(&"Always")).to_owned()),
+        lifecycle: hooks,
+        liveness_probe: chance.percent(12).then(|| probe(chance)),
+        readiness_probe: chance.percent(12).then(|| probe(chance)),
+        startup_probe: chance.percent(12).then(|| probe(chance)),
+        ..Container::default()
+    }
+}
+
+fn handler() -> LifecycleHandler {
+    LifecycleHandler {
+        exec: Some(ExecAction { command: Some(vec!["hook".to_owned()]) }),
+        ..LifecycleHandler::default()
+    }
+}
+
+fn probe(chance: &mut Chance) -> Probe {
+    Probe {
+        exec: Some(ExecAction { command: Some(vec!["probe".to_owned()]) }),
+        period_seconds: Some(i32::try_from(chance.number(1, 10)).unwrap_or(10)),
+        failure_threshold: Some(i32::try_from(chance.number(1, 3)).unwrap_or(3)),
+        initial_delay_seconds: chance.percent(30).then(|| 3),
+        termination_grace_period_seconds: None,
+        ..Probe::default()
+    }
+}

@@ -1,0 +1,615 @@
+//! The world: what happens when.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{ContainerId, Pod, PodUid, RuntimeCondition, RuntimeHealth, SandboxId, pod};
+use node::node_status::NodeFacts;
+use node::{Effect, EffectId, Input, Outcome, RuntimeChange, Source};
+
+use crate::api::{Api, Change};
+use crate::chance::Chance;
+use crate::checks::Truth;
+use crate::host::Host;
+use crate::process::{Fate, Flight, Process};
+use crate::runtime::Runtime;
+use crate::weather::Weather;
+use crate::{specs, text};
+
+/// How long after the storm everything must be as it should be. The longest back-off is five
+/// minutes, and two may follow each other.
+const PATIENCE: Duration = Duration::from_secs(1500);
+/// From then on nothing may happen for this long, apart from routine.
+const SETTLING: Duration = Duration::from_secs(20);
+const IDLE: Duration = Duration::from_secs(40);
+/// More actions than this in one second mean that the core runs in circles.
+const MOST_ACTIONS_A_SECOND: u32 = 400;
+
+/// A history that broke a rule.
+#[derive(Debug)]
+pub struct Broken {
+    /// Which history.
+    pub seed: u64,
+    /// Which rule, and how.
+    pub rule: String,
+    /// What happened, line by line.
+    pub history: Vec<String>,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.history {
+            writeln!(f, "{line}")?;
+        }
+        write!(f, "seed {}: {}", self.seed, self.rule)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// How a history went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    /// Calls of the core.
+    pub steps: u64,
+    /// Actions it started.
+    pub actions: u64,
+    /// Virtual time until everything was as it should be.
+    pub took: Duration,
+}
+
+/// Something that is going to happen.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// An action takes effect.
+    Effect(u32, EffectId),
+    /// The second half of stopping a container: it has ended, or is killed.
+    Reap(u32, EffectId),
+    /// An action's result arrives.
+    Result(u32, EffectId),
+    /// Something is told to a process.
+    Tell(u32, Box<Input>),
+    /// A watch event, with the watch's number and the object's version.
+    Watch(u32, u32, u64, Change),
+    /// A full list of the API's pods.
+    ListApi(u32, u32),
+    /// A full list of static pods.
+    ListFiles(u32),
+    /// The runtime is asked how it is.
+    Health(u32),
+    /// A container ends by itself.
+    Exit(ContainerId, i32),
+    /// A sandbox dies.
+    SandboxDies,
+    /// A user does something.
+    User,
+    Restart,
+    RuntimeAway(bool),
+    ApiAway(bool),
+    /// The storm is over.
+    Calm,
+}
+
+/// Everything there is.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) chance: Chance,
+    pub(crate) weather: Weather,
+    pub(crate) at: Duration,
+    queue: BTreeMap<(Duration, u64), Happening>,
+    sequence: u64,
+    pub(crate) process: Process,
+    pub(crate) flights: BTreeMap<(u32, EffectId), Flight>,
+    pub(crate) runtime: Runtime,
+    pub(crate) api: Api,
+    pub(crate) host: Host,
+    pub(crate) files: BTreeMap<String, Arc<Pod>>,
+    pub(crate) next_uid: u32,
+    pub(crate) truth: Truth,
+    pub(crate) is_calm: bool,
+    history: Option<Vec<String>>,
+    broken: Option<String>,
+    pub(crate) summary: Summary,
+    /// The second that is counted, and the actions in it.
+    rate: (u64, u32),
+    /// Actions that are no routine, and the last of them.
+    pub(crate) unusual: (u64, String),
+}
+
+/// Lets the world of this seed live.
+///
+/// # Errors
+/// The first rule that was broken, with the history up to there.
+pub fn run(seed: u64) -> Result<Summary, Broken> {
+    let mut world = World::new(seed, false);
+    world.live_or_panic();
+    let Some(rule) = world.broken.take() else { return Ok(world.summary) };
+    // Once more, this time taking notes.
+    let mut world = World::new(seed, true);
+    world.live_or_panic();
+    let history = world.history.take().unwrap_or_default();
+    Err(Broken { seed, rule, history })
+}
+
+impl World {
+    fn new(seed: u64, takes_notes: bool) -> Self {
+        let mut chance = Chance::new(seed);
+        let weather = Weather::of_history(&mut chance);
+        let mut world = Self {
+            chance,
+            weather,
+            at: Duration::from_secs(1),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            process: Process::start(1, Duration::from_secs(1)),
+            flights: BTreeMap::new(),
+            runtime: Runtime::default(),
+            api: Api::default(),
+            host: Host::default(),
+            files: BTreeMap::new(),
+            next_uid: 0,
+            truth: Truth::default(),
+            is_calm: false,
+            history: takes_notes.then(Vec::new),
+            broken: None,
+            summary: Summary::default(),
+            rate: (0, 0),
+            unusual: (0, String::new()),
+        };
+        world.truth.flavour = world.chance.number(0, 1000);
+        world.note(|w| format!("{:?}", w.weather));
+        world.plan();
+        world
+    }
+
+    /// Spreads what is to happen over the time of the storm.
+    fn plan(&mut self) {
+        let lasts = u32::try_from(self.weather.lasts.as_millis()).unwrap_or(u32::MAX);
+        let w = self.weather.clone();
+        for n in 0..self.chance.number(2, 8) {
+            let after = if n == 0 { Duration::ZERO } else { self.chance.millis(0, lasts) };
+            self.after(after, Happening::User);
+        }
+        for _ in 0..w.restarts {
+            let after = self.chance.millis(0, lasts);
+            self.after(after, Happening::Restart);
+        }
+        for _ in 0..w.sandbox_deaths {
+            let after = self.chance.millis(0, lasts);
+            self.after(after, Happening::SandboxDies);
+        }
+        for _ in 0..w.runtime_outages {
+            let after = self.chance.millis(0, lasts);
+            self.after(after, Happening::RuntimeAway(true));
+        }
+        for _ in 0..w.api_outages {
+            let after = self.chance.millis(0, lasts);
+            self.after(after, Happening::ApiAway(true));
+        }
+        self.after(w.lasts, Happening::Calm);
+        self.begin_process();
+    }
+
+    /// What a process that starts is told.
+    fn begin_process(&mut self) {
+        let number = self.process.number;
+        let found = self.host.found();
+        self.tell(Input::FoundOnHost { pods: found });
+        let facts = NodeFacts {
+            name: specs::NODE.to_owned(),
+            cpu_millis: 64_000,
+            memory_bytes: 1 << 36,
+            max_pods: 110,
+            runtime_name: "containerd".to_owned(),
+            ..NodeFacts::default()
+        };
+        let stream = Input::EventStream { is_connected: !self.runtime.is_away };
+        self.process.has_events = !self.runtime.is_away;
+        for input in [Input::NodeFacts(Box::new(facts)), stream] {
+            let delay = self.delay();
+            self.after(delay, Happening::Tell(number, Box::new(input)));
+        }
+        for happening in [Happening::Health(number), Happening::ListFiles(number)] {
+            let delay = self.delay();
+            self.after(delay, happening);
+        }
+        if !self.api.is_away {
+            self.list_api();
+        }
+    }
+
+    /// A core that panics has broken a rule, too.
+    fn live_or_panic(&mut self) {
+        let lived = catch_unwind(AssertUnwindSafe(|| self.live()));
+        if let Err(panic) = lived {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default();
+            self.broke(format!("panics: {text}"));
+        }
+    }
+
+    fn live(&mut self) {
+        let mut idle_since: Option<(Duration, u64)> = None;
+        let mut calm_at = None;
+        while self.broken.is_none() {
+            self.advance();
+            if !self.is_calm {
+                continue;
+            }
+            let calm_at = *calm_at.get_or_insert(self.at);
+            match idle_since {
+                None => {
+                    let Err(why) = self.is_as_it_should_be() else {
+                        self.summary.took = self.at;
+                        idle_since = Some((self.at + SETTLING, 0));
+                        continue;
+                    };
+                    if self.at > calm_at + PATIENCE {
+                        self.broke(format!("not as it should be long after the storm: {why}"));
+                    }
+                }
+                Some((since, before)) if self.at >= since && before == 0 => {
+                    idle_since = Some((since, self.unusual.0.max(1)));
+                    self.unusual.0 = self.unusual.0.max(1);
+                }
+                Some((since, before)) if self.at > since => {
+                    if self.unusual.0 > before {
+                        self.broke(format!("works although there is nothing to do: {}", self.unusual.1));
+                    }
+                    if self.at > since + IDLE {
+                        if let Err(why) = self.is_as_it_should_be() {
+                            self.broke(format!("did not stay as it should be: {why}"));
+                        }
+                        return;
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Lets the next thing happen.
+    fn advance(&mut self) {
+        let next = self.queue.first_key_value().map(|((at, _), _)| *at);
+        let deadline = self.process.deadline();
+        match (next, deadline) {
+            (next, Some(deadline)) if next.is_none_or(|next| deadline <= next) => {
+                self.at = self.at.max(deadline);
+                self.tell(Input::Tick);
+                let is_past = self.process.deadline().is_some_and(|d| d <= self.at);
+                self.truth.past_deadlines = if is_past { self.truth.past_deadlines + 1 } else { 0 };
+                if self.truth.past_deadlines > 3 {
+                    self.broke("wants to be called again and again at the same moment".to_owned());
+                }
+            }
+            (Some(_), _) => {
+                if let Some(((at, _), happening)) = self.queue.pop_first() {
+                    self.at = self.at.max(at);
+                    self.happen(happening);
+                }
+            }
+            (None, _) => self.broke("nothing will ever happen again".to_owned()),
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let current = self.process.number;
+        match happening {
+            Happening::Effect(process, id) => self.take_effect(process, id),
+            Happening::Reap(process, id) => self.reap(process, id),
+            Happening::Result(process, id) => self.finish(process, id),
+            Happening::Tell(process, input) if process == current => {
+                if let Input::EventStream { is_connected } = *input {
+                    self.process.has_events = is_connected;
+                }
+                self.tell(*input);
+            }
+            Happening::Watch(process, watch, version, change) => {
+                if process == current && watch == self.process.watch && version > self.process.listed {
+                    self.tell(match change {
+                        Change::Applied(pod) => Input::PodApplied { source: Source::Api, pod },
+                        Change::Deleted(uid) => Input::PodDeleted { source: Source::Api, uid },
+                    });
+                }
+            }
+            Happening::ListApi(process, watch) if process == current && watch == self.process.watch => {
+                if self.api.is_away {
+                    return;
+                }
+                self.process.listed = self.api.version();
+                let pods = self.api.pods.values().cloned().collect();
+                self.tell(Input::PodsListed { source: Source::Api, pods });
+            }
+            Happening::ListFiles(process) if process == current => {
+                let pods = self.files.values().cloned().collect();
+                self.tell(Input::PodsListed { source: Source::File, pods });
+            }
+            Happening::Health(process) if process == current => self.ask_health(),
+            Happening::Exit(id, code) => {
+                if self.end_container(&id, code) {
+                    self.note(|_| format!("{id} ends by itself with {code}"));
+                }
+            }
+            Happening::SandboxDies => self.sandbox_dies(),
+            Happening::User => self.user_acts(),
+            Happening::Restart => self.restart(),
+            Happening::RuntimeAway(is_away) => {
+                self.note(|_| format!("---- the runtime is {}", if is_away { "away" } else { "back" }));
+                self.runtime.is_away = is_away;
+                let delay = self.delay();
+                let input = Box::new(Input::EventStream { is_connected: !is_away });
+                self.after(delay, Happening::Tell(current, input));
+                if is_away {
+                    self.process.has_events = false;
+                    let lasts = self.chance.millis(100, 60_000);
+                    self.after(lasts, Happening::RuntimeAway(false));
+                }
+            }
+            Happening::ApiAway(is_away) => {
+                self.note(|_| format!("---- the API server is {}", if is_away { "away" } else { "back" }));
+                self.api.is_away = is_away;
+                if is_away {
+                    let lasts = self.chance.millis(100, 60_000);
+                    self.after(lasts, Happening::ApiAway(false));
+                } else {
+                    self.list_api();
+                }
+            }
+            Happening::Calm => self.calm_down(),
+            Happening::Tell(..)
+            | Happening::ListApi(..)
+            | Happening::ListFiles(_)
+            | Happening::Health(_) => {}
+        }
+    }
+
+    fn calm_down(&mut self) {
+        self.note(|_| "---- calm".to_owned());
+        self.weather = Weather::calm();
+        self.is_calm = true;
+        self.queue.retain(|_, h| {
+            !matches!(h, Happening::Restart | Happening::RuntimeAway(true) | Happening::ApiAway(true) | Happening::SandboxDies | Happening::User)
+        });
+    }
+
+    fn ask_health(&mut self) {
+        let met = || RuntimeCondition { is_met: true, reason: String::new(), message: String::new() };
+        let health = if self.runtime.is_away {
+            Err("away".to_owned())
+        } else {
+            Ok(RuntimeHealth {
+                runtime: met(),
+                network: met(),
+                handlers: Vec::new(),
+                has_supplemental_groups_policy: false,
+            })
+        };
+        let again = Duration::from_secs(if self.runtime.is_away { 1 } else { 5 });
+        self.tell(Input::RuntimeHealth(health));
+        self.after(again, Happening::Health(self.process.number));
+    }
+
+    fn restart(&mut self) {
+        self.note(|_| "---- the node agent restarts".to_owned());
+        let number = self.process.number + 1;
+        // What was under way is abandoned; some of it goes on to its end all the same.
+        let ids: Vec<_> = self.flights.keys().copied().collect();
+        for id in ids {
+            let is_lost = self.chance.percent(50);
+            let Some(flight) = self.flights.get_mut(&id) else { continue };
+            flight.is_told = true;
+            if is_lost && !flight.has_taken_effect {
+                flight.is_void = true;
+                if let Some(name) = flight.reserved.take() {
+                    self.runtime.reserved.remove(&name);
+                }
+            }
+        }
+        self.process = Process::start(number, self.at);
+        self.begin_process();
+    }
+
+    /// Gives the core one input and carries out what it decides.
+    pub(crate) fn tell(&mut self, input: Input) {
+        if self.broken.is_some() {
+            return;
+        }
+        self.note(|_| text::input(&input));
+        self.learn(&input);
+        self.summary.steps += 1;
+        let now = self.process.now(self.at);
+        let effects = self.process.node.step(now, input);
+        for effect in effects {
+            match effect {
+                Effect::Start { id, action } => {
+                    self.note(|_| format!("    #{} {}", id.0, text::action(&action)));
+                    self.count(&action);
+                    self.check_start(id, &action);
+                    self.begin(id, action);
+                }
+                Effect::Cancel(id) => {
+                    self.note(|_| format!("    cancel #{}", id.0));
+                    self.cancel(id);
+                }
+                Effect::Record(event) => self.note(|_| format!("    event {}: {}", event.reason, event.message)),
+            }
+        }
+        let (said, counted) = (self.process.node.in_flight(), self.process.under_way);
+        if said != counted {
+            self.broke(format!("{counted} actions are under way, and the core knows of {said}"));
+        }
+    }
+
+    fn count(&mut self, action: &node::Action) {
+        self.summary.actions += 1;
+        self.process.under_way += 1;
+        let second = self.at.as_secs();
+        self.rate = if self.rate.0 == second { (second, self.rate.1 + 1) } else { (second, 1) };
+        if self.rate.1 > MOST_ACTIONS_A_SECOND {
+            self.broke("runs in circles".to_owned());
+        }
+        use node::Action::{Probe, Relist, WriteNodeStatus};
+        if !matches!(action, Relist | Probe { .. } | WriteNodeStatus { .. }) {
+            self.unusual.0 += 1;
+            self.unusual.1 = text::action(action);
+        }
+    }
+
+    /// An action's result reaches the core.
+    fn finish(&mut self, process: u32, id: EffectId) {
+        let Some(flight) = self.flights.get_mut(&(process, id)) else { return };
+        if std::mem::replace(&mut flight.is_told, true) || process != self.process.number {
+            return;
+        }
+        let outcome = flight.outcome.take().unwrap_or(Outcome::Cancelled);
+        self.process.under_way -= 1;
+        self.tell(Input::Finished { id, outcome });
+    }
+
+    // ---- for the other modules ----
+
+    /// Queues something.
+    pub(crate) fn after(&mut self, delay: Duration, happening: Happening) {
+        self.sequence += 1;
+        self.queue.insert((self.at + delay, self.sequence), happening);
+    }
+
+    /// How long something takes.
+    pub(crate) fn delay(&mut self) -> Duration {
+        let slowness = self.weather.slowness;
+        self.chance.millis(1, slowness.max(1))
+    }
+
+    /// Whether an action of this moment fails, and how.
+    pub(crate) fn fate(&mut self) -> Fate {
+        let w = &self.weather;
+        let (a, b, c) = (w.fails, w.fails_after, w.fails_before_effect);
+        if self.chance.percent(a) {
+            Fate::Fails
+        } else if self.chance.percent(b) {
+            Fate::FailsAfterEffect
+        } else if self.chance.percent(c) {
+            Fate::FailsBeforeEffect
+        } else {
+            Fate::Succeeds
+        }
+    }
+
+    /// The runtime tells of a change, perhaps.
+    pub(crate) fn hint(&mut self, uid: &PodUid, id: &str, change: RuntimeChange) {
+        if !self.process.has_events || self.chance.percent(self.weather.hint_lost) {
+            return;
+        }
+        let times = if self.chance.percent(self.weather.hint_repeated) { 2 } else { 1 };
+        for _ in 0..times {
+            let input = Input::RuntimeHint { uid: uid.clone(), container: ContainerId::from(id), change };
+            let delay = self.delay();
+            self.after(delay, Happening::Tell(self.process.number, Box::new(input)));
+        }
+    }
+
+    /// The API server tells of a change, in order.
+    pub(crate) fn announce(&mut self, change: Change) {
+        if self.api.is_away {
+            return;
+        }
+        if self.chance.percent(self.weather.relists) {
+            self.list_api();
+            return;
+        }
+        let (process, watch, version) = (self.process.number, self.process.watch, self.api.version());
+        let times = if self.chance.percent(self.weather.watch_repeated) { 2 } else { 1 };
+        for _ in 0..times {
+            let at = (self.at + self.delay()).max(self.process.watched_until);
+            self.process.watched_until = at;
+            self.after(at.saturating_sub(self.at), Happening::Watch(process, watch, version, change.clone()));
+        }
+    }
+
+    /// The watch breaks and begins anew with a full list.
+    fn list_api(&mut self) {
+        self.process.watch += 1;
+        let at = self.at + self.delay();
+        self.process.watched_until = at;
+        self.after(at.saturating_sub(self.at), Happening::ListApi(self.process.number, self.process.watch));
+    }
+
+    /// Static pods changed.
+    pub(crate) fn files_changed(&mut self) {
+        let delay = self.delay();
+        self.after(delay, Happening::ListFiles(self.process.number));
+    }
+
+    /// Ends a container's process and tells of it. Returns whether it ran.
+    pub(crate) fn end_container(&mut self, id: &ContainerId, code: i32) -> bool {
+        let now = crate::process::wall(self.at);
+        if !self.runtime.end(id, code, now) {
+            return false;
+        }
+        self.ended(id, code);
+        true
+    }
+
+    /// Takes note of a container that has ended.
+    pub(crate) fn ended(&mut self, id: &ContainerId, code: i32) {
+        let Some(container) = self.runtime.containers.get(id) else { return };
+        let (uid, sandbox, name) =
+            (container.uid.clone(), container.seen.sandbox_id.clone(), container.seen.name.clone());
+        if code == 0 {
+            self.truth.passed.insert((sandbox, name));
+        }
+        self.hint(&uid, id.as_str(), RuntimeChange::Stopped);
+    }
+
+    fn sandbox_dies(&mut self) {
+        let ready: Vec<SandboxId> =
+            self.runtime.sandboxes.values().filter(|s| s.seen.is_ready).map(|s| s.seen.id.clone()).collect();
+        let Some(id) = self.chance.pick(&ready).cloned() else { return };
+        self.note(|_| format!("{id} dies"));
+        let is_removed = self.chance.percent(20);
+        self.stop_sandbox(&id);
+        if is_removed {
+            self.runtime.remove_sandbox(&id);
+        }
+    }
+
+    /// Stops a sandbox and tells of everything that ended with it.
+    pub(crate) fn stop_sandbox(&mut self, id: &SandboxId) {
+        let ended = self.runtime.stop_sandbox(id, crate::process::wall(self.at));
+        for container in ended {
+            self.ended(&container, 137);
+        }
+        if let Some(sandbox) = self.runtime.sandboxes.get(id) {
+            let uid = sandbox.uid.clone();
+            self.hint(&uid, id.as_str(), RuntimeChange::Stopped);
+        }
+    }
+
+    /// Ends the history: a rule is broken.
+    pub(crate) fn broke(&mut self, rule: String) {
+        self.note(|_| format!("BROKEN: {rule}"));
+        self.broken.get_or_insert(rule);
+    }
+
+    /// Takes a note when somebody will read it.
+    pub(crate) fn note(&mut self, line: impl FnOnce(&Self) -> String) {
+        if self.history.is_some() {
+            let text = format!("{:>9.3} {}", self.at.as_secs_f64(), line(self));
+            if let Some(history) = &mut self.history {
+                history.push(text);
+            }
+        }
+    }
+
+    /// A pod by its uid, from wherever it comes.
+    pub(crate) fn wanted(&self, uid: &PodUid) -> Option<&Arc<Pod>> {
+        self.api
+            .pods
+            .get(uid)
+            .filter(|p| !pod::is_mirror(p))
+            .or_else(|| self.files.values().find(|p| pod::uid(p) == *uid))
+    }
+}

@@ -1,0 +1,34 @@
+//! Ten thousand histories of a simulated node. `SIM_SEED=n` looks at one of them again and prints
+//! it; `SIM_FROM=n` and `SIM_COUNT=n` choose others.
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn every_history_keeps_the_rules_and_ends_well() {
+    if let Some(seed) = number("SIM_SEED") {
+        match sim::run(seed) {
+            Ok(summary) => println!("seed {seed}: {summary:?}"),
+            Err(broken) => panic!("{broken}"),
+        }
+        return;
+    }
+    let (from, count) = (number("SIM_FROM").unwrap_or(0), number("SIM_COUNT").unwrap_or(10_000));
+    let mut steps = 0;
+    let mut failures: Vec<String> = Vec::new();
+    for seed in from..from + count {
+        match sim::run(seed) {
+            Ok(summary) => steps += summary.steps,
+            Err(broken) => failures.push(format!("seed {seed}: {}", broken.rule)),
+        }
+    }
+    println!("{count} histories, {steps} steps");
+    let first: Vec<&str> = failures.iter().take(40).map(String::as_str).collect();
+    assert!(
+        failures.is_empty(),
+        "{} of {count} histories broke a rule; replay one with SIM_SEED:\n{}",
+        failures.len(),
+        first.join("\n")
+    );
+}
