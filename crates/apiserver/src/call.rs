@@ -218,12 +218,7 @@ fn refusal(code: StatusCode, body: &[u8], header: Option<Duration>) -> Cause {
 
 /// An error of a watch that is already open, as the server sends it inside the stream.
 pub(crate) fn refusal_of(status: Status) -> Cause {
-    Cause::Refused {
-        code: status.code,
-        reason: status.reason,
-        message: status.message,
-        retry_after: None,
-    }
+    Cause::Refused { code: status.code, reason: status.reason, message: status.message, retry_after: None }
 }
 
 /// An error with everything beneath it on one line, for the log.

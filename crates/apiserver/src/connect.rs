@@ -162,7 +162,8 @@ pub async fn connect(kubeconfig: &Path, settings: ClientSettings) -> Result<Conn
     let _ = rustls::crypto::ring::default_provider().install_default();
     let fail = |source| ConnectError::Kubeconfig { path: kubeconfig.to_owned(), source: Box::new(source) };
     let document = Kubeconfig::read_from(kubeconfig).map_err(fail)?;
-    let config = Config::from_custom_kubeconfig(document, &KubeConfigOptions::default()).await.map_err(fail)?;
+    let config =
+        Config::from_custom_kubeconfig(document, &KubeConfigOptions::default()).await.map_err(fail)?;
     let wiring = Wiring::new(kubeconfig, config, &settings)?;
     let api = wiring.client(HEAD_TIMEOUT, wiring.limit.clone())?;
     let heartbeat = wiring.client(settings.heartbeat_timeout, None)?;
@@ -204,7 +205,8 @@ impl Wiring {
             config.auth_info.client_key = None;
         }
         let tls = config.rustls_client_config();
-        let mut tls = tls.map_err(|source| ConnectError::Credentials { path: path.clone(), source: source.into() })?;
+        let mut tls =
+            tls.map_err(|source| ConnectError::Credentials { path: path.clone(), source: source.into() })?;
         if let Some(identity) = identity {
             tls.client_auth_cert_resolver = Arc::new(identity);
         }
@@ -216,8 +218,10 @@ impl Wiring {
     }
 
     fn client(&self, head_timeout: Duration, limit: Option<Arc<RateLimit>>) -> Result<Client, ConnectError> {
-        let credentials =
-            |source: kube::Error| ConnectError::Credentials { path: self.path.clone(), source: source.into() };
+        let credentials = |source: kube::Error| ConnectError::Credentials {
+            path: self.path.clone(),
+            source: source.into(),
+        };
         let mut builder = hyper_util::client::legacy::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -254,10 +258,10 @@ impl Wiring {
         tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
         let mut builder = HttpsConnectorBuilder::new().with_tls_config(self.tls.clone()).https_or_http();
         if let Some(name) = &self.config.tls_server_name {
-            let parsed = name.clone().try_into().map_err(|_| ConnectError::ServerName {
-                path: self.path.clone(),
-                name: name.clone(),
-            })?;
+            let parsed = name
+                .clone()
+                .try_into()
+                .map_err(|_| ConnectError::ServerName { path: self.path.clone(), name: name.clone() })?;
             builder = builder.with_server_name_resolver(FixedServerNameResolver::new(parsed));
         }
         Ok(builder.enable_all_versions().wrap_connector(tcp))

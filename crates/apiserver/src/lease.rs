@@ -67,7 +67,10 @@ impl LeaseRenewerTask {
                     if std::mem::replace(&mut self.is_failing, true) {
                         tracing::debug!(error = chain(&error), "node lease is still not renewed");
                     } else {
-                        tracing::error!(error = chain(&error), "node lease is not renewed, tried until it is");
+                        tracing::error!(
+                            error = chain(&error),
+                            "node lease is not renewed, tried until it is"
+                        );
                     }
                     let pause = retry_pause(failures, RETRY_FIRST, RETRY_MAX.min(interval));
                     tokio::time::sleep(pause.max(error.retry_after().unwrap_or_default())).await;
@@ -109,7 +112,7 @@ impl LeaseRenewerTask {
     }
 
     async fn write(&self, base: Option<Lease>) -> Result<Lease, RequestError> {
-        let owned = base.as_ref().is_some_and(|lease| has_owner(lease));
+        let owned = base.as_ref().is_some_and(has_owner);
         let owner = if owned { None } else { self.owner(base.is_none()).await? };
         let name = &self.settings.node_name;
         let (purpose, request) = match base {
@@ -180,7 +183,12 @@ fn new_lease(name: &str) -> Lease {
     }
 }
 
-fn renewed(mut lease: Lease, settings: &LeaseSettings, owner: Option<OwnerReference>, now: Timestamp) -> Lease {
+fn renewed(
+    mut lease: Lease,
+    settings: &LeaseSettings,
+    owner: Option<OwnerReference>,
+    now: Timestamp,
+) -> Lease {
     let spec = lease.spec.get_or_insert_default();
     spec.lease_duration_seconds = Some(i32::try_from(settings.duration_seconds).unwrap_or(i32::MAX));
     spec.renew_time = Some(MicroTime(now));

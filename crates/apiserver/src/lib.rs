@@ -38,15 +38,13 @@ mod watch;
 mod fake;
 
 pub use call::{Cause, RequestError};
-pub use identity::IdentityError;
 pub use connect::{ClientSettings, ConnectError, Connection, connect};
 pub use events::{EventCounters, EventRecorder, EventSettings, EventTask, EventType, NewEvent, Subject};
+pub use identity::IdentityError;
 pub use lease::{LeaseRenewerTask, LeaseSettings};
 pub use node::{NodeEvent, Registered, get_node, node_status_patch, patch_node_status, register, watch_node};
 pub use objects::{ObjectCache, ObjectChange, ObjectChanges, ObjectError, ObjectKind, ObjectName};
-pub use pods::{
-    MirrorOutcome, PodEvent, create_mirror, delete_mirror, delete_pod, get_pod, watch_pods,
-};
+pub use pods::{MirrorOutcome, PodEvent, create_mirror, delete_mirror, delete_pod, get_pod, watch_pods};
 pub use reviews::{AccessAnswer, AccessQuestion, Caller, TokenAnswer, review_access, review_token};
 pub use runtime_class::runtime_handler;
 pub use services::{ServiceIndex, ServicePortView, ServiceTask, ServiceView};

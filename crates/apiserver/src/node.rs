@@ -67,7 +67,8 @@ pub async fn register(client: &Client, node: &Node) -> Result<Registered, Reques
     let name = node.metadata.name.as_deref().unwrap_or_default();
     let purpose = Purpose::new("register node", name);
     let body = serde_json::to_vec(node).map_err(|error| purpose.build(error))?;
-    let refused = match call(client, &purpose, Request::new(NODES).create(&PostParams::default(), body)).await {
+    let refused = match call(client, &purpose, Request::new(NODES).create(&PostParams::default(), body)).await
+    {
         Ok(created) => return Ok(Registered::Created(Box::new(created))),
         Err(error) if error.is_already_exists() || error.is_forbidden() => error,
         Err(error) => return Err(error),
@@ -79,7 +80,12 @@ pub async fn register(client: &Client, node: &Node) -> Result<Registered, Reques
     };
     let Some(patch) = reconcile(node, &existing) else { return Ok(Registered::Existing(Box::new(existing))) };
     let purpose = Purpose::new("reconcile node", name);
-    let request = Request::new(NODES).patch_subresource("status", name, &PatchParams::default(), &Patch::Strategic(patch));
+    let request = Request::new(NODES).patch_subresource(
+        "status",
+        name,
+        &PatchParams::default(),
+        &Patch::Strategic(patch),
+    );
     call(client, &purpose, request).await.map(|node| Registered::Existing(Box::new(node)))
 }
 

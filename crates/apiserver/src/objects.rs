@@ -275,7 +275,10 @@ impl ObjectCache {
             }
             ObjectKind::ConfigMap => {
                 let (known, view) = watch::channel(Known::Pending);
-                (View::ConfigMap(view), tokio::spawn(follow(client, name.clone(), known, self.changes.clone())))
+                (
+                    View::ConfigMap(view),
+                    tokio::spawn(follow(client, name.clone(), known, self.changes.clone())),
+                )
             }
         };
         Entry { pods: BTreeSet::new(), view, task: task.abort_handle() }
@@ -326,7 +329,8 @@ async fn follow<K: Cached>(
 ) {
     let fields = format!("metadata.name={}", name.name);
     let purpose = purpose(&name, true);
-    let mut watch = Watch::<K>::new((*client).clone(), &path(&name), Some(fields), Freshness::Latest, purpose);
+    let mut watch =
+        Watch::<K>::new((*client).clone(), &path(&name), Some(fields), Freshness::Latest, purpose);
     let mut version = None;
     loop {
         let current = match watch.try_next().await {

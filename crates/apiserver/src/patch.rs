@@ -51,7 +51,9 @@ pub(crate) fn diff(old: &Value, new: &Value, lists: Lists) -> Option<Map<String,
         }
         let kind = lists.iter().find(|(field, _)| field == name).map(|(_, kind)| *kind);
         let change = match (kind, before) {
-            (Some(ListKind::Keyed { key, delete }), Value::Array(items)) => keyed(Some(items), &[], key, delete),
+            (Some(ListKind::Keyed { key, delete }), Value::Array(items)) => {
+                keyed(Some(items), &[], key, delete)
+            }
             (Some(ListKind::Replaced), _) => Some(replaced(&[])),
             _ => Some(Value::Null),
         };
@@ -111,7 +113,12 @@ mod tests {
             ("equal", json!({"a": 1}), json!({"a": 1}), Value::Null),
             ("scalar changed", json!({"a": 1, "b": 2}), json!({"a": 3, "b": 2}), json!({"a": 3})),
             ("scalar removed", json!({"a": 1, "b": 2}), json!({"b": 2}), json!({"a": null})),
-            ("map entry removed", json!({"m": {"x": 1, "y": 2}}), json!({"m": {"x": 1}}), json!({"m": {"y": null}})),
+            (
+                "map entry removed",
+                json!({"m": {"x": 1, "y": 2}}),
+                json!({"m": {"x": 1}}),
+                json!({"m": {"y": null}}),
+            ),
             ("plain list whole", json!({"l": [1, 2]}), json!({"l": [2]}), json!({"l": [2]})),
             (
                 "condition changed",
@@ -144,7 +151,12 @@ mod tests {
                 json!({"ips": [{"ip": "2"}, {"ip": "1"}]}),
                 json!({"ips": [{"ip": "2"}, {"ip": "1"}, {"$patch": "replace"}]}),
             ),
-            ("addresses gone", json!({"ips": [{"ip": "1"}]}), json!({}), json!({"ips": [{"$patch": "replace"}]})),
+            (
+                "addresses gone",
+                json!({"ips": [{"ip": "1"}]}),
+                json!({}),
+                json!({"ips": [{"$patch": "replace"}]}),
+            ),
         ];
         for (name, old, new, want) in cases {
             let got = diff(&old, &new, LISTS).map_or(Value::Null, Value::Object);

@@ -118,7 +118,9 @@ pub async fn create_mirror(
     match call(client, &purpose, pods_of(&key.namespace).create(&PostParams::default(), body)).await {
         Ok(created) => Ok(MirrorOutcome::Created(Box::new(created))),
         Err(error) if error.is_already_exists() => match get_pod(client, &key).await? {
-            Some(found) if mirror_hash(&found) == mirror_hash(&mirror) => Ok(MirrorOutcome::Present(Box::new(found))),
+            Some(found) if mirror_hash(&found) == mirror_hash(&mirror) => {
+                Ok(MirrorOutcome::Present(Box::new(found)))
+            }
             Some(found) => Ok(MirrorOutcome::Occupied(Box::new(found))),
             None => Err(error),
         },
@@ -130,7 +132,11 @@ pub async fn create_mirror(
 ///
 /// # Errors
 /// The request failed.
-pub async fn delete_mirror(client: &Client, key: &PodKey, uid: Option<&PodUid>) -> Result<bool, RequestError> {
+pub async fn delete_mirror(
+    client: &Client,
+    key: &PodKey,
+    uid: Option<&PodUid>,
+) -> Result<bool, RequestError> {
     let preconditions =
         uid.map(|uid| Preconditions { uid: Some(uid.as_str().to_owned()), resource_version: None });
     delete(client, "delete mirror pod", key, preconditions).await

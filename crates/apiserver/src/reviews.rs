@@ -70,7 +70,11 @@ pub struct AccessAnswer {
 ///
 /// # Errors
 /// The request failed, which says nothing about the token.
-pub async fn review_token(client: &Client, token: &str, audiences: &[String]) -> Result<TokenAnswer, RequestError> {
+pub async fn review_token(
+    client: &Client,
+    token: &str,
+    audiences: &[String],
+) -> Result<TokenAnswer, RequestError> {
     let purpose = Purpose::new("create token review", "");
     let review = TokenReview {
         spec: TokenReviewSpec {
@@ -80,7 +84,8 @@ pub async fn review_token(client: &Client, token: &str, audiences: &[String]) ->
         ..TokenReview::default()
     };
     let body = serde_json::to_vec(&review).map_err(|error| purpose.build(error))?;
-    let request = Request::new("/apis/authentication.k8s.io/v1/tokenreviews").create(&PostParams::default(), body);
+    let request =
+        Request::new("/apis/authentication.k8s.io/v1/tokenreviews").create(&PostParams::default(), body);
     let review: TokenReview = call(client, &purpose, request).await?;
     let status = review.status.unwrap_or_default();
     if status.authenticated != Some(true) {
@@ -108,7 +113,8 @@ pub async fn review_access(
     question: &AccessQuestion,
 ) -> Result<AccessAnswer, RequestError> {
     let purpose = Purpose::new("create subject access review for", caller.user.clone());
-    let review = SubjectAccessReview { spec: access_spec(caller, question), ..SubjectAccessReview::default() };
+    let review =
+        SubjectAccessReview { spec: access_spec(caller, question), ..SubjectAccessReview::default() };
     let body = serde_json::to_vec(&review).map_err(|error| purpose.build(error))?;
     let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
     let review: SubjectAccessReview =

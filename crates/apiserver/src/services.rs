@@ -87,7 +87,8 @@ impl ServiceTask {
     /// Runs for ever.
     pub async fn run(self) {
         let purpose = Purpose::new("watch services", "");
-        let mut watch = Watch::<LeanService>::new(self.client, "/api/v1/services", None, Freshness::Cached, purpose);
+        let mut watch =
+            Watch::<LeanService>::new(self.client, "/api/v1/services", None, Freshness::Cached, purpose);
         loop {
             let change = watch.next().await;
             self.known.send_modify(|known| known.apply(change));

@@ -65,7 +65,8 @@ pub async fn patch_pod_status(
         "metadata": {"uid": uid.as_str()},
         "status": status,
     }));
-    let request = pods_of(&key.namespace).patch_subresource("status", &key.name, &PatchParams::default(), &patch);
+    let request =
+        pods_of(&key.namespace).patch_subresource("status", &key.name, &PatchParams::default(), &patch);
     match call::<Pod>(client, &purpose, request).await {
         Ok(pod) => Ok(PatchOutcome::Written(Box::new(pod))),
         Err(error) if error.is_not_found() => Ok(PatchOutcome::Gone),

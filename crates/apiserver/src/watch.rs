@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::StreamExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::Metadata;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{ListParams, VersionMatch, WatchParams};
 use kube::core::{ObjectList, Request, WatchEvent};
@@ -86,7 +86,13 @@ enum State<K> {
 
 impl<K: Watched> Watch<K> {
     /// `path` is the collection's URL path; `purpose` names the watch in errors and the log.
-    pub(crate) fn new(client: Client, path: &str, fields: Option<String>, freshness: Freshness, purpose: Purpose) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        path: &str,
+        fields: Option<String>,
+        freshness: Freshness,
+        purpose: Purpose,
+    ) -> Self {
         Self {
             client,
             request: Request::new(path),
@@ -274,7 +280,8 @@ fn with_timeout(mut request: http::Request<Vec<u8>>, seconds: u64) -> http::Requ
     request
 }
 
-type Chunks = Pin<Box<dyn Stream<Item = Result<bytes::Bytes, Box<dyn std::error::Error + Send + Sync>>> + Send>>;
+type Chunks =
+    Pin<Box<dyn Stream<Item = Result<bytes::Bytes, Box<dyn std::error::Error + Send + Sync>>> + Send>>;
 
 /// A watch's body, cut into events. Cancel-safe: what was read stays in the buffer.
 struct Lines<K> {
@@ -370,7 +377,10 @@ fn event<K: DeserializeOwned>(line: &[u8]) -> Result<WatchEvent<K>, serde_json::
         "BOOKMARK" => WatchEvent::Bookmark(serde_json::from_slice(object)?),
         "ERROR" => WatchEvent::Error(serde_json::from_slice(object)?),
         other => {
-            let unknown = serde::de::Error::unknown_variant(other, &["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]);
+            let unknown = serde::de::Error::unknown_variant(
+                other,
+                &["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"],
+            );
             return Err(unknown);
         }
     })

@@ -308,7 +308,7 @@ fn log_instance(
     let instances: Vec<&ContainerObservation> = all.collect();
     if is_previous {
         // A container that waits for its restart is itself the previous one.
-        let dead = instances.iter().filter(|c| !c.state.is_running());
+        let mut dead = instances.iter().filter(|c| !c.state.is_running());
         let waits = view
             .status
             .container_statuses
@@ -318,8 +318,7 @@ fn log_instance(
             .any(|s| s.name == container && s.state.as_ref().is_some_and(|s| s.waiting.is_some()));
         let skip = usize::from(!waits && instances.first().is_some_and(|c| !c.state.is_running()));
         return dead
-            .skip(skip)
-            .next()
+            .nth(skip)
             .map(|c| (*c).clone())
             .ok_or_else(|| format!("previous terminated container {container:?} in pod {pod:?} not found"));
     }

@@ -67,7 +67,8 @@ mod tests {
             ("web", "nginx:1<2>&é", 4_276_926_365),
             ("c", "registry.k8s.io/e2e-test-images/busybox:1.37.0-1", 2_799_504_877),
         ] {
-            let container = Container { name: name.into(), image: Some(image.into()), ..Container::default() };
+            let container =
+                Container { name: name.into(), image: Some(image.into()), ..Container::default() };
             assert_eq!(container_hash(&container), hash, "{name} {image}");
         }
     }

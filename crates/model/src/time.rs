@@ -43,7 +43,11 @@ pub fn go_duration(duration: std::time::Duration) -> String {
         let digits = unit.ilog10() as usize;
         let rest = format!("{rest:0digits$}");
         let rest = rest.trim_end_matches('0');
-        if rest.is_empty() || digits == 0 { format!("{whole}{name}") } else { format!("{whole}.{rest}{name}") }
+        if rest.is_empty() || digits == 0 {
+            format!("{whole}{name}")
+        } else {
+            format!("{whole}.{rest}{name}")
+        }
     };
     match nanos {
         0..1_000 => format!("{nanos}ns"),

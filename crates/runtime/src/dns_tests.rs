@@ -1,3 +1,5 @@
+//! DNS policies, merges and limits, as tables.
+
 use serde_json::json;
 
 use super::*;

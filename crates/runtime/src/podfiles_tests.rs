@@ -1,3 +1,5 @@
+//! Hosts files, termination files and log folders on a real disk.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Sandboxes as the runtime is told of them, field by field.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

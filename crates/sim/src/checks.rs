@@ -49,8 +49,13 @@ impl World {
             Input::PodsListed { source, pods } => {
                 let listed: BTreeSet<PodUid> = pods.iter().map(|p| pod::uid(p)).collect();
                 let is_of = |uid: &PodUid| uid.as_str().starts_with("static-") == (*source == Source::File);
-                let gone: Vec<PodUid> =
-                    self.process.knows.known().filter(|u| is_of(u) && !listed.contains(*u)).cloned().collect();
+                let gone: Vec<PodUid> = self
+                    .process
+                    .knows
+                    .known()
+                    .filter(|u| is_of(u) && !listed.contains(*u))
+                    .cloned()
+                    .collect();
                 self.process.knows.ending.extend(gone);
                 pods.iter().for_each(|p| self.learn_pod(*source, p));
             }
@@ -72,7 +77,8 @@ impl World {
 
     fn learn_pod(&mut self, source: Source, pod: &Pod) {
         let uid = pod::uid(pod);
-        let is_over = pod.metadata.deletion_timestamp.is_some() || pod.status.as_ref().is_some_and(is_terminal);
+        let is_over =
+            pod.metadata.deletion_timestamp.is_some() || pod.status.as_ref().is_some_and(is_terminal);
         if is_over {
             self.process.knows.ending.insert(uid);
         } else if source == Source::File {
@@ -141,7 +147,9 @@ impl World {
         self.check_slot(id, action);
         let verdict = match action {
             Action::RunSandbox { pod, .. } => self.check_run_sandbox(pod),
-            Action::StartContainer { pod, container, sandbox, .. } => self.check_start_container(pod, container, sandbox),
+            Action::StartContainer { pod, container, sandbox, .. } => {
+                self.check_start_container(pod, container, sandbox)
+            }
             Action::StopContainer { id, grace, .. } => self.check_grace(&id.clone(), *grace),
             Action::StopSandbox { id } => self.check_stop_sandbox(id),
             Action::RemoveContainer { id, .. } => self.check_remove_container(id),
@@ -176,7 +184,9 @@ impl World {
                 Action::StartContainer { pod: b, container: d, .. },
             ) => pod::uid(a) == pod::uid(b) && c == d,
             (Action::RunSandbox { pod: a, .. }, Action::RunSandbox { pod: b, .. })
-            | (Action::SyncVolumes { pod: a, .. }, Action::SyncVolumes { pod: b, .. }) => pod::uid(a) == pod::uid(b),
+            | (Action::SyncVolumes { pod: a, .. }, Action::SyncVolumes { pod: b, .. }) => {
+                pod::uid(a) == pod::uid(b)
+            }
             (Action::Relist, Action::Relist) => true,
             (a, b) => a == b,
         };
@@ -225,7 +235,10 @@ impl World {
         if knows.ready.get(sandbox) != Some(&uid) {
             return Err(format!("{name} of {uid} is started in {sandbox}, which is not known to be ready"));
         }
-        let double = self.runtime.running(&uid).find(|c| c.seen.name == name && knows.running.contains_key(&c.seen.id));
+        let double = self
+            .runtime
+            .running(&uid)
+            .find(|c| c.seen.name == name && knows.running.contains_key(&c.seen.id));
         if let Some(other) = double {
             return Err(format!("{name} of {uid} is started beside {}", other.seen.id));
         }
@@ -234,14 +247,18 @@ impl World {
 
     /// Init containers one after the other, each through before the next, and all before the rest.
     fn check_order(&self, pod: &Pod, name: &str, sandbox: &SandboxId) -> Result<(), String> {
-        let has = |set: &BTreeSet<(SandboxId, String)>, n: &str| set.contains(&(sandbox.clone(), n.to_owned()));
+        let has =
+            |set: &BTreeSet<(SandboxId, String)>, n: &str| set.contains(&(sandbox.clone(), n.to_owned()));
         let was_initialized = pod::containers(pod)
             .any(|c| c.kind == ContainerKind::Regular && has(&self.truth.started, &c.spec.name));
         if was_initialized {
             return Ok(());
         }
-        for before in pod::containers(pod).take_while(|c| c.spec.name != name && c.kind < ContainerKind::Regular) {
-            let set = if before.kind == ContainerKind::Init { &self.truth.passed } else { &self.truth.started };
+        for before in
+            pod::containers(pod).take_while(|c| c.spec.name != name && c.kind < ContainerKind::Regular)
+        {
+            let set =
+                if before.kind == ContainerKind::Init { &self.truth.passed } else { &self.truth.started };
             if !has(set, &before.spec.name) && !self.has_failed_start(sandbox, &before.spec.name) {
                 return Err(format!("{name} of {} is started before {}", pod::uid(pod), before.spec.name));
             }
@@ -260,16 +277,18 @@ impl World {
         let least = earlier.map_or(deadline, |e| e.min(deadline));
         self.process.knows.deadlines.insert(id.clone(), least);
         match earlier {
-            Some(earlier) if deadline > (earlier.max(self.at)) + GRACE_SLACK => Err(format!(
-                "the end of {id} is put off from {earlier:?} to {deadline:?}"
-            )),
+            Some(earlier) if deadline > (earlier.max(self.at)) + GRACE_SLACK => {
+                Err(format!("the end of {id} is put off from {earlier:?} to {deadline:?}"))
+            }
             _ => Ok(()),
         }
     }
 
     fn check_stop_sandbox(&self, id: &SandboxId) -> Result<(), String> {
         let inside = self.runtime.containers.values().find(|c| {
-            c.seen.sandbox_id == *id && c.seen.state.is_running() && self.process.knows.running.contains_key(&c.seen.id)
+            c.seen.sandbox_id == *id
+                && c.seen.state.is_running()
+                && self.process.knows.running.contains_key(&c.seen.id)
         });
         match inside {
             Some(c) => Err(format!("{id} is stopped or removed while {} runs in it", c.seen.id)),
@@ -305,7 +324,11 @@ impl World {
         Ok(())
     }
 
-    fn check_status(&mut self, uid: &PodUid, new: &k8s_openapi::api::core::v1::PodStatus) -> Result<(), String> {
+    fn check_status(
+        &mut self,
+        uid: &PodUid,
+        new: &k8s_openapi::api::core::v1::PodStatus,
+    ) -> Result<(), String> {
         let Some(object) = self.api.pods.get(uid) else { return Ok(()) };
         let old = object.status.clone().unwrap_or_default();
         let is_mirror = pod::is_mirror(object);
@@ -324,7 +347,8 @@ impl World {
             }
         }
         if is_terminal(new) && !is_mirror {
-            let runs = self.runtime.running(uid).find(|c| self.process.knows.running.contains_key(&c.seen.id));
+            let runs =
+                self.runtime.running(uid).find(|c| self.process.knows.running.contains_key(&c.seen.id));
             if let Some(c) = runs {
                 return Err(format!("{uid} is said to be over while {} runs", c.seen.id));
             }
@@ -351,7 +375,8 @@ impl World {
     pub(crate) fn check_attempt(&mut self, uid: &PodUid, name: &str, attempt: u32) {
         let key = (uid.clone(), name.to_owned());
         // A static pod that was removed altogether and comes back begins anew.
-        let is_new = !self.runtime.containers.values().any(|c| c.uid == *uid) && uid.as_str().starts_with("static-");
+        let is_new =
+            !self.runtime.containers.values().any(|c| c.uid == *uid) && uid.as_str().starts_with("static-");
         let last = if is_new { None } else { self.truth.attempts.get(&key).copied() };
         if last.is_some_and(|last| attempt < last) {
             self.broke(format!("the attempt of {name} of {uid} goes back to {attempt}"));

@@ -64,7 +64,9 @@ impl World {
         for c in pod::containers(pod) {
             let name = &c.spec.name;
             let latest = self.runtime.containers.values().filter(|o| o.uid == uid && o.seen.name == *name);
-            let latest = latest.max_by_key(|o| o.seen.attempt).ok_or_else(|| format!("{name} of {uid} is not there"))?;
+            let latest = latest
+                .max_by_key(|o| o.seen.attempt)
+                .ok_or_else(|| format!("{name} of {uid} is not there"))?;
             let is_up = latest.seen.state.is_running();
             if is_up && !self.is_ready_sandbox_of(latest) {
                 return Err(format!("{name} of {uid} runs in a dead sandbox"));
@@ -84,7 +86,10 @@ impl World {
             }
             if is_up {
                 let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
-                let said = all.into_iter().find(|s| s.name == *name).ok_or_else(|| format!("no status of {name} of {uid}"))?;
+                let said = all
+                    .into_iter()
+                    .find(|s| s.name == *name)
+                    .ok_or_else(|| format!("no status of {name} of {uid}"))?;
                 let right = said.state.as_ref().is_some_and(|s| s.running.is_some())
                     && said.container_id.as_deref() == Some(&format!("containerd://{}", latest.seen.id))
                     && u32::try_from(said.restart_count) == Ok(latest.seen.attempt)

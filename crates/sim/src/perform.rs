@@ -124,7 +124,8 @@ impl World {
                 return self.signal(key, container, *grace);
             }
         }
-        let outcome = if fate == Fate::Fails { self.fail(&action) } else { self.perform(&action, is_foreign) };
+        let outcome =
+            if fate == Fate::Fails { self.fail(&action) } else { self.perform(&action, is_foreign) };
         let outcome = match (fate, outcome) {
             (Fate::FailsAfterEffect, Outcome::Failed(failure)) => Outcome::Failed(failure),
             (Fate::FailsAfterEffect, _) => failed(FailureKind::Other, "deadline exceeded"),
@@ -388,7 +389,14 @@ impl World {
         }
     }
 
-    fn start_container(&mut self, pod: &Pod, name: &str, sandbox: &SandboxId, attempt: u32, is_ghost: bool) -> Outcome {
+    fn start_container(
+        &mut self,
+        pod: &Pod,
+        name: &str,
+        sandbox: &SandboxId,
+        attempt: u32,
+        is_ghost: bool,
+    ) -> Outcome {
         let uid = pod::uid(pod);
         let has_sandbox = self.runtime.sandboxes.get(sandbox).is_some_and(|s| s.seen.is_ready);
         if !has_sandbox {
@@ -415,7 +423,14 @@ impl World {
         }
     }
 
-    fn make(&mut self, pod: &Pod, name: &str, sandbox: &SandboxId, attempt: u32, is_ghost: bool) -> ContainerId {
+    fn make(
+        &mut self,
+        pod: &Pod,
+        name: &str,
+        sandbox: &SandboxId,
+        attempt: u32,
+        is_ghost: bool,
+    ) -> ContainerId {
         let obeys_after = match self.chance.number(0, 9) {
             0 => None,
             1..=3 => Some(self.chance.millis(0, 60_000)),

@@ -59,15 +59,27 @@ impl Runtime {
 
     /// Takes a name; false when somebody has it.
     pub(crate) fn reserve_container(&mut self, uid: &PodUid, name: &str, attempt: u32) -> bool {
-        let is_taken =
-            self.containers.values().any(|c| c.uid == *uid && c.seen.name == name && c.seen.attempt == attempt);
+        let is_taken = self
+            .containers
+            .values()
+            .any(|c| c.uid == *uid && c.seen.name == name && c.seen.attempt == attempt);
         !is_taken && self.reserved.insert(container_name(uid, name, attempt))
     }
 
-    pub(crate) fn make_sandbox(&mut self, pod: &Pod, attempt: u32, is_ghost: bool, now: Timestamp) -> SandboxId {
+    pub(crate) fn make_sandbox(
+        &mut self,
+        pod: &Pod,
+        attempt: u32,
+        is_ghost: bool,
+        now: Timestamp,
+    ) -> SandboxId {
         self.next += 1;
         let id = SandboxId::from(format!("sandbox-{}", self.next));
-        let ips = if pod::is_host_network(pod) { vec![] } else { vec![format!("10.0.{}.{}", self.next / 256, self.next % 256)] };
+        let ips = if pod::is_host_network(pod) {
+            vec![]
+        } else {
+            vec![format!("10.0.{}.{}", self.next / 256, self.next % 256)]
+        };
         let seen = SandboxObservation { id: id.clone(), attempt, is_ready: true, created_at: now, ips };
         self.sandboxes.insert(id.clone(), Sandbox { uid: pod::uid(pod), key: pod::key(pod), seen, is_ghost });
         id
@@ -91,8 +103,12 @@ impl Runtime {
             resources: None,
             user: None,
         };
-        let container =
-            Container { uid: pod::uid(made.pod), seen, is_ghost: made.is_ghost, obeys_after: made.obeys_after };
+        let container = Container {
+            uid: pod::uid(made.pod),
+            seen,
+            is_ghost: made.is_ghost,
+            obeys_after: made.obeys_after,
+        };
         self.containers.insert(id.clone(), container);
         id
     }
@@ -117,8 +133,12 @@ impl Runtime {
         let Some(sandbox) = self.sandboxes.get_mut(id) else { return Vec::new() };
         sandbox.seen.is_ready = false;
         sandbox.seen.ips.clear();
-        let inside: Vec<ContainerId> =
-            self.containers.values().filter(|c| c.seen.sandbox_id == *id).map(|c| c.seen.id.clone()).collect();
+        let inside: Vec<ContainerId> = self
+            .containers
+            .values()
+            .filter(|c| c.seen.sandbox_id == *id)
+            .map(|c| c.seen.id.clone())
+            .collect();
         inside.into_iter().filter(|c| self.end(c, 137, now)).collect()
     }
 
@@ -152,7 +172,11 @@ impl Runtime {
                 ContainerState::Exited(_) => ContainerState::Exited(ContainerExit::default()),
                 other => other.clone(),
             };
-            pod.containers.push(ContainerObservation { state, image: String::new(), ..container.seen.clone() });
+            pod.containers.push(ContainerObservation {
+                state,
+                image: String::new(),
+                ..container.seen.clone()
+            });
         }
         pods.into_values().collect()
     }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    Container, ExecAction, Lifecycle, LifecycleHandler, PodSpec, Probe,
-};
+use k8s_openapi::api::core::v1::{Container, ExecAction, Lifecycle, LifecycleHandler, PodSpec, Probe};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use model::{Pod, pod};
 
@@ -18,7 +16,9 @@ pub(crate) const NODE: &str = "node";
 /// A pod as a user would create it.
 pub(crate) fn pod(chance: &mut Chance, name: &str, uid: &str, now: Timestamp) -> Pod {
     let policy = *chance.pick(&["Always", "Always", "OnFailure", "Never"]).unwrap_or(&"Always");
-    let regular = (0..chance.number(1, 3).min(chance.number(1, 3))).map(|n| container(chance, &format!("c{n}"))).collect();
+    let regular = (0..chance.number(1, 3).min(chance.number(1, 3)))
+        .map(|n| container(chance, &format!("c{n}")))
+        .collect();
     let mut init: Vec<Container> = Vec::new();
     if chance.percent(40) {
         for n in 0..chance.number(1, 3) {
@@ -27,7 +27,8 @@ pub(crate) fn pod(chance: &mut Chance, name: &str, uid: &str, now: Timestamp) ->
             if is_sidecar {
                 c.restart_policy = Some("Always".to_owned());
             } else {
-                (c.liveness_probe, c.readiness_probe, c.startup_probe, c.lifecycle) = (None, None, None, None);
+                (c.liveness_probe, c.readiness_probe, c.startup_probe, c.lifecycle) =
+                    (None, None, None, None);
             }
             init.push(c);
         }
@@ -47,7 +48,9 @@ pub(crate) fn pod(chance: &mut Chance, name: &str, uid: &str, now: Timestamp) ->
             containers: regular,
             init_containers: Some(init).filter(|l| !l.is_empty()),
             host_network: chance.percent(15).then_some(true),
-            termination_grace_period_seconds: Some(i64::from(*chance.pick(&[0, 1, 5, 30, 60]).unwrap_or(&30))),
+            termination_grace_period_seconds: Some(i64::from(
+                *chance.pick(&[0, 1, 5, 30, 60]).unwrap_or(&30),
+            )),
             active_deadline_seconds: chance.percent(8).then(|| i64::from(chance.number(5, 60))),
             ..PodSpec::default()
         }),
@@ -78,7 +81,9 @@ fn container(chance: &mut Chance, name: &str) -> Container {
     Container {
         name: name.to_owned(),
         image: Some(format!("image-{}", chance.number(0, 3))),
-        image_pull_policy: Some((*chance.pick(&["IfNotPresent", "IfNotPresent", "Always"]).unwrap_or(&"Always")).to_owned()),
+        image_pull_policy: Some(
+            (*chance.pick(&["IfNotPresent", "IfNotPresent", "Always"]).unwrap_or(&"Always")).to_owned(),
+        ),
         lifecycle: hooks,
         liveness_probe: chance.percent(12).then(|| probe(chance)),
         readiness_probe: chance.percent(12).then(|| probe(chance)),

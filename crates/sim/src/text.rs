@@ -23,7 +23,9 @@ pub(crate) fn action(action: &Action) -> String {
         }
         Action::StopContainer { uid, id, grace } => format!("stop {id} of {uid} within {grace:?}"),
         Action::RemoveContainer { uid, id } => format!("remove {id} of {uid}"),
-        Action::RunHook { pod, id, hook, timeout, .. } => format!("{hook:?} of {id} of {} {timeout:?}", uid(pod)),
+        Action::RunHook { pod, id, hook, timeout, .. } => {
+            format!("{hook:?} of {id} of {} {timeout:?}", uid(pod))
+        }
         Action::Probe { pod, id, kind, .. } => format!("{} probe of {id} of {}", kind.as_str(), uid(pod)),
         Action::WriteStatus { uid, new, .. } => format!("write status of {uid}: {}", status(new)),
         Action::DeletePod { uid, .. } => format!("delete object {uid}"),
@@ -57,7 +59,9 @@ pub(crate) fn input(input: &Input) -> String {
 fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Failed(failure) => format!("failed ({:?}): {}", failure.kind, failure.message),
-        Outcome::Relisted(pods) => format!("relisted {}", pods.iter().map(observation).collect::<Vec<_>>().join("; ")),
+        Outcome::Relisted(pods) => {
+            format!("relisted {}", pods.iter().map(observation).collect::<Vec<_>>().join("; "))
+        }
         Outcome::Observed(pod) => format!("observed {}", observation(pod)),
         Outcome::SandboxStarted(s) => format!("started {}", s.id),
         Outcome::ContainerStarted(c) => format!("started {} ({:?})", c.id, c.state),
@@ -86,7 +90,11 @@ fn observation(pod: &PodObservation) -> String {
 }
 
 fn pod(pod: &Pod) -> String {
-    let deleted = pod.metadata.deletion_grace_period_seconds.map(|g| format!(" deleted within {g}s")).unwrap_or_default();
+    let deleted = pod
+        .metadata
+        .deletion_grace_period_seconds
+        .map(|g| format!(" deleted within {g}s"))
+        .unwrap_or_default();
     format!("{} {} v{}{deleted}", key(pod), uid(pod), pod.metadata.resource_version.as_deref().unwrap_or("-"))
 }
 
@@ -99,7 +107,13 @@ pub(crate) fn status(status: &PodStatus) -> String {
         _ => "?".to_owned(),
     };
     for c in status.init_container_statuses.iter().chain(&status.container_statuses).flatten() {
-        text += &format!(" {}#{}={}{}", c.name, c.restart_count, state(c.state.as_ref()), if c.ready { "+" } else { "" });
+        text += &format!(
+            " {}#{}={}{}",
+            c.name,
+            c.restart_count,
+            state(c.state.as_ref()),
+            if c.ready { "+" } else { "" }
+        );
     }
     text
 }

@@ -83,7 +83,8 @@ impl World {
         } else {
             // A few versions only, so that a removed one comes back.
             let version = self.chance.number(0, 2);
-            let mut chance = crate::chance::Chance::new(u64::from(version) + 1000 * u64::from(self.truth.flavour));
+            let mut chance =
+                crate::chance::Chance::new(u64::from(version) + 1000 * u64::from(self.truth.flavour));
             let made = specs::static_pod(&mut chance, name, wall(std::time::Duration::ZERO), version);
             self.note(|_| format!("user writes {name}.yaml: {}", text::spec(&made)));
             self.files.insert(name.to_owned(), Arc::clone(&made));

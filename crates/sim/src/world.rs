@@ -226,7 +226,8 @@ impl World {
         let lived = catch_unwind(AssertUnwindSafe(|| self.live()));
         if let Err(panic) = lived {
             let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default();
+            let text =
+                text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default();
             self.broke(format!("panics: {text}"));
         }
     }
@@ -359,10 +360,8 @@ impl World {
                 }
             }
             Happening::Calm => self.calm_down(),
-            Happening::Tell(..)
-            | Happening::ListApi(..)
-            | Happening::ListFiles(_)
-            | Happening::Health(_) => {}
+            Happening::Tell(..) | Happening::ListApi(..) | Happening::ListFiles(_) | Happening::Health(_) => {
+            }
         }
     }
 
@@ -371,7 +370,14 @@ impl World {
         self.weather = Weather::calm();
         self.is_calm = true;
         self.queue.retain(|_, h| {
-            !matches!(h, Happening::Restart | Happening::RuntimeAway(true) | Happening::ApiAway(true) | Happening::SandboxDies | Happening::User)
+            !matches!(
+                h,
+                Happening::Restart
+                    | Happening::RuntimeAway(true)
+                    | Happening::ApiAway(true)
+                    | Happening::SandboxDies
+                    | Happening::User
+            )
         });
     }
 
@@ -434,7 +440,9 @@ impl World {
                     self.note(|_| format!("    cancel #{}", id.0));
                     self.cancel(id);
                 }
-                Effect::Record(event) => self.note(|_| format!("    event {}: {}", event.reason, event.message)),
+                Effect::Record(event) => {
+                    self.note(|_| format!("    event {}: {}", event.reason, event.message))
+                }
             }
         }
         let (said, counted) = (self.process.node.in_flight(), self.process.under_way);

@@ -52,7 +52,8 @@ fn apply_container(container: &mut Container, is_host_network: bool) {
     text(&mut container.image_pull_policy, pull_policy(image));
     text(&mut container.termination_message_path, "/dev/termination-log");
     text(&mut container.termination_message_policy, "File");
-    let probes = [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
+    let probes =
+        [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
     for probe in probes.into_iter().flatten() {
         apply_probe(probe);
     }

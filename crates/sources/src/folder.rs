@@ -139,14 +139,21 @@ impl Folder {
             Err(error) => return self.problem(path, None, error.to_string(), is_rescan),
         };
         if meta.is_dir() {
-            return self.problem(path, None, "is a folder; folders in here are not looked into".to_owned(), is_rescan);
+            return self.problem(
+                path,
+                None,
+                "is a folder; folders in here are not looked into".to_owned(),
+                is_rescan,
+            );
         }
         if !meta.is_file() {
             return self.problem(path, None, "is not a regular file".to_owned(), is_rescan);
         }
         let stamp = Stamp::of(&meta);
         let known = self.files.get(path);
-        if known.is_some_and(|known| known.stamp == Some(stamp) && (known.problem.is_none() || known.pod.is_none())) {
+        if known.is_some_and(|known| {
+            known.stamp == Some(stamp) && (known.problem.is_none() || known.pod.is_none())
+        }) {
             return;
         }
         let seen = known.and_then(|known| known.pod.clone());
@@ -157,7 +164,8 @@ impl Folder {
                     Some(old) if old.metadata.uid == pod.metadata.uid => old,
                     _ => Arc::new(pod),
                 };
-                self.files.insert(path.to_owned(), Manifest { stamp: Some(stamp), pod: Some(pod), problem: None });
+                self.files
+                    .insert(path.to_owned(), Manifest { stamp: Some(stamp), pod: Some(pod), problem: None });
             }
             Err(error) => self.problem(path, Some(stamp), error, is_rescan),
         }
@@ -178,7 +186,9 @@ impl Folder {
     fn say_trouble(&mut self, trouble: Option<String>) {
         if self.trouble != trouble {
             match &trouble {
-                Some(trouble) => tracing::warn!(path = %self.path.display(), trouble, "static pods cannot be read"),
+                Some(trouble) => {
+                    tracing::warn!(path = %self.path.display(), trouble, "static pods cannot be read")
+                }
                 None => tracing::info!(path = %self.path.display(), "static pods can be read"),
             }
         }
@@ -193,7 +203,9 @@ fn is_hidden(path: &Path) -> bool {
 fn load(path: &Path, node_name: &str) -> Result<Pod, String> {
     let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let mut bytes = Vec::new();
-    file.take(MAX_MANIFEST + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
+    file.take(MAX_MANIFEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() as u64 > MAX_MANIFEST {
         return Err(format!("is larger than {MAX_MANIFEST} bytes"));
     }

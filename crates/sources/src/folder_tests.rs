@@ -1,1 +1,1 @@
-
+//! What a folder of manifests comes to.

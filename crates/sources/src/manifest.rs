@@ -141,7 +141,11 @@ fn tolerate_no_execute(tolerations: &mut Vec<Toleration>) {
         effect: Some("NoExecute".to_owned()),
         ..Toleration::default()
     };
-    let same = |other: &&mut Toleration| other.key.as_deref().unwrap_or_default().is_empty() && other.effect == wanted.effect && other.operator == wanted.operator;
+    let same = |other: &&mut Toleration| {
+        other.key.as_deref().unwrap_or_default().is_empty()
+            && other.effect == wanted.effect
+            && other.operator == wanted.operator
+    };
     match tolerations.iter_mut().find(same) {
         Some(there) => *there = wanted,
         None => tolerations.push(wanted),

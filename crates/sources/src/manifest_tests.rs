@@ -1,1 +1,1 @@
-
+//! Manifests that are accepted, completed and refused, as tables.

@@ -49,7 +49,11 @@ pub(crate) fn flaws(pod: &Pod) -> Vec<Flaw> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     report.require(is_subdomain(name), "metadata.name", format!("{name:?} is not a DNS-1123 subdomain"));
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    report.require(is_label(namespace), "metadata.namespace", format!("{namespace:?} is not a DNS-1123 label"));
+    report.require(
+        is_label(namespace),
+        "metadata.namespace",
+        format!("{namespace:?} is not a DNS-1123 label"),
+    );
     if let Some(spec) = &pod.spec {
         check_spec(spec, &mut report);
     }
@@ -60,7 +64,8 @@ fn check_spec(spec: &PodSpec, report: &mut Report) {
     report.one_of(spec.restart_policy.as_deref(), &["Always", "OnFailure", "Never"], "spec.restartPolicy");
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     report.one_of(spec.dns_policy.as_deref(), &policies, "spec.dnsPolicy");
-    let has_servers = spec.dns_config.as_ref().is_some_and(|dns| dns.nameservers.as_ref().is_some_and(|s| !s.is_empty()));
+    let has_servers =
+        spec.dns_config.as_ref().is_some_and(|dns| dns.nameservers.as_ref().is_some_and(|s| !s.is_empty()));
     report.require(
         spec.dns_policy.as_deref() != Some("None") || has_servers,
         "spec.dnsConfig.nameservers",
@@ -107,41 +112,80 @@ fn check_volumes<'a>(volumes: &'a [Volume], report: &mut Report) -> BTreeSet<&'a
     let mut names = BTreeSet::new();
     for (index, volume) in volumes.iter().enumerate() {
         let field = format!("spec.volumes[{index}]");
-        report.require(is_label(&volume.name), format!("{field}.name"), format!("{:?} is not a DNS-1123 label", volume.name));
-        report.require(names.insert(volume.name.as_str()), format!("{field}.name"), format!("{:?} is there twice", volume.name));
+        report.require(
+            is_label(&volume.name),
+            format!("{field}.name"),
+            format!("{:?} is not a DNS-1123 label", volume.name),
+        );
+        report.require(
+            names.insert(volume.name.as_str()),
+            format!("{field}.name"),
+            format!("{:?} is there twice", volume.name),
+        );
         if let Some(source) = &volume.host_path {
             report.require(!source.path.is_empty(), format!("{field}.hostPath.path"), "required");
             let has_dots = source.path.split('/').any(|part| part == "..");
             report.require(!has_dots, format!("{field}.hostPath.path"), "must not contain '..'");
-            let kinds = ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
+            let kinds = [
+                "",
+                "DirectoryOrCreate",
+                "Directory",
+                "FileOrCreate",
+                "File",
+                "Socket",
+                "CharDevice",
+                "BlockDevice",
+            ];
             report.one_of(source.type_.as_deref(), &kinds, format!("{field}.hostPath.type"));
         }
-        let sources = serde_json::to_value(volume).ok().and_then(|value| value.as_object().map(serde_json::Map::len));
+        let sources =
+            serde_json::to_value(volume).ok().and_then(|value| value.as_object().map(serde_json::Map::len));
         report.require(sources.unwrap_or(2) <= 2, field, "may have one source only");
     }
     names
 }
 
 fn check_container(container: &Container, field: &str, volumes: &BTreeSet<&str>, report: &mut Report) {
-    report.require(is_label(&container.name), format!("{field}.name"), format!("{:?} is not a DNS-1123 label", container.name));
+    report.require(
+        is_label(&container.name),
+        format!("{field}.name"),
+        format!("{:?} is not a DNS-1123 label", container.name),
+    );
     let image = container.image.as_deref().unwrap_or_default();
     report.require(!image.trim().is_empty(), format!("{field}.image"), "required");
     report.require(image.trim() == image, format!("{field}.image"), "must not begin or end with white space");
-    report.one_of(container.image_pull_policy.as_deref(), &["Always", "Never", "IfNotPresent"], format!("{field}.imagePullPolicy"));
-    report.one_of(container.termination_message_policy.as_deref(), &["File", "FallbackToLogsOnError"], format!("{field}.terminationMessagePolicy"));
+    report.one_of(
+        container.image_pull_policy.as_deref(),
+        &["Always", "Never", "IfNotPresent"],
+        format!("{field}.imagePullPolicy"),
+    );
+    report.one_of(
+        container.termination_message_policy.as_deref(),
+        &["File", "FallbackToLogsOnError"],
+        format!("{field}.terminationMessagePolicy"),
+    );
     let mut mounts = BTreeSet::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let field = format!("{field}.volumeMounts[{index}]");
-        report.require(volumes.contains(mount.name.as_str()), format!("{field}.name"), format!("no volume is named {:?}", mount.name));
+        report.require(
+            volumes.contains(mount.name.as_str()),
+            format!("{field}.name"),
+            format!("no volume is named {:?}", mount.name),
+        );
         report.require(!mount.mount_path.is_empty(), format!("{field}.mountPath"), "required");
-        report.require(mounts.insert(&mount.mount_path), format!("{field}.mountPath"), format!("{:?} is there twice", mount.mount_path));
+        report.require(
+            mounts.insert(&mount.mount_path),
+            format!("{field}.mountPath"),
+            format!("{:?} is there twice", mount.mount_path),
+        );
         let sub_path = mount.sub_path.as_deref().unwrap_or_default();
         let escapes = sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..");
         report.require(!escapes, format!("{field}.subPath"), "must be a relative path without '..'");
     }
     check_ports(container, field, report);
     for (index, variable) in container.env.iter().flatten().enumerate() {
-        let has_both = variable.value.as_ref().is_some_and(|value| !value.is_empty()) && variable.value_from.is_some();
+        let has_both =
+            variable.value.as_ref().is_some_and(|value| !value.is_empty()) && variable.value_from.is_some();
         report.require(!variable.name.is_empty(), format!("{field}.env[{index}].name"), "required");
         report.require(!has_both, format!("{field}.env[{index}]"), "may have value or valueFrom only");
     }
@@ -162,8 +206,16 @@ fn check_ports(container: &Container, field: &str, report: &mut Report) {
     let mut names = BTreeSet::new();
     for (index, port) in container.ports.iter().flatten().enumerate() {
         let field = format!("{field}.ports[{index}]");
-        report.require(is_port(port.container_port), format!("{field}.containerPort"), "must be between 1 and 65535");
-        report.require(port.host_port.is_none_or(|port| port == 0 || is_port(port)), format!("{field}.hostPort"), "must be between 1 and 65535");
+        report.require(
+            is_port(port.container_port),
+            format!("{field}.containerPort"),
+            "must be between 1 and 65535",
+        );
+        report.require(
+            port.host_port.is_none_or(|port| port == 0 || is_port(port)),
+            format!("{field}.hostPort"),
+            "must be between 1 and 65535",
+        );
         report.one_of(port.protocol.as_deref(), &["TCP", "UDP", "SCTP"], format!("{field}.protocol"));
         if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
             report.require(names.insert(name), format!("{field}.name"), format!("{name:?} is there twice"));
@@ -172,8 +224,13 @@ fn check_ports(container: &Container, field: &str, report: &mut Report) {
 }
 
 fn check_probe(probe: &Probe, name: &str, field: &str, report: &mut Report) {
-    let ways = [probe.exec.is_some(), probe.http_get.is_some(), probe.tcp_socket.is_some(), probe.grpc.is_some()];
-    report.require(ways.iter().filter(|way| **way).count() == 1, field, "needs exactly one of exec, httpGet, tcpSocket, grpc");
+    let ways =
+        [probe.exec.is_some(), probe.http_get.is_some(), probe.tcp_socket.is_some(), probe.grpc.is_some()];
+    report.require(
+        ways.iter().filter(|way| **way).count() == 1,
+        field,
+        "needs exactly one of exec, httpGet, tcpSocket, grpc",
+    );
     let numbers = [
         ("initialDelaySeconds", probe.initial_delay_seconds),
         ("timeoutSeconds", probe.timeout_seconds),
@@ -185,7 +242,11 @@ fn check_probe(probe: &Probe, name: &str, field: &str, report: &mut Report) {
         report.require(value.unwrap_or(0) >= 0, format!("{field}.{number}"), "must not be negative");
     }
     let needs_one = name != "readinessProbe";
-    report.require(!needs_one || probe.success_threshold.is_none_or(|count| count == 1), format!("{field}.successThreshold"), "must be 1");
+    report.require(
+        !needs_one || probe.success_threshold.is_none_or(|count| count == 1),
+        format!("{field}.successThreshold"),
+        "must be 1",
+    );
 }
 
 fn check_resources(container: &Container, field: &str, report: &mut Report) {
@@ -193,13 +254,21 @@ fn check_resources(container: &Container, field: &str, report: &mut Report) {
     for (list, amounts) in [("limits", &resources.limits), ("requests", &resources.requests)] {
         for (name, amount) in amounts.iter().flatten() {
             let is_sound = Quantity::from_api(amount).is_some_and(|amount| amount >= Quantity::from_units(0));
-            report.require(is_sound, format!("{field}.resources.{list}[{name}]"), format!("{:?} is not an amount", amount.0));
+            report.require(
+                is_sound,
+                format!("{field}.resources.{list}[{name}]"),
+                format!("{:?} is not an amount", amount.0),
+            );
         }
     }
     for (name, request) in resources.requests.iter().flatten() {
         let Some(limit) = resources.limits.as_ref().and_then(|limits| limits.get(name)) else { continue };
         let is_within = Quantity::from_api(request) <= Quantity::from_api(limit);
-        report.require(is_within, format!("{field}.resources.requests[{name}]"), format!("{} is more than the limit {}", request.0, limit.0));
+        report.require(
+            is_within,
+            format!("{field}.resources.requests[{name}]"),
+            format!("{} is more than the limit {}", request.0, limit.0),
+        );
     }
     report.require(
         resources.claims.as_ref().is_none_or(Vec::is_empty),
@@ -211,7 +280,10 @@ fn check_resources(container: &Container, field: &str, report: &mut Report) {
 /// DNS-1123 label: at most 63 of `a-z 0-9 -`, not beginning or ending with `-`.
 fn is_label(text: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&text.len()) && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
+    (1..=63).contains(&text.len())
+        && text.bytes().all(is_inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// DNS-1123 subdomain: at most 253, parts divided by dots.

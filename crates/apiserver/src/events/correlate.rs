@@ -80,7 +80,8 @@ impl Correlator {
             event.message.insert_str(0, COMBINED);
         }
         let at = event.at;
-        let seen = self.seen.entry(key, || Seen { name: event_name(&event.subject, at), count: 0, first: at });
+        let seen =
+            self.seen.entry(key, || Seen { name: event_name(&event.subject, at), count: 0, first: at });
         seen.count = seen.count.saturating_add(1);
         let write = Write { name: seen.name.clone(), count: seen.count, first: seen.first, event };
         if self.within_budget(&write.event) { Verdict::Write(write) } else { Verdict::Drop }
@@ -88,7 +89,14 @@ impl Correlator {
 
     /// The key under which the event is counted, and whether it is one of many similar ones.
     fn combine(&mut self, event: &NewEvent) -> (u64, bool) {
-        let group = hash(&(&event.subject.kind, &event.subject.namespace, &event.subject.name, &event.subject.uid, event.event_type, &event.reason));
+        let group = hash(&(
+            &event.subject.kind,
+            &event.subject.namespace,
+            &event.subject.name,
+            &event.subject.uid,
+            event.event_type,
+            &event.reason,
+        ));
         let message = hash(&event.message);
         let at = event.at;
         let similar = self.similar.entry(group, || Similar { messages: BTreeSet::new(), at });
@@ -105,7 +113,13 @@ impl Correlator {
     }
 
     fn within_budget(&mut self, event: &NewEvent) -> bool {
-        let key = hash(&(&event.subject.kind, &event.subject.namespace, &event.subject.name, &event.subject.uid, event.event_type));
+        let key = hash(&(
+            &event.subject.kind,
+            &event.subject.namespace,
+            &event.subject.name,
+            &event.subject.uid,
+            event.event_type,
+        ));
         let at = event.at;
         let budget = self.budgets.entry(key, || Budget { tokens: BURST, at });
         let earned = at.duration_since(budget.at).as_secs_f64().max(0.0) / REFILL_SECONDS;

@@ -229,7 +229,8 @@ impl EventTask {
             }
         }
         let purpose = Purpose::new("create event", format!("{namespace}/{}", write.name));
-        let body = serde_json::to_vec(&event_of(write, &self.settings)).map_err(|error| purpose.build(error))?;
+        let body =
+            serde_json::to_vec(&event_of(write, &self.settings)).map_err(|error| purpose.build(error))?;
         match call_bytes(&self.client, &purpose, path.create(&PostParams::default(), body)).await {
             // An answer was lost and this is the second attempt.
             Err(error) if error.is_already_exists() => Ok(()),

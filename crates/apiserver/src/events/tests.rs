@@ -1,1 +1,1 @@
-
+//! Events against a small API server: counted, combined, limited, dropped.

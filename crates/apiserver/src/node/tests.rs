@@ -1,1 +1,1 @@
-
+//! Registration and the patches of node status.

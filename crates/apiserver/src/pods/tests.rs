@@ -1,1 +1,1 @@
-
+//! The watch of pods, deletions and mirror pods.

@@ -1,1 +1,1 @@
-
+//! What is asked in reviews and what their answers mean.

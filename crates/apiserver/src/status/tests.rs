@@ -1,1 +1,1 @@
-
+//! Patches of pod status, as a table.

@@ -1,1 +1,1 @@
-
+//! Watches that break, expire, stall or send what is no event.

@@ -179,7 +179,7 @@ impl PodRecord {
             }
             return Some(deadline).filter(|_| !remaining.is_zero());
         }
-        let Some(memory) = self.containers.get(name) else { return None };
+        let memory = self.containers.get(name)?;
         if memory.pre_stop_done.as_ref() != Some(id)
             && !remaining.is_zero()
             && let Some(pod) = self.desired.pod().cloned()

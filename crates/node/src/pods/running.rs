@@ -19,7 +19,7 @@ use crate::outbox::Outbox;
 impl PodRecord {
     /// One round for a pod in [`Phase::Running`]. Returns when the next is due by itself.
     pub(crate) fn drive_running(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
-        let Some(pod) = self.desired.pod().cloned() else { return None };
+        let pod = self.desired.pod().cloned()?;
         if let Some(end) = self.exceeded_deadline(&pod, ctx) {
             self.begin_end(end, ctx, out);
             return self.drive_ending(ctx, out);
@@ -67,7 +67,9 @@ impl PodRecord {
         }
         let is_looking = self.busy.contains_key(&Slot::Volumes);
         let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done() && !is_looking);
-        [self.cgroup.next_at(ctx.now), self.volumes.next_at(ctx.now), refresh].into_iter().fold(None, earliest)
+        [self.cgroup.next_at(ctx.now), self.volumes.next_at(ctx.now), refresh]
+            .into_iter()
+            .fold(None, earliest)
     }
 
     fn drive_images(

@@ -1,4 +1,4 @@
-//! The rules as tables. Upstream tests whose cases are here in our words: `TestPodPhaseWithRestartAlways`,
+//! Status as upstream writes it, by tables that name the upstream tests they re-express.
 //! `…RestartNever`, `…RestartOnFailure`, `…RestartAlwaysInitContainers`, `…RestartNeverInitContainers`,
 //! `…RestartAlwaysRestartableInitContainers`, `TestPodPhaseWithContainerRestartPolicy`,
 //! `Test_generateAPIPodStatus`, `TestGeneratePodReadyCondition`, `TestGeneratePodInitializedCondition`,

@@ -1,3 +1,5 @@
+//! Containers as the runtime is told of them, field by field.
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

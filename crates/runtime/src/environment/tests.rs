@@ -1,3 +1,5 @@
+//! Environments: sources, order, expansion, and what is said when something is missing.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Updates seen by readers, and everything a container may have left in the way.
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
