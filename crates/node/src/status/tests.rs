@@ -1,4 +1,4 @@
-//! Status as upstream writes it, by tables that name the upstream tests they re-express.
+//! The rules as tables. Upstream tests whose cases are here in our words: `TestPodPhaseWithRestartAlways`,
 //! `…RestartNever`, `…RestartOnFailure`, `…RestartAlwaysInitContainers`, `…RestartNeverInitContainers`,
 //! `…RestartAlwaysRestartableInitContainers`, `TestPodPhaseWithContainerRestartPolicy`,
 //! `Test_generateAPIPodStatus`, `TestGeneratePodReadyCondition`, `TestGeneratePodInitializedCondition`,
