@@ -109,11 +109,14 @@ impl World {
         if let Some(name) = flight.reserved.take() {
             self.runtime.reserved.remove(&name);
         }
+        flight.has_taken_effect = true;
         if flight.is_void {
-            self.flights.remove(&key);
+            // Whoever waits for it still gets a result.
+            if flight.is_told {
+                self.flights.remove(&key);
+            }
             return;
         }
-        flight.has_taken_effect = true;
         let (action, fate, is_told) = (flight.action.clone(), flight.fate, flight.is_told);
         let is_foreign = is_told || process != self.process.number;
         if is_foreign || flight.outcome.is_some() {

@@ -138,6 +138,12 @@ impl PodRecord {
         }))
     }
 
+    /// Whether the pod is over although the runtime no longer holds the containers that would
+    /// tell: its status remembers them.
+    pub(crate) fn has_ended_by_status(&self, ctx: &Context<'_>) -> bool {
+        self.compute_status(ctx).is_some_and(|s| status::is_terminal(&s))
+    }
+
     fn notes(&self, pod: &Pod, observed: &PodObservation) -> BTreeMap<String, ContainerNote> {
         let mut notes = BTreeMap::new();
         for container in pod::containers(pod) {
