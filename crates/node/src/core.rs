@@ -72,8 +72,14 @@ impl Node {
         self.wake(now);
         self.drive_relist(now);
         self.machine.drive(now, &self.settings, &mut self.out);
-        self.admit_waiting(now);
-        self.drive_dirty(now);
+        loop {
+            self.admit_waiting(now);
+            let has_made_room = self.drive_dirty(now);
+            if !has_made_room {
+                break;
+            }
+        }
+        self.remove_stray_mirrors(now);
         self.out.take()
     }
 
@@ -334,8 +340,10 @@ impl Node {
         self.settings.sources.iter().all(|s| self.synced.contains(s))
     }
 
-    fn drive_dirty(&mut self, now: Now) {
+    /// Returns whether a pod's end lets successors of the same name in.
+    fn drive_dirty(&mut self, now: Now) -> bool {
         let are_synced = self.are_sources_synced();
+        let mut ended: BTreeSet<PodKey> = BTreeSet::new();
         while let Some(uid) = self.dirty.pop_first() {
             let ctx = context(now, &self.settings, &self.machine);
             let Some(record) = self.pods.get_mut(&uid) else { continue };
@@ -343,7 +351,11 @@ impl Node {
             if is_stray && are_synced && record.observed.is_some() {
                 record.begin_end(EndCause::Removed, &ctx, &mut self.out);
             }
+            let had_ended = matches!(record.phase, Phase::Terminated(_));
             let mut next = record.drive(&ctx, &mut self.out);
+            if !had_ended && matches!(record.phase, Phase::Terminated(_)) {
+                ended.insert(record.key.clone());
+            }
             if record.desired.is_static() && record.desired.is_present() && self.synced.contains(&Source::Api)
             {
                 next = earliest(next, self.mirrors.drive(record, &ctx, &mut self.out));
@@ -353,17 +365,20 @@ impl Node {
                 None => self.wakes.remove(&uid),
             };
             if record.is_forgettable() {
-                let key = record.key.clone();
                 self.pods.remove(&uid);
                 self.wakes.remove(&uid);
                 self.view.remove(&uid);
-                // A successor of the same name may have waited for this.
-                self.dirty.extend(self.pods.values().filter(|p| p.key == key).map(|p| p.uid.clone()));
             } else {
                 self.view.update(record);
             }
         }
-        if are_synced && !self.mirrors.is_empty() {
+        let waits = |p: &&PodRecord| p.phase == Phase::Admitting && ended.contains(&p.key);
+        self.dirty.extend(self.pods.values().filter(waits).map(|p| p.uid.clone()));
+        !self.dirty.is_empty()
+    }
+
+    fn remove_stray_mirrors(&mut self, now: Now) {
+        if self.are_sources_synced() && !self.mirrors.is_empty() {
             let held: BTreeSet<&PodKey> =
                 self.pods.values().filter(|p| p.desired.is_static()).map(|p| &p.key).collect();
             self.mirrors.remove_strays(&held, now, &mut self.out);

@@ -66,7 +66,7 @@ impl World {
             Input::Finished { id, outcome } => {
                 let Some(flight) = self.flights.remove(&(self.process.number, *id)) else { return };
                 self.learn_result(&flight.action, outcome);
-                if !flight.has_taken_effect && !flight.is_void {
+                if !flight.has_taken_effect {
                     // It may still take effect.
                     self.flights.insert((self.process.number, *id), flight);
                 }

@@ -15,6 +15,7 @@ pub(crate) struct Host {
 impl Host {
     /// What a node agent that starts finds.
     pub(crate) fn found(&self) -> Vec<PodUid> {
-        self.volumes.union(&self.cgroups).cloned().collect()
+        let all: BTreeSet<&PodUid> = self.volumes.iter().chain(&self.cgroups).chain(&self.logs).collect();
+        all.into_iter().cloned().collect()
     }
 }

@@ -8,7 +8,7 @@ use model::probe::ProbeOutcome;
 use model::{ContainerId, ContainerState, ImageRef, Pod, SandboxId};
 use node::{Action, EffectId, Failure, FailureKind, Hook, Outcome, RuntimeChange};
 
-use crate::process::{Fate, Flight, wall};
+use crate::process::{Fate, Flight, is_own_work, wall};
 use crate::runtime::{NewContainer, container_name, sandbox_name};
 use crate::world::{Happening, World};
 
@@ -44,6 +44,9 @@ impl World {
             }
             Action::Probe { .. } | Action::RunHook { .. } => fate = Fate::Succeeds,
             _ => {}
+        }
+        if is_own_work(&action) && fate == Fate::FailsBeforeEffect {
+            fate = Fate::Fails;
         }
         let mut delay = self.delay();
         if self.chance.percent(self.weather.hangs) {
@@ -84,7 +87,7 @@ impl World {
             return;
         }
         flight.outcome = Some(Outcome::Cancelled);
-        if !flight.has_taken_effect && !outlives {
+        if !flight.has_taken_effect && (!outlives || is_own_work(&flight.action)) {
             flight.is_void = true;
             if let Some(name) = flight.reserved.take() {
                 self.runtime.reserved.remove(&name);
@@ -109,11 +112,14 @@ impl World {
         if let Some(name) = flight.reserved.take() {
             self.runtime.reserved.remove(&name);
         }
+        flight.has_taken_effect = true;
         if flight.is_void {
-            self.flights.remove(&key);
+            // Whoever waits for it still gets a result.
+            if flight.is_told {
+                self.flights.remove(&key);
+            }
             return;
         }
-        flight.has_taken_effect = true;
         let (action, fate, is_told) = (flight.action.clone(), flight.fate, flight.is_told);
         let is_foreign = is_told || process != self.process.number;
         if is_foreign || flight.outcome.is_some() {

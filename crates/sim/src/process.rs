@@ -97,6 +97,20 @@ pub(crate) fn wall(at: Duration) -> Timestamp {
     Timestamp::from_second(EPOCH).unwrap_or(Timestamp::UNIX_EPOCH) + at
 }
 
+/// Whether the agent does it all by itself: then it goes no further than whoever asked for it.
+pub(crate) fn is_own_work(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::EnsureCgroup { .. }
+            | Action::RemoveCgroup { .. }
+            | Action::SyncVolumes { .. }
+            | Action::TearDownVolumes { .. }
+            | Action::RemovePodLogs { .. }
+            | Action::Probe { .. }
+            | Action::RunHook { .. }
+    )
+}
+
 /// The pod an action is about.
 pub(crate) fn uid_of(action: &Action) -> Option<PodUid> {
     use model::pod::uid;

@@ -14,7 +14,7 @@ use crate::api::{Api, Change};
 use crate::chance::Chance;
 use crate::checks::Truth;
 use crate::host::Host;
-use crate::process::{Fate, Flight, Process};
+use crate::process::{Fate, Flight, Process, is_own_work};
 use crate::runtime::Runtime;
 use crate::weather::Weather;
 use crate::{specs, text};
@@ -243,7 +243,7 @@ impl World {
             let calm_at = *calm_at.get_or_insert(self.at);
             match idle_since {
                 None => {
-                    let Err(why) = self.is_as_it_should_be() else {
+                    let Err(why) = self.is_as_it_should_be().and_then(|()| self.is_quiet()) else {
                         self.summary.took = self.at;
                         idle_since = Some((self.at + SETTLING, 0));
                         continue;
@@ -270,6 +270,25 @@ impl World {
                 Some(_) => {}
             }
         }
+    }
+
+    /// Whether nothing of the storm is still to come.
+    fn is_quiet(&self) -> Result<(), String> {
+        for happening in self.queue.values() {
+            match happening {
+                Happening::Exit(id, _) if self.runtime.containers.get(id).is_some_and(|c| c.seen.state.is_running()) => {
+                    return Err(format!("{id} is going to end"));
+                }
+                Happening::Effect(process, id) => {
+                    let is_late = self.flights.get(&(*process, *id)).is_some_and(|f| f.is_told && !f.is_void);
+                    if is_late {
+                        return Err(format!("#{} is going to take effect", id.0));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Lets the next thing happen.
@@ -407,7 +426,7 @@ impl World {
             let is_lost = self.chance.percent(50);
             let Some(flight) = self.flights.get_mut(&id) else { continue };
             flight.is_told = true;
-            if is_lost && !flight.has_taken_effect {
+            if (is_lost || is_own_work(&flight.action)) && !flight.has_taken_effect {
                 flight.is_void = true;
                 if let Some(name) = flight.reserved.take() {
                     self.runtime.reserved.remove(&name);

@@ -23,7 +23,8 @@ const QUIET_CHANGE_DELAY: Duration = Duration::from_secs(1);
 impl PodRecord {
     /// Computes the status and writes it when it is due. Returns when it will be.
     pub(crate) fn drive_report(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
-        if self.desired.pod().is_none() || self.phase == Phase::Admitting {
+        // Before the first look at a pod nothing is known that could be told.
+        if self.desired.pod().is_none() || self.phase == Phase::Admitting || self.observed.is_none() {
             return None;
         }
         if let Some(status) = self.compute_status(ctx)
@@ -135,6 +136,12 @@ impl PodRecord {
             runtime_name: ctx.runtime_name,
             now: ctx.now,
         }))
+    }
+
+    /// Whether the pod is over although the runtime no longer holds the containers that would
+    /// tell: its status remembers them.
+    pub(crate) fn has_ended_by_status(&self, ctx: &Context<'_>) -> bool {
+        self.compute_status(ctx).is_some_and(|s| status::is_terminal(&s))
     }
 
     fn notes(&self, pod: &Pod, observed: &PodObservation) -> BTreeMap<String, ContainerNote> {

@@ -37,6 +37,11 @@ impl PodRecord {
             self.begin_end(EndCause::Completed, ctx, out);
             return self.drive_ending(ctx, out);
         }
+        let starts_something = !plan.start.is_empty() || plan.sandbox != SandboxPlan::Keep;
+        if starts_something && !self.is_stale && self.has_ended_by_status(ctx) {
+            self.begin_end(EndCause::Completed, ctx, out);
+            return self.drive_ending(ctx, out);
+        }
         let mut next = self.drive_preparation(&pod, ctx, out);
         next = earliest(next, self.drive_images(&pod, &plan, ctx, out));
         self.note_back_offs(&plan, ctx, out);

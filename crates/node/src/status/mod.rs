@@ -163,6 +163,11 @@ fn set_phase(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
     if let Some(old) = &was_terminal {
         phase.clone_from(old);
     }
+    // Ended without having been deleted, and not even all started (its sandbox was lost): nothing
+    // will come of it any more, and whoever waits for it must learn that.
+    if is_ended && phase == "Pending" && pod.metadata.deletion_timestamp.is_none() && !pod::is_static(pod) {
+        phase = "Failed".to_owned();
+    }
     status.phase = Some(phase);
     if status.phase == previous.phase {
         status.reason = previous.reason.clone();
