@@ -11,6 +11,7 @@ pub mod beneath;
 pub mod cgroup;
 pub mod dns;
 pub mod machine;
+pub mod memory;
 pub mod mount;
 pub mod text;
 pub mod usage;

@@ -19,6 +19,7 @@ const WORKERS: usize = 2;
 const BLOCKING_THREADS: usize = 32;
 
 fn main() -> ExitCode {
+    host::memory::use_one_arena();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let loaded = match config::load(&arguments) {
         Ok(Invocation::Run(loaded)) => loaded,

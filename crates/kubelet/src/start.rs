@@ -208,12 +208,9 @@ fn node_ips(config: &Config, server: Option<String>) -> Vec<IpAddr> {
     Vec::new()
 }
 
-/// One sandbox for each processor and one more that waits for the kernel or the network plugin.
+/// One sandbox for each processor: making one keeps several short-lived processes busy all along.
 fn sandboxes_at_once() -> usize {
-    std::env::var("TURNS")
-        .ok()
-        .and_then(|t| t.parse().ok())
-        .unwrap_or(std::thread::available_parallelism().map_or(2, usize::from) + 1)
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn runtime_settings(config: &Config, machine: &MachineFacts, cgroup_version: u8) -> NodeSettings {

@@ -49,6 +49,9 @@ const INBOX: usize = 1024;
 /// picture an input.
 const BATCH: usize = 64;
 
+/// Inputs after which the memory they left free is given back to the system, once it is quiet.
+const INPUTS_TO_TRIM: usize = 64;
+
 /// Both ends of the inbox.
 pub(crate) fn inbox() -> (mpsc::Sender<Input>, mpsc::Receiver<Input>) {
     mpsc::channel(INBOX)
@@ -111,6 +114,7 @@ impl Shell {
     /// Drives the core until `stop` is cancelled. Effects under way are then abandoned: the next
     /// process starts from what it observes.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut taken_since_trim = INPUTS_TO_TRIM;
         loop {
             let deadline = self.core.next_deadline().map(|at| self.clock.instant(at));
             let wake = async {
@@ -130,12 +134,20 @@ impl Shell {
                 },
                 () = wake => Input::Tick,
             };
+            let is_quiet = matches!(input, Input::Tick) && self.running.is_empty();
             self.take(input);
+            taken_since_trim += 1;
             for _ in 1..BATCH {
                 match self.inbox.try_recv() {
                     Ok(input) => self.take(input),
                     Err(_) => break,
                 }
+                taken_since_trim += 1;
+            }
+            if is_quiet && taken_since_trim >= INPUTS_TO_TRIM {
+                taken_since_trim = 0;
+                // Not waited for: it takes a moment, and nothing depends on it.
+                drop(tokio::task::spawn_blocking(host::memory::give_back));
             }
             self.view.send_replace(self.core.view());
         }
