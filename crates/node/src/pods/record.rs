@@ -33,6 +33,8 @@ pub(crate) struct PodRecord {
     pub(crate) is_stale: bool,
     /// A hint came while a read was under way that may have missed what it hinted at.
     pub(crate) read_again: bool,
+    /// A change ended while a read was under way, whose result may be older than the change.
+    pub(crate) is_read_overtaken: bool,
     /// When a read that failed is tried again.
     pub(crate) read_retry: Option<Retry>,
     /// Actions under way.
@@ -332,6 +334,7 @@ impl PodRecord {
             observed: None,
             is_stale: false,
             read_again: false,
+            is_read_overtaken: false,
             read_retry: None,
             busy: BTreeMap::new(),
             cgroup: Step::Todo,

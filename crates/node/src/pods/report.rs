@@ -29,6 +29,7 @@ impl PodRecord {
         }
         if let Some(status) = self.compute_status(ctx)
             && status != *self.report.current
+            && (self.is_settled() || !status::is_terminal(&status))
         {
             self.report.current = Arc::new(status);
         }
@@ -56,6 +57,12 @@ impl PodRecord {
             Action::WriteStatus { key: self.key.clone(), uid, old: written.clone(), new: current.clone() };
         self.start(Slot::Status, action, out);
         None
+    }
+
+    /// Whether what is known of the pod's containers is all there is to know: only then may it be
+    /// said to be over, since that cannot be taken back.
+    fn is_settled(&self) -> bool {
+        !self.is_stale && !self.is_changing()
     }
 
     pub(crate) fn status_written(&mut self, outcome: Outcome, ctx: &Context<'_>) {
