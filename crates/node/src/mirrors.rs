@@ -66,7 +66,9 @@ impl Mirrors {
                 if record.mirror.is_done() {
                     record.mirror = Step::Todo;
                 }
-                if record.mirror.is_due(ctx.now) && !record.busy.contains_key(&Slot::MirrorRemoval) {
+                let is_leaving = matches!(self.removals.get(&pod::uid(mirror)), Some(None))
+                    || record.busy.contains_key(&Slot::MirrorRemoval);
+                if record.mirror.is_due(ctx.now) && !is_leaving {
                     let action = Action::DeletePod { key: record.key.clone(), uid: pod::uid(mirror) };
                     record.start(Slot::MirrorRemoval, action, out);
                 }

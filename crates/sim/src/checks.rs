@@ -350,10 +350,10 @@ impl World {
     /// Judges what has come to be.
     pub(crate) fn check_attempt(&mut self, uid: &PodUid, name: &str, attempt: u32) {
         let key = (uid.clone(), name.to_owned());
-        // A static pod that was removed altogether and comes back begins anew.
-        let is_new = !self.runtime.containers.values().any(|c| c.uid == *uid) && uid.as_str().starts_with("static-");
-        let last = if is_new { None } else { self.truth.attempts.get(&key).copied() };
-        if last.is_some_and(|last| attempt < last) {
+        let last = self.truth.attempts.get(&key).copied();
+        // A static pod has no status of its own to remember them by.
+        if !uid.as_str().starts_with("static-")
+            && last.is_some_and(|last| attempt < last) {
             self.broke(format!("the attempt of {name} of {uid} goes back to {attempt}"));
         }
         self.truth.attempts.insert(key, attempt);

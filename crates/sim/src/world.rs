@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use model::{ContainerId, Pod, PodUid, RuntimeCondition, RuntimeHealth, SandboxId, pod};
 use node::node_status::NodeFacts;
-use node::{Effect, EffectId, Input, Outcome, RuntimeChange, Source};
+use node::{Action, Effect, EffectId, Input, Outcome, RuntimeChange, Source};
 
 use crate::api::{Api, Change};
 use crate::chance::Chance;
@@ -132,6 +132,11 @@ pub fn run(seed: u64) -> Result<Summary, Broken> {
     world.live_or_panic();
     let history = world.history.take().unwrap_or_default();
     Err(Broken { seed, rule, history })
+}
+
+/// What is done again and again without anything having happened.
+fn is_routine(action: &Action) -> bool {
+    matches!(action, Action::Relist | Action::Probe { .. } | Action::WriteNodeStatus { .. })
 }
 
 impl World {
@@ -273,6 +278,10 @@ impl World {
 
     /// Whether nothing of the storm is still to come.
     fn is_quiet(&self) -> Result<(), String> {
+        let mut under_way = self.flights.iter().filter(|((p, _), f)| *p == self.process.number && !f.is_told);
+        if let Some(((_, id), _)) = under_way.find(|(_, f)| !is_routine(&f.action)) {
+            return Err(format!("#{} is under way", id.0));
+        }
         for happening in self.queue.values() {
             match happening {
                 Happening::Exit(id, _) if self.runtime.containers.get(id).is_some_and(|c| c.seen.state.is_running()) => {
@@ -462,7 +471,7 @@ impl World {
         }
     }
 
-    fn count(&mut self, action: &node::Action) {
+    fn count(&mut self, action: &Action) {
         self.summary.actions += 1;
         self.process.under_way += 1;
         let second = self.at.as_secs();
@@ -470,8 +479,7 @@ impl World {
         if self.rate.1 > MOST_ACTIONS_A_SECOND {
             self.broke("runs in circles".to_owned());
         }
-        use node::Action::{Probe, Relist, WriteNodeStatus};
-        if !matches!(action, Relist | Probe { .. } | WriteNodeStatus { .. }) {
+        if !is_routine(action) {
             self.unusual.0 += 1;
             self.unusual.1 = text::action(action);
         }
