@@ -86,6 +86,10 @@ impl Mirrors {
 
     /// Removes mirrors that no static pod stands behind, once every source has spoken.
     pub(crate) fn remove_strays(&mut self, held: &BTreeSet<&PodKey>, now: Now, out: &mut Outbox) {
+        // What failed is tried again only while there is something to remove.
+        let strays: BTreeSet<PodUid> =
+            self.by_key.iter().filter(|(key, _)| !held.contains(key)).map(|(_, p)| pod::uid(p)).collect();
+        self.removals.retain(|uid, retry| retry.is_none() || strays.contains(uid));
         for (key, mirror) in &self.by_key {
             let uid = pod::uid(mirror);
             let is_due = match self.removals.get(&uid) {
