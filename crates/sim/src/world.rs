@@ -278,6 +278,9 @@ impl World {
 
     /// Whether nothing of the storm is still to come.
     fn is_quiet(&self) -> Result<(), String> {
+        if self.api.is_away || self.runtime.is_away {
+            return Err("the API server or the runtime is away".to_owned());
+        }
         let mut under_way = self.flights.iter().filter(|((p, _), f)| *p == self.process.number && !f.is_told);
         if let Some(((_, id), _)) = under_way.find(|(_, f)| !is_routine(&f.action)) {
             return Err(format!("#{} is under way", id.0));

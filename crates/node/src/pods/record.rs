@@ -306,8 +306,8 @@ pub(crate) struct Report {
     pub(crate) version: u64,
     /// What is true.
     pub(crate) current: Arc<PodStatus>,
-    /// What the write under way carries.
-    pub(crate) in_flight: Option<Arc<PodStatus>>,
+    /// What the write under way carries, and the object it is for.
+    pub(crate) in_flight: Option<(PodUid, Arc<PodStatus>)>,
     /// A write that failed.
     pub(crate) retry: Option<Retry>,
     /// When a change that can wait is written at the latest, monotonic.

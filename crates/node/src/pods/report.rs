@@ -29,8 +29,10 @@ impl PodRecord {
         }
         if let Some(status) = self.compute_status(ctx)
             && status != *self.report.current
-            && (self.is_settled() || !status::is_terminal(&status))
         {
+            if status::is_terminal(&status) && !status::is_terminal(&self.report.written) && !self.is_settled() {
+                return None;
+            }
             self.report.current = Arc::new(status);
         }
         let uid = self.report.api_uid.clone()?;
@@ -52,7 +54,7 @@ impl PodRecord {
             }
         }
         self.report.flush_at = None;
-        self.report.in_flight = Some(current.clone());
+        self.report.in_flight = Some((uid.clone(), current.clone()));
         let action =
             Action::WriteStatus { key: self.key.clone(), uid, old: written.clone(), new: current.clone() };
         self.start(Slot::Status, action, out);
@@ -66,7 +68,11 @@ impl PodRecord {
     }
 
     pub(crate) fn status_written(&mut self, outcome: Outcome, ctx: &Context<'_>) {
-        let Some(sent) = self.report.in_flight.take() else { return };
+        let Some((uid, sent)) = self.report.in_flight.take() else { return };
+        if self.report.api_uid.as_ref() != Some(&uid) {
+            // It was about a mirror that another one has replaced.
+            return;
+        }
         match outcome {
             Outcome::Written { version } => {
                 self.report.written = sent;
