@@ -256,7 +256,12 @@ impl World {
                         self.broke(format!("not as it should be long after the storm: {why}"));
                     }
                 }
-                Some((since, before)) if self.at >= since && before == 0 => {
+                Some((since, 0)) if self.at >= since => {
+                    if self.is_as_it_should_be().and_then(|()| self.is_quiet()).is_err() {
+                        // An aftermath of the storm.
+                        idle_since = None;
+                        continue;
+                    }
                     idle_since = Some((since, self.unusual.0.max(1)));
                     self.unusual.0 = self.unusual.0.max(1);
                 }
@@ -282,7 +287,7 @@ impl World {
             return Err("the API server or the runtime is away".to_owned());
         }
         let mut under_way = self.flights.iter().filter(|((p, _), f)| *p == self.process.number && !f.is_told);
-        if let Some(((_, id), _)) = under_way.find(|(_, f)| !is_routine(&f.action)) {
+        if let Some(((_, id), _)) = under_way.find(|(_, f)| !matches!(f.action, Action::Probe { .. } | Action::WriteNodeStatus { .. })) {
             return Err(format!("#{} is under way", id.0));
         }
         for happening in self.queue.values() {
