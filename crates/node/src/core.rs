@@ -365,9 +365,17 @@ impl Node {
                 None => self.wakes.remove(&uid),
             };
             if record.is_forgettable() {
+                let (key, desired) = (record.key.clone(), record.desired.clone());
                 self.pods.remove(&uid);
                 self.wakes.remove(&uid);
                 self.view.remove(&uid);
+                if desired.is_present() {
+                    // The same static pod again.
+                    let mut record = PodRecord::new(uid.clone(), key.clone(), desired);
+                    record.observed = Some(PodObservation::empty(uid.clone(), key.clone()));
+                    self.pods.insert(uid, record);
+                    ended.insert(key);
+                }
             } else {
                 self.view.update(record);
             }

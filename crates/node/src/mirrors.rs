@@ -71,7 +71,9 @@ impl Mirrors {
                 if record.mirror.is_done() {
                     record.mirror = Step::Todo;
                 }
-                if record.mirror.is_due(ctx.now) && !record.busy.contains_key(&Slot::MirrorRemoval) {
+                let is_leaving = matches!(self.removals.get(&pod::uid(mirror)), Some(None))
+                    || record.busy.contains_key(&Slot::MirrorRemoval);
+                if record.mirror.is_due(ctx.now) && !is_leaving {
                     let action = Action::DeletePod { key: record.key.clone(), uid: pod::uid(mirror) };
                     record.start(Slot::MirrorRemoval, action, out);
                 }
@@ -89,6 +91,10 @@ impl Mirrors {
 
     /// Removes mirrors that no static pod stands behind, once every source has spoken.
     pub(crate) fn remove_strays(&mut self, held: &BTreeSet<&PodKey>, now: Now, out: &mut Outbox) {
+        // What failed is tried again only while there is something to remove.
+        let strays: BTreeSet<PodUid> =
+            self.by_key.iter().filter(|(key, _)| !held.contains(key)).map(|(_, p)| pod::uid(p)).collect();
+        self.removals.retain(|uid, retry| retry.is_none() || strays.contains(uid));
         for (key, mirror) in &self.by_key {
             let uid = pod::uid(mirror);
             let is_due = match self.removals.get(&uid) {

@@ -56,6 +56,10 @@ impl World {
         if pod.spec.as_ref().is_some_and(|s| s.active_deadline_seconds.is_some()) {
             return Err(format!("{uid} has not reached its deadline"));
         }
+        if pod::is_static(pod) && pod::restart_policy(pod) == RestartPolicy::Never && self.has_lost_sandbox(&uid) {
+            // It gets no second one, and as a static pod no last word either.
+            return self.check_over(&uid);
+        }
         if self.runtime.ready(&uid).count() != 1 {
             return Err(format!("{uid} has {} sandboxes", self.runtime.ready(&uid).count()));
         }
@@ -116,6 +120,10 @@ impl World {
             return Err(format!("{uid} lacks volumes or cgroup"));
         }
         Ok(())
+    }
+
+    fn has_lost_sandbox(&self, uid: &PodUid) -> bool {
+        self.runtime.ready(uid).next().is_none() && self.runtime.containers.values().any(|c| c.uid == *uid)
     }
 
     fn has_regular(&self, pod: &Pod) -> bool {

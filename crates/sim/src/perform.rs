@@ -443,7 +443,7 @@ impl World {
             _ => Some(self.chance.millis(0, 1000)),
         };
         let made = NewContainer { pod, name, sandbox, attempt, is_ghost, obeys_after };
-        self.check_attempt(&pod::uid(pod), name, attempt);
+        self.check_attempt(&pod::uid(pod), name, attempt, is_ghost);
         self.runtime.make_container(made, wall(self.at))
     }
 

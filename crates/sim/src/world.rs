@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use model::{ContainerId, Pod, PodUid, RuntimeCondition, RuntimeHealth, SandboxId, pod};
 use node::node_status::NodeFacts;
-use node::{Effect, EffectId, Input, Outcome, RuntimeChange, Source};
+use node::{Action, Effect, EffectId, Input, Outcome, RuntimeChange, Source};
 
 use crate::api::{Api, Change};
 use crate::chance::Chance;
@@ -134,6 +134,11 @@ pub fn run(seed: u64) -> Result<Summary, Broken> {
     Err(Broken { seed, rule, history })
 }
 
+/// What is done again and again without anything having happened.
+fn is_routine(action: &Action) -> bool {
+    matches!(action, Action::Relist | Action::Probe { .. } | Action::WriteNodeStatus { .. })
+}
+
 impl World {
     fn new(seed: u64, takes_notes: bool) -> Self {
         let mut chance = Chance::new(seed);
@@ -252,7 +257,12 @@ impl World {
                         self.broke(format!("not as it should be long after the storm: {why}"));
                     }
                 }
-                Some((since, before)) if self.at >= since && before == 0 => {
+                Some((since, 0)) if self.at >= since => {
+                    if self.is_as_it_should_be().and_then(|()| self.is_quiet()).is_err() {
+                        // An aftermath of the storm.
+                        idle_since = None;
+                        continue;
+                    }
                     idle_since = Some((since, self.unusual.0.max(1)));
                     self.unusual.0 = self.unusual.0.max(1);
                 }
@@ -274,6 +284,13 @@ impl World {
 
     /// Whether nothing of the storm is still to come.
     fn is_quiet(&self) -> Result<(), String> {
+        if self.api.is_away || self.runtime.is_away {
+            return Err("the API server or the runtime is away".to_owned());
+        }
+        let mut under_way = self.flights.iter().filter(|((p, _), f)| *p == self.process.number && !f.is_told);
+        if let Some(((_, id), _)) = under_way.find(|(_, f)| !matches!(f.action, Action::Probe { .. } | Action::WriteNodeStatus { .. })) {
+            return Err(format!("#{} is under way", id.0));
+        }
         for happening in self.queue.values() {
             match happening {
                 Happening::Exit(id, _) if self.runtime.containers.get(id).is_some_and(|c| c.seen.state.is_running()) => {
@@ -470,7 +487,7 @@ impl World {
         }
     }
 
-    fn count(&mut self, action: &node::Action) {
+    fn count(&mut self, action: &Action) {
         self.summary.actions += 1;
         self.process.under_way += 1;
         let second = self.at.as_secs();
@@ -478,8 +495,7 @@ impl World {
         if self.rate.1 > MOST_ACTIONS_A_SECOND {
             self.broke("runs in circles".to_owned());
         }
-        use node::Action::{Probe, Relist, WriteNodeStatus};
-        if !matches!(action, Relist | Probe { .. } | WriteNodeStatus { .. }) {
+        if !is_routine(action) {
             self.unusual.0 += 1;
             self.unusual.1 = text::action(action);
         }

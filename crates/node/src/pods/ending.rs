@@ -37,6 +37,8 @@ impl PodRecord {
                 }
                 end.deadline = end.deadline.min(deadline);
             }
+            // Should a static pod's manifest come back, this is what decides whether it runs again.
+            Phase::Terminated(end) if self.desired.is_static() => end.why = why,
             Phase::Terminated(_) => {}
         }
     }
@@ -154,6 +156,11 @@ impl PodRecord {
         ctx: &Context<'_>,
         out: &mut Outbox,
     ) -> Option<Duration> {
+        // A restart that was under way when the pod began to end may have set an earlier one.
+        let deadline = match self.containers.get(name).and_then(|m| m.kill_deadline.as_ref()) {
+            Some((of, earlier)) if of == id => deadline.min(*earlier),
+            _ => deadline,
+        };
         let stop = Slot::StopContainer(id.clone());
         let hook = Slot::Hook(id.clone(), Hook::PreStop);
         let kind = self.kind_of(name);
@@ -245,7 +252,7 @@ impl PodRecord {
             }
             next = earliest(next, end.object.next_at(ctx.now));
         }
-        if !self.desired.is_present() {
+        if !self.desired.is_present() || self.is_returning(end) {
             next = earliest(next, self.drive_remains(end, ctx, out));
         }
         next
@@ -301,10 +308,16 @@ impl PodRecord {
         end.logs.next_at(ctx.now)
     }
 
+    /// Whether a static pod's manifest was removed and came back unchanged, and so with the same
+    /// uid: when all of the old one is gone, it begins anew.
+    fn is_returning(&self, end: &Terminated) -> bool {
+        self.desired.is_static() && self.desired.is_present() && end.why == EndCause::Removed
+    }
+
     /// Whether nothing of the pod is left anywhere and its record can go.
     pub(crate) fn is_forgettable(&self) -> bool {
         let Phase::Terminated(end) = &self.phase else { return false };
-        !self.desired.is_present()
+        (!self.desired.is_present() || self.is_returning(end))
             && self.busy.is_empty()
             && end.volumes.is_done()
             && end.cgroup.is_done()

@@ -39,6 +39,7 @@ impl PodRecord {
             self.report.version = version;
             self.report.written = Arc::new(status);
             self.report.current = self.report.written.clone();
+            self.recall_attempts();
             if self.observed.is_some() {
                 self.adopt(ctx);
             }

@@ -33,6 +33,8 @@ pub(crate) struct PodRecord {
     pub(crate) is_stale: bool,
     /// A hint came while a read was under way that may have missed what it hinted at.
     pub(crate) read_again: bool,
+    /// A change ended while a read was under way, whose result may be older than the change.
+    pub(crate) is_read_overtaken: bool,
     /// When a read that failed is tried again.
     pub(crate) read_retry: Option<Retry>,
     /// Actions under way.
@@ -304,8 +306,8 @@ pub(crate) struct Report {
     pub(crate) version: u64,
     /// What is true.
     pub(crate) current: Arc<PodStatus>,
-    /// What the write under way carries.
-    pub(crate) in_flight: Option<Arc<PodStatus>>,
+    /// What the write under way carries, and the object it is for.
+    pub(crate) in_flight: Option<(PodUid, Arc<PodStatus>)>,
     /// A write that failed.
     pub(crate) retry: Option<Retry>,
     /// When a change that can wait is written at the latest, monotonic.
@@ -324,7 +326,7 @@ impl PodRecord {
         let status = Arc::new(desired.pod().and_then(|p| p.status.clone()).unwrap_or_default());
         let api_uid = (!desired.is_static() && desired.is_present()).then(|| uid.clone());
         let version = desired.pod().map(|p| resource_version(p)).unwrap_or_default();
-        Self {
+        let mut record = Self {
             uid,
             key,
             desired,
@@ -332,6 +334,7 @@ impl PodRecord {
             observed: None,
             is_stale: false,
             read_again: false,
+            is_read_overtaken: false,
             read_retry: None,
             busy: BTreeMap::new(),
             cgroup: Step::Todo,
@@ -352,6 +355,24 @@ impl PodRecord {
             },
             mirror: Step::Todo,
             was_admitted: false,
+        };
+        record.recall_attempts();
+        record
+    }
+
+    /// Takes over from the status which restart counts were given before: the containers that had
+    /// them may be gone, and a count never goes back.
+    pub(crate) fn recall_attempts(&mut self) {
+        let status = self.report.written.clone();
+        for said in status.container_statuses.iter().chain(&status.init_container_statuses).flatten() {
+            let Ok(count) = u32::try_from(said.restart_count) else { continue };
+            let has_run = said.container_id.as_deref().is_some_and(|id| !id.is_empty())
+                || said.last_state.as_ref().is_some_and(|s| s.terminated.is_some());
+            let last = if has_run { Some(count) } else { count.checked_sub(1) };
+            if last.is_some() {
+                let memory = self.memory(&said.name);
+                memory.last_attempt = memory.last_attempt.max(last);
+            }
         }
     }
 

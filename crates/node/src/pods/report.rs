@@ -30,6 +30,12 @@ impl PodRecord {
         if let Some(status) = self.compute_status(ctx)
             && status != *self.report.current
         {
+            if status::is_terminal(&status)
+                && !status::is_terminal(&self.report.written)
+                && !self.is_settled()
+            {
+                return None;
+            }
             self.report.current = Arc::new(status);
         }
         let uid = self.report.api_uid.clone()?;
@@ -51,15 +57,25 @@ impl PodRecord {
             }
         }
         self.report.flush_at = None;
-        self.report.in_flight = Some(current.clone());
+        self.report.in_flight = Some((uid.clone(), current.clone()));
         let action =
             Action::WriteStatus { key: self.key.clone(), uid, old: written.clone(), new: current.clone() };
         self.start(Slot::Status, action, out);
         None
     }
 
+    /// Whether what is known of the pod's containers is all there is to know: only then may it be
+    /// said to be over, since that cannot be taken back.
+    fn is_settled(&self) -> bool {
+        !self.is_stale && !self.is_changing()
+    }
+
     pub(crate) fn status_written(&mut self, outcome: Outcome, ctx: &Context<'_>) {
-        let Some(sent) = self.report.in_flight.take() else { return };
+        let Some((uid, sent)) = self.report.in_flight.take() else { return };
+        if self.report.api_uid.as_ref() != Some(&uid) {
+            // It was about a mirror that another one has replaced.
+            return;
+        }
         match outcome {
             Outcome::Written { version } => {
                 self.report.written = sent;

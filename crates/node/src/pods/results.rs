@@ -19,7 +19,7 @@ impl PodRecord {
         self.busy.remove(&slot);
         if slot.is_change() && self.busy.contains_key(&Slot::Observe) {
             // The read under way may or may not have seen this change.
-            self.read_again = true;
+            self.is_read_overtaken = true;
         }
         match slot {
             Slot::Observe => self.observe_done(outcome, ctx, out),
@@ -90,7 +90,7 @@ impl PodRecord {
 
     fn observe_done(&mut self, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
         match outcome {
-            Outcome::Observed(_) if self.read_again => {
+            Outcome::Observed(_) if std::mem::take(&mut self.is_read_overtaken) => {
                 self.read_again = false;
                 self.is_stale = true;
             }
@@ -98,7 +98,8 @@ impl PodRecord {
                 observed.sort();
                 let is_first = self.observed.is_none();
                 self.observed = Some(observed);
-                self.is_stale = false;
+                // Newer than what was known, though perhaps not the newest.
+                self.is_stale = std::mem::take(&mut self.read_again);
                 self.read_retry = None;
                 if is_first {
                     self.adopt(ctx);
@@ -122,8 +123,10 @@ impl PodRecord {
         let found: Vec<_> = running.map(|c| (c.name.clone(), c.id.clone(), c.attempt)).collect();
         for (name, id, attempt) in found {
             let is_latest = self.observed.as_ref().and_then(|o| o.latest(&name)).is_some_and(|c| c.id == id);
+            // A start under way tells more when it ends.
+            let is_starting = self.busy.contains_key(&Slot::Container(name.clone()));
             let memory = self.memory(&name);
-            if is_latest && memory.begun.as_ref() != Some(&id) {
+            if is_latest && !is_starting && memory.begun.as_ref() != Some(&id) {
                 memory.image = Image::Unknown;
                 memory.waiting = None;
                 memory.start_retry = None;
