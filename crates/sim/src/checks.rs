@@ -189,7 +189,11 @@ impl World {
             }
             (Action::Relist, Action::Relist) => true,
             // Two manifests that follow each other may both find the mirror of a third in the way.
-            (Action::DeletePod { uid, .. }, Action::DeletePod { .. }) if uid.as_str().starts_with("mirror-") => false,
+            (Action::DeletePod { uid, .. }, Action::DeletePod { .. })
+                if uid.as_str().starts_with("mirror-") =>
+            {
+                false
+            }
             (a, b) => a == b,
         };
         let is_doubled = self.flights.iter().any(|((p, _), f)| *p == number && !f.is_told && same(&f.action));
@@ -376,19 +380,9 @@ impl World {
     /// Judges what has come to be.
     pub(crate) fn check_attempt(&mut self, uid: &PodUid, name: &str, attempt: u32, is_ghost: bool) {
         let key = (uid.clone(), name.to_owned());
-<<<<<<< HEAD
-        // A static pod that was removed altogether and comes back begins anew.
-        let is_new =
-            !self.runtime.containers.values().any(|c| c.uid == *uid) && uid.as_str().starts_with("static-");
-        let last = if is_new { None } else { self.truth.attempts.get(&key).copied() };
-        if last.is_some_and(|last| attempt < last) {
-=======
         let last = self.truth.attempts.get(&key).copied();
         // A static pod has no status of its own to remember them by.
-        if !is_ghost
-            && !uid.as_str().starts_with("static-")
-            && last.is_some_and(|last| attempt < last) {
->>>>>>> sim
+        if !is_ghost && !uid.as_str().starts_with("static-") && last.is_some_and(|last| attempt < last) {
             self.broke(format!("the attempt of {name} of {uid} goes back to {attempt}"));
         }
         self.truth.attempts.insert(key, attempt.max(last.unwrap_or(0)));

@@ -56,7 +56,10 @@ impl World {
         if pod.spec.as_ref().is_some_and(|s| s.active_deadline_seconds.is_some()) {
             return Err(format!("{uid} has not reached its deadline"));
         }
-        if pod::is_static(pod) && pod::restart_policy(pod) == RestartPolicy::Never && self.has_lost_sandbox(&uid) {
+        if pod::is_static(pod)
+            && pod::restart_policy(pod) == RestartPolicy::Never
+            && self.has_lost_sandbox(&uid)
+        {
             // It gets no second one, and as a static pod no last word either.
             return self.check_over(&uid);
         }

@@ -288,12 +288,16 @@ impl World {
             return Err("the API server or the runtime is away".to_owned());
         }
         let mut under_way = self.flights.iter().filter(|((p, _), f)| *p == self.process.number && !f.is_told);
-        if let Some(((_, id), _)) = under_way.find(|(_, f)| !matches!(f.action, Action::Probe { .. } | Action::WriteNodeStatus { .. })) {
+        if let Some(((_, id), _)) = under_way
+            .find(|(_, f)| !matches!(f.action, Action::Probe { .. } | Action::WriteNodeStatus { .. }))
+        {
             return Err(format!("#{} is under way", id.0));
         }
         for happening in self.queue.values() {
             match happening {
-                Happening::Exit(id, _) if self.runtime.containers.get(id).is_some_and(|c| c.seen.state.is_running()) => {
+                Happening::Exit(id, _)
+                    if self.runtime.containers.get(id).is_some_and(|c| c.seen.state.is_running()) =>
+                {
                     return Err(format!("{id} is going to end"));
                 }
                 Happening::Effect(process, id) => {
