@@ -258,7 +258,7 @@ impl World {
                     }
                 }
                 Some((since, 0)) if self.at >= since => {
-                    if self.is_as_it_should_be().and_then(|()| self.is_quiet()).is_err() {
+                    if self.is_as_it_should_be().is_err() {
                         // An aftermath of the storm.
                         idle_since = None;
                         continue;

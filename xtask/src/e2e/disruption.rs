@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
 use rustix::fs::{FileType, Mode};
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::unix::pipe;
@@ -66,7 +68,7 @@ fn identity(pod: &Pod) -> Value {
 }
 
 /// Some pods of different kinds, all ready.
-async fn settle(scene: &Scene) -> Result<Vec<(&'static str, Value)>> {
+async fn settle(scene: &Scene) -> Result<Vec<(String, Value)>> {
     let side = with(shell("side", "sleep 100000"), json!({ "restartPolicy": "Always" }));
     let sleeper = || shell("main", "sleep 100000");
     let (plain, paired) = tokio::try_join!(
@@ -76,20 +78,97 @@ async fn settle(scene: &Scene) -> Result<Vec<(&'static str, Value)>> {
             json!({ "initContainers": [shell("first", "true"), side], "containers": [sleeper()] })
         ),
     )?;
-    Ok(vec![("plain", identity(&plain)), ("paired", identity(&paired))])
+    Ok(vec![("plain".to_owned(), identity(&plain)), ("paired".to_owned(), identity(&paired))])
 }
 
 /// Proves that the kubelet works, with a new pod, and that the old ones are as they were.
-async fn unchanged(scene: &Scene, before: Vec<(&'static str, Value)>) -> Result<()> {
+async fn unchanged(scene: &Scene, before: Vec<(String, Value)>) -> Result<()> {
     scene.ready_pod("new", json!({ "containers": [shell("main", "sleep 100000")] })).await?;
     scene.delete("new").await?;
     scene.gone("new").await?;
     let pods = scene.api::<Pod>();
     for (name, identity_before) in before {
-        let now = identity(&pods.get(name).await?);
+        let now = identity(&pods.get(&name).await?);
         ensure!(now == identity_before, "{name} changed from {identity_before} to {now}");
     }
     Ok(())
+}
+
+/// A node with many pods: neither an orderly restart nor SIGKILL is noticed by any of them.
+pub(super) async fn fifty_pods_outlive_stop_and_kill(scene: Scene) -> Result<()> {
+    let names: Vec<String> = (0..50).map(|i| format!("pod-{i}")).collect();
+    let spec = json!({ "containers": [shell("main", "sleep 100000")] });
+    for name in &names {
+        scene.pod(name, spec.clone()).await?;
+    }
+    let mut before = Vec::new();
+    for name in &names {
+        before.push((name.clone(), identity(&scene.until(name, "ready", EVENTUALLY, is_ready).await?)));
+    }
+    let nodes: Api<Node> = Api::all(scene.cluster.client.clone());
+    let ready_since = async || -> Result<Value> {
+        let node = nodes.get(crate::isolation::NODE).await?;
+        let conditions = node.status.and_then(|s| s.conditions).unwrap_or_default();
+        let ready =
+            conditions.iter().find(|c| c.type_ == "Ready").context("the node has no Ready condition")?;
+        Ok(json!([ready.status, ready.last_transition_time]))
+    };
+    let node_before = ready_since().await?;
+    scene.cluster.kubelet.restart().await?;
+    unchanged(&scene, before.clone()).await?;
+    scene.cluster.kubelet.kill().await?;
+    scene.cluster.kubelet.start().await?;
+    unchanged(&scene, before).await?;
+    let node_now = ready_since().await?;
+    ensure!(node_now == node_before, "the node was ready all along: {node_before}, then {node_now}");
+    for name in &names {
+        scene.delete(name).await?;
+    }
+    for name in &names {
+        scene.gone(name).await?;
+    }
+    Ok(())
+}
+
+/// A runtime call that hangs holds up its own pod and nobody else.
+pub(super) async fn hung_runtime_call_holds_up_its_own_pod(scene: Scene) -> Result<()> {
+    let spec = json!({ "containers": [shell("main", "sleep 100000")], "terminationGracePeriodSeconds": 1 });
+    let hung = scene.ready_pod("hung", spec.clone()).await?;
+    let uid = hung.metadata.uid.context("a pod without uid")?;
+    let shim = shim_of(&uid)?;
+    rustix::process::kill_process(shim, Signal::STOP).context("stop the shim")?;
+    let others = async {
+        scene.delete("hung").await?;
+        // The call is under way once the kubelet has said so.
+        scene.event("hung", "Killing", SOON).await?;
+        for round in ["first", "second"] {
+            scene.ready_pod(round, spec.clone()).await?;
+            scene.delete(round).await?;
+            scene.gone(round).await?;
+        }
+        Result::<()>::Ok(())
+    };
+    let result = others.await;
+    rustix::process::kill_process(shim, Signal::CONT).context("let the shim go on")?;
+    result?;
+    scene.gone("hung").await
+}
+
+/// The runtime's helper process that all calls about a pod's containers go through: the parent of
+/// the processes in the pod's cgroup.
+fn shim_of(uid: &str) -> Result<Pid> {
+    for entry in std::fs::read_dir("/proc").context("list processes")? {
+        let path = entry?.path();
+        let read = |file: &str| std::fs::read_to_string(path.join(file)).unwrap_or_default();
+        if !read("cgroup").contains(&format!("pod{uid}")) {
+            continue;
+        }
+        let parent = read("status").lines().find_map(|l| l.strip_prefix("PPid:")?.trim().parse::<i32>().ok());
+        if let Some(pid) = parent.and_then(Pid::from_raw) {
+            return Ok(pid);
+        }
+    }
+    Err(anyhow!("no process of pod {uid}"))
 }
 
 pub(super) async fn kubelet_restart_leaves_pods_alone(scene: Scene) -> Result<()> {
@@ -105,7 +184,7 @@ pub(super) async fn kubelet_restart_keeps_probed_pods_ready(scene: Scene) -> Res
     let spec = json!({ "containers": [with(shell("main", "sleep 100000"), probes)] });
     let pod = scene.ready_pod("probed", spec).await?;
     scene.cluster.kubelet.restart().await?;
-    unchanged(&scene, vec![("probed", identity(&pod))]).await
+    unchanged(&scene, vec![("probed".to_owned(), identity(&pod))]).await
 }
 
 /// The promise to an administrator who replaces the binary and restarts the service.

@@ -84,6 +84,8 @@ fn all() -> Vec<Scenario> {
         Calm streams::port_forward,
         Calm node::reports_itself,
         Calm node::serves_pods_metrics_and_configuration,
+        Stricter disruption::fifty_pods_outlive_stop_and_kill,
+        Disturbing disruption::hung_runtime_call_holds_up_its_own_pod,
         Disturbing disruption::kubelet_restart_leaves_pods_alone,
         Stricter disruption::kubelet_restart_keeps_probed_pods_ready,
         Stricter disruption::takes_over_from_the_go_kubelet,

@@ -19,10 +19,7 @@ impl PodRecord {
         if source == Source::Api {
             // The API object of a pod that was so far only found in the runtime.
             self.report.api_uid.get_or_insert_with(|| self.uid.clone());
-            if version > self.report.version && self.report.in_flight.is_none() {
-                self.report.version = version;
-                self.report.written = Arc::new(pod.status.clone().unwrap_or_default());
-            }
+            self.see_written(&pod);
         }
         let was_known = old.is_some();
         if old.as_ref().is_some_and(|old| {
@@ -46,6 +43,15 @@ impl PodRecord {
         }
         if is_deleted {
             self.begin_end(EndCause::Removed, ctx, out);
+        }
+    }
+
+    /// Takes note of the status an API object has, unless a write is about to change it.
+    pub(crate) fn see_written(&mut self, pod: &Pod) {
+        let version = resource_version(pod);
+        if version > self.report.version && self.report.in_flight.is_none() {
+            self.report.version = version;
+            self.report.written = Arc::new(pod.status.clone().unwrap_or_default());
         }
     }
 

@@ -9,10 +9,10 @@ use model::{Pod, PodObservation, pod};
 
 use super::Context;
 use super::backoff::{Pauses, Retry};
-use super::record::{EndCause, Phase, PodRecord};
+use super::record::{Desired, EndCause, Phase, PodRecord};
 use super::slot::Slot;
 use crate::effect::Action;
-use crate::input::Outcome;
+use crate::input::{Outcome, Source};
 use crate::outbox::Outbox;
 use crate::status::{self, Cause, ContainerNote, Stage, StatusInputs};
 
@@ -88,6 +88,12 @@ impl PodRecord {
                 self.report.retry = Some(retry);
             }
             _ => {}
+        }
+        // A version that came while the write was under way: somebody, perhaps an earlier write
+        // that was late, may have changed the status after it.
+        if let Desired::Present { source: Source::Api, pod } = &self.desired {
+            let pod = pod.clone();
+            self.see_written(&pod);
         }
     }
 

@@ -67,7 +67,17 @@ impl PodRecord {
                 }
             }
             Slot::Status => self.status_written(outcome, ctx),
-            Slot::Mirror => self.mirror = self.step_after(&self.mirror, &outcome, Pauses::CALLS, ctx),
+            Slot::Mirror => {
+                // Done when the watch shows it: somebody may have removed it before that.
+                let error = match outcome {
+                    Outcome::Failed(failure) => failure.message,
+                    _ => "the mirror pod was created and does not show yet".to_owned(),
+                };
+                if !self.mirror.is_done() {
+                    self.mirror =
+                        Step::Failed(Retry::after(self.mirror.retry(), error, Pauses::CALLS, ctx.now));
+                }
+            }
             Slot::MirrorRemoval => {
                 // The watch shows when it is gone; should it not, it is asked for again.
                 let error = match outcome {
