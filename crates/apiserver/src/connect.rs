@@ -267,6 +267,3 @@ impl Wiring {
         Ok(builder.enable_all_versions().wrap_connector(tcp))
     }
 }
-
-#[cfg(test)]
-mod tests;

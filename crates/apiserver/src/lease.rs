@@ -198,6 +198,3 @@ fn renewed(
     lease.metadata.managed_fields = None;
     lease
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,7 +6,7 @@
 //! | [`watch_pods`], [`watch_node`] | follow the node's pods and the node's own object | streams that never end |
 //! | [`ObjectCache`] | one watch a Secret or ConfigMap some pod names | [`ObjectCache::secret`], [`ObjectChanges`] |
 //! | [`ServiceIndex`] | follows all Services, keeps what environment variables need | [`ServiceIndex::for_namespace`] |
-//! | [`TokenCache`] | service account tokens, renewed in time | [`TokenCache::get`] |
+//! | [`request_token`] | service account tokens | [`Token`] |
 //! | [`patch_pod_status`], [`delete_pod`], [`create_mirror`], [`delete_mirror`] | pods written | [`PatchOutcome`] … |
 //! | [`register`], [`patch_node_status`] | the Node object written | the Node as the server has it |
 //! | [`LeaseRenewerTask`] | the heartbeat, on a connection of its own | – |
@@ -34,9 +34,6 @@ mod throttle;
 mod tokens;
 mod watch;
 
-#[cfg(test)]
-mod fake;
-
 pub use call::{Cause, RequestError};
 pub use connect::{ClientSettings, ConnectError, Connection, connect};
 pub use events::{EventCounters, EventRecorder, EventSettings, EventTask, EventType, NewEvent, Subject};
@@ -49,4 +46,4 @@ pub use reviews::{AccessAnswer, AccessQuestion, Caller, TokenAnswer, review_acce
 pub use runtime_class::runtime_handler;
 pub use services::{ServiceIndex, ServicePortView, ServiceTask, ServiceView};
 pub use status::{PatchOutcome, patch_pod_status, status_patch};
-pub use tokens::{BoundPod, Token, TokenCache, TokenError, TokenScope};
+pub use tokens::{BoundPod, Token, TokenError, TokenScope, request_token};

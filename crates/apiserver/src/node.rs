@@ -198,6 +198,3 @@ pub fn watch_node(client: Client, name: &str) -> impl Stream<Item = NodeEvent> +
         Some((event, watch))
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -367,6 +367,3 @@ async fn follow<K: Cached>(
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

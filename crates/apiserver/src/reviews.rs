@@ -153,6 +153,3 @@ fn access_spec(caller: &Caller, question: &AccessQuestion) -> SubjectAccessRevie
     }
     spec
 }
-
-#[cfg(test)]
-mod tests;

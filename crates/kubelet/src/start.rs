@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use apiserver::{
     ClientSettings, Connection, EventRecorder, EventSettings, LeaseRenewerTask, LeaseSettings, ObjectCache,
-    ServiceIndex, TokenCache,
+    ServiceIndex,
 };
 use arc_swap::ArcSwap;
 use config::Config;
@@ -58,9 +58,7 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
     let cgroups = CgroupTree::new(mounts, &config.pods.cgroup_root).context("use the cgroup root")?;
     let measurer = Arc::new(Measurer::new(&config, &node_name, &hostname, &node_ips, machine.clone()));
     let objects = ObjectPort::new(
-        remote
-            .as_ref()
-            .map(|r| (ObjectCache::new(r.connection.clone()), TokenCache::new(r.connection.api.clone()))),
+        remote.as_ref().map(|r| (ObjectCache::new(r.connection.clone()), r.connection.clone())),
     );
     let (view, published) = watch::channel(Arc::new(View::default()));
     let adapters = Arc::new(Adapters {

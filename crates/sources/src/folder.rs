@@ -218,7 +218,3 @@ fn one_line(error: &ManifestError) -> String {
         _ => error.to_string(),
     }
 }
-
-#[cfg(test)]
-#[path = "folder_tests.rs"]
-mod tests;

@@ -1,8 +1,9 @@
 //! ConfigMaps, Secrets and tokens for whoever needs them, from the API server's cache.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use apiserver::{ObjectCache, TokenCache, TokenScope};
+use apiserver::{Connection, ObjectCache, TokenScope};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use volumes::{ObjectError, Objects, Token, TokenSpec};
 
@@ -11,11 +12,11 @@ use super::failure;
 /// The port of `volumes` to the API server. A node without one has no objects.
 #[derive(Clone)]
 pub(crate) struct ObjectPort {
-    remote: Option<(ObjectCache, TokenCache)>,
+    remote: Option<(ObjectCache, Connection)>,
 }
 
 impl ObjectPort {
-    pub(crate) fn new(remote: Option<(ObjectCache, TokenCache)>) -> Self {
+    pub(crate) fn new(remote: Option<(ObjectCache, Connection)>) -> Self {
         Self { remote }
     }
 
@@ -24,18 +25,45 @@ impl ObjectPort {
         self.remote.as_ref().map(|(cache, _)| cache)
     }
 
-    fn remote(&self) -> Result<&(ObjectCache, TokenCache), ObjectError> {
+    fn remote(&self) -> Result<&(ObjectCache, Connection), ObjectError> {
         self.remote.as_ref().ok_or_else(|| ObjectError::Unavailable("this node has no API server".to_owned()))
     }
 }
 
+/// The API server's authorizer learns which pods are on a node, and what they name, a moment after
+/// the node may have done: how often and in what rhythm a refusal is not believed yet.
+const REFUSALS: u32 = 10;
+const REFUSAL_PAUSE: Duration = Duration::from_millis(50);
+
+/// Asks until the answer is anything but a refusal that may be premature.
+async fn authorized<T, F>(ask: impl Fn() -> F) -> Result<T, ObjectError>
+where
+    F: Future<Output = Result<T, ObjectError>>,
+{
+    for _ in 0..REFUSALS {
+        match ask().await {
+            Err(ObjectError::Forbidden(_)) => tokio::time::sleep(REFUSAL_PAUSE).await,
+            answer => return answer,
+        }
+    }
+    ask().await
+}
+
 impl Objects for ObjectPort {
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Arc<ConfigMap>, ObjectError> {
-        self.remote()?.0.config_map(namespace, name).await.map_err(|e| object_error("configmap", name, &e))
+        let cache = &self.remote()?.0;
+        authorized(|| async {
+            cache.config_map(namespace, name).await.map_err(|e| object_error("configmap", name, &e))
+        })
+        .await
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Arc<Secret>, ObjectError> {
-        self.remote()?.0.secret(namespace, name).await.map_err(|e| object_error("secret", name, &e))
+        let cache = &self.remote()?.0;
+        authorized(|| async {
+            cache.secret(namespace, name).await.map_err(|e| object_error("secret", name, &e))
+        })
+        .await
     }
 
     async fn service_account_token(&self, spec: &TokenSpec) -> Result<Token, ObjectError> {
@@ -46,8 +74,11 @@ impl Objects for ObjectPort {
             expiration_seconds: i64::try_from(spec.expiration_seconds).unwrap_or(i64::MAX),
             pod: Some(apiserver::BoundPod { name: spec.pod_name.clone(), uid: spec.pod_uid.clone() }),
         };
-        let token = self.remote()?.1.get(&scope).await;
-        let token = token.map_err(|error| ObjectError::Unavailable(failure::chain(&error)))?;
+        let client = &self.remote()?.1.api;
+        let token = authorized(|| async {
+            apiserver::request_token(client, &scope).await.map_err(|error| token_error(&error))
+        })
+        .await?;
         Ok(Token { token: token.value.to_string(), expires_at: token.expires })
     }
 }
@@ -57,5 +88,36 @@ fn object_error(kind: &'static str, name: &str, error: &apiserver::ObjectError) 
         apiserver::ObjectError::NotFound(_) => ObjectError::NotFound { kind, name: name.to_owned() },
         apiserver::ObjectError::Forbidden(..) => ObjectError::Forbidden(failure::chain(error)),
         _ => ObjectError::Unavailable(failure::chain(error)),
+    }
+}
+
+fn token_error(error: &apiserver::TokenError) -> ObjectError {
+    let text = failure::chain(error);
+    if error.is_forbidden() { ObjectError::Forbidden(text) } else { ObjectError::Unavailable(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    async fn asked(refusals: u32) -> (Result<(), ObjectError>, u32) {
+        let count = AtomicU32::new(0);
+        let ask = || async {
+            match count.fetch_add(1, Ordering::Relaxed) {
+                n if n < refusals => Err(ObjectError::Forbidden("no".into())),
+                _ => Ok(()),
+            }
+        };
+        let answer = authorized(ask).await;
+        (answer, count.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_believed_only_when_it_stays() {
+        assert_eq!(asked(0).await, (Ok(()), 1));
+        assert_eq!(asked(3).await, (Ok(()), 4));
+        assert_eq!(asked(99).await, (Err(ObjectError::Forbidden("no".into())), REFUSALS + 1));
     }
 }

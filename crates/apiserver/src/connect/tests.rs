@@ -1,1 +1,0 @@
-//! Kubeconfigs of every kind, and connections to a real TLS server on loopback.

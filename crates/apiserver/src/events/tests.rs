@@ -1,1 +1,0 @@
-//! Events against a small API server: counted, combined, limited, dropped.

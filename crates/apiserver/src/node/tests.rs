@@ -1,1 +1,0 @@
-//! Registration and the patches of node status.

@@ -1,1 +1,0 @@
-//! The object cache against a small API server: first reads, changes, registrations.

@@ -1,1 +1,0 @@
-//! The watch of pods, deletions and mirror pods.

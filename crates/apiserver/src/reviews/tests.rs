@@ -1,1 +1,0 @@
-//! What is asked in reviews and what their answers mean.

@@ -1,1 +1,0 @@
-//! Patches of pod status, as a table.

@@ -1,1 +1,0 @@
-//! Watches that break, expire, stall or send what is no event.

@@ -1,1 +1,0 @@
-//! A folder followed for real: files that come, change, break and go.

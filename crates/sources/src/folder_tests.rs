@@ -1,1 +1,0 @@
-//! What a folder of manifests comes to.

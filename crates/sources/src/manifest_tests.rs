@@ -1,1 +1,0 @@
-//! Manifests that are accepted, completed and refused, as tables.
