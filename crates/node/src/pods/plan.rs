@@ -163,7 +163,11 @@ fn wants_sandbox(inputs: PlanInputs<'_>) -> bool {
 
 fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
     let mut plan = Plan::default();
-    for stray in inputs.observed.containers.iter().filter(|c| c.state.is_running() && c.sandbox_id != *sandbox) {
+    // Beside what a lost sandbox left: an instance whose start was given up and came all the same.
+    let is_stray = |c: &&ContainerObservation| {
+        c.sandbox_id != *sandbox || inputs.observed.latest(&c.name).is_some_and(|latest| latest.id != c.id)
+    };
+    for stray in inputs.observed.containers.iter().filter(|c| c.state.is_running()).filter(is_stray) {
         plan.stop.push(StopPlan { name: stray.name.clone(), id: stray.id.clone(), why: KillCause::SandboxGone });
     }
     let specs: Vec<_> = pod::containers(inputs.pod).collect();
@@ -201,6 +205,7 @@ fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
             }
         }
     }
+    plan.start.retain(|s| !plan.stop.iter().any(|stop| stop.name == s.name));
     if regular_over {
         plan.start.clear();
         plan.back_off.clear();
