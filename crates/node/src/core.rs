@@ -311,7 +311,13 @@ impl Node {
                 self.mark_admitting();
             }
             Place::NodeStatus => self.machine.status_written(now, outcome),
-            Place::StrayMirror(uid) => self.mirrors.removal_done(&uid, &outcome, now),
+            Place::StrayMirror(uid) => {
+                self.mirrors.removal_done(&uid, &outcome, now);
+                // A static pod that came meanwhile takes over from here.
+                if let Some(key) = self.mirrors.key_of(&uid) {
+                    self.mark_named(&key);
+                }
+            }
             Place::Pod(uid, slot) => {
                 if slot.is_change() || slot == Slot::Observe {
                     self.relist.touched.insert(uid.clone());

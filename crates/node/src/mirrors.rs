@@ -31,13 +31,17 @@ impl Mirrors {
         self.by_key.values().map(|p| pod::uid(p))
     }
 
+    pub(crate) fn key_of(&self, uid: &PodUid) -> Option<PodKey> {
+        self.by_key.iter().find(|(_, p)| pod::uid(p) == *uid).map(|(key, _)| key.clone())
+    }
+
     pub(crate) fn applied(&mut self, mirror: Arc<Pod>) {
         self.by_key.insert(pod::key(&mirror), mirror);
     }
 
     /// Takes note that an API pod is gone; returns its name when it was a mirror.
     pub(crate) fn deleted(&mut self, uid: &PodUid) -> Option<PodKey> {
-        let key = self.by_key.iter().find(|(_, p)| pod::uid(p) == *uid).map(|(key, _)| key.clone())?;
+        let key = self.key_of(uid)?;
         self.by_key.remove(&key);
         self.removals.remove(uid);
         Some(key)

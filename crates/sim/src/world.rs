@@ -248,7 +248,7 @@ impl World {
             let calm_at = *calm_at.get_or_insert(self.at);
             match idle_since {
                 None => {
-                    let Err(why) = self.is_as_it_should_be().and_then(|()| self.is_quiet()) else {
+                    let Err(why) = self.is_as_it_should_be().and_then(|()| self.is_quiet(true)) else {
                         self.summary.took = self.at;
                         idle_since = Some((self.at + SETTLING, 0));
                         continue;
@@ -258,7 +258,7 @@ impl World {
                     }
                 }
                 Some((since, 0)) if self.at >= since => {
-                    if self.is_as_it_should_be().is_err() {
+                    if self.is_as_it_should_be().and_then(|()| self.is_quiet(false)).is_err() {
                         // An aftermath of the storm.
                         idle_since = None;
                         continue;
@@ -282,15 +282,19 @@ impl World {
         }
     }
 
-    /// Whether nothing of the storm is still to come.
-    fn is_quiet(&self) -> Result<(), String> {
+    /// Whether nothing of the storm is still to come. A relist counts when it may be one of its.
+    fn is_quiet(&self, counts_relist: bool) -> Result<(), String> {
         if self.api.is_away || self.runtime.is_away {
             return Err("the API server or the runtime is away".to_owned());
         }
         let mut under_way = self.flights.iter().filter(|((p, _), f)| *p == self.process.number && !f.is_told);
+<<<<<<< HEAD
         if let Some(((_, id), _)) = under_way
             .find(|(_, f)| !matches!(f.action, Action::Probe { .. } | Action::WriteNodeStatus { .. }))
         {
+=======
+        if let Some(((_, id), _)) = under_way.find(|(_, f)| !is_routine(&f.action) || counts_relist && f.action == Action::Relist) {
+>>>>>>> sim
             return Err(format!("#{} is under way", id.0));
         }
         for happening in self.queue.values() {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Volume};
 use model::{ContainerId, Now, Pod, PodObservation, pod};
 
 use super::Context;
-use super::record::{Desired, EndCause, PodRecord, Step, resource_version};
+use super::record::{Desired, EndCause, Phase, PodRecord, Step, resource_version};
 use super::slot::Slot;
 use crate::input::{ObjectKind, ObjectName, RuntimeChange, Source};
 use crate::outbox::Outbox;
@@ -52,6 +52,11 @@ impl PodRecord {
         if version > self.report.version && self.report.in_flight.is_none() {
             self.report.version = version;
             self.report.written = Arc::new(pod.status.clone().unwrap_or_default());
+            if self.phase == Phase::Admitting {
+                // An earlier process's last write may come late.
+                self.report.current = self.report.written.clone();
+                self.recall_attempts();
+            }
         }
     }
 

@@ -15,6 +15,9 @@ use model::{ContainerId, ContainerObservation, ContainerState, Now, Pod, PodObse
 
 use super::record::{ContainerMemory, KillCause};
 
+/// What a container whose end nobody saw counts as: killed.
+const LOST_EXIT_CODE: i32 = 137;
+
 /// What the plan is made from.
 #[derive(Clone, Copy)]
 pub(crate) struct PlanInputs<'a> {
@@ -163,7 +166,7 @@ fn wants_sandbox(inputs: PlanInputs<'_>) -> bool {
                 ContainerState::Exited(exit) => restarts_after(inputs.pod, &c.spec, c.kind, exit.exit_code),
                 // Killed with its sandbox, or lost.
                 ContainerState::Running { .. } | ContainerState::Created | ContainerState::Unknown => {
-                    restarts_after(inputs.pod, &c.spec, c.kind, 137)
+                    restarts_after(inputs.pod, &c.spec, c.kind, LOST_EXIT_CODE)
                 }
             },
         }
@@ -172,6 +175,7 @@ fn wants_sandbox(inputs: PlanInputs<'_>) -> bool {
 
 fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
     let mut plan = Plan::default();
+<<<<<<< HEAD
     for stray in
         inputs.observed.containers.iter().filter(|c| c.state.is_running() && c.sandbox_id != *sandbox)
     {
@@ -180,18 +184,33 @@ fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
             id: stray.id.clone(),
             why: KillCause::SandboxGone,
         });
+=======
+    // Beside what a lost sandbox left: an instance whose start was given up and came all the same.
+    let is_stray = |c: &&ContainerObservation| {
+        c.sandbox_id != *sandbox || inputs.observed.latest(&c.name).is_some_and(|latest| latest.id != c.id)
+    };
+    for stray in inputs.observed.containers.iter().filter(|c| c.state.is_running()).filter(is_stray) {
+        plan.stop.push(StopPlan { name: stray.name.clone(), id: stray.id.clone(), why: KillCause::SandboxGone });
+>>>>>>> sim
     }
     let specs: Vec<_> = pod::containers(inputs.pod).collect();
     let is_initialized = specs.iter().any(|c| {
         c.kind == ContainerKind::Regular
             && inputs.observed.containers.iter().any(|o| o.name == c.spec.name && o.sandbox_id == *sandbox)
     });
+    // How far the init sequence has come: what stands before that had its turn, even if nothing
+    // of it is left, and is not waited for again.
+    let reached = specs.iter().rposition(|c| {
+        c.kind < ContainerKind::Regular
+            && inputs.observed.containers.iter().any(|o| o.name == c.spec.name && o.sandbox_id == *sandbox)
+    });
     let mut regular_over = true;
     let mut init_passed = true;
-    for c in &specs {
+    for (index, c) in specs.iter().enumerate() {
+        let had_turn = reached.is_some_and(|reached| index < reached);
         let step = Look { inputs, sandbox, spec: &c.spec, kind: c.kind };
         match c.kind {
-            ContainerKind::Init if is_initialized => {}
+            ContainerKind::Init if is_initialized || had_turn && step.latest().is_none() => {}
             ContainerKind::Init if !init_passed => {}
             ContainerKind::Init => match step.init(&mut plan) {
                 InitProgress::Passed => {}
@@ -202,7 +221,7 @@ fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
             ContainerKind::Sidecar if !init_passed && step.latest().is_none() => {}
             ContainerKind::Sidecar => {
                 let is_up = step.keep_up(&mut plan);
-                init_passed &= is_up || is_initialized;
+                init_passed &= is_up || is_initialized || had_turn;
             }
             ContainerKind::Regular if !init_passed => regular_over = false,
             ContainerKind::Regular => {
@@ -216,6 +235,7 @@ fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
             }
         }
     }
+    plan.start.retain(|s| !plan.stop.iter().any(|stop| stop.name == s.name));
     if regular_over {
         plan.start.clear();
         plan.back_off.clear();
@@ -273,6 +293,9 @@ impl Look<'_> {
                 self.restart(plan, latest);
                 InitProgress::Pending
             }
+            ContainerState::Unknown if !restarts_after(self.inputs.pod, self.spec, self.kind, LOST_EXIT_CODE) => {
+                InitProgress::Failed
+            }
             ContainerState::Created | ContainerState::Unknown => {
                 self.restart(plan, latest);
                 InitProgress::Pending
@@ -306,12 +329,17 @@ impl Look<'_> {
                 }
                 false
             }
+            // Never started, or nobody knows how it ended: upstream, too, starts these whatever the policy.
             ContainerState::Created | ContainerState::Unknown => {
+<<<<<<< HEAD
                 if restarts_after(self.inputs.pod, self.spec, self.kind, 137)
                     || latest.state == ContainerState::Created
                 {
                     self.restart(plan, latest);
                 }
+=======
+                self.restart(plan, latest);
+>>>>>>> sim
                 false
             }
         }
@@ -336,11 +364,10 @@ impl Look<'_> {
     /// Whether a regular container has ended for good.
     fn is_over(&self) -> bool {
         match self.latest_anywhere().map(|c| &c.state) {
-            None | Some(ContainerState::Running { .. } | ContainerState::Created) => false,
+            None | Some(ContainerState::Running { .. } | ContainerState::Created | ContainerState::Unknown) => false,
             Some(ContainerState::Exited(exit)) => {
                 !restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code)
             }
-            Some(ContainerState::Unknown) => !restarts_after(self.inputs.pod, self.spec, self.kind, 137),
         }
     }
 
@@ -410,3 +437,6 @@ pub(crate) fn restarts_after(pod: &Pod, spec: &Container, kind: ContainerKind, e
         RestartPolicy::Never => false,
     }
 }
+
+#[cfg(test)]
+mod tests;
