@@ -382,21 +382,17 @@ impl World {
     pub(crate) fn check_attempt(&mut self, uid: &PodUid, name: &str, attempt: u32, is_ghost: bool) {
         let key = (uid.clone(), name.to_owned());
         let process = self.process.number;
-        let last = self.truth.attempts.get(&key).copied().filter(|(_, by)| *by == process).map(|(last, _)| last);
+        let last =
+            self.truth.attempts.get(&key).copied().filter(|(_, by)| *by == process).map(|(last, _)| last);
         let held = self.runtime.containers.values().filter(|c| c.uid == *uid && c.seen.name == name);
         // What is gone from the runtime, and no status tells of, a new process cannot know.
         let last = held.map(|c| c.seen.attempt).max().max(last);
         // A static pod has no status of its own to remember them by.
-<<<<<<< HEAD
-        if !is_ghost && !uid.as_str().starts_with("static-") && last.is_some_and(|last| attempt < last) {
-            self.broke(format!("the attempt of {name} of {uid} goes back to {attempt}"));
-=======
         if !is_ghost
             && !uid.as_str().starts_with("static-")
             && let Some(last) = last.filter(|last| attempt < *last)
         {
             self.broke(format!("the attempt of {name} of {uid} goes back from {last} to {attempt}"));
->>>>>>> sim
         }
         self.truth.attempts.insert(key, (attempt.max(last.unwrap_or(0)), process));
     }

@@ -288,13 +288,9 @@ impl World {
             return Err("the API server or the runtime is away".to_owned());
         }
         let mut under_way = self.flights.iter().filter(|((p, _), f)| *p == self.process.number && !f.is_told);
-<<<<<<< HEAD
-        if let Some(((_, id), _)) = under_way
-            .find(|(_, f)| !matches!(f.action, Action::Probe { .. } | Action::WriteNodeStatus { .. }))
+        if let Some(((_, id), _)) =
+            under_way.find(|(_, f)| !is_routine(&f.action) || counts_relist && f.action == Action::Relist)
         {
-=======
-        if let Some(((_, id), _)) = under_way.find(|(_, f)| !is_routine(&f.action) || counts_relist && f.action == Action::Relist) {
->>>>>>> sim
             return Err(format!("#{} is under way", id.0));
         }
         for happening in self.queue.values() {

@@ -175,23 +175,16 @@ fn wants_sandbox(inputs: PlanInputs<'_>) -> bool {
 
 fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
     let mut plan = Plan::default();
-<<<<<<< HEAD
-    for stray in
-        inputs.observed.containers.iter().filter(|c| c.state.is_running() && c.sandbox_id != *sandbox)
-    {
-        plan.stop.push(StopPlan {
-            name: stray.name.clone(),
-            id: stray.id.clone(),
-            why: KillCause::SandboxGone,
-        });
-=======
     // Beside what a lost sandbox left: an instance whose start was given up and came all the same.
     let is_stray = |c: &&ContainerObservation| {
         c.sandbox_id != *sandbox || inputs.observed.latest(&c.name).is_some_and(|latest| latest.id != c.id)
     };
     for stray in inputs.observed.containers.iter().filter(|c| c.state.is_running()).filter(is_stray) {
-        plan.stop.push(StopPlan { name: stray.name.clone(), id: stray.id.clone(), why: KillCause::SandboxGone });
->>>>>>> sim
+        plan.stop.push(StopPlan {
+            name: stray.name.clone(),
+            id: stray.id.clone(),
+            why: KillCause::SandboxGone,
+        });
     }
     let specs: Vec<_> = pod::containers(inputs.pod).collect();
     let is_initialized = specs.iter().any(|c| {
@@ -293,7 +286,9 @@ impl Look<'_> {
                 self.restart(plan, latest);
                 InitProgress::Pending
             }
-            ContainerState::Unknown if !restarts_after(self.inputs.pod, self.spec, self.kind, LOST_EXIT_CODE) => {
+            ContainerState::Unknown
+                if !restarts_after(self.inputs.pod, self.spec, self.kind, LOST_EXIT_CODE) =>
+            {
                 InitProgress::Failed
             }
             ContainerState::Created | ContainerState::Unknown => {
@@ -331,15 +326,7 @@ impl Look<'_> {
             }
             // Never started, or nobody knows how it ended: upstream, too, starts these whatever the policy.
             ContainerState::Created | ContainerState::Unknown => {
-<<<<<<< HEAD
-                if restarts_after(self.inputs.pod, self.spec, self.kind, 137)
-                    || latest.state == ContainerState::Created
-                {
-                    self.restart(plan, latest);
-                }
-=======
                 self.restart(plan, latest);
->>>>>>> sim
                 false
             }
         }
@@ -364,7 +351,10 @@ impl Look<'_> {
     /// Whether a regular container has ended for good.
     fn is_over(&self) -> bool {
         match self.latest_anywhere().map(|c| &c.state) {
-            None | Some(ContainerState::Running { .. } | ContainerState::Created | ContainerState::Unknown) => false,
+            None
+            | Some(ContainerState::Running { .. } | ContainerState::Created | ContainerState::Unknown) => {
+                false
+            }
             Some(ContainerState::Exited(exit)) => {
                 !restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code)
             }

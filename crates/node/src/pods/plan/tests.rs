@@ -56,7 +56,8 @@ fn pod(text: &str) -> Pod {
 fn observation(pod: &Pod, text: &str) -> PodObservation {
     let mut seen = PodObservation::empty(PodUid::from("uid"), PodKey::new("ns", "pod"));
     let words: Vec<&str> = text.split(' ').filter(|w| !w.is_empty()).collect();
-    let newest = words.iter().filter(|w| !w.contains('=')).map(|w| w[..1].parse::<u32>().unwrap()).max().unwrap_or(0);
+    let newest =
+        words.iter().filter(|w| !w.contains('=')).map(|w| w[..1].parse::<u32>().unwrap()).max().unwrap_or(0);
     for word in words {
         let Some((name, state)) = word.split_once('=') else {
             let mark = &word[1..];
@@ -69,7 +70,8 @@ fn observation(pod: &Pod, text: &str) -> PodObservation {
             });
             continue;
         };
-        let (state, sandbox) = state.split_once('@').map_or((state, newest.to_string()), |(s, b)| (s, b.to_owned()));
+        let (state, sandbox) =
+            state.split_once('@').map_or((state, newest.to_string()), |(s, b)| (s, b.to_owned()));
         let (name, attempt) = name.split_once('#').map_or((name, 0), |(n, a)| (n, a.parse().unwrap()));
         let spec = model::pod::container(pod, name).map(|c| c.spec.into_owned()).unwrap_or_default();
         seen.containers.push(ContainerObservation {
@@ -147,8 +149,18 @@ fn regular_containers() {
         ("everything is good; do nothing", "Always a b c", "0+ a=run b=run c=run", ""),
         ("start pod sandbox and all containers for a new pod", "Always a b c", "", "create 0"),
         ("… and in the new sandbox", "Always a b c", "0+", "start a#0 b#0 c#0"),
-        ("restart exited containers if RestartPolicy == Always", "Always a b c", "0+ a=0 b=111 c=run", "start a#1 b#1"),
-        ("restart failed containers if RestartPolicy == OnFailure", "OnFailure a b c", "0+ a=0 b=111 c=run", "start b#1"),
+        (
+            "restart exited containers if RestartPolicy == Always",
+            "Always a b c",
+            "0+ a=0 b=111 c=run",
+            "start a#1 b#1",
+        ),
+        (
+            "restart failed containers if RestartPolicy == OnFailure",
+            "OnFailure a b c",
+            "0+ a=0 b=111 c=run",
+            "start b#1",
+        ),
         (
             "restart created but not started containers if RestartPolicy == OnFailure",
             "OnFailure a b c",
@@ -172,9 +184,19 @@ fn regular_containers() {
             "1+ 0- a=137@0 b=0@0 c=137@0",
             "start a#1 c#1",
         ),
-        ("Kill pod and recreate all containers if the PodSandbox does not have an IP", "Always a", "0! a=run", "stop a"),
+        (
+            "Kill pod and recreate all containers if the PodSandbox does not have an IP",
+            "Always a",
+            "0! a=run",
+            "stop a",
+        ),
         ("… once everything is stopped", "Always a", "0! a=137", "replace 0"),
-        ("Kill and recreate the container if the container's spec changed", "Always a b", "0+ a=run b=changed", "stop b"),
+        (
+            "Kill and recreate the container if the container's spec changed",
+            "Always a b",
+            "0+ a=run b=changed",
+            "stop b",
+        ),
         (
             "Verify we do not create a pod sandbox if no ready sandbox for pod with RestartPolicy=Never and all containers exited",
             "Never a b",
@@ -199,7 +221,12 @@ fn regular_containers() {
             "0+ a=run b=unknown c=run",
             "start b#1",
         ),
-        ("Restart the container if the container is in created state", "Never a b", "0+ a=run b=created", "start b#1"),
+        (
+            "Restart the container if the container is in created state",
+            "Never a b",
+            "0+ a=run b=created",
+            "start b#1",
+        ),
     ]);
 }
 
@@ -207,7 +234,12 @@ fn regular_containers() {
 #[test]
 fn init_containers() {
     check(&[
-        ("initialization completed; start all containers", "Always i1 i2 i3 a b", "0+ i1=0 i2=0 i3=0", "start a#0 b#0"),
+        (
+            "initialization completed; start all containers",
+            "Always i1 i2 i3 a b",
+            "0+ i1=0 i2=0 i3=0",
+            "start a#0 b#0",
+        ),
         ("no init containers have been started; start the first one", "Always i1 i2 a", "0+", "start i1#0"),
         ("the next one", "Always i1 i2 a", "0+ i1=0", "start i2#0"),
         ("initialization in progress; do nothing", "Always i1 i2 i3 a", "0+ i1=0 i2=0 i3=run", ""),
@@ -229,14 +261,24 @@ fn init_containers() {
             "0+ i1=0 i2=0 i3=137",
             "start i3#1",
         ),
-        ("initialization failed; kill pod if RestartPolicy == Never", "Never i1 i2 i3 a", "0+ i1=0 i2=0 i3=137", "over"),
+        (
+            "initialization failed; kill pod if RestartPolicy == Never",
+            "Never i1 i2 i3 a",
+            "0+ i1=0 i2=0 i3=137",
+            "over",
+        ),
         (
             "init container state unknown; kill and recreate the last init container if RestartPolicy == Always",
             "Always i1 i2 a",
             "0+ i1=0 i2=unknown",
             "start i2#1",
         ),
-        ("init container state unknown; kill pod if RestartPolicy == Never", "Never i1 i2 a", "0+ i1=0 i2=unknown", "over"),
+        (
+            "init container state unknown; kill pod if RestartPolicy == Never",
+            "Never i1 i2 a",
+            "0+ i1=0 i2=unknown",
+            "over",
+        ),
         (
             "Pod sandbox not ready, init container failed, but RestartPolicy == Never; kill pod only",
             "Never i1 i2 a",
@@ -281,10 +323,25 @@ fn init_containers() {
 #[test]
 fn sidecars() {
     check(&[
-        ("initialization completed; start all containers", "Always s1 s2 a b", "0+ s1=run s2=run", "start a#0 b#0"),
+        (
+            "initialization completed; start all containers",
+            "Always s1 s2 a b",
+            "0+ s1=run s2=run",
+            "start a#0 b#0",
+        ),
         ("no init containers have been started; start the first one", "Always s1 s2 a", "0+", "start s1#0"),
-        ("an init container is stuck in the created state; restart it", "Always s1 s2 a", "0+ s1=run s2=created", "start s2#1"),
-        ("restartable init container has started; start the next", "Always s1 s2 s3 a", "0+ s1=run", "start s2#0"),
+        (
+            "an init container is stuck in the created state; restart it",
+            "Always s1 s2 a",
+            "0+ s1=run s2=created",
+            "start s2#1",
+        ),
+        (
+            "restartable init container has started; start the next",
+            "Always s1 s2 s3 a",
+            "0+ s1=run",
+            "start s2#0",
+        ),
         (
             "kill and recreate the restartable init container if the container definition changes",
             "Always s1 s2 a",
@@ -333,7 +390,12 @@ fn sidecars() {
             "0+ s1=run s2=137 a=run b=run",
             "start s2#1",
         ),
-        ("kill the pod if all main containers succeeded if pod's RestartPolicy == Never", "Never s1 a b", "0+ s1=run a=0 b=0", "over"),
+        (
+            "kill the pod if all main containers succeeded if pod's RestartPolicy == Never",
+            "Never s1 a b",
+            "0+ s1=run a=0 b=0",
+            "over",
+        ),
         (
             "some of the init container statuses are missing but the last init container is running, restart restartable init and regular containers",
             "Always s1 s2 s3 a b",
@@ -353,13 +415,33 @@ fn sidecars() {
 #[test]
 fn ephemeral_containers() {
     check(&[
-        ("steady state; do nothing; ignore ephemeral container", "Always i1 a e1", "0+ i1=0 a=run e1=run", ""),
+        (
+            "steady state; do nothing; ignore ephemeral container",
+            "Always i1 a e1",
+            "0+ i1=0 a=run e1=run",
+            "",
+        ),
         ("No ephemeral containers running; start one", "Always i1 a e1", "0+ i1=0 a=run", "start e1#0"),
         ("Start second ephemeral container", "Always a e1 e2", "0+ a=run e1=run", "start e2#0"),
         ("Ephemeral container exited; do not restart", "Always a e1", "0+ a=run e1=1", ""),
-        ("initialization in progress; start ephemeral container", "Always i1 a e1", "0+ i1=run", "start e1#0"),
-        ("Kill pod and do not restart ephemeral container if the pod sandbox is dead", "Always i1 a e1", "0- i1=0 a=137 e1=137", "create 1"),
-        ("Kill pod if all containers exited except ephemeral container", "Never a b e1", "0+ a=0 b=0 e1=run", "over"),
+        (
+            "initialization in progress; start ephemeral container",
+            "Always i1 a e1",
+            "0+ i1=run",
+            "start e1#0",
+        ),
+        (
+            "Kill pod and do not restart ephemeral container if the pod sandbox is dead",
+            "Always i1 a e1",
+            "0- i1=0 a=137 e1=137",
+            "create 1",
+        ),
+        (
+            "Kill pod if all containers exited except ephemeral container",
+            "Never a b e1",
+            "0+ a=0 b=0 e1=run",
+            "over",
+        ),
         ("Ephemeral container is in unknown state; leave it alone", "Never a e1", "0+ a=run e1=unknown", ""),
     ]);
 }
@@ -368,9 +450,24 @@ fn ephemeral_containers() {
 #[test]
 fn policies_of_containers() {
     check(&[
-        ("restart exited containers if RestartPolicy == Always", "Never a:Always b:Always c", "0+ a=0 b=111 c=run", "start a#1 b#1"),
-        ("restart failed containers if RestartPolicy == OnFailure", "Never a:OnFailure b:OnFailure c", "0+ a=0 b=111 c=run", "start b#1"),
-        ("don't restart containers if RestartPolicy == Never", "Always a:Never b:Never c", "0+ a=0 b=111 c=run", ""),
+        (
+            "restart exited containers if RestartPolicy == Always",
+            "Never a:Always b:Always c",
+            "0+ a=0 b=111 c=run",
+            "start a#1 b#1",
+        ),
+        (
+            "restart failed containers if RestartPolicy == OnFailure",
+            "Never a:OnFailure b:OnFailure c",
+            "0+ a=0 b=111 c=run",
+            "start b#1",
+        ),
+        (
+            "don't restart containers if RestartPolicy == Never",
+            "Always a:Never b:Never c",
+            "0+ a=0 b=111 c=run",
+            "",
+        ),
     ]);
 }
 
@@ -422,7 +519,11 @@ fn a_container_that_keeps_ending_waits() {
     let seen = observation(&pod, "0+ a#3=1");
     let mut memory = memory(&seen);
     let a = memory.get_mut("a").unwrap();
-    a.restart_backoff.advance(at(NOW - 20), Duration::from_secs(300), Now { wall: at(NOW - 20), mono: Duration::from_secs(NOW - 20) });
+    a.restart_backoff.advance(
+        at(NOW - 20),
+        Duration::from_secs(300),
+        Now { wall: at(NOW - 20), mono: Duration::from_secs(NOW - 20) },
+    );
     let made = plan_of(&pod, &seen, &memory);
     assert_eq!(text(&made), "wait a");
     // It ended five seconds ago and has ten to wait.
