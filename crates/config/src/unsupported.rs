@@ -13,7 +13,6 @@ struct Entry {
 
 #[rustfmt::skip]
 const ENTRIES: &[Entry] = &[
-    Entry { path: "allowedUnsafeSysctls", is_asked_for: |d| !d.allowed_unsafe_sysctls.items().is_empty(), instead: "unsafe sysctls are not checked against it" },
     Entry { path: "cgroupDriver", is_asked_for: |d| d.cgroup_driver != "cgroupfs", instead: "cgroups are made with the cgroupfs driver" },
     Entry { path: "configMapAndSecretChangeDetectionStrategy", is_asked_for: |d| d.config_map_and_secret_change_detection_strategy != "Watch", instead: "objects are watched" },
     Entry { path: "cpuManagerPolicy", is_asked_for: |d| d.cpu_manager_policy != "none", instead: "no container gets CPUs of its own" },
@@ -22,7 +21,6 @@ const ENTRIES: &[Entry] = &[
     Entry { path: "enableSystemLogQuery", is_asked_for: |d| d.enable_system_log_query == Some(true), instead: "log queries are refused" },
     Entry { path: "enforceNodeAllocatable", is_asked_for: |d| d.enforce_node_allocatable.items().iter().any(|key| key != "pods" && key != "none"), instead: "only the limit of all pods together is enforced" },
     Entry { path: "imagePullCredentialsVerificationPolicy", is_asked_for: |d| !matches!(d.image_pull_credentials_verification_policy.as_str(), "" | "NeverVerify" | "NeverVerifyPreloadedImages"), instead: "credentials for images that are present are not verified again" },
-    Entry { path: "imageServiceEndpoint", is_asked_for: |d| !d.image_service_endpoint.is_empty() && d.image_service_endpoint != d.container_runtime_endpoint, instead: "images are asked for at containerRuntimeEndpoint" },
     Entry { path: "kernelMemcgNotification", is_asked_for: |d| d.kernel_memcg_notification, instead: "memory is measured at intervals" },
     Entry { path: "kubeletCgroups", is_asked_for: |d| !d.kubelet_cgroups.is_empty(), instead: "the kubelet stays in the cgroup it was started in" },
     Entry { path: "logging.options", is_asked_for: |d| d.logging.options.text.split_stream || d.logging.options.json.split_stream, instead: "everything is logged to standard error" },
