@@ -9,7 +9,6 @@
 pub mod atomic;
 pub mod beneath;
 pub mod cgroup;
-pub mod dns;
 pub mod machine;
 pub mod memory;
 pub mod mount;

@@ -21,7 +21,6 @@ mod objects;
 mod ownership;
 mod payload;
 mod plugins;
-mod references;
 mod sub_path;
 mod tear_down;
 mod tokens;
@@ -31,7 +30,6 @@ pub use error::{MountFailure, SetUpError, VolumeError};
 pub use objects::{ObjectError, Objects, Token, TokenSpec};
 pub use payload::PathError;
 pub use plugins::host_path::HostPathError;
-pub use references::{References, references};
 pub use world::{Synced, Volumes};
 
 #[cfg(test)]

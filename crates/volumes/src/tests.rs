@@ -588,19 +588,3 @@ fn volumes_inside_volumes_find_their_mount_points() {
         assert_eq!(fs::read_to_string(volume.join("k")).unwrap(), "v");
     });
 }
-
-#[test]
-fn references_name_all_objects() {
-    let pod = pod(
-        json!([
-            { "name": "a", "configMap": { "name": "m1" } },
-            { "name": "b", "secret": { "secretName": "s1" } },
-            { "name": "c", "projected": { "sources": [
-                { "configMap": { "name": "m2" } }, { "secret": { "name": "s2" } }, { "configMap": { "name": "m1" } }] } },
-        ]),
-        json!({}),
-    );
-    let found = references(&pod);
-    assert_eq!(found.config_maps.into_iter().collect::<Vec<_>>(), ["m1", "m2"]);
-    assert_eq!(found.secrets.into_iter().collect::<Vec<_>>(), ["s1", "s2"]);
-}

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use model::resources::{self, ResourceList};
 use model::{Pod, Quantity};
 
-use super::{AdmissionContext, Rejection, requests};
+use super::{AdmissionContext, Rejection};
 use crate::node_status::{CPU, EPHEMERAL_STORAGE, HUGE_PAGES_PREFIX, MEMORY, PODS};
 
 pub(super) fn check(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
@@ -13,7 +14,7 @@ pub(super) fn check(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejecti
         return Err(shortage(PODS, 1, pods, i64::from(ctx.max_pods)));
     }
     let allocatable = ctx.facts.allocatable();
-    let wanted = amounts(requests::effective(pod))
+    let wanted = amounts(&resources::pod_requests(pod))
         // A resource that this node does not know may be the cluster's, which is none of its business.
         .filter(|(name, amount)| *amount > 0 && (!is_extended(name) || allocatable.contains_key(name)))
         .collect::<BTreeMap<_, _>>();
@@ -22,7 +23,7 @@ pub(super) fn check(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejecti
     }
     let mut used: BTreeMap<String, i64> = BTreeMap::new();
     for other in ctx.active {
-        for (name, amount) in amounts(requests::effective(other)) {
+        for (name, amount) in amounts(&resources::pod_requests(other)) {
             let sum = used.entry(name).or_default();
             *sum = sum.saturating_add(amount);
         }
@@ -50,11 +51,11 @@ fn shortage(resource: &str, requested: i64, used: i64, capacity: i64) -> Rejecti
 }
 
 /// The amounts that count, as the whole numbers in which each is compared.
-fn amounts(requests: requests::Amounts) -> impl Iterator<Item = (String, i64)> {
-    requests.into_iter().filter(|(name, _)| is_counted(name)).map(|(name, amount)| {
-        let number = number(&name, amount);
-        (name, number)
-    })
+fn amounts(requests: &ResourceList) -> impl Iterator<Item = (String, i64)> + use<'_> {
+    requests
+        .iter()
+        .filter(|(name, _)| is_counted(name))
+        .map(|(name, amount)| (name.to_owned(), number(name, amount)))
 }
 
 /// CPU in thousandths, everything else in whole units.

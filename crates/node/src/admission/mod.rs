@@ -11,7 +11,6 @@
 mod affinity;
 mod fit;
 mod ports;
-mod requests;
 mod sysctls;
 mod taints;
 #[cfg(test)]

@@ -164,7 +164,7 @@ fn a_pod_counts_with_its_most_demanding_moment() {
         ),
         (json!({"containers": [container("a", "1")], "resources": {"limits": {"cpu": "2"}}}), 1000),
     ] {
-        let requests = requests::effective(&pod(json!({"spec": spec})));
+        let requests = model::resources::pod_requests(&pod(json!({"spec": spec})));
         assert_eq!(requests.get("cpu").map(|amount| amount.millis()), Some(millis), "{spec}");
     }
 }

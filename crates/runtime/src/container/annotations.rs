@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Container;
 use model::Pod;
 
-use super::{ContainerInputs, spec_hash};
+use super::ContainerInputs;
 use crate::labels;
 
 pub(super) fn of(pod: &Pod, container: &Container, inputs: &ContainerInputs) -> BTreeMap<String, String> {
@@ -14,7 +14,7 @@ pub(super) fn of(pod: &Pod, container: &Container, inputs: &ContainerInputs) -> 
         all.insert(name.to_owned(), value);
     };
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    set(labels::CONTAINER_HASH, format!("{:x}", spec_hash(container)));
+    set(labels::CONTAINER_HASH, format!("{:x}", model::hash::container_hash(container)));
     set(labels::CONTAINER_RESTART_COUNT, inputs.attempt.to_string());
     set(labels::TERMINATION_MESSAGE_PATH, text(&container.termination_message_path));
     set(labels::TERMINATION_MESSAGE_POLICY, text(&container.termination_message_policy));

@@ -2,7 +2,6 @@
 //! argument. What it depends on is split by subject into the modules below.
 
 mod annotations;
-mod hash;
 pub(crate) mod resources;
 pub(crate) mod security;
 mod signal;
@@ -15,7 +14,6 @@ use model::mount::{ContainerMount, MountPropagation};
 use model::pod::ContainerRef;
 use model::{ContainerId, ImageRef, Pod, pod};
 
-pub use hash::spec_hash;
 pub use resources::{ContainerLimits, limits};
 pub use security::thermal_paths;
 

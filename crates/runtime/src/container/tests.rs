@@ -74,7 +74,7 @@ fn carries_what_the_spec_says() {
     assert_eq!(config.stop_signal(), wire::Signal::Sigusr1);
     let image = config.image.unwrap();
     assert_eq!((&*image.image, &*image.user_specified_image), ("sha256:1", "img:1"));
-    let hash = format!("{:x}", spec_hash(&pod.spec.as_ref().unwrap().containers[0]));
+    let hash = format!("{:x}", model::hash::container_hash(&pod.spec.as_ref().unwrap().containers[0]));
     let expect = [
         ("plugin", "x"),
         (labels::CONTAINER_HASH, &hash),

@@ -1,14 +1,13 @@
 //! `emptyDir`: a fresh folder for the pod's life, on disk or in memory. It also backs every kind
 //! of volume that consists of files.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use host::beneath::{Links, Root};
 use host::mount::{self, TmpfsOptions};
-use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, ResourceRequirements};
+use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
 use model::downward::PodFacts;
-use model::{Pod, Quantity, pod as pods};
+use model::{Pod, Quantity};
 
 use super::PodContext;
 use crate::error::SetUpError;
@@ -51,7 +50,8 @@ pub(crate) fn plan(
 /// A tmpfs bounded by the smallest of the wanted limit, the pod's memory and the node's.
 pub(crate) fn in_memory(pod: &Pod, facts: &PodFacts, limit: Option<Quantity>) -> Medium {
     let node = facts.allocatable.get("memory").copied();
-    let bounds = [node, memory_limit(pod), limit];
+    let own = model::resources::declared_limits(pod).get("memory");
+    let bounds = [node, own, limit];
     let smallest = bounds.into_iter().flatten().filter(|q| *q > Quantity::ZERO).min();
     Medium::Memory { size_bytes: smallest.and_then(|q| u64::try_from(q.units()).ok()) }
 }
@@ -109,37 +109,4 @@ fn make(
     let volume = context.folder.open_dir(below, Links::Refuse)?;
     volume.set_mode(MEMORY_MODE)?;
     Ok(volume)
-}
-
-/// The pod's memory limit as its cgroup has it: the pod's own, or that of its containers if each
-/// of them has one.
-fn memory_limit(pod: &Pod) -> Option<Quantity> {
-    let spec = pod.spec.as_ref()?;
-    let own = limit_of(spec.resources.as_ref());
-    let containers = own.or_else(|| {
-        let mut regular = Quantity::ZERO;
-        for container in &spec.containers {
-            regular = regular.plus(container_limit(container)?);
-        }
-        let (mut sidecars, mut peak) = (Quantity::ZERO, Quantity::ZERO);
-        for container in spec.init_containers.iter().flatten() {
-            let limit = container_limit(container)?;
-            peak = peak.max(sidecars.plus(limit));
-            if pods::is_sidecar(container) {
-                sidecars = sidecars.plus(limit);
-            }
-        }
-        Some(peak.max(regular.plus(sidecars)))
-    })?;
-    let overhead = spec.overhead.as_ref().and_then(|o| o.get("memory")).and_then(Quantity::from_api);
-    Some(containers.plus(overhead.unwrap_or_default()))
-}
-
-fn container_limit(container: &Container) -> Option<Quantity> {
-    limit_of(container.resources.as_ref())
-}
-
-fn limit_of(resources: Option<&ResourceRequirements>) -> Option<Quantity> {
-    let limits: &BTreeMap<_, _> = resources?.limits.as_ref()?;
-    limits.get("memory").and_then(Quantity::from_api).filter(|q| !q.is_zero())
 }
