@@ -139,3 +139,6 @@ fn is_mirror_of(mirror: &Pod, pod: &Pod) -> bool {
         && hash.is_some()
         && pod::annotation(mirror, pod::ANNOTATION_CONFIG_MIRROR) == hash
 }
+
+#[cfg(test)]
+mod tests;

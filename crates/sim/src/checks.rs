@@ -266,16 +266,11 @@ impl World {
         {
             let set =
                 if before.kind == ContainerKind::Init { &self.truth.passed } else { &self.truth.started };
-            if !has(set, &before.spec.name) && !self.has_failed_start(sandbox, &before.spec.name) {
+            if !has(set, &before.spec.name) {
                 return Err(format!("{name} of {} is started before {}", pod::uid(pod), before.spec.name));
             }
         }
         Ok(())
-    }
-
-    /// A sidecar that could not be started was started as far as order goes: never.
-    fn has_failed_start(&self, _sandbox: &SandboxId, _name: &str) -> bool {
-        false
     }
 
     fn check_grace(&mut self, id: &ContainerId, grace: Duration) -> Result<(), String> {

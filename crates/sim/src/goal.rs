@@ -84,7 +84,9 @@ impl World {
                 (_, RestartPolicy::OnFailure) => exit_code(&latest.seen.state) == Some(0),
                 (_, RestartPolicy::Never) => exit_code(&latest.seen.state).is_some(),
             };
-            if !is_up && !may_be_over && !(c.kind == ContainerKind::Init && self.has_regular(pod)) {
+            // Once a regular container was there, init containers have had their turn.
+            let is_past = c.kind == ContainerKind::Init && self.has_regular(pod);
+            if !(is_up || may_be_over || is_past) {
                 return Err(format!("{name} of {uid} does not run: {:?}", latest.seen.state));
             }
             if c.kind == ContainerKind::Regular {

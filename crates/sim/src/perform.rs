@@ -28,6 +28,8 @@ impl World {
         match &action {
             Action::RunSandbox { pod, attempt } => {
                 let uid = pod::uid(pod);
+                // The agent makes the log folder before it asks for the sandbox.
+                self.host.logs.insert(uid.clone());
                 if self.runtime.reserve_sandbox(&uid, *attempt) {
                     reserved = Some(sandbox_name(&uid, *attempt));
                 } else {
@@ -125,10 +127,12 @@ impl World {
         if is_foreign || flight.outcome.is_some() {
             self.note(|_| format!("#{} of process {process} takes effect late", id.0));
         }
-        if let Action::StopContainer { id: container, grace, .. } = &action {
-            if fate != Fate::Fails && !self.runtime.is_away && !is_told {
-                return self.signal(key, container, *grace);
-            }
+        if let Action::StopContainer { id: container, grace, .. } = &action
+            && fate != Fate::Fails
+            && !self.runtime.is_away
+            && !is_told
+        {
+            return self.signal(key, container, *grace);
         }
         let outcome =
             if fate == Fate::Fails { self.fail(&action) } else { self.perform(&action, is_foreign) };
@@ -386,7 +390,6 @@ impl World {
         }
         self.runtime.reserved.remove(&sandbox_name(&uid, attempt));
         let id = self.runtime.make_sandbox(pod, attempt, is_ghost, wall(self.at));
-        self.host.logs.insert(uid.clone());
         self.check_sandboxes(&uid);
         self.hint(&uid, id.as_str(), RuntimeChange::Started);
         match self.runtime.sandboxes.get(&id) {

@@ -13,6 +13,8 @@ mod report;
 pub(crate) mod results;
 mod running;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -1,0 +1,409 @@
+//! One pod's record driven by hand: the order of its end, what its probes and images come to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::observed::ContainerExit;
+use model::probe::{ProbeKind, ProbeOutcome};
+use model::{
+    ContainerId, ContainerObservation, ContainerState, ImageRef, Now, Pod, PodObservation, SandboxId,
+    SandboxObservation, pod,
+};
+
+use super::Context;
+use super::record::{Desired, EndCause, Phase, PodRecord};
+use super::slot::Slot;
+use crate::effect::{Action, Effect, Hook};
+use crate::input::{Failure, FailureKind, Outcome, Source};
+use crate::outbox::{Outbox, Place};
+use crate::settings::Settings;
+
+/// A record, its clock, and what it asked for.
+struct Bench {
+    record: PodRecord,
+    out: Outbox,
+    settings: Settings,
+    at: u64,
+}
+
+fn wall(second: u64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + i64::try_from(second).unwrap()).unwrap()
+}
+
+impl Bench {
+    /// A pod in which everything is up.
+    fn running(spec: &str) -> Self {
+        let pod: Pod = serde_json::from_str(&format!(
+            r#"{{"metadata":{{"name":"p","namespace":"n","uid":"u"}},"spec":{spec}}}"#
+        ))
+        .unwrap();
+        let pod = Arc::new(pod);
+        let desired = Desired::Present { source: Source::Api, pod: pod.clone() };
+        let mut record = PodRecord::new(pod::uid(&pod), pod::key(&pod), desired);
+        let mut seen = PodObservation::empty(pod::uid(&pod), pod::key(&pod));
+        seen.sandboxes.push(SandboxObservation {
+            id: SandboxId::from("sandbox"),
+            attempt: 0,
+            is_ready: true,
+            created_at: wall(0),
+            ips: vec!["10.0.0.1".to_owned()],
+        });
+        for c in pod::containers(&pod) {
+            seen.containers.push(ContainerObservation {
+                id: ContainerId::from(c.spec.name.as_str()),
+                sandbox_id: SandboxId::from("sandbox"),
+                name: c.spec.name.clone(),
+                attempt: 0,
+                state: ContainerState::Running { started_at: Some(wall(0)) },
+                created_at: wall(0),
+                spec_hash: Some(model::hash::container_hash(&c.spec)),
+                image: String::new(),
+                image_id: String::new(),
+                pod_grace_seconds: None,
+                resources: None,
+                user: None,
+            });
+            let id = ContainerId::from(c.spec.name.as_str());
+            let memory = record.memory(&c.spec.name);
+            memory.begun = Some(id.clone());
+            memory.hook_done = Some(id);
+        }
+        record.observed = Some(seen);
+        record.phase = Phase::Running { since: wall(0) };
+        record.cgroup = super::record::Step::Done;
+        record.volumes = super::record::Step::Done;
+        let settings = Settings {
+            node_name: "node".to_owned(),
+            node_ips: vec![],
+            is_registering: false,
+            has_api: false,
+            max_pods: 110,
+            max_restart_backoff: Duration::from_secs(300),
+            node_status_update_every: Duration::from_secs(10),
+            node_status_report_every: Duration::from_secs(300),
+            sources: vec![Source::Api],
+        };
+        Self { record, out: Outbox::default(), settings, at: 0 }
+    }
+
+    fn with<T>(&mut self, work: impl FnOnce(&mut PodRecord, &Context<'_>, &mut Outbox) -> T) -> T {
+        let now = Now { wall: wall(self.at), mono: Duration::from_secs(self.at) };
+        let ctx = Context { now, settings: &self.settings, network_wait: None, runtime_name: "containerd" };
+        work(&mut self.record, &ctx, &mut self.out)
+    }
+
+    /// What is asked for at this second, without events and probes of no interest.
+    fn drive(&mut self, at: u64) -> String {
+        self.at = at;
+        self.with(|record, ctx, out| record.drive(ctx, out));
+        let effects = self.out.take();
+        let texts: Vec<String> = effects.iter().filter_map(describe).collect();
+        texts.join(", ")
+    }
+
+    /// An action ends.
+    fn finish(&mut self, slot: Slot, outcome: Outcome) {
+        let id = *self.record.busy.get(&slot).unwrap_or_else(|| panic!("{slot:?} is not under way"));
+        assert_eq!(self.out.finish(id), Some(Place::Pod(self.record.uid.clone(), slot.clone())));
+        self.with(|record, ctx, out| record.finished(slot, outcome, ctx, out));
+    }
+
+    fn stopped(&mut self, name: &str) {
+        let mut ended = self.record.observed.as_ref().unwrap().latest(name).unwrap().clone();
+        ended.state = ContainerState::Exited(ContainerExit { exit_code: 143, ..ContainerExit::default() });
+        self.finish(Slot::StopContainer(ContainerId::from(name)), Outcome::ContainerStopped(Some(ended)));
+    }
+
+    /// Its source wants it gone within this time.
+    fn delete(&mut self, at: u64, grace: i64) {
+        self.at = at;
+        let mut pod = (**self.record.desired.pod().unwrap()).clone();
+        pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(wall(at)));
+        pod.metadata.deletion_grace_period_seconds = Some(grace);
+        self.with(|record, ctx, out| record.pod_changed(Source::Api, Arc::new(pod), ctx, out));
+    }
+
+    fn probed(&mut self, name: &str, kind: ProbeKind, outcome: ProbeOutcome) {
+        self.finish(Slot::Probe(name.to_owned(), kind), Outcome::Probed(outcome));
+    }
+
+    fn events(&mut self) -> Vec<String> {
+        let of = |e: Effect| match e {
+            Effect::Record(event) => Some(format!("{}: {}", event.reason, event.message)),
+            _ => None,
+        };
+        self.out.take().into_iter().filter_map(of).collect()
+    }
+
+    fn waiting(&self, name: &str) -> &'static str {
+        self.record.containers[name].waiting.as_ref().map_or("", |w| w.reason)
+    }
+}
+
+fn describe(effect: &Effect) -> Option<String> {
+    let action = match effect {
+        Effect::Start { action, .. } => action,
+        Effect::Cancel(_) => return Some("cancel".to_owned()),
+        Effect::Record(_) => return None,
+    };
+    Some(match action {
+        Action::StopContainer { id, grace, .. } => format!("stop {id} within {}", grace.as_secs()),
+        Action::RunHook { id, hook: Hook::PreStop, timeout, .. } => {
+            format!("preStop {id} within {}", timeout.unwrap_or_default().as_secs())
+        }
+        Action::RunHook { id, hook: Hook::PostStart, .. } => format!("postStart {id}"),
+        Action::StopSandbox { .. } => "stop sandbox".to_owned(),
+        Action::Probe { kind, container, .. } => format!("{} {container}", kind.as_str()),
+        Action::InspectImage { .. } => "inspect".to_owned(),
+        Action::PullImage { .. } => "pull".to_owned(),
+        Action::StartContainer { container, attempt, .. } => format!("start {container}#{attempt}"),
+        Action::TearDownVolumes { .. } => "tear down volumes".to_owned(),
+        Action::RemoveCgroup { .. } => "remove cgroup".to_owned(),
+        Action::Observe { .. } => "observe".to_owned(),
+        other => format!("{other:?}"),
+    })
+}
+
+const HOOK: &str = r#""lifecycle":{"preStop":{"exec":{"command":["x"]}}}"#;
+
+// ---- the end ----
+
+#[test]
+fn sidecars_end_after_the_others_and_in_reverse() {
+    let mut bench = Bench::running(
+        r#"{"containers":[{"name":"a"},{"name":"b"}],
+            "initContainers":[{"name":"s1","restartPolicy":"Always"},{"name":"s2","restartPolicy":"Always"}]}"#,
+    );
+    bench.delete(0, 30);
+    assert_eq!(bench.drive(0), "stop a within 30, stop b within 30");
+    bench.stopped("a");
+    assert_eq!(bench.drive(5), "");
+    bench.stopped("b");
+    assert_eq!(bench.drive(10), "stop s2 within 20");
+    bench.stopped("s2");
+    assert_eq!(bench.drive(12), "stop s1 within 18");
+    bench.stopped("s1");
+    assert_eq!(bench.drive(13), "stop sandbox");
+    bench.finish(Slot::StopSandbox(SandboxId::from("sandbox")), Outcome::Done);
+    assert_eq!(bench.drive(13), "tear down volumes, remove cgroup");
+}
+
+#[test]
+fn when_time_is_up_sidecars_end_with_the_rest() {
+    let mut bench = Bench::running(
+        r#"{"containers":[{"name":"a"}],"initContainers":[{"name":"s1","restartPolicy":"Always"},{"name":"s2","restartPolicy":"Always"}]}"#,
+    );
+    bench.delete(0, 10);
+    assert_eq!(bench.drive(0), "stop a within 10");
+    bench.stopped("a");
+    assert_eq!(bench.drive(10), "stop s1 within 2, stop s2 within 2");
+}
+
+#[test]
+fn a_pre_stop_hook_counts_against_the_grace() {
+    let mut bench = Bench::running(&format!(r#"{{"containers":[{{"name":"a",{HOOK}}}]}}"#));
+    bench.delete(0, 30);
+    assert_eq!(bench.drive(0), "preStop a within 30");
+    bench.finish(Slot::Hook(ContainerId::from("a"), Hook::PreStop), Outcome::Done);
+    assert_eq!(bench.drive(20), "stop a within 10");
+}
+
+#[test]
+fn a_pre_stop_hook_that_used_up_the_grace_leaves_two_seconds() {
+    let mut bench = Bench::running(&format!(r#"{{"containers":[{{"name":"a",{HOOK}}}]}}"#));
+    bench.delete(0, 30);
+    bench.drive(0);
+    assert_eq!(bench.drive(30), "cancel");
+    bench.finish(Slot::Hook(ContainerId::from("a"), Hook::PreStop), Outcome::Cancelled);
+    assert_eq!(bench.drive(30), "stop a within 2");
+}
+
+#[test]
+fn grace_is_shortened_and_never_prolonged() {
+    let mut bench = Bench::running(r#"{"containers":[{"name":"a"}]}"#);
+    bench.delete(0, 60);
+    assert_eq!(bench.drive(0), "stop a within 60");
+    bench.delete(1, 90);
+    assert_eq!(bench.drive(1), "");
+    bench.delete(2, 5);
+    assert_eq!(bench.drive(2), "cancel");
+    bench.finish(Slot::StopContainer(ContainerId::from("a")), Outcome::Cancelled);
+    // What was stopped half-way is looked at, and asked for again with what is left.
+    assert_eq!(bench.drive(3), "observe, stop a within 4");
+}
+
+#[test]
+fn a_stop_that_fails_is_tried_again_with_what_is_left() {
+    let mut bench = Bench::running(r#"{"containers":[{"name":"a"}]}"#);
+    bench.delete(0, 30);
+    bench.drive(0);
+    let failure = Failure { kind: FailureKind::Other, message: "no".to_owned() };
+    bench.finish(Slot::StopContainer(ContainerId::from("a")), Outcome::Failed(failure));
+    assert_eq!(bench.drive(0), "observe");
+    let seen = bench.record.observed.clone().unwrap();
+    bench.finish(Slot::Observe, Outcome::Observed(seen));
+    assert_eq!(bench.drive(1), "stop a within 29");
+}
+
+// ---- probes ----
+
+fn with_probe(kind: &str, probe: &str) -> Bench {
+    Bench::running(&format!(
+        r#"{{"containers":[{{"name":"a","{kind}Probe":{{"exec":{{"command":["x"]}},"periodSeconds":1,{probe}}}}}]}}"#
+    ))
+}
+
+fn bad() -> ProbeOutcome {
+    ProbeOutcome::Failure("bad".to_owned())
+}
+
+#[test]
+fn thresholds_count_outcomes_in_a_row() {
+    use ProbeOutcome::{Error, Success};
+    let error = || Error("away".to_owned());
+    let cases: [(&str, &[ProbeOutcome], &str); 5] = [
+        ("as many as the threshold", &[bad(), bad(), bad()], "stop"),
+        ("one less", &[bad(), bad()], ""),
+        ("a success begins the count anew", &[bad(), bad(), Success, bad(), bad()], ""),
+        ("an attempt that could not be made counts for nothing", &[bad(), bad(), error(), error()], ""),
+        ("nor does it begin anew", &[bad(), bad(), error(), bad()], "stop"),
+    ];
+    for (name, outcomes, expected) in cases {
+        let mut bench = with_probe("liveness", r#""failureThreshold":3"#);
+        bench.drive(0);
+        for (n, outcome) in outcomes.iter().enumerate() {
+            assert_eq!(bench.drive(n as u64 + 1), "Liveness a", "{name}");
+            bench.probed("a", ProbeKind::Liveness, outcome.clone());
+        }
+        let then = bench.drive(outcomes.len() as u64);
+        assert!(if expected.is_empty() { !then.contains("stop") } else { then.starts_with("stop a within 30") }, "{name}: {then}");
+    }
+}
+
+#[test]
+fn readiness_comes_and_goes_by_its_own_thresholds() {
+    let mut bench = with_probe("readiness", r#""failureThreshold":2,"successThreshold":2"#);
+    let mut seen = Vec::new();
+    let outcomes = [ProbeOutcome::Success, ProbeOutcome::Success, bad(), bad(), ProbeOutcome::Success];
+    for (n, outcome) in outcomes.into_iter().enumerate() {
+        bench.drive(n as u64);
+        bench.probed("a", ProbeKind::Readiness, outcome);
+        let pod = bench.record.desired.pod().unwrap().clone();
+        let spec = pod::container(&pod, "a").unwrap().spec.into_owned();
+        seen.push(bench.record.readiness_of(&spec, &ContainerId::from("a")).1);
+    }
+    assert_eq!(seen, [false, true, true, false, false]);
+}
+
+#[test]
+fn a_startup_probe_holds_back_the_others() {
+    let probe = r#"{"exec":{"command":["x"]},"periodSeconds":1}"#;
+    let mut bench = Bench::running(&format!(
+        r#"{{"containers":[{{"name":"a","startupProbe":{probe},"livenessProbe":{probe},"readinessProbe":{probe}}}]}}"#
+    ));
+    assert_eq!(bench.drive(0), "Startup a");
+    bench.probed("a", ProbeKind::Startup, bad());
+    assert_eq!(bench.drive(1), "Startup a");
+    bench.probed("a", ProbeKind::Startup, ProbeOutcome::Success);
+    assert_eq!(bench.drive(1), "Liveness a, Readiness a");
+}
+
+// ---- images ----
+
+fn pulling(policy: &str) -> Bench {
+    let mut bench = Bench::running(&format!(
+        r#"{{"containers":[{{"name":"a","image":"web","imagePullPolicy":"{policy}"}}]}}"#
+    ));
+    bench.record.observed.as_mut().unwrap().containers.clear();
+    bench.record.containers.clear();
+    bench
+}
+
+fn image_slot() -> Slot {
+    Slot::Image("a".to_owned())
+}
+
+#[test]
+fn a_pull_that_fails_shows_its_error_first_and_then_the_back_off() {
+    let mut bench = pulling("IfNotPresent");
+    assert_eq!(bench.drive(0), "inspect");
+    bench.finish(image_slot(), Outcome::Image(None));
+    assert_eq!(bench.drive(0), "pull");
+    let failure = || Outcome::Failed(Failure { kind: FailureKind::Other, message: "no such image".to_owned() });
+    bench.finish(image_slot(), failure());
+    assert_eq!(bench.waiting("a"), "ErrImagePull");
+    assert_eq!(bench.events(), ["Failed: Failed to pull image \"web\": no such image", "Failed: Error: ErrImagePull"]);
+    assert_eq!(bench.drive(0), "");
+    bench.at = 1;
+    bench.with(|record, ctx, out| record.drive(ctx, out));
+    assert_eq!(bench.waiting("a"), "ImagePullBackOff");
+    assert_eq!(bench.events(), ["BackOff: Back-off pulling image \"web\"", "Failed: Error: ImagePullBackOff"]);
+    assert_eq!(bench.drive(9), "");
+    // Ten seconds after the failure, and twice that after the next.
+    assert_eq!(bench.drive(10), "inspect");
+    bench.finish(image_slot(), Outcome::Image(None));
+    assert_eq!(bench.drive(10), "pull");
+    bench.finish(image_slot(), failure());
+    assert_eq!(bench.drive(29), "");
+    assert_eq!(bench.drive(30), "inspect");
+}
+
+#[test]
+fn policies_decide_what_an_image_needs() {
+    let present = || Outcome::Image(Some(ImageRef::from("sha256:1")));
+    for (policy, is_there, expected, reason) in [
+        ("IfNotPresent", true, "start a#0", ""),
+        ("IfNotPresent", false, "pull", ""),
+        ("Always", true, "pull", ""),
+        ("Never", true, "start a#0", ""),
+        ("Never", false, "", "ErrImageNeverPull"),
+    ] {
+        let mut bench = pulling(policy);
+        bench.drive(0);
+        bench.finish(image_slot(), if is_there { present() } else { Outcome::Image(None) });
+        assert_eq!(bench.drive(0), expected, "{policy} {is_there}");
+        assert_eq!(bench.waiting("a"), reason, "{policy} {is_there}");
+    }
+}
+
+#[test]
+fn an_absent_runtime_is_no_fault_of_the_image() {
+    let mut bench = pulling("IfNotPresent");
+    bench.drive(0);
+    let failure = Failure { kind: FailureKind::RuntimeUnavailable, message: "away".to_owned() };
+    bench.finish(image_slot(), Outcome::Failed(failure));
+    assert_eq!((bench.waiting("a"), bench.events().len()), ("", 0));
+    assert_eq!(bench.drive(1), "inspect");
+}
+
+// ---- what a start leaves ----
+
+#[test]
+fn a_start_reported_as_failed_may_have_succeeded() {
+    let mut bench = Bench::running(
+        r#"{"containers":[{"name":"a","lifecycle":{"postStart":{"exec":{"command":["x"]}}}}]}"#,
+    );
+    let seen = bench.record.observed.clone().unwrap();
+    bench.record.observed.as_mut().unwrap().containers.clear();
+    bench.record.containers.clear();
+    bench.drive(0);
+    bench.finish(image_slot(), Outcome::Image(Some(ImageRef::from("sha256:1"))));
+    assert_eq!(bench.drive(0), "start a#0");
+    let failure = Failure { kind: FailureKind::Other, message: "deadline exceeded".to_owned() };
+    bench.finish(Slot::Container("a".to_owned()), Outcome::Failed(failure));
+    assert!(bench.drive(0).contains("observe"));
+    bench.finish(Slot::Observe, Outcome::Observed(seen));
+    let events = bench.out.take();
+    assert!(events.iter().filter_map(describe).any(|e| e == "postStart a"), "{events:?}");
+    assert_eq!(bench.waiting("a"), "");
+}
+
+#[test]
+fn a_pod_that_completed_ends_by_itself() {
+    let mut bench = Bench::running(r#"{"restartPolicy":"Never","containers":[{"name":"a"}]}"#);
+    let container = &mut bench.record.observed.as_mut().unwrap().containers[0];
+    container.state = ContainerState::Exited(ContainerExit::default());
+    assert_eq!(bench.drive(0), "stop sandbox");
+    assert!(matches!(&bench.record.phase, Phase::Terminating(end) if end.why == EndCause::Completed));
+}
