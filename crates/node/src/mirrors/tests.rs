@@ -33,7 +33,11 @@ fn mirror(of: &str, uid: &str, resource_version: u64) -> Arc<Pod> {
     let mut pod = (*manifest(of)).clone();
     pod.metadata.uid = Some(uid.to_owned());
     pod.metadata.resource_version = Some(resource_version.to_string());
-    pod.metadata.annotations.as_mut().unwrap().insert(pod::ANNOTATION_CONFIG_MIRROR.to_owned(), of.to_owned());
+    pod.metadata
+        .annotations
+        .as_mut()
+        .unwrap()
+        .insert(pod::ANNOTATION_CONFIG_MIRROR.to_owned(), of.to_owned());
     Arc::new(pod)
 }
 

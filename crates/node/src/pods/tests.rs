@@ -119,7 +119,8 @@ impl Bench {
     fn delete(&mut self, at: u64, grace: i64) {
         self.at = at;
         let mut pod = (**self.record.desired.pod().unwrap()).clone();
-        pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(wall(at)));
+        pod.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(wall(at)));
         pod.metadata.deletion_grace_period_seconds = Some(grace);
         self.with(|record, ctx, out| record.pod_changed(Source::Api, Arc::new(pod), ctx, out));
     }
@@ -277,7 +278,10 @@ fn thresholds_count_outcomes_in_a_row() {
             bench.probed("a", ProbeKind::Liveness, outcome.clone());
         }
         let then = bench.drive(outcomes.len() as u64);
-        assert!(if expected.is_empty() { !then.contains("stop") } else { then.starts_with("stop a within 30") }, "{name}: {then}");
+        assert!(
+            if expected.is_empty() { !then.contains("stop") } else { then.starts_with("stop a within 30") },
+            "{name}: {then}"
+        );
     }
 }
 
@@ -330,15 +334,22 @@ fn a_pull_that_fails_shows_its_error_first_and_then_the_back_off() {
     assert_eq!(bench.drive(0), "inspect");
     bench.finish(image_slot(), Outcome::Image(None));
     assert_eq!(bench.drive(0), "pull");
-    let failure = || Outcome::Failed(Failure { kind: FailureKind::Other, message: "no such image".to_owned() });
+    let failure =
+        || Outcome::Failed(Failure { kind: FailureKind::Other, message: "no such image".to_owned() });
     bench.finish(image_slot(), failure());
     assert_eq!(bench.waiting("a"), "ErrImagePull");
-    assert_eq!(bench.events(), ["Failed: Failed to pull image \"web\": no such image", "Failed: Error: ErrImagePull"]);
+    assert_eq!(
+        bench.events(),
+        ["Failed: Failed to pull image \"web\": no such image", "Failed: Error: ErrImagePull"]
+    );
     assert_eq!(bench.drive(0), "");
     bench.at = 1;
     bench.with(|record, ctx, out| record.drive(ctx, out));
     assert_eq!(bench.waiting("a"), "ImagePullBackOff");
-    assert_eq!(bench.events(), ["BackOff: Back-off pulling image \"web\"", "Failed: Error: ImagePullBackOff"]);
+    assert_eq!(
+        bench.events(),
+        ["BackOff: Back-off pulling image \"web\"", "Failed: Error: ImagePullBackOff"]
+    );
     assert_eq!(bench.drive(9), "");
     // Ten seconds after the failure, and twice that after the next.
     assert_eq!(bench.drive(10), "inspect");
