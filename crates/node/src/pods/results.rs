@@ -114,6 +114,7 @@ impl PodRecord {
                 if is_first {
                     self.adopt(ctx);
                 }
+                self.note_attempts();
                 self.begin_found(out);
                 self.forget_dead_kills();
             }
@@ -123,6 +124,16 @@ impl PodRecord {
                 self.read_retry = Some(retry);
             }
             _ => self.is_stale = true,
+        }
+    }
+
+    /// Keeps the restart counts that were seen: a runtime may lose the containers that carry them.
+    fn note_attempts(&mut self) {
+        let seen: Vec<_> =
+            self.observed.iter().flat_map(|o| &o.containers).map(|c| (c.name.clone(), c.attempt)).collect();
+        for (name, attempt) in seen {
+            let memory = self.memory(&name);
+            memory.last_attempt = memory.last_attempt.max(Some(attempt));
         }
     }
 
