@@ -210,8 +210,9 @@ impl Wiring {
         if let Some(identity) = identity {
             tls.client_auth_cert_resolver = Arc::new(identity);
         }
-        // One server: two sessions are plenty, the default keeps room for 256.
-        tls.resumption = Resumption::in_memory_sessions(2);
+        // A resumed session keeps the client certificate it was made with, which rotation may have
+        // replaced. Connections are few and live long: nothing is gained by resuming.
+        tls.resumption = Resumption::disabled();
         let user_agent = HeaderValue::from_str(&settings.user_agent).map_err(ConnectError::UserAgent)?;
         let limit = RateLimit::new(settings.qps, settings.burst);
         Ok(Self { path, config, tls, user_agent, limit })
@@ -267,3 +268,6 @@ impl Wiring {
         Ok(builder.enable_all_versions().wrap_connector(tcp))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,3 +198,6 @@ fn renewed(
     lease.metadata.managed_fields = None;
     lease
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,9 @@ mod throttle;
 mod tokens;
 mod watch;
 
+#[cfg(test)]
+mod fake;
+
 pub use call::{Cause, RequestError};
 pub use connect::{ClientSettings, ConnectError, Connection, connect};
 pub use events::{EventCounters, EventRecorder, EventSettings, EventTask, EventType, NewEvent, Subject};

@@ -198,3 +198,6 @@ pub fn watch_node(client: Client, name: &str) -> impl Stream<Item = NodeEvent> +
         Some((event, watch))
     })
 }
+
+#[cfg(test)]
+mod tests;

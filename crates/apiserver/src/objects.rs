@@ -367,3 +367,6 @@ async fn follow<K: Cached>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,3 +161,6 @@ fn mirror_of(pod: &Pod, node_name: &str, node_uid: &str) -> Pod {
     }]);
     mirror
 }
+
+#[cfg(test)]
+mod tests;

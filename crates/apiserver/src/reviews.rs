@@ -75,7 +75,7 @@ pub async fn review_token(
     token: &str,
     audiences: &[String],
 ) -> Result<TokenAnswer, RequestError> {
-    let purpose = Purpose::new("create token review", "");
+    let purpose = Purpose::new("create token review for", "a bearer token");
     let review = TokenReview {
         spec: TokenReviewSpec {
             token: token.to_owned(),
@@ -153,3 +153,6 @@ fn access_spec(caller: &Caller, question: &AccessQuestion) -> SubjectAccessRevie
     }
     spec
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,7 +86,7 @@ pub struct ServiceTask {
 impl ServiceTask {
     /// Runs for ever.
     pub async fn run(self) {
-        let purpose = Purpose::new("watch services", "");
+        let purpose = Purpose::new("watch services in", "all namespaces");
         let mut watch =
             Watch::<LeanService>::new(self.client, "/api/v1/services", None, Freshness::Cached, purpose);
         loop {
@@ -174,3 +174,6 @@ impl LeanService {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,3 +84,6 @@ pub(crate) fn is_other_uid(error: &RequestError) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

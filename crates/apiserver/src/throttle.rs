@@ -59,7 +59,7 @@ impl RateLimit {
 
 /// The head of an answer did not come in time.
 #[derive(Debug, Error)]
-#[error("no answer within {} s", limit.as_secs())]
+#[error("no answer within {limit:?}")]
 pub(crate) struct NoAnswer {
     limit: Duration,
 }

@@ -124,3 +124,6 @@ fn token_request(scope: &TokenScope) -> TokenRequest {
         ..TokenRequest::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

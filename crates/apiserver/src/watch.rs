@@ -403,3 +403,6 @@ fn event<K: DeserializeOwned>(line: &[u8]) -> Result<WatchEvent<K>, serde_json::
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -227,3 +227,6 @@ fn is_being_written(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.nlink() == 1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,3 +218,7 @@ fn one_line(error: &ManifestError) -> String {
         _ => error.to_string(),
     }
 }
+
+#[cfg(test)]
+#[path = "folder_tests.rs"]
+mod tests;

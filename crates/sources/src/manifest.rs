@@ -166,3 +166,7 @@ fn uid_of(pod: &Pod, origin: Origin<'_>) -> Result<String, ManifestError> {
     }
     Ok(uid)
 }
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;

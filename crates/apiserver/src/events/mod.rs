@@ -281,3 +281,6 @@ fn event_name(subject: &Subject, at: Timestamp) -> String {
     let end = end.take_while(|end| *end <= room).last().unwrap_or(0);
     format!("{}{suffix}", subject.name[..end].trim_end_matches(['.', '-']))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Secrets and ConfigMaps from memory, and when they are watched.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fake::{Fake, Reply, list, refuse};
+
+fn map(version: &str, value: &str, immutable: bool) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "namespace": "ns", "resourceVersion": version}, "data": {"k": value}, "immutable": immutable})
+}
+
+fn pod(uid: &str, maps: &[&str]) -> Pod {
+    let sources: Vec<_> = maps.iter().map(|name| json!({"configMapRef": {"name": name}})).collect();
+    serde_json::from_value(json!({"metadata": {"name": uid, "namespace": "ns", "uid": uid}, "spec": {"containers": [{"name": "c", "envFrom": sources}]}})).unwrap()
+}
+
+fn value(map: &ConfigMap) -> &str {
+    &map.data.as_ref().unwrap()["k"]
+}
+
+fn changed() -> Option<ObjectChange> {
+    let (kind, namespace, name) = (ObjectKind::ConfigMap, "ns".to_owned(), "m".to_owned());
+    Some(ObjectChange::One(ObjectName { kind, namespace, name }))
+}
+
+#[tokio::test]
+async fn a_registered_object_is_read_from_memory_and_kept_true() {
+    let lines = vec![
+        json!({"type": "MODIFIED", "object": map("6", "new", false)}),
+        json!({"type": "DELETED", "object": map("7", "new", false)}),
+    ];
+    let mut fake =
+        Fake::scripted(vec![list("5", json!([map("5", "old", false)])), Reply::Lines(lines)]).await;
+    let cache = ObjectCache::new(fake.connection.clone());
+    let mut changes = cache.changes();
+    cache.register(&pod("a", &["m"]));
+    cache.register(&pod("b", &["m"]));
+    assert!(cache.config_map("ns", "m").await.is_ok() || cache.len() == 1);
+    for _ in 0..3 {
+        assert_eq!(changes.next().await, changed());
+    }
+    assert!(matches!(cache.config_map("ns", "m").await, Err(ObjectError::NotFound(_))));
+    assert!(fake.next().await.query.contains("fieldSelector=metadata.name%3Dm"));
+    cache.unregister(&"a".into());
+    assert_eq!(cache.len(), 1);
+    cache.unregister(&"b".into());
+    assert!(cache.is_empty());
+}
+
+#[tokio::test]
+async fn an_immutable_object_is_not_watched() {
+    let mut fake = Fake::scripted(vec![list("5", json!([map("5", "fixed", true)]))]).await;
+    let cache = ObjectCache::new(fake.connection.clone());
+    cache.register(&pod("a", &["m"]));
+    assert_eq!(value(&cache.config_map("ns", "m").await.unwrap()), "fixed");
+    assert_eq!(value(&cache.config_map("ns", "m").await.unwrap()), "fixed");
+    fake.next().await;
+    assert!(fake.asked.try_recv().is_err(), "no watch follows the list");
+}
+
+#[tokio::test]
+async fn missing_forbidden_and_failed_are_told_apart() {
+    let fake = Fake::by(|asked| match asked.query.as_str() {
+        query if query.contains("watch=") => Reply::Lines(vec![]),
+        query if query.contains("missing") => list("5", json!([])),
+        query if query.contains("forbidden") => refuse(403, "Forbidden", "no"),
+        _ => refuse(500, "InternalError", "oops"),
+    })
+    .await;
+    let cache = ObjectCache::new(fake.connection.clone());
+    cache.register(&pod("a", &["missing", "forbidden", "failed"]));
+    assert!(matches!(cache.config_map("ns", "missing").await, Err(ObjectError::NotFound(_))));
+    assert!(matches!(cache.config_map("ns", "forbidden").await, Err(ObjectError::Forbidden(..))));
+    assert!(matches!(cache.config_map("ns", "failed").await, Err(ObjectError::Failed(..))));
+}
+
+#[tokio::test]
+async fn a_pod_that_names_other_objects_now_lets_go_of_the_old_ones() {
+    let fake =
+        Fake::by(
+            |asked| if asked.query.contains("watch=") { Reply::Lines(vec![]) } else { list("1", json!([])) },
+        )
+        .await;
+    let cache = ObjectCache::new(fake.connection.clone());
+    cache.register(&pod("a", &["m", "n"]));
+    assert_eq!(cache.len(), 2);
+    cache.register(&pod("a", &["n"]));
+    assert_eq!(cache.len(), 1);
+}
+
+#[tokio::test]
+async fn unregistered_objects_are_fetched_each_time() {
+    let fake = Fake::scripted(vec![
+        Reply::Json(200, map("5", "one", false)),
+        Reply::Json(200, map("6", "two", false)),
+    ])
+    .await;
+    let cache = ObjectCache::new(fake.connection.clone());
+    assert_eq!(value(&cache.config_map("ns", "m").await.unwrap()), "one");
+    assert_eq!(value(&cache.config_map("ns", "m").await.unwrap()), "two");
+}
+
+#[tokio::test]
+async fn a_connection_carries_no_more_watches_than_the_server_allows() {
+    let fake =
+        Fake::by(
+            |asked| if asked.query.contains("watch=") { Reply::Lines(vec![]) } else { list("1", json!([])) },
+        )
+        .await;
+    let cache = ObjectCache::new(fake.connection.clone());
+    let held: Vec<_> = (0..WATCHES_PER_CONNECTION).map(|_| cache.client()).collect();
+    assert!(held.iter().all(|client| Arc::ptr_eq(client, &held[0])));
+    let further = cache.client();
+    assert!(!Arc::ptr_eq(&further, &held[0]));
+    drop(held);
+    assert!(cache.pool.lock().unwrap().len() == 2);
+}

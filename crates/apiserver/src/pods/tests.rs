@@ -1,0 +1,71 @@
+//! Pods followed, deleted and mirrored.
+
+use futures::StreamExt;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fake::{Fake, Reply, list, refuse};
+
+fn pod(annotations: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns", "uid": "u", "resourceVersion": "3",
+        "annotations": annotations, "managedFields": [{"manager": "m"}]}})
+}
+
+#[tokio::test]
+async fn pods_of_the_node_are_followed_without_managed_fields() {
+    let changed = json!({"type": "MODIFIED", "object": pod(json!({"a": "b"}))});
+    let mut fake =
+        Fake::scripted(vec![list("3", json!([pod(json!({}))])), Reply::Lines(vec![changed])]).await;
+    let mut events = Box::pin(watch_pods(fake.connection.api.clone(), "n1"));
+    let Some(PodEvent::Listed(pods)) = events.next().await else { panic!("not listed") };
+    assert!(pods[0].metadata.managed_fields.is_none());
+    let Some(PodEvent::Applied(pod)) = events.next().await else { panic!("not applied") };
+    assert!(pod.metadata.managed_fields.is_none());
+    assert!(fake.next().await.query.contains("fieldSelector=spec.nodeName%3Dn1"));
+}
+
+#[tokio::test]
+async fn a_pod_is_deleted_at_once_and_only_by_its_uid() {
+    let mut fake = Fake::scripted(vec![
+        Reply::Json(200, pod(json!({}))),
+        refuse(409, "Conflict", "Precondition failed: UID in precondition: u, UID in object meta: v"),
+        refuse(404, "NotFound", "no"),
+        refuse(403, "Forbidden", "no"),
+    ])
+    .await;
+    let client = fake.connection.api.clone();
+    let (key, uid) = (PodKey::new("ns", "p"), PodUid::from("u"));
+    assert!(delete_pod(&client, &key, &uid).await.unwrap());
+    assert!(!delete_pod(&client, &key, &uid).await.unwrap());
+    assert!(!delete_pod(&client, &key, &uid).await.unwrap());
+    assert!(delete_pod(&client, &key, &uid).await.unwrap_err().is_forbidden());
+    let asked = fake.next().await;
+    assert_eq!((asked.method.as_str(), asked.path.as_str()), ("DELETE", "/api/v1/namespaces/ns/pods/p"));
+    assert_eq!(asked.body["gracePeriodSeconds"], json!(0));
+    assert_eq!(asked.body["preconditions"], json!({"uid": "u"}));
+}
+
+#[tokio::test]
+async fn mirrors() {
+    let mirrored = |hash: &str| Reply::Json(200, pod(json!({"kubernetes.io/config.mirror": hash})));
+    let exists = || refuse(409, "AlreadyExists", "there");
+    let mut fake = Fake::scripted(vec![
+        Reply::Json(201, pod(json!({}))),
+        exists(),
+        mirrored("h1"),
+        exists(),
+        mirrored("other"),
+    ])
+    .await;
+    let client = fake.connection.api.clone();
+    let fixed: Pod = serde_json::from_value(pod(json!({"kubernetes.io/config.hash": "h1"}))).unwrap();
+    let create = || create_mirror(&client, &fixed, "n1", "node-uid");
+    assert!(matches!(create().await, Ok(MirrorOutcome::Created(_))));
+    assert!(matches!(create().await, Ok(MirrorOutcome::Present(_))));
+    assert!(matches!(create().await, Ok(MirrorOutcome::Occupied(_))));
+    let asked = fake.next().await;
+    assert_eq!(asked.body["metadata"]["annotations"]["kubernetes.io/config.mirror"], json!("h1"));
+    let owner =
+        json!([{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "node-uid", "controller": true}]);
+    assert_eq!(asked.body["metadata"]["ownerReferences"], owner);
+}

@@ -1,0 +1,84 @@
+//! The folder followed by inotify alone.
+
+use futures::StreamExt;
+
+use super::*;
+
+/// Longer than any test: what arrives came through inotify.
+const NEVER: Duration = Duration::from_secs(3600);
+
+fn manifest(name: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: c, image: i}}]}}\n"
+    )
+}
+
+fn settings(path: &Path) -> FileSettings {
+    FileSettings { path: path.to_owned(), node_name: "n".into(), check_every: NEVER }
+}
+
+fn names(set: &StaticPodSet) -> Vec<&str> {
+    set.pods.iter().map(|pod| pod.metadata.name.as_deref().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_folder_is_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    // As people write it: with a slash at its end.
+    let path = PathBuf::from(format!("{}/", dir.path().display()));
+    let mut sets = Box::pin(watch_files(settings(&path)));
+    assert!(names(&sets.next().await.unwrap()).is_empty(), "an empty folder is said to be one");
+    let a = dir.path().join("a.yaml");
+    std::fs::write(&a, manifest("a")).unwrap();
+    assert_eq!(names(&sets.next().await.unwrap()), ["a-n"]);
+    // As tools write it: beside, then renamed. And as a link.
+    std::fs::write(dir.path().join(".b.tmp"), manifest("b")).unwrap();
+    std::fs::rename(dir.path().join(".b.tmp"), dir.path().join("b.yaml")).unwrap();
+    assert_eq!(names(&sets.next().await.unwrap()), ["a-n", "b-n"]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::write(elsewhere.path().join("c"), manifest("c")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path().join("c"), dir.path().join("c.yaml")).unwrap();
+    assert_eq!(names(&sets.next().await.unwrap()), ["a-n", "b-n", "c-n"]);
+    std::fs::write(&a, "no: [").unwrap();
+    let set = sets.next().await.unwrap();
+    assert_eq!((names(&set), set.problems.len()), (vec!["a-n", "b-n", "c-n"], 1));
+    std::fs::remove_file(&a).unwrap();
+    let set = sets.next().await.unwrap();
+    assert_eq!((names(&set), set.problems.len()), (vec!["b-n", "c-n"], 0));
+}
+
+#[tokio::test]
+async fn one_file_is_followed_through_renames() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pod.yaml");
+    std::fs::write(&path, manifest("a")).unwrap();
+    let mut sets = Box::pin(watch_files(settings(&path)));
+    assert_eq!(names(&sets.next().await.unwrap()), ["a-n"]);
+    std::fs::write(dir.path().join("next"), manifest("b")).unwrap();
+    std::fs::rename(dir.path().join("next"), &path).unwrap();
+    assert_eq!(names(&sets.next().await.unwrap()), ["b-n"]);
+}
+
+#[tokio::test]
+async fn a_folder_that_comes_later_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("later");
+    let mut sets = Box::pin(watch_files(settings(&path)));
+    let set = sets.next().await.unwrap();
+    assert_eq!((set.pods.len(), set.problems.len()), (0, 1));
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("a.yaml"), manifest("a")).unwrap();
+    let mut set = sets.next().await.unwrap();
+    // The look may fall between the two steps above.
+    if set.pods.is_empty() {
+        set = sets.next().await.unwrap();
+    }
+    assert_eq!(names(&set), ["a-n"]);
+    std::fs::remove_dir_all(&path).unwrap();
+    loop {
+        let set = sets.next().await.unwrap();
+        if set.pods.is_empty() && !set.problems.is_empty() {
+            break;
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Manifests: defaults, identity, rules, refusals.
+
+use serde_json::json;
+
+use super::*;
+
+fn read(text: &str) -> Result<Pod, ManifestError> {
+    read_at(text, "/m/a.yaml", "Node-1")
+}
+
+fn read_at(text: &str, path: &str, node_name: &str) -> Result<Pod, ManifestError> {
+    parse(text.as_bytes(), Origin { path: Path::new(path), node_name, seen: Timestamp::UNIX_EPOCH })
+}
+
+const PLAIN: &str =
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: 'i:1'}]}\n";
+
+/// A pod whose spec has these fields beside one sound container.
+fn with_spec(fields: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  containers: [{{name: c, image: 'i:1'}}]\n  {fields}\n"
+    )
+}
+
+/// A pod whose container has these fields.
+fn with_container(fields: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec: {{volumes: [{{name: v}}], containers: [{{name: c, image: 'i:1', {fields}}}]}}\n"
+    )
+}
+
+#[test]
+fn a_static_pod_is_of_this_node() {
+    let pod = read(PLAIN).unwrap();
+    let meta = &pod.metadata;
+    assert_eq!(meta.name.as_deref(), Some("web-node-1"));
+    assert_eq!(meta.namespace.as_deref(), Some("default"));
+    let uid = meta.uid.clone().unwrap();
+    assert!(uid.len() == 32 && uid.bytes().all(|byte| byte.is_ascii_hexdigit()), "{uid}");
+    let annotations = meta.annotations.as_ref().unwrap();
+    assert_eq!(annotations[ANNOTATION_CONFIG_HASH], uid);
+    assert_eq!(annotations[ANNOTATION_CONFIG_SOURCE], "file");
+    assert_eq!(annotations[ANNOTATION_CONFIG_SEEN], "1970-01-01T00:00:00Z");
+    let spec = pod.spec.as_ref().unwrap();
+    assert_eq!(spec.node_name.as_deref(), Some("Node-1"));
+    assert_eq!(
+        serde_json::to_value(&spec.tolerations).unwrap(),
+        json!([{"operator": "Exists", "effect": "NoExecute"}])
+    );
+    assert!(model::pod::is_static(&pod));
+}
+
+#[test]
+fn the_uid_follows_pod_file_and_node_and_nothing_else() {
+    let uid = |text: &str, path: &str, node: &str| read_at(text, path, node).unwrap().metadata.uid.unwrap();
+    let plain = uid(PLAIN, "/m/a", "n");
+    assert_eq!(plain, uid(&format!("# a comment\n---\n{PLAIN}"), "/m/a", "n"));
+    assert_ne!(plain, uid(PLAIN, "/m/b", "n"));
+    assert_ne!(plain, uid(PLAIN, "/m/a", "o"));
+    assert_ne!(plain, uid(&PLAIN.replace("i:1", "i:2"), "/m/a", "n"));
+    let given = PLAIN.replace("{name: web}", "{name: web, uid: given}");
+    assert_eq!(uid(&given, "/m/a", "n"), "given");
+}
+
+#[test]
+fn json_and_the_first_of_several_documents() {
+    let json = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web"},"spec":{"containers":[{"name":"c","image":"i:1"}]}}"#;
+    assert_eq!(read(json).unwrap().metadata.uid, read(PLAIN).unwrap().metadata.uid);
+    assert!(read(&format!("{PLAIN}---\napiVersion: v1\nkind: Pod\nmetadata: {{name: second}}\n")).is_ok());
+}
+
+#[test]
+fn defaults_of_the_api_server() {
+    let text = with_container(
+        "ports: [{containerPort: 80}], resources: {limits: {cpu: 0.5, memory: 1Gi}, requests: {cpu: 100m}}, \
+         livenessProbe: {httpGet: {port: 80}}, env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]",
+    );
+    let value = serde_json::to_value(read(&text).unwrap()).unwrap();
+    let spec = &value["spec"];
+    for (field, want) in [
+        ("restartPolicy", json!("Always")),
+        ("dnsPolicy", json!("ClusterFirst")),
+        ("schedulerName", json!("default-scheduler")),
+        ("terminationGracePeriodSeconds", json!(30)),
+        ("enableServiceLinks", json!(true)),
+        ("securityContext", json!({})),
+        ("volumes", json!([{"name": "v", "emptyDir": {}}])),
+    ] {
+        assert_eq!(spec[field], want, "{field}");
+    }
+    let container = &spec["containers"][0];
+    for (field, want) in [
+        ("imagePullPolicy", json!("IfNotPresent")),
+        ("terminationMessagePath", json!("/dev/termination-log")),
+        ("terminationMessagePolicy", json!("File")),
+        ("ports", json!([{"containerPort": 80, "protocol": "TCP"}])),
+        (
+            "resources",
+            json!({"limits": {"cpu": "0.5", "memory": "1Gi"}, "requests": {"cpu": "100m", "memory": "1Gi"}}),
+        ),
+        (
+            "env",
+            json!([{"name": "A", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}]),
+        ),
+    ] {
+        assert_eq!(container[field], want, "{field}");
+    }
+    let probe = json!({"httpGet": {"path": "/", "port": 80, "scheme": "HTTP"}, "timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3});
+    assert_eq!(container["livenessProbe"], probe);
+    let host = read(
+        &with_spec("hostNetwork: true").replace("image: 'i:1'", "image: 'i:1', ports: [{containerPort: 80}]"),
+    );
+    let host = serde_json::to_value(host.unwrap()).unwrap();
+    assert_eq!(host["spec"]["containers"][0]["ports"][0]["hostPort"], json!(80));
+}
+
+#[test]
+fn what_is_no_pod_says_so() {
+    for (text, want) in [
+        ("", "no document in it"),
+        ("# only a comment\n", "no document in it"),
+        ("a: [", "not YAML"),
+        ("just text", "expected a v1 Pod, found something that is not an object"),
+        ("metadata: {name: a}", "found an object without apiVersion and kind"),
+        ("apiVersion: v1\nkind: PodList\nitems: []", "expected a v1 Pod, found v1 PodList"),
+        ("apiVersion: apps/v1\nkind: Deployment", "found apps/v1 Deployment"),
+        ("apiVersion: v1\nkind: Pod\nspec: {containers: []}", "name is needed for the pod"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: 5}", "not a pod"),
+    ] {
+        let error = read(text).unwrap_err().to_string();
+        assert!(error.contains(want), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn broken_rules_are_named() {
+    for (text, want) in [
+        (PLAIN.replace("web", "Web_1"), "metadata.name: \"Web_1-node-1\" is not a DNS-1123 subdomain"),
+        (
+            PLAIN.replace("{name: web}", "{name: web, namespace: a.b}"),
+            "metadata.namespace: \"a.b\" is not a DNS-1123 label",
+        ),
+        (PLAIN.replace("[{name: c, image: 'i:1'}]", "[]"), "spec.containers: at least one is required"),
+        (PLAIN.replace("name: c,", "name: C,"), "spec.containers[0].name: \"C\" is not a DNS-1123 label"),
+        (PLAIN.replace(", image: 'i:1'", ""), "spec.containers[0].image: required"),
+        (with_spec("initContainers: [{name: c, image: i}]"), "spec.containers[0].name: \"c\" is there twice"),
+        (
+            with_spec("restartPolicy: Sometimes"),
+            "spec.restartPolicy: \"Sometimes\" is none of Always, OnFailure, Never",
+        ),
+        (with_spec("dnsPolicy: None"), "spec.dnsConfig.nameservers: required when dnsPolicy is None"),
+        (with_spec("volumes: [{name: v}, {name: v}]"), "spec.volumes[1].name: \"v\" is there twice"),
+        (
+            with_spec("volumes: [{name: v, emptyDir: {}, hostPath: {path: /a}}]"),
+            "spec.volumes[0]: may have one source only",
+        ),
+        (
+            with_spec("volumes: [{name: v, hostPath: {path: /a/../b}}]"),
+            "hostPath.path: must not contain '..'",
+        ),
+        (with_spec("ephemeralContainers: [{name: e, image: i}]"), "spec.ephemeralContainers: may not be set"),
+        (
+            with_container("volumeMounts: [{name: w, mountPath: /a}]"),
+            "volumeMounts[0].name: no volume is named \"w\"",
+        ),
+        (
+            with_container("volumeMounts: [{name: v, mountPath: /a}, {name: v, mountPath: /a}]"),
+            "volumeMounts[1].mountPath: \"/a\" is there twice",
+        ),
+        (
+            with_container("volumeMounts: [{name: v, mountPath: /a, subPath: ../x}]"),
+            "volumeMounts[0].subPath: must be a relative path",
+        ),
+        (
+            with_container("ports: [{containerPort: 0}]"),
+            "ports[0].containerPort: must be between 1 and 65535",
+        ),
+        (
+            with_container("ports: [{containerPort: 1, protocol: ICMP}]"),
+            "ports[0].protocol: \"ICMP\" is none of",
+        ),
+        (with_container("livenessProbe: {}"), "livenessProbe: needs exactly one of exec"),
+        (
+            with_container("livenessProbe: {exec: {command: [a]}, successThreshold: 2}"),
+            "livenessProbe.successThreshold: must be 1",
+        ),
+        (with_container("imagePullPolicy: Maybe"), "imagePullPolicy: \"Maybe\" is none of"),
+        (
+            with_container("resources: {limits: {cpu: 1}, requests: {cpu: 2}}"),
+            "resources.requests[cpu]: 2 is more than the limit 1",
+        ),
+        (
+            with_container("resources: {limits: {cpu: lots}}"),
+            "resources.limits[cpu]: \"lots\" is not an amount",
+        ),
+    ] {
+        let error = read(&text).unwrap_err().to_string();
+        assert!(error.starts_with("invalid pod: ") && error.contains(want), "{want}: {error}");
+    }
+}
+
+#[test]
+fn objects_of_the_api_server_are_refused() {
+    for (text, want) in [
+        (with_spec("serviceAccountName: a"), "serviceaccounts"),
+        (with_spec("serviceAccount: a"), "serviceaccounts"),
+        (with_spec("imagePullSecrets: [{name: a}]"), "secrets"),
+        (with_container("envFrom: [{secretRef: {name: a}}]"), "secrets"),
+        (with_container("env: [{name: A, valueFrom: {configMapKeyRef: {name: a, key: k}}}]"), "configmaps"),
+        (with_spec("resourceClaims: [{name: a, resourceClaimName: b}]"), "resourceclaims"),
+        (with_spec("volumes: [{name: v, secret: {secretName: a}}]"), "secrets"),
+        (with_spec("volumes: [{name: v, configMap: {name: a}}]"), "configmaps"),
+        (with_spec("volumes: [{name: v, persistentVolumeClaim: {claimName: a}}]"), "persistentvolumeclaims"),
+        (with_spec("volumes: [{name: v, csi: {driver: d}}]"), "csidrivers (via CSI volumes)"),
+        (
+            with_spec("volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: t}}]}}]"),
+            "serviceaccounts (via projected volumes)",
+        ),
+        (
+            with_spec("volumes: [{name: v, projected: {sources: [{clusterTrustBundle: {path: t}}]}}]"),
+            "clustertrustbundles",
+        ),
+    ] {
+        let error = read(&text).unwrap_err().to_string();
+        assert_eq!(error, format!("static pods may not reference {want}"));
+    }
+    let allowed = "volumes: [{name: a, hostPath: {path: /x}}, {name: b, projected: {sources: [{downwardAPI: {items: []}}]}}]";
+    assert!(read(&with_spec(allowed)).is_ok());
+}
