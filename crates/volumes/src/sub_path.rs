@@ -74,7 +74,7 @@ fn open_or_make(volume: &Path, below: &Path) -> Result<std::os::fd::OwnedFd, Ben
         let rest: PathBuf = parts[existing..].iter().collect();
         match beneath::open_inside(volume, &prefix) {
             Ok(handle) => {
-                let mode = Root::open(volume)?.stat_self()?.st_mode & 0o2777;
+                let mode = Root::open(volume)?.stat_self()?.st_mode & 0o7777;
                 let folder = Root::from_handle(handle, &volume.join(&prefix));
                 folder.make_dirs(&rest, mode)?;
                 // Opened anew from the volume: had someone put a link there meanwhile, this tells.

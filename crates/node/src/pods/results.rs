@@ -140,12 +140,6 @@ impl PodRecord {
     /// A start that was reported as failed may have succeeded all the same: what runs and was not
     /// announced by a result goes on from here.
     fn begin_found(&mut self, out: &mut Outbox) {
-        let seen = self.observed.iter().flat_map(|o| &o.containers);
-        let counts: Vec<_> = seen.map(|c| (c.name.clone(), c.attempt)).collect();
-        for (name, attempt) in counts {
-            let memory = self.memory(&name);
-            memory.last_attempt = memory.last_attempt.max(Some(attempt));
-        }
         let running = self.observed.iter().flat_map(|o| &o.containers).filter(|c| c.state.is_running());
         let found: Vec<_> = running.map(|c| (c.name.clone(), c.id.clone())).collect();
         for (name, id) in found {
