@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use model::{Pod, pod};
-use node::{Failure, FailureKind, Outcome};
+use node::{EventObject, EventRecord, Failure, FailureKind, Outcome};
 use runtime::sandbox::{SandboxInputs, SandboxSpec};
 use runtime::{PodTotals, dns, sandbox};
-use tracing::warn;
 
 use super::adapters::Adapters;
 use super::failure;
@@ -17,6 +16,14 @@ pub(crate) async fn run(adapters: &Adapters, pod: Arc<Pod>, attempt: u32) -> Out
         Ok(spec) => spec,
         Err(failure) => return Outcome::Failed(failure),
     };
+    for warning in dns::for_pod(&pod, &adapters.dns_settings().await).warnings {
+        adapters.api.record(EventRecord {
+            about: EventObject::Pod { key: pod::key(&pod), uid: pod::uid(&pod), field_path: None },
+            is_warning: true,
+            reason: warning.reason,
+            message: warning.message,
+        });
+    }
     let log_dir = spec.log_directory().to_owned();
     if let Err(error) = tokio::fs::create_dir_all(&log_dir).await {
         return failure::other(format!("create log folder {}: {error}", log_dir.display()));
@@ -35,9 +42,6 @@ pub(crate) async fn run(adapters: &Adapters, pod: Arc<Pod>, attempt: u32) -> Out
 /// The sandbox's description, which pulls and container creations need as well.
 pub(crate) async fn spec(adapters: &Adapters, pod: &Pod, attempt: u32) -> Result<SandboxSpec, Failure> {
     let dns = dns::for_pod(pod, &adapters.dns_settings().await);
-    for warning in &dns.warnings {
-        warn!(pod = %pod::key(pod), reason = warning.reason, "{}", warning.message);
-    }
     let totals = totals(pod);
     let inputs = SandboxInputs {
         attempt,
