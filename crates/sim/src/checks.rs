@@ -320,7 +320,7 @@ impl World {
         if let Some(s) = self.runtime.ready(uid).find(|s| !s.is_ghost) {
             return Err(format!("the object of {uid} is deleted while {} is ready", s.seen.id));
         }
-        if self.process.knows.volumes.contains(uid) || self.process.knows.cgroups.contains(uid) {
+        if self.host.volumes.contains(uid) || self.host.cgroups.contains(uid) {
             return Err(format!("the object of {uid} is deleted before its volumes and cgroup are gone"));
         }
         Ok(())
