@@ -306,7 +306,7 @@ fn spawn_feeds(
     }
 }
 
-/// Pods of which an earlier process left a folder or a cgroup.
+/// Pods of which an earlier process left a folder, a cgroup or logs.
 fn found_on_host(adapters: &Adapters) -> Vec<model::PodUid> {
     let mut found = adapters.volumes.pods_on_disk().unwrap_or_else(|error| {
         warn!("cannot list the pods' folders: {}", shell::failure::chain(&error));
@@ -316,9 +316,17 @@ fn found_on_host(adapters: &Adapters) -> Vec<model::PodUid> {
         Ok(pods) => found.extend(pods.into_iter().map(|(uid, _)| uid)),
         Err(error) => warn!("cannot list the pods' cgroups: {}", shell::failure::chain(&error)),
     }
+    found.extend(pods_with_logs(&adapters.config.paths.pod_logs));
     found.sort();
     found.dedup();
     found
+}
+
+/// The uids in the names of log folders, `<namespace>_<name>_<uid>`.
+fn pods_with_logs(root: &Path) -> Vec<model::PodUid> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
+    let uid = |name: &str| name.rsplit_once('_').map(|(_, uid)| model::PodUid::from(uid));
+    entries.flatten().filter_map(|entry| uid(entry.file_name().to_str()?)).collect()
 }
 
 fn record_start(adapters: &Adapters) {
