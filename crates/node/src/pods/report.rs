@@ -50,7 +50,7 @@ impl PodRecord {
         if let Some(at) = self.report.retry.as_ref().map(|r| r.next_at).filter(|at| *at > ctx.now.mono) {
             return Some(at);
         }
-        if !is_urgent(written, current) {
+        if !is_urgent(written, current) || self.is_last_word_near() {
             let at = *self.report.flush_at.get_or_insert(ctx.now.after(QUIET_CHANGE_DELAY));
             if at > ctx.now.mono {
                 return Some(at);
@@ -68,6 +68,13 @@ impl PodRecord {
     /// said to be over, since that cannot be taken back.
     fn is_settled(&self) -> bool {
         !self.is_stale && !self.is_changing()
+    }
+
+    /// Whether only the sandbox has to go before the pod's last status is written: what its
+    /// containers came to can wait for that one.
+    fn is_last_word_near(&self) -> bool {
+        matches!(self.phase, Phase::Terminating(_))
+            && self.observed.as_ref().is_some_and(|o| !o.has_running_container())
     }
 
     pub(crate) fn status_written(&mut self, outcome: Outcome, ctx: &Context<'_>) {
