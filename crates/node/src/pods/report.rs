@@ -71,9 +71,11 @@ impl PodRecord {
     }
 
     /// Whether only the sandbox has to go before the pod's last status is written: what its
-    /// containers came to can wait for that one.
+    /// containers came to can wait for that one. Not so a pod that is over already: somebody
+    /// waits for its result, and what follows changes nothing about it.
     fn is_last_word_near(&self) -> bool {
         matches!(self.phase, Phase::Terminating(_))
+            && !status::is_terminal(&self.report.current)
             && self.observed.as_ref().is_some_and(|o| !o.has_running_container())
     }
 
