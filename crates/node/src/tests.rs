@@ -3,6 +3,7 @@
 
 mod life;
 mod play;
+mod probing;
 mod story;
 mod trouble;
 mod words;
