@@ -67,6 +67,22 @@ fn a_pod_comes_up_and_goes() {
     assert!(story.node.pods.is_empty());
 }
 
+/// The status waits for the sandbox only so long.
+#[test]
+fn a_sandbox_that_does_not_stop_holds_back_no_status() {
+    let mut story = Story::new();
+    let pod = web();
+    story.up(&pod);
+    story.apply(&deleted(&pod, 30));
+    story.play(&[
+        ("ok stop a#0", "stop-sandbox box0"),
+        ("wait 0.9", ""),
+        ("wait 0.1", "write Running ready=False a=exit 143"),
+        ("ok write", ""),
+        ("ok stop-sandbox", "tear-down | remove-cgroup | write Failed ready=False a=exit 143"),
+    ]);
+}
+
 #[test]
 fn a_pre_stop_hook_shares_the_grace_and_a_second_deletion_shortens_it() {
     let mut story = Story::new();

@@ -10,7 +10,8 @@ use super::pod;
 /// The rule's operator and codes, the container's and the pod's policy, and the codes that restart.
 #[test]
 fn a_matching_rule_comes_before_the_policies() {
-    let cases: [(&str, &[i32], Option<&str>, &str, &[i32]); 7] = [
+    type Case<'a> = (&'a str, &'a [i32], Option<&'a str>, &'a str, &'a [i32]);
+    let cases: [Case<'_>; 7] = [
         ("In", &[42], Some("Never"), "Never", &[42]),
         ("In", &[42, 1], Some("Never"), "Always", &[1, 42]),
         ("NotIn", &[42], Some("Never"), "Never", &[0, 1]),
