@@ -32,3 +32,6 @@ pub use effect::{Action, Effect, EffectId, EventObject, EventRecord, Hook};
 pub use input::{Failure, FailureKind, Input, ObjectKind, ObjectName, Outcome, RuntimeChange, Source};
 pub use settings::Settings;
 pub use view::{PodView, View, Wait};
+
+#[cfg(test)]
+mod tests;

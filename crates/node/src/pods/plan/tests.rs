@@ -21,6 +21,8 @@ use model::{
 use super::super::record::{ContainerMemory, KillCause};
 use super::*;
 
+mod rules;
+
 const NOW: u64 = 1000;
 
 fn now() -> Now {

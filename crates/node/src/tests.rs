@@ -1,0 +1,9 @@
+//! Short stories of pods: a node is told what happens, and what it wants done is compared as text.
+//! The [`story`] plays the runtime, the API server and the clock.
+
+mod life;
+mod play;
+mod probing;
+mod story;
+mod trouble;
+mod words;

@@ -1,0 +1,190 @@
+//! From the first sight of a pod to the last trace of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use model::{Pod, PodUid};
+use serde_json::json;
+
+use super::story::{Story, pod};
+use crate::{Input, Source};
+
+fn web() -> Pod {
+    pod(json!({ "containers": [{ "name": "a", "image": "i" }] }))
+}
+
+/// The pod after somebody asked for its deletion.
+fn deleted(pod: &Pod, grace: i64) -> Pod {
+    let mut pod = pod.clone();
+    pod.metadata.deletion_timestamp = Some(Time(Timestamp::from_second(1_700_002_000).unwrap()));
+    pod.metadata.deletion_grace_period_seconds = Some(grace);
+    pod
+}
+
+fn gone() -> Input {
+    Input::PodDeleted { source: Source::Api, uid: PodUid::from("u") }
+}
+
+/// Two status writes until it is ready, and one when it is over.
+#[test]
+fn a_pod_comes_up_and_goes() {
+    let mut story = Story::new();
+    let pod = web();
+    assert_eq!(
+        story.apply(&pod),
+        "cgroup | volumes | inspect a | write Pending ready=False a=ContainerCreating"
+    );
+    story.play(&[
+        ("ok write", ""),
+        ("ok volumes", ""),
+        ("ok cgroup", "sandbox 0"),
+        (
+            "ok inspect a",
+            "Pulled: Container image \"i\" already present on machine and can be accessed by the pod",
+        ),
+        ("ok sandbox", "start a#0"),
+        (
+            "ok start a#0",
+            "Created: Container created | Started: Container started | write Running ready=True a=running!",
+        ),
+        ("ok write", ""),
+        ("wait 60", ""),
+    ]);
+    assert_eq!(story.apply(&deleted(&pod, 30)), "Killing: Stopping container a | stop a#0 30s");
+    story.play(&[
+        ("ok stop a#0", "stop-sandbox box0"),
+        // Only now: what the containers came to and the end are one write.
+        ("ok stop-sandbox", "tear-down | remove-cgroup | write Failed ready=False a=exit 143"),
+        ("ok tear-down", ""),
+        ("ok remove-cgroup", ""),
+        ("ok write", "delete"),
+        ("ok delete", ""),
+    ]);
+    assert_eq!(story.tell(gone()), "remove-sandbox box0");
+    story.play(&[("ok remove-sandbox", "remove-logs"), ("ok remove-logs", ""), ("wait 60", "")]);
+    assert!(story.node.pods.is_empty());
+}
+
+/// The status waits for the sandbox only so long.
+#[test]
+fn a_sandbox_that_does_not_stop_holds_back_no_status() {
+    let mut story = Story::new();
+    let pod = web();
+    story.up(&pod);
+    story.apply(&deleted(&pod, 30));
+    story.play(&[
+        ("ok stop a#0", "stop-sandbox box0"),
+        ("wait 0.9", ""),
+        ("wait 0.1", "write Running ready=False a=exit 143"),
+        ("ok write", ""),
+        ("ok stop-sandbox", "tear-down | remove-cgroup | write Failed ready=False a=exit 143"),
+    ]);
+}
+
+#[test]
+fn a_pre_stop_hook_shares_the_grace_and_a_second_deletion_shortens_it() {
+    let mut story = Story::new();
+    let mut pod = web();
+    pod.spec.as_mut().unwrap().containers[0].lifecycle =
+        serde_json::from_value(json!({ "preStop": { "exec": { "command": ["x"] } } })).unwrap();
+    story.up(&pod);
+    assert_eq!(story.apply(&deleted(&pod, 30)), "Killing: Stopping container a | preStop a#0 30s");
+    story.play(&[("wait 10", ""), ("ok preStop", "stop a#0 20s"), ("wait 5", "")]);
+    assert_eq!(story.apply(&deleted(&pod, 60)), "", "never longer");
+    assert_eq!(story.apply(&deleted(&pod, 5)), "cancel stop a#0 20s");
+    story.play(&[("cancelled stop a#0", "stop a#0 5s"), ("ok stop a#0", "stop-sandbox box0")]);
+}
+
+#[test]
+fn a_hook_that_outlasts_the_grace_is_given_up() {
+    let mut story = Story::new();
+    let mut pod = web();
+    pod.spec.as_mut().unwrap().containers[0].lifecycle =
+        serde_json::from_value(json!({ "preStop": { "exec": { "command": ["x"] } } })).unwrap();
+    story.up(&pod);
+    story.apply(&deleted(&pod, 10));
+    story.play(&[
+        ("wait 9.5", ""),
+        ("wait 0.5", "cancel preStop a#0 10s"),
+        ("cancelled preStop", "stop a#0 2s"),
+    ]);
+}
+
+#[test]
+fn a_pod_deleted_while_it_starts_leaves_nothing() {
+    let mut story = Story::new();
+    let pod = web();
+    story.apply(&pod);
+    story.play(&[("ok write", ""), ("ok volumes", ""), ("ok cgroup", "sandbox 0")]);
+    assert_eq!(story.apply(&deleted(&pod, 30)), "cancel inspect a | cancel sandbox 0");
+    story.play(&[
+        ("cancelled inspect a", ""),
+        // Too late to cancel: it is there and has to go again.
+        ("ok sandbox", "stop-sandbox box0"),
+    ]);
+}
+
+#[test]
+fn a_sidecar_comes_first_and_goes_last() {
+    let mut story = Story::new();
+    let pod = pod(json!({
+        "initContainers": [{ "name": "s", "image": "i", "restartPolicy": "Always" }],
+        "containers": [{ "name": "a", "image": "i" }],
+    }));
+    story.apply(&pod);
+    for text in ["write", "volumes", "cgroup", "inspect s"] {
+        story.done(text);
+    }
+    story.play(&[("ok sandbox", "start s#0")]);
+    assert!(story.done("start s#0").contains("inspect a"), "the regular ones follow once it has started");
+    while let Some(text) = story.under_way().first().cloned() {
+        story.done(&text);
+    }
+    assert_eq!(story.apply(&deleted(&pod, 30)), "Killing: Stopping container a | stop a#0 30s");
+    let then = story.done("stop a#0");
+    assert!(then.starts_with("Killing: Stopping container s | stop s#0 30s"), "{then}");
+    assert!(story.done("stop s#0").contains("stop-sandbox box0"));
+}
+
+#[test]
+fn a_pod_that_completes_ends_in_success() {
+    let mut story = Story::new();
+    let mut pod = web();
+    pod.spec.as_mut().unwrap().restart_policy = Some("Never".into());
+    story.up(&pod);
+    story.play(&[
+        ("exit a#0 0", "stop-sandbox box0"),
+        ("ok stop-sandbox", "tear-down | remove-cgroup | write Succeeded ready=False a=exit 0"),
+        ("ok write", ""),
+        ("ok tear-down", ""),
+        ("ok remove-cgroup", ""),
+        ("wait 60", ""),
+    ]);
+    // It stays readable until somebody deletes it.
+    assert_eq!(story.runtime.len(), 1);
+    assert_eq!(story.apply(&deleted(&pod, 0)), "delete");
+}
+
+/// A new process takes over: what was ready stays so, and nothing runs twice.
+#[test]
+fn a_restarted_node_adopts_what_runs() {
+    let mut before = Story::new();
+    let mut pod = web();
+    pod.spec.as_mut().unwrap().containers[0].readiness_probe =
+        serde_json::from_value(json!({ "tcpSocket": { "port": 80 }, "periodSeconds": 10 })).unwrap();
+    before.up(&pod);
+    let status = before.statuses[&PodUid::from("u")].clone();
+    let mut after = Story::restarted(before.runtime.clone(), before.at + Duration::from_secs(5));
+    pod.status = Some((*status).clone());
+    pod.metadata.resource_version = Some("500".into());
+    let first = after.tell(Input::PodsListed { source: Source::Api, pods: vec![Arc::new(pod.clone())] });
+    assert_eq!(first, "cgroup | volumes", "made sure of; no status write");
+    after.play(&[
+        ("ok cgroup", ""),
+        ("ok volumes", ""),
+        ("wait 10", "probe a#0 Readiness"),
+        ("bad probe a#0 Readiness", "Unhealthy: Readiness probe failed: no"),
+    ]);
+}
