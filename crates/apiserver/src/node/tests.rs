@@ -1,9 +1,10 @@
 //! Registration and status patches touch nothing that belongs to others.
 
+use futures::StreamExt;
 use serde_json::json;
 
 use super::*;
-use crate::fake::{Fake, Reply, refuse};
+use crate::fake::{Fake, Reply, list, refuse};
 
 fn node(value: Value) -> Node {
     serde_json::from_value(value).unwrap()
@@ -77,4 +78,106 @@ fn status_patches_leave_others_alone() {
         })
     );
     assert!(node_status_patch(&old, &old).is_none());
+}
+
+#[test]
+fn only_what_changed_is_in_a_status_patch() {
+    let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady"});
+    let cases = [
+        (
+            "attached by the controller",
+            json!({}),
+            json!({"volumesAttached": [{"name": "v", "devicePath": "d"}]}),
+            Value::Null,
+        ),
+        (
+            "detached by the controller",
+            json!({"volumesAttached": [{"name": "v", "devicePath": "d"}]}),
+            json!({}),
+            Value::Null,
+        ),
+        (
+            "volumes in use whole",
+            json!({"volumesInUse": ["a", "b"]}),
+            json!({"volumesInUse": ["b"]}),
+            json!({"volumesInUse": ["b"]}),
+        ),
+        (
+            "condition added beside others'",
+            json!({"conditions": [ready, {"type": "NetworkUnavailable", "status": "False"}]}),
+            json!({"conditions": [ready, {"type": "PIDPressure", "status": "False"}]}),
+            json!({"conditions": [{"type": "PIDPressure", "status": "False"}]}),
+        ),
+        (
+            "heartbeat alone",
+            json!({"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}]}),
+            json!({"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:05:00Z"}]}),
+            json!({"conditions": [{"type": "Ready", "lastHeartbeatTime": "2026-01-01T00:05:00Z"}]}),
+        ),
+        ("no condition left", json!({"conditions": [ready]}), json!({}), Value::Null),
+        (
+            "addresses gone",
+            json!({"addresses": [{"type": "InternalIP", "address": "1"}]}),
+            json!({}),
+            json!({"addresses": [{"$patch": "replace"}]}),
+        ),
+        (
+            "resources one by one",
+            json!({"capacity": {"cpu": "2", "pods": "110"}, "allocatable": {"cpu": "2"}}),
+            json!({"capacity": {"cpu": "4", "pods": "110"}, "allocatable": {"cpu": "2", "memory": "1Gi"}}),
+            json!({"capacity": {"cpu": "4"}, "allocatable": {"memory": "1Gi"}}),
+        ),
+        (
+            "port of the daemon",
+            json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}}}),
+            json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": 10251}}}),
+            json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": 10251}}}),
+        ),
+        (
+            "images whole",
+            json!({"images": [{"names": ["a"], "sizeBytes": 1}]}),
+            json!({"images": [{"names": ["a"], "sizeBytes": 1}, {"names": ["b"], "sizeBytes": 2}]}),
+            json!({"images": [{"names": ["a"], "sizeBytes": 1}, {"names": ["b"], "sizeBytes": 2}]}),
+        ),
+    ];
+    let status = |value: &Value| serde_json::from_value::<NodeStatus>(value.clone()).unwrap();
+    for (name, old, new, want) in cases {
+        let got = node_status_patch(&status(&old), &status(&new)).unwrap_or(Value::Null);
+        assert_eq!(got, want, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_is_one_patch_and_nothing_when_nothing_differs() {
+    let answer =
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "resourceVersion": "4"}});
+    let mut fake = Fake::scripted(vec![Reply::Json(200, answer), refuse(404, "NotFound", "gone")]).await;
+    let client = fake.connection.api.clone();
+    let status = |value| serde_json::from_value::<NodeStatus>(value).unwrap();
+    let (old, new) = (status(json!({})), status(json!({"capacity": {"cpu": "2"}})));
+    assert!(patch_node_status(&client, "n", &new, &new).await.unwrap().is_none());
+    assert!(patch_node_status(&client, "n", &old, &new).await.unwrap().is_some());
+    assert!(patch_node_status(&client, "n", &old, &new).await.unwrap_err().is_not_found());
+    let asked = fake.next().await;
+    assert_eq!((asked.method.as_str(), asked.path.as_str()), ("PATCH", "/api/v1/nodes/n/status"));
+    assert_eq!(asked.content_type, "application/strategic-merge-patch+json");
+    assert_eq!(asked.body, json!({"apiVersion": "v1", "kind": "Node", "status": {"capacity": {"cpu": "2"}}}));
+}
+
+#[tokio::test]
+async fn the_node_is_followed_without_what_nobody_reads() {
+    let found = json!({"apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "n", "resourceVersion": "5", "labels": {"a": "b"}, "managedFields": [{"manager": "m"}]},
+        "status": {"images": [{"names": ["i"]}], "capacity": {"cpu": "2"}}});
+    let lines = vec![json!({"type": "ADDED", "object": found}), json!({"type": "DELETED", "object": found})];
+    let mut fake = Fake::scripted(vec![list("4", json!([])), Reply::Lines(lines)]).await;
+    let mut events = Box::pin(watch_node(fake.connection.api.clone(), "n"));
+    assert!(matches!(events.next().await, Some(NodeEvent::Absent)));
+    let Some(NodeEvent::Current(node)) = events.next().await else { panic!("not there") };
+    assert!(node.metadata.managed_fields.is_none());
+    let status = node.status.as_ref().unwrap();
+    assert!(status.images.is_none() && status.capacity.is_some());
+    assert_eq!(node.metadata.labels.as_ref().unwrap()["a"], "b");
+    assert!(matches!(events.next().await, Some(NodeEvent::Absent)));
+    assert!(fake.next().await.query.contains("fieldSelector=metadata.name%3Dn"));
 }
