@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{ClientSettings, Connection, connect};
 
@@ -37,8 +38,17 @@ pub(crate) enum Reply {
     Lines(Vec<Value>),
     /// Raw lines of a watch, then closed.
     LinesThenEnd(Vec<Value>),
+    /// Raw lines of a watch; when told to, the connection breaks in the middle of the answer.
+    LinesThenBreak(Vec<Value>, oneshot::Receiver<()>),
     /// Chunks exactly as they go on the wire, then held open.
     Chunks(Vec<Vec<u8>>),
+}
+
+/// What follows the last chunk of an answer.
+enum After {
+    End,
+    Hold,
+    Break(oneshot::Receiver<()>),
 }
 
 /// A `Status` of failure.
@@ -111,7 +121,7 @@ async fn one(
     request: http::Request<Incoming>,
     answer: Answer,
     asked: mpsc::Sender<Asked>,
-) -> Result<http::Response<BoxBody<Bytes, Infallible>>, Infallible> {
+) -> Result<http::Response<BoxBody<Bytes, io::Error>>, Infallible> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let header = |name| parts.headers.get(name).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
@@ -130,17 +140,24 @@ async fn one(
     };
     asked.send(seen).await.unwrap();
     let line = |value: &Value| format!("{value}\n").into_bytes();
-    let (code, chunks, is_held) = match reply {
-        Reply::Json(code, value) => (code, vec![value.to_string().into_bytes()], false),
-        Reply::Lines(lines) => (200, lines.iter().map(line).collect(), true),
-        Reply::LinesThenEnd(lines) => (200, lines.iter().map(line).collect(), false),
-        Reply::Chunks(chunks) => (200, chunks, true),
+    let (code, chunks, after) = match reply {
+        Reply::Json(code, value) => (code, vec![value.to_string().into_bytes()], After::End),
+        Reply::Lines(lines) => (200, lines.iter().map(line).collect(), After::Hold),
+        Reply::LinesThenEnd(lines) => (200, lines.iter().map(line).collect(), After::End),
+        Reply::LinesThenBreak(lines, told) => (200, lines.iter().map(line).collect(), After::Break(told)),
+        Reply::Chunks(chunks) => (200, chunks, After::Hold),
     };
     let chunks = futures::stream::iter(chunks).map(|chunk| Ok(Frame::data(Bytes::from(chunk))));
-    let body = if is_held {
-        BodyExt::boxed(StreamBody::new(chunks.chain(futures::stream::pending())))
-    } else {
-        BodyExt::boxed(StreamBody::new(chunks))
+    let body = match after {
+        After::End => BodyExt::boxed(StreamBody::new(chunks)),
+        After::Hold => BodyExt::boxed(StreamBody::new(chunks.chain(futures::stream::pending()))),
+        After::Break(told) => {
+            let broken = futures::stream::once(async {
+                let _ = told.await;
+                Err(io::ErrorKind::ConnectionReset.into())
+            });
+            BodyExt::boxed(StreamBody::new(chunks.chain(broken)))
+        }
     };
     Ok(http::Response::builder().status(code).body(body).unwrap())
 }

@@ -127,3 +127,91 @@ async fn a_refusal_of_a_first_read_is_not_news_until_it_stays() {
     watch.try_next().await.unwrap_err();
     assert_eq!(watch.told.as_deref(), Some("403 Forbidden"));
 }
+
+#[test]
+fn a_line_is_decoded_by_its_type() {
+    let bookmark = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"resourceVersion": "9"}});
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired", "message": "old"});
+    let cases = [
+        (event("ADDED", map("a", "6")).to_string(), "added 6"),
+        (event("MODIFIED", map("a", "7")).to_string(), "modified 7"),
+        (event("DELETED", map("a", "8")).to_string(), "deleted 8"),
+        (event("BOOKMARK", bookmark).to_string(), "bookmark 9"),
+        (event("ERROR", status).to_string(), "error 410 Expired"),
+        (format!(r#"{{"object": {}, "more": [1], "type": "ADDED"}}"#, map("a", "5")), "added 5"),
+        (event("RENAMED", map("a", "6")).to_string(), "unknown variant `RENAMED`"),
+        (event("ADDED", json!(5)).to_string(), "invalid type: integer `5`"),
+        (r#"{"type": "ADDED"}"#.to_owned(), "missing field `object`"),
+        (r#"{"object": {}}"#.to_owned(), "missing field `type`"),
+        ("nonsense".to_owned(), "expected"),
+        (r#"{"type": "ADDED", "object": {"#.to_owned(), "EOF while parsing"),
+    ];
+    let version = |object: &ConfigMap| object.version().unwrap_or_default().to_owned();
+    for (line, want) in cases {
+        let got = match super::event::<ConfigMap>(line.as_bytes()) {
+            Ok(WatchEvent::Added(object)) => format!("added {}", version(&object)),
+            Ok(WatchEvent::Modified(object)) => format!("modified {}", version(&object)),
+            Ok(WatchEvent::Deleted(object)) => format!("deleted {}", version(&object)),
+            Ok(WatchEvent::Bookmark(bookmark)) => format!("bookmark {}", bookmark.metadata.resource_version),
+            Ok(WatchEvent::Error(status)) => format!("error {} {}", status.code, status.reason),
+            Err(error) => error.to_string(),
+        };
+        assert!(got.starts_with(want), "{line}: {got}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_connection_goes_on_from_the_last_version() {
+    // Broken on purpose only once the event has arrived: a reset may overtake what was sent before.
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let mut fake = Fake::scripted(vec![
+        list("5", json!([])),
+        Reply::LinesThenBreak(vec![event("ADDED", map("a", "6"))], told),
+        Reply::Lines(vec![event("MODIFIED", map("a", "7"))]),
+    ])
+    .await;
+    let mut watch = watch(&fake, Freshness::Cached);
+    assert_eq!(short(&watch.next().await), "listed ");
+    assert_eq!(short(&watch.next().await), "applied 6");
+    tell.send(()).unwrap();
+    assert!(matches!(watch.try_next().await.unwrap_err().cause, Cause::Body(_)));
+    // The pause is real time elsewhere; here only that there is one matters.
+    assert!(watch.not_before.take().is_some());
+    assert_eq!(short(&watch.next().await), "applied 7");
+    fake.next().await;
+    assert!(fake.next().await.query.contains("resourceVersion=5"));
+    let again = fake.next().await;
+    assert!(
+        again.query.contains("watch=true") && again.query.contains("resourceVersion=6"),
+        "{}",
+        again.query
+    );
+}
+
+#[tokio::test]
+async fn a_watch_refused_as_expired_starts_over() {
+    let mut fake = Fake::scripted(vec![
+        list("5", json!([])),
+        refuse(410, "Gone", "too old resource version"),
+        list("8", json!([map("a", "8")])),
+    ])
+    .await;
+    let mut watch = watch(&fake, Freshness::Cached);
+    assert_eq!(short(&watch.next().await), "listed ");
+    assert!(watch.try_next().await.unwrap_err().is_expired());
+    assert!(watch.told.is_none(), "ordinary after a long break");
+    assert_eq!(short(&watch.next().await), "listed 8");
+    for is_watch in [false, true, false] {
+        assert_eq!(fake.next().await.query.contains("watch=true"), is_watch);
+    }
+}
+
+#[test]
+fn pauses_grow_up_to_a_limit() {
+    let (first, max) = (Duration::from_millis(200), Duration::from_secs(7));
+    for (failures, least) in [(0, 200), (1, 400), (3, 1600), (6, 7000), (16, 7000), (u32::MAX, 7000)] {
+        let least = Duration::from_millis(least);
+        let pause = retry_pause(failures, first, max);
+        assert!(pause >= least && pause <= least.mul_f64(1.5), "{failures}: {pause:?}");
+    }
+}
