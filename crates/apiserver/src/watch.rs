@@ -78,6 +78,8 @@ pub(crate) struct Watch<K> {
     version: String,
     not_before: Option<Instant>,
     failures: u32,
+    /// The version expired, and no event has come since: starting over once more has to wait.
+    has_expired: bool,
     freshness: Freshness,
     /// Class of the last error told to the log.
     told: Option<String>,
@@ -108,6 +110,7 @@ impl<K: Watched> Watch<K> {
             version: if freshness == Freshness::Cached { "0".to_owned() } else { String::new() },
             not_before: None,
             failures: 0,
+            has_expired: false,
             told: None,
         }
     }
@@ -207,6 +210,7 @@ impl<K: Watched> Watch<K> {
             WatchEvent::Deleted(object) => Change::Deleted(object),
             WatchEvent::Bookmark(bookmark) => {
                 self.version = bookmark.metadata.resource_version;
+                self.has_expired = false;
                 return Ok(None);
             }
             WatchEvent::Error(status) => {
@@ -219,6 +223,7 @@ impl<K: Watched> Watch<K> {
         {
             version.clone_into(&mut self.version);
         }
+        self.has_expired = false;
         Ok(Some(change))
     }
 
@@ -235,9 +240,11 @@ impl<K: Watched> Watch<K> {
             self.state = State::List;
             self.version.clear();
             tracing::debug!(error = chain(error), "watch starts over");
-            if self.failures > 0 {
+            // The first time at once. A list that works in between is no sign that it helped.
+            if self.failures > 0 || self.has_expired {
                 self.pause(error.retry_after());
             }
+            self.has_expired = true;
             self.failures = self.failures.saturating_add(1);
             return;
         }

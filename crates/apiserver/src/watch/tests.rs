@@ -206,6 +206,25 @@ async fn a_watch_refused_as_expired_starts_over() {
     }
 }
 
+#[tokio::test]
+async fn versions_that_always_expire_do_not_hammer_the_server() {
+    let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired", "message": "old"});
+    let fake = Fake::by(move |asked| {
+        if asked.query.contains("watch=true") {
+            Reply::Lines(vec![event("ERROR", gone.clone())])
+        } else {
+            list("5", json!([]))
+        }
+    })
+    .await;
+    let mut watch = watch(&fake, Freshness::Cached);
+    for is_paused in [false, true, true] {
+        assert_eq!(short(&watch.next().await), "listed ");
+        assert!(watch.try_next().await.unwrap_err().is_expired());
+        assert_eq!(watch.not_before.take().is_some(), is_paused);
+    }
+}
+
 #[test]
 fn pauses_grow_up_to_a_limit() {
     let (first, max) = (Duration::from_millis(200), Duration::from_secs(7));
