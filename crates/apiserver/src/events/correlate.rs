@@ -168,3 +168,6 @@ impl<V> Recent<V> {
         &mut entry.1
     }
 }
+
+#[cfg(test)]
+mod tests;
