@@ -91,9 +91,24 @@ fn document(bytes: &[u8]) -> Result<Value, ManifestError> {
     {
         return Ok(value);
     }
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| ManifestError::Yaml(error.to_string()))?;
-    documents.into_iter().find(|value| !value.is_null()).ok_or(ManifestError::Empty)
+    // As upstream reads YAML: 0400 is a file's mode, of two equal keys the last counts, and what
+    // follows the first document is not looked at. Errors go to the log: no lines of the file,
+    // which may hold passwords.
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        with_snippet: false,
+        // The caller has a limit of its own.
+        budget: serde_saphyr::budget! { max_reader_input_bytes: None },
+    };
+    let mut reader = text.as_bytes();
+    for document in serde_saphyr::read_with_options::<_, Value>(&mut reader, options) {
+        let document = document.map_err(|error| ManifestError::Yaml(error.to_string()))?;
+        if !document.is_null() {
+            return Ok(document);
+        }
+    }
+    Err(ManifestError::Empty)
 }
 
 fn check_kind(value: &Value) -> Result<(), ManifestError> {
