@@ -185,3 +185,7 @@ fn uid_of(pod: &Pod, origin: Origin<'_>) -> Result<String, ManifestError> {
 #[cfg(test)]
 #[path = "manifest_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "manifest_edge_tests.rs"]
+mod edge_tests;
