@@ -91,3 +91,101 @@ fn files_outside_are_nothing_to_us() {
     folder.touched(&write(&dir, ".a.yaml", &manifest("a", "i")));
     assert!(folder.set().pods.is_empty());
 }
+
+#[test]
+fn files_that_come_change_and_go_between_full_looks() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut folder = Folder::new(dir.path().to_owned(), "n".into());
+    folder.rescan();
+    assert!(names(&folder).is_empty() && folder.set().problems.is_empty());
+    let a = write(&dir, "1.yaml", &manifest("a", "i"));
+    let b = write(&dir, "2.yaml", &manifest("b", "i"));
+    folder.rescan();
+    assert_eq!(names(&folder), ["a-n", "b-n"]);
+    let kept = folder.set().pods[1].clone();
+    write(&dir, "1.yaml", &manifest("z", "i"));
+    folder.rescan();
+    assert_eq!(names(&folder), ["z-n", "b-n"], "in the order of the files");
+    assert!(Arc::ptr_eq(&kept, &folder.set().pods[1]), "what did not change is not read again");
+    std::fs::remove_file(&a).unwrap();
+    folder.rescan();
+    assert_eq!(names(&folder), ["b-n"]);
+    // The same pod from another file is another pod.
+    std::fs::rename(&b, dir.path().join("3.yaml")).unwrap();
+    folder.rescan();
+    assert_eq!(names(&folder), ["b-n"]);
+    assert_ne!(kept.metadata.uid, folder.set().pods[0].metadata.uid);
+}
+
+#[test]
+fn a_problem_ends_with_its_file_and_when_it_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir, "good.yaml", &manifest("good", "i"));
+    let bad = write(&dir, "bad.yaml", &manifest("bad", ""));
+    let mut folder = Folder::new(dir.path().to_owned(), "n".into());
+    folder.rescan();
+    folder.rescan();
+    let problems = folder.set().problems;
+    assert_eq!(problems.len(), 1, "told once");
+    assert_eq!(problems[0].0, bad);
+    write(&dir, "bad.yaml", &manifest("bad", "i"));
+    folder.rescan();
+    assert_eq!(
+        (names(&folder), folder.set().problems.len()),
+        (vec!["bad-n".to_owned(), "good-n".to_owned()], 0)
+    );
+    write(&dir, "bad.yaml", "");
+    folder.rescan();
+    assert_eq!(folder.set().problems, [(bad.clone(), "no document in it".to_owned())]);
+    std::fs::remove_file(&bad).unwrap();
+    folder.touched(&bad);
+    assert!(folder.set().problems.is_empty());
+    assert_eq!(names(&folder), ["good-n"]);
+}
+
+#[test]
+fn what_is_no_readable_file_says_so_on_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let huge = dir.path().join("huge.yaml");
+    std::fs::File::create(&huge).unwrap().set_len(MAX_MANIFEST + 1).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("nowhere"), dir.path().join("link.yaml")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+    std::fs::create_dir(dir.path().join("sub")).unwrap();
+    write(&dir, "typed.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: 5}\n");
+    write(&dir, "broken.yaml", "kind: Pod\na: [\nb: c\n");
+    let mut folder = Folder::new(dir.path().to_owned(), "n".into());
+    folder.rescan();
+    let set = folder.set();
+    assert!(set.pods.is_empty());
+    for (file, want) in [
+        ("broken.yaml", "not YAML: "),
+        ("huge.yaml", "is larger than 10485760 bytes"),
+        ("link.yaml", "No such file or directory"),
+        ("socket", "is not a regular file"),
+        ("sub", "is a folder; folders in here are not looked into"),
+        ("typed.yaml", "not a pod: invalid type: integer `5`, expected a sequence"),
+    ] {
+        let problem = set.problems.iter().find(|(path, _)| path.ends_with(file));
+        let (_, problem) = problem.unwrap_or_else(|| panic!("{file}: {:?}", set.problems));
+        assert!(problem.starts_with(want) && !problem.contains('\n'), "{file}: {problem}");
+    }
+    assert_eq!(set.problems.len(), 6);
+}
+
+#[test]
+fn a_folder_that_goes_takes_its_pods_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("manifests");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("a.yaml"), manifest("a", "i")).unwrap();
+    let mut folder = Folder::new(path.clone(), "n".into());
+    folder.rescan();
+    assert_eq!(names(&folder), ["a-n"]);
+    std::fs::remove_dir_all(&path).unwrap();
+    folder.rescan();
+    assert!(folder.set().pods.is_empty());
+    assert_eq!(folder.set().problems, [(path.clone(), "does not exist".to_owned())]);
+    std::fs::create_dir(&path).unwrap();
+    folder.rescan();
+    assert!(folder.set().problems.is_empty());
+}
