@@ -82,3 +82,57 @@ async fn a_folder_that_comes_later_is_found() {
         }
     }
 }
+
+/// The next set, or a failure: the limit is only so that a lost event does not hang the tests.
+async fn next(sets: &mut (impl futures::Stream<Item = StaticPodSet> + Unpin)) -> StaticPodSet {
+    let set = tokio::time::timeout(Duration::from_secs(60), sets.next()).await;
+    set.expect("no news within a minute").expect("the stream goes on for ever")
+}
+
+#[tokio::test]
+async fn what_is_there_already_comes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.yaml"), manifest("a")).unwrap();
+    std::fs::write(dir.path().join("bad.yaml"), "kind: Other").unwrap();
+    std::fs::write(dir.path().join(".b.yaml"), manifest("b")).unwrap();
+    let mut sets = Box::pin(watch_files(settings(dir.path())));
+    let set = next(&mut sets).await;
+    assert_eq!((names(&set), set.problems.len()), (vec!["a-n"], 1));
+    std::fs::write(dir.path().join("bad.yaml"), manifest("c")).unwrap();
+    let set = next(&mut sets).await;
+    assert_eq!((names(&set), set.problems.len()), (vec!["a-n", "c-n"], 0));
+}
+
+#[tokio::test]
+async fn only_what_makes_a_difference_is_news() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = dir.path().join("a.yaml");
+    std::fs::write(&a, manifest("a")).unwrap();
+    let mut sets = Box::pin(watch_files(settings(dir.path())));
+    let first = next(&mut sets).await;
+    // Neither a hidden file, nor a comment, nor a mode is news; the one after them is.
+    std::fs::write(dir.path().join(".a.yaml.swp"), "junk").unwrap();
+    std::fs::write(&a, format!("# comment\n{}", manifest("a"))).unwrap();
+    std::fs::set_permissions(&a, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::write(dir.path().join("b.yaml"), manifest("b")).unwrap();
+    let second = next(&mut sets).await;
+    assert_eq!(names(&second), ["a-n", "b-n"]);
+    assert_eq!(first.pods[0].metadata.uid, second.pods[0].metadata.uid);
+}
+
+#[tokio::test]
+async fn a_changed_pod_is_another_pod_and_a_moved_file_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = dir.path().join("a.yaml");
+    std::fs::write(&a, manifest("a")).unwrap();
+    let mut sets = Box::pin(watch_files(settings(dir.path())));
+    let first = next(&mut sets).await;
+    // Beside and renamed, so that it is never seen half written.
+    std::fs::write(dir.path().join(".next"), manifest("a").replace("image: i", "image: j")).unwrap();
+    std::fs::rename(dir.path().join(".next"), &a).unwrap();
+    let second = next(&mut sets).await;
+    assert_eq!(names(&second), ["a-n"]);
+    assert_ne!(first.pods[0].metadata.uid, second.pods[0].metadata.uid);
+    std::fs::rename(&a, dir.path().join(".a.yaml")).unwrap();
+    assert!(next(&mut sets).await.pods.is_empty());
+}
