@@ -53,6 +53,8 @@ struct NodeReport {
     written_at: Duration,
     /// Monotonic time at which status is computed again.
     next_at: Duration,
+    /// Monotonic time from which status is written whatever is known; see [`Machine::may_report`].
+    speak_at: Option<Duration>,
     is_dirty: bool,
 }
 
@@ -182,7 +184,24 @@ impl Machine {
         }
     }
 
+    /// Whether enough is known of the runtime to speak of it. Until then what an earlier process
+    /// said stands, for as long as a silence would be tolerated at any other time: otherwise each
+    /// restart would make the node not ready for a moment.
+    fn may_report(&self, now: Now) -> bool {
+        let runtime = &self.runtime;
+        let is_known = match &runtime.health {
+            Some(health) => !health.runtime.is_met || runtime.last_relist.is_some(),
+            None => false,
+        };
+        let has_spoken = !self.report.next_at.is_zero();
+        has_spoken || is_known || self.report.speak_at.is_some_and(|at| at <= now.mono)
+    }
+
     fn drive_status(&mut self, now: Now, settings: &Settings, out: &mut Outbox) {
+        self.report.speak_at.get_or_insert(now.after(RUNTIME_SILENCE_LIMIT));
+        if !self.may_report(now) {
+            return;
+        }
         let report = &self.report;
         let is_retry_due = report.retry.as_ref().is_none_or(|r| r.next_at <= now.mono);
         if report.in_flight.is_some() || !is_retry_due || !(report.is_dirty || report.next_at <= now.mono) {
@@ -303,6 +322,10 @@ impl Machine {
         match &self.registration {
             Step::Failed(retry) if !self.is_registering => Some(retry.next_at),
             Step::Done if self.report.in_flight.is_none() => {
+                if self.report.next_at.is_zero() {
+                    // Still silent: what ends that sooner comes as an input.
+                    return self.report.speak_at;
+                }
                 let retry = self.report.retry.as_ref().map(|r| r.next_at);
                 let runtime =
                     self.runtime.last_ready.map(|at| at + RUNTIME_SILENCE_LIMIT + Duration::from_secs(1));
@@ -313,3 +336,6 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
