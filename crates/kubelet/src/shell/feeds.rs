@@ -14,7 +14,7 @@ use model::{PodUid, pod};
 use node::{Input, ObjectKind, ObjectName, RuntimeChange, Source};
 use runtime::{ContainerChange, RuntimeEvent};
 use tokio::sync::mpsc::Sender;
-use tracing::{info, warn};
+use tracing::{info, trace, warn};
 
 use super::adapters::Adapters;
 use super::facts::Measurer;
@@ -45,6 +45,7 @@ pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>
             // Without a pod to read, only a relist can tell.
             RuntimeEvent::PodChanged { uid: None, .. } => Input::EventStream { is_connected: true },
             RuntimeEvent::PodChanged { uid: Some(uid), container_id, change } => {
+                trace!(pod_uid = %uid, container = %container_id, ?change, "the runtime reports a change");
                 let change = match change {
                     ContainerChange::Created => RuntimeChange::Created,
                     ContainerChange::Started => RuntimeChange::Started,

@@ -65,9 +65,10 @@ impl PodRecord {
     }
 
     /// Whether what is known of the pod's containers is all there is to know: only then may it be
-    /// said to be over, since that cannot be taken back.
+    /// said to be over, since that cannot be taken back. The end of its sandbox takes the runtime
+    /// a while and changes nothing about them.
     fn is_settled(&self) -> bool {
-        !self.is_stale && !self.is_changing()
+        !self.is_stale && !self.busy.keys().any(Slot::may_change_containers)
     }
 
     /// Whether only the sandbox has to go before the pod's last status is written: what its

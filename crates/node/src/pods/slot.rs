@@ -45,6 +45,11 @@ impl Slot {
         )
     }
 
+    /// Whether a container may run, or have ended otherwise than was seen, once the action is done.
+    pub(crate) fn may_change_containers(&self) -> bool {
+        matches!(self, Self::Sandbox | Self::Container(_) | Self::StopContainer(_))
+    }
+
     /// Whether the action serves the start or the running of a pod, and ends when the pod is to end.
     pub(crate) fn is_for_running(&self) -> bool {
         match self {

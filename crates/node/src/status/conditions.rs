@@ -36,7 +36,7 @@ pub(super) fn generate(inputs: &StatusInputs<'_>, status: &PodStatus) -> Vec<Pod
     let containers_ready = containers_ready(inputs, status);
     let ready = ready(inputs, &containers_ready, &all);
     let verdicts = [
-        ("PodReadyToStartContainers", sandbox_ready(inputs)),
+        ("PodReadyToStartContainers", sandbox_ready(inputs, status)),
         ("Initialized", initialized(inputs, status)),
         ("Ready", ready),
         ("ContainersReady", containers_ready),
@@ -90,10 +90,12 @@ fn condition(inputs: &StatusInputs<'_>, kind: &str, verdict: Verdict) -> PodCond
     }
 }
 
-fn sandbox_ready(inputs: &StatusInputs<'_>) -> Verdict {
+fn sandbox_ready(inputs: &StatusInputs<'_>, status: &PodStatus) -> Verdict {
     let sandboxes = &inputs.observed.sandboxes;
     let text = match sandboxes.first() {
         None => "no pod sandbox exists",
+        // It is being stopped. Said now, so that its end is not worth a write of its own.
+        Some(_) if super::is_terminal(status) => "pod sandbox is not ready",
         Some(_) if sandboxes.iter().filter(|s| s.is_ready).count() > 1 => {
             "multiple pod sandboxes are ready and need to be reconciled"
         }
