@@ -58,7 +58,10 @@ impl PodRecord {
         let memory = self.memory(&name);
         match memory.image {
             Image::Ready(_) => {}
-            Image::Unknown => self.start(slot, Action::InspectImage { pod, container: name }, out),
+            Image::Unknown | Image::Outdated => {
+                memory.image = Image::Unknown;
+                self.start(slot, Action::InspectImage { pod, container: name }, out);
+            }
             Image::Wanted => {
                 self.record_container_event(
                     kind,
@@ -122,6 +125,11 @@ impl PodRecord {
     ) {
         let name = container.name.as_str();
         let image = name_of(container).to_owned();
+        let memory = self.memory(name);
+        if memory.image == Image::Outdated {
+            memory.image = Image::Unknown;
+            return;
+        }
         match outcome {
             Outcome::Image(Some(present)) if policy(container) != PullPolicy::Always => {
                 self.image_ready(name, present.clone());

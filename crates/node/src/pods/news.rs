@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::{Container, Volume};
 use model::{ContainerId, Now, Pod, PodObservation, pod};
 
 use super::Context;
-use super::record::{Desired, EndCause, Phase, PodRecord, Step, resource_version};
+use super::backoff::Backoff;
+use super::record::{Desired, EndCause, Image, Phase, PodRecord, Step, resource_version};
 use super::slot::Slot;
 use crate::input::{ObjectKind, ObjectName, RuntimeChange, Source};
 use crate::outbox::Outbox;
@@ -28,6 +29,9 @@ impl PodRecord {
         {
             self.refresh_volumes(ctx.now);
         }
+        if let Some(old) = &old {
+            self.containers_changed(old, &pod, out);
+        }
         let is_deleted = pod.metadata.deletion_timestamp.is_some();
         self.key = pod::key(&pod);
         self.desired = Desired::Present { source, pod };
@@ -43,6 +47,28 @@ impl PodRecord {
         }
         if is_deleted {
             self.begin_end(EndCause::Removed, ctx, out);
+        }
+    }
+
+    /// Somebody changed the image of a container, perhaps to mend it: what went wrong with the old
+    /// one is no reason to wait.
+    fn containers_changed(&mut self, old: &Pod, new: &Pod, out: &mut Outbox) {
+        for container in pod::containers(new) {
+            let name = &container.spec.name;
+            let is_same = |old: pod::ContainerRef<'_>| old.spec.image == container.spec.image;
+            if pod::container(old, name).is_none_or(is_same) {
+                continue;
+            }
+            let under_way = self.busy.get(&Slot::Image(name.clone())).copied();
+            let memory = self.memory(name);
+            memory.restart_backoff = Backoff::default();
+            memory.pull_backoff = Backoff::default();
+            memory.start_retry = None;
+            memory.waiting = None;
+            memory.image = if under_way.is_some() { Image::Outdated } else { Image::Unknown };
+            if let Some(id) = under_way {
+                out.cancel(id);
+            }
         }
     }
 

@@ -278,6 +278,15 @@ impl Look<'_> {
         };
         match &latest.state {
             ContainerState::Running { .. } => InitProgress::Pending,
+            ContainerState::Unknown
+                if !restarts_after(self.inputs.pod, self.spec, self.kind, LOST_EXIT_CODE) =>
+            {
+                InitProgress::Failed
+            }
+            _ if self.was_lost(latest) => {
+                self.replace_lost(plan, latest);
+                InitProgress::Pending
+            }
             ContainerState::Exited(exit) if exit.exit_code == 0 => InitProgress::Passed,
             ContainerState::Exited(exit) => {
                 if !restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code) {
@@ -285,11 +294,6 @@ impl Look<'_> {
                 }
                 self.restart(plan, latest);
                 InitProgress::Pending
-            }
-            ContainerState::Unknown
-                if !restarts_after(self.inputs.pod, self.spec, self.kind, LOST_EXIT_CODE) =>
-            {
-                InitProgress::Failed
             }
             ContainerState::Created | ContainerState::Unknown => {
                 self.restart(plan, latest);
@@ -318,17 +322,43 @@ impl Look<'_> {
                 }
                 self.is_started(latest)
             }
+            _ if self.was_lost(latest) => {
+                self.replace_lost(plan, latest);
+                false
+            }
             ContainerState::Exited(exit) => {
                 if restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code) {
                     self.restart(plan, latest);
                 }
                 false
             }
-            // Never started, or nobody knows how it ended: upstream, too, starts these whatever the policy.
+            // Never started: upstream, too, starts these whatever the policy.
             ContainerState::Created | ContainerState::Unknown => {
                 self.restart(plan, latest);
                 false
             }
+        }
+    }
+
+    /// Whether the runtime does not know what became of an instance, or did not before the
+    /// instance was stopped for that reason.
+    fn was_lost(&self, latest: &ContainerObservation) -> bool {
+        latest.state == ContainerState::Unknown || self.is_stopped(latest)
+    }
+
+    /// Whether an instance that was lost has been stopped for certain.
+    fn is_stopped(&self, latest: &ContainerObservation) -> bool {
+        self.memory().is_some_and(|m| m.lost.as_ref() == Some(&latest.id))
+    }
+
+    /// Replaces an instance that may run still: two of them could spoil each other's data. How it
+    /// ended nobody knows, so, as upstream does it, the policy is not asked.
+    fn replace_lost(&self, plan: &mut Plan, latest: &ContainerObservation) {
+        if self.is_stopped(latest) {
+            self.restart(plan, latest);
+        } else {
+            let (name, id) = (self.spec.name.clone(), latest.id.clone());
+            plan.stop.push(StopPlan { name, id, why: KillCause::Lost });
         }
     }
 
@@ -356,7 +386,8 @@ impl Look<'_> {
                 false
             }
             Some(ContainerState::Exited(exit)) => {
-                !restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code)
+                !self.latest_anywhere().is_some_and(|c| self.is_stopped(c))
+                    && !restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code)
             }
         }
     }

@@ -219,6 +219,8 @@ pub(crate) struct ContainerMemory {
     pub(crate) restart_backoff: Backoff,
     /// Why it does not run, for `state.waiting`.
     pub(crate) waiting: Option<Waiting>,
+    /// The instance that the runtime had lost track of, and that was then stopped for certain.
+    pub(crate) lost: Option<ContainerId>,
     /// When a start that failed without leaving a container is tried again.
     pub(crate) start_retry: Option<Retry>,
     /// A running instance that must end, and why.
@@ -252,6 +254,8 @@ pub(crate) enum Image {
     /// Not asked.
     #[default]
     Unknown,
+    /// The inspection or pull under way is of an image that is no longer wanted.
+    Outdated,
     /// To be pulled.
     Wanted,
     /// Can be used.
@@ -293,6 +297,8 @@ pub(crate) enum KillCause {
     Changed,
     /// Its sandbox is being replaced.
     SandboxGone,
+    /// The runtime lost track of it: it may run still.
+    Lost,
 }
 
 /// What the API server has of the pod's status, and what it should have.

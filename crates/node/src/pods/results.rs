@@ -2,7 +2,7 @@
 
 use model::pod;
 use model::reason::{event, waiting};
-use model::{ContainerId, ContainerObservation, PodObservation, SandboxObservation};
+use model::{ContainerId, ContainerObservation, ContainerState, PodObservation, SandboxObservation};
 
 use super::Context;
 use super::backoff::{Pauses, Retry};
@@ -346,6 +346,10 @@ impl PodRecord {
         match outcome {
             Outcome::ContainerStopped(Some(container)) => {
                 let is_over = !container.state.is_running();
+                let is_lost = |c: &ContainerObservation| c.id == *id && c.state == ContainerState::Unknown;
+                if self.observed.as_ref().is_some_and(|o| o.containers.iter().any(is_lost)) {
+                    self.memory(&container.name).lost = Some(id.clone());
+                }
                 self.merge_container(container);
                 if is_over {
                     self.forget_dead_kills();

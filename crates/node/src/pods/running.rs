@@ -152,6 +152,9 @@ impl PodRecord {
                 }
                 KillCause::PostStart => "FailedPostStartHook".to_owned(),
                 KillCause::SandboxGone => format!("Stopping container {}", stop.name),
+                KillCause::Lost => {
+                    format!("The container runtime lost track of container {}, will be restarted", stop.name)
+                }
             };
             next = earliest(next, self.drive_stop(&stop.name, &stop.id, deadline, &text, ctx, out));
         }
@@ -259,7 +262,7 @@ impl PodRecord {
                     return next;
                 }
                 Image::Failed { .. } => {}
-                Image::Unknown | Image::Wanted => return next,
+                Image::Unknown | Image::Outdated | Image::Wanted => return next,
             }
         }
         next

@@ -132,6 +132,12 @@ impl Story {
         self.hint(id, RuntimeChange::Stopped)
     }
 
+    /// The runtime no longer knows what became of a container of the pod `u`.
+    pub(super) fn is_lost(&mut self, id: &str) {
+        let held = self.runtime.get_mut(&PodUid::from("u")).unwrap();
+        held.containers.iter_mut().find(|c| c.id.as_str() == id).unwrap().state = ContainerState::Unknown;
+    }
+
     /// The runtime hints at something about the pod `u`.
     pub(super) fn hint(&mut self, id: &str, change: RuntimeChange) -> String {
         self.tell(Input::RuntimeHint { uid: PodUid::from("u"), container: ContainerId::from(id), change })

@@ -1,10 +1,12 @@
 //! Images, containers and volumes that fail, and how the node learns of it.
 
+use std::time::Duration;
+
 use model::{Pod, PodUid};
 use serde_json::json;
 
 use super::story::{Story, pod};
-use crate::{Input, ObjectKind, ObjectName, RuntimeChange};
+use crate::{FailureKind, Input, ObjectKind, ObjectName, Outcome, RuntimeChange};
 
 fn web(policy: &str) -> Pod {
     pod(json!({ "containers": [{ "name": "a", "image": "i", "imagePullPolicy": policy }] }))
@@ -151,4 +153,82 @@ fn hints_about_what_the_node_does_itself_are_no_news() {
     // An exit is news. The status under way is not overtaken by it, but followed.
     assert_eq!(story.exits("a#0", 1), "inspect a");
     assert_eq!(story.done("write"), "write Running ready=False a=exit 1");
+}
+
+/// What the runtime lost track of may run still, and two of it could spoil each other's data.
+#[test]
+fn a_container_the_runtime_lost_track_of_is_stopped_before_it_is_replaced() {
+    for keeps_saying_so in [false, true] {
+        let mut story = Story::new();
+        story.up(&web("IfNotPresent"));
+        story.is_lost("a#0");
+        let stopped = story.hint("a#0", RuntimeChange::Stopped);
+        assert!(stopped.contains("Killing: The container runtime lost track of container a"), "{stopped}");
+        assert!(stopped.contains("stop a#0 30s"), "{stopped}");
+        assert!(!stopped.contains("inspect"), "{stopped}");
+        let next = if keeps_saying_so {
+            let container = story.runtime[&PodUid::from("u")].containers[0].clone();
+            story.ends("stop a#0", Outcome::ContainerStopped(Some(container)))
+        } else {
+            story.done("stop a#0")
+        };
+        assert!(next.contains("inspect a"), "{next}");
+        assert!(story.done("inspect a").contains("start a#1"));
+        assert_eq!(story.hint("a#0", RuntimeChange::Stopped), "");
+    }
+}
+
+fn with_image(pod: &Pod, image: &str) -> Pod {
+    let mut pod = pod.clone();
+    pod.spec.as_mut().unwrap().containers[0].image = Some(image.to_owned());
+    pod
+}
+
+/// Somebody mended the pod: the old image's failures count for nothing.
+#[test]
+fn another_image_waits_out_no_back_off() {
+    let mut story = Story::new();
+    let pod = web("IfNotPresent");
+    story.up(&pod);
+    for attempt in 1..4 {
+        story.exits(&format!("a#{}", attempt - 1), 1);
+        story.wait(Duration::from_secs(100));
+        while let Some(text) = story.under_way().first().cloned() {
+            story.done(&text);
+        }
+    }
+    assert!(story.exits("a#3", 1).starts_with("BackOff"));
+    assert!(story.apply(&with_image(&pod, "j")).contains("inspect a"));
+    while let Some(text) = story.under_way().first().cloned() {
+        story.done(&text);
+    }
+    // From here on it counts anew.
+    assert!(story.exits("a#4", 1).starts_with("BackOff"));
+    assert!(story.wait(Duration::from_secs(10)).contains("inspect a"));
+}
+
+#[test]
+fn another_image_waits_out_no_pull_back_off() {
+    let mut story = Story::new();
+    let pod = web("IfNotPresent");
+    story.apply(&pod);
+    story.play(&[("ok write", ""), ("absent inspect a", "Pulling: Pulling image \"i\" | pull a")]);
+    story.fails("pull a", FailureKind::Other, "denied");
+    story.wait(Duration::from_secs(2));
+    assert!(story.apply(&with_image(&pod, "j")).contains("inspect a"));
+    story.play(&[("absent inspect a", "Pulling: Pulling image \"j\" | pull a")]);
+}
+
+#[test]
+fn a_pull_of_an_image_no_longer_wanted_is_given_up() {
+    for is_too_late in [false, true] {
+        let mut story = Story::new();
+        let pod = web("IfNotPresent");
+        story.apply(&pod);
+        story.play(&[("ok write", ""), ("absent inspect a", "Pulling: Pulling image \"i\" | pull a")]);
+        assert!(story.apply(&with_image(&pod, "j")).contains("cancel pull a"));
+        let next = if is_too_late { story.done("pull a") } else { story.ends("pull a", Outcome::Cancelled) };
+        assert_eq!(next, "inspect a");
+        story.play(&[("absent inspect a", "Pulling: Pulling image \"j\" | pull a")]);
+    }
 }

@@ -221,7 +221,7 @@ fn regular_containers() {
             "Kill and recreate the container if the container is in unknown state",
             "Never a b c",
             "0+ a=run b=unknown c=run",
-            "start b#1",
+            "stop b",
         ),
         (
             "Restart the container if the container is in created state",
@@ -273,7 +273,7 @@ fn init_containers() {
             "init container state unknown; kill and recreate the last init container if RestartPolicy == Always",
             "Always i1 i2 a",
             "0+ i1=0 i2=unknown",
-            "start i2#1",
+            "stop i2",
         ),
         (
             "init container state unknown; kill pod if RestartPolicy == Never",
@@ -384,7 +384,7 @@ fn sidecars() {
             "restartable init container state unknown; kill and recreate the last restartable init container even if pod's RestartPolicy == Never",
             "Never s1 s2 a",
             "0+ s1=run s2=unknown",
-            "start s2#1",
+            "stop s2",
         ),
         (
             "restart restartable init container if regular containers are running even if pod's RestartPolicy == Never",
