@@ -1,0 +1,171 @@
+//! The control socket: one command a line, one line back.
+//!
+//! An answer begins with `ok` or `error`. Times are nanoseconds since 1970. Pods are named
+//! `namespace/name`; pods of the same name share their records.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::gate::now;
+use crate::latency;
+use crate::server::State;
+
+/// The longest command that is read.
+const LONGEST: u64 = 4096;
+/// Connections at a time; a test has one or two.
+const CONNECTIONS: usize = 16;
+
+/// What can be asked of the control socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `end POD CODE`: all running containers of a pod end now. Answers when: `ok NANOSECONDS`.
+    End {
+        /// `namespace/name`.
+        pod: String,
+        /// Their exit code.
+        code: i32,
+    },
+    /// `hang POD CALL`: calls of this kind for a pod are not answered from now on. Answers `ok`.
+    Hang {
+        /// `namespace/name`.
+        pod: String,
+        /// The name of the call.
+        call: &'static str,
+    },
+    /// `release POD`: all calls for a pod are answered again. Answers `ok`.
+    Release {
+        /// `namespace/name`.
+        pod: String,
+    },
+    /// `calls POD`: the calls for a pod that have ended, `ok CALL:START:END CALL:START:END …`.
+    Calls {
+        /// `namespace/name`.
+        pod: String,
+    },
+    /// `ended POD`: its containers that have ended, `ok CONTAINER:NANOSECONDS …`.
+    Ended {
+        /// `namespace/name`.
+        pod: String,
+    },
+}
+
+/// A command that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("command {0:?}: want end POD CODE, hang POD CALL, release POD, calls POD or ended POD")]
+pub struct CommandError(String);
+
+impl std::str::FromStr for Command {
+    type Err = CommandError;
+
+    fn from_str(line: &str) -> Result<Self, CommandError> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let error = || CommandError(line.to_owned());
+        let pod = words.get(1).filter(|pod| pod.contains('/')).ok_or_else(error)?.to_string();
+        match words[..] {
+            ["end", _, code] => Ok(Self::End { pod, code: code.parse().map_err(|_| error())? }),
+            ["hang", _, call] => Ok(Self::Hang { pod, call: latency::call(call).ok_or_else(error)? }),
+            ["release", _] => Ok(Self::Release { pod }),
+            ["calls", _] => Ok(Self::Calls { pod }),
+            ["ended", _] => Ok(Self::Ended { pod }),
+            _ => Err(error()),
+        }
+    }
+}
+
+/// Answers commands for ever.
+pub(crate) async fn serve(listener: UnixListener, state: Arc<State>) -> std::io::Error {
+    let free = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&free).acquire_owned().await else {
+            return std::io::Error::other("the control socket was closed");
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => return error,
+        };
+        let state = Arc::clone(&state);
+        tokio::spawn(async move {
+            // Who asks may go at any time; there is nobody else to tell.
+            let _ = talk(stream, &state).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn talk(mut stream: UnixStream, state: &State) -> std::io::Result<()> {
+    let (read, mut write) = stream.split();
+    let mut read = BufReader::new(read);
+    loop {
+        let mut line = String::new();
+        tokio::io::AsyncReadExt::take(&mut read, LONGEST).read_line(&mut line).await?;
+        if !line.ends_with('\n') {
+            return Ok(());
+        }
+        let answer = match line.trim_end().parse() {
+            Ok(command) => obey(command, state),
+            Err(error) => Err(error.to_string()),
+        };
+        let answer = match answer {
+            Ok(text) if text.is_empty() => "ok\n".to_owned(),
+            Ok(text) => format!("ok {text}\n"),
+            Err(text) => format!("error {text}\n"),
+        };
+        write.write_all(answer.as_bytes()).await?;
+    }
+}
+
+fn obey(command: Command, state: &State) -> Result<String, String> {
+    match command {
+        Command::End { pod, code } => {
+            let at = now();
+            match state.world().end_pod(&pod, code, at) {
+                0 => Err(format!("no container of {pod} runs")),
+                _ => Ok(at.to_string()),
+            }
+        }
+        Command::Hang { pod, call } => {
+            state.gate.hang(&pod, [call]);
+            Ok(String::new())
+        }
+        Command::Release { pod } => {
+            state.gate.release(&pod);
+            Ok(String::new())
+        }
+        Command::Calls { pod } => {
+            let records = state.gate.records(&pod).into_iter();
+            let texts = records.map(|record| format!("{}:{}:{}", record.call, record.start, record.end));
+            Ok(texts.collect::<Vec<_>>().join(" "))
+        }
+        Command::Ended { pod } => {
+            let ended = state.world().ended(&pod).into_iter();
+            Ok(ended.map(|(name, at)| format!("{name}:{at}")).collect::<Vec<_>>().join(" "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands() {
+        let pod = || "default/web".to_owned();
+        let good = [
+            ("end default/web 137", Command::End { pod: pod(), code: 137 }),
+            ("hang default/web StopContainer", Command::Hang { pod: pod(), call: "StopContainer" }),
+            ("  release   default/web ", Command::Release { pod: pod() }),
+            ("calls default/web", Command::Calls { pod: pod() }),
+            ("ended default/web", Command::Ended { pod: pod() }),
+        ];
+        for (line, command) in good {
+            assert_eq!(line.parse(), Ok(command), "{line}");
+        }
+        for line in
+            ["", "end", "end default/web", "end web 1", "hang default/web Nothing", "release web", "calls", "x a/b"]
+        {
+            assert_eq!(line.parse::<Command>(), Err(CommandError(line.to_owned())), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What every call goes through: it is recorded for its pod, held up while somebody wants it to
+//! hang, and delayed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+use crate::latency::Latencies;
+
+/// Calls remembered for each pod; the oldest go first. A start takes about twenty.
+const REMEMBERED: usize = 1024;
+
+/// A call that was made for a pod. Times are nanoseconds since 1970, as in the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Its name.
+    pub(crate) call: &'static str,
+    /// When it arrived.
+    pub(crate) start: i64,
+    /// When its answer was ready or the caller gave up.
+    pub(crate) end: i64,
+}
+
+/// The way in for calls.
+pub(crate) struct Gate {
+    latencies: Latencies,
+    /// The calls that hang, with the pod they are for (`namespace/name`).
+    hanging: watch::Sender<BTreeMap<String, Vec<&'static str>>>,
+    records: Mutex<BTreeMap<String, VecDeque<Record>>>,
+}
+
+impl Gate {
+    pub(crate) fn new(latencies: Latencies) -> Self {
+        Self { latencies, hanging: watch::Sender::new(BTreeMap::new()), records: Mutex::default() }
+    }
+
+    /// Waits until the call may be answered. It counts as running until the guard is dropped, which
+    /// also happens when the caller gives up while it waits here.
+    pub(crate) async fn enter<'a>(&'a self, call: &'static str, pod: Option<&str>) -> Running<'a> {
+        let running = Running { gate: self, call, pod: pod.map(str::to_owned), start: now() };
+        if let Some(pod) = pod {
+            // The sender lives as long as the gate, so this ends only when the pod was let go.
+            let hangs = |all: &BTreeMap<_, Vec<_>>| all.get(pod).is_some_and(|calls| calls.contains(&call));
+            let _ = self.hanging.subscribe().wait_for(|all| !hangs(all)).await;
+        }
+        if let Some(delay) = self.latencies.of(call) {
+            tokio::time::sleep(delay).await;
+        }
+        running
+    }
+
+    /// Lets calls for a pod hang from now on.
+    pub(crate) fn hang(&self, pod: &str, calls: impl IntoIterator<Item = &'static str>) {
+        self.hanging.send_modify(|all| all.entry(pod.to_owned()).or_default().extend(calls));
+    }
+
+    /// Answers everything for a pod that hangs.
+    pub(crate) fn release(&self, pod: &str) {
+        self.hanging.send_modify(|all| drop(all.remove(pod)));
+    }
+
+    /// The calls for a pod that have ended, in the order of their end.
+    pub(crate) fn records(&self, pod: &str) -> Vec<Record> {
+        self.lock().get(pod).map(|all| all.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, VecDeque<Record>>> {
+        // Every change is a single push: whole even after a panic elsewhere.
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that runs.
+pub(crate) struct Running<'a> {
+    gate: &'a Gate,
+    call: &'static str,
+    pod: Option<String>,
+    start: i64,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let Some(pod) = self.pod.take() else { return };
+        let mut records = self.gate.lock();
+        let records = records.entry(pod).or_default();
+        if records.len() == REMEMBERED {
+            records.pop_front();
+        }
+        records.push_back(Record { call: self.call, start: self.start, end: now() });
+    }
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_hangs_until_its_pod_is_released_or_the_caller_gives_up() {
+        let gate = Gate::new(Latencies::default());
+        gate.hang("default/web", ["StopContainer"]);
+        drop(gate.enter("ContainerStatus", Some("default/web")).await);
+        drop(gate.enter("StopContainer", Some("default/other")).await);
+        drop(gate.enter("StopContainer", None).await);
+
+        let mut given_up = Box::pin(gate.enter("StopContainer", Some("default/web")));
+        assert!(futures::poll!(&mut given_up).is_pending());
+        drop(given_up);
+        let mut waiting = Box::pin(gate.enter("StopContainer", Some("default/web")));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        gate.release("default/web");
+        drop(waiting.await);
+
+        let records = gate.records("default/web");
+        let calls: Vec<&str> = records.iter().map(|record| record.call).collect();
+        assert_eq!(calls, ["ContainerStatus", "StopContainer", "StopContainer"]);
+        assert!(records.iter().all(|record| record.start <= record.end));
+        assert_eq!(gate.records("default/other").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_oldest_records_go_first() {
+        let gate = Gate::new(Latencies::default());
+        drop(gate.enter("Status", Some("a/b")).await);
+        for _ in 0..REMEMBERED {
+            drop(gate.enter("Version", Some("a/b")).await);
+        }
+        assert!(gate.records("a/b").iter().all(|record| record.call == "Version"));
+    }
+}
