@@ -40,7 +40,9 @@ pub(crate) fn hangs(annotations: &BTreeMap<String, String>) -> Result<Vec<&'stat
     let names = annotations.get(HANG).map(String::as_str).unwrap_or_default();
     let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
     names
-        .map(|name| latency::call(name).ok_or_else(|| format!("annotation {HANG}: there is no call {name:?}")))
+        .map(|name| {
+            latency::call(name).ok_or_else(|| format!("annotation {HANG}: there is no call {name:?}"))
+        })
         .collect()
 }
 

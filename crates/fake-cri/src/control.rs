@@ -162,9 +162,16 @@ mod tests {
         for (line, command) in good {
             assert_eq!(line.parse(), Ok(command), "{line}");
         }
-        for line in
-            ["", "end", "end default/web", "end web 1", "hang default/web Nothing", "release web", "calls", "x a/b"]
-        {
+        for line in [
+            "",
+            "end",
+            "end default/web",
+            "end web 1",
+            "hang default/web Nothing",
+            "release web",
+            "calls",
+            "x a/b",
+        ] {
             assert_eq!(line.parse::<Command>(), Err(CommandError(line.to_owned())), "{line:?}");
         }
     }

@@ -153,10 +153,7 @@ impl RuntimeService for Service {
         answer(ListPodSandboxResponse { items: self.world().sandboxes(filter) })
     }
 
-    async fn create_container(
-        &self,
-        r: Request<CreateContainerRequest>,
-    ) -> Answer<CreateContainerResponse> {
+    async fn create_container(&self, r: Request<CreateContainerRequest>) -> Answer<CreateContainerResponse> {
         let request = r.into_inner();
         let sandbox = request.pod_sandbox_id;
         let _running = self.enter("CreateContainer", &sandbox).await;
@@ -185,10 +182,7 @@ impl RuntimeService for Service {
         answer(StopContainerResponse {})
     }
 
-    async fn remove_container(
-        &self,
-        r: Request<RemoveContainerRequest>,
-    ) -> Answer<RemoveContainerResponse> {
+    async fn remove_container(&self, r: Request<RemoveContainerRequest>) -> Answer<RemoveContainerResponse> {
         let id = r.into_inner().container_id;
         let _running = self.enter("RemoveContainer", &id).await;
         self.world().remove_container(&id, now());
@@ -202,10 +196,7 @@ impl RuntimeService for Service {
         answer(ListContainersResponse { containers: self.world().containers(filter) })
     }
 
-    async fn container_status(
-        &self,
-        r: Request<ContainerStatusRequest>,
-    ) -> Answer<ContainerStatusResponse> {
+    async fn container_status(&self, r: Request<ContainerStatusRequest>) -> Answer<ContainerStatusResponse> {
         let id = r.into_inner().container_id;
         let _running = self.enter("ContainerStatus", &id).await;
         let status = self.world().container(&id)?;
@@ -281,8 +272,7 @@ impl RuntimeService for Service {
         r: Request<ListPodSandboxStatsRequest>,
     ) -> Answer<ListPodSandboxStatsResponse> {
         let wanted = r.into_inner().filter.unwrap_or_default();
-        let filter =
-            PodSandboxFilter { id: wanted.id, state: None, label_selector: wanted.label_selector };
+        let filter = PodSandboxFilter { id: wanted.id, state: None, label_selector: wanted.label_selector };
         let all = self.world().sandboxes(Some(filter)).into_iter().map(|sandbox| PodSandboxStats {
             attributes: Some(PodSandboxAttributes {
                 id: sandbox.id,

@@ -126,7 +126,8 @@ impl World {
         for container in self.containers_in(id) {
             self.end(&container, KILLED, now);
         }
-        let Some(sandbox) = self.pod_mut(id).and_then(|pod| pod.sandboxes.iter_mut().find(|s| s.status.id == id))
+        let Some(sandbox) =
+            self.pod_mut(id).and_then(|pod| pod.sandboxes.iter_mut().find(|s| s.status.id == id))
         else {
             return;
         };
@@ -272,7 +273,11 @@ impl World {
     }
 
     /// Changes a container's limits.
-    pub(crate) fn update_resources(&mut self, id: &str, linux: LinuxContainerResources) -> Result<(), Status> {
+    pub(crate) fn update_resources(
+        &mut self,
+        id: &str,
+        linux: LinuxContainerResources,
+    ) -> Result<(), Status> {
         let container = self.container_mut(id)?;
         container.status.resources = Some(ContainerResources { linux: Some(linux), windows: None });
         Ok(())
@@ -338,7 +343,8 @@ impl World {
     }
 
     fn container_mut(&mut self, id: &str) -> Result<&mut Held, Status> {
-        let found = self.pod_mut(id).and_then(|pod| pod.containers.iter_mut().find(|held| held.status.id == id));
+        let found =
+            self.pod_mut(id).and_then(|pod| pod.containers.iter_mut().find(|held| held.status.id == id));
         found.ok_or_else(|| no_container(id))
     }
 
