@@ -91,6 +91,9 @@ struct BenchArgs {
     /// Fewer repetitions and shorter waits.
     #[arg(long)]
     quick: bool,
+    /// Only the dense node: up to 1,000 pods on a runtime without containers.
+    #[arg(long)]
+    density: bool,
     /// The kubelet to measure beside the Go one: a path, or nothing to build ours.
     #[arg(long)]
     kubelet: Option<String>,
@@ -101,7 +104,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::prepare().map(|_| ExitCode::SUCCESS),
         Task::Run(args) => run::outer(&args.name, args.kubelet.as_deref()),
         Task::Test(args) => checks::outer(args.kubelet.as_deref(), args.filter, args.e2e_only),
-        Task::Bench(args) => bench::outer(args.quick, args.kubelet.as_deref()),
+        Task::Bench(args) => bench::outer(args.quick, args.density, args.kubelet.as_deref()),
         Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
         Task::Enter(args) => isolation::enter(args).map(|never| match never {}),
         Task::Inside { state } => isolation::inside(&state),

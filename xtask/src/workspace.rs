@@ -38,13 +38,17 @@ impl Workspace {
         match wanted {
             Some("go") => Ok(peers.kubernetes("kubelet")),
             Some(path) => std::fs::canonicalize(path).with_context(|| format!("find the kubelet {path}")),
-            None => {
-                let mut cargo = Command::new("cargo");
-                cargo.current_dir(&self.root).args(["build", "--release", "--package", "kubelet"]);
-                crate::command::run("build the kubelet", &mut cargo)?;
-                Ok(self.target.join("release/kubelet"))
-            }
+            None => self.build("kubelet"),
         }
+    }
+
+    /// Builds one of our programs in release mode. Alone: together with others it would get what their crates ask
+    /// of the ones they share.
+    pub(crate) fn build(&self, program: &str) -> Result<PathBuf> {
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(&self.root).args(["build", "--release", "--package", program]);
+        crate::command::run(&format!("build {program}"), &mut cargo)?;
+        Ok(self.target.join("release").join(program))
     }
 }
 

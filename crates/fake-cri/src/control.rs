@@ -34,6 +34,11 @@ pub enum Command {
         /// The name of the call.
         call: &'static str,
     },
+    /// `hung POD`: waits until a call for a pod hangs. Answers `ok`.
+    Hung {
+        /// `namespace/name`.
+        pod: String,
+    },
     /// `release POD`: all calls for a pod are answered again. Answers `ok`.
     Release {
         /// `namespace/name`.
@@ -53,7 +58,7 @@ pub enum Command {
 
 /// A command that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("command {0:?}: want end POD CODE, hang POD CALL, release POD, calls POD or ended POD")]
+#[error("command {0:?}: want end POD CODE, hang POD CALL, hung POD, release POD, calls POD or ended POD")]
 pub struct CommandError(String);
 
 impl std::str::FromStr for Command {
@@ -66,6 +71,7 @@ impl std::str::FromStr for Command {
         match words[..] {
             ["end", _, code] => Ok(Self::End { pod, code: code.parse().map_err(|_| error())? }),
             ["hang", _, call] => Ok(Self::Hang { pod, call: latency::call(call).ok_or_else(error)? }),
+            ["hung", _] => Ok(Self::Hung { pod }),
             ["release", _] => Ok(Self::Release { pod }),
             ["calls", _] => Ok(Self::Calls { pod }),
             ["ended", _] => Ok(Self::Ended { pod }),
@@ -104,7 +110,7 @@ async fn talk(mut stream: UnixStream, state: &State) -> std::io::Result<()> {
             return Ok(());
         }
         let answer = match line.trim_end().parse() {
-            Ok(command) => obey(command, state),
+            Ok(command) => obey(command, state).await,
             Err(error) => Err(error.to_string()),
         };
         let answer = match answer {
@@ -116,7 +122,7 @@ async fn talk(mut stream: UnixStream, state: &State) -> std::io::Result<()> {
     }
 }
 
-fn obey(command: Command, state: &State) -> Result<String, String> {
+async fn obey(command: Command, state: &State) -> Result<String, String> {
     match command {
         Command::End { pod, code } => {
             let at = now();
@@ -127,6 +133,10 @@ fn obey(command: Command, state: &State) -> Result<String, String> {
         }
         Command::Hang { pod, call } => {
             state.gate.hang(&pod, [call]);
+            Ok(String::new())
+        }
+        Command::Hung { pod } => {
+            state.gate.holds(&pod).await;
             Ok(String::new())
         }
         Command::Release { pod } => {
@@ -155,6 +165,7 @@ mod tests {
         let good = [
             ("end default/web 137", Command::End { pod: pod(), code: 137 }),
             ("hang default/web StopContainer", Command::Hang { pod: pod(), call: "StopContainer" }),
+            ("hung default/web", Command::Hung { pod: pod() }),
             ("  release   default/web ", Command::Release { pod: pod() }),
             ("calls default/web", Command::Calls { pod: pod() }),
             ("ended default/web", Command::Ended { pod: pod() }),

@@ -28,22 +28,33 @@ pub(crate) struct Gate {
     latencies: Latencies,
     /// The calls that hang, with the pod they are for (`namespace/name`).
     hanging: watch::Sender<BTreeMap<String, Vec<&'static str>>>,
+    /// How many calls are held up now, by pod.
+    held: watch::Sender<BTreeMap<String, usize>>,
     records: Mutex<BTreeMap<String, VecDeque<Record>>>,
 }
 
 impl Gate {
     pub(crate) fn new(latencies: Latencies) -> Self {
-        Self { latencies, hanging: watch::Sender::new(BTreeMap::new()), records: Mutex::default() }
+        Self {
+            latencies,
+            hanging: watch::Sender::new(BTreeMap::new()),
+            held: watch::Sender::new(BTreeMap::new()),
+            records: Mutex::default(),
+        }
     }
 
     /// Waits until the call may be answered. It counts as running until the guard is dropped, which
     /// also happens when the caller gives up while it waits here.
-    pub(crate) async fn enter<'a>(&'a self, call: &'static str, pod: Option<&str>) -> Running<'a> {
+    pub(crate) async fn enter(&self, call: &'static str, pod: Option<&str>) -> Running<'_> {
         let running = Running { gate: self, call, pod: pod.map(str::to_owned), start: now() };
         if let Some(pod) = pod {
-            // The sender lives as long as the gate, so this ends only when the pod was let go.
             let hangs = |all: &BTreeMap<_, Vec<_>>| all.get(pod).is_some_and(|calls| calls.contains(&call));
-            let _ = self.hanging.subscribe().wait_for(|all| !hangs(all)).await;
+            let mut hanging = self.hanging.subscribe();
+            if hangs(&hanging.borrow_and_update()) {
+                let _held = Held::new(self, pod);
+                // The sender lives as long as the gate, so this ends only when the pod was let go.
+                let _ = hanging.wait_for(|all| !hangs(all)).await;
+            }
         }
         if let Some(delay) = self.latencies.of(call) {
             tokio::time::sleep(delay).await;
@@ -59,6 +70,12 @@ impl Gate {
     /// Answers everything for a pod that hangs.
     pub(crate) fn release(&self, pod: &str) {
         self.hanging.send_modify(|all| drop(all.remove(pod)));
+    }
+
+    /// Waits until a call for a pod is held up.
+    pub(crate) async fn holds(&self, pod: &str) {
+        // The sender lives as long as the gate.
+        let _ = self.held.subscribe().wait_for(|all| all.contains_key(pod)).await;
     }
 
     /// The calls for a pod that have ended, in the order of their end.
@@ -92,6 +109,28 @@ impl Drop for Running<'_> {
     }
 }
 
+/// A call that is held up.
+struct Held<'a> {
+    gate: &'a Gate,
+    pod: &'a str,
+}
+
+impl<'a> Held<'a> {
+    fn new(gate: &'a Gate, pod: &'a str) -> Self {
+        gate.held.send_modify(|all| *all.entry(pod.to_owned()).or_default() += 1);
+        Self { gate, pod }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.gate.held.send_modify(|all| match all.get_mut(self.pod) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(all.remove(self.pod)),
+        });
+    }
+}
+
 /// Nanoseconds since 1970.
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -112,7 +151,9 @@ mod tests {
 
         let mut given_up = Box::pin(gate.enter("StopContainer", Some("default/web")));
         assert!(futures::poll!(&mut given_up).is_pending());
+        gate.holds("default/web").await;
         drop(given_up);
+        assert!(gate.held.borrow().is_empty());
         let mut waiting = Box::pin(gate.enter("StopContainer", Some("default/web")));
         assert!(futures::poll!(&mut waiting).is_pending());
         gate.release("default/web");

@@ -56,7 +56,8 @@ impl Extent {
 pub(super) struct Turn(Vec<(&'static str, Vec<f64>)>);
 
 impl Turn {
-    fn add(&mut self, row: &'static str, samples: Vec<f64>) {
+    /// Adds the samples of a row.
+    pub(super) fn add(&mut self, row: &'static str, samples: Vec<f64>) {
         self.0.push((row, samples));
     }
 
@@ -304,13 +305,14 @@ impl Writes {
     }
 }
 
-fn names(prefix: &str, count: usize) -> Vec<String> {
+/// Numbered names.
+pub(super) fn names(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|i| format!("{prefix}-{i}")).collect()
 }
 
 /// Pauses for a part of a second that differs from turn to turn. A kubelet that looks once a second would otherwise
 /// always be met right after it has looked, for each measurement begins when the one before it was noticed.
-async fn stagger(turn: usize) {
+pub(super) async fn stagger(turn: usize) {
     let milliseconds = (turn as u64 * 370) % 1000;
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }

@@ -3,57 +3,104 @@
 //! Both get the same API server, container runtime, images, files and flags. Turns are interleaved and every value
 //! is shown per turn too, because a machine that is busy with other things varies by half.
 
+mod density;
 mod feed;
 mod measure;
 mod report;
 mod usage;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DeleteParams};
+use serde::{Deserialize, Serialize};
 
-use crate::cluster::{Cluster, Paths};
+use crate::cluster::{Cluster, FakeRuntime, Kind, Paths};
 use crate::isolation::{self, NODE, Plan, Task};
 use crate::setup;
 use feed::Feed;
 use measure::{Extent, Turn};
 use report::{Kubelet, Report};
 
+/// What is to be measured, for the process inside the cluster.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// Fewer repetitions and shorter waits.
+    quick: bool,
+    /// Only the dense node.
+    density: bool,
+    /// The runtime without containers.
+    pub(crate) fake_cri: PathBuf,
+}
+
 /// Prepares everything and measures.
-pub(crate) fn outer(quick: bool, kubelet: Option<&str>) -> Result<ExitCode> {
+pub(crate) fn outer(quick: bool, density: bool, kubelet: Option<&str>) -> Result<ExitCode> {
     let ready = setup::prepare()?;
     let kubelet = ready.workspace.kubelet(kubelet, &ready.peers)?;
+    let fake_cri = ready.workspace.build("fake-cri")?;
     let logs = ready.workspace.target.join("xtask/bench/logs");
-    let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task: Task::Bench { quick } };
+    let task = Task::Bench(Order { quick, density, fake_cri });
+    let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task };
     Ok(isolation::launch("bench", plan, &logs)?.code)
 }
 
-/// Inside the cluster's namespaces: takes turns and prints the table.
-pub(crate) async fn inside(paths: Paths, ours: &Path, quick: bool) -> Result<ExitCode> {
-    let extent = if quick { Extent::QUICK } else { Extent::FULL };
-    let upstream = paths.peers.kubernetes("kubelet");
+/// Inside the cluster's namespaces: takes turns and prints the tables.
+pub(crate) async fn inside(paths: Paths, ours: &Path, order: &Order) -> Result<ExitCode> {
     eprintln!("==> start the cluster");
     let mut cluster = Cluster::start_without_kubelet(paths).await?;
-    let mut report = Report::default();
-    for round in 1..=extent.rounds {
-        for kubelet in [Kubelet::Go, Kubelet::Ours] {
-            let (name, binary) = match kubelet {
-                Kubelet::Go => ("kubelet-go", upstream.as_path()),
-                Kubelet::Ours => ("kubelet-ours", ours),
-            };
-            eprintln!("==> round {round} of {}: {name}", extent.rounds);
-            cluster.kubelet = cluster.other_kubelet(name, binary);
-            let measured = turn(&cluster, &extent).await;
-            report.add(kubelet, measured.with_context(|| format!("measure {name}"))?);
-            clear(&cluster).await.context("clear the node for the next turn")?;
-        }
+    if !order.density {
+        let report = usual(&mut cluster, ours, order.quick).await?;
+        println!("{report}");
     }
-    println!("{report}");
+    cluster.containerd.service.stop().await?;
+    let report = dense(&mut cluster, ours, order).await?;
+    println!("On a runtime without containers:\n\n{report}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Both kubelets with containerd.
+async fn usual(cluster: &mut Cluster, ours: &Path, quick: bool) -> Result<Report> {
+    let extent = if quick { Extent::QUICK } else { Extent::FULL };
+    let mut report = Report::default();
+    for (round, kubelet) in turns(extent.rounds) {
+        let (name, binary) = binary(cluster, kubelet, ours);
+        eprintln!("==> round {round} of {}: {name}", extent.rounds);
+        cluster.kubelet = cluster.other_kubelet(name, &binary, Kind::Usual);
+        let measured = turn(cluster, &extent).await;
+        report.add(kubelet, measured.with_context(|| format!("measure {name}"))?);
+        clear(cluster).await.context("clear the node for the next turn")?;
+    }
+    Ok(report)
+}
+
+/// Both kubelets with `fake-cri`.
+async fn dense(cluster: &mut Cluster, ours: &Path, order: &Order) -> Result<Report> {
+    let extent = if order.quick { density::Extent::QUICK } else { density::Extent::FULL };
+    let runtime = FakeRuntime::new(&cluster.paths, &order.fake_cri)?;
+    let mut report = Report::default();
+    for (round, kubelet) in turns(extent.rounds) {
+        let (name, binary) = binary(cluster, kubelet, ours);
+        eprintln!("==> density, round {round} of {}: {name}", extent.rounds);
+        cluster.kubelet = cluster.other_kubelet(name, &binary, Kind::Dense);
+        let measured = density::turn(cluster, &runtime, &extent).await;
+        report.add(kubelet, measured.with_context(|| format!("measure {name} on the dense node"))?);
+    }
+    Ok(report)
+}
+
+/// The rounds, each with both kubelets.
+fn turns(rounds: usize) -> impl Iterator<Item = (usize, Kubelet)> {
+    (1..=rounds).flat_map(|round| [Kubelet::Go, Kubelet::Ours].map(|kubelet| (round, kubelet)))
+}
+
+fn binary(cluster: &Cluster, kubelet: Kubelet, ours: &Path) -> (&'static str, PathBuf) {
+    match kubelet {
+        Kubelet::Go => ("kubelet-go", cluster.paths.peers.kubernetes("kubelet")),
+        Kubelet::Ours => ("kubelet-ours", ours.to_owned()),
+    }
 }
 
 async fn turn(cluster: &Cluster, extent: &Extent) -> Result<Turn> {

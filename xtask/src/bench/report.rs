@@ -78,7 +78,7 @@ fn number(value: Option<f64>) -> String {
 }
 
 /// The smallest sample that `percent` of all do not exceed.
-fn percentile(samples: &[f64], percent: usize) -> Option<f64> {
+pub(super) fn percentile(samples: &[f64], percent: usize) -> Option<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let rank = (sorted.len() * percent).div_ceil(100);

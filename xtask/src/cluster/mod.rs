@@ -2,6 +2,7 @@
 
 mod certs;
 mod control_plane;
+mod fake_runtime;
 mod kubelet;
 mod runtime;
 
@@ -18,7 +19,8 @@ use crate::isolation::{NODE, Plan};
 use crate::peers::Peers;
 use crate::process::Service;
 pub(crate) use control_plane::ControlPlane;
-pub(crate) use kubelet::{MANIFESTS, ROOT as KUBELET_ROOT};
+pub(crate) use fake_runtime::{Call, FakeRuntime};
+pub(crate) use kubelet::{Kind, MANIFESTS, ROOT as KUBELET_ROOT};
 pub(crate) use runtime::Containerd;
 
 /// Where the parts of a cluster are on disk.
@@ -91,7 +93,8 @@ impl Cluster {
         })
         .await
         .context("wait for the default service account")?;
-        let kubelet = Service::new(kubelet::program("kubelet", &paths, &paths.kubelet), &paths.logs);
+        let program = kubelet::program("kubelet", &paths, &paths.kubelet, Kind::Usual);
+        let kubelet = Service::new(program, &paths.logs);
         Ok(Self { control_plane, containerd, kubelet, client, paths })
     }
 
@@ -104,8 +107,8 @@ impl Cluster {
     }
 
     /// Another kubelet binary for the same node, with a log of its own. Only one may run at a time.
-    pub(crate) fn other_kubelet(&self, name: &'static str, binary: &Path) -> Service {
-        Service::new(kubelet::program(name, &self.paths, binary), &self.paths.logs)
+    pub(crate) fn other_kubelet(&self, name: &'static str, binary: &Path, kind: Kind) -> Service {
+        Service::new(kubelet::program(name, &self.paths, binary, kind), &self.paths.logs)
     }
 
     /// Waits until the node says it is ready.

@@ -59,12 +59,13 @@ impl Containerd {
     /// Stops the daemon, removes everything it and a kubelet have on disk, and starts it with nothing but the images.
     pub(crate) async fn reset(&self) -> Result<()> {
         self.service.stop().await?;
-        let folders =
-            ["/var/lib/containerd", "/run/containerd", "/var/lib/kubelet", "/var/lib/cni", "/var/log/pods"];
-        unmount_below(&folders)?;
-        for folder in folders.map(Path::new).into_iter().filter(|folder| folder.exists()) {
-            std::fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
-        }
+        remove_folders(&[
+            "/var/lib/containerd",
+            "/run/containerd",
+            "/var/lib/kubelet",
+            "/var/lib/cni",
+            "/var/log/pods",
+        ])?;
         self.start_fresh().await
     }
 
@@ -81,6 +82,15 @@ impl Containerd {
         );
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
+}
+
+/// Removes folders with all that is mounted in them.
+pub(super) fn remove_folders(folders: &[&str]) -> Result<()> {
+    unmount_below(folders)?;
+    for folder in folders.iter().map(Path::new).filter(|folder| folder.exists()) {
+        std::fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
+    }
+    Ok(())
 }
 
 /// Unmounts what is mounted below the folders, the last first.

@@ -210,7 +210,7 @@ pub(super) async fn hands_over_to_the_go_kubelet(scene: Scene) -> Result<()> {
 
 fn go_kubelet(scene: &Scene) -> Service {
     let binary = scene.cluster.paths.peers.kubernetes("kubelet");
-    scene.cluster.other_kubelet("kubelet-go", &binary)
+    scene.cluster.other_kubelet("kubelet-go", &binary, crate::cluster::Kind::Usual)
 }
 
 pub(super) async fn kubelet_killed_during_start_recovers(scene: Scene) -> Result<()> {

@@ -117,7 +117,7 @@ pub(super) fn join(groups: &[PathBuf]) -> Result<()> {
 
 /// Ends what still runs in the groups of this name and removes them. The kernel takes a moment to let go of a
 /// group after its last process, and tells nobody when it is done.
-pub(super) fn remove(name: &str) -> Result<()> {
+pub(crate) fn remove(name: &str) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(20);
     for hierarchy in hierarchies()? {
         let group = hierarchy.mount.join(name);

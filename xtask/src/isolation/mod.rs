@@ -11,7 +11,7 @@ mod inside;
 mod outer;
 mod state;
 
-pub(crate) use cgroup::create_inside as create_cgroups;
+pub(crate) use cgroup::{create_inside as create_cgroups, remove as remove_cgroups};
 pub(crate) use inside::inside;
 pub(crate) use outer::{EnterArgs, enter, launch};
 
@@ -50,7 +50,7 @@ pub(crate) enum Task {
     /// The end-to-end tests whose names contain one of these; all when empty.
     Test { filter: Vec<String> },
     /// Measurements.
-    Bench { quick: bool },
+    Bench(bench::Order),
 }
 
 /// Reads the plan in the state folder and does it.
@@ -64,7 +64,7 @@ pub(crate) fn worker(state: &Path) -> Result<ExitCode> {
         match &plan.task {
             Task::Run => run::inside(paths).await,
             Task::Test { filter } => e2e::inside(paths, filter).await,
-            Task::Bench { quick } => bench::inside(paths, &plan.kubelet, *quick).await,
+            Task::Bench(order) => bench::inside(paths, &plan.kubelet, order).await,
         }
     })
 }

@@ -71,11 +71,9 @@ pub(crate) fn launch(name: &str, plan: Plan, logs: &Path) -> Result<Outcome> {
 }
 
 fn launch_in(state: &State, mut plan: Plan) -> Result<Outcome> {
-    if !plan.kubelet.starts_with(workspace::cache()?) {
-        // It may lie in a folder that is hidden inside, and may be built anew while the cluster runs.
-        let copy = state.path.join("kubelet-under-test");
-        std::fs::copy(&plan.kubelet, &copy).with_context(|| format!("copy {}", plan.kubelet.display()))?;
-        plan.kubelet = copy;
+    keep(state, "kubelet-under-test", &mut plan.kubelet)?;
+    if let super::Task::Bench(order) = &mut plan.task {
+        keep(state, "fake-cri", &mut order.fake_cri)?;
     }
     let plan = &plan;
     let text = serde_json::to_vec(plan).context("write the plan")?;
@@ -88,6 +86,17 @@ fn launch_in(state: &State, mut plan: Plan) -> Result<Outcome> {
     let result = std::fs::read(state.path.join("result.json")).ok();
     let result = result.and_then(|text| serde_json::from_slice(&text).ok());
     Ok(Outcome { code: ExitCode::from(code), success: code == 0, interrupted: code > 128, result })
+}
+
+/// Copies a program that was just built: it may lie in a folder that is hidden inside, and may be built anew while
+/// the cluster runs.
+fn keep(state: &State, name: &str, program: &mut PathBuf) -> Result<()> {
+    if !program.starts_with(workspace::cache()?) {
+        let copy = state.path.join(name);
+        std::fs::copy(&*program, &copy).with_context(|| format!("copy {}", program.display()))?;
+        *program = copy;
+    }
+    Ok(())
 }
 
 async fn supervise(state: &Path, groups: &cgroup::Groups, plan: &Plan) -> Result<u8> {

@@ -61,12 +61,13 @@ async fn one_pods_calls_hang_and_the_others_do_not() {
     let stop = |id: &str| StopContainerRequest { container_id: id.to_owned(), timeout: 0 };
 
     let mut client = lab.client.clone();
-    let mut hung = Box::pin(client.stop_container(stop(&container)));
-    assert!(futures::poll!(&mut hung).is_pending());
+    let request = stop(&container);
+    let hung = tokio::spawn(async move { client.stop_container(request).await });
+    assert_eq!(lab.command("hung default/web").await, "ok");
     lab.client.stop_container(stop(&other)).await.unwrap();
     assert!(matches!(lab.observe("web").await.containers[0].state, ContainerState::Running { .. }));
     assert_eq!(lab.command("release default/web").await, "ok");
-    hung.await.unwrap();
+    hung.await.unwrap().unwrap();
 
     // A list that selects the pod is about the pod.
     assert_eq!(lab.command("hang default/web ListContainers").await, "ok");
