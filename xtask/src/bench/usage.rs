@@ -21,12 +21,22 @@ fn parse_ticks(stat: &str) -> Option<u64> {
 /// Memory of a process in megabytes: resident (RSS) and proportional (PSS).
 pub(super) fn memory(pid: u32) -> Result<(f64, f64)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("read the memory")?;
-    let read = |key: &str| -> Option<f64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-        let kilobytes: u32 = line.split_whitespace().next()?.parse().ok()?;
-        Some(f64::from(kilobytes) * 1024.0 / 1e6)
-    };
+    let read = |key: &str| megabytes(&text, key);
     Ok((read("Rss:").context("no RSS")?, read("Pss:").context("no PSS")?))
+}
+
+/// The value of a line such as `Rss:   12 kB`, in megabytes.
+fn megabytes(text: &str, key: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let kilobytes: u32 = line.split_whitespace().next()?.parse().ok()?;
+    Some(f64::from(kilobytes) * 1024.0 / 1e6)
+}
+
+/// The most a process was ever resident with, in megabytes.
+pub(super) fn peak_memory(pid: u32) -> Result<f64> {
+    let text =
+        std::fs::read_to_string(format!("/proc/{pid}/status")).context("read the peak of the memory")?;
+    megabytes(&text, "VmHWM:").context("read the peak of the memory: no VmHWM")
 }
 
 #[cfg(test)]
@@ -46,5 +56,6 @@ mod tests {
         assert!(cpu_seconds(pid).unwrap() >= 0.0);
         let (rss, pss) = memory(pid).unwrap();
         assert!(rss >= pss && pss > 0.0);
+        assert!(peak_memory(pid).unwrap() > 0.0);
     }
 }

@@ -172,7 +172,7 @@ impl<'a> Bench<'a> {
     }
 
     /// 1,000 pods at once.
-    async fn many(&mut self, turn: &mut Turn) -> Result<()> {
+    async fn many(&mut self, turn: &mut Turn, extent: &Extent) -> Result<()> {
         eprintln!("    {MANY} pods at once");
         let names = names("many", MANY);
         let (before, started) = (usage::cpu_seconds(self.pid)?, now());
@@ -193,6 +193,9 @@ impl<'a> Bench<'a> {
         }
         turn.add("1,000 pods: own share of a start, s", shares);
         turn.add("1,000 pods: CPU, s", vec![cpu]);
+        turn.add("1,000 pods: highest RSS, MB", vec![usage::peak_memory(self.pid)?]);
+        // Not a wait for something: what was needed for a moment has time to go.
+        tokio::time::sleep(extent.settle).await;
         let (rss, _) = usage::memory(self.pid)?;
         turn.add("1,000 pods: RSS, MB", vec![rss]);
         Ok(())
