@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Deref;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -93,9 +94,9 @@ impl Server {
 
 fn listen(path: &Path) -> Result<UnixListener, ServeError> {
     let listen = || {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        // Anything but a socket is somebody's file, and in the way.
+        if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+            std::fs::remove_file(path)?;
         }
         UnixListener::bind(path)
     };

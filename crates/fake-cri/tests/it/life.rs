@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use fake_cri::{Latencies, Options, Server};
 use futures::StreamExt as _;
 use model::ContainerState;
 use runtime::wire::*;
@@ -150,4 +151,22 @@ async fn events_tell_what_happens() {
         };
         assert_eq!(events.next().await, Some(event));
     }
+}
+
+#[tokio::test]
+async fn only_a_socket_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        socket: dir.path().join("cri.sock"),
+        control: dir.path().join("control.sock"),
+        image_folder: dir.path().to_owned(),
+        latencies: Latencies::default(),
+    };
+    drop(Server::bind(options.clone()).unwrap());
+    drop(Server::bind(options.clone()).unwrap());
+    std::fs::remove_file(&options.control).unwrap();
+    std::fs::write(&options.control, "precious").unwrap();
+    let error = Server::bind(options.clone()).err().unwrap();
+    assert!(error.to_string().contains("control.sock"), "{error}");
+    assert_eq!(std::fs::read_to_string(&options.control).unwrap(), "precious");
 }
