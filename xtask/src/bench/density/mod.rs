@@ -90,8 +90,9 @@ pub(super) async fn turn(cluster: &Cluster, runtime: &FakeRuntime, extent: &Exte
         cluster.kubelet.start().await?;
         cluster.node_ready(Duration::from_secs(90)).await?;
         let mut bench = Bench::new(cluster, runtime)?;
-        let measured =
-            async { if many { bench.many(&mut turn).await } else { bench.dense(&mut turn, extent).await } };
+        let measured = async {
+            if many { bench.many(&mut turn, extent).await } else { bench.dense(&mut turn, extent).await }
+        };
         // Cancel-safe: the turn is given up as a whole when the kubelet dies.
         tokio::select! {
             measured = measured => measured?,
@@ -288,7 +289,12 @@ impl<'a> Bench<'a> {
                 "terminationGracePeriodSeconds": 30,
                 // The runtime starts no process that could use a token.
                 "automountServiceAccountToken": false,
-                "containers": [{ "name": "main", "image": PAUSE }],
+                // As pods have them, and little enough for a thousand.
+                "containers": [{
+                    "name": "main",
+                    "image": PAUSE,
+                    "resources": { "requests": { "cpu": "1m", "memory": "1Mi" } },
+                }],
             },
         }))?;
         let started = now();
