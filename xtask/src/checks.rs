@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::isolation::{self, Plan, Task};
 use crate::setup::{self, Prepared};
-use crate::workspace::Workspace;
+use crate::workspace::{Profile, Workspace};
 use crate::{command, tidy};
 
 /// How many passed and failed.
@@ -100,7 +100,7 @@ fn parse_result(line: &str) -> Option<Tally> {
 }
 
 fn end_to_end(ready: Prepared, kubelet: Option<&str>, filter: Vec<String>) -> Result<Tally> {
-    let kubelet = ready.workspace.kubelet(kubelet, &ready.peers)?;
+    let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Dev)?;
     let logs = ready.workspace.target.join("xtask/test/logs");
     let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task: Task::Test { filter } };
     let outcome = isolation::launch("test", plan, &logs)?;

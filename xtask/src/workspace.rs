@@ -33,12 +33,26 @@ impl Workspace {
         Ok(Self { root: path("workspace_root")?, target: path("target_directory")?, metadata })
     }
 
-    /// The kubelet a user asked for: a path, `go`, or nothing for ours in release mode, which is then built.
-    pub(crate) fn kubelet(&self, wanted: Option<&str>, peers: &crate::peers::Peers) -> Result<PathBuf> {
-        match wanted {
-            Some("go") => Ok(peers.kubernetes("kubelet")),
-            Some(path) => std::fs::canonicalize(path).with_context(|| format!("find the kubelet {path}")),
-            None => self.build("kubelet"),
+    /// The kubelet a user asked for: a path, `go`, or nothing for ours, which is then built.
+    pub(crate) fn kubelet(
+        &self,
+        wanted: Option<&str>,
+        peers: &crate::peers::Peers,
+        profile: Profile,
+    ) -> Result<PathBuf> {
+        match (wanted, profile) {
+            (Some("go"), _) => Ok(peers.kubernetes("kubelet")),
+            (Some(path), _) => {
+                std::fs::canonicalize(path).with_context(|| format!("find the kubelet {path}"))
+            }
+            (None, Profile::Release) => self.build("kubelet"),
+            (None, Profile::Dev) => {
+                let mut cargo = Command::new("cargo");
+                // Together with the others, as the unit tests are: most of it is there already.
+                cargo.current_dir(&self.root).args(["build", "--workspace", "--bin", "kubelet"]);
+                crate::command::run("build the kubelet", &mut cargo)?;
+                Ok(self.target.join("debug/kubelet"))
+            }
         }
     }
 
@@ -50,6 +64,15 @@ impl Workspace {
         crate::command::run(&format!("build {program}"), &mut cargo)?;
         Ok(self.target.join("release").join(program))
     }
+}
+
+/// How a kubelet is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Quickly, and with checks for overflow: for tests.
+    Dev,
+    /// As it is shipped.
+    Release,
 }
 
 /// The folder for everything that is built once: `$XDG_CACHE_HOME/ferrolet`, else `~/.cache/ferrolet`.

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Cluster, FakeRuntime, Kind, Paths};
 use crate::isolation::{self, NODE, Plan, Task};
 use crate::setup;
+use crate::workspace::Profile;
 use feed::Feed;
 use measure::{Extent, Turn};
 use report::{Kubelet, Report};
@@ -39,7 +40,7 @@ pub(crate) struct Order {
 /// Prepares everything and measures.
 pub(crate) fn outer(quick: bool, density: bool, kubelet: Option<&str>) -> Result<ExitCode> {
     let ready = setup::prepare()?;
-    let kubelet = ready.workspace.kubelet(kubelet, &ready.peers)?;
+    let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Release)?;
     let fake_cri = ready.workspace.build("fake-cri")?;
     let logs = ready.workspace.target.join("xtask/bench/logs");
     let task = Task::Bench(Order { quick, density, fake_cri });
