@@ -52,11 +52,14 @@ pub(crate) fn build(
         pods: pods(&document, local, findings),
         container_logs: container_logs(&document, findings),
         image_gc: image_gc(&document),
-        logging: logging(&document),
+        logging: logging(&document, &gates),
         shutdown: shutdown(&document),
         process: Process {
             oom_score_adj: document.oom_score_adj.unwrap_or_default(),
             max_open_files: u64::try_from(document.max_open_files).unwrap_or(0),
+            lock_file: path(&local.lock_file),
+            exit_on_lock_contention: local.exit_on_lock_contention,
+            protect_kernel_defaults: document.protect_kernel_defaults,
         },
         gates,
         document: Box::new(document),
@@ -384,12 +387,19 @@ fn image_gc(document: &KubeletConfiguration) -> ImageGc {
     }
 }
 
-fn logging(document: &KubeletConfiguration) -> Logging {
-    let modules = document.logging.vmodule.items();
+fn logging(document: &KubeletConfiguration, gates: &FeatureGates) -> Logging {
+    let logging = &document.logging;
+    let is_json = logging.format == "json";
+    let options = if is_json { &logging.options.json } else { &logging.options.text };
+    let buffer = options.info_buffer_size.0.parse::<Quantity>().map_or(0, Quantity::units);
     Logging {
-        format: if document.logging.format == "json" { LogFormat::Json } else { LogFormat::Text },
-        verbosity: document.logging.verbosity,
-        modules: modules.iter().map(|module| (module.file_pattern.clone(), module.verbosity)).collect(),
+        format: if is_json { LogFormat::Json } else { LogFormat::Text },
+        verbosity: logging.verbosity,
+        modules: logging.vmodule.items().iter().map(|m| (m.file_pattern.clone(), m.verbosity)).collect(),
+        is_contextual: gates.enabled("ContextualLogging"),
+        split_stream: options.split_stream,
+        info_buffer_bytes: u64::try_from(buffer).unwrap_or(0),
+        flush_interval: logging.flush_frequency.duration.to_std(),
     }
 }
 

@@ -402,6 +402,29 @@ pub struct Logging {
     pub verbosity: u32,
     /// The levels of single source files: a pattern for the file's name without `.rs`, a level.
     pub modules: Vec<(String, u32)>,
+    /// Whether lines have the fields of what they are logged in the course of.
+    pub is_contextual: bool,
+    /// Whether messages go to standard output and only problems to standard error.
+    pub split_stream: bool,
+    /// How many bytes of messages may wait to be written, when streams are split; 0 is none.
+    pub info_buffer_bytes: u64,
+    /// How long they may wait.
+    pub flush_interval: Duration,
+}
+
+/// What is in effect before there is a configuration.
+impl Default for Logging {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            verbosity: 0,
+            modules: Vec::new(),
+            is_contextual: true,
+            split_stream: false,
+            info_buffer_bytes: 0,
+            flush_interval: Duration::from_secs(5),
+        }
+    }
 }
 
 /// The form of a line of the kubelet's own log.
@@ -425,10 +448,16 @@ pub struct Shutdown {
 }
 
 /// The process itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Its `oom_score_adj`.
     pub oom_score_adj: i32,
     /// How many files it may have open.
     pub max_open_files: u64,
+    /// A file that is locked while it runs.
+    pub lock_file: Option<PathBuf>,
+    /// Whether it ends when somebody else opens that file.
+    pub exit_on_lock_contention: bool,
+    /// Whether kernel settings that are not as expected keep it from starting, instead of being set.
+    pub protect_kernel_defaults: bool,
 }

@@ -122,6 +122,10 @@ document! {
         /// Whether containers without a seccomp profile get the runtime's; this or the field of
         /// the document turns it on, neither turns it off.
         pub seccomp_default: bool = "seccomp-default",
+        /// A file to lock while running.
+        pub lock_file: String = "lock-file",
+        /// Whether to end when another process opens that file.
+        pub exit_on_lock_contention: bool = "exit-on-lock-contention",
         /// Labels the node registers with.
         pub node_labels: Dict<String> = "node-labels",
         /// The cgroup the container runtime runs in.

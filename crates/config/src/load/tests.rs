@@ -359,12 +359,13 @@ fn relative_paths_are_relative_to_the_file() {
 #[test]
 fn what_is_not_implemented_is_said() {
     let loaded =
-        with_document("cpuManagerPolicy: static\ncgroupDriver: systemd\n", &["--lock-file=/x"]).unwrap();
+        with_document("cpuManagerPolicy: static\ncgroupDriver: systemd\n", &["--housekeeping-interval=1s"])
+            .unwrap();
     let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         warnings,
         [
-            "--lock-file: this flag has no effect yet",
+            "--housekeeping-interval: this flag has no effect yet",
             "cgroupDriver: not implemented yet: cgroups are made with the cgroupfs driver",
             "cpuManagerPolicy: not implemented yet: no container gets CPUs of its own",
         ]

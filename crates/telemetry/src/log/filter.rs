@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tracing::{Level, Metadata};
 
+use super::format::module;
+use super::glob;
+
 /// The crates of this project, whose events are of more interest than those of libraries.
 const OWN_CRATES: [&str; 13] = [
     "apiserver",
@@ -24,7 +27,7 @@ const OWN_CRATES: [&str; 13] = [
 #[derive(Debug)]
 pub(super) struct Filter {
     verbosity: AtomicU32,
-    /// Pattern for the name of a source file without its ending, and the level there.
+    /// Pattern for the name of a module, and the level there.
     modules: Vec<(String, u32)>,
 }
 
@@ -42,14 +45,15 @@ impl Filter {
         self.verbosity.store(verbosity, Ordering::Relaxed);
     }
 
-    /// The level that holds where the event is.
+    /// The level that holds where the event is. As upstream, a pattern only ever raises it; the first
+    /// that matches counts.
     pub(super) fn verbosity_of(&self, metadata: &Metadata<'_>) -> u32 {
         if self.modules.is_empty() {
             return self.verbosity();
         }
-        let stem = stem(metadata.file().unwrap_or_default());
-        let module = self.modules.iter().find(|(pattern, _)| matches(pattern.as_bytes(), stem.as_bytes()));
-        module.map_or_else(|| self.verbosity(), |(_, level)| *level)
+        let name = module(metadata.file().unwrap_or_default());
+        let found = self.modules.iter().find(|(pattern, _)| glob::matches(pattern, name));
+        found.map_or(0, |(_, level)| *level).max(self.verbosity())
     }
 
     /// Whether an event from there is shown, as far as that does not depend on its field `v`.
@@ -58,76 +62,18 @@ impl Filter {
     }
 }
 
+/// Whether this comes from the project rather than from a library.
+pub(super) fn is_own(metadata: &Metadata<'_>) -> bool {
+    OWN_CRATES.contains(&metadata.target().split("::").next().unwrap_or_default())
+}
+
 /// The `-v` level from which an event is shown.
 pub(super) fn threshold(metadata: &Metadata<'_>) -> u32 {
-    let target = metadata.target().split("::").next().unwrap_or_default();
-    let own = OWN_CRATES.contains(&target);
-    match (*metadata.level(), own) {
+    match (*metadata.level(), is_own(metadata)) {
         (Level::ERROR | Level::WARN, _) | (Level::INFO, true) => 0,
         (Level::INFO, false) | (Level::DEBUG, true) => 4,
         (Level::TRACE, true) => 6,
         (Level::DEBUG, false) => 8,
         (Level::TRACE, false) => 10,
-    }
-}
-
-fn stem(file: &str) -> &str {
-    let name = file.rsplit('/').next().unwrap_or(file);
-    name.strip_suffix(".rs").unwrap_or(name)
-}
-
-/// Shell patterns with `*` and `?`.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut from) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while at < text.len() {
-        match pattern.get(from) {
-            Some(b'*') => {
-                star = Some((from, at));
-                from += 1;
-            }
-            Some(wanted) if *wanted == b'?' || *wanted == text[at] => {
-                from += 1;
-                at += 1;
-            }
-            // Let the last star swallow one more.
-            _ => match star {
-                Some((position, start)) => {
-                    star = Some((position, start + 1));
-                    from = position + 1;
-                    at = start + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[from..].iter().all(|rest| *rest == b'*')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns() {
-        for (pattern, text, expected) in [
-            ("pod", "pod", true),
-            ("pod", "pods", false),
-            ("pod*", "pods", true),
-            ("*od*", "pods", true),
-            ("*a*b", "xaxbxb", true),
-            ("?od", "pod", true),
-            ("?", "", false),
-            ("*", "", true),
-        ] {
-            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
-        }
-    }
-
-    #[test]
-    fn stems() {
-        for (file, expected) in [("crates/a/src/pods.rs", "pods"), ("pods.rs", "pods"), ("", "")] {
-            assert_eq!(stem(file), expected);
-        }
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Line<'a> {
 }
 
 /// The value of a field.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Int(i128),
     Float(f64),
@@ -25,23 +25,27 @@ pub(super) enum Value {
     Text(String),
 }
 
+/// A field: its name and its value.
+pub(super) type Pair = (&'static str, Value);
+
 /// The fields of an event, in the order in which they were given.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     pub(super) message: String,
-    pub(super) pairs: Vec<(&'static str, Value)>,
+    /// What went wrong, with its causes.
+    pub(super) error: Option<String>,
+    pub(super) pairs: Vec<Pair>,
     /// The level the event gives itself in a field `v`.
     pub(super) level: Option<u32>,
 }
 
 impl Fields {
     fn text(&mut self, field: &Field, text: String) {
-        if field.name() == "message" {
-            self.message = text;
-        } else {
-            // klog and everything that reads its lines know errors by this name.
-            let name = if field.name() == "error" { "err" } else { field.name() };
-            self.pairs.push((name, Value::Text(text)));
+        match field.name() {
+            "message" => self.message = text,
+            // klog and everything that reads its lines know errors by the name `err`.
+            "error" | "err" => self.error = Some(text),
+            _ => self.pairs.push((name_of(field), Value::Text(text))),
         }
     }
 
@@ -49,9 +53,37 @@ impl Fields {
         if field.name() == "v" {
             self.level = Some(u32::try_from(number).unwrap_or(0));
         } else {
-            self.pairs.push((field.name(), Value::Int(number)));
+            self.pairs.push((name_of(field), Value::Int(number)));
         }
     }
+
+    /// Puts the fields of the surroundings before those of the event, whose values win.
+    pub(super) fn surrounded_by(&mut self, context: &[Pair]) {
+        if context.is_empty() {
+            return;
+        }
+        let own = std::mem::take(&mut self.pairs);
+        self.pairs = merged(context, own);
+    }
+}
+
+/// `inner` after `outer`, each name once: a name that comes again with the same value stays where it
+/// was, one with another value moves back.
+pub(super) fn merged(outer: &[Pair], inner: Vec<Pair>) -> Vec<Pair> {
+    let mut all = outer.to_vec();
+    for pair in inner {
+        if all.contains(&pair) {
+            continue;
+        }
+        all.retain(|(name, _)| *name != pair.0);
+        all.push(pair);
+    }
+    all
+}
+
+/// A field's name without the `r#` that a name needs that is a word of Rust, such as `type`.
+fn name_of(field: &Field) -> &'static str {
+    field.name().strip_prefix("r#").unwrap_or(field.name())
 }
 
 impl Visit for Fields {
@@ -77,11 +109,11 @@ impl Visit for Fields {
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.pairs.push((field.name(), Value::Bool(value)));
+        self.pairs.push((name_of(field), Value::Bool(value)));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.pairs.push((field.name(), Value::Float(value)));
+        self.pairs.push((name_of(field), Value::Float(value)));
     }
 
     /// The whole chain, since no error repeats its source.
@@ -93,5 +125,62 @@ impl Visit for Fields {
             source = error.source();
         }
         self.text(field, text);
+    }
+}
+
+/// Names of files that say nothing without their folder.
+const FACELESS: [&str; 3] = ["mod", "lib", "main"];
+
+/// The folder and the name, with its ending, of a source file. `src` is no folder to speak of.
+pub(super) fn folder_and_name(file: &str) -> (&str, &str) {
+    let (path, name) = file.rsplit_once('/').unwrap_or(("", file));
+    let path = path.strip_suffix("/src").unwrap_or(path);
+    (path.rsplit('/').next().unwrap_or(path), name)
+}
+
+/// What `--vmodule` patterns are compared with: the name of the file without its ending, or of its
+/// folder where the name says nothing.
+pub(super) fn module(file: &str) -> &str {
+    let (folder, name) = folder_and_name(file);
+    let stem = name.strip_suffix(".rs").unwrap_or(name);
+    if FACELESS.contains(&stem) && !folder.is_empty() { folder } else { stem }
+}
+
+/// Whether the name of a file needs that of its folder to mean anything.
+pub(super) fn is_faceless(name: &str) -> bool {
+    name.strip_suffix(".rs").is_some_and(|stem| FACELESS.contains(&stem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_names_that_mean_something() {
+        for (file, parts, module_name) in [
+            ("crates/kubelet/src/shell/feeds.rs", ("shell", "feeds.rs"), "feeds"),
+            ("crates/kubelet/src/shell/mod.rs", ("shell", "mod.rs"), "shell"),
+            ("crates/kubelet/src/main.rs", ("kubelet", "main.rs"), "kubelet"),
+            ("/any/hyper-1.0/src/lib.rs", ("hyper-1.0", "lib.rs"), "hyper-1.0"),
+            ("pods.rs", ("", "pods.rs"), "pods"),
+            ("mod.rs", ("", "mod.rs"), "mod"),
+            ("", ("", ""), ""),
+        ] {
+            assert_eq!(folder_and_name(file), parts, "{file}");
+            assert_eq!(module(file), module_name, "{file}");
+        }
+    }
+
+    #[test]
+    fn the_last_value_of_a_name_wins() {
+        let int = |name, number| (name, Value::Int(number));
+        let outer = [int("a", 1), int("b", 2), int("c", 3)];
+        for (inner, expected) in [
+            (vec![], vec![int("a", 1), int("b", 2), int("c", 3)]),
+            (vec![int("b", 2), int("d", 4)], vec![int("a", 1), int("b", 2), int("c", 3), int("d", 4)]),
+            (vec![int("a", 9)], vec![int("b", 2), int("c", 3), int("a", 9)]),
+        ] {
+            assert_eq!(merged(&outer, inner), expected);
+        }
     }
 }

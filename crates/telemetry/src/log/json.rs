@@ -4,13 +4,16 @@ use std::fmt::Write as _;
 
 use tracing::Level;
 
-use super::format::{Fields, Line, Value};
+use super::format::{Fields, Line, Value, folder_and_name};
 
 /// Appends one event, with its line break. Writing to a string does not fail.
 pub(super) fn line(out: &mut String, line: &Line<'_>, fields: &Fields) {
-    let micros = line.time.as_microsecond();
-    let _ = write!(out, "{{\"ts\":{}.{:03},\"caller\":", micros / 1000, micros % 1000);
-    quote(out, &format!("{}:{}", short(line.file), line.line));
+    // Milliseconds with a fraction, and no more digits than it takes, as Go writes a float.
+    let millis = line.time.as_nanosecond() as f64 / 1e6;
+    let _ = write!(out, "{{\"ts\":{millis},\"caller\":");
+    let (folder, file) = folder_and_name(line.file);
+    let slash = if folder.is_empty() { "" } else { "/" };
+    quote(out, &format!("{folder}{slash}{file}:{}", line.line));
     out.push_str(",\"msg\":");
     quote(out, &fields.message);
     // Errors have no level; what is no error and has none is at level 0.
@@ -26,17 +29,32 @@ pub(super) fn line(out: &mut String, line: &Line<'_>, fields: &Fields) {
             Value::Float(number) if number.is_finite() => drop(write!(out, "{number}")),
             Value::Float(number) => quote(out, &number.to_string()),
             Value::Bool(value) => drop(write!(out, "{value}")),
-            Value::Text(text) => quote(out, text),
+            Value::Text(text) => match object(name, text) {
+                Some((namespace, object)) => reference(out, namespace, object),
+                None => quote(out, text),
+            },
         }
+    }
+    if let Some(error) = &fields.error {
+        out.push_str(",\"err\":");
+        quote(out, error);
     }
     out.push_str("}\n");
 }
 
-/// The folder and the name of a file.
-fn short(file: &str) -> &str {
-    let mut slashes = file.rmatch_indices('/');
-    slashes.next();
-    slashes.next().map_or(file, |(at, _)| &file[at + 1..])
+/// The namespace and name in a field that refers to a pod, which the text form writes as
+/// `namespace/name`.
+fn object<'a>(field: &str, text: &'a str) -> Option<(&'a str, &'a str)> {
+    let (namespace, name) = text.split_once('/')?;
+    (field == "pod" && !namespace.is_empty() && !name.is_empty()).then_some((namespace, name))
+}
+
+fn reference(out: &mut String, namespace: &str, name: &str) {
+    out.push_str("{\"name\":");
+    quote(out, name);
+    out.push_str(",\"namespace\":");
+    quote(out, namespace);
+    out.push('}');
 }
 
 fn quote(out: &mut String, text: &str) {

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use super::format::Value;
 use super::*;
 
 #[derive(Debug, thiserror::Error)]
@@ -20,15 +21,19 @@ fn lines(
     emit: impl FnOnce(&LogHandle),
 ) -> Vec<String> {
     let modules = modules.iter().map(|(pattern, level)| ((*pattern).to_owned(), *level)).collect();
-    let settings = Logging { format, verbosity, modules };
+    let settings = Logging { format, verbosity, modules, ..Logging::default() };
+    written_with(&settings, emit)
+}
+
+fn written_with(settings: &Logging, emit: impl FnOnce(&LogHandle)) -> Vec<String> {
     let written = Arc::new(Mutex::new(String::new()));
     let sink = Arc::clone(&written);
-    let sink: Sink = Box::new(move |line| {
+    let sink: output::Sink = Box::new(move |line| {
         // One call is one line.
         assert_eq!(line.last(), Some(&b'\n'));
         sink.lock().unwrap().push_str(std::str::from_utf8(line).unwrap());
     });
-    let (logger, handle) = Logger::new(&settings, TimeZone::UTC, sink);
+    let (logger, handle) = Logger::new(settings, TimeZone::UTC, Output::single(sink));
     tracing::subscriber::with_default(logger, || emit(&handle));
     let text = written.lock().unwrap().clone();
     text.lines().map(str::to_owned).collect()
@@ -97,8 +102,10 @@ fn levels_follow_the_verbosity() {
 fn a_source_file_can_have_its_own_level() {
     let emit = |_: &LogHandle| tracing::debug!("debug");
     assert_eq!(bodies(0, &[("tes*", 4)], emit).len(), 1);
-    assert_eq!(bodies(9, &[("tests", 0)], emit).len(), 0);
     assert_eq!(bodies(0, &[("other", 4)], emit).len(), 0);
+    // A pattern never lowers the level; of several, the first that matches counts.
+    assert_eq!(bodies(9, &[("tests", 0)], emit).len(), 1);
+    assert_eq!(bodies(0, &[("t*", 0), ("tests", 9)], emit).len(), 0);
 }
 
 #[test]
@@ -140,5 +147,115 @@ proptest::proptest! {
         let written = lines(LogFormat::Json, 0, &[], |_| tracing::info!(text = text.as_str(), "m"));
         let parsed: serde_json::Value = serde_json::from_str(&written[0]).unwrap();
         proptest::prop_assert_eq!(parsed["text"].as_str().unwrap(), text);
+    }
+}
+
+#[test]
+fn spans_add_their_fields() {
+    let emit = |_: &LogHandle| {
+        let outer = tracing::info_span!("outer", pod = "ns/a", attempt = 1);
+        let inner =
+            outer.in_scope(|| tracing::info_span!("inner", attempt = 2, later = tracing::field::Empty));
+        tracing::info!("outside");
+        inner.in_scope(|| {
+            tracing::info!(pod = "ns/a", id = "x", "inside");
+            tracing::info!(pod = "ns/b", "other");
+            inner.record("later", "now");
+            tracing::Span::current().in_scope(|| tracing::info!("recorded"));
+            tracing::info!(parent: &outer, "explicit");
+            tracing::info!(parent: None, "root");
+        });
+        outer.in_scope(|| drop(inner));
+        tracing::info!("after");
+    };
+    assert_eq!(
+        bodies(0, &[], emit),
+        [
+            r#"I|"outside""#,
+            r#"I|"inside" pod="ns/a" attempt=2 id="x""#,
+            r#"I|"other" attempt=2 pod="ns/b""#,
+            r#"I|"recorded" pod="ns/a" attempt=2 later="now""#,
+            r#"I|"explicit" pod="ns/a" attempt=1"#,
+            r#"I|"root""#,
+            r#"I|"after""#,
+        ]
+    );
+    let settings = Logging { is_contextual: false, ..Logging::default() };
+    assert!(written_with(&settings, emit).iter().all(|line| !line.contains("attempt")));
+}
+
+#[test]
+fn spans_of_libraries_do_not_count() {
+    let written = bodies(9, &[], |_| {
+        let _entered = tracing::info_span!(target: "h2::client", "connection", peer = "client").entered();
+        tracing::info!("message");
+    });
+    assert_eq!(written, [r#"I|"message""#]);
+}
+
+#[test]
+fn spans_that_have_ended_are_forgotten() {
+    let spans = Spans::default();
+    let id = Id::from_u64(1);
+    spans.clone_handle(&id);
+    assert!(!spans.drop_handle(&id), "there is none");
+    let logger = Logger::new(&Logging::default(), TimeZone::UTC, Output::single(Box::new(|_: &[u8]| ()))).0;
+    let dispatch = tracing::Dispatch::new(logger);
+    tracing::dispatcher::with_default(&dispatch, || {
+        let span = tracing::info_span!("one", pod = "ns/a");
+        let clone = span.clone();
+        assert_eq!(dispatch.downcast_ref::<Logger>().unwrap().spans.as_ref().unwrap().count(), 1);
+        drop(span);
+        clone.in_scope(|| drop(clone.clone()));
+        assert_eq!(dispatch.downcast_ref::<Logger>().unwrap().spans.as_ref().unwrap().count(), 1);
+        drop(clone);
+        assert_eq!(dispatch.downcast_ref::<Logger>().unwrap().spans.as_ref().unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn json_has_upstreams_shape() {
+    let mut out = String::new();
+    let time: Timestamp = "2026-11-24T08:01:40.0600425Z".parse().unwrap();
+    let line = Line { level: Level::INFO, verbosity: 2, file: "crates/kubelet/src/start.rs", line: 42, time };
+    let text = |text: &str| Value::Text(text.to_owned());
+    let mut fields = Fields { message: "hello".to_owned(), ..Fields::default() };
+    fields.error = Some("broken".to_owned());
+    fields.pairs = vec![("pod", text("ns/a")), ("name", text("x/y"))];
+    json::line(&mut out, &line, &fields);
+    assert_eq!(
+        out,
+        concat!(
+            r#"{"ts":1795507300060.0425,"caller":"kubelet/start.rs:42","msg":"hello","v":2,"#,
+            r#""pod":{"name":"a","namespace":"ns"},"name":"x/y","err":"broken"}"#,
+            "\n"
+        )
+    );
+    fields.pairs = vec![("pod", text("noslash"))];
+    out.clear();
+    json::line(&mut out, &Line { level: Level::ERROR, ..line }, &fields);
+    assert!(out.ends_with("\"msg\":\"hello\",\"pod\":\"noslash\",\"err\":\"broken\"}\n"), "{out}");
+}
+
+#[test]
+fn split_streams_part_messages_from_problems() {
+    for (format, problems_of_three) in [(LogFormat::Text, 2), (LogFormat::Json, 1)] {
+        let counts = [Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0))];
+        let counting = |count: &Arc<Mutex<usize>>| -> output::Sink {
+            let count = count.clone();
+            Box::new(move |lines| *count.lock().unwrap() += lines.iter().filter(|b| **b == b'\n').count())
+        };
+        let output = Output::split(counting(&counts[0]), counting(&counts[1]), 1024);
+        let settings = Logging { format, ..Logging::default() };
+        let (logger, handle) = Logger::new(&settings, TimeZone::UTC, output);
+        tracing::subscriber::with_default(logger, || {
+            tracing::error!("e");
+            tracing::warn!("w");
+            tracing::info!("i");
+        });
+        assert_eq!(*counts[1].lock().unwrap(), 0, "messages wait");
+        handle.flush();
+        assert_eq!(*counts[0].lock().unwrap(), problems_of_three);
+        assert_eq!(*counts[1].lock().unwrap(), 3 - problems_of_three);
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 use tracing::Level;
 
-use super::format::{Fields, Line, Value};
+use super::format::{Fields, Line, Value, folder_and_name, is_faceless};
 
 /// Appends one event, with its line break. Writing to a string does not fail.
 pub(super) fn line(out: &mut String, line: &Line<'_>, fields: &Fields, zone: &TimeZone, process: u32) {
@@ -15,10 +15,12 @@ pub(super) fn line(out: &mut String, line: &Line<'_>, fields: &Fields, zone: &Ti
         _ => 'I',
     };
     let time = zone.to_datetime(line.time);
-    let file = line.file.rsplit('/').next().unwrap_or(line.file);
+    let (folder, file) = folder_and_name(line.file);
+    // klog has the name only, which for a mod.rs says nothing.
+    let (folder, slash) = if is_faceless(file) && !folder.is_empty() { (folder, "/") } else { ("", "") };
     let _ = write!(
         out,
-        "{severity}{:02}{:02} {:02}:{:02}:{:02}.{:06} {process:>7} {file}:{}] ",
+        "{severity}{:02}{:02} {:02}:{:02}:{:02}.{:06} {process:>7} {folder}{slash}{file}:{}] ",
         time.month(),
         time.day(),
         time.hour(),
@@ -28,6 +30,10 @@ pub(super) fn line(out: &mut String, line: &Line<'_>, fields: &Fields, zone: &Ti
         line.line,
     );
     quote(out, &fields.message);
+    if let Some(error) = &fields.error {
+        out.push_str(" err");
+        value_text(out, error);
+    }
     for (name, value) in &fields.pairs {
         let _ = write!(out, " {name}");
         match value {
@@ -48,7 +54,7 @@ fn value_text(out: &mut String, text: &str) {
         return;
     }
     out.push_str("=<\n");
-    for part in text.lines() {
+    for part in text.strip_suffix('\n').unwrap_or(text).split('\n') {
         let _ = writeln!(out, "\t{part}");
     }
     out.push_str(" >");
