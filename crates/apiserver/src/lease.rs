@@ -59,17 +59,18 @@ impl LeaseRenewerTask {
                 Ok(()) => {
                     failures = 0;
                     if std::mem::take(&mut self.is_failing) {
-                        tracing::info!(node = self.settings.node_name, "node lease is renewed again");
+                        tracing::info!(node = self.settings.node_name, "Node lease is renewed again");
                     }
                     tokio::time::sleep(interval.mul_f64(1.0 + JITTER * fastrand::f64())).await;
                 }
                 Err(error) => {
                     if std::mem::replace(&mut self.is_failing, true) {
-                        tracing::debug!(error = chain(&error), "node lease is still not renewed");
+                        tracing::debug!(error = chain(&error), "Node lease is still not renewed");
                     } else {
                         tracing::error!(
                             error = chain(&error),
-                            "node lease is not renewed, tried until it is"
+                            node = self.settings.node_name,
+                            "Node lease is not renewed, tried until it is"
                         );
                     }
                     let pause = retry_pause(failures, RETRY_FIRST, RETRY_MAX.min(interval));

@@ -239,7 +239,7 @@ impl<K: Watched> Watch<K> {
             // Start over with the latest list; told as nothing, it is ordinary after a long break.
             self.state = State::List;
             self.version.clear();
-            tracing::debug!(error = chain(error), "watch starts over");
+            tracing::debug!(error = chain(error), "Watch starts over");
             // The first time at once. A list that works in between is no sign that it helped.
             if self.failures > 0 || self.has_expired {
                 self.pause(error.retry_after());
@@ -261,9 +261,13 @@ impl<K: Watched> Watch<K> {
             other => other.to_string(),
         };
         if self.told.as_ref() == Some(&class) {
-            tracing::debug!(error = chain(error), "watch fails still");
+            tracing::debug!(error = chain(error), "Watch fails still");
         } else {
-            tracing::warn!(error = chain(error), "watch fails, tried again until it works");
+            tracing::warn!(
+                error = chain(error),
+                object = self.purpose.object,
+                "Watch fails, tried again until it works"
+            );
             self.told = Some(class);
         }
     }

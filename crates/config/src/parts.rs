@@ -75,6 +75,13 @@ impl Config {
         json
     }
 
+    /// The same as YAML, as upstream logs it.
+    pub fn document_yaml_for_log(&self) -> String {
+        let json = self.document_json_for_log();
+        // JSON is YAML, too.
+        serde_saphyr::to_string(&json).unwrap_or_else(|_| json.to_string())
+    }
+
     /// The document in effect, with the types it is written in.
     pub fn document(&self) -> &KubeletConfiguration {
         &self.document

@@ -12,7 +12,9 @@ pub mod cgroup;
 pub mod machine;
 pub mod memory;
 pub mod mount;
+pub mod process;
 pub mod text;
+pub mod tunables;
 pub mod usage;
 
 #[cfg(any(test, feature = "testing"))]

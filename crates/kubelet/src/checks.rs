@@ -1,9 +1,18 @@
-//! What has to hold of the host before a node is started on it.
+//! What has to hold of the host and of the configuration before a node is started, and what is set
+//! on both when it is.
 
-use config::Config;
+use std::path::Path;
+
+use anyhow::Context as _;
+use config::{Authorization, Config};
 use host::cgroup::CgroupMounts;
+use host::tunables::{self, PROC_SYS};
+use runtime::Runtime;
+use tracing::{error, info, warn};
 
-/// A host this node does not start on.
+use crate::shell::failure::chain;
+
+/// A host or a configuration this node does not start with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostError {
     /// Swap is on and `failSwapOn` says no.
@@ -11,24 +20,96 @@ pub(crate) enum HostError {
         "running with swap on is not supported: disable swap (swapoff -a), or set failSwapOn to false; in use: {0}"
     )]
     Swap(String),
+    /// Nobody knows whether it is on.
+    #[error("failed to determine if swap is on")]
+    UnknownSwap(#[source] host::FileError),
     /// cgroup v1 and `failCgroupV1` says no.
     #[error(
         "kubelet is configured to not run on a host using cgroup v1: move the host to cgroup v2, or set failCgroupV1 to false"
     )]
     CgroupV1,
+    /// The API server is to be asked, and there is none.
+    #[error("no client provided, cannot use webhook {0}: give --kubeconfig, or set {1}")]
+    NobodyToAsk(&'static str, &'static str),
+    /// Kernel settings are wrong and `protectKernelDefaults` says no.
+    #[error(
+        "protectKernelDefaults is set and the kernel is set up differently: [{0}]; set these (sysctl -w) or protectKernelDefaults to false"
+    )]
+    Tunables(String),
+    /// A setting cannot be read.
+    #[error("read the kernel's settings")]
+    ReadTunable(#[from] host::FileError),
+    /// A setting cannot be changed.
+    #[error("change the kernel's settings")]
+    SetTunable(#[from] tunables::SetError),
 }
 
-/// Checks swap and the cgroup version.
-pub(crate) fn host(config: &Config, cgroups: &CgroupMounts) -> Result<(), HostError> {
-    if config.pods.fail_cgroup_v1 && cgroups.version() == 1 {
-        return Err(HostError::CgroupV1);
-    }
-    if config.pods.fail_swap_on {
-        let table = host::text::read("/proc/swaps").unwrap_or_default();
-        let used: Vec<&str> = swaps(&table);
-        if !used.is_empty() {
-            return Err(HostError::Swap(used.join(", ")));
+/// Waits for the runtime's first answer, and lets it say who makes cgroups. A runtime that is not there
+/// keeps the kubelet from starting; whoever started it tries again, as with upstream's.
+pub(crate) async fn runtime(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
+    let endpoint = &config.runtime.endpoint;
+    let about =
+        || format!("validate CRI v1 runtime API for endpoint {endpoint:?} (does the container runtime run?)");
+    let version = runtime.version().await.with_context(about)?;
+    info!(
+        containerRuntime = version.name,
+        version = version.version,
+        apiVersion = version.api_version,
+        "Container runtime initialized"
+    );
+    let asked = runtime.cgroup_driver().await.context("ask the container runtime for its cgroup driver")?;
+    match asked {
+        Some(runtime::CgroupDriver::Systemd) => warn!(
+            "The container runtime makes cgroups with systemd, which this kubelet does not do yet: pods will not start. Set SystemdCgroup = false in the runtime's configuration"
+        ),
+        Some(runtime::CgroupDriver::Cgroupfs) => {
+            info!(cgroupDriver = "cgroupfs", "Using cgroup driver setting received from the CRI runtime");
         }
+        None => {
+            info!(cgroupDriver = ?config.pods.cgroup_driver, "The CRI runtime does not say which cgroup driver it uses; taking that of the configuration")
+        }
+    }
+    Ok(())
+}
+
+/// Says so when this process is not root, which much of what a node does takes.
+pub(crate) fn permissions() {
+    let user = rustix::process::getuid();
+    if !user.is_root() {
+        let reason = format!("kubelet needs to run as uid `0`. It is being run as {}", user.as_raw());
+        error!(err = reason, "Kubelet running with insufficient permissions");
+    }
+}
+
+/// Checks swap, the cgroup version, and whether there is an API server where one is needed.
+pub(crate) fn host(config: &Config, cgroups: &CgroupMounts) -> Result<(), HostError> {
+    if cgroups.version() == 1 {
+        if config.pods.fail_cgroup_v1 {
+            return Err(HostError::CgroupV1);
+        }
+        warn!("cgroup v1 is not supported any more and will not work for ever: move the host to cgroup v2");
+    }
+    let table = match host::text::read("/proc/swaps") {
+        Err(error) if !error.is_not_found() => return Err(HostError::UnknownSwap(error)),
+        table => table.unwrap_or_default(),
+    };
+    let used: Vec<&str> = swaps(&table);
+    if config.pods.fail_swap_on && !used.is_empty() {
+        return Err(HostError::Swap(used.join(", ")));
+    }
+    standalone(config)
+}
+
+fn standalone(config: &Config) -> Result<(), HostError> {
+    let Some(server) = config.server.as_ref().filter(|_| config.api.kubeconfig.is_none()) else {
+        return Ok(());
+    };
+    if server.authentication.webhook.is_some() {
+        let instead = "authentication.webhook.enabled to false";
+        return Err(HostError::NobodyToAsk("authentication", instead));
+    }
+    if matches!(server.authorization, Authorization::Webhook { .. }) {
+        return Err(HostError::NobodyToAsk("authorization", "authorization.mode to AlwaysAllow"));
     }
     Ok(())
 }
@@ -39,12 +120,111 @@ fn swaps(table: &str) -> Vec<&str> {
     table.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect()
 }
 
+/// Sets the kernel up as a node needs it, or insists that it is.
+pub(crate) fn kernel(config: &Config) -> Result<(), HostError> {
+    kernel_at(Path::new(PROC_SYS), config.process.protect_kernel_defaults, || {
+        // In a user namespace of its own the kubelet may not, and there it may be told not to mind.
+        config.gates.enabled("KubeletInUserNamespace")
+    })
+}
+
+fn kernel_at(root: &Path, is_protected: bool, is_lenient: impl Fn() -> bool) -> Result<(), HostError> {
+    let deviations = tunables::deviations(root)?;
+    if is_protected && !deviations.is_empty() {
+        let all: Vec<String> = deviations.iter().map(ToString::to_string).collect();
+        return Err(HostError::Tunables(all.join(", ")));
+    }
+    for deviation in &deviations {
+        info!(
+            v = 2,
+            flag = deviation.name,
+            expectedValue = deviation.expected,
+            actualValue = deviation.actual,
+            "Updating kernel flag"
+        );
+        match tunables::correct(root, deviation) {
+            Err(error) if is_lenient() => {
+                info!(v = 2, flag = deviation.name, err = chain(&error), "Updating kernel flag failed");
+            }
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+/// Sets this process up as configured. What the kernel does not grant is said and done without.
+pub(crate) fn process(config: &Config) {
+    let score = config.process.oom_score_adj;
+    if let Err(error) = host::process::set_oom_score_adj(score) {
+        warn!(err = %error, oomScoreAdj = score, "Failed to ApplyOOMScoreAdj");
+    }
+    if let Err(error) = host::process::limit_open_files(config.process.max_open_files) {
+        error!(error = &error as &dyn std::error::Error, "Failed to set rlimit on max file handles");
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use config::Invocation;
+
     #[test]
     fn only_a_table_with_rows_is_swap() {
-        assert!(super::swaps("").is_empty());
-        assert!(super::swaps("Filename\tType\tSize\tUsed\tPriority\n").is_empty());
-        assert_eq!(super::swaps("Filename Type\n/dev/sda2 partition 1 0 -2\n"), ["/dev/sda2"]);
+        assert!(swaps("").is_empty());
+        assert!(swaps("Filename\tType\tSize\tUsed\tPriority\n").is_empty());
+        assert_eq!(swaps("Filename Type\n/dev/sda2 partition 1 0 -2\n"), ["/dev/sda2"]);
+    }
+
+    #[test]
+    fn without_an_api_server_there_is_nobody_to_ask() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.yaml");
+        let refused = |text: &str, flags: &[&str]| {
+            let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
+                        containerRuntimeEndpoint: unix:///x\n";
+            std::fs::write(&file, format!("{head}{text}")).unwrap();
+            let config = format!("--config={}", file.display());
+            let arguments: Vec<String> =
+                [config.as_str()].iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
+            let Ok(Invocation::Run(loaded)) = config::load(&arguments) else { panic!("{text}") };
+            standalone(&loaded.config).err().map(|error| error.to_string())
+        };
+        let open = "authentication: {webhook: {enabled: false}, anonymous: {enabled: true}}\nauthorization: {mode: AlwaysAllow}\n";
+        assert_eq!(refused(open, &[]), None);
+        assert_eq!(refused("", &["--kubeconfig=/x"]), None);
+        assert_eq!(refused("enableServer: false\n", &[]), None);
+        assert!(refused("", &[]).unwrap().contains("cannot use webhook authentication"));
+        let half = "authentication: {webhook: {enabled: false}}\n";
+        assert!(refused(half, &[]).unwrap().contains("cannot use webhook authorization"));
+    }
+
+    #[test]
+    fn the_kernel_is_corrected_or_complained_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for (name, value) in [
+            ("kernel/keys/root_maxbytes", "25000000"),
+            ("kernel/keys/root_maxkeys", "1000000"),
+            ("kernel/panic", "0"),
+            ("kernel/panic_on_oops", "1"),
+            ("vm/overcommit_memory", "0"),
+            ("vm/panic_on_oom", "0"),
+        ] {
+            std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+            std::fs::write(root.join(name), value).unwrap();
+        }
+        let error = kernel_at(root, true, || true).unwrap_err().to_string();
+        for part in ["kernel/panic, expected value: 10, actual value: 0", "vm/overcommit_memory, expected"] {
+            assert!(error.contains(part), "{error}");
+        }
+        kernel_at(root, false, || false).unwrap();
+        assert_eq!(std::fs::read_to_string(root.join("kernel/panic")).unwrap(), "10");
+        kernel_at(root, true, || false).unwrap();
+
+        // What cannot be written is an error, unless the kubelet is known not to be allowed to.
+        std::fs::remove_file(root.join("kernel/panic")).unwrap();
+        std::os::unix::fs::symlink("/proc/sys/kernel/osrelease", root.join("kernel/panic")).unwrap();
+        assert!(kernel_at(root, false, || false).unwrap_err().to_string().starts_with("change the kernel"));
+        kernel_at(root, false, || true).unwrap();
     }
 }

@@ -1,90 +1,180 @@
 //! The kubelet: reads its configuration, starts a node, and ends when it is told to.
+//!
+//! Exit codes are upstream's: 0 when it was told to end, 1 for everything else. Whatever keeps it from
+//! starting is the last line of the log: `"command failed" err="…"`.
 
 mod checks;
+mod lock;
 mod ports;
 mod shell;
 mod start;
+mod systemd;
 
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use config::{Config, Invocation};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::Context as _;
+use config::{Config, Invocation, Loaded, Logging};
+use telemetry::log::LogHandle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+
+use lock::Lock;
+use shell::failure::chain;
+use shell::pulse::Pulse;
+use systemd::Notifier;
 
 /// Threads for tasks. The work is short and mostly waiting: two keep one slow poll from holding
 /// up the rest, more would only cost memory.
 const WORKERS: usize = 2;
 /// Threads for calls that block (files, mounts, cgroups) at most.
 const BLOCKING_THREADS: usize = 32;
+/// For a node to end that was told to. What it does then is a matter of milliseconds.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     host::memory::use_one_arena();
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let loaded = match config::load(&arguments) {
-        Ok(Invocation::Run(loaded)) => loaded,
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    match config::load(&arguments) {
+        Ok(Invocation::Run(loaded)) => run(*loaded),
         Ok(Invocation::Print(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
-        }
-        Err(refused) => {
-            eprintln!("kubelet: {refused}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if let Err(error) = telemetry::log::install(&loaded.config.logging) {
-        eprintln!("kubelet: {error}");
-        return ExitCode::FAILURE;
-    }
-    for warning in &loaded.warnings {
-        warn!("{warning}");
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .max_blocking_threads(BLOCKING_THREADS)
-        .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            error!("cannot start threads: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let code = runtime.block_on(run(loaded.config));
-    // Effects under way are abandoned: the next process starts from what it observes.
-    runtime.shutdown_background();
-    code
-}
-
-async fn run(config: Config) -> ExitCode {
-    let stop = CancellationToken::new();
-    if let Err(error) = stop_on_signal(stop.clone()) {
-        error!("cannot listen for signals: {error}");
-        return ExitCode::FAILURE;
-    }
-    match start::run(config, stop).await {
-        Ok(()) => {
-            info!("stopped; pods keep running");
+            // Whoever closed the other end has read enough.
+            let _ = std::io::stdout().lock().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            error!("{}", shell::failure::chain(error.as_ref()));
+        Err(refused) => {
+            // How the log was to look is not known, as the configuration is not.
+            let log = telemetry::log::install(&Logging::default());
+            error!(err = %refused, "command failed");
+            if let Ok(log) = log {
+                log.flush();
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        // Both are cancel-safe: a signal that arrived stays until it is received.
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+fn run(loaded: Loaded) -> ExitCode {
+    let log = match telemetry::log::install(&loaded.config.logging) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("kubelet: {}", chain(&error));
+            return ExitCode::FAILURE;
         }
+    };
+    let result = run_logging(loaded, &log);
+    if let Err(error) = &result {
+        error!(err = format!("failed to run Kubelet: {}", chain(error.as_ref())), "command failed");
+    }
+    log.flush();
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_logging(loaded: Loaded, log: &LogHandle) -> anyhow::Result<()> {
+    info!(config = loaded.config.document_yaml_for_log(), "Effective KubeletConfiguration");
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    checks::permissions();
+    info!(
+        kubeletVersion = config::version::KUBELET_VERSION,
+        version = config::version::VERSION,
+        "Kubelet version"
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .context("start threads")?;
+    let result = runtime.block_on(until_stopped(loaded.config, log.clone()));
+    // Effects under way are abandoned: the next process starts from what it observes.
+    runtime.shutdown_background();
+    result
+}
+
+/// Runs a node until a signal or another kubelet ends it.
+async fn until_stopped(config: Config, log: LogHandle) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [terminate, interrupt] = signals;
+    let (terminate, interrupt) =
+        (terminate.context("listen for SIGTERM")?, interrupt.context("listen for SIGINT")?);
+    tokio::spawn(stop_on_signal(terminate, interrupt, stop.clone(), log.clone()));
+    let pulse = Arc::new(Pulse::default());
+    let notifier = Notifier::from_environment();
+    if let Some(timeout) = systemd::watchdog_timeout().context("create health checker")? {
+        tokio::spawn(systemd::watch(notifier.clone(), timeout, pulse.clone()));
+    }
+    // Cancel-safe: who is told to end while waiting for the lock does not want it any more.
+    let lock = tokio::select! {
+        lock = take_lock(&config) => lock?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let process = start::Process { log, pulse, notifier };
+    let mut node = std::pin::pin!(start::run(config, process, stop.clone()));
+    // Both are cancel-safe: the node is not dropped by the second, which only waits.
+    let result = tokio::select! {
+        result = &mut node => result,
+        () = ended(&stop, lock.as_ref()) => {
+            stop.cancel();
+            // One that is still starting may be in the middle of anything; nothing of that is lost.
+            tokio::time::timeout(END_TIMEOUT, node).await.unwrap_or(Ok(()))
+        }
+    };
+    if result.is_ok() {
+        info!("Kubelet stopped; pods keep running");
+    }
+    result
+}
+
+async fn take_lock(config: &Config) -> Result<Option<Lock>, lock::LockError> {
+    let (file, is_watching) = (&config.process.lock_file, config.process.exit_on_lock_contention);
+    match file {
+        Some(path) => Lock::acquire(path, is_watching).await.map(Some),
+        None if is_watching => Err(lock::LockError::NoFile),
+        None => Ok(None),
+    }
+}
+
+/// Waits for a signal, or for somebody who opens the lock file.
+async fn ended(stop: &CancellationToken, lock: Option<&Lock>) {
+    let contended = async {
+        match lock {
+            Some(lock) => lock.contended().await,
+            None => std::future::pending().await,
+        }
+    };
+    // Both only wait.
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = contended => info!("Another process opened or removed the lock file; giving way to it"),
+    }
+}
+
+/// Ends the node at the first signal, and the process at the second.
+async fn stop_on_signal(
+    mut terminate: Signal,
+    mut interrupt: Signal,
+    stop: CancellationToken,
+    log: LogHandle,
+) {
+    loop {
+        // Both are cancel-safe: a signal that arrived stays until it is received.
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        if stop.is_cancelled() {
+            error!(signal = name, "Told to end a second time: ending at once");
+            log.flush();
+            std::process::exit(1);
+        }
+        info!(signal = name, "Told to end");
         stop.cancel();
-    });
-    Ok(())
+    }
 }

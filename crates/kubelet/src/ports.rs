@@ -17,11 +17,14 @@ use server::ports::{
     ContainerTarget, LogQuery, LogStream, ServedRequest, StreamError, Streams, SummaryParts,
 };
 use server::{Attributes, Decision, Ports, UserInfo};
+use telemetry::log::LogHandle;
 use telemetry::metrics::{Endpoint, Exposition, Metrics};
 use tokio::sync::watch;
+use tracing::info;
 
 use crate::shell::adapters::Adapters;
 use crate::shell::failure;
+use crate::shell::pulse::Pulse;
 
 /// The server's ports onto this node.
 #[derive(Clone)]
@@ -30,8 +33,8 @@ pub(crate) struct NodePorts {
     pub(crate) config: Arc<Config>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) view: watch::Receiver<Arc<View>>,
-    /// Whether the driver takes inputs.
-    pub(crate) is_driver_alive: Arc<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) log: LogHandle,
 }
 
 impl NodePorts {
@@ -194,6 +197,11 @@ impl Ports for NodePorts {
 
     fn reset_sli_metrics(&self) {}
 
+    fn set_verbosity(&self, level: u32) {
+        info!(from = self.log.verbosity(), to = level, "The log's verbosity is changed");
+        self.log.set_verbosity(level);
+    }
+
     fn config(&self) -> serde_json::Value {
         self.config.document_json()
     }
@@ -204,9 +212,7 @@ impl Ports for NodePorts {
 
     fn check_health(&self, check: HealthCheck) -> Result<(), String> {
         match check {
-            HealthCheck::SyncLoop if !(self.is_driver_alive)() => {
-                Err("the core does not take inputs".to_owned())
-            }
+            HealthCheck::SyncLoop => self.pulse.check(),
             _ => Ok(()),
         }
     }

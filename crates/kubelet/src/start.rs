@@ -20,6 +20,7 @@ use host::machine::MachineFacts;
 use node::{Input, Node, Settings, Source, View};
 use runtime::{NodeSettings, Runtime, RuntimeSettings};
 use server::certificate::ServingCertificate;
+use telemetry::log::LogHandle;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,11 +33,23 @@ use crate::shell::adapters::Adapters;
 use crate::shell::api::{Api, Remote};
 use crate::shell::facts::Measurer;
 use crate::shell::objects::ObjectPort;
+use crate::shell::pulse::Pulse;
 use crate::shell::turns::Turns;
 use crate::shell::{self, Clock, Hands, Shell, feeds, rotation};
+use crate::systemd::Notifier;
+
+/// What a node shares with the process around it.
+pub(crate) struct Process {
+    /// The log, whose level can be changed.
+    pub(crate) log: LogHandle,
+    /// Whether the core is alive.
+    pub(crate) pulse: Arc<Pulse>,
+    /// Who is told when the node has started.
+    pub(crate) notifier: Notifier,
+}
 
 /// Runs a node until `stop` is cancelled.
-pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn run(config: Config, process: Process, stop: CancellationToken) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let mounts = CgroupMounts::detect().context("find the cgroup hierarchies")?;
     checks::host(&config, &mounts)?;
@@ -52,8 +65,11 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
         RuntimeSettings { request_timeout: config.runtime.request_timeout },
     )?;
     let remote = connect_api(&config, &node_name, &tasks).await?;
+    checks::runtime(&config, &runtime).await?;
+    checks::process(&config);
+    checks::kernel(&config)?;
     let node_ips = node_ips(&config, remote.as_ref().map(|r| r.connection.server()));
-    info!(node = node_name, ips = ?node_ips, version = config::version::KUBELET_VERSION, "starting");
+    info!(node = node_name, nodeIPs = ?node_ips, "Starting the node");
 
     let cgroups = CgroupTree::new(mounts, &config.pods.cgroup_root).context("use the cgroup root")?;
     let measurer = Arc::new(Measurer::new(&config, &node_name, &hostname, &node_ips, machine.clone()));
@@ -92,6 +108,7 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
         view,
         tasks: tasks.clone(),
         running: HashMap::new(),
+        pulse: process.pulse.clone(),
     };
     let found = found_on_host(&adapters);
     // The inbox is empty so far and holds this.
@@ -102,17 +119,13 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
         let metrics = Arc::new(telemetry::metrics::Metrics::default());
         metrics.describe(&config.gates);
         metrics.node_name.with([&node_name]).set(1.0);
-        let weak = results.downgrade();
-        let ports = NodePorts {
-            adapters,
-            config,
-            metrics,
-            view: published,
-            is_driver_alive: Arc::new(move || weak.upgrade().is_some_and(|inbox| !inbox.is_closed())),
-        };
+        let ports =
+            NodePorts { adapters, config, metrics, view: published, pulse: process.pulse, log: process.log };
         let until = stop.clone();
         tokio::spawn(server.serve(ports, async move { until.cancelled().await }));
     }
+    info!("Started kubelet");
+    process.notifier.ready();
     // A driver that ends before it is told to has panicked: the node is of no use without it.
     match driver.await {
         Ok(()) => Ok(()),
@@ -137,8 +150,9 @@ fn make_folders(config: &Config) -> anyhow::Result<()> {
     make(Path::new("/var/log/containers"), 0o755)?;
     if let Err(error) = host::mount::make_recursively_shared(root) {
         warn!(
-            "mounts below the root folder do not travel to containers that ask for it: {}",
-            shell::failure::chain(&error)
+            path = %root.display(),
+            err = shell::failure::chain(&error),
+            "Mounts below the root folder do not travel to containers that ask for it"
         );
     }
     Ok(())
@@ -150,7 +164,7 @@ async fn connect_api(
     tasks: &TaskTracker,
 ) -> anyhow::Result<Option<Remote>> {
     let Some(kubeconfig) = &config.api.kubeconfig else {
-        info!("no --kubeconfig: this node runs static pods only");
+        info!("Standalone mode, no API client: this node runs static pods only and nobody is told of it");
         return Ok(None);
     };
     let settings = ClientSettings {
@@ -202,7 +216,7 @@ fn node_ips(config: &Config, server: Option<String>) -> Vec<IpAddr> {
             return vec![local.ip()];
         }
     }
-    warn!("no address of this node can be told from its routes: set --node-ip");
+    warn!("No address of this node can be told from its routes: set --node-ip");
     Vec::new()
 }
 
@@ -309,12 +323,12 @@ fn spawn_feeds(
 /// Pods of which an earlier process left a folder, a cgroup or logs.
 fn found_on_host(adapters: &Adapters) -> Vec<model::PodUid> {
     let mut found = adapters.volumes.pods_on_disk().unwrap_or_else(|error| {
-        warn!("cannot list the pods' folders: {}", shell::failure::chain(&error));
+        warn!(err = shell::failure::chain(&error), "Cannot list the pods' folders");
         Vec::new()
     });
     match adapters.cgroups.pods() {
         Ok(pods) => found.extend(pods.into_iter().map(|(uid, _)| uid)),
-        Err(error) => warn!("cannot list the pods' cgroups: {}", shell::failure::chain(&error)),
+        Err(error) => warn!(err = shell::failure::chain(&error), "Cannot list the pods' cgroups"),
     }
     found.extend(pods_with_logs(&adapters.config.paths.pod_logs));
     found.sort();

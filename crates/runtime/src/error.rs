@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 /// A failed runtime call: which call, about what, and what the runtime (or the connection) said.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{call} of {object:?} failed")]
+#[error("{call}{} failed", of(object))]
 pub struct RuntimeError {
     /// The RPC, such as `StopContainer`.
     pub call: &'static str,
@@ -14,6 +14,11 @@ pub struct RuntimeError {
     pub object: String,
     /// What came back.
     pub source: RpcStatus,
+}
+
+/// Calls about the runtime itself are about nothing else.
+fn of(object: &str) -> String {
+    if object.is_empty() { String::new() } else { format!(" of {object:?}") }
 }
 
 /// A gRPC status reduced to what people and decisions need.

@@ -38,6 +38,8 @@ pub enum Endpoint {
     ResetSlis,
     /// `/configz`.
     Config,
+    /// `/debug/flags/v`.
+    Verbosity,
     /// `/containerLogs/…`.
     ContainerLogs(ContainerPath),
     /// `/exec/…`.
@@ -204,6 +206,8 @@ fn debugging(settings: &EndpointSettings, method: &Method, path: &str) -> Route 
         "/debug/flags/v" if !settings.has_debug_flags => {
             return Route::Found(Endpoint::Disabled("flags endpoint is disabled."));
         }
+        // Any method: the answer to a wrong one is its own.
+        "/debug/flags/v" => return Route::Found(Endpoint::Verbosity),
         _ => {}
     }
     let path = path.strip_suffix('/').unwrap_or(path);

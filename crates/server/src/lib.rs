@@ -17,6 +17,7 @@ mod attributes;
 mod auth;
 mod cache;
 pub mod certificate;
+mod debugflags;
 pub mod endpoint;
 mod health;
 mod identity;

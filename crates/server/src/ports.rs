@@ -78,6 +78,9 @@ pub trait Ports: Clone + Send + Sync + 'static {
     /// `KubeletConfiguration` with all defaults, `kind` and `apiVersion`.
     fn config(&self) -> serde_json::Value;
 
+    /// Sets the log's verbosity.
+    fn set_verbosity(&self, level: u32);
+
     /// The stats summary (v1alpha1), as JSON.
     fn summary(&self, parts: SummaryParts) -> impl Future<Output = Result<Bytes, String>> + Send;
 

@@ -16,7 +16,7 @@ use crate::ports::{Ports, ServedRequest, SummaryParts};
 use crate::settings::Settings;
 use crate::streaming::{self, Session};
 use crate::tunnel::TunnelContext;
-use crate::{health, logs, metrics, pods};
+use crate::{debugflags, health, logs, metrics, pods};
 
 /// One of the servers, as every connection to it shares it.
 pub(crate) struct Service<P> {
@@ -98,6 +98,7 @@ impl<P: Ports> Service<P> {
             Endpoint::Config => {
                 answer::json(serde_json::json!({ "kubeletconfig": ports.config() }).to_string())
             }
+            Endpoint::Verbosity => debugflags::answer(ports, request).await,
             Endpoint::ContainerLogs(path) => {
                 let answer =
                     logs::answer(ports, &path, &query, self.settings.endpoints.has_log_streams).await;

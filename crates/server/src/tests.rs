@@ -1,16 +1,17 @@
 //! Real connections on loopback: TLS with certificates made here, a fake bundle of ports behind.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
@@ -37,6 +38,7 @@ struct Fake {
     reviews: Arc<AtomicUsize>,
     questions: Arc<AtomicUsize>,
     seen: Arc<Mutex<Vec<ServedRequest>>>,
+    verbosity: Arc<AtomicU32>,
 }
 
 impl Ports for Fake {
@@ -100,6 +102,10 @@ impl Ports for Fake {
     }
 
     fn reset_sli_metrics(&self) {}
+
+    fn set_verbosity(&self, level: u32) {
+        self.verbosity.store(level, Ordering::Relaxed);
+    }
 
     fn config(&self) -> serde_json::Value {
         serde_json::json!({ "kind": "KubeletConfiguration" })
@@ -312,8 +318,9 @@ impl Reply {
     }
 }
 
-async fn send<S>(io: S, request: Request<Empty<Bytes>>) -> http::Response<Incoming>
+async fn send<S, B>(io: S, request: Request<B>) -> http::Response<Incoming>
 where
+    B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
@@ -335,7 +342,10 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<Empty<
 }
 
 impl Node {
-    async fn ask(&self, identity: Option<&Identity>, request: Request<Empty<Bytes>>) -> Reply {
+    async fn ask<B>(&self, identity: Option<&Identity>, request: Request<B>) -> Reply
+    where
+        B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    {
         let io = tls(self.addresses.main, identity, b"http/1.1").await.unwrap();
         finish(send(io, request).await).await
     }
@@ -737,4 +747,27 @@ async fn settings_that_cannot_work_are_refused() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = taken.local_addr().unwrap();
     assert_eq!(bind(&|s| s.port = address.port()).await, Some(format!("failed to listen on {address}")));
+}
+
+#[tokio::test]
+async fn the_verbosity_of_the_log_is_put() {
+    let fake = fake();
+    let level = fake.verbosity.clone();
+    let node = start(fake.clone(), |settings| settings.endpoints.has_debug_flags = true).await;
+    for (method, body, status, answer, expected) in [
+        ("GET", "", 406, "unsupported http method\n", 0),
+        ("PUT", "4", 200, "successfully set klog.logging.verbosity to 4\n", 4),
+        ("PUT", "x", 400, "strconv.ParseUint: parsing \"x\": invalid syntax\n", 4),
+        ("PUT", &"1".repeat(2000), 400, "error reading request body: more than any number takes\n", 4),
+        ("POST", "2", 406, "unsupported http method\n", 4),
+        ("PUT", "0", 200, "successfully set klog.logging.verbosity to 0\n", 0),
+    ] {
+        let request = request(method, "/debug/flags/v", &[("authorization", "Bearer root")]);
+        let request = request.map(|_| Full::new(Bytes::from(body.to_owned())));
+        let reply = node.ask(None, request).await;
+        assert_eq!((reply.status.as_u16(), reply.text()), (status, answer), "{method} {body}");
+        assert_eq!(reply.headers["content-type"], "text/plain");
+        assert_eq!(level.load(Ordering::Relaxed), expected, "{method} {body}");
+    }
+    assert_eq!(node.get_as("reader", "/debug/flags/v").await.status, StatusCode::FORBIDDEN);
 }

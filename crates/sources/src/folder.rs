@@ -174,7 +174,7 @@ impl Folder {
     fn problem(&mut self, path: &Path, stamp: Option<Stamp>, problem: String, is_rescan: bool) {
         let manifest = self.files.entry(path.to_owned()).or_default();
         if manifest.problem.as_ref() != Some(&problem) {
-            tracing::error!(path = %path.display(), problem, "manifest is not a static pod");
+            tracing::error!(path = %path.display(), err = problem, "Manifest is not a static pod and is left out");
         }
         manifest.stamp = stamp;
         manifest.problem = Some(problem);
@@ -187,9 +187,9 @@ impl Folder {
         if self.trouble != trouble {
             match &trouble {
                 Some(trouble) => {
-                    tracing::warn!(path = %self.path.display(), trouble, "static pods cannot be read")
+                    tracing::warn!(path = %self.path.display(), err = trouble, "Static pods cannot be read")
                 }
-                None => tracing::info!(path = %self.path.display(), "static pods can be read"),
+                None => tracing::info!(path = %self.path.display(), "Static pods can be read"),
             }
         }
         self.trouble = trouble;

@@ -115,10 +115,10 @@ impl Adapters {
             match tokio::fs::read_to_string(path).await.map(|text| ResolvConf::parse(&text)) {
                 Ok(Ok(conf)) => host = Some(conf),
                 Ok(Err(error)) => {
-                    warn!(file = %path.display(), "cannot use the resolver configuration: {error}")
+                    warn!(path = %path.display(), err = %error, "Cannot use the resolver configuration; pods get none")
                 }
                 Err(error) => {
-                    warn!(file = %path.display(), "cannot read the resolver configuration: {error}")
+                    warn!(path = %path.display(), err = %error, "Cannot read the resolver configuration; pods get none")
                 }
             }
         }

@@ -200,7 +200,12 @@ async fn link_log(adapters: &Adapters, key: &PodKey, uid: &PodUid, start: &Start
     let name = podfiles::log_link_name(key, &start.container, id);
     let dir = adapters.log_links.clone();
     if let Err(failure) = blocking(move || podfiles::link_log(&dir, &name, &log)).await {
-        warn!(pod = %key, container = start.container, "cannot link the log: {}", failure.message);
+        warn!(
+            pod = %key,
+            containerName = start.container,
+            err = failure.message,
+            "Cannot link the log; log collectors will not find it"
+        );
     }
 }
 

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use futures::FutureExt;
 use node::{Action, Failure, FailureKind, Outcome};
 use tokio_util::sync::CancellationToken;
-use tracing::{Level, debug, enabled, error, info, warn};
+use tracing::{Instrument as _, debug, error, info, trace, warn};
 
+use super::about::About;
 use super::adapters::Adapters;
 use super::{containers, failure, images, probes, sandboxes};
 
 /// Carries out an action and says how it ended, whatever happens.
 pub(crate) async fn carry_out(adapters: Arc<Adapters>, action: Action, cancel: CancellationToken) -> Outcome {
-    let about = describe(&action);
-    let outcome = to_the_end(perform(&adapters, action), &cancel).await;
-    log(&adapters, &about, &outcome);
+    let about = About::action(&action);
+    let span = about.span();
+    let outcome = to_the_end(perform(&adapters, action), &cancel).instrument(span.clone()).await;
+    span.in_scope(|| log(&adapters, &about, &outcome));
     outcome
 }
 
@@ -27,78 +29,42 @@ pub(super) async fn to_the_end(work: impl Future<Output = Outcome>, cancel: &Can
     tokio::select! {
         biased;
         outcome = work => outcome.unwrap_or_else(|_| {
-            error!("an action panicked; this is a bug");
+            error!("An action panicked; this is a bug");
             Outcome::Failed(Failure { kind: FailureKind::Other, message: "internal error".to_owned() })
         }),
         () = cancel.cancelled() => Outcome::Cancelled,
     }
 }
 
-fn log(adapters: &Adapters, about: &str, outcome: &Outcome) {
+fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
+    let what = about.what;
     match outcome {
         Outcome::Failed(failure) => {
             let is_away = failure.kind == FailureKind::RuntimeUnavailable;
             // The runtime's absence is told by the health feed, once.
-            if !is_away && adapters.failures.is_new(about, &failure.message) {
-                warn!(action = about, "failed, will be tried again: {}", failure.message);
+            if !is_away && adapters.failures.is_new(&about.identity(), &failure.message) {
+                warn!(err = failure.message, "Failed to {what}, will be tried again");
             } else {
-                debug!(action = about, "failed again: {}", failure.message);
+                debug!(err = failure.message, "Failed again to {what}");
             }
         }
-        Outcome::Cancelled => debug!(action = about, "cancelled"),
+        Outcome::Cancelled => debug!("Did not {what}: not wanted any more"),
         _ => {
-            if adapters.failures.succeeded(about) {
-                info!(action = about, "succeeded after failures");
+            if adapters.failures.succeeded(|| about.identity()) {
+                info!("Managed to {what} after failures");
             }
             match outcome {
-                Outcome::SandboxStarted(sandbox) => info!(action = about, sandbox = %sandbox.id, "done"),
-                Outcome::ContainerStarted(container) => {
-                    info!(action = about, container = %container.id, "done")
+                Outcome::SandboxStarted(sandbox) => {
+                    info!(v = 2, podSandboxID = %sandbox.id, "Started pod sandbox");
                 }
-                _ if about.is_empty() => {}
-                _ => debug!(action = about, "done"),
+                Outcome::ContainerStarted(container) => {
+                    info!(v = 2, containerID = %container.id, "Started container");
+                }
+                // Every few seconds for every container: of interest to nobody but who debugs them.
+                Outcome::Probed(_) | Outcome::Observed(_) | Outcome::Relisted(_) => trace!("Did {what}"),
+                _ => debug!("Did {what}"),
             }
         }
-    }
-}
-
-/// What a log line calls an action. Empty where a line would not be written anyway.
-fn describe(action: &Action) -> String {
-    let pod = |p: &model::Pod| model::pod::key(p);
-    match action {
-        Action::Probe { .. } if !enabled!(Level::TRACE) => String::new(),
-        Action::Relist => "relist".to_owned(),
-        Action::Observe { key, .. } => format!("read pod {key}"),
-        Action::Probe { pod: p, container, kind, .. } => {
-            format!("{} probe of container {container} of pod {}", kind.as_str(), pod(p))
-        }
-        Action::EnsureCgroup { pod: p } => format!("make cgroup of pod {}", pod(p)),
-        Action::RemoveCgroup { uid } => format!("remove cgroup of pod {uid}"),
-        Action::SyncVolumes { pod: p, .. } => format!("mount volumes of pod {}", pod(p)),
-        Action::TearDownVolumes { uid } => format!("remove volumes of pod {uid}"),
-        Action::InspectImage { pod: p, container } => {
-            format!("inspect image of container {container} of pod {}", pod(p))
-        }
-        Action::PullImage { pod: p, container } => {
-            format!("pull image of container {container} of pod {}", pod(p))
-        }
-        Action::RunSandbox { pod: p, .. } => format!("run sandbox of pod {}", pod(p)),
-        Action::StopSandbox { id } => format!("stop sandbox {id}"),
-        Action::RemoveSandbox { id } => format!("remove sandbox {id}"),
-        Action::StartContainer { pod: p, container, .. } => {
-            format!("start container {container} of pod {}", pod(p))
-        }
-        Action::StopContainer { id, .. } => format!("stop container {id}"),
-        Action::RemoveContainer { id, .. } => format!("remove container {id}"),
-        Action::RunHook { pod: p, container, hook, .. } => {
-            format!("run {hook:?} hook of container {container} of pod {}", pod(p))
-        }
-        Action::WriteStatus { key, .. } => format!("write status of pod {key}"),
-        Action::DeletePod { key, .. } => format!("remove pod {key} from the API server"),
-        Action::CreateMirror { pod: p } => format!("create mirror of static pod {}", pod(p)),
-        Action::RemovePodLogs { uid, .. } => format!("remove logs of pod {uid}"),
-        Action::RegisterNode { .. } => "register node".to_owned(),
-        Action::WriteNodeStatus { .. } => "write node status".to_owned(),
     }
 }
 

@@ -139,7 +139,7 @@ impl Measurer {
             }
             Err(error) => {
                 self.images_changed();
-                warn!("cannot list images: {}", error.message());
+                warn!(err = error.message(), "Cannot list images; the node goes on showing those it had");
             }
         }
     }
@@ -156,9 +156,10 @@ struct Sample {
 impl Sample {
     fn take(root: &std::path::Path, mounts: &host::cgroup::CgroupMounts) -> Self {
         let memory = usage::node_memory(mounts)
-            .inspect_err(|e| warn!("cannot read memory usage: {}", failure::chain(e)));
-        let disk =
-            usage::file_system(root).inspect_err(|e| warn!("cannot read disk usage: {}", failure::chain(e)));
+            .inspect_err(|e| warn!(err = failure::chain(e), "Cannot read memory usage"));
+        let disk = usage::file_system(root).inspect_err(
+            |e| warn!(path = %root.display(), err = failure::chain(e), "Cannot read disk usage"),
+        );
         let tasks = usage::running_tasks().ok().zip(host::machine::max_pids().ok());
         Self { memory: memory.ok().map(|m| (m.available(), m.capacity)), disk: disk.ok(), tasks }
     }

@@ -61,9 +61,9 @@ impl FailureLog {
     }
 
     /// The action succeeded. Returns whether it had failed before.
-    pub(crate) fn succeeded(&self, action: &str) -> bool {
+    pub(crate) fn succeeded(&self, action: impl FnOnce() -> String) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        !last.is_empty() && last.remove(action).is_some()
+        !last.is_empty() && last.remove(&action()).is_some()
     }
 }
 
@@ -78,8 +78,8 @@ mod tests {
         assert!(!log.is_new("a", "x"));
         assert!(log.is_new("a", "y"));
         assert!(log.is_new("b", "y"));
-        assert!(log.succeeded("a"));
-        assert!(!log.succeeded("a"));
+        assert!(log.succeeded(|| "a".into()));
+        assert!(!log.succeeded(|| "a".into()));
         assert!(log.is_new("a", "y"));
     }
 }

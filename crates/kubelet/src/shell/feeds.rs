@@ -32,13 +32,13 @@ pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>
     while let Some(event) = events.next().await {
         let input = match event {
             RuntimeEvent::Connected => {
-                info!("the runtime's event stream is up");
+                info!(v = 2, "The runtime's event stream is up");
                 Input::EventStream { is_connected: true }
             }
             RuntimeEvent::Lost(error) => {
                 warn!(
-                    "the runtime's event stream is down, listing containers every second until it is back: {}",
-                    error.message()
+                    err = error.message(),
+                    "The runtime's event stream is down, listing containers every second until it is back"
                 );
                 Input::EventStream { is_connected: false }
             }
@@ -70,11 +70,11 @@ pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measur
         if was_up != Some(is_up) {
             match &health {
                 Ok(_) => {
-                    info!("the container runtime answers");
+                    info!(endpoint = adapters.config.runtime.endpoint, "The container runtime answers");
                     match adapters.runtime.version().await {
                         Ok(version) => measurer.runtime_is(&version),
                         Err(error) => {
-                            warn!("cannot ask the container runtime for its version: {}", error.message())
+                            warn!(err = error.message(), "Cannot ask the container runtime for its version")
                         }
                     }
                     if inbox
@@ -87,7 +87,8 @@ pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measur
                 }
                 Err(error) => warn!(
                     endpoint = adapters.config.runtime.endpoint,
-                    "the container runtime does not answer; pods that run go on, nothing new starts until it does: {error}"
+                    err = error,
+                    "The container runtime does not answer; pods that run go on, nothing new starts until it does"
                 ),
             }
             was_up = Some(is_up);
@@ -161,9 +162,6 @@ pub(crate) async fn api_pods(
 pub(crate) async fn static_pods(settings: sources::FileSettings, inbox: Sender<Input>) {
     let mut sets = std::pin::pin!(sources::watch_files(settings));
     while let Some(set) = sets.next().await {
-        for (file, problem) in &set.problems {
-            warn!(file = %file.display(), "not a static pod: {problem}");
-        }
         let pods: Vec<Arc<Pod>> = set.pods;
         if inbox.send(Input::PodsListed { source: Source::File, pods }).await.is_err() {
             return;

@@ -89,11 +89,11 @@ async fn keyring(adapters: &Adapters, pod: &Pod) -> Keyring {
         match adapters.objects.secret(&namespace, &reference.name).await {
             Ok(secret) => {
                 if let Err(error) = keyring.add_secret(&secret) {
-                    warn!(pod = %pod::key(pod), secret = reference.name, "image pull secret is of no use: {error}");
+                    warn!(pod = %pod::key(pod), secret = reference.name, err = %error, "Image pull secret is of no use");
                 }
             }
             Err(error) => {
-                warn!(pod = %pod::key(pod), secret = reference.name, "cannot read image pull secret: {error}");
+                warn!(pod = %pod::key(pod), secret = reference.name, err = %error, "Cannot read image pull secret");
             }
         }
     }
@@ -101,7 +101,7 @@ async fn keyring(adapters: &Adapters, pod: &Pod) -> Keyring {
         if let Ok(text) = tokio::fs::read(&path).await
             && let Err(error) = keyring.add_config_json(&text)
         {
-            warn!(file = %path.display(), "registry credentials are of no use: {error}");
+            warn!(path = %path.display(), err = %error, "Registry credentials are of no use");
         }
     }
     keyring

@@ -11,6 +11,7 @@
 //! The inbox is bounded; whoever cannot deliver waits, so that a burst slows its source down and
 //! loses nothing. The driver never sends to it, so it cannot wait for itself.
 
+mod about;
 pub(crate) mod adapters;
 pub(crate) mod api;
 mod containers;
@@ -21,6 +22,7 @@ pub(crate) mod feeds;
 mod images;
 pub(crate) mod objects;
 mod probes;
+pub(crate) mod pulse;
 pub(crate) mod rotation;
 mod sandboxes;
 #[cfg(test)]
@@ -34,13 +36,14 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use model::Now;
-use node::{Action, Effect, EffectId, EventRecord, Input, Node, Outcome, View};
+use node::{Action, Effect, EffectId, EventObject, EventRecord, Input, Node, Outcome, View};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, trace};
+use tracing::{info, trace};
 
 use adapters::Adapters;
+use pulse::{Beating, Pulse};
 
 /// Room for every result of a node of 110 pods that starts all at once (about five actions a
 /// pod), and for what its feeds bring meanwhile.
@@ -98,6 +101,19 @@ impl Hands {
     }
 }
 
+/// At upstream's level, and with its names.
+fn log_event(event: &EventRecord) {
+    let r#type = if event.is_warning { "Warning" } else { "Normal" };
+    let (object, kind, path) = match &event.about {
+        EventObject::Node => (String::new(), "Node", ""),
+        EventObject::Pod { key, field_path, .. } => {
+            (key.to_string(), "Pod", field_path.as_deref().unwrap_or_default())
+        }
+    };
+    let (reason, message) = (event.reason, event.message.as_str());
+    info!(v = 3, object, fieldPath = path, kind, r#type, reason, text = message, "Event occurred");
+}
+
 /// The driver's state.
 pub(crate) struct Shell {
     pub(crate) core: Node,
@@ -108,6 +124,7 @@ pub(crate) struct Shell {
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) running: HashMap<EffectId, CancellationToken>,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 impl Shell {
@@ -115,6 +132,7 @@ impl Shell {
     /// process starts from what it observes.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut taken_since_trim = INPUTS_TO_TRIM;
+        let _beating = Beating(self.pulse.clone());
         loop {
             let deadline = self.core.next_deadline().map(|at| self.clock.instant(at));
             let wake = async {
@@ -123,6 +141,7 @@ impl Shell {
                     None => std::future::pending().await,
                 }
             };
+            self.pulse.waits();
             // All three arms are cancel-safe: a token, a channel receiver, and a sleep that is
             // made anew in every round.
             let input = tokio::select! {
@@ -134,6 +153,7 @@ impl Shell {
                 },
                 () = wake => Input::Tick,
             };
+            self.pulse.works();
             let is_quiet = matches!(input, Input::Tick) && self.running.is_empty();
             self.take(input);
             taken_since_trim += 1;
@@ -171,7 +191,7 @@ impl Shell {
     fn dispatch(&mut self, effect: Effect) {
         match effect {
             Effect::Record(event) => {
-                debug!(about = %event.about, reason = event.reason, "{}", event.message);
+                log_event(&event);
                 (self.hands.record)(event);
             }
             Effect::Cancel(id) => {

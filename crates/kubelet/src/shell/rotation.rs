@@ -16,6 +16,8 @@ use super::failure;
 
 /// One running container and its log.
 struct Candidate {
+    pod: model::PodKey,
+    container: String,
     id: ContainerId,
     path: LogPath,
 }
@@ -39,7 +41,13 @@ pub(crate) async fn run(adapters: Arc<Adapters>) {
             let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::system()).datetime();
             let reopen = || adapters.runtime.reopen_log(&candidate.id);
             if let Err(error) = rotate(&candidate.path, policy, now, reopen).await {
-                warn!(container = %candidate.id, "cannot rotate the log: {}", failure::chain(&error));
+                warn!(
+                    pod = %candidate.pod,
+                    containerName = candidate.container,
+                    containerID = %candidate.id,
+                    error = &error as &dyn std::error::Error,
+                    "Cannot rotate the log"
+                );
             }
         }
     }
@@ -52,8 +60,12 @@ fn candidates(adapters: &Adapters, view: &View) -> Vec<Candidate> {
         let dir = podfiles::pod_log_dir(root, &pod.key, &pod.uid);
         for container in pod.observed.iter().flat_map(|o| &o.containers).filter(|c| c.state.is_running()) {
             let path = dir.join(podfiles::container_log_path(&container.name, container.attempt));
-            found
-                .extend(LogPath::below(root, &path).map(|path| Candidate { id: container.id.clone(), path }));
+            found.extend(LogPath::below(root, &path).map(|path| Candidate {
+                pod: pod.key.clone(),
+                container: container.name.clone(),
+                id: container.id.clone(),
+                path,
+            }));
         }
     }
     found

@@ -63,6 +63,7 @@ fn shell(
         view,
         tasks: TaskTracker::new(),
         running: HashMap::new(),
+        pulse: Arc::default(),
     };
     (shell, results, published, asked)
 }

@@ -1,0 +1,71 @@
+//! What the kernel grants this process.
+
+use std::fs;
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// A limit of open files that could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("raise the number of files that may be open from {had} to {wanted}; {got} it is")]
+pub struct OpenFilesError {
+    /// What it was.
+    pub had: u64,
+    /// What it should be.
+    pub wanted: u64,
+    /// What it is now: as much as can be had without privilege.
+    pub got: u64,
+    /// Why it is not more.
+    pub source: io::Error,
+}
+
+/// Makes this process less (negative) or more (positive) likely to be killed when memory runs out.
+/// What it starts inherits that.
+///
+/// # Errors
+/// If the value is out of range, or lower than this process may set it.
+pub fn set_oom_score_adj(value: i32) -> io::Result<()> {
+    fs::write("/proc/self/oom_score_adj", value.to_string())
+}
+
+/// Allows this process so many open files, and never more. Where the hard limit cannot be raised,
+/// the soft one is raised to it.
+///
+/// # Errors
+/// If the limit is lower than wanted afterwards.
+pub fn limit_open_files(wanted: u64) -> Result<(), OpenFilesError> {
+    let before = getrlimit(Resource::Nofile);
+    let limit = Rlimit { current: Some(wanted), maximum: Some(wanted) };
+    let Err(error) = setrlimit(Resource::Nofile, limit) else { return Ok(()) };
+    let within = Rlimit { current: before.maximum, maximum: before.maximum };
+    let got = if setrlimit(Resource::Nofile, within).is_ok() { before.maximum } else { before.current };
+    let number = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+    Err(OpenFilesError { had: number(before.current), wanted, got: number(got), source: error.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Limits are those of the whole test process: only what changes nothing can be tried here.
+
+    #[test]
+    fn the_present_limit_can_be_set_again() {
+        let before = getrlimit(Resource::Nofile);
+        if let (Some(current), Some(maximum)) = (before.current, before.maximum)
+            && current == maximum
+        {
+            limit_open_files(current).unwrap();
+        }
+        let error = limit_open_files(u64::MAX - 1).unwrap_err();
+        assert_eq!(error.wanted, u64::MAX - 1);
+        assert!(error.got >= error.had);
+    }
+
+    #[test]
+    fn scores_out_of_range_are_refused() {
+        assert!(set_oom_score_adj(1001).is_err());
+        let present: i32 = fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
+        set_oom_score_adj(present).unwrap();
+    }
+}

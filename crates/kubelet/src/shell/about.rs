@@ -1,0 +1,135 @@
+//! What log lines say of an action: what is done, and to which object.
+
+use node::Action;
+use tracing::{Span, field, info_span};
+
+/// An action's name and its object. Fields that do not apply are empty.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct About {
+    /// What is done, in the imperative: `start container`.
+    pub(crate) what: &'static str,
+    /// `namespace/name`.
+    pod: Option<String>,
+    pod_uid: Option<String>,
+    container: Option<String>,
+    container_id: Option<String>,
+    sandbox_id: Option<String>,
+}
+
+impl About {
+    /// Reads it off an action.
+    pub(crate) fn action(action: &Action) -> Self {
+        let of = |what: &'static str| Self { what, ..Self::default() };
+        let pod = |what, pod: &model::Pod| Self {
+            pod: Some(model::pod::key(pod).to_string()),
+            pod_uid: Some(model::pod::uid(pod).to_string()),
+            ..of(what)
+        };
+        let key = |what, key: &model::PodKey, uid: Option<&model::PodUid>| Self {
+            pod: Some(key.to_string()),
+            pod_uid: uid.map(ToString::to_string),
+            ..of(what)
+        };
+        let uid = |what, uid: &model::PodUid| Self { pod_uid: Some(uid.to_string()), ..of(what) };
+        let container = |about: Self, name: &String| Self { container: Some(name.clone()), ..about };
+        let id = |about: Self, id: &model::ContainerId| Self { container_id: Some(id.to_string()), ..about };
+        let sandbox = |about: Self, id: &model::SandboxId| Self { sandbox_id: Some(id.to_string()), ..about };
+        match action {
+            Action::Relist => of("list pods of the runtime"),
+            Action::Observe { key: name, uid } => key("read pod of the runtime", name, Some(uid)),
+            Action::Probe { pod: p, container: c, kind, .. } => {
+                let what = match kind {
+                    model::probe::ProbeKind::Startup => "probe startup",
+                    model::probe::ProbeKind::Liveness => "probe liveness",
+                    model::probe::ProbeKind::Readiness => "probe readiness",
+                };
+                container(pod(what, p), c)
+            }
+            Action::EnsureCgroup { pod: p } => pod("make cgroup of pod", p),
+            Action::RemoveCgroup { uid: u } => uid("remove cgroup of pod", u),
+            Action::SyncVolumes { pod: p, .. } => pod("mount volumes of pod", p),
+            Action::TearDownVolumes { uid: u } => uid("unmount volumes of pod", u),
+            Action::InspectImage { pod: p, container: c } => container(pod("inspect image", p), c),
+            Action::PullImage { pod: p, container: c } => container(pod("pull image", p), c),
+            Action::RunSandbox { pod: p, .. } => pod("start pod sandbox", p),
+            Action::StopSandbox { id } => sandbox(of("stop pod sandbox"), id),
+            Action::RemoveSandbox { id } => sandbox(of("remove pod sandbox"), id),
+            Action::StartContainer { pod: p, container: c, .. } => container(pod("start container", p), c),
+            Action::StopContainer { uid: u, id: c, .. } => id(uid("stop container", u), c),
+            Action::RemoveContainer { uid: u, id: c } => id(uid("remove container", u), c),
+            Action::RunHook { pod: p, container: c, hook, .. } => {
+                let is_first = matches!(hook, node::Hook::PostStart);
+                container(pod(if is_first { "run postStart hook" } else { "run preStop hook" }, p), c)
+            }
+            Action::WriteStatus { key: name, uid, .. } => key("write status of pod", name, Some(uid)),
+            Action::DeletePod { key: name, uid } => key("remove pod from the API server", name, Some(uid)),
+            Action::CreateMirror { pod: p } => pod("create mirror of static pod", p),
+            Action::RemovePodLogs { uid, key: name } => key("remove logs of pod", name, Some(uid)),
+            Action::RegisterNode { .. } => of("register node"),
+            Action::WriteNodeStatus { .. } => of("write node status"),
+        }
+    }
+
+    /// Everything logged within says which object it is about.
+    pub(crate) fn span(&self) -> Span {
+        let span = info_span!(
+            "action",
+            pod = field::Empty,
+            podUID = field::Empty,
+            containerName = field::Empty,
+            containerID = field::Empty,
+            podSandboxID = field::Empty,
+        );
+        let fields = [
+            ("pod", &self.pod),
+            ("podUID", &self.pod_uid),
+            ("containerName", &self.container),
+            ("containerID", &self.container_id),
+            ("podSandboxID", &self.sandbox_id),
+        ];
+        for (name, value) in fields {
+            if let Some(value) = value {
+                span.record(name, value);
+            }
+        }
+        span
+    }
+
+    /// Tells one action on one object from all others.
+    pub(crate) fn identity(&self) -> String {
+        let parts = [&self.pod_uid, &self.pod, &self.container, &self.container_id, &self.sandbox_id];
+        let mut all = self.what.to_owned();
+        for part in parts.into_iter().flatten() {
+            all.push('/');
+            all.push_str(part);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn an_action_has_a_name_and_an_object() {
+        let mut pod = model::Pod::default();
+        pod.metadata.name = Some("web".into());
+        pod.metadata.namespace = Some("ns".into());
+        pod.metadata.uid = Some("u".into());
+        let pod = Arc::new(pod);
+        let start = Action::PullImage { pod, container: "c".into() };
+        let stop =
+            Action::StopContainer { uid: "u".into(), id: "x".into(), grace: std::time::Duration::ZERO };
+        for (action, what, identity) in [
+            (start, "pull image", "pull image/u/ns/web/c"),
+            (stop, "stop container", "stop container/u/x"),
+            (Action::Relist, "list pods of the runtime", "list pods of the runtime"),
+        ] {
+            let about = About::action(&action);
+            assert_eq!((about.what, about.identity().as_str()), (what, identity));
+        }
+    }
+}

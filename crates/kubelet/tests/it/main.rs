@@ -1,0 +1,10 @@
+//! The kubelet as a process: how it starts, what keeps it from starting, how it ends.
+//!
+//! Each kubelet gets a mount namespace of its own, in which kernel settings, swap and the folder of
+//! log links are files of the test. Root is needed for that. The servers are off unless a test is about
+//! them, so that no port is taken.
+
+mod ends;
+mod process;
+mod refusals;
+mod runtime;
