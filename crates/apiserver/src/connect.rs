@@ -21,6 +21,7 @@ use rustls::client::Resumption;
 use thiserror::Error;
 use tower::{BoxError, ServiceBuilder};
 
+use crate::excerpt;
 use crate::identity::{FileIdentity, IdentityError};
 use crate::throttle::{RateLimit, Throttle};
 
@@ -160,7 +161,10 @@ impl Connection {
 pub async fn connect(kubeconfig: &Path, settings: ClientSettings) -> Result<Connection, ConnectError> {
     // The only error is that somebody chose a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let fail = |source| ConnectError::Kubeconfig { path: kubeconfig.to_owned(), source: Box::new(source) };
+    let fail = |source| ConnectError::Kubeconfig {
+        path: kubeconfig.to_owned(),
+        source: Box::new(excerpt::without(source)),
+    };
     let document = Kubeconfig::read_from(kubeconfig).map_err(fail)?;
     let config =
         Config::from_custom_kubeconfig(document, &KubeConfigOptions::default()).await.map_err(fail)?;

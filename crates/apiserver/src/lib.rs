@@ -20,6 +20,7 @@
 mod call;
 mod connect;
 mod events;
+mod excerpt;
 mod identity;
 mod lease;
 mod node;

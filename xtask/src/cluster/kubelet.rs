@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Usual,
     /// With `fake-cri`, for more than a thousand pods.
     Dense,
+    /// Without an API server.
+    Standalone,
 }
 
 impl Kind {
@@ -30,6 +32,7 @@ impl Kind {
         match self {
             Self::Usual => "kubelet.yaml",
             Self::Dense => "kubelet-dense.yaml",
+            Self::Standalone => "kubelet-standalone.yaml",
         }
     }
 }
@@ -44,7 +47,13 @@ pub(super) fn write_files(paths: &Paths) -> Result<()> {
     // The defaults, 50 and 100, are for 110 pods: two writes for each of 1,000 would take 38 seconds at best.
     dense["kubeAPIQPS"] = 1000.into();
     dense["kubeAPIBurst"] = 2000.into();
-    for (kind, configuration) in [(Kind::Usual, usual), (Kind::Dense, dense)] {
+    let mut standalone = usual.clone();
+    // Without an API server there is nobody to ask who is asking.
+    standalone["authentication"]["anonymous"]["enabled"] = json!(true);
+    standalone["authentication"]["webhook"]["enabled"] = json!(false);
+    standalone["authorization"]["mode"] = json!("AlwaysAllow");
+    for (kind, configuration) in [(Kind::Usual, usual), (Kind::Dense, dense), (Kind::Standalone, standalone)]
+    {
         // JSON is YAML too.
         workspace::write(&paths.file(kind.file()), format!("{configuration:#}\n"))?;
     }
@@ -83,12 +92,14 @@ fn configuration(paths: &Paths) -> Value {
 
 /// A kubelet for the node.
 pub(super) fn program(name: &'static str, paths: &Paths, binary: &Path, kind: Kind) -> Program {
-    let args = [
+    let mut args = vec![
         format!("--config={}", paths.file(kind.file()).display()),
-        format!("--kubeconfig={}", paths.file("node.kubeconfig").display()),
         format!("--node-ip={NODE_IP}"),
         format!("--hostname-override={NODE}"),
         "--v=2".to_owned(),
     ];
+    if kind != Kind::Standalone {
+        args.push(format!("--kubeconfig={}", paths.file("node.kubeconfig").display()));
+    }
     Program::new(name, binary.to_owned(), args)
 }

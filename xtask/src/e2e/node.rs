@@ -73,3 +73,14 @@ pub(super) async fn serves_pods_metrics_and_configuration(scene: Scene) -> Resul
     }
     Ok(())
 }
+
+pub(super) async fn changes_its_log_verbosity(scene: Scene) -> Result<()> {
+    let path = format!("/api/v1/nodes/{NODE}/proxy/debug/flags/v");
+    // The second is what kubelets are started with here.
+    for level in ["3", "2"] {
+        let said = scene.kubectl_with(level.as_bytes(), &["replace", "--raw", &path, "-f", "-"]).await?;
+        let expected = format!("successfully set klog.logging.verbosity to {level}");
+        ensure!(said.code == 0 && said.out.trim() == expected, "{said:?}");
+    }
+    Ok(())
+}

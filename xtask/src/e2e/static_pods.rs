@@ -1,13 +1,16 @@
 //! Pods from manifest files, and their mirrors in the API.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::List;
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use super::scene::{EVENTUALLY, SOON, Scene, container, is_ready, pod, restarts, shell, with};
-use crate::cluster::MANIFESTS;
+use crate::cluster::{Kind, MANIFESTS};
 use crate::isolation::NODE;
 use crate::workspace;
 
@@ -152,4 +155,49 @@ pub(super) async fn reference_to_a_config_map_is_refused(scene: Scene) -> Result
     refused.write_pod("refused", json!({ "containers": [shell("main", "sleep 1000")] }))?;
     scene.until(&mirror("refused"), "ready", SOON, is_ready).await?;
     Ok(())
+}
+
+/// Standalone mode: the pod runs, the kubelet shows it, and the API server hears nothing of it.
+pub(super) async fn run_without_an_api_server(scene: Scene) -> Result<()> {
+    let file = Manifest::new(&scene, "alone");
+    scene.cluster.kubelet.stop().await?;
+    let binary = &scene.cluster.paths.kubelet;
+    let alone = scene.cluster.other_kubelet("kubelet-standalone", binary, Kind::Standalone);
+    alone.start().await?;
+    file.write_pod("alone", json!({ "containers": [shell("main", "echo alone; sleep 1000")] }))?;
+    let name = mirror("alone");
+    let ready = shown(&scene, &name, "ready", |pod| pod.is_some_and(is_ready)).await?;
+    let source = ready.as_ref().and_then(|pod| annotation(pod, "kubernetes.io/config.source"));
+    ensure!(source.as_deref() == Some("file"), "its source is a file");
+    let pods = scene.api::<Pod>().list(&ListParams::default()).await.context("list pods")?;
+    ensure!(pods.items.is_empty(), "nobody is told of it");
+    file.remove()?;
+    shown(&scene, &name, "gone", |pod| pod.is_none()).await?;
+    alone.stop().await?;
+    scene.cluster.kubelet.start().await?;
+    scene.cluster.node_ready(EVENTUALLY).await
+}
+
+/// Asks the kubelet for a pod until it is as expected: there is nothing to watch.
+async fn shown(
+    scene: &Scene,
+    name: &str,
+    what: &str,
+    is_expected: impl Fn(Option<&Pod>) -> bool,
+) -> Result<Option<Pod>> {
+    let path = format!("/api/v1/nodes/{NODE}/proxy/pods");
+    let deadline = Instant::now() + EVENTUALLY;
+    loop {
+        // It does not serve yet, or says so.
+        let answer = scene.kubectl_out(&["get", "--raw", &path]).await;
+        let list: Option<List<Pod>> = answer.ok().and_then(|text| serde_json::from_str(&text).ok());
+        if let Some(list) = list {
+            let pod = list.items.into_iter().find(|pod| pod.metadata.name.as_deref() == Some(name));
+            if is_expected(pod.as_ref()) {
+                return Ok(pod);
+            }
+        }
+        ensure!(Instant::now() < deadline, "pod {name} is not {what} in time");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }

@@ -23,13 +23,17 @@ pub(crate) fn of_runtime(error: &RuntimeError, kind: FailureKind) -> Failure {
     Failure { kind, message: error.message().to_owned() }
 }
 
-/// An error with everything below it, for a message that ends up in an event.
+/// An error with everything below it, for a message that ends up in an event or a log line. What an
+/// error of a library says of its own cause is not said again.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let reason = cause.to_string();
+        if !text.ends_with(&reason) {
+            text.push_str(": ");
+            text.push_str(&reason);
+        }
         source = cause.source();
     }
     text
@@ -69,7 +73,22 @@ impl FailureLog {
 
 #[cfg(test)]
 mod tests {
-    use super::FailureLog;
+    use super::{FailureLog, chain};
+
+    #[derive(Debug, thiserror::Error)]
+    enum Step {
+        #[error("open x")]
+        Quiet(#[source] std::io::Error),
+        #[error("open x: {0}")]
+        Talkative(#[source] std::io::Error),
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || std::io::Error::other("no disk");
+        assert_eq!(chain(&Step::Quiet(cause())), "open x: no disk");
+        assert_eq!(chain(&Step::Talkative(cause())), "open x: no disk");
+    }
 
     #[test]
     fn a_failure_is_new_until_it_repeats_and_after_a_success() {

@@ -12,7 +12,6 @@ use runtime::podfiles;
 use tracing::warn;
 
 use super::adapters::Adapters;
-use super::failure;
 
 /// One running container and its log.
 struct Candidate {

@@ -4,6 +4,9 @@
 //! log links are files of the test. Root is needed for that. The servers are off unless a test is about
 //! them, so that no port is taken.
 
+// Clippy knows tests by their attribute only, and not what they share.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod ends;
 mod process;
 mod refusals;

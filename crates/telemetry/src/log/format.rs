@@ -116,12 +116,15 @@ impl Visit for Fields {
         self.pairs.push((name_of(field), Value::Float(value)));
     }
 
-    /// The whole chain, since no error repeats its source.
+    /// The whole chain. What an error of a library says of its own cause is not said again.
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         let mut text = value.to_string();
         let mut source = value.source();
         while let Some(error) = source {
-            let _ = write!(text, ": {error}");
+            let reason = error.to_string();
+            if !text.ends_with(&reason) {
+                let _ = write!(text, ": {reason}");
+            }
             source = error.source();
         }
         self.text(field, text);
