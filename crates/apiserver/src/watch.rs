@@ -230,7 +230,11 @@ impl<K: Watched> Watch<K> {
     fn succeeded(&mut self) {
         self.failures = 0;
         if self.told.take().is_some() {
-            tracing::info!(object = self.purpose.object, "{} works again", self.purpose.operation);
+            tracing::info!(
+                operation = self.purpose.operation,
+                object = self.purpose.object,
+                "Watch works again"
+            );
         }
     }
 

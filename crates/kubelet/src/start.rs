@@ -64,10 +64,11 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         Some(&config.runtime.image_endpoint),
         RuntimeSettings { request_timeout: config.runtime.request_timeout },
     )?;
-    let remote = connect_api(&config, &node_name, &tasks).await?;
     checks::runtime(&config, &runtime).await?;
     checks::process(&config);
     checks::kernel(&config)?;
+    // Last: from here on the API server is told that this node is alive.
+    let remote = connect_api(&config, &node_name, &tasks).await?;
     let node_ips = node_ips(&config, remote.as_ref().map(|r| r.connection.server()));
     info!(node = node_name, nodeIPs = ?node_ips, "Starting the node");
 

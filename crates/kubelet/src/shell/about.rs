@@ -8,6 +8,8 @@ use tracing::{Span, field, info_span};
 pub(crate) struct About {
     /// What is done, in the imperative: `start container`.
     pub(crate) what: &'static str,
+    /// What has been done then, if an operator wants to know without asking for details.
+    pub(crate) done: Option<&'static str>,
     /// `namespace/name`.
     pod: Option<String>,
     pod_uid: Option<String>,
@@ -19,7 +21,7 @@ pub(crate) struct About {
 impl About {
     /// Reads it off an action.
     pub(crate) fn action(action: &Action) -> Self {
-        let of = |what: &'static str| Self { what, ..Self::default() };
+        let of = |what: &'static str| Self { what, done: done(what), ..Self::default() };
         let pod = |what, pod: &model::Pod| Self {
             pod: Some(model::pod::key(pod).to_string()),
             pod_uid: Some(model::pod::uid(pod).to_string()),
@@ -70,6 +72,14 @@ impl About {
         }
     }
 
+    /// Names the pod where the action has its uid only.
+    pub(crate) fn named(mut self, name: impl FnOnce(&str) -> Option<String>) -> Self {
+        if self.pod.is_none() {
+            self.pod = self.pod_uid.as_deref().and_then(name);
+        }
+        self
+    }
+
     /// Everything logged within says which object it is about.
     pub(crate) fn span(&self) -> Span {
         let span = info_span!(
@@ -107,6 +117,21 @@ impl About {
     }
 }
 
+/// The actions that make the story of a pod.
+fn done(what: &str) -> Option<&'static str> {
+    Some(match what {
+        "pull image" => "Pulled image",
+        "start pod sandbox" => "Started pod sandbox",
+        "stop pod sandbox" => "Stopped pod sandbox",
+        "start container" => "Started container",
+        "stop container" => "Stopped container",
+        "remove pod from the API server" => "Removed pod from the API server",
+        "create mirror of static pod" => "Created mirror of static pod",
+        "register node" => "Registered node",
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -131,5 +156,9 @@ mod tests {
             let about = About::action(&action);
             assert_eq!((about.what, about.identity().as_str()), (what, identity));
         }
+        let about = About::action(&Action::RemoveCgroup { uid: "u".into() });
+        assert_eq!(about.done, None);
+        let about = about.named(|uid| (uid == "u").then(|| "ns/web".to_owned()));
+        assert_eq!(about.identity(), "remove cgroup of pod/u/ns/web");
     }
 }

@@ -107,6 +107,12 @@ impl Adapters {
         }
     }
 
+    /// `namespace/name` of a pod, for the log.
+    pub(crate) fn pod_name(&self, uid: &str) -> Option<String> {
+        let view = self.view.borrow();
+        Some(view.pods.get(&model::PodUid::from(uid))?.key.to_string())
+    }
+
     /// The node's and the cluster's DNS settings, read anew since the node's may change.
     pub(crate) async fn dns_settings(&self) -> DnsSettings {
         let pods = &self.config.pods;

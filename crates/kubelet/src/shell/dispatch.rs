@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use model::ContainerState;
 use node::{Action, Failure, FailureKind, Outcome};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, error, info, trace, warn};
@@ -14,7 +15,7 @@ use super::{containers, failure, images, probes, sandboxes};
 
 /// Carries out an action and says how it ended, whatever happens.
 pub(crate) async fn carry_out(adapters: Arc<Adapters>, action: Action, cancel: CancellationToken) -> Outcome {
-    let about = About::action(&action);
+    let about = About::action(&action).named(|uid| adapters.pod_name(uid));
     let span = about.span();
     let outcome = to_the_end(perform(&adapters, action), &cancel).instrument(span.clone()).await;
     span.in_scope(|| log(&adapters, &about, &outcome));
@@ -53,16 +54,23 @@ fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
             if adapters.failures.succeeded(|| about.identity()) {
                 info!("Managed to {what} after failures");
             }
-            match outcome {
-                Outcome::SandboxStarted(sandbox) => {
-                    info!(v = 2, podSandboxID = %sandbox.id, "Started pod sandbox");
+            match (outcome, about.done) {
+                (Outcome::SandboxStarted(sandbox), Some(done)) => {
+                    info!(v = 2, podSandboxID = %sandbox.id, "{done}");
                 }
-                Outcome::ContainerStarted(container) => {
-                    info!(v = 2, containerID = %container.id, "Started container");
+                (Outcome::ContainerStarted(container), Some(done)) => {
+                    info!(v = 2, containerID = %container.id, "{done}");
                 }
+                (Outcome::ContainerStopped(Some(container)), Some(done)) => match &container.state {
+                    ContainerState::Exited(exit) => info!(v = 2, exitCode = exit.exit_code, "{done}"),
+                    _ => info!(v = 2, "{done}"),
+                },
+                (_, Some(done)) => info!(v = 2, "{done}"),
                 // Every few seconds for every container: of interest to nobody but who debugs them.
-                Outcome::Probed(_) | Outcome::Observed(_) | Outcome::Relisted(_) => trace!("Did {what}"),
-                _ => debug!("Did {what}"),
+                (Outcome::Probed(_) | Outcome::Observed(_) | Outcome::Relisted(_), None) => {
+                    trace!("Did {what}");
+                }
+                (_, None) => debug!("Did {what}"),
             }
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! Each feed is a task that waits for its source and sends inputs; it ends when the inbox does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use model::{PodUid, pod};
 use node::{Input, ObjectKind, ObjectName, RuntimeChange, Source};
 use runtime::{ContainerChange, RuntimeEvent};
 use tokio::sync::mpsc::Sender;
-use tracing::{info, trace, warn};
+use tracing::{debug, info, trace, warn};
 
 use super::adapters::Adapters;
 use super::facts::Measurer;
@@ -52,6 +52,11 @@ pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>
                     ContainerChange::Stopped => RuntimeChange::Stopped,
                     ContainerChange::Deleted => RuntimeChange::Deleted,
                 };
+                if change == RuntimeChange::Stopped {
+                    let pod = adapters.pod_name(uid.as_str());
+                    let (uid, id) = (uid.as_str(), container_id.as_str());
+                    info!(v = 2, pod, podUID = uid, containerID = id, "Container or sandbox has ended");
+                }
                 Input::RuntimeHint { uid, container: container_id, change }
             }
         };
@@ -70,7 +75,9 @@ pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measur
         if was_up != Some(is_up) {
             match &health {
                 Ok(_) => {
-                    info!(endpoint = adapters.config.runtime.endpoint, "The container runtime answers");
+                    if was_up.is_some() {
+                        info!(endpoint = adapters.config.runtime.endpoint, "The container runtime answers");
+                    }
                     match adapters.runtime.version().await {
                         Ok(version) => measurer.runtime_is(&version),
                         Err(error) => {
@@ -133,6 +140,9 @@ pub(crate) async fn api_pods(
         let input = match event {
             PodEvent::Listed(pods) => {
                 let listed: BTreeSet<PodUid> = pods.iter().map(|p| pod::uid(p)).collect();
+                let is_new = |p: &&Arc<Pod>| !registered.contains(&pod::uid(p));
+                log_pods("api", "added", pods.iter().filter(is_new).map(|p| pod::key(p).to_string()));
+                log_pods("api", "removed", registered.difference(&listed).map(ToString::to_string));
                 for gone in registered.difference(&listed) {
                     cache.unregister(gone);
                 }
@@ -141,12 +151,20 @@ pub(crate) async fn api_pods(
                 Input::PodsListed { source: Source::Api, pods }
             }
             PodEvent::Applied(pod) => {
-                registered.insert(pod::uid(&pod));
+                let (name, uid) = (pod::key(&pod).to_string(), pod::uid(&pod));
+                if registered.insert(uid.clone()) {
+                    info!(v = 2, source = "api", pod = name, podUID = uid.as_str(), "Pod added");
+                } else {
+                    let is_ending = pod.metadata.deletion_timestamp.is_some();
+                    debug!(source = "api", pod = name, podUID = uid.as_str(), is_ending, "Pod changed");
+                }
                 cache.register(&pod);
                 Input::PodApplied { source: Source::Api, pod }
             }
             PodEvent::Deleted(pod) => {
                 let uid = pod::uid(&pod);
+                let name = pod::key(&pod).to_string();
+                info!(v = 2, source = "api", pod = name, podUID = uid.as_str(), "Pod removed");
                 registered.remove(&uid);
                 cache.unregister(&uid);
                 Input::PodDeleted { source: Source::Api, uid }
@@ -158,10 +176,29 @@ pub(crate) async fn api_pods(
     }
 }
 
+/// One line for any number of pods.
+fn log_pods(source: &str, change: &str, pods: impl Iterator<Item = String>) {
+    let pods: Vec<String> = pods.collect();
+    if !pods.is_empty() {
+        info!(v = 2, source, count = pods.len(), pods = ?pods, "Pods {change}");
+    }
+}
+
 /// Static pods.
 pub(crate) async fn static_pods(settings: sources::FileSettings, inbox: Sender<Input>) {
     let mut sets = std::pin::pin!(sources::watch_files(settings));
+    let mut known: BTreeMap<PodUid, String> = BTreeMap::new();
     while let Some(set) = sets.next().await {
+        let listed: BTreeMap<PodUid, String> =
+            set.pods.iter().map(|p| (pod::uid(p), pod::key(p).to_string())).collect();
+        let only_in = |these: &BTreeMap<PodUid, String>, those: &BTreeMap<PodUid, String>| {
+            these.iter().filter(|(uid, _)| !those.contains_key(uid)).map(|(_, name)| name.clone()).collect()
+        };
+        let (added, removed): (Vec<String>, Vec<String>) =
+            (only_in(&listed, &known), only_in(&known, &listed));
+        log_pods("file", "added", added.into_iter());
+        log_pods("file", "removed", removed.into_iter());
+        known = listed;
         let pods: Vec<Arc<Pod>> = set.pods;
         if inbox.send(Input::PodsListed { source: Source::File, pods }).await.is_err() {
             return;

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The kernel's settings as a node wants them.
-pub(crate) const TUNABLES: [(&str, &str); 6] = [
+const TUNABLES: [(&str, &str); 6] = [
     ("kernel/keys/root_maxbytes", "25000000"),
     ("kernel/keys/root_maxkeys", "1000000"),
     ("kernel/panic", "10"),
