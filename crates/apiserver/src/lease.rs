@@ -14,7 +14,7 @@ use kube::Client;
 use kube::api::{GetParams, PostParams};
 use kube::core::Request;
 
-use crate::call::{Purpose, RequestError, call, chain};
+use crate::call::{Cause, Purpose, RequestError, call, chain};
 use crate::node::get_node;
 use crate::watch::retry_pause;
 
@@ -64,7 +64,9 @@ impl LeaseRenewerTask {
                     tokio::time::sleep(interval.mul_f64(1.0 + JITTER * fastrand::f64())).await;
                 }
                 Err(error) => {
-                    if std::mem::replace(&mut self.is_failing, true) {
+                    if is_early(&error) {
+                        tracing::debug!(error = chain(&error), "Node lease is not made yet");
+                    } else if std::mem::replace(&mut self.is_failing, true) {
                         tracing::debug!(error = chain(&error), "Node lease is still not renewed");
                     } else {
                         tracing::error!(
@@ -164,6 +166,11 @@ impl LeaseRenewerTask {
 #[derive(Debug, thiserror::Error)]
 #[error("its node is not registered yet")]
 struct NoNode;
+
+/// Whether all that is wrong is that the node is not registered, which it is about to be.
+fn is_early(error: &RequestError) -> bool {
+    matches!(&error.cause, Cause::Build(source) if source.is::<NoNode>())
+}
 
 fn leases() -> Request {
     Request::new(format!("/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"))

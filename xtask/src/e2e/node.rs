@@ -44,8 +44,10 @@ pub(super) async fn reports_itself(scene: Scene) -> Result<()> {
     ensure!(port == Some(10250), "the kubelet's port: {port:?}");
 
     let leases: Api<Lease> = Api::namespaced(scene.cluster.client.clone(), "kube-node-lease");
-    let lease = leases.get(NODE).await.context("read the node's lease")?;
-    let first = lease.spec.and_then(|spec| spec.renew_time);
+    // Made once the node is registered, and not part of that.
+    let made = |lease: Option<&Lease>| lease.is_some();
+    let lease = wait_for(&leases, NODE, SOON, made).await.context("wait for the node's lease")?;
+    let first = lease.and_then(|lease| lease.spec).and_then(|spec| spec.renew_time);
     let renewed = move |lease: Option<&Lease>| {
         lease.and_then(|lease| lease.spec.as_ref()).is_some_and(|spec| spec.renew_time > first)
     };
