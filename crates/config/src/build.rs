@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Taint;
 use model::Quantity;
 
+use crate::credentials;
 use crate::document::KubeletConfiguration;
 use crate::eviction;
 use crate::finding::{Finding, Findings};
@@ -38,7 +39,7 @@ pub(crate) fn build(
             volume_plugins: document.volume_plugin_dir.clone().into(),
         },
         api: api(&document, local),
-        runtime: runtime(&document, local, findings),
+        runtime: runtime(&document, local, &gates, findings),
         sources: Sources {
             static_pod_path: path(&document.static_pod_path),
             file_check_interval: document.file_check_frequency.to_std(),
@@ -74,6 +75,22 @@ fn path(text: &str) -> Option<PathBuf> {
     some(text).map(PathBuf::from)
 }
 
+/// Reads an address as Go once did: numbers may start with zeros.
+pub(crate) fn sloppy_ip(text: &str) -> Option<IpAddr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    let mut digits = Vec::new();
+    for part in text.split('.') {
+        if part.is_empty() || !part.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let number = part.trim_start_matches('0');
+        digits.push(if number.is_empty() { "0" } else { number });
+    }
+    digits.join(".").parse::<std::net::Ipv4Addr>().ok().map(IpAddr::from)
+}
+
 fn absolute(flag: &str, text: &str, findings: &mut Findings) -> PathBuf {
     std::path::absolute(text).unwrap_or_else(|error| {
         findings.push(Finding::error(flag, format!("cannot make {text:?} an absolute path: {error}")));
@@ -91,7 +108,7 @@ fn port(number: i32) -> u16 {
 
 /// An address, or the unspecified one and a finding.
 fn ip(place: &str, text: &str, findings: &mut Findings) -> IpAddr {
-    text.parse().unwrap_or_else(|_| {
+    sloppy_ip(text).unwrap_or_else(|| {
         findings.push(Finding::error(place, format!("{text:?} is not an IP address")));
         IpAddr::from([0, 0, 0, 0])
     })
@@ -119,9 +136,9 @@ fn identity(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut 
 fn node_ips(text: &str, findings: &mut Findings) -> Vec<IpAddr> {
     let mut ips: Vec<IpAddr> = Vec::new();
     for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-        match item.parse() {
-            Ok(ip) => ips.push(ip),
-            Err(_) => findings.push(Finding::warning(
+        match sloppy_ip(item) {
+            Some(ip) => ips.push(ip),
+            None => findings.push(Finding::warning(
                 "--node-ip",
                 format!("{item:?} is not an IP address and is left out"),
             )),
@@ -149,7 +166,12 @@ fn api(document: &KubeletConfiguration, local: &LocalFlags) -> ApiClient {
     }
 }
 
-fn runtime(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Findings) -> Runtime {
+fn runtime(
+    document: &KubeletConfiguration,
+    local: &LocalFlags,
+    gates: &FeatureGates,
+    findings: &mut Findings,
+) -> Runtime {
     let endpoint = document.container_runtime_endpoint.clone();
     if endpoint.is_empty() {
         findings.push(Finding::error("containerRuntimeEndpoint", "was not specified or empty"));
@@ -159,7 +181,12 @@ fn runtime(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut F
         endpoint,
         request_timeout: document.runtime_request_timeout.to_std(),
         cgroup: some(&local.runtime_cgroups),
-        credential_provider_config: path(&local.image_credential_provider_config),
+        credential_providers: credentials::load(
+            &local.image_credential_provider_config,
+            &local.image_credential_provider_bin_dir,
+            gates,
+            findings,
+        ),
         credential_provider_bin: path(&local.image_credential_provider_bin_dir),
     }
 }
@@ -233,8 +260,18 @@ fn tls(document: &KubeletConfiguration, findings: &mut Findings) -> Tls {
 
 fn healthz(document: &KubeletConfiguration, findings: &mut Findings) -> Option<SocketAddr> {
     let number = document.healthz_port.filter(|number| *number > 0)?;
-    let address = ip("healthzBindAddress", &document.healthz_bind_address, findings);
-    Some(SocketAddr::new(address, port(number)))
+    let text = document.healthz_bind_address.as_str();
+    let address = match text {
+        // The one name that needs no resolver.
+        "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
+        text => sloppy_ip(text),
+    };
+    if address.is_none() {
+        // As upstream, which says so every few seconds and serves everything else.
+        let message = format!("{text:?} is not an IP address: healthz is not served");
+        findings.push(Finding::warning("healthzBindAddress", message));
+    }
+    Some(SocketAddr::new(address?, port(number)))
 }
 
 fn node(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Findings) -> Node {
@@ -349,9 +386,9 @@ fn pods(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Find
 fn cluster_dns(document: &KubeletConfiguration, findings: &mut Findings) -> Vec<IpAddr> {
     let mut servers = Vec::new();
     for (index, text) in document.cluster_dns.items().iter().enumerate() {
-        match text.parse() {
-            Ok(ip) => servers.push(ip),
-            Err(_) => {
+        match sloppy_ip(text) {
+            Some(ip) => servers.push(ip),
+            None => {
                 let message = format!("{text:?} is not an IP address and is left out");
                 findings.push(Finding::warning(format!("clusterDNS[{index}]"), message));
             }
@@ -362,6 +399,10 @@ fn cluster_dns(document: &KubeletConfiguration, findings: &mut Findings) -> Vec<
 
 fn container_logs(document: &KubeletConfiguration, findings: &mut Findings) -> ContainerLogs {
     let max_bytes = match document.container_log_max_size.parse::<Quantity>() {
+        Ok(size) if Quantity::from_units(size.units()) != size => {
+            findings.push(Finding::error("containerLogMaxSize", "must be a whole number of bytes"));
+            None
+        }
         Ok(size) => u64::try_from(size.units()).ok(),
         Err(error) => {
             findings.push(Finding::error("containerLogMaxSize", error.to_string()));

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::tree::Mark;
+
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -24,6 +26,8 @@ pub struct Finding {
     pub file: Option<String>,
     /// The line in that file, from 1, if it is known.
     pub line: Option<u32>,
+    /// The column in that line, from 1, if it is known.
+    pub column: Option<u32>,
     /// What is wrong, as a sentence without a full stop.
     pub message: String,
     /// What to do about it, if that is not obvious.
@@ -38,6 +42,7 @@ impl Finding {
             path: path.into(),
             file: None,
             line: None,
+            column: None,
             message: message.into(),
             hint: None,
         }
@@ -55,10 +60,11 @@ impl Finding {
         self
     }
 
-    /// Adds the line it was found on; zero stands for unknown.
+    /// Adds the place in the file it was found at.
     #[must_use]
-    pub(crate) fn on_line(mut self, line: u32) -> Self {
-        self.line = (line != 0).then_some(line);
+    pub(crate) fn at(mut self, mark: Mark) -> Self {
+        self.line = (mark.line != 0).then_some(mark.line);
+        self.column = (mark.column != 0).then_some(mark.column);
         self
     }
 }
@@ -69,6 +75,9 @@ impl fmt::Display for Finding {
             write!(f, "{file}:")?;
             if let Some(line) = self.line {
                 write!(f, "{line}:")?;
+            }
+            if let Some(column) = self.column {
+                write!(f, "{column}:")?;
             }
             write!(f, " ")?;
         }
@@ -83,14 +92,33 @@ impl fmt::Display for Finding {
     }
 }
 
+/// Findings that are kept.
+const MOST_FINDINGS: usize = 1000;
+
 /// The findings made so far, in the order in which they were made.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     list: Vec<Finding>,
     file: Option<String>,
+    folds_case: bool,
 }
 
 impl Findings {
+    /// Whether there are so many that one more need not be helpful.
+    pub(crate) fn are_many(&self) -> bool {
+        self.list.len() > MOST_FINDINGS / 10
+    }
+
+    /// For a document whose keys count whatever their case.
+    pub(crate) fn folding_case() -> Self {
+        Self { folds_case: true, ..Self::default() }
+    }
+
+    /// Whether keys count whatever their case.
+    pub(crate) fn folds_case(&self) -> bool {
+        self.folds_case
+    }
+
     /// From here on, findings are about this file, or about no file.
     pub(crate) fn in_file(&mut self, file: Option<String>) {
         self.file = file;
@@ -101,7 +129,15 @@ impl Findings {
         if finding.file.is_none() {
             finding.file.clone_from(&self.file);
         }
-        self.list.push(finding);
+        // Nobody reads more than that, and a hostile file could ask for millions.
+        let is_full = self.list.len() >= MOST_FINDINGS;
+        if is_full && (finding.severity == Severity::Warning || self.has_errors()) {
+            return;
+        }
+        // What the file says is looked at once by itself and once with the flags.
+        if !self.list.contains(&finding) {
+            self.list.push(finding);
+        }
     }
 
     /// Whether any of them keeps the kubelet from starting.

@@ -15,7 +15,9 @@
 //! Flags are one table (`flags/table.rs`); each row says where in the document its value belongs,
 //! so that precedence is nothing but the order in which values are written there.
 
+mod amount;
 mod build;
+mod credentials;
 mod defaults;
 pub mod document;
 mod duration;
@@ -23,8 +25,10 @@ mod eviction;
 mod finding;
 mod flags;
 pub mod gates;
+mod inspect;
 mod label;
 mod load;
+mod origin;
 mod parts;
 mod similar;
 mod tree;
@@ -33,6 +37,7 @@ mod validate;
 pub mod version;
 mod wire;
 
+pub use credentials::{CredentialProvider, ExecEnvVar, ServiceAccountTokenAttributes};
 pub use duration::{GoDuration, ParseDurationError};
 pub use eviction::{EvictionSignal, EvictionThreshold, ThresholdValue};
 pub use finding::{Finding, Severity};
@@ -43,4 +48,4 @@ pub use parts::{
     Identity, ImageGc, LogFormat, Logging, Node, Paths, Pods, Process, Runtime, Server, Shutdown, Sources,
     Tls, TlsFiles, TlsVersion,
 };
-pub use wire::{Dict, Headers, List, QuantityText, TextOrNanos};
+pub use wire::{Dict, Headers, List, QuantityText, Secret, TextOrNanos};

@@ -2,17 +2,19 @@
 //! defaults, in upstream's order and with its peculiarities.
 
 use std::fmt;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::document::KubeletConfiguration;
 use crate::finding::{Finding, Findings, Severity};
 use crate::flags::{self, CommandLine, Deprecation, Kind, LocalFlags, Place};
-use crate::gates::FeatureGates;
+use crate::gates::{self, FeatureGates};
+use crate::origin::{Layer, Layers};
 use crate::parts::Config;
-use crate::tree::{Tree, Value};
+use crate::tree::{MOST_BYTES, Tree, Value};
 use crate::version;
 use crate::wire::{Dict, List, Wire};
-use crate::{build, defaults, unsupported, validate};
+use crate::{build, defaults, inspect, unsupported, validate};
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";
@@ -24,6 +26,9 @@ pub enum Invocation {
     Run(Box<Loaded>),
     /// Print this to standard output and leave with status 0.
     Print(String),
+    /// Print this to standard output and leave with status 1: a configuration was looked at and
+    /// found wanting.
+    Faulty(String),
 }
 
 /// A configuration to run with.
@@ -63,28 +68,64 @@ impl std::error::Error for Refused {}
 /// # Errors
 /// With every finding there is, if one of them keeps the kubelet from starting.
 pub fn load(arguments: &[String]) -> Result<Invocation, Refused> {
+    if let [word, rest @ ..] = arguments
+        && word == "config"
+    {
+        return Ok(inspect::run(rest));
+    }
+    match read(arguments) {
+        Reading::Print(text) => Ok(Invocation::Print(text)),
+        Reading::Refused(findings) => Err(Refused { findings }),
+        Reading::Accepted(accepted) => {
+            let Accepted { config, warnings, .. } = *accepted;
+            Ok(Invocation::Run(Box::new(Loaded { config, warnings })))
+        }
+    }
+}
+
+/// What comes of a command line.
+pub(crate) enum Reading {
+    Print(String),
+    Refused(Vec<Finding>),
+    Accepted(Box<Accepted>),
+}
+
+/// A configuration together with what it was made of.
+pub(crate) struct Accepted {
+    pub(crate) config: Config,
+    pub(crate) warnings: Vec<Finding>,
+    pub(crate) line: CommandLine,
+    pub(crate) layers: Layers,
+}
+
+/// Reads a command line and the files it names.
+pub(crate) fn read(arguments: &[String]) -> Reading {
     let mut findings = Findings::default();
     let line = flags::parse(arguments, &mut findings);
     // A command line that cannot be read says nothing reliable about what else to read.
     if findings.has_errors() {
-        return Err(Refused { findings: findings.into_list() });
+        return Reading::Refused(findings.into_list());
     }
     match print(&line) {
-        Ok(Some(text)) => return Ok(Invocation::Print(text)),
+        Ok(Some(text)) => return Reading::Print(text),
         Ok(None) => {}
-        Err(finding) => return Err(Refused { findings: vec![finding] }),
+        Err(finding) => return Reading::Refused(vec![finding]),
     }
     warn_of_flags(&line, &mut findings);
     let local = local(&line, &mut findings);
-    let document = document(&line, &local, &mut findings);
-    let gates = gates(&document, &mut findings);
+    let mut layers = Layers::default();
+    let document = document(&line, &local, &mut layers, &mut findings);
+    let gates = gates_of(&document, &mut findings);
     validate::check(&document, &gates, &mut findings);
     unsupported::warn(&document, &mut findings);
     let config = build::build(document, &local, gates, &mut findings);
-    if findings.has_errors() {
-        return Err(Refused { findings: findings.into_list() });
+    let is_refused = findings.has_errors();
+    let mut findings = findings.into_list();
+    findings.iter_mut().for_each(|finding| layers.locate(finding, &line));
+    if is_refused {
+        return Reading::Refused(findings);
     }
-    Ok(Invocation::Run(Box::new(Loaded { config, warnings: findings.into_list() })))
+    Reading::Accepted(Box::new(Accepted { config, warnings: findings, line, layers }))
 }
 
 /// What `--help` and `--version` print.
@@ -146,21 +187,27 @@ fn local(line: &CommandLine, findings: &mut Findings) -> LocalFlags {
 }
 
 /// The document in effect.
-fn document(line: &CommandLine, local: &LocalFlags, findings: &mut Findings) -> KubeletConfiguration {
+fn document(
+    line: &CommandLine,
+    local: &LocalFlags,
+    layers: &mut Layers,
+    findings: &mut Findings,
+) -> KubeletConfiguration {
     let has_files = !local.config.is_empty() || !local.config_dir.is_empty();
     let mut document = KubeletConfiguration::default();
     if local.config.is_empty() {
-        fill(&mut document, line);
+        // The defaults of a kubelet without a file are there before the flags are read.
+        defaults::apply(&mut document, &FeatureGates::default());
         defaults::apply_legacy(&mut document);
         apply_flags(line, &mut document, findings);
     } else {
-        document = read_document(&local.config, findings);
-        fill(&mut document, line);
+        document = read_document(&local.config, layers, findings);
+        fill(&mut document, line, findings);
         defaults::apply_eviction(&mut document);
     }
     if !local.config_dir.is_empty() {
-        document = merge_drop_ins(&document, Path::new(&local.config_dir), findings);
-        fill(&mut document, line);
+        document = merge_drop_ins(&document, Path::new(&local.config_dir), layers, findings);
+        fill(&mut document, line, findings);
     }
     if has_files {
         apply_flags(line, &mut document, findings);
@@ -168,14 +215,16 @@ fn document(line: &CommandLine, local: &LocalFlags, findings: &mut Findings) -> 
     document
 }
 
-fn fill(document: &mut KubeletConfiguration, line: &CommandLine) {
-    // Two defaults depend on gates. What is wrong with a gate is said later, once.
-    let mut gated = document.feature_gates.clone();
+/// Fills in defaults. Two of them depend on gates, and while they are filled in, those of the files win over those of
+/// the flags, as upstream has it. A gate that is wrong in the files is wrong even if a flag mends it.
+fn fill(document: &mut KubeletConfiguration, line: &CommandLine, findings: &mut Findings) {
+    let mut gated = Dict::default();
     if let Some(flag) = line.get("feature-gates") {
-        merge_gates(&mut gated, flag, &mut Findings::default());
+        merge_gates(&mut gated, flag, findings);
     }
+    gated.0.get_or_insert_default().extend(document.feature_gates.0.clone().unwrap_or_default());
     let settings = gated.iter().map(|(name, value)| (name, *value));
-    let gates = FeatureGates::from_settings(settings, &mut Findings::default());
+    let gates = FeatureGates::from_settings(settings, findings);
     defaults::apply(document, &gates);
 }
 
@@ -204,15 +253,17 @@ fn merge_gates(gates: &mut Dict<bool>, flag: &Tree, findings: &mut Findings) {
     }
 }
 
-fn gates(document: &KubeletConfiguration, findings: &mut Findings) -> FeatureGates {
-    let settings = document.feature_gates.iter().map(|(name, value)| (name, *value));
-    FeatureGates::from_settings(settings, findings)
+fn gates_of(document: &KubeletConfiguration, findings: &mut Findings) -> FeatureGates {
+    let settings = || document.feature_gates.iter().map(|(name, value)| (name, *value));
+    gates::check_works(settings(), findings);
+    FeatureGates::from_settings(settings(), findings)
 }
 
 /// Reads the file given to `--config`. Relative paths in it are relative to its folder.
-fn read_document(name: &str, findings: &mut Findings) -> KubeletConfiguration {
+fn read_document(name: &str, layers: &mut Layers, findings: &mut Findings) -> KubeletConfiguration {
     let Some(tree) = read_tree(Path::new(name), findings) else { return KubeletConfiguration::default() };
     let mut document = decode(&tree, Some(name.to_owned()), findings);
+    layers.0.push(Layer { file: name.to_owned(), is_drop_in: false, tree });
     let folder = std::path::absolute(name).ok().and_then(|path| path.parent().map(Path::to_owned));
     if let Some(folder) = folder {
         resolve_paths(&mut document, &folder);
@@ -261,12 +312,15 @@ fn read_tree(path: &Path, findings: &mut Findings) -> Option<Tree> {
 }
 
 fn parse_file(path: &Path) -> Result<Tree, Finding> {
-    let text = std::fs::read_to_string(path)
+    // Not more than what is worth parsing; an endless file must not fill the memory.
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MOST_BYTES as u64 + 1).read_to_string(&mut text))
         .map_err(|error| Finding::error("", format!("cannot read the kubelet configuration: {error}")))?;
     if text.is_empty() {
         return Err(Finding::error("", "the kubelet configuration is empty"));
     }
-    Tree::parse(&text).map_err(|error| Finding::error("", format!("cannot parse it: {error}")))
+    Tree::parse(&text).map_err(|reason| Finding::error("", format!("cannot parse it: {reason}")))
 }
 
 fn check_kind(tree: Tree) -> Result<Tree, Finding> {
@@ -286,7 +340,18 @@ fn check_kind(tree: Tree) -> Result<Tree, Finding> {
 
 fn decode(tree: &Tree, file: Option<String>, findings: &mut Findings) -> KubeletConfiguration {
     findings.in_file(file);
-    let document = KubeletConfiguration::decode(tree, "", findings).unwrap_or_default();
+    let mut document = KubeletConfiguration::decode(tree, "", findings).unwrap_or_default();
+    for (form, options) in
+        [("text", &mut document.logging.options.text), ("json", &mut document.logging.options.json)]
+    {
+        // Upstream's v1.37 loses this field on its way from a file; only the flag has an effect.
+        if std::mem::take(&mut options.split_stream) {
+            let path = format!("logging.options.{form}.splitStream");
+            let hint = format!("use --log-{form}-split-stream");
+            findings
+                .push(Finding::warning(path, "has no effect in a file, as in upstream's v1.37").hint(hint));
+        }
+    }
     findings.in_file(None);
     document
 }
@@ -295,20 +360,38 @@ fn decode(tree: &Tree, file: Option<String>, findings: &mut Findings) -> Kubelet
 fn merge_drop_ins(
     document: &KubeletConfiguration,
     folder: &Path,
+    layers: &mut Layers,
     findings: &mut Findings,
 ) -> KubeletConfiguration {
     let mut merged = Tree::from(&document.encode());
+    let mut single = Findings::folding_case();
     let mut files = Vec::new();
     if let Err(finding) = walk(folder, &mut files) {
         findings.push(finding);
     }
     for file in files {
         let Some(tree) = read_tree(&file, findings) else { continue };
-        // Once by itself, so that findings name the file; the merged result has nothing to add.
-        decode(&tree, Some(file.display().to_string()), findings);
-        merged.merge(tree);
+        let file = file.display().to_string();
+        if let Some((key, mark)) = tree.repeated() {
+            let finding = Finding::error(key, "key is set twice, which a drop-in must not do").at(mark);
+            findings.push(Finding { file: Some(file.clone()), ..finding });
+        }
+        // Once by itself, so that findings name the file.
+        decode(&tree, Some(file.clone()), &mut single);
+        merged.merge(tree.clone());
+        layers.0.push(Layer { file, is_drop_in: true, tree });
     }
-    decode(&merged, None, &mut Findings::default())
+    let mut together = Findings::folding_case();
+    let document = decode(&merged, None, &mut together);
+    // As upstream, only what is left after merging has to be right.
+    let is_right = !together.has_errors();
+    for mut finding in single.into_list() {
+        if is_right {
+            finding.severity = Severity::Warning;
+        }
+        findings.push(finding);
+    }
+    document
 }
 
 /// The `*.conf` files below a folder, in the lexical order of a depth-first walk.
@@ -316,6 +399,13 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Finding> {
     let refused = |error: std::io::Error| {
         Finding::error("--config-dir", format!("cannot list the folder {}: {error}", folder.display()))
     };
+    // As upstream: a file in place of the folder is the only one there is.
+    if folder.is_file() {
+        if folder.as_os_str().as_encoded_bytes().ends_with(b".conf") {
+            files.push(folder.to_owned());
+        }
+        return Ok(());
+    }
     let mut entries = std::fs::read_dir(folder)
         .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
         .map_err(refused)?;
@@ -330,5 +420,7 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Finding> {
     Ok(())
 }
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

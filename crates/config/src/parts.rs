@@ -9,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Taint;
 use model::Quantity;
 
+use crate::credentials::CredentialProvider;
 use crate::document::KubeletConfiguration;
 use crate::eviction::EvictionThreshold;
 use crate::gates::FeatureGates;
@@ -52,13 +53,29 @@ pub struct Config {
 }
 
 impl Config {
-    /// The document in effect, as `/configz` shows it below `kubeletconfig`: with upstream's keys,
-    /// and without those that are unset.
+    /// The document in effect: with upstream's keys, and without those that are unset.
     pub fn document_json(&self) -> serde_json::Value {
         let mut json = self.document.encode();
         if let Some(fields) = json.as_object_mut() {
             fields.insert("kind".to_owned(), "KubeletConfiguration".into());
             fields.insert("apiVersion".to_owned(), "kubelet.config.k8s.io/v1beta1".into());
+        }
+        json
+    }
+
+    /// The same as `/configz` shows it below `kubeletconfig`. As upstream, which writes them there once the node is
+    /// being built, a certificate the kubelet makes for itself appears as if its files had been configured.
+    pub fn configz_json(&self) -> serde_json::Value {
+        let mut json = self.document_json();
+        let document = &self.document;
+        let is_own = !document.server_tls_bootstrap
+            && document.tls_cert_file.is_empty()
+            && document.tls_private_key_file.is_empty();
+        if let Some(fields) = json.as_object_mut().filter(|_| is_own) {
+            for (name, file) in [("tlsCertFile", "kubelet.crt"), ("tlsPrivateKeyFile", "kubelet.key")] {
+                let path = self.paths.certificates.join(file).display().to_string();
+                fields.insert(name.to_owned(), path.into());
+            }
         }
         json
     }
@@ -153,7 +170,7 @@ pub struct ApiClient {
 }
 
 /// How to reach the container runtime.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Runtime {
     /// Where it listens, such as `unix:///run/containerd/containerd.sock`.
     pub endpoint: String,
@@ -163,9 +180,9 @@ pub struct Runtime {
     pub request_timeout: Duration,
     /// The cgroup the runtime runs in, if known.
     pub cgroup: Option<String>,
-    /// File or folder with the configuration of credential providers.
-    pub credential_provider_config: Option<PathBuf>,
-    /// Folder with the executables of credential providers.
+    /// Programs that know the credentials of registries, in the order in which they are asked.
+    pub credential_providers: Vec<CredentialProvider>,
+    /// Folder with the executables of these programs.
     pub credential_provider_bin: Option<PathBuf>,
 }
 

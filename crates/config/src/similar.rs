@@ -1,7 +1,14 @@
 //! Which known name an unknown one was probably meant to be.
 
+/// Bytes of the longest name worth comparing; no field, flag or gate is that long.
+const LONGEST: usize = 100;
+
 /// The candidate with the fewest edits between it and `name`, if few enough to be a slip.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Nothing that long is a slip, and comparing takes time.
+    if name.len() > LONGEST {
+        return None;
+    }
     let limit = 1 + name.chars().count() / 4;
     candidates
         .map(|candidate| (distance(name, candidate), candidate))

@@ -1,15 +1,32 @@
 //! A document before its fields are known: YAML or JSON as a tree in which every value still
 //! knows its line, and in which a key that was written twice is still there twice.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
-/// A value and the line it stands on, from 1; zero where it was not read from a file.
+/// The largest document that is read, in bytes: what a ConfigMap can hold, which is where kubeadm keeps it.
+pub(crate) const MOST_BYTES: usize = 1 << 20;
+
+/// Levels a document may have. Those we read have six; reading takes tens of kilobytes of stack for each.
+const MOST_DEPTH: usize = 16;
+
+/// Beyond this, neighbouring floats are more than one apart.
+const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// A place in a file: line and column, both from 1; zero where it was not read from a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+}
+
+/// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tree {
-    pub(crate) line: u32,
+    pub(crate) mark: Mark,
     pub(crate) value: Value,
 }
 
@@ -41,7 +58,7 @@ impl Value {
 
 impl From<Value> for Tree {
     fn from(value: Value) -> Self {
-        Self { line: 0, value }
+        Self { mark: Mark::default(), value }
     }
 }
 
@@ -65,12 +82,63 @@ impl From<&serde_json::Value> for Tree {
 }
 
 impl Tree {
-    /// Reads YAML, of which JSON is a part. The error names the line.
-    pub(crate) fn parse(text: &str) -> Result<Self, serde_saphyr::Error> {
-        let mut options = serde_saphyr::Options::default();
-        options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
-        options.with_snippet = false;
-        serde_saphyr::from_str_with_options(text, options)
+    /// Reads a document as upstream does: JSON if it starts like JSON, else the first document of YAML 1.1. Nothing
+    /// but comments is null.
+    ///
+    /// # Errors
+    /// Why it is neither, with the line. The text itself is not repeated.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > MOST_BYTES {
+            return Err(format!("it is larger than {} MiB", MOST_BYTES >> 20));
+        }
+        let is_json = text.trim_start().starts_with('{');
+        if is_json {
+            // YAML is laxer; it is only read for the places.
+            let checked: Result<serde::de::IgnoredAny, _> = serde_json::from_str(text);
+            checked.map_err(|error| error.to_string())?;
+        }
+        let options = serde_saphyr::options! {
+            legacy_octal_numbers: true,
+            duplicate_keys: DuplicateKeyPolicy::PassThrough,
+            with_snippet: false,
+            budget: serde_saphyr::budget! { max_depth: MOST_DEPTH },
+        };
+        let mut reader = text.trim_start_matches('\u{feff}').as_bytes();
+        let first = serde_saphyr::read_with_options::<_, Self>(&mut reader, options).next();
+        let mut tree = first.unwrap_or(Ok(Value::Null.into())).map_err(|error| error.to_string())?;
+        if !is_json {
+            tree.make_whole();
+        }
+        Ok(tree)
+    }
+
+    /// Turns `7.0` into `7`: YAML's floats become whole numbers where that loses nothing.
+    fn make_whole(&mut self) {
+        match &mut self.value {
+            Value::Float(number) if number.fract() == 0.0 && number.abs() < MOST_EXACT => {
+                #[allow(clippy::cast_possible_truncation)]
+                let whole = *number as i64;
+                self.value = Value::Int(whole);
+            }
+            Value::List(items) => items.iter_mut().for_each(Self::make_whole),
+            Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| value.make_whole()),
+            _ => {}
+        }
+    }
+
+    /// The first key that a map in it has twice, with its place.
+    pub(crate) fn repeated(&self) -> Option<(&str, Mark)> {
+        match &self.value {
+            Value::List(items) => items.iter().find_map(Self::repeated),
+            Value::Map(entries) => {
+                let mut seen = BTreeSet::new();
+                entries.iter().find_map(|(key, value)| {
+                    let is_first = seen.insert(key);
+                    if is_first { value.repeated() } else { Some((key.as_str(), value.mark)) }
+                })
+            }
+            _ => None,
+        }
     }
 
     /// The value of a key of a map.
@@ -97,32 +165,44 @@ impl Tree {
             return;
         };
         if !matches!(self.value, Value::Map(_)) {
-            *self = Self { line: patch.line, value: Value::Map(Vec::new()) };
+            *self = Self { mark: patch.mark, value: Value::Map(Vec::new()) };
         }
         let Value::Map(entries) = &mut self.value else { return };
+        let mut places: BTreeMap<String, usize> =
+            entries.iter().enumerate().map(|(index, (key, _))| (key.clone(), index)).collect();
+        let mut removed = BTreeSet::new();
         for (key, change) in changes {
-            let position = entries.iter().position(|(name, _)| *name == key);
-            match (position, change.value == Value::Null) {
-                (Some(index), true) => {
-                    entries.remove(index);
-                }
+            match (places.get(&key).copied(), change.value == Value::Null) {
+                (Some(index), true) => drop(removed.insert(index)),
                 (None, true) => {}
-                (Some(index), false) => entries[index].1.merge(change),
+                (Some(index), false) => {
+                    if removed.remove(&index) {
+                        entries[index].1 = Self::from(Value::Null);
+                    }
+                    entries[index].1.merge(change);
+                }
                 (None, false) => {
                     let mut value = Self::from(Value::Null);
                     value.merge(change);
+                    places.insert(key.clone(), entries.len());
                     entries.push((key, value));
                 }
             }
         }
+        let mut index = 0;
+        entries.retain(|_| {
+            index += 1;
+            !removed.contains(&(index - 1))
+        });
     }
 }
 
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
-        let line = u32::try_from(spanned.referenced.line()).unwrap_or(0);
-        Ok(Self { line, value: spanned.value })
+        let number = |number: u64| u32::try_from(number).unwrap_or(0);
+        let at = spanned.referenced;
+        Ok(Self { mark: Mark { line: number(at.line()), column: number(at.column()) }, value: spanned.value })
     }
 }
 
@@ -205,9 +285,12 @@ mod tests {
         let tree = Tree::parse("a: 1\nb:\n  - x\n  - y: true\na: 2\n").unwrap();
         let Value::Map(entries) = &tree.value else { panic!("{tree:?}") };
         assert_eq!(entries.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a", "b", "a"]);
-        assert_eq!(entries[2].1, Tree { line: 5, value: Value::Int(2) });
+        assert_eq!(entries[2].1, Tree { mark: Mark { line: 5, column: 4 }, value: Value::Int(2) });
         let Value::List(items) = &entries[1].1.value else { panic!("{tree:?}") };
-        assert_eq!(items[1].get("y"), Some(&Tree { line: 4, value: Value::Bool(true) }));
+        assert_eq!(
+            items[1].get("y"),
+            Some(&Tree { mark: Mark { line: 4, column: 8 }, value: Value::Bool(true) })
+        );
     }
 
     #[test]

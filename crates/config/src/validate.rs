@@ -6,10 +6,16 @@ use crate::duration::GoDuration;
 use crate::finding::{Finding, Findings};
 use crate::gates::FeatureGates;
 
+mod compute;
+mod names;
+
+/// The highest verbosity there is.
+const MOST_VERBOSE: u32 = i32::MAX.unsigned_abs();
+
 /// Checks a document whose defaults are filled in.
 pub(crate) fn check(document: &KubeletConfiguration, gates: &FeatureGates, findings: &mut Findings) {
-    numbers(document, findings);
-    images(document, findings);
+    numbers(document, gates, findings);
+    images(document, gates, findings);
     logs(document, findings);
     logging(document, gates, findings);
     shutdown(document, gates, findings);
@@ -18,6 +24,8 @@ pub(crate) fn check(document: &KubeletConfiguration, gates: &FeatureGates, findi
     policies(document, gates, findings);
     resources(document, gates, findings);
     taints(document, findings);
+    compute::check(document, gates, findings);
+    names::check(document, gates, findings);
 }
 
 fn error(findings: &mut Findings, path: &str, message: impl Into<String>) {
@@ -42,7 +50,7 @@ fn one_of(findings: &mut Findings, path: &str, value: &str, allowed: &[&str]) {
     }
 }
 
-fn numbers(document: &KubeletConfiguration, findings: &mut Findings) {
+fn numbers(document: &KubeletConfiguration, gates: &FeatureGates, findings: &mut Findings) {
     if document.node_lease_duration_seconds <= 0 {
         error(findings, "nodeLeaseDurationSeconds", "must be greater than 0");
     }
@@ -73,7 +81,15 @@ fn numbers(document: &KubeletConfiguration, findings: &mut Findings) {
         error(findings, "nodeStatusMaxImages", format!("{images} must be -1 or greater"));
     }
     let period = document.cpu_cfs_quota_period.unwrap_or_default();
-    if !(GoDuration::from_millis(1)..=GoDuration::from_secs(1)).contains(&period) {
+    if !gates.enabled("CustomCPUCFSQuotaPeriod") {
+        if period != GoDuration::from_millis(100) {
+            error(
+                findings,
+                "cpuCFSQuotaPeriod",
+                format!("{period} requires feature gate CustomCPUCFSQuotaPeriod"),
+            );
+        }
+    } else if !(GoDuration::from_millis(1)..=GoDuration::from_secs(1)).contains(&period) {
         error(findings, "cpuCFSQuotaPeriod", format!("{period} must be between 1ms and 1sec, inclusive"));
     }
     if document.run_once {
@@ -81,7 +97,7 @@ fn numbers(document: &KubeletConfiguration, findings: &mut Findings) {
     }
 }
 
-fn images(document: &KubeletConfiguration, findings: &mut Findings) {
+fn images(document: &KubeletConfiguration, gates: &FeatureGates, findings: &mut Findings) {
     let high = i64::from(document.image_gc_high_threshold_percent.unwrap_or_default());
     let low = i64::from(document.image_gc_low_threshold_percent.unwrap_or_default());
     within(findings, "imageGCHighThresholdPercent", high, 0, 100);
@@ -91,6 +107,9 @@ fn images(document: &KubeletConfiguration, findings: &mut Findings) {
         error(findings, "imageGCLowThresholdPercent", message);
     }
     let (minimum, maximum) = (document.image_minimum_gc_age, document.image_maximum_gc_age);
+    if maximum != GoDuration::ZERO && !gates.enabled("ImageMaximumGCAge") {
+        error(findings, "imageMaximumGCAge", "requires feature gate ImageMaximumGCAge");
+    }
     for (path, age) in [("imageMinimumGCAge", minimum), ("imageMaximumGCAge", maximum)] {
         if age < GoDuration::ZERO {
             error(findings, path, format!("{age} must not be negative"));
@@ -138,6 +157,9 @@ fn logging(document: &KubeletConfiguration, gates: &FeatureGates, findings: &mut
     if document.logging.flush_frequency.duration <= GoDuration::ZERO {
         error(findings, "logging.flushFrequency", "must be greater than zero");
     }
+    if document.logging.verbosity > MOST_VERBOSE {
+        error(findings, "logging.verbosity", format!("must be at most {MOST_VERBOSE}"));
+    }
     let options = &document.logging.options;
     for (form, options) in [("text", &options.text), ("json", &options.json)] {
         let buffers = !matches!(options.info_buffer_size.0.as_str(), "" | "0");
@@ -158,6 +180,10 @@ fn logging(document: &KubeletConfiguration, gates: &FeatureGates, findings: &mut
             error(findings, &path, "file pattern is empty");
         } else if module.file_pattern.contains(['=', ',']) {
             error(findings, &path, "file pattern must not contain equal sign or comma");
+        }
+        if module.verbosity > MOST_VERBOSE {
+            let path = format!("logging.vmodule[{index}].verbosity");
+            error(findings, &path, format!("must be at most {MOST_VERBOSE}"));
         }
     }
 }
@@ -246,7 +272,6 @@ fn enforcement(document: &KubeletConfiguration, findings: &mut Findings) {
 fn policies(document: &KubeletConfiguration, gates: &FeatureGates, findings: &mut Findings) {
     for (path, value, allowed) in [
         ("authorization.mode", &document.authorization.mode, &["AlwaysAllow", "Webhook"][..]),
-        ("cgroupDriver", &document.cgroup_driver, &["cgroupfs", "systemd"]),
         ("cpuManagerPolicy", &document.cpu_manager_policy, &["none", "static"]),
         ("memoryManagerPolicy", &document.memory_manager_policy, &["None", "Static"]),
         (
@@ -282,6 +307,14 @@ fn policies(document: &KubeletConfiguration, gates: &FeatureGates, findings: &mu
         let message = format!("cannot be set unless {path} is NeverVerifyAllowlistedImages");
         error(findings, "preloadedImagesVerificationAllowlist", message);
     }
+    if document.enable_system_log_query == Some(true) && !gates.enabled("NodeLogQuery") {
+        error(findings, "enableSystemLogQuery", "requires feature gate NodeLogQuery");
+    }
+    // As upstream: which driver there is, a runtime usually says itself, and what it says counts.
+    if !matches!(document.cgroup_driver.as_str(), "cgroupfs" | "systemd") {
+        let message = format!("{:?} is no cgroup driver, cgroupfs is taken", document.cgroup_driver);
+        findings.push(Finding::warning("cgroupDriver", message));
+    }
     if document.enable_system_log_query == Some(true) && document.enable_system_log_handler != Some(true) {
         error(findings, "enableSystemLogHandler", "is required for enableSystemLogQuery");
     }
@@ -293,9 +326,6 @@ fn resources(document: &KubeletConfiguration, gates: &FeatureGates, findings: &m
     }
     if document.server_tls_bootstrap && !gates.enabled("RotateKubeletServerCertificate") {
         error(findings, "serverTLSBootstrap", "requires feature gate RotateKubeletServerCertificate");
-    }
-    if !document.default_pod_sysctls.is_empty() && !gates.enabled("DefaultPodSysctls") {
-        error(findings, "defaultPodSysctls", "requires feature gate DefaultPodSysctls");
     }
     let has_cgroup = !document.system_reserved_cgroup.is_empty() || !document.kube_reserved_cgroup.is_empty();
     if has_cgroup && !document.reserved_system_cpus.is_empty() {
@@ -339,14 +369,13 @@ fn taints(document: &KubeletConfiguration, findings: &mut Findings) {
         if let Some(reason) = crate::label::value_problem(&taint.value) {
             error(findings, &path, format!("invalid taint value {:?}: {reason}", taint.value));
         }
-        one_of(
-            findings,
-            &format!("{path}.effect"),
-            &taint.effect,
-            &["NoSchedule", "PreferNoSchedule", "NoExecute"],
-        );
         if taint.time_added.is_some() {
             error(findings, &format!("{path}.timeAdded"), "must not be set");
+        }
+        // As upstream, a taint may lack an effect.
+        if !taint.effect.is_empty() {
+            let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+            one_of(findings, &format!("{path}.effect"), &taint.effect, &effects);
         }
     }
 }

@@ -97,13 +97,37 @@ impl From<GoDuration> for TextOrNanos {
     }
 }
 
-/// A quantity as it was written.
+/// A quantity as upstream writes it, in the notation it was written in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuantityText(pub String);
 
+/// A text that may be a secret, so that it is not in its debug form.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<masked>")
+    }
+}
+
+impl Wire for Secret {
+    fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
+        String::decode(tree, at, findings).map(Self)
+    }
+
+    fn encode(&self) -> Json {
+        Json::String(self.0.clone())
+    }
+
+    fn is_omitted(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 fn mismatch<T>(tree: &Tree, at: &str, want: &str, findings: &mut Findings) -> Option<T> {
     let message = format!("must be {want}, not {}", tree.value.kind());
-    findings.push(Finding::error(at, message).on_line(tree.line));
+    findings.push(Finding::error(at, message).at(tree.mark));
     None
 }
 
@@ -116,7 +140,7 @@ macro_rules! integers {
                     Value::Int(number) => Self::try_from(*number).ok().or_else(|| {
                         let message =
                             format!("{number} is out of range ({} to {})", Self::MIN, Self::MAX);
-                        findings.push(Finding::error(at, message).on_line(tree.line));
+                        findings.push(Finding::error(at, message).at(tree.mark));
                         None
                     }),
                     _ => mismatch(tree, at, "a whole number", findings),
@@ -198,11 +222,12 @@ impl Wire for String {
 impl Wire for GoDuration {
     fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
         match &tree.value {
-            Value::Null => Some(Self::ZERO),
+            // As upstream: nothing is no duration, unless the field as a whole may be absent.
+            Value::Null => mismatch(tree, at, "a duration such as \"30s\"", findings),
             Value::Text(text) => match text.parse() {
                 Ok(duration) => Some(duration),
                 Err(error) => {
-                    findings.push(Finding::error(at, error.to_string()).on_line(tree.line));
+                    findings.push(Finding::error(at, error.to_string()).at(tree.mark));
                     None
                 }
             },
@@ -224,6 +249,7 @@ impl Wire for TextOrNanos {
     fn decode(tree: &Tree, at: &str, findings: &mut Findings) -> Option<Self> {
         match &tree.value {
             Value::Int(nanos) => Some(Self { duration: GoDuration::from_nanos(*nanos), is_number: true }),
+            Value::Null => Some(Self::default()),
             _ => GoDuration::decode(tree, at, findings).map(Self::from),
         }
     }
@@ -246,9 +272,9 @@ impl Wire for QuantityText {
             _ => return mismatch(tree, at, "a quantity such as \"10Mi\"", findings),
         };
         match text.parse::<model::Quantity>() {
-            Ok(_) => Some(Self(text)),
+            Ok(amount) => Some(Self(crate::amount::canonical(&text, amount))),
             Err(error) => {
-                findings.push(Finding::error(at, error.to_string()).on_line(tree.line));
+                findings.push(Finding::error(at, error.to_string()).at(tree.mark));
                 None
             }
         }
@@ -330,8 +356,7 @@ impl<T: Wire> Wire for Dict<T> {
         for (key, value) in entries {
             let place = format!("{at}[{key}]");
             if decoded.contains_key(key) {
-                findings.push(Finding::error(place.as_str(), "key is set twice").on_line(value.line));
-                complete = false;
+                findings.push(Finding::warning(place.as_str(), TWICE).at(value.mark));
             }
             match T::decode(value, &place, findings) {
                 Some(value) => drop(decoded.insert(key.clone(), value)),
@@ -342,6 +367,9 @@ impl<T: Wire> Wire for Dict<T> {
     }
 
     fn encode(&self) -> Json {
+        if self.0.is_none() {
+            return Json::Null;
+        }
         Json::Object(self.iter().map(|(key, value)| (key.to_owned(), value.encode())).collect())
     }
 
@@ -350,13 +378,38 @@ impl<T: Wire> Wire for Dict<T> {
     }
 }
 
+/// Said of a key that a map has twice. As upstream, which tries strictly first and leniently then, this and an
+/// unknown field are worth a warning only.
+pub(crate) const TWICE: &str = "key is set twice; the last one counts";
+
 /// Reports an unknown field, with the known one that looks most like it.
 pub(crate) fn unknown_field(tree: &Tree, at: &str, known: &[&str], name: &str, findings: &mut Findings) {
-    let mut finding = Finding::error(at, format!("unknown field {name:?}")).on_line(tree.line);
-    if let Some(near) = crate::similar::nearest(name, known.iter().copied()) {
+    let mut finding = Finding::warning(at, format!("unknown field {name:?}")).at(tree.mark);
+    let near = match findings.are_many() {
+        true => None,
+        false => crate::similar::nearest(name, known.iter().copied()),
+    };
+    if let Some(near) = near {
         finding = finding.hint(format!("did you mean {near:?}?"));
     }
     findings.push(finding);
+}
+
+/// The name of the field a key stands for. Drop-ins are read without regard to case, as upstream does.
+pub(crate) fn field_name<'a>(key: &'a str, known: &[&'static str], findings: &Findings) -> &'a str {
+    if !findings.folds_case() || known.contains(&key) {
+        return key;
+    }
+    known.iter().copied().find(|name| name.eq_ignore_ascii_case(key)).unwrap_or(key)
+}
+
+/// The entries of a map in the order in which they count.
+pub(crate) fn in_order<'a>(entries: &'a [(String, Tree)], findings: &Findings) -> Vec<&'a (String, Tree)> {
+    let mut entries: Vec<_> = entries.iter().collect();
+    if findings.folds_case() {
+        entries.sort_by(|(left, _), (right, _)| left.cmp(right));
+    }
+    entries
 }
 
 /// The place of a field below `at`.
@@ -396,25 +449,25 @@ macro_rules! document {
                     $crate::tree::Value::Map(entries) => entries,
                     other => {
                         let message = format!("must be a map, not {}", other.kind());
-                        findings.push($crate::finding::Finding::error(at, message).on_line(tree.line));
+                        findings.push($crate::finding::Finding::error(at, message).at(tree.mark));
                         return None;
                     }
                 };
-                let mut seen: Vec<&str> = Vec::new();
-                for (key, value) in entries {
+                let mut seen = std::collections::BTreeSet::new();
+                for (key, value) in $crate::wire::in_order(entries, findings) {
+                    let key = $crate::wire::field_name(key, Self::FIELDS, findings);
                     let place = $crate::wire::below(at, key);
-                    if seen.contains(&key.as_str()) {
-                        let finding = $crate::finding::Finding::error(place.as_str(), "key is set twice");
-                        findings.push(finding.on_line(value.line));
+                    if !seen.insert(key) {
+                        let finding = $crate::finding::Finding::warning(place.as_str(), $crate::wire::TWICE);
+                        findings.push(finding.at(value.mark));
                     }
-                    seen.push(key);
-                    match key.as_str() {
+                    match key {
+                        "apiVersion" | "kind" if at.is_empty() => {}
                         $( $json => {
                             if let Some(field) = $crate::wire::Wire::decode(value, &place, findings) {
                                 decoded.$field = field;
                             }
                         } )*
-                        "apiVersion" | "kind" if at.is_empty() => {}
                         _ => $crate::wire::unknown_field(value, &place, Self::FIELDS, key, findings),
                     }
                 }

@@ -46,6 +46,10 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().lock().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
+        Ok(Invocation::Faulty(text)) => {
+            let _ = std::io::stdout().lock().write_all(text.as_bytes());
+            ExitCode::FAILURE
+        }
         Err(refused) => {
             // How the log was to look is not known, as the configuration is not.
             let log = telemetry::log::install(&Logging::default());

@@ -203,7 +203,7 @@ impl Ports for NodePorts {
     }
 
     fn config(&self) -> serde_json::Value {
-        self.config.document_json()
+        self.config.configz_json()
     }
 
     async fn summary(&self, _parts: SummaryParts) -> Result<Bytes, String> {

@@ -7,7 +7,6 @@ mod value;
 
 pub(crate) use help::help;
 pub(crate) use parse::{CommandLine, parse};
-#[cfg(test)]
 pub(crate) use table::FLAGS;
 
 use crate::wire::{Dict, document};
@@ -72,6 +71,38 @@ pub(crate) enum Kind {
     Vmodule,
     /// `true`, `false`, `raw` or a version to report.
     Version,
+}
+
+impl Kind {
+    /// What Go's flag library calls it; nothing stands for a switch.
+    pub(crate) fn type_name(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Int32 => "int32",
+            Self::Int64 => "int64",
+            Self::Level => "Level",
+            Self::Text => "string",
+            Self::Duration => "duration",
+            Self::Ip => "ip",
+            Self::Quantity => "quantity",
+            Self::TextList => "stringSlice",
+            Self::Map | Self::MapWhole | Self::Labels | Self::Thresholds => "mapStringString",
+            Self::Gates => "mapStringBool",
+            Self::Headers => "colonSeparatedMultimapStringString",
+            Self::Taints => "[]v1.Taint",
+            Self::ReservedMemory => "reserved-memory",
+            Self::Vmodule => "pattern=N,...",
+            Self::Version => "version",
+        }
+    }
+
+    /// What the flag means without a value; nothing if it needs one.
+    pub(crate) fn bare_value(self) -> &'static str {
+        match self {
+            Self::Bool | Self::Version => "true",
+            _ => "",
+        }
+    }
 }
 
 /// Whether a flag is on its way out.

@@ -20,6 +20,10 @@ impl CommandLine {
     }
 
     fn add(&mut self, flag: &'static Flag, text: &str) -> Result<(), String> {
+        // As upstream, these take nothing for "leave it as it is".
+        if text.is_empty() && matches!(flag.kind, Kind::Ip | Kind::ReservedMemory) {
+            return Ok(());
+        }
         let position = self.set.iter().position(|(known, _)| std::ptr::eq(*known, flag));
         let previous = position.map(|index| &self.set[index].1);
         let parsed = value::parse(flag.kind, text, previous)?;

@@ -1,9 +1,9 @@
 //! From the text after a flag to a value of the document.
 
-use std::net::IpAddr;
-
 use super::Kind;
+use crate::build::sloppy_ip;
 use crate::duration::GoDuration;
+use crate::label;
 use crate::tree::{Tree, Value};
 
 /// Reads the text given to a flag. `previous` is the value of the same flag further left, to which
@@ -12,7 +12,7 @@ pub(super) fn parse(kind: Kind, text: &str, previous: Option<&Tree>) -> Result<T
     let value = match kind {
         Kind::Bool => Value::Bool(boolean(text)?),
         Kind::Int32 => Value::Int(i64::from(integer::<i32>(text)?)),
-        Kind::Level => Value::Int(i64::from(integer::<u32>(text)?)),
+        Kind::Level => Value::Int(level(text)?),
         Kind::Int64 => Value::Int(integer(text)?),
         Kind::Text | Kind::Version => Value::Text(text.to_owned()),
         Kind::Duration => {
@@ -20,23 +20,22 @@ pub(super) fn parse(kind: Kind, text: &str, previous: Option<&Tree>) -> Result<T
             Value::Text(text.to_owned())
         }
         Kind::Ip => {
-            text.trim().parse::<IpAddr>().map_err(|_| format!("failed to parse IP: {text:?}"))?;
-            Value::Text(text.trim().to_owned())
+            sloppy_ip(text).ok_or_else(|| format!("{text:?} is not a valid IP address"))?;
+            Value::Text(text.to_owned())
         }
         Kind::Quantity => {
             text.parse::<model::Quantity>().map_err(|error| error.to_string())?;
             Value::Text(text.to_owned())
         }
-        Kind::TextList => list(previous, separated(text).map(|item| Value::Text(item.to_owned()))),
+        Kind::TextList => list(previous, quoted(text)?.into_iter().map(Value::Text)),
         Kind::Map => map(previous, pairs(text, "=", false)?),
         Kind::MapWhole => map(previous, vec![pair(text, "=", false)?]),
         Kind::Labels => map(previous, pairs(text, "=", true)?),
         Kind::Thresholds => map(previous, pairs(text, "<", false)?),
         Kind::Gates => map(previous, gates(text)?),
         Kind::Headers => headers(previous, text)?,
-        Kind::Taints => {
-            list(previous, separated(text).map(taint).collect::<Result<Vec<_>, _>>()?.into_iter())
-        }
+        // Unlike other lists, the last flag counts.
+        Kind::Taints => list(None, taints(text)?.into_iter()),
         Kind::ReservedMemory => list(previous, reserved_memory(text)?.into_iter()),
         Kind::Vmodule => list(previous, vmodule(text)?.into_iter()),
     };
@@ -48,6 +47,54 @@ fn boolean(text: &str) -> Result<bool, String> {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+/// A log verbosity: decimal only.
+fn level(text: &str) -> Result<i64, String> {
+    match text.parse::<u32>() {
+        Ok(level) if level <= i32::MAX.unsigned_abs() => Ok(i64::from(level)),
+        _ => Err(format!("{text:?} is no verbosity")),
+    }
+}
+
+/// One line of comma-separated values; an item may be put in quotes, which are doubled inside.
+fn quoted(text: &str) -> Result<Vec<String>, String> {
+    let mut items = Vec::new();
+    if text.is_empty() {
+        return Ok(items);
+    }
+    let mut rest = text;
+    loop {
+        let Some(inner) = rest.strip_prefix('"') else {
+            let (item, after) =
+                rest.split_once(',').map_or((rest, None), |(item, after)| (item, Some(after)));
+            if item.contains('"') {
+                return Err(format!("{item:?} has a quote in the middle"));
+            }
+            items.push(item.to_owned());
+            match after {
+                Some(after) => rest = after,
+                None => return Ok(items),
+            }
+            continue;
+        };
+        let mut item = String::new();
+        let mut letters = inner.char_indices().peekable();
+        let end = loop {
+            match letters.next() {
+                None => return Err(format!("{rest:?} lacks the closing quote")),
+                Some((_, '"')) if letters.next_if(|(_, next)| *next == '"').is_some() => item.push('"'),
+                Some((at, '"')) => break at + 1,
+                Some((_, letter)) => item.push(letter),
+            }
+        };
+        items.push(item);
+        match inner[end..].strip_prefix(',') {
+            Some(after) => rest = after,
+            None if inner[end..].is_empty() => return Ok(items),
+            None => return Err(format!("{rest:?} goes on behind the closing quote")),
+        }
     }
 }
 
@@ -68,12 +115,23 @@ fn integer<T: TryFrom<i64>>(text: &str) -> Result<T, String> {
     if digits.starts_with(['+', '-']) {
         return Err(format!("{text:?} is not a whole number"));
     }
+    let Some(digits) = without_underscores(digits, radix != 10) else {
+        return Err(format!("{text:?} is not a whole number"));
+    };
+    let digits = digits.as_str();
     let magnitude =
         i128::from_str_radix(digits, radix).map_err(|_| format!("{text:?} is not a whole number"))?;
     i64::try_from(if negative { -magnitude } else { magnitude })
         .ok()
         .and_then(|number| T::try_from(number).ok())
         .ok_or_else(|| format!("{text:?} is out of range"))
+}
+
+/// The digits without underscores, each of which must stand between two digits, or between a prefix and a digit.
+fn without_underscores(digits: &str, has_prefix: bool) -> Option<String> {
+    let is_placed =
+        !digits.contains("__") && !digits.ends_with('_') && (has_prefix || !digits.starts_with('_'));
+    is_placed.then(|| digits.replace('_', ""))
 }
 
 fn separated(text: &str) -> impl Iterator<Item = &str> {
@@ -122,27 +180,82 @@ fn headers(previous: Option<&Tree>, text: &str) -> Result<Value, String> {
     Ok(Value::Map(entries))
 }
 
-fn taint(text: &str) -> Result<Value, String> {
-    let invalid = || format!("invalid taint spec: {text}, want key=value:Effect or key:Effect");
-    let (left, effect) = text.split_once(':').ok_or_else(invalid)?;
-    let (key, value) = left.split_once('=').unwrap_or((left, ""));
-    if key.is_empty() || !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
-        return Err(invalid());
+/// Taints such as `key=value:Effect`, each effect of a key once.
+fn taints(text: &str) -> Result<Vec<Value>, String> {
+    let mut seen = Vec::new();
+    let mut all = Vec::new();
+    for item in text.split(',').filter(|_| !text.is_empty()) {
+        // As upstream, a taint to be removed is read and forgotten.
+        let (item, is_kept) = match item.strip_suffix('-') {
+            Some(item) => (item, false),
+            None => (item, true),
+        };
+        let (key, value, effect) = taint(item)?;
+        if !is_kept {
+            continue;
+        }
+        if effect.is_empty() {
+            return Err(format!("invalid taint spec: {item}, want key=value:Effect or key:Effect"));
+        }
+        if seen.contains(&(key, effect)) {
+            return Err(format!("duplicated taints with the same key and effect: {key}:{effect}"));
+        }
+        seen.push((key, effect));
+        let mut fields = vec![("key", key)];
+        if !value.is_empty() {
+            fields.push(("value", value));
+        }
+        fields.push(("effect", effect));
+        let field = |(name, text): (&str, &str)| (name.to_owned(), Value::Text(text.to_owned()).into());
+        all.push(Value::Map(fields.into_iter().map(field).collect()));
     }
-    Ok(object([("key", key), ("value", value), ("effect", effect)]))
+    Ok(all)
 }
 
-fn object<const N: usize>(fields: [(&str, &str); N]) -> Value {
-    let field = |(name, text): (&str, &str)| (name.to_owned(), Value::Text(text.to_owned()).into());
-    Value::Map(fields.into_iter().map(field).collect())
+fn taint(text: &str) -> Result<(&str, &str, &str), String> {
+    let invalid = |why: &str| format!("invalid taint spec: {text}, {why}");
+    let (left, effect) = match text.split(':').collect::<Vec<_>>().as_slice() {
+        [key] => (*key, ""),
+        [left, effect] => (*left, *effect),
+        _ => return Err(invalid("want one colon")),
+    };
+    if text.contains(':') && !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+        return Err(invalid("want effect NoSchedule, PreferNoSchedule or NoExecute"));
+    }
+    let (key, value) = match left.split_once('=') {
+        Some((key, value)) if text.contains(':') => (key, value),
+        _ => (left, ""),
+    };
+    match label::key_problem(key).or_else(|| label::value_problem(value)) {
+        Some(problem) => Err(invalid(problem)),
+        None => Ok((key, value, effect)),
+    }
 }
 
 /// `0:memory=1Gi,hugepages-1Gi=2Gi`, one NUMA node a flag.
 fn reserved_memory(text: &str) -> Result<Vec<Value>, String> {
-    let (node, amounts) = text.split_once(':').ok_or("invalid format, want numa:type=quantity")?;
-    let node = Value::Int(i64::from(integer::<i32>(node)?));
-    let limits = map(None, pairs(amounts, "=", false)?);
-    Ok(vec![Value::Map(vec![("numaNode".to_owned(), node.into()), ("limits".to_owned(), limits.into())])])
+    text.split(';').map(reservation).collect()
+}
+
+fn reservation(text: &str) -> Result<Value, String> {
+    let [node, amounts] = text.split(':').collect::<Vec<_>>()[..] else {
+        return Err(format!("{text:?} does not have the format numa:type=quantity,type=quantity"));
+    };
+    let node: i32 = node.parse().map_err(|_| format!("{node:?} is no NUMA node"))?;
+    let mut limits = Vec::new();
+    for item in amounts.split(',') {
+        let [name, amount] = item.split('=').collect::<Vec<_>>()[..] else {
+            return Err(format!("{item:?} does not have the format type=quantity"));
+        };
+        if name != "memory" && !name.starts_with("hugepages-") {
+            return Err(format!("unknown type {name:?}, want memory or hugepages-<size>"));
+        }
+        amount.parse::<model::Quantity>().map_err(|error| error.to_string())?;
+        limits.push((name.to_owned(), Value::Text(amount.to_owned())));
+    }
+    let limits = map(None, limits);
+    let node = Value::Int(i64::from(node));
+    Ok(Value::Map(vec![("numaNode".to_owned(), node.into()), ("limits".to_owned(), limits.into())]))
 }
 
 fn vmodule(text: &str) -> Result<Vec<Value>, String> {
@@ -152,7 +265,7 @@ fn vmodule(text: &str) -> Result<Vec<Value>, String> {
                 .split_once('=')
                 .filter(|(pattern, level)| !pattern.is_empty() && !level.is_empty())
                 .ok_or_else(|| format!("{item:?} does not have the pattern=N format"))?;
-            let level = Value::Int(i64::from(integer::<u32>(level.trim())?));
+            let level = Value::Int(self::level(level)?);
             let pattern = Value::Text(pattern.trim().to_owned());
             Ok(Value::Map(vec![
                 ("filePattern".to_owned(), pattern.into()),
@@ -214,13 +327,19 @@ mod tests {
             (Kind::Bool, "yes", Err("\"yes\" is neither true nor false")),
             (Kind::Int32, "-1", Ok("-1")),
             (Kind::Int32, "010", Ok("8")),
+            (Kind::Int32, "1_000", Ok("1000")),
+            (Kind::Int32, "_1", Err("\"_1\" is not a whole number")),
             (Kind::Int32, "2147483648", Err("\"2147483648\" is out of range")),
             (Kind::Int32, "--1", Err("\"--1\" is not a whole number")),
-            (Kind::Level, "-1", Err("\"-1\" is out of range")),
+            (Kind::Level, "-1", Err("\"-1\" is no verbosity")),
+            (Kind::Level, "0x1", Err("\"0x1\" is no verbosity")),
             (Kind::Duration, "1m", Ok("1m")),
             (Kind::Ip, "::", Ok("::")),
-            (Kind::Ip, "10.0.0", Err("failed to parse IP: \"10.0.0\"")),
+            (Kind::Ip, "010.0.0.1", Ok("010.0.0.1")),
+            (Kind::Ip, "10.0.0", Err("\"10.0.0\" is not a valid IP address")),
             (Kind::TextList, "a,b", Ok("[a b]")),
+            (Kind::TextList, "\"a,b\",\"c\"\"\"", Ok("[a,b c\"]")),
+            (Kind::TextList, "a\"", Err("\"a\\\"\" has a quote in the middle")),
             (Kind::Map, "cpu=1, memory = 2Gi", Ok("{cpu:1 memory:2Gi}")),
             (Kind::Map, "cpu", Err("malformed pair, expect string=string")),
             (Kind::MapWhole, "a=b,c", Ok("{a:b,c}")),
@@ -232,9 +351,16 @@ mod tests {
             (
                 Kind::Taints,
                 "a=b:NoSchedule,c:NoExecute",
-                Ok("[{key:a value:b effect:NoSchedule} {key:c value: effect:NoExecute}]"),
+                Ok("[{key:a value:b effect:NoSchedule} {key:c effect:NoExecute}]"),
             ),
-            (Kind::Taints, "a=b", Err("invalid taint spec: a=b, want key=value:Effect or key:Effect")),
+            (
+                Kind::Taints,
+                "a=b",
+                Err(
+                    "invalid taint spec: a=b, the name must be 1 to 63 letters, digits, '-', '_' or '.', starting and ending \
+                 with a letter or digit",
+                ),
+            ),
             (Kind::ReservedMemory, "0:memory=1Gi", Ok("[{numaNode:0 limits:{memory:1Gi}}]")),
             (Kind::Vmodule, "pod*=4", Ok("[{filePattern:pod* verbosity:4}]")),
             (Kind::Vmodule, "pod", Err("\"pod\" does not have the pattern=N format")),

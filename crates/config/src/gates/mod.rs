@@ -1,5 +1,6 @@
 //! Feature gates: which exist, and which of them are on.
 
+mod consulted;
 mod table;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,13 @@ pub struct Spec {
     pub default: bool,
     /// Whether it must stay at its default.
     pub locked: bool,
+    /// Gates that must be on when this one is.
+    pub depends_on: &'static [&'static str],
+}
+
+/// Every gate there is, by name.
+pub fn all() -> &'static [Spec] {
+    table::GATES
 }
 
 /// The state of every gate. A plain value: nothing in this program looks gates up elsewhere.
@@ -93,13 +101,86 @@ impl FeatureGates {
             }
         }
         gates.set.extend(single);
+        gates.check_dependencies(findings);
         gates
+    }
+
+    /// A gate that is on needs those it depends on.
+    fn check_dependencies(&self, findings: &mut Findings) {
+        for spec in table::GATES.iter().filter(|spec| self.enabled(spec.name)) {
+            let missing: Vec<&str> =
+                spec.depends_on.iter().copied().filter(|other| !self.enabled(other)).collect();
+            if !missing.is_empty() {
+                let message = format!("is on, but depends on gates that are off: {}", missing.join(", "));
+                findings.push(Finding::error(format!("featureGates[{}]", spec.name), message));
+            }
+        }
     }
 
     fn set_stage(&mut self, stage: Stage, value: bool) {
         let gates = table::GATES.iter().filter(|spec| spec.stage == stage && !spec.locked);
         self.set.extend(gates.map(|spec| (spec.name, value)));
     }
+}
+
+/// Says of each gate that is set whether it is about to go, and of each that is turned on whether it does anything here. What upstream does by itself is no mistake to
+/// ask for, but what has to be asked for must not be missing in silence.
+pub(crate) fn check_works<'a>(settings: impl Iterator<Item = (&'a str, bool)>, findings: &mut Findings) {
+    for (name, value) in settings {
+        let path = format!("featureGates[{name}]");
+        let passing = match spec(name).map(|spec| spec.stage) {
+            Some(Stage::Ga) => Some("is generally available"),
+            Some(Stage::Deprecated) => Some("is deprecated"),
+            _ => None,
+        };
+        if let Some(what) = passing {
+            let message = format!("{what}: the gate will be removed");
+            findings.push(Finding::warning(path.as_str(), message).hint("delete the setting"));
+        }
+        if !value {
+            continue;
+        }
+        if matches!(name, "AllAlpha" | "AllBeta") {
+            let message = "some of these features are not implemented yet";
+            findings.push(Finding::warning(path, message).hint("docs/FEATURE_GATES.md lists them"));
+            continue;
+        }
+        let gate = consulted::CONSULTED.iter().find(|gate| gate.name == name && !gate.works);
+        let Some((gate, spec)) = gate.zip(spec(name)) else { continue };
+        let message = format!("not implemented yet: {}", gate.effect);
+        findings.push(if spec.default {
+            Finding::warning(path, message)
+        } else {
+            Finding::error(path, message).hint("delete the setting")
+        });
+    }
+}
+
+/// The page about the gates the kubelet asks about.
+#[cfg(test)]
+fn page() -> String {
+    use std::fmt::Write as _;
+
+    let mut page = String::from(
+        "# Feature gates\n\nThe gates that a kubelet of v1.37 asks about. Every other gate of v1.37 is accepted and has \
+         no effect on a node, as\nupstream. Turning on a gate that is off by default and not implemented yet is an \
+         error.\n\nThis page is written by `UPDATE_DOCS=1 cargo test -p config gates`.\n\n\
+         | gate | stage | default | works | about |\n|---|---|---|---|---|\n",
+    );
+    for gate in consulted::CONSULTED {
+        let Some(spec) = spec(gate.name) else { continue };
+        let stage = match spec.stage {
+            Stage::Alpha => "alpha",
+            Stage::Beta => "beta",
+            Stage::Ga => "GA",
+            Stage::Deprecated => "deprecated",
+        };
+        let default = if spec.default { "on" } else { "off" };
+        let locked = if spec.locked { ", locked" } else { "" };
+        let works = if gate.works { "yes" } else { "not yet" };
+        let _ = writeln!(page, "| {} | {stage} | {default}{locked} | {works} | {} |", gate.name, gate.effect);
+    }
+    page
 }
 
 fn spec(name: &str) -> Option<&'static Spec> {
@@ -123,6 +204,7 @@ fn unknown(name: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Severity;
 
     fn gates(settings: &[(&str, bool)]) -> (FeatureGates, Vec<Finding>) {
         let mut findings = Findings::default();
@@ -133,6 +215,49 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_has_no_repetition() {
         assert!(table::GATES.windows(2).all(|pair| pair[0].name < pair[1].name));
+    }
+
+    #[test]
+    fn the_gates_asked_about_exist_and_are_sorted() {
+        assert!(consulted::CONSULTED.windows(2).all(|pair| pair[0].name < pair[1].name));
+        for gate in consulted::CONSULTED {
+            assert!(spec(gate.name).is_some(), "{}", gate.name);
+        }
+    }
+
+    #[test]
+    fn the_page_about_them_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/FEATURE_GATES.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, page()).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(path).unwrap() == page(),
+            "docs/FEATURE_GATES.md is old: run UPDATE_DOCS=1 cargo test -p config gates"
+        );
+    }
+
+    #[test]
+    fn turning_on_what_is_not_there_is_loud() {
+        let mut findings = Findings::default();
+        let settings = [
+            ("NodeSwap", true),
+            ("QOSReserved", true),
+            ("MemoryQoS", true),
+            ("CRIListStreaming", false),
+            ("EnvFiles", true),
+        ];
+        check_works(settings.into_iter(), &mut findings);
+        let said: Vec<_> = findings.into_list().into_iter().map(|it| (it.severity, it.path)).collect();
+        assert_eq!(
+            said,
+            [
+                (Severity::Warning, "featureGates[NodeSwap]".to_owned()),
+                (Severity::Warning, "featureGates[NodeSwap]".to_owned()),
+                (Severity::Error, "featureGates[QOSReserved]".to_owned()),
+                (Severity::Warning, "featureGates[MemoryQoS]".to_owned()),
+            ]
+        );
     }
 
     #[test]
@@ -153,9 +278,26 @@ mod tests {
     #[test]
     fn a_single_gate_wins_over_a_whole_stage() {
         let (gates, findings) = gates(&[("EventedPLEG", false), ("AllAlpha", true)]);
-        assert_eq!(findings, []);
+        // Some alpha gates need others that are off, which `AllAlpha` alone does not turn on.
+        let is_about_others = |finding: &Finding| finding.message.contains("depends on gates that are off");
+        assert!(findings.iter().all(is_about_others), "{findings:?}");
         assert!(!gates.enabled("EventedPLEG"));
         assert!(gates.enabled("ContainerStopSignals"));
+    }
+
+    #[test]
+    fn a_gate_needs_those_it_depends_on() {
+        let (_, findings) = gates(&[("GracefulNodeShutdown", false)]);
+        let texts: Vec<_> = findings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "featureGates[GracefulNodeShutdownBasedOnPodPriority]: is on, but depends on gates that are off: \
+                 GracefulNodeShutdown",
+                "featureGates[WindowsGracefulNodeShutdown]: is on, but depends on gates that are off: \
+                 GracefulNodeShutdown",
+            ]
+        );
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn invoke(arguments: &[&str]) -> Result<Loaded, Vec<String>> {
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
     match load(&arguments) {
         Ok(Invocation::Run(loaded)) => Ok(*loaded),
-        Ok(Invocation::Print(text)) => panic!("printed {text}"),
+        Ok(Invocation::Print(text) | Invocation::Faulty(text)) => panic!("printed {text}"),
         Err(refused) => {
             let errors = refused.findings.iter().filter(|finding| finding.severity == Severity::Error);
             Err(errors.map(ToString::to_string).collect())
@@ -52,7 +52,16 @@ fn with_document(text: &str, arguments: &[&str]) -> Result<Loaded, Vec<String>> 
     let files = Files::new(&[("config.yaml", text)]);
     let path = files.path("config.yaml");
     let all: Vec<&str> = ["--config", &path].into_iter().chain(arguments.iter().copied()).collect();
-    invoke(&all).map_err(|errors| errors.iter().map(|error| error.replace(&path, "F")).collect())
+    invoke(&all)
+        .map_err(|errors| errors.iter().map(|error| without_place(&error.replace(&path, "F"))).collect())
+}
+
+/// Cuts `F:3:7: ` off.
+fn without_place(error: &str) -> String {
+    match error.strip_prefix("F:").filter(|rest| rest.starts_with(|first: char| first.is_ascii_digit())) {
+        Some(rest) => rest.split_once(": ").map_or(error, |(_, text)| text).to_owned(),
+        None => error.to_owned(),
+    }
 }
 
 /// The document upstream's v1.37 makes of an empty one, plus its default eviction thresholds.
@@ -65,6 +74,15 @@ fn an_empty_document_has_upstreams_defaults() {
     let loaded = with_document("", &[]).unwrap();
     assert_eq!(loaded.config.document_json(), defaults());
     assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn configz_shows_the_files_of_a_certificate_of_ones_own() {
+    let shown = |text: &str| with_document(text, &["--cert-dir=/pki"]).unwrap().config.configz_json();
+    assert_eq!(shown("")["tlsCertFile"], "/pki/kubelet.crt");
+    assert_eq!(shown("")["tlsPrivateKeyFile"], "/pki/kubelet.key");
+    assert_eq!(shown("serverTLSBootstrap: true")["tlsCertFile"], serde_json::Value::Null);
+    assert_eq!(shown("tlsCertFile: /a")["tlsPrivateKeyFile"], serde_json::Value::Null);
 }
 
 #[test]
@@ -95,7 +113,7 @@ fn without_a_document_the_api_is_open_as_it_always_was() {
 #[test]
 fn every_flag_has_its_place_and_the_default_it_claims() {
     let mut document = KubeletConfiguration::default();
-    fill(&mut document, &CommandLine::default());
+    fill(&mut document, &CommandLine::default(), &mut Findings::default());
     defaults::apply_legacy(&mut document);
     let local = local(&CommandLine::default(), &mut Findings::default());
     let (document, local) = (document.encode(), local.encode());
@@ -198,7 +216,7 @@ fn a_drop_in_needs_a_kind_and_its_mistakes_name_its_file() {
         [
             "D/a.conf: apiVersion or kind is missing (want apiVersion: kubelet.config.k8s.io/v1beta1 and kind: \
              KubeletConfiguration)",
-            "D/b.conf:3: maxPods: must be a whole number, not a string",
+            "D/b.conf:3:10: maxPods: must be a whole number, not a string",
         ]
     );
 }
@@ -212,14 +230,12 @@ fn all_mistakes_are_found_at_once() {
     assert_eq!(
         errors,
         [
-            "F:3: maxPod: unknown field \"maxPod\" (did you mean \"maxPods\"?)",
-            "F:5: syncFrequency: must be a duration such as \"30s\", not a number",
-            "F:10: maxPods: key is set twice",
-            "F:11: authentication.webhok: unknown field \"webhok\" (did you mean \"webhook\"?)",
+            "syncFrequency: must be a duration such as \"30s\", not a number",
             "featureGates[NoSuch]: unrecognized feature gate: NoSuch",
             "featureGates[NodeSwap]: cannot set feature gate NodeSwap to false, feature is locked to true",
             "port: 70000 must be between 1 and 65535, inclusive",
-            "imageGCLowThresholdPercent: 90 must be less than imageGCHighThresholdPercent 85",
+            "imageGCLowThresholdPercent: 90 must be less than imageGCHighThresholdPercent 85 (set by \
+             --image-gc-low-threshold)",
             "kubeReserved[gpu]: cannot reserve \"gpu\" resource, want cpu, memory, ephemeral-storage or pid",
             "evictionHard[memory.avail]: unsupported eviction signal memory.avail (did you mean memory.available?)",
             "evictionSoft[memory.available]: grace period must be specified for the soft eviction threshold \
@@ -273,7 +289,7 @@ fn single_rules() {
         ),
         (
             "systemReserved: {cpu: -1}",
-            "F:3: systemReserved[cpu]: must be a string (put it in quotes), not a number",
+            "systemReserved[cpu]: must be a string (put it in quotes), not a number",
         ),
         (
             "systemReserved: {cpu: \"-1\"}",
@@ -292,12 +308,12 @@ fn single_rules() {
             "defaultPodSysctls: requires feature gate DefaultPodSysctls",
         ),
         (
-            "logging: {options: {text: {splitStream: true}}}",
-            "logging.options.text.splitStream: requires feature gate LoggingAlphaOptions",
+            "logging: {options: {text: {infoBufferSize: 1Ki}}}",
+            "logging.options.text.infoBufferSize: requires feature gate LoggingAlphaOptions",
         ),
         ("logging: {format: xml}", "logging.format: \"xml\" must be one of [\"text\", \"json\"]"),
-        ("port: 1.5", "F:3: port: must be a whole number, not a number"),
-        ("port: 3000000000", "F:3: port: 3000000000 is out of range (-2147483648 to 2147483647)"),
+        ("port: 1.5", "port: must be a whole number, not a number"),
+        ("port: 3000000000", "port: 3000000000 is out of range (-2147483648 to 2147483647)"),
     ] {
         assert_eq!(with_document(text, &[]).unwrap_err(), [expected], "{text}");
     }
@@ -361,7 +377,8 @@ fn what_is_not_implemented_is_said() {
     let loaded =
         with_document("cpuManagerPolicy: static\ncgroupDriver: systemd\n", &["--housekeeping-interval=1s"])
             .unwrap();
-    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let said = |warning: &Finding| format!("{}: {}", warning.path, warning.message);
+    let warnings: Vec<_> = loaded.warnings.iter().map(said).collect();
     assert_eq!(
         warnings,
         [
@@ -504,7 +521,7 @@ proptest::proptest! {
         if let Ok(tree) = tree {
             let mut findings = Findings::default();
             let mut document = KubeletConfiguration::decode(&tree, "", &mut findings).unwrap_or_default();
-            fill(&mut document, &CommandLine::default());
+            fill(&mut document, &CommandLine::default(), &mut Findings::default());
             validate::check(&document, &FeatureGates::default(), &mut findings);
         }
     }
