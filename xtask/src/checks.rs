@@ -3,14 +3,16 @@
 //! The last line is `N passed, N failed`: each check, each unit test and each end-to-end test counts as one.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 
 use crate::isolation::{self, Plan, Task};
+use crate::peers::Peers;
 use crate::setup::{self, Prepared};
 use crate::workspace::{Profile, Workspace};
-use crate::{command, tidy};
+use crate::{command, parity, tidy};
 
 /// How many passed and failed.
 #[derive(Clone, Copy, Default)]
@@ -36,6 +38,26 @@ impl Tally {
     }
 }
 
+/// Compares the configuration of both kubelets alone.
+pub(crate) fn parity(kubelet: Option<&str>, filter: &[String]) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    let peers = Peers::build(&workspace.root)?;
+    let kubelet = workspace.kubelet(kubelet, &peers, Profile::Dev)?;
+    let tally = compare(&peers, &kubelet, filter)?;
+    println!("\n{} passed, {} failed", tally.passed, tally.failed);
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn compare(peers: &Peers, kubelet: &Path, filter: &[String]) -> Result<Tally> {
+    let go = peers.kubernetes("kubelet");
+    let programs = parity::Programs { judge: peers.config_judge(), go: &go, ours: kubelet };
+    let outcome = parity::run(programs, filter)?;
+    for failure in &outcome.failures {
+        println!("parity {failure} ... FAILED");
+    }
+    Ok(Tally { passed: outcome.passed, failed: outcome.failures.len() as u64 })
+}
+
 /// Runs it all, or only the end-to-end tests.
 pub(crate) fn outer(kubelet: Option<&str>, filter: Vec<String>, e2e_only: bool) -> Result<ExitCode> {
     let mut tally = Tally::default();
@@ -44,6 +66,14 @@ pub(crate) fn outer(kubelet: Option<&str>, filter: Vec<String>, e2e_only: bool) 
     if !e2e_only && filter.is_empty() {
         static_checks(&ready.workspace, &mut tally);
         tally.add(unit_tests(&ready.workspace)?);
+        // Upstream's own kubelet needs no comparison with itself.
+        if kubelet != Some("go") {
+            let ours = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Dev)?;
+            match compare(&ready.peers, &ours, &[]) {
+                Ok(compared) => tally.add(compared),
+                Err(error) => tally.check("configuration", Err(error)),
+            }
+        }
     }
     let tests = end_to_end(ready, kubelet, filter);
     match tests {

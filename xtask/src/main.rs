@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask setup | run | test | bench | tidy`.
+//! Development tasks: `cargo xtask setup | run | test | parity | bench | tidy`.
 //!
 //! Everything that must be real in a test of a kubelet is real here: the API server, the container runtime, the
 //! network, the cgroups. `peers` builds those programs once, `images` writes the container images,
@@ -16,6 +16,7 @@ mod e2e;
 mod images;
 mod isolation;
 mod packages;
+mod parity;
 mod peers;
 mod process;
 mod run;
@@ -43,6 +44,8 @@ enum Task {
     Run(RunArgs),
     /// Format, lints, tidy, unit tests, and the end-to-end tests on a real cluster.
     Test(TestArgs),
+    /// Compare what both kubelets make of the same configuration, which `test` does too.
+    Parity(ParityArgs),
     /// Measure our kubelet beside the Go kubelet.
     Bench(BenchArgs),
     /// Check crate order, module docs, file lengths and forbidden words.
@@ -87,6 +90,15 @@ struct TestArgs {
 }
 
 #[derive(Args)]
+struct ParityArgs {
+    /// The kubelet to compare with upstream's: a path, or nothing to build ours.
+    #[arg(long)]
+    kubelet: Option<String>,
+    /// Only the cases whose name contains one of these.
+    filter: Vec<String>,
+}
+
+#[derive(Args)]
 struct BenchArgs {
     /// Fewer repetitions and shorter waits.
     #[arg(long)]
@@ -104,6 +116,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::prepare().map(|_| ExitCode::SUCCESS),
         Task::Run(args) => run::outer(&args.name, args.kubelet.as_deref()),
         Task::Test(args) => checks::outer(args.kubelet.as_deref(), args.filter, args.e2e_only),
+        Task::Parity(args) => checks::parity(args.kubelet.as_deref(), &args.filter),
         Task::Bench(args) => bench::outer(args.quick, args.density, args.kubelet.as_deref()),
         Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
         Task::Enter(args) => isolation::enter(args).map(|never| match never {}),

@@ -61,6 +61,10 @@ const KUBERNETES: Module = Module {
     ],
 };
 
+/// Says what upstream's kubelet makes of a configuration. Its source is ours, so that it has a cache entry of its
+/// own: a change of it must not have all of Kubernetes built again.
+const CONFIG_JUDGE: Program = kubernetes("config-judge", "./config-judge");
+
 const ETCD: Module = Module { name: "etcd", programs: &[program("etcd", "go.etcd.io/etcd/server/v3")] };
 
 const CONTAINERD: Module = Module {
@@ -91,6 +95,7 @@ pub(crate) struct Peers {
     kubernetes: PathBuf,
     etcd: PathBuf,
     containerd: PathBuf,
+    config_judge: PathBuf,
 }
 
 impl Peers {
@@ -98,12 +103,17 @@ impl Peers {
     pub(crate) fn build(root: &Path) -> Result<Self> {
         let etcd = build(root, &ETCD)?;
         let containerd = build(root, &CONTAINERD)?;
-        Ok(Self { kubernetes: build(root, &KUBERNETES)?, etcd, containerd })
+        Ok(Self { kubernetes: build(root, &KUBERNETES)?, etcd, containerd, config_judge: build_judge(root)? })
     }
 
     /// A program of the Kubernetes module.
     pub(crate) fn kubernetes(&self, program: &str) -> PathBuf {
         self.kubernetes.join(program)
+    }
+
+    /// The program that runs upstream's kubelet up to the start of the node.
+    pub(crate) fn config_judge(&self) -> &Path {
+        &self.config_judge
     }
 
     /// The etcd server.
@@ -146,18 +156,40 @@ fn build(root: &Path, module: &Module) -> Result<PathBuf> {
     let flags = format!("{} {:?}", std::env::consts::ARCH, module.programs);
     let key = short_hash(&[&go_mod, &go_sum, flags.as_bytes()]);
     let folder = workspace::cache()?.join("peers").join(format!("{}-{key}", module.name));
-    let missing: Vec<&Program> = module.programs.iter().filter(|p| !folder.join(p.name).exists()).collect();
+    compile_missing(&source, &folder, module.programs)?;
+    Ok(folder)
+}
+
+/// Builds the one program whose source is in `tools/`; with the Kubernetes module, for it uses all of that.
+fn build_judge(root: &Path) -> Result<PathBuf> {
+    let source = root.join("tools").join(KUBERNETES.name);
+    let mut parts = vec![format!("{} {CONFIG_JUDGE:?}", std::env::consts::ARCH).into_bytes()];
+    let mut files = vec![source.join("go.mod"), source.join("go.sum")];
+    let own = source.join(CONFIG_JUDGE.name);
+    let list = std::fs::read_dir(&own).with_context(|| format!("list {}", own.display()))?;
+    for entry in list {
+        files.push(entry.with_context(|| format!("list {}", own.display()))?.path());
+    }
+    files.sort();
+    for file in files {
+        parts.push(std::fs::read(&file).with_context(|| format!("read {}", file.display()))?);
+    }
+    let key = short_hash(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let folder = workspace::cache()?.join("peers").join(format!("{}-{key}", CONFIG_JUDGE.name));
+    compile_missing(&source, &folder, &[CONFIG_JUDGE])?;
+    Ok(folder.join(CONFIG_JUDGE.name))
+}
+
+fn compile_missing(source: &Path, folder: &Path, programs: &[Program]) -> Result<()> {
+    let missing: Vec<&Program> = programs.iter().filter(|p| !folder.join(p.name).exists()).collect();
     if missing.is_empty() {
-        return Ok(folder);
+        return Ok(());
     }
     if !command::exists("go") {
         bail!("building the peers needs Go 1.26 or newer in PATH: install it from https://go.dev/dl/");
     }
-    workspace::create_dir(&folder)?;
-    for program in missing {
-        compile(&source, &folder, program)?;
-    }
-    Ok(folder)
+    workspace::create_dir(folder)?;
+    missing.into_iter().try_for_each(|program| compile(source, folder, program))
 }
 
 fn compile(source: &Path, folder: &Path, program: &Program) -> Result<()> {

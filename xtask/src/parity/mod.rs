@@ -1,0 +1,136 @@
+//! The configuration of both kubelets, side by side.
+//!
+//! Every case is a command line with its files. Upstream's verdict comes from `tools/kubernetes/config-judge`, which
+//! runs upstream's own command up to the start of the node; ours from `kubelet config show`. Both must accept or
+//! refuse it, with the same configuration in effect or about the same field. The cases are those written down in
+//! `cases/` plus, for each flag and field that upstream says it has, a few that are made up. What differs on purpose
+//! is in `wanted.yaml`, with the reason.
+
+mod case;
+mod judge;
+mod made_up;
+mod real;
+mod verdict;
+mod wanted;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use case::Case;
+use judge::Description;
+use verdict::Verdict;
+use wanted::Wanted;
+
+/// How many held, and what did not.
+pub(crate) struct Outcome {
+    /// Cases in which both kubelets agree, or differ as wanted.
+    pub(crate) passed: u64,
+    /// One text for each case that failed.
+    pub(crate) failures: Vec<String>,
+}
+
+/// Kubelets of ours to run at a time: one a core, and they last a few milliseconds each.
+const AT_A_TIME: usize = 4;
+
+/// The programs that are compared.
+#[derive(Clone, Copy)]
+pub(crate) struct Programs<'a> {
+    /// Says what upstream makes of a configuration.
+    pub(crate) judge: &'a Path,
+    /// Upstream's kubelet.
+    pub(crate) go: &'a Path,
+    /// Our kubelet.
+    pub(crate) ours: &'a Path,
+}
+
+/// Runs every case whose name contains one of the filters; all of them without filters.
+pub(crate) fn run(programs: Programs<'_>, filter: &[String]) -> Result<Outcome> {
+    eprintln!("==> compare the configuration with upstream's");
+    let folder = tempfile::tempdir().context("make a folder for the cases")?;
+    let description = judge::describe(programs.judge)?;
+    let mut cases = case::written()?;
+    cases.extend(made_up::cases(&description));
+    let is_whole = filter.is_empty();
+    if !is_whole {
+        cases.retain(|case| filter.iter().any(|part| case.name.contains(part.as_str())));
+    }
+    let mut failures = Vec::new();
+    if is_whole {
+        failures.extend(uncovered(&description, &cases));
+        failures.extend(repeated(&cases));
+        failures.extend(judge::compare_tables(programs.ours, &description)?);
+    }
+    let arguments = cases.iter().map(|case| case.materialize(folder.path())).collect::<Result<Vec<_>>>()?;
+    let theirs = judge::verdicts(programs.judge, folder.path(), &arguments)?;
+    let ours = ours(programs.ours, folder.path(), &arguments)?;
+    let mut wanted = Wanted::load()?;
+    let mut passed = 0;
+    for ((case, ours), theirs) in cases.iter().zip(&ours).zip(&theirs) {
+        let found = verdict::compare(case, ours, theirs, &description);
+        match wanted.judge(&case.name, found) {
+            None => passed += 1,
+            Some(text) => failures.push(format!("{}: {text}", case.describe())),
+        }
+    }
+    if is_whole {
+        failures.extend(wanted.unused());
+        failures.extend(real::run(programs, folder.path(), &cases, &arguments, &theirs)?);
+    }
+    eprintln!("    {} cases, {} differ as wanted", cases.len(), wanted.used());
+    Ok(Outcome { passed, failures })
+}
+
+/// Each flag and each field has to be in a case.
+fn uncovered(description: &Description, cases: &[Case]) -> Vec<String> {
+    let words: BTreeSet<&str> = cases.iter().flat_map(Case::words).collect();
+    let flags = description.flags.iter().map(|flag| flag.name.as_str());
+    let fields = description.fields.iter().map(|field| field.name());
+    flags
+        .chain(fields)
+        .filter(|name| !words.contains(name))
+        .map(|name| format!("{name} is in no case"))
+        .collect()
+}
+
+fn repeated(cases: &[Case]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let twice = cases.iter().filter(|case| !seen.insert(case.name.as_str()));
+    twice.map(|case| format!("two cases are called {:?}", case.name)).collect()
+}
+
+/// What our kubelet says to each command line.
+fn ours(kubelet: &Path, folder: &Path, arguments: &[Vec<String>]) -> Result<Vec<Verdict>> {
+    let share = arguments.len().div_ceil(AT_A_TIME).max(1);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = arguments
+            .chunks(share)
+            .map(|some| {
+                scope.spawn(move || {
+                    some.iter().map(|one| show(kubelet, folder, one)).collect::<Result<Vec<_>>>()
+                })
+            })
+            .collect();
+        let mut all = Vec::with_capacity(arguments.len());
+        for worker in workers {
+            let done = worker.join().map_err(|_| anyhow::anyhow!("a thread that runs kubelets panicked"))?;
+            all.extend(done?);
+        }
+        Ok(all)
+    })
+}
+
+fn show(kubelet: &Path, folder: &Path, arguments: &[String]) -> Result<Verdict> {
+    let mut command = Command::new(kubelet);
+    command.current_dir(folder).args(["config", "show", "--output=json"]).args(arguments);
+    let done = command.output().with_context(|| format!("start {}", kubelet.display()))?;
+    serde_json::from_slice(&done.stdout).with_context(|| {
+        format!(
+            "read what {} says to {arguments:?}: {}",
+            kubelet.display(),
+            String::from_utf8_lossy(&done.stderr)
+        )
+    })
+}
