@@ -14,15 +14,19 @@ use http::HeaderValue;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use kube::client::{Body, ConfigExt};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::client::ConfigExt;
+use kube::config::AuthInfo;
 use kube::{Client, Config};
-use rustls::client::Resumption;
+use rustls::client::{ResolvesClientCert, Resumption};
 use thiserror::Error;
 use tower::{BoxError, ServiceBuilder};
 
-use crate::excerpt;
-use crate::identity::{FileIdentity, IdentityError};
+use crate::credentials::{Authenticate, Credentials};
+use crate::dial::{Dial, ProxyError};
+use crate::identity::{FileIdentity, IdentityError, Renewals, ShownIdentity};
+use crate::kubeconfig::{self, Identity, Loaded};
+use crate::news::Observer;
+use crate::pool::Pool;
 use crate::throttle::{RateLimit, Throttle};
 
 /// Silence after which the peer is asked whether it lives.
@@ -49,6 +53,30 @@ pub struct ClientSettings {
     pub burst: u32,
     /// Limit for a heartbeat's answer: the smaller of lease duration and node status frequency.
     pub heartbeat_timeout: Duration,
+    /// Hears what happens to the credentials.
+    pub observer: Observer,
+    /// How a dead peer is found out.
+    pub(crate) ping: Ping,
+}
+
+/// When a peer counts as dead.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ping {
+    pub(crate) after: Duration,
+    pub(crate) answer: Duration,
+}
+
+impl Default for Ping {
+    fn default() -> Self {
+        Self { after: PING_AFTER, answer: PING_ANSWER }
+    }
+}
+
+impl ClientSettings {
+    /// With upstream's defaults for what is not named.
+    pub fn new(user_agent: String) -> Self {
+        Self { user_agent, ..Self::default() }
+    }
 }
 
 impl Default for ClientSettings {
@@ -58,6 +86,8 @@ impl Default for ClientSettings {
             qps: 50.0,
             burst: 100,
             heartbeat_timeout: Duration::from_secs(10),
+            observer: Observer::default(),
+            ping: Ping::default(),
         }
     }
 }
@@ -90,7 +120,13 @@ pub enum ConnectError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: Box<kube::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It names an authentication provider, which upstream has removed too.
+    #[error("kubeconfig {path} has an auth-provider, which is not supported; use exec")]
+    AuthProvider {
+        /// The kubeconfig.
+        path: PathBuf,
     },
     /// `tls-server-name` is no DNS name.
     #[error("tls-server-name {name:?} of kubeconfig {path}")]
@@ -100,11 +136,14 @@ pub enum ConnectError {
         /// The name.
         name: String,
     },
-    /// It asks for a proxy.
-    #[error("kubeconfig {path} asks for a proxy, which is not supported")]
+    /// The proxy it or the environment asks for cannot be used.
+    #[error("proxy to the server of kubeconfig {path}")]
     Proxy {
         /// The kubeconfig.
         path: PathBuf,
+        /// Why.
+        #[source]
+        source: ProxyError,
     },
     /// The user agent has characters a header cannot carry.
     #[error("user agent is not a header value")]
@@ -145,6 +184,14 @@ impl Connection {
         self.wiring.client(HEAD_TIMEOUT, RateLimit::new(qps, burst))
     }
 
+    /// A client on a connection of its own without limit, for what must not wait.
+    ///
+    /// # Errors
+    /// Those of [`connect`].
+    pub fn unlimited(&self) -> Result<Client, ConnectError> {
+        self.wiring.client(HEAD_TIMEOUT, None)
+    }
+
     /// The API server's address.
     pub fn server(&self) -> String {
         self.wiring.config.cluster_url.to_string()
@@ -153,25 +200,58 @@ impl Connection {
 
 /// Reads a kubeconfig and prepares clients. Nothing is sent yet: a server that is down is no error.
 ///
-/// Relative paths in the file are relative to it. Credentials may be inline, files (re-read for
-/// each new connection) or a token file (re-read every minute).
+/// Relative paths in the file are relative to it. Credentials may be inline, files (looked at every
+/// minute), a token file (the same) or a plugin (run when something is sent).
 ///
 /// # Errors
 /// [`ConnectError`], naming the file.
 pub async fn connect(kubeconfig: &Path, settings: ClientSettings) -> Result<Connection, ConnectError> {
-    // The only error is that somebody chose a provider already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let fail = |source| ConnectError::Kubeconfig {
-        path: kubeconfig.to_owned(),
-        source: Box::new(excerpt::without(source)),
+    install_crypto();
+    let loaded = kubeconfig::load(kubeconfig).await?;
+    let (shown, renewals) = (ShownIdentity::empty(), Renewals::new());
+    let credentials = loaded.credentials(&shown, &renewals, &settings.observer)?;
+    let fail = |source| ConnectError::Identity { path: loaded.path.clone(), source };
+    let files = match loaded.identity().map_err(fail)? {
+        Identity::None => None,
+        Identity::Inline(pair) => {
+            shown.show(&pair);
+            None
+        }
+        Identity::Files(certificate, key) => Some(Arc::new(loaded.open_files(&certificate, &key)?)),
     };
-    let document = Kubeconfig::read_from(kubeconfig).map_err(fail)?;
-    let config =
-        Config::from_custom_kubeconfig(document, &KubeConfigOptions::default()).await.map_err(fail)?;
-    let wiring = Wiring::new(kubeconfig, config, &settings)?;
-    let api = wiring.client(HEAD_TIMEOUT, wiring.limit.clone())?;
-    let heartbeat = wiring.client(settings.heartbeat_timeout, None)?;
-    Ok(Connection { api, heartbeat, wiring: Arc::new(wiring) })
+    let shown: Arc<dyn ResolvesClientCert> = match &files {
+        Some(files) => files.clone(),
+        None => shown,
+    };
+    Wiring::new(loaded, &settings, shown, files, renewals, credentials)?.connection(&settings)
+}
+
+/// The same for a certificate that is rotated: it is shown, and nothing else of the kubeconfig's
+/// user. Whoever rotates it shows it and has connections renewed.
+pub(crate) fn connect_rotating(
+    loaded: Loaded,
+    settings: ClientSettings,
+) -> Result<(Connection, Arc<ShownIdentity>, Renewals), ConnectError> {
+    let (shown, renewals) = (ShownIdentity::empty(), Renewals::new());
+    let wiring = Wiring::new(loaded, &settings, shown.clone(), None, renewals.clone(), Credentials::None)?;
+    Ok((wiring.connection(&settings)?, shown, renewals))
+}
+
+/// The only error is that somebody chose an implementation of cryptography already.
+pub(crate) fn install_crypto() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A kubeconfig to ask for certificates with. It is read each time: its token may be replaced.
+pub(crate) struct Initial {
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) settings: ClientSettings,
+}
+
+impl Initial {
+    pub(crate) async fn client(&self) -> Result<Client, ConnectError> {
+        connect(&self.kubeconfig, self.settings.clone()).await?.unlimited()
+    }
 }
 
 /// What all clients of one kubeconfig share.
@@ -179,88 +259,92 @@ struct Wiring {
     path: PathBuf,
     config: Config,
     tls: rustls::ClientConfig,
+    proxy: Option<String>,
     user_agent: HeaderValue,
     limit: Option<Arc<RateLimit>>,
+    credentials: Arc<Credentials>,
+    files: Option<Arc<FileIdentity>>,
+    renewals: Renewals,
+    ping: Ping,
 }
 
 impl Wiring {
-    fn new(path: &Path, mut config: Config, settings: &ClientSettings) -> Result<Self, ConnectError> {
-        let path = path.to_owned();
-        if config.proxy_url.is_some() {
-            return Err(ConnectError::Proxy { path });
-        }
-        let files = match (&config.auth_info.client_certificate, &config.auth_info.client_key) {
-            (Some(certificate), Some(key)) if config.auth_info.client_certificate_data.is_none() => {
-                Some((PathBuf::from(certificate), PathBuf::from(key)))
-            }
-            _ => None,
-        };
-        let identity = match &files {
-            Some((certificate, key)) => {
-                let provider = Arc::new(rustls::crypto::ring::default_provider());
-                let identity = FileIdentity::open(certificate, key, provider);
-                Some(identity.map_err(|source| ConnectError::Identity { path: path.clone(), source })?)
-            }
-            None => None,
-        };
-        if identity.is_some() {
-            // Otherwise the library reads them once and for all.
-            config.auth_info.client_certificate = None;
-            config.auth_info.client_key = None;
-        }
-        let tls = config.rustls_client_config();
+    fn new(
+        loaded: Loaded,
+        settings: &ClientSettings,
+        shown: Arc<dyn ResolvesClientCert>,
+        files: Option<Arc<FileIdentity>>,
+        renewals: Renewals,
+        credentials: Credentials,
+    ) -> Result<Self, ConnectError> {
+        let path = loaded.path;
+        let tls = loaded.config.rustls_client_config();
         let mut tls =
             tls.map_err(|source| ConnectError::Credentials { path: path.clone(), source: source.into() })?;
-        if let Some(identity) = identity {
-            tls.client_auth_cert_resolver = Arc::new(identity);
-        }
+        tls.client_auth_cert_resolver = shown;
         // A resumed session keeps the client certificate it was made with, which rotation may have
         // replaced. Connections are few and live long: nothing is gained by resuming.
         tls.resumption = Resumption::disabled();
         let user_agent = HeaderValue::from_str(&settings.user_agent).map_err(ConnectError::UserAgent)?;
         let limit = RateLimit::new(settings.qps, settings.burst);
-        Ok(Self { path, config, tls, user_agent, limit })
+        let mut config = loaded.config;
+        config.auth_info = impersonation(loaded.user);
+        Ok(Self {
+            path,
+            tls,
+            proxy: loaded.cluster.proxy_url.filter(|url| !url.is_empty()),
+            config,
+            user_agent,
+            limit,
+            credentials: Arc::new(credentials),
+            files,
+            renewals,
+            ping: settings.ping,
+        })
+    }
+
+    fn connection(self, settings: &ClientSettings) -> Result<Connection, ConnectError> {
+        let api = self.client(HEAD_TIMEOUT, self.limit.clone())?;
+        let heartbeat = self.client(settings.heartbeat_timeout, None)?;
+        Ok(Connection { api, heartbeat, wiring: Arc::new(self) })
     }
 
     fn client(&self, head_timeout: Duration, limit: Option<Arc<RateLimit>>) -> Result<Client, ConnectError> {
-        let credentials = |source: kube::Error| ConnectError::Credentials {
-            path: self.path.clone(),
-            source: source.into(),
-        };
         let mut builder = hyper_util::client::legacy::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(2)
-            .http2_keep_alive_interval(PING_AFTER)
-            .http2_keep_alive_timeout(PING_ANSWER)
-            // Watches are open most of the time; without any request there is nothing to lose.
-            .http2_keep_alive_while_idle(false);
-        let transport = Throttle {
-            inner: builder.build::<_, Body>(self.connector()?),
-            user_agent: self.user_agent.clone(),
-            limit,
-            head_timeout,
-        };
+            .http2_keep_alive_interval(self.ping.after)
+            .http2_keep_alive_timeout(self.ping.answer)
+            // A connection that died while nothing was sent would cost the next request its time.
+            .http2_keep_alive_while_idle(true);
+        let pool = Pool::new(builder, self.connector()?, self.renewals.clone(), self.files.clone());
+        let transport = Throttle { inner: pool, user_agent: self.user_agent.clone(), limit, head_timeout };
+        let authenticated = Authenticate { inner: transport, credentials: self.credentials.clone() };
+        let headers = self.config.extra_headers_layer();
+        let headers = headers
+            .map_err(|source| ConnectError::Credentials { path: self.path.clone(), source: source.into() })?;
         let service = ServiceBuilder::new()
             .layer(self.config.base_uri_layer())
-            .option_layer(self.config.auth_layer().map_err(credentials)?)
-            .layer(self.config.extra_headers_layer().map_err(credentials)?)
+            .layer(headers)
             .map_err(BoxError::from)
-            .service(transport);
+            .service(authenticated);
         Ok(Client::new(service, self.config.default_namespace.clone()))
     }
 
-    fn connector(&self) -> Result<HttpsConnector<HttpConnector>, ConnectError> {
+    fn connector(&self) -> Result<HttpsConnector<Dial>, ConnectError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_keepalive(Some(PING_AFTER));
+        tcp.set_keepalive(Some(self.ping.after));
         tcp.set_keepalive_interval(Some(Duration::from_secs(3)));
         tcp.set_keepalive_retries(Some(2));
         tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+        let dial = Dial::new(tcp, &self.config.cluster_url, self.proxy.as_deref())
+            .map_err(|source| ConnectError::Proxy { path: self.path.clone(), source })?;
         let mut builder = HttpsConnectorBuilder::new().with_tls_config(self.tls.clone()).https_or_http();
         if let Some(name) = &self.config.tls_server_name {
             let parsed = name
@@ -269,7 +353,23 @@ impl Wiring {
                 .map_err(|_| ConnectError::ServerName { path: self.path.clone(), name: name.clone() })?;
             builder = builder.with_server_name_resolver(FixedServerNameResolver::new(parsed));
         }
-        Ok(builder.enable_all_versions().wrap_connector(tcp))
+        // Upstream's way out of trouble with HTTP/2.
+        Ok(if std::env::var_os("DISABLE_HTTP2").is_some_and(|value| !value.is_empty()) {
+            builder.enable_http1().wrap_connector(dial)
+        } else {
+            builder.enable_all_versions().wrap_connector(dial)
+        })
+    }
+}
+
+/// Whom requests are to act for: all that the library still has to know of the user.
+fn impersonation(user: AuthInfo) -> AuthInfo {
+    AuthInfo {
+        impersonate: user.impersonate,
+        impersonate_uid: user.impersonate_uid,
+        impersonate_groups: user.impersonate_groups,
+        impersonate_user_extra: user.impersonate_user_extra,
+        ..AuthInfo::default()
     }
 }
 

@@ -69,6 +69,7 @@ type Answer = Arc<Mutex<dyn FnMut(&Asked) -> Reply + Send>>;
 pub(crate) struct Fake {
     pub(crate) connection: Connection,
     pub(crate) asked: mpsc::Receiver<Asked>,
+    pub(crate) kubeconfig: PathBuf,
     _folder: tempfile::TempDir,
 }
 
@@ -82,7 +83,8 @@ impl Fake {
         let folder = tempfile::tempdir().unwrap();
         let path = kubeconfig(&folder, &format!("http://{address}"));
         let settings = ClientSettings { user_agent: "kubelet/test".into(), ..ClientSettings::default() };
-        Self { connection: connect(&path, settings).await.unwrap(), asked: seen, _folder: folder }
+        let connection = connect(&path, settings).await.unwrap();
+        Self { connection, asked: seen, kubeconfig: path, _folder: folder }
     }
 
     /// Answers the requests in their order.

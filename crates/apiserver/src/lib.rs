@@ -2,7 +2,9 @@
 //!
 //! | part | does | gives |
 //! |---|---|---|
+//! | [`connect_node`] | finds or asks for the node's client certificate | [`Connection`], [`RotationTask`] |
 //! | [`connect`](connect()) | reads the kubeconfig, sets up connections that notice a dead peer | [`Connection`] |
+//! | [`RotationTask`] | replaces a certificate before it expires; connections are made anew | [`RotationNews`] |
 //! | [`watch_pods`], [`watch_node`] | follow the node's pods and the node's own object | streams that never end |
 //! | [`ObjectCache`] | one watch a Secret or ConfigMap some pod names | [`ObjectCache::secret`], [`ObjectChanges`] |
 //! | [`ServiceIndex`] | follows all Services, keeps what environment variables need | [`ServiceIndex::for_namespace`] |
@@ -17,16 +19,23 @@
 //! All request futures can be dropped at any time; the request may or may not have reached the
 //! server then, which is why every write here is safe to send twice.
 
+mod bootstrap;
 mod call;
+mod certificates;
 mod connect;
+mod credentials;
+mod dial;
 mod events;
 mod excerpt;
 mod identity;
+mod kubeconfig;
 mod lease;
+mod news;
 mod node;
 mod objects;
 mod patch;
 mod pods;
+mod pool;
 mod reviews;
 mod runtime_class;
 mod services;
@@ -38,11 +47,19 @@ mod watch;
 #[cfg(test)]
 mod fake;
 
+pub use bootstrap::{BootstrapError, NodeIdentity, connect_node};
 pub use call::{Cause, RequestError};
+pub use certificates::{
+    CertificatePair, CertificateRequestError, CertificateStore, Leaf, PairError, RotationError, RotationNews,
+    RotationTask, SigningError, StoreError, Template, Use,
+};
 pub use connect::{ClientSettings, ConnectError, Connection, connect};
+pub use credentials::{ExecError, PluginNews, TokenFileError};
+pub use dial::ProxyError;
 pub use events::{EventCounters, EventRecorder, EventSettings, EventTask, EventType, NewEvent, Subject};
 pub use identity::IdentityError;
 pub use lease::{LeaseRenewerTask, LeaseSettings};
+pub use news::{IdentityNews, Observer};
 pub use node::{NodeEvent, Registered, get_node, node_status_patch, patch_node_status, register, watch_node};
 pub use objects::{ObjectCache, ObjectChange, ObjectChanges, ObjectError, ObjectKind, ObjectName};
 pub use pods::{MirrorOutcome, PodEvent, create_mirror, delete_mirror, delete_pod, get_pod, watch_pods};

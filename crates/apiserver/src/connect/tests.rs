@@ -115,11 +115,15 @@ async fn bad_kubeconfigs_are_named() {
     assert!(crate::call::chain(&error).contains("no.crt"));
     let path = pki.kubeconfig("server: 'https://localhost:1', certificate-authority: no-ca.crt", "token: t");
     assert!(matches!(connect(&path, ClientSettings::default()).await, Err(ConnectError::Kubeconfig { .. })));
-    let path = pki.kubeconfig(
-        "server: 'https://localhost:1', certificate-authority: ca.crt, proxy-url: 'http://p:1'",
-        "token: t",
-    );
+    let path = pki.kubeconfig("server: 'https://localhost:1', proxy-url: 'socks5://p:1'", "token: t");
     assert!(matches!(connect(&path, ClientSettings::default()).await, Err(ConnectError::Proxy { .. })));
+    let path = pki.kubeconfig("server: 'https://localhost:1'", "auth-provider: {name: gcp}");
+    assert!(matches!(
+        connect(&path, ClientSettings::default()).await,
+        Err(ConnectError::AuthProvider { .. })
+    ));
+    let path = pki.kubeconfig("server: 'https://localhost:1'", "tokenFile: none");
+    assert!(matches!(connect(&path, ClientSettings::default()).await, Err(ConnectError::Credentials { .. })));
 }
 
 #[tokio::test]
@@ -140,4 +144,240 @@ async fn a_server_that_never_answers_is_given_up() {
     let error = get_node(&connection.heartbeat, "n").await.unwrap_err();
     assert!(crate::call::chain(&error).ends_with("no answer within 20ms"), "{}", crate::call::chain(&error));
     assert!(error.is_retryable());
+}
+
+/// Passes bytes on to a server, until it is told to swallow what its connections so far carry.
+struct Relay {
+    port: u16,
+    opened: Arc<std::sync::atomic::AtomicUsize>,
+    is_dead: tokio::sync::watch::Sender<u64>,
+}
+
+impl Relay {
+    async fn to(server: String) -> Self {
+        use std::sync::atomic::Ordering;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let opened = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (is_dead, dies) = tokio::sync::watch::channel(0);
+        let count = opened.clone();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let mut dies = dies.clone();
+                dies.mark_unchanged();
+                let mut far = tokio::net::TcpStream::connect(&server).await.unwrap();
+                tokio::spawn(async move {
+                    // Cancel-safe enough: what is lost is meant to be lost.
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = dies.changed() => std::future::pending::<()>().await,
+                    }
+                });
+            }
+        });
+        Self { port, opened, is_dead }
+    }
+
+    fn opened(&self) -> usize {
+        self.opened.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+/// A server over TLS and HTTP/2 that tells each request's client certificate and answers with a node,
+/// or with a watch that stays open.
+async fn http2_server(pki: &Pki) -> (u16, tokio::sync::mpsc::Receiver<(String, Vec<u8>)>) {
+    use http_body_util::{BodyExt as _, Full, StreamBody};
+    install_crypto();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(pki.issuer.der().clone()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+    let (certificate, key) = pki.issue("server");
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let mut config = rustls::ServerConfig::builder()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (seen, shown) = tokio::sync::mpsc::channel(100);
+    tokio::spawn(async move {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        while let Ok((tcp, _)) = listener.accept().await {
+            let Ok(tls) = acceptor.accept(tcp).await else { continue };
+            let certificate = tls.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+            let seen = seen.clone();
+            let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let (seen, certificate) = (seen.clone(), certificate.clone());
+                async move {
+                    let uri = request.uri().to_string();
+                    let is_watch = uri.contains("watch=true");
+                    seen.send((uri, certificate)).await.unwrap();
+                    let node =
+                        r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"n","resourceVersion":"7"}}"#;
+                    let body = if is_watch {
+                        let line = format!("{{\"type\":\"MODIFIED\",\"object\":{node}}}\n");
+                        let first = futures::stream::iter([Ok::<_, std::convert::Infallible>(
+                            hyper::body::Frame::data(bytes::Bytes::from(line)),
+                        )]);
+                        let open = futures::StreamExt::chain(first, futures::stream::pending());
+                        http_body_util::combinators::BoxBody::new(StreamBody::new(open))
+                    } else if request.uri().path().ends_with("/n") {
+                        Full::new(bytes::Bytes::from(node)).boxed()
+                    } else {
+                        let list = format!(
+                            r#"{{"kind":"NodeList","apiVersion":"v1","metadata":{{"resourceVersion":"7"}},"items":[{node}]}}"#
+                        );
+                        Full::new(bytes::Bytes::from(list)).boxed()
+                    };
+                    Ok::<_, std::convert::Infallible>(http::Response::new(body))
+                }
+            });
+            tokio::spawn(async move {
+                let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let _ = http.serve_connection(hyper_util::rt::TokioIo::new(tls), service).await;
+            });
+        }
+    });
+    (port, shown)
+}
+
+#[tokio::test]
+async fn a_rotated_certificate_is_used_at_once_and_watches_move_without_listing_again() {
+    let pki = Pki::new();
+    let (port, mut shown) = http2_server(&pki).await;
+    let path = pki.kubeconfig(
+        &format!("server: 'https://localhost:{port}', certificate-authority: ca.crt"),
+        "token: only-for-others",
+    );
+    let pair = |name: &str| {
+        let (certificate, key) = pki.issue(name);
+        crate::certificates::CertificatePair::parse(
+            certificate.pem().as_bytes(),
+            key.serialize_pem().as_bytes(),
+        )
+        .unwrap()
+    };
+    let (first, second) = (pair("first"), pair("second"));
+    let loaded = kubeconfig::load(&path).await.unwrap();
+    let (connection, identity, renewals) = connect_rotating(loaded, ClientSettings::default()).unwrap();
+    identity.show(&first);
+    renewals.renew();
+    let mut watch = Box::pin(crate::node::watch_node(connection.api.clone(), "n"));
+    let next = futures::StreamExt::next(&mut watch);
+    assert!(next.await.is_some());
+    let (uri, certificate) = shown.recv().await.unwrap();
+    assert!(!uri.contains("watch=true"), "{uri}");
+    assert_eq!(certificate, first.certified().cert[0].to_vec());
+    assert!(futures::StreamExt::next(&mut watch).await.is_some());
+    assert_eq!(shown.recv().await.unwrap().1, first.certified().cert[0].to_vec());
+    identity.show(&second);
+    renewals.renew();
+    assert!(futures::StreamExt::next(&mut watch).await.is_some());
+    let (uri, certificate) = shown.recv().await.unwrap();
+    assert!(uri.contains("watch=true") && uri.contains("resourceVersion=7"), "goes on where it was: {uri}");
+    assert_eq!(certificate, second.certified().cert[0].to_vec());
+    assert!(get_node(&connection.api, "n").await.unwrap().is_some());
+    assert_eq!(shown.recv().await.unwrap().1, second.certified().cert[0].to_vec());
+}
+
+#[tokio::test]
+async fn files_that_have_changed_are_noticed_while_connections_are_open() {
+    let pki = Pki::new();
+    let (port, mut shown) = http2_server(&pki).await;
+    let first = pki.write_client("first");
+    let cluster = format!("server: 'https://localhost:{port}', certificate-authority: ca.crt");
+    let path = pki.kubeconfig(&cluster, "client-certificate: node.crt, client-key: node.key");
+    let loaded = kubeconfig::load(&path).await.unwrap();
+    let (certificate, key) = (pki.folder.path().join("node.crt"), pki.folder.path().join("node.key"));
+    let files = Arc::new(FileIdentity::open(&certificate, &key, Duration::ZERO).unwrap());
+    let settings = ClientSettings::default();
+    let wiring =
+        Wiring::new(loaded, &settings, files.clone(), Some(files), Renewals::new(), Credentials::None);
+    let connection = wiring.unwrap().connection(&settings).unwrap();
+    for _ in 0..2 {
+        assert!(get_node(&connection.api, "n").await.unwrap().is_some());
+        assert_eq!(shown.recv().await.unwrap().1, first);
+    }
+    let second = pki.write_client("second");
+    assert!(get_node(&connection.api, "n").await.unwrap().is_some());
+    assert_eq!(shown.recv().await.unwrap().1, second);
+}
+
+#[tokio::test]
+async fn a_connection_that_died_silently_is_replaced() {
+    let pki = Pki::new();
+    let (port, mut shown) = http2_server(&pki).await;
+    pki.write_client("node");
+    let relay = Relay::to(format!("127.0.0.1:{port}")).await;
+    let cluster = format!("server: 'https://localhost:{}', certificate-authority: ca.crt", relay.port);
+    let path = pki.kubeconfig(&cluster, "client-certificate: node.crt, client-key: node.key");
+    let ping = Ping { after: Duration::from_millis(50), answer: Duration::from_millis(200) };
+    let connection = connect(&path, ClientSettings { ping, ..ClientSettings::default() }).await.unwrap();
+    let mut watch = Box::pin(crate::node::watch_node(connection.api.clone(), "n"));
+    assert!(futures::StreamExt::next(&mut watch).await.is_some(), "listed");
+    assert!(futures::StreamExt::next(&mut watch).await.is_some(), "watched");
+    let before = relay.opened();
+    relay.is_dead.send_modify(|count| *count += 1);
+    assert!(futures::StreamExt::next(&mut watch).await.is_some(), "watched again");
+    assert!(relay.opened() > before);
+    let mut lists = 0;
+    while let Ok((uri, _)) = shown.try_recv() {
+        lists += usize::from(!uri.contains("watch=true"));
+    }
+    assert_eq!(lists, 1, "the watch went on without a list");
+    assert!(get_node(&connection.api, "n").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_heartbeat_does_not_wait_for_the_limit() {
+    let pki = Pki::new();
+    let (port, _shown) = http2_server(&pki).await;
+    pki.write_client("node");
+    let cluster = format!("server: 'https://localhost:{port}', certificate-authority: ca.crt");
+    let path = pki.kubeconfig(&cluster, "client-certificate: node.crt, client-key: node.key");
+    // One request in an hour.
+    let settings = ClientSettings { qps: 1.0 / 3600.0, burst: 1, ..ClientSettings::default() };
+    let connection = connect(&path, settings).await.unwrap();
+    assert!(get_node(&connection.api, "n").await.unwrap().is_some());
+    let waits = tokio::spawn({
+        let api = connection.api.clone();
+        async move { get_node(&api, "n").await.map(drop) }
+    });
+    assert!(get_node(&connection.heartbeat, "n").await.unwrap().is_some());
+    assert!(!waits.is_finished());
+    waits.abort();
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_a_tunnel() {
+    let pki = Pki::new();
+    let (port, mut shown) = http2_server(&pki).await;
+    let client = pki.write_client("node");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = listener.local_addr().unwrap().port();
+    let (heads, mut seen) = tokio::sync::mpsc::channel(10);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(near.read_u8().await.unwrap());
+            }
+            heads.send(String::from_utf8(head).unwrap()).await.unwrap();
+            near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            let mut far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        }
+    });
+    let cluster = format!(
+        "server: 'https://localhost:{port}', certificate-authority: ca.crt, proxy-url: 'http://me:pass@127.0.0.1:{proxy}'"
+    );
+    let path = pki.kubeconfig(&cluster, "client-certificate: node.crt, client-key: node.key");
+    let connection = connect(&path, ClientSettings::default()).await.unwrap();
+    assert!(get_node(&connection.api, "n").await.unwrap().is_some());
+    assert_eq!(shown.recv().await.unwrap().1, client);
+    let head = seen.recv().await.unwrap();
+    assert!(head.starts_with(&format!("CONNECT localhost:{port} ")), "{head}");
+    assert!(head.to_ascii_lowercase().contains("proxy-authorization: basic bwu6cgfzcw=="), "{head}");
 }
