@@ -56,26 +56,21 @@ pub struct ClientSettings {
     /// Hears what happens to the credentials.
     pub observer: Observer,
     /// How a dead peer is found out.
-    pub(crate) ping: Ping,
+    pub ping: Ping,
 }
 
 /// When a peer counts as dead.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ping {
-    pub(crate) after: Duration,
-    pub(crate) answer: Duration,
+pub struct Ping {
+    /// Silence after which it is asked.
+    pub after: Duration,
+    /// Time it has to answer.
+    pub answer: Duration,
 }
 
 impl Default for Ping {
     fn default() -> Self {
         Self { after: PING_AFTER, answer: PING_ANSWER }
-    }
-}
-
-impl ClientSettings {
-    /// With upstream's defaults for what is not named.
-    pub fn new(user_agent: String) -> Self {
-        Self { user_agent, ..Self::default() }
     }
 }
 

@@ -53,7 +53,7 @@ pub use certificates::{
     CertificatePair, CertificateRequestError, CertificateStore, Leaf, PairError, RotationError, RotationNews,
     RotationTask, SigningError, StoreError, Template, Use,
 };
-pub use connect::{ClientSettings, ConnectError, Connection, connect};
+pub use connect::{ClientSettings, ConnectError, Connection, Ping, connect};
 pub use credentials::{ExecError, PluginNews, TokenFileError};
 pub use dial::ProxyError;
 pub use events::{EventCounters, EventRecorder, EventSettings, EventTask, EventType, NewEvent, Subject};
