@@ -22,6 +22,7 @@ use telemetry::metrics::{Endpoint, Exposition, Metrics};
 use tokio::sync::watch;
 use tracing::info;
 
+use crate::identity::IdentityMetrics;
 use crate::shell::adapters::Adapters;
 use crate::shell::failure;
 use crate::shell::pulse::Pulse;
@@ -32,6 +33,7 @@ pub(crate) struct NodePorts {
     pub(crate) adapters: Arc<Adapters>,
     pub(crate) config: Arc<Config>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) identity: Arc<IdentityMetrics>,
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) log: LogHandle,
@@ -190,6 +192,7 @@ impl Ports for NodePorts {
         };
         if endpoint == Endpoint::Main {
             self.count();
+            self.identity.publish();
         }
         self.metrics.write(endpoint, &mut page).map_err(|e| failure::chain(&e))?;
         Ok(page.into_text().into())

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use apiserver::{
-    ClientSettings, Connection, EventRecorder, EventSettings, LeaseRenewerTask, LeaseSettings, ObjectCache,
-    ServiceIndex,
+    ClientSettings, EventRecorder, EventSettings, LeaseRenewerTask, LeaseSettings, ObjectCache, ServiceIndex,
 };
 use arc_swap::ArcSwap;
 use config::Config;
@@ -28,6 +27,7 @@ use tracing::{info, warn};
 use volumes::Volumes;
 
 use crate::checks;
+use crate::identity::{self, IdentityMetrics, ServingNames};
 use crate::ports::NodePorts;
 use crate::shell::adapters::Adapters;
 use crate::shell::api::{Api, Remote};
@@ -68,7 +68,15 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     checks::process(&config);
     checks::kernel(&config)?;
     // Last: from here on the API server is told that this node is alive.
-    let remote = connect_api(&config, &node_name, &tasks).await?;
+    let metrics = Arc::new(telemetry::metrics::Metrics::default());
+    let identity_metrics = IdentityMetrics::new(metrics.clone());
+    let connecting = connect_api(&config, &node_name, &identity_metrics, &tasks);
+    let remote = tokio::select! {
+        // Cancel-safe: a request for the first certificate is taken up by the next process.
+        connected = connecting => connected?,
+        // Cancel-safe: it stays cancelled.
+        () = stop.cancelled() => return Ok(()),
+    };
     let node_ips = node_ips(&config, remote.as_ref().map(|r| r.connection.server()));
     info!(node = node_name, nodeIPs = ?node_ips, "Starting the node");
 
@@ -98,8 +106,16 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     prepare_cgroups(&adapters, &measurer).await?;
 
     let (results, inbox) = shell::inbox();
-    let server = bind_server(&config, &node_name, &hostname, &node_ips).await?;
-    spawn_feeds(&adapters, &measurer, &node_name, &results, &tasks);
+    let (certificate, serving_names) = identity::serving_certificate(
+        &config,
+        [&hostname, &node_name],
+        &node_ips,
+        adapters.api.connection(),
+        &identity_metrics,
+        &tasks,
+    )?;
+    let server = bind_server(&config, &node_name, certificate).await?;
+    spawn_feeds(&adapters, &measurer, &node_name, serving_names, &results, &tasks);
     let driver = Shell {
         core: Node::new(core_settings(&config, &node_name, &node_ips, adapters.api.connection().is_some())),
         clock: Clock::start(),
@@ -117,11 +133,17 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     record_start(&adapters);
     let driver = tokio::spawn(driver.run(stop.clone()));
     if let Some(server) = server {
-        let metrics = Arc::new(telemetry::metrics::Metrics::default());
         metrics.describe(&config.gates);
         metrics.node_name.with([&node_name]).set(1.0);
-        let ports =
-            NodePorts { adapters, config, metrics, view: published, pulse: process.pulse, log: process.log };
+        let ports = NodePorts {
+            adapters,
+            config,
+            metrics,
+            identity: identity_metrics,
+            view: published,
+            pulse: process.pulse,
+            log: process.log,
+        };
         let until = stop.clone();
         tokio::spawn(server.serve(ports, async move { until.cancelled().await }));
     }
@@ -162,19 +184,21 @@ fn make_folders(config: &Config) -> anyhow::Result<()> {
 async fn connect_api(
     config: &Config,
     node_name: &str,
+    metrics: &Arc<IdentityMetrics>,
     tasks: &TaskTracker,
 ) -> anyhow::Result<Option<Remote>> {
-    let Some(kubeconfig) = &config.api.kubeconfig else {
-        info!("Standalone mode, no API client: this node runs static pods only and nobody is told of it");
-        return Ok(None);
-    };
     let settings = ClientSettings {
         user_agent: format!("kubelet/{} ({})", config::version::KUBELET_VERSION, config::version::platform()),
         qps: f64::from(config.api.queries_per_second),
         burst: config.api.burst,
         heartbeat_timeout: config.node.status_update_interval.min(config.node.lease_duration),
+        observer: metrics.observer(),
+        ..ClientSettings::default()
     };
-    let connection: Connection = apiserver::connect(kubeconfig, settings).await?;
+    let Some(connection) = identity::connect(config, node_name, settings, tasks).await? else {
+        info!("Standalone mode, no API client: this node runs static pods only and nobody is told of it");
+        return Ok(None);
+    };
     let (services, service_task) = ServiceIndex::new(connection.api.clone());
     tasks.spawn(service_task.run());
     let client = connection.with_limit(f64::from(config.api.events_per_second), config.api.event_burst)?;
@@ -298,6 +322,7 @@ fn spawn_feeds(
     adapters: &Arc<Adapters>,
     measurer: &Arc<Measurer>,
     node_name: &str,
+    serving: Option<ServingNames>,
     inbox: &mpsc::Sender<Input>,
     tasks: &TaskTracker,
 ) {
@@ -308,7 +333,7 @@ fn spawn_feeds(
     if let (Some(connection), Some(cache)) = (adapters.api.connection(), adapters.objects.cache()) {
         let (client, name) = (connection.api.clone(), node_name.to_owned());
         tasks.spawn(feeds::api_pods(client.clone(), name.clone(), cache.clone(), inbox.clone()));
-        tasks.spawn(feeds::node_object(client, name, inbox.clone()));
+        tasks.spawn(feeds::node_object(client, name, serving, inbox.clone()));
         tasks.spawn(feeds::object_changes(cache.clone(), inbox.clone()));
     }
     if let Some(path) = &adapters.config.sources.static_pod_path {
@@ -356,17 +381,9 @@ fn record_start(adapters: &Adapters) {
 async fn bind_server(
     config: &Config,
     node_name: &str,
-    hostname: &str,
-    ips: &[IpAddr],
+    certificate: ServingCertificate,
 ) -> anyhow::Result<Option<server::Server>> {
     let Some(settings) = &config.server else { return Ok(None) };
-    let certificate = match &settings.tls.files {
-        Some(files) => ServingCertificate::from_files(&files.certificate, &files.key)?,
-        None => {
-            let names = [hostname.to_owned(), node_name.to_owned()];
-            ServingCertificate::self_signed(&config.paths.certificates, &names, ips)?
-        }
-    };
     let settings = server::Settings {
         node_name: node_name.to_owned(),
         address: settings.address.ip(),

@@ -79,7 +79,7 @@ pub enum CertificateError {
 }
 
 impl ServingCertificate {
-    /// None yet: handshakes fail until [`ServingCertificate::replace`] is called, as while the API
+    /// None yet: handshakes fail until [`ServingCertificate::show`] is called, as while the API
     /// server has not signed the node's first request (`serverTLSBootstrap`).
     pub fn pending() -> Self {
         Self { shared: Arc::new(Shared { current: ArcSwapOption::empty(), files: None }) }
@@ -119,11 +119,9 @@ impl ServingCertificate {
         Self::from_files(&certificate, &key)
     }
 
-    /// Shows another certificate from here on.
-    pub fn replace(&self, chain_pem: &[u8], key_pem: &[u8]) -> Result<(), CertificateError> {
-        let key = certified(chain_pem, key_pem)?;
-        self.shared.current.store(Some(Arc::new(Loaded { key: Arc::new(key), pem: Vec::new() })));
-        Ok(())
+    /// Shows this from here on.
+    pub fn show(&self, key: Arc<CertifiedKey>) {
+        self.shared.current.store(Some(Arc::new(Loaded { key, pem: Vec::new() })));
     }
 
     /// Reads the files again, when it came from files; whether something else stands there now.

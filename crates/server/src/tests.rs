@@ -674,11 +674,10 @@ async fn a_new_certificate_shows_in_new_connections() {
     let before = shown().await;
     assert_eq!(shown().await, before);
     let other = rcgen::generate_simple_self_signed(vec!["node-1".into()]).unwrap();
-    node.certificate
-        .replace(other.cert.pem().as_bytes(), other.signing_key.serialize_pem().as_bytes())
-        .unwrap();
-    assert_eq!(shown().await, *other.cert.der());
-    assert!(node.certificate.replace(b"no", b"certificate").is_err());
+    let key = rustls::pki_types::PrivateKeyDer::try_from(other.signing_key.serialize_der()).unwrap();
+    let provider = rustls::crypto::ring::default_provider();
+    let key = rustls::sign::CertifiedKey::from_der(vec![other.cert.der().clone()], key, &provider);
+    node.certificate.show(Arc::new(key.unwrap()));
     assert_eq!(shown().await, *other.cert.der());
 }
 

@@ -1,6 +1,6 @@
 //! The cluster's keys, certificates and kubeconfig files, made anew for each cluster.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -58,13 +58,18 @@ fn subjects() -> Vec<Subject> {
     ]
 }
 
-/// Writes everything to the state folder.
-pub(super) fn write_all(paths: &Paths) -> Result<()> {
-    let authority_key = KeyPair::generate()?;
+fn authority() -> CertificateParams {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     authority.distinguished_name.push(DnType::CommonName, "ferrolet-test-ca");
+    authority
+}
+
+/// Writes everything to the state folder.
+pub(super) fn write_all(paths: &Paths) -> Result<()> {
+    let authority_key = KeyPair::generate()?;
+    let authority = authority();
     write(&paths.file("ca.crt"), authority.self_signed(&authority_key)?.pem())?;
     write(&paths.file("ca.key"), authority_key.serialize_pem())?;
     let issuer = Issuer::from_params(&authority, &authority_key);
@@ -91,6 +96,22 @@ pub(super) fn write_all(paths: &Paths) -> Result<()> {
     let accounts = KeyPair::generate()?;
     write(&paths.file("accounts.key"), accounts.serialize_pem())?;
     write(&paths.file("accounts.pub"), accounts.public_key_pem())
+}
+
+/// A client certificate of the node with its key, in one text, valid around now by these many seconds.
+pub(crate) fn node_pair(paths: &Paths, from_seconds: i64, to_seconds: i64) -> Result<String> {
+    let authority_key = std::fs::read_to_string(paths.file("ca.key")).context("read the authority's key")?;
+    let issuer = Issuer::new(authority(), KeyPair::from_pem(&authority_key)?);
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+    params.distinguished_name.push(DnType::CommonName, format!("system:node:{NODE}"));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let now = time::OffsetDateTime::now_utc();
+    params.not_before = now + time::Duration::seconds(from_seconds);
+    params.not_after = now + time::Duration::seconds(to_seconds);
+    Ok(params.signed_by(&key, &issuer)?.pem() + &key.serialize_pem())
 }
 
 fn write_kubeconfig(paths: &Paths, user: &str) -> Result<()> {

@@ -83,6 +83,7 @@ fn apiserver(paths: &Paths) -> Program {
         "--service-cluster-ip-range=10.96.0.0/16".into(),
         "--authorization-mode=Node,RBAC".into(),
         "--enable-admission-plugins=NodeRestriction".into(),
+        "--enable-bootstrap-token-auth".into(),
         "--allow-privileged=true".into(),
         "--endpoint-reconciler-type=none".into(),
     ];

@@ -1,6 +1,6 @@
 //! The files and flags every kubelet is started with, ours and the Go one alike.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -54,10 +54,14 @@ pub(super) fn write_files(paths: &Paths) -> Result<()> {
     standalone["authorization"]["mode"] = json!("AlwaysAllow");
     for (kind, configuration) in [(Kind::Usual, usual), (Kind::Dense, dense), (Kind::Standalone, standalone)]
     {
-        // JSON is YAML too.
-        workspace::write(&paths.file(kind.file()), format!("{configuration:#}\n"))?;
+        write_configuration(&paths.file(kind.file()), &configuration)?;
     }
     Ok(())
+}
+
+fn write_configuration(path: &Path, configuration: &Value) -> Result<()> {
+    // JSON is YAML too.
+    workspace::write(path, format!("{configuration:#}\n"))
 }
 
 fn configuration(paths: &Paths) -> Value {
@@ -94,12 +98,47 @@ fn configuration(paths: &Paths) -> Value {
 pub(super) fn program(name: &'static str, paths: &Paths, binary: &Path, kind: Kind) -> Program {
     let mut args = vec![
         format!("--config={}", paths.file(kind.file()).display()),
-        format!("--node-ip={NODE_IP}"),
-        format!("--hostname-override={NODE}"),
-        "--v=2".to_owned(),
     ];
+    args.extend(always());
     if kind != Kind::Standalone {
         args.push(format!("--kubeconfig={}", paths.file("node.kubeconfig").display()));
     }
     Program::new(name, binary.to_owned(), args)
+}
+
+fn always() -> [String; 3] {
+    [format!("--node-ip={NODE_IP}"), format!("--hostname-override={NODE}"), "--v=2".to_owned()]
+}
+
+/// How a kubelet's credentials differ from those of the cluster's own.
+pub(crate) struct Credentials {
+    /// `--kubeconfig`
+    pub(crate) kubeconfig: PathBuf,
+    /// `--bootstrap-kubeconfig`
+    pub(crate) bootstrap: Option<PathBuf>,
+    /// `--cert-dir`
+    pub(crate) certificates: PathBuf,
+    /// Fields of the configuration that are different; `null` removes one.
+    pub(crate) fields: Value,
+}
+
+/// The kubelet under test, with other credentials.
+pub(super) fn program_with(name: &'static str, paths: &Paths, credentials: &Credentials) -> Result<Program> {
+    let mut document = configuration(paths);
+    if let (Some(document), Some(fields)) = (document.as_object_mut(), credentials.fields.as_object()) {
+        document.extend(fields.clone());
+        document.retain(|_, value| !value.is_null());
+    }
+    let path = paths.file(&format!("{name}.yaml"));
+    write_configuration(&path, &document)?;
+    let mut args = vec![
+        format!("--config={}", path.display()),
+        format!("--kubeconfig={}", credentials.kubeconfig.display()),
+        format!("--cert-dir={}", credentials.certificates.display()),
+    ];
+    args.extend(always());
+    args.extend(
+        credentials.bootstrap.iter().map(|path| format!("--bootstrap-kubeconfig={}", path.display())),
+    );
+    Ok(Program::new(name, paths.kubelet.clone(), args))
 }

@@ -18,9 +18,10 @@ use kube::{Api, Client};
 use crate::isolation::{NODE, Plan};
 use crate::peers::Peers;
 use crate::process::Service;
+pub(crate) use certs::node_pair;
 pub(crate) use control_plane::ControlPlane;
 pub(crate) use fake_runtime::{Call, FakeRuntime};
-pub(crate) use kubelet::{Kind, MANIFESTS, ROOT as KUBELET_ROOT};
+pub(crate) use kubelet::{Credentials, Kind, MANIFESTS, ROOT as KUBELET_ROOT};
 pub(crate) use runtime::Containerd;
 
 /// Where the parts of a cluster are on disk.
@@ -109,6 +110,11 @@ impl Cluster {
     /// Another kubelet binary for the same node, with a log of its own. Only one may run at a time.
     pub(crate) fn other_kubelet(&self, name: &'static str, binary: &Path, kind: Kind) -> Service {
         Service::new(kubelet::program(name, &self.paths, binary, kind), &self.paths.logs)
+    }
+
+    /// The kubelet under test with other credentials, with a log of its own. Only one may run at a time.
+    pub(crate) fn kubelet_with(&self, name: &'static str, credentials: &Credentials) -> Result<Service> {
+        Ok(Service::new(kubelet::program_with(name, &self.paths, credentials)?, &self.paths.logs))
     }
 
     /// Waits until the node says it is ready.

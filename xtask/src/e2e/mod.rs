@@ -9,6 +9,7 @@ mod containers;
 mod disruption;
 mod environment;
 mod failures;
+mod identity;
 mod init;
 mod lifecycle;
 mod node;
@@ -100,6 +101,11 @@ fn all() -> Vec<Scenario> {
         Disturbing disruption::api_server_away_for_a_while,
         Disturbing disruption::containerd_restart_leaves_pods_alone,
         Stricter disruption::damaged_files_do_not_stop_the_node,
+        Disturbing identity::a_token_becomes_a_certificate,
+        Disturbing identity::client_certificate_is_rotated,
+        Disturbing identity::serving_certificate_is_signed_by_the_cluster,
+        Stricter identity::expired_client_certificate_is_replaced_without_a_restart,
+        Stricter identity::dead_connection_is_replaced,
     ]
 }
 

@@ -18,6 +18,7 @@ use tracing::{debug, info, trace, warn};
 
 use super::adapters::Adapters;
 use super::facts::Measurer;
+use crate::identity::ServingNames;
 
 /// Time between two questions for the runtime's health while it answers (upstream's 5 s).
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
@@ -206,12 +207,20 @@ pub(crate) async fn static_pods(settings: sources::FileSettings, inbox: Sender<I
     }
 }
 
-/// The own Node object.
-pub(crate) async fn node_object(client: kube::Client, node_name: String, inbox: Sender<Input>) {
+/// The own Node object, of which the serving certificate may have to know too.
+pub(crate) async fn node_object(
+    client: kube::Client,
+    node_name: String,
+    serving: Option<ServingNames>,
+    inbox: Sender<Input>,
+) {
     let mut events = std::pin::pin!(apiserver::watch_node(client, &node_name));
     while let Some(event) = events.next().await {
         // Absent: registration makes it, and the core notices by its own writes.
         let NodeEvent::Current(node) = event else { continue };
+        if let Some(serving) = &serving {
+            serving.observe(&node);
+        }
         if inbox.send(Input::NodeObject(node)).await.is_err() {
             return;
         }

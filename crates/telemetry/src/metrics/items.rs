@@ -37,6 +37,35 @@ const IMAGE_PULL: &[f64] = &[
 
 const API_REQUEST: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
 
+/// From a minute to four years.
+const CERTIFICATE_AGE: &[f64] = &[
+    60.0,
+    3600.0,
+    14_400.0,
+    86_400.0,
+    604_800.0,
+    2_592_000.0,
+    7_776_000.0,
+    15_552_000.0,
+    31_104_000.0,
+    124_416_000.0,
+];
+
+/// From ten minutes to four years.
+const PLUGIN_CERTIFICATE_AGE: &[f64] = &[
+    600.0,
+    1800.0,
+    3600.0,
+    14_400.0,
+    86_400.0,
+    604_800.0,
+    2_592_000.0,
+    7_776_000.0,
+    15_552_000.0,
+    31_104_000.0,
+    124_416_000.0,
+];
+
 /// From 5 ms, each two and a half times the one before. Multiplied step by step, so that the bounds
 /// are upstream's to the last digit.
 const RUNTIME: &[f64] = &exponential(0.005, 2.5);
@@ -109,6 +138,14 @@ metrics! {
     active_pods: Gauge[static_] = "kubelet_active_pods" on Main, "[ALPHA] Pods that the kubelet works on and that are not finished.";
     /// Pods turned away, by reason.
     admission_rejections: Counter[reason] = "kubelet_admission_rejections_total" on Main, "[ALPHA] Pods that the kubelet turned away, by reason.";
+    /// Times another client certificate could not be had.
+    certificate_client_renew_errors: Counter = "kubelet_certificate_manager_client_expiration_renew_errors" on Main, "[ALPHA] Times another client certificate could not be had.";
+    /// Seconds the client certificate holds; infinite when none is rotated.
+    certificate_client_ttl: Gauge = "kubelet_certificate_manager_client_ttl_seconds" on Main, "[ALPHA] Seconds until the client certificate expires, negative once it has. Infinite when there is none.";
+    /// Age of serving certificates when they were replaced, in seconds.
+    certificate_server_rotation_age: Histogram(CERTIFICATE_AGE) = "kubelet_certificate_manager_server_rotation_seconds" on Main, "[ALPHA] Age of the serving certificate in seconds when it was replaced.";
+    /// Seconds the serving certificate holds; infinite when none is rotated.
+    certificate_server_ttl: Gauge = "kubelet_certificate_manager_server_ttl_seconds" on Main, "[ALPHA] Seconds until the serving certificate expires, negative once it has. Infinite when there is none.";
     /// 1 or 2.
     cgroup_version: Gauge = "kubelet_cgroup_version" on Main, "[ALPHA] Version of cgroups on this host.";
     /// Containers of each pod that was started.
@@ -169,6 +206,8 @@ metrics! {
     runtime_operations_errors: Counter[operation_type] = "kubelet_runtime_operations_errors_total" on Main, "[ALPHA] Calls of the container runtime that failed, by call.";
     /// CRI calls.
     runtime_operations: Counter[operation_type] = "kubelet_runtime_operations_total" on Main, "[ALPHA] Calls of the container runtime, by call.";
+    /// Times another serving certificate could not be had.
+    certificate_server_renew_errors: Counter = "kubelet_server_expiration_renew_errors" on Main, "[ALPHA] Times another serving certificate could not be had.";
     /// Containers that could not be started.
     started_containers_errors: Counter[code, container_type] = "kubelet_started_containers_errors_total" on Main, "[ALPHA] Containers that could not be started, by kind and reason.";
     /// Containers started.
@@ -185,6 +224,12 @@ metrics! {
     probe_duration: Histogram[container, namespace, pod, probe_type](USUAL) = "prober_probe_duration_seconds" on Probes, "[ALPHA] Seconds a probe took.";
     /// Probes by result: `successful`, `failed`, `unknown`.
     probes: Counter[container, namespace, pod, pod_uid, probe_type, result] = "prober_probe_total" on Probes, "[BETA] Probes, by result.";
+    /// Runs of the credential plugin, by how they ended.
+    exec_plugin_calls: Counter[call_status, code] = "rest_client_exec_plugin_call_total" on Main, "[ALPHA] Runs of the plugin that hands out the credentials for the API server, by result.";
+    /// Age of its certificates when they were replaced, in seconds.
+    exec_plugin_certificate_age: Histogram(PLUGIN_CERTIFICATE_AGE) = "rest_client_exec_plugin_certificate_rotation_age" on Main, "[ALPHA] Age of the plugin's certificate in seconds when it was replaced.";
+    /// Seconds its certificate holds; infinite when there is none.
+    exec_plugin_ttl: Gauge = "rest_client_exec_plugin_ttl_seconds" on Main, "[ALPHA] Seconds until the plugin's certificate expires, negative once it has. Infinite when there is none.";
     /// How long requests to the API server took, in seconds.
     rest_client_request_duration: Histogram[host, verb](API_REQUEST) = "rest_client_request_duration_seconds" on Main, "[ALPHA] Seconds a request to the API server took.";
     /// Requests to the API server that were tried again.
