@@ -71,7 +71,7 @@ impl Renewals {
 
     /// From here on, what is sent goes over new connections.
     pub(crate) fn renew(&self) {
-        self.0.send_modify(|count| *count = count.wrapping_add(1));
+        self.0.send_modify(|count| *count += 1);
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {

@@ -49,7 +49,8 @@ impl Pool {
 
     fn connections(&self, count: u64) -> Connections {
         let current = self.current.load();
-        if current.0 == count {
+        // Newer than asked for is as good: it was renewed since.
+        if current.0 >= count {
             return current.1.clone();
         }
         // Two at the same time make a pool too many, which is dropped when its request is answered.

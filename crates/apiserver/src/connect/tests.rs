@@ -32,8 +32,12 @@ impl Pki {
 
     fn write_client(&self, name: &str) -> Vec<u8> {
         let (certificate, key) = self.issue(name);
-        std::fs::write(self.folder.path().join("node.crt"), certificate.pem()).unwrap();
-        std::fs::write(self.folder.path().join("node.key"), key.serialize_pem()).unwrap();
+        for (name, text) in [("node.crt", certificate.pem()), ("node.key", key.serialize_pem())] {
+            // Put in its place as another file, as rotations do.
+            let path = self.folder.path().join(name);
+            std::fs::write(path.with_extension("new"), text).unwrap();
+            std::fs::rename(path.with_extension("new"), path).unwrap();
+        }
         certificate.der().to_vec()
     }
 
@@ -313,7 +317,7 @@ async fn a_connection_that_died_silently_is_replaced() {
     let relay = Relay::to(format!("127.0.0.1:{port}")).await;
     let cluster = format!("server: 'https://localhost:{}', certificate-authority: ca.crt", relay.port);
     let path = pki.kubeconfig(&cluster, "client-certificate: node.crt, client-key: node.key");
-    let ping = Ping { after: Duration::from_millis(50), answer: Duration::from_millis(200) };
+    let ping = Ping { after: Duration::from_millis(100), answer: Duration::from_secs(3) };
     let connection = connect(&path, ClientSettings { ping, ..ClientSettings::default() }).await.unwrap();
     let mut watch = Box::pin(crate::node::watch_node(connection.api.clone(), "n"));
     assert!(futures::StreamExt::next(&mut watch).await.is_some(), "listed");
