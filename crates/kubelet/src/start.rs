@@ -71,12 +71,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let metrics = Arc::new(telemetry::metrics::Metrics::default());
     let identity_metrics = IdentityMetrics::new(metrics.clone());
     let connecting = connect_api(&config, &node_name, &identity_metrics, &tasks);
-    let remote = tokio::select! {
-        // Cancel-safe: a request for the first certificate is taken up by the next process.
-        connected = connecting => connected?,
-        // Cancel-safe: it stays cancelled.
-        () = stop.cancelled() => return Ok(()),
-    };
+    let Some(remote) = unless_stopped(&stop, connecting).await.transpose()? else { return Ok(()) };
     let node_ips = node_ips(&config, remote.as_ref().map(|r| r.connection.server()));
     info!(node = node_name, nodeIPs = ?node_ips, "Starting the node");
 
@@ -153,6 +148,17 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     match driver.await {
         Ok(()) => Ok(()),
         Err(error) => Err(anyhow::anyhow!("the core failed: {error}")),
+    }
+}
+
+/// `None` when the process is told to stop first.
+async fn unless_stopped<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        // Cancel-safe: the only work is a request for the first certificate, which the next process
+        // takes up.
+        done = work => Some(done),
+        // Cancel-safe: it stays cancelled.
+        () = stop.cancelled() => None,
     }
 }
 

@@ -278,18 +278,21 @@ pub(super) async fn serving_certificate_is_signed_by_the_cluster(scene: Scene) -
     let usages = request.spec.usages.clone().unwrap_or_default();
     ensure!(usages == ["digital signature", "server auth"], "usages {usages:?}");
     ensure!(!stage.link("kubelet-server").exists(), "nobody has approved it yet");
-    ensure!(scene.log("talks", None).await.is_err(), "without a certificate there is nothing to connect to");
+    ensure!(
+        scene.first_line("talks", "main").await.is_err(),
+        "without a certificate there is nothing to connect to"
+    );
     let name = request.metadata.name.unwrap_or_default();
     scene.kubectl_out(&["certificate", "approve", &name]).await?;
     // The API server checks the certificate and its names when it fetches a log.
-    let log = kubelet.answers(SOON, || scene.log("talks", None)).await?;
-    ensure!(log == "here\n", "the log is {log:?}");
+    let line = kubelet.answers(SOON, || scene.first_line("talks", "main")).await?;
+    ensure!(line == "here", "it says {line:?}");
     let files = names(&stage.path("pki"))?;
     let wanted = ["kubelet-server-NNNN-NN-NN-NN-NN-NN.pem", "kubelet-server-current.pem"];
     ensure!(files == wanted, "the folder has {files:?}");
     kubelet.restart().await?;
-    let log = kubelet.answers(SOON, || scene.log("talks", None)).await?;
-    ensure!(log == "here\n", "the log is {log:?} after a restart");
+    let line = kubelet.answers(SOON, || scene.first_line("talks", "main")).await?;
+    ensure!(line == "here", "it says {line:?} after a restart");
     ensure!(stage.requests().list(&Default::default()).await?.items.len() == 1, "one request was enough");
     kubelet.stop().await
 }

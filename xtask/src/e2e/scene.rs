@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Event, Namespace, Pod, ServiceAccount};
 use kube::api::{Api, DeleteParams, LogParams, PostParams};
@@ -213,15 +213,14 @@ impl Scene {
         Ok(said.out)
     }
 
+    /// The first line a container prints. A container can be ready before it prints anything.
+    pub(super) async fn first_line(&self, pod: &str, container: &str) -> Result<String> {
+        Ok(self.lines(pod, container).await?.0)
+    }
+
     /// Follows a container's log until it ends, from the moment its first line is there.
     pub(super) async fn follow(&self, pod: &str, container: &str) -> Result<Follow> {
-        let params =
-            LogParams { follow: true, container: Some(container.to_owned()), ..LogParams::default() };
-        let reader = self.api::<Pod>().log_stream(pod, &params).await;
-        let reader = reader.with_context(|| format!("follow the log of {pod}"))?;
-        let mut lines = Box::pin(futures::AsyncBufReadExt::lines(reader));
-        let first = tokio::time::timeout(SOON, lines.try_next()).await.context("the log stays empty")?;
-        let first = first?.context("the log ended without a line")?;
+        let (first, mut lines) = self.lines(pod, container).await?;
         let rest = tokio::spawn(async move {
             let mut all = vec![first];
             while let Ok(Some(line)) = lines.try_next().await {
@@ -230,6 +229,21 @@ impl Scene {
             all
         });
         Ok(Follow(rest))
+    }
+
+    /// The first line of a log, once it is there, and those that follow.
+    async fn lines(
+        &self,
+        pod: &str,
+        container: &str,
+    ) -> Result<(String, impl Stream<Item = std::io::Result<String>> + Unpin + Send + use<>)> {
+        let params =
+            LogParams { follow: true, container: Some(container.to_owned()), ..LogParams::default() };
+        let reader = self.api::<Pod>().log_stream(pod, &params).await;
+        let reader = reader.with_context(|| format!("follow the log of {pod}"))?;
+        let mut lines = Box::pin(futures::AsyncBufReadExt::lines(reader));
+        let first = tokio::time::timeout(SOON, lines.try_next()).await.context("the log stays empty")?;
+        Ok((first?.context("the log ended without a line")?, lines))
     }
 }
 

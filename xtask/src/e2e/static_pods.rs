@@ -87,7 +87,7 @@ pub(super) async fn mirror_change_and_removal(scene: Scene) -> Result<()> {
         owner.iter().any(|owner| owner.kind == "Node" && owner.name == NODE),
         "the node owns it: {owner:?}"
     );
-    ensure!(scene.log(&name, None).await? == "first\n", "it runs what the file says");
+    ensure!(scene.first_line(&name, "main").await? == "first", "it runs what the file says");
 
     file.write_pod("web", print("second"))?;
     scene
@@ -95,7 +95,7 @@ pub(super) async fn mirror_change_and_removal(scene: Scene) -> Result<()> {
             annotation(pod, "kubernetes.io/config.hash") != hash && is_ready(pod)
         })
         .await?;
-    ensure!(scene.log(&name, None).await? == "second\n", "it runs what the file says now");
+    ensure!(scene.first_line(&name, "main").await? == "second", "it runs what the file says now");
 
     let log = scene.follow(&name, "main").await?;
     file.remove()?;

@@ -385,3 +385,50 @@ async fn a_proxy_is_asked_for_a_tunnel() {
     assert!(head.starts_with(&format!("CONNECT localhost:{port} ")), "{head}");
     assert!(head.to_ascii_lowercase().contains("proxy-authorization: basic bwu6cgfzcw=="), "{head}");
 }
+
+#[tokio::test]
+async fn a_token_that_was_refused_is_read_again_for_the_next_request() {
+    use crate::fake::{Fake, Reply, refuse};
+    let mut fake = Fake::by(|asked| match asked.authorization.as_str() {
+        "Bearer new" => Reply::Json(200, serde_json::json!({"metadata": {"name": "n"}})),
+        _ => refuse(401, "Unauthorized", "who is it"),
+    })
+    .await;
+    let pki = Pki::new();
+    let token = pki.folder.path().join("token");
+    std::fs::write(&token, "old\n").unwrap();
+    let server = fake.connection.server();
+    let path = pki.kubeconfig(&format!("server: '{server}'"), "tokenFile: token, as: somebody");
+    let connection = connect(&path, ClientSettings::default()).await.unwrap();
+    assert_eq!(get_node(&connection.api, "n").await.unwrap_err().code(), Some(401));
+    assert_eq!(fake.next().await.authorization, "Bearer old");
+    std::fs::write(&token, "new\n").unwrap();
+    assert!(get_node(&connection.heartbeat, "n").await.unwrap().is_some(), "all clients share it");
+}
+
+#[tokio::test]
+async fn a_plugin_is_run_when_something_is_sent() {
+    use crate::fake::{Fake, Reply};
+    let mut fake = Fake::by(|_| Reply::Json(200, serde_json::json!({"metadata": {"name": "n"}}))).await;
+    let pki = Pki::new();
+    let plugin = pki.folder.path().join("plugin");
+    let answer = r#"{"apiVersion": "client.authentication.k8s.io/v1", "status": {"token": "t"}}"#;
+    let server = fake.connection.server();
+    // By a shell: a file that was just written cannot be executed itself while another test forks.
+    let user = format!(
+        "exec: {{apiVersion: client.authentication.k8s.io/v1, command: sh, args: ['{}'], interactiveMode: Never}}",
+        plugin.display()
+    );
+    let path = pki.kubeconfig(&format!("server: '{server}'"), &user);
+    // It need not be there yet when the node starts.
+    let connection = connect(&path, ClientSettings::default()).await.unwrap();
+    let error = get_node(&connection.api, "n").await.unwrap_err();
+    assert!(
+        crate::call::chain(&error).contains("exec plugin \"sh\" ended with"),
+        "{}",
+        crate::call::chain(&error)
+    );
+    std::fs::write(&plugin, format!("echo '{answer}'")).unwrap();
+    assert!(get_node(&connection.api, "n").await.unwrap().is_some());
+    assert_eq!(fake.next().await.authorization, "Bearer t");
+}

@@ -1,6 +1,5 @@
 //! Plugins that are real programs: shell scripts.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex as Locked;
 
 use rustls::SignatureScheme;
@@ -28,11 +27,17 @@ impl Setup {
         }
     }
 
+    /// Run by a shell: a file that was just written cannot be executed itself while another test
+    /// forks.
     fn plugin(&self, script: &str) -> ExecPlugin {
+        self.configured(&self.script(script, &[])).unwrap()
+    }
+
+    fn script(&self, script: &str, args: &[&str]) -> ExecConfig {
         let path = self.folder.path().join("plugin");
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        self.configured(&config(path.to_str().unwrap())).unwrap()
+        std::fs::write(&path, script).unwrap();
+        let args = [path.to_str().unwrap()].iter().chain(args).map(|&arg| arg.to_owned()).collect();
+        ExecConfig { args: Some(args), ..config("/bin/sh") }
     }
 
     fn configured(&self, config: &ExecConfig) -> Result<ExecPlugin, ExecError> {
@@ -118,15 +123,12 @@ async fn a_certificate_is_shown_and_connections_are_renewed_when_it_is_another()
 async fn it_is_told_what_it_needs() {
     let setup = Setup::new();
     let seen = setup.folder.path().join("seen");
-    let path = setup.folder.path().join("plugin");
     let script = format!(
         "echo \"$1 $MINE $KUBERNETES_EXEC_INFO\" > {}\n{}",
         seen.display(),
         setup.answer(&json!({"token": "t"}))
     );
-    setup.plugin(&script);
-    let mut config = config(path.to_str().unwrap());
-    config.args = Some(vec!["argument".into()]);
+    let mut config = setup.script(&script, &["argument"]);
     config.env =
         Some(vec![[("name".to_owned(), "MINE".to_owned()), ("value".to_owned(), "yes".to_owned())].into()]);
     config.provide_cluster_info = true;
