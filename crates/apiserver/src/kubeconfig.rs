@@ -10,8 +10,8 @@ use secrecy::ExposeSecret as _;
 
 use crate::certificates::CertificatePair;
 use crate::connect::ConnectError;
-use crate::excerpt;
 use crate::credentials::{Credentials, ExecPlugin, TokenFile, basic, bearer};
+use crate::excerpt;
 use crate::identity::{FILE_CHECK, FileIdentity, IdentityError, Renewals, ShownIdentity};
 use crate::news::Observer;
 

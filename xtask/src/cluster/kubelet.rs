@@ -96,9 +96,7 @@ fn configuration(paths: &Paths) -> Value {
 
 /// A kubelet for the node.
 pub(super) fn program(name: &'static str, paths: &Paths, binary: &Path, kind: Kind) -> Program {
-    let mut args = vec![
-        format!("--config={}", paths.file(kind.file()).display()),
-    ];
+    let mut args = vec![format!("--config={}", paths.file(kind.file()).display())];
     args.extend(always());
     if kind != Kind::Standalone {
         args.push(format!("--kubeconfig={}", paths.file("node.kubeconfig").display()));
