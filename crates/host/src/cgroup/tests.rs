@@ -190,3 +190,16 @@ fn names_from_outside_cannot_escape() {
     let missing = CgroupTree::new(ground.mounts.clone(), "/no-such-group-here");
     assert!(matches!(missing, Err(CgroupError::NoRoot { .. })));
 }
+
+/// Small kernels are built without cpusets, and nothing here depends on them.
+#[test]
+fn version_2_does_without_cpusets() {
+    let root = tempfile::tempdir().unwrap();
+    let tree = |controllers: &[&str]| {
+        let controllers = controllers.iter().map(|c| (*c).to_owned()).collect();
+        CgroupTree::new(CgroupMounts::V2 { root: root.path().to_owned(), controllers }, "/").map(drop)
+    };
+    tree(&["cpu", "io", "memory", "pids"]).unwrap();
+    let error = tree(&["cpuset", "cpu", "io", "pids"]).unwrap_err().to_string();
+    assert!(error.starts_with("cgroup controller memory is not available"), "{error}");
+}

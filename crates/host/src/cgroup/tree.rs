@@ -16,7 +16,9 @@ use super::mounts::CgroupMounts;
 const KUBEPODS: &str = "kubepods";
 const POD_PREFIX: &str = "pod";
 /// What the kubelet's own work needs of either version.
-const REQUIRED: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
+const REQUIRED: [&str; 3] = ["cpu", "memory", "pids"];
+/// Of version 1 upstream's kubelet wants this too; kernels without it run version 2.
+const REQUIRED_OF_V1: &str = "cpuset";
 
 /// A pod's control group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +44,8 @@ impl CgroupTree {
     /// A tree below `cgroup_root` (`/` by default), which must exist in every hierarchy.
     pub fn new(mounts: CgroupMounts, cgroup_root: &str) -> Result<Self, CgroupError> {
         let root = relative(cgroup_root)?;
-        for controller in REQUIRED {
+        let of_version = (mounts.version() == 1).then_some(REQUIRED_OF_V1);
+        for controller in REQUIRED.into_iter().chain(of_version) {
             let Some(dir) = mounts.root_of(controller) else {
                 let path = mounts.roots().first().map(|p| p.to_path_buf()).unwrap_or_default();
                 return Err(CgroupError::NoController { controller: controller.to_owned(), path });
