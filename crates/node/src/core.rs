@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::{ContainerId, Now, Pod, PodKey, PodObservation, PodUid, pod};
 
+use crate::burstable::{self, BurstableWeight};
 use crate::effect::{Action, Effect, EffectId};
 use crate::input::{Input, ObjectName, Outcome, RuntimeChange, Source};
 use crate::machine::Machine;
@@ -30,6 +31,7 @@ pub struct Node {
     pub(crate) machine: Machine,
     pub(crate) out: Outbox,
     relist: Relist,
+    burstable: BurstableWeight,
     dirty: BTreeSet<PodUid>,
     wakes: BTreeMap<PodUid, Duration>,
     view: ViewBuilder,
@@ -60,6 +62,7 @@ impl Node {
             machine: Machine::default(),
             out: Outbox::default(),
             relist: Relist::default(),
+            burstable: BurstableWeight::default(),
             dirty: BTreeSet::new(),
             wakes: BTreeMap::new(),
             view: ViewBuilder::default(),
@@ -80,6 +83,9 @@ impl Node {
             }
         }
         self.remove_stray_mirrors(now);
+        if self.are_sources_synced() {
+            self.burstable.drive(now, self.pods.values(), &mut self.out);
+        }
         self.out.take()
     }
 
@@ -88,7 +94,8 @@ impl Node {
     pub fn next_deadline(&self) -> Option<Duration> {
         let relist = (!self.relist.is_busy).then_some(self.relist.next_at);
         let pods = self.wakes.values().min().copied();
-        [relist, pods, self.machine.next_deadline(), self.mirrors.next_deadline()]
+        let burstable = self.burstable.next_deadline().filter(|_| self.are_sources_synced());
+        [relist, pods, self.machine.next_deadline(), self.mirrors.next_deadline(), burstable]
             .into_iter()
             .fold(None, earliest)
     }
@@ -311,6 +318,7 @@ impl Node {
                 self.mark_admitting();
             }
             Place::NodeStatus => self.machine.status_written(now, outcome),
+            Place::BurstableWeight => self.burstable.finished(outcome, now),
             Place::StrayMirror(uid) => {
                 self.mirrors.removal_done(&uid, &outcome, now);
                 // A static pod that came meanwhile takes over from here.
@@ -361,6 +369,10 @@ impl Node {
             let mut next = record.drive(&ctx, &mut self.out);
             if !had_ended && matches!(record.phase, Phase::Terminated(_)) {
                 ended.insert(record.key.clone());
+            }
+            if record.is_weighed != burstable::counts(record) {
+                record.is_weighed = !record.is_weighed;
+                self.burstable.pods_changed();
             }
             if record.desired.is_static() && record.desired.is_present() && self.synced.contains(&Source::Api)
             {

@@ -52,6 +52,11 @@ pub enum Action {
         /// Which pod.
         uid: PodUid,
     },
+    /// Weigh the class of Burstable pods by what they request together. → `Done`
+    WeighBurstable {
+        /// Thousandths of a processor.
+        millis: u64,
+    },
     /// Make every volume of the pod present and up to date. → `VolumesSynced`
     SyncVolumes {
         /// The pod.

@@ -15,6 +15,7 @@
 
 pub mod admission;
 mod admit;
+mod burstable;
 mod core;
 mod effect;
 mod input;

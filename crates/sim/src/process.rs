@@ -102,6 +102,7 @@ pub(crate) fn is_own_work(action: &Action) -> bool {
     matches!(
         action,
         Action::EnsureCgroup { .. }
+            | Action::WeighBurstable { .. }
             | Action::RemoveCgroup { .. }
             | Action::SyncVolumes { .. }
             | Action::TearDownVolumes { .. }
@@ -133,6 +134,7 @@ pub(crate) fn uid_of(action: &Action) -> Option<PodUid> {
         | Action::Probe { pod, .. }
         | Action::CreateMirror { pod } => Some(uid(pod)),
         Action::Relist
+        | Action::WeighBurstable { .. }
         | Action::StopSandbox { .. }
         | Action::RemoveSandbox { .. }
         | Action::RegisterNode { .. }

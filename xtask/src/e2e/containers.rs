@@ -1,9 +1,11 @@
 //! What a container may do and use.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::scene::{Scene, ended, expect_line, phase, shell, with};
+use super::scene::{SOON, Scene, ended, expect_line, phase, shell, with};
 
 pub(super) async fn security_context_is_applied(scene: Scene) -> Result<()> {
     let script =
@@ -53,7 +55,31 @@ pub(super) async fn resources_reach_the_cgroup(scene: Scene) -> Result<()> {
     expect_line(&log, "50000")?;
     let class = pod.status.and_then(|status| status.qos_class).context("the QoS class")?;
     ensure!(class == "Burstable", "the class is {class}");
-    Ok(())
+    weight_of_class(&scene).await
+}
+
+/// The class of Burstable pods is weighed by what they request: when this one runs, more than the kernel's
+/// default of version 1, and another number than that of version 2.
+async fn weight_of_class(scene: &Scene) -> Result<()> {
+    let is_right = || {
+        let read = |file: &str| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+        let shares = ["/sys/fs/cgroup/cpu/kubepods", "/sys/fs/cgroup/cpu,cpuacct/kubepods"]
+            .iter()
+            .find_map(|dir| read(&format!("{dir}/burstable/cpu.shares")));
+        let weight = read("/sys/fs/cgroup/kubepods/burstable/cpu.weight");
+        shares.is_some_and(|shares| shares >= 1126)
+            || weight.is_some_and(|weight| (43..100).contains(&weight))
+    };
+    let resources = json!({ "requests": { "cpu": "1100m" } });
+    let heavy = with(shell("main", "sleep 100000"), json!({ "resources": resources }));
+    scene.ready_pod("heavy", json!({ "containers": [heavy] })).await?;
+    let looks = async {
+        // The kernel does not tell of changes of these files.
+        while !is_right() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(SOON, looks).await.context("the weight of the Burstable class")
 }
 
 pub(super) async fn host_network_and_names(scene: Scene) -> Result<()> {

@@ -169,6 +169,15 @@ impl Adapters {
         blocking(move || tree.ensure_pod(&cgroup)).await
     }
 
+    /// Weighs the class of Burstable pods by what they request together.
+    pub(crate) async fn weigh_burstable(&self, millis: u64) -> Outcome {
+        if !self.config.pods.cgroups_per_qos {
+            return Outcome::Done;
+        }
+        let tree = self.cgroups.clone();
+        blocking(move || tree.set_burstable_shares(host::cgroup::cpu_shares(millis))).await
+    }
+
     /// Removes the pod's cgroup, in whichever class it is.
     pub(crate) async fn remove_cgroup(&self, uid: PodUid) -> Outcome {
         if !self.config.pods.cgroups_per_qos {

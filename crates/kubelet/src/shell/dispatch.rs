@@ -87,6 +87,7 @@ async fn perform(adapters: &Adapters, action: Action) -> Outcome {
             Err(error) => failure::runtime(&error),
         },
         Action::EnsureCgroup { pod } => adapters.ensure_cgroup(pod).await,
+        Action::WeighBurstable { millis } => adapters.weigh_burstable(millis).await,
         Action::RemoveCgroup { uid } => adapters.remove_cgroup(uid).await,
         Action::SyncVolumes { pod, pod_ips } => {
             match adapters.volumes.sync(&pod, &adapters.pod_facts(pod_ips)).await {

@@ -31,6 +31,8 @@ pub(crate) struct PodRecord {
     /// Something was changed, or may have been, since the observation: no further change
     /// before the pod is read again.
     pub(crate) is_stale: bool,
+    /// Whether the weight of its class was told of it.
+    pub(crate) is_weighed: bool,
     /// A hint came while a read was under way that may have missed what it hinted at.
     pub(crate) read_again: bool,
     /// A change ended while a read was under way, whose result may be older than the change.
@@ -339,6 +341,7 @@ impl PodRecord {
             phase: Phase::Admitting,
             observed: None,
             is_stale: false,
+            is_weighed: false,
             read_again: false,
             is_read_overtaken: false,
             read_retry: None,

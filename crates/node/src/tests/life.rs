@@ -189,3 +189,33 @@ fn a_restarted_node_adopts_what_runs() {
         ("bad probe a#0 Readiness", "Unhealthy: Readiness probe failed: no"),
     ]);
 }
+
+/// When processors are short, the class of Burstable pods gets what they request together.
+#[test]
+fn the_burstable_class_weighs_what_its_pods_request() {
+    let burstable = |uid: &str, cpu: &str| {
+        let mut pod = pod(json!({ "containers": [
+            { "name": "a", "image": "i", "resources": { "requests": { "cpu": cpu } } },
+        ] }));
+        pod.metadata.uid = Some(uid.to_owned());
+        pod.metadata.name = Some(uid.to_owned());
+        pod
+    };
+    let mut story = Story::new();
+    story.tell(Input::PodsListed { source: Source::Api, pods: vec![] });
+    let first = burstable("u", "250m");
+    story.apply(&first);
+    assert_eq!(story.burstable_millis, Some(250));
+    // Soon after: both that come together are worth one write.
+    story.apply(&burstable("v", "100m"));
+    story.apply(&burstable("w", "1"));
+    assert_eq!(story.burstable_millis, Some(250));
+    story.wait(Duration::from_secs(1));
+    assert_eq!(story.burstable_millis, Some(1350));
+    story.apply(&deleted(&first, 0));
+    while let Some(text) = story.under_way().first().cloned() {
+        story.done(&text);
+    }
+    story.wait(Duration::from_secs(2));
+    assert_eq!(story.burstable_millis, Some(1100));
+}

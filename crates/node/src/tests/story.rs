@@ -34,6 +34,8 @@ pub(super) struct Story {
     pub(super) runtime: BTreeMap<PodUid, PodObservation>,
     /// The last status of each API object.
     pub(super) statuses: BTreeMap<PodUid, Arc<PodStatus>>,
+    /// What the class of Burstable pods was last weighed with.
+    pub(super) burstable_millis: Option<u64>,
 }
 
 impl Story {
@@ -81,6 +83,7 @@ impl Story {
             open: vec![],
             runtime,
             statuses: BTreeMap::new(),
+            burstable_millis: None,
         };
         for input in [
             Input::NodeFacts(Box::new(facts)),
@@ -115,6 +118,10 @@ impl Story {
                     Effect::Start { id, action: Action::Relist } => {
                         let outcome = Outcome::Relisted(self.runtime.values().cloned().collect());
                         inputs.push(Input::Finished { id, outcome });
+                    }
+                    Effect::Start { id, action: Action::WeighBurstable { millis } } => {
+                        self.burstable_millis = Some(millis);
+                        inputs.push(Input::Finished { id, outcome: Outcome::Done });
                     }
                     Effect::Start { id, action: Action::Observe { uid, key } } => {
                         let outcome = Outcome::Observed(self.seen(&uid, &key));

@@ -8,6 +8,7 @@ pub(super) fn action_text(action: &Action) -> String {
     match action {
         Action::Relist => "relist".into(),
         Action::Observe { .. } => "observe".into(),
+        Action::WeighBurstable { millis } => format!("weigh {millis}"),
         Action::EnsureCgroup { .. } => "cgroup".into(),
         Action::RemoveCgroup { .. } => "remove-cgroup".into(),
         Action::SyncVolumes { .. } => "volumes".into(),
