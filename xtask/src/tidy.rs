@@ -16,6 +16,7 @@ const ORDER: &[&str] = &[
     "server",
     "apiserver",
     "sources",
+    "stats",
     "runtime",
     "prober",
     "volumes",
