@@ -196,7 +196,7 @@ async fn rotating(
     let store = store.map_err(BootstrapError::Store)?;
     let (connection, shown, renewals) =
         connect_rotating(loaded, settings.clone()).map_err(BootstrapError::Connect)?;
-    let observer: Observer = settings.observer.clone();
+    let observer: Observer<IdentityNews> = settings.observer.clone();
     let listener = Arc::new(move |news: RotationNews| {
         if let RotationNews::Current(pair) = &news {
             shown.show(pair);

@@ -25,7 +25,7 @@ use crate::credentials::{Authenticate, Credentials};
 use crate::dial::{Dial, ProxyError};
 use crate::identity::{FileIdentity, IdentityError, Renewals, ShownIdentity};
 use crate::kubeconfig::{self, Identity, Loaded};
-use crate::news::Observer;
+use crate::news::{IdentityNews, Observer, RequestNews};
 use crate::pool::Pool;
 use crate::throttle::{RateLimit, Throttle};
 
@@ -54,7 +54,9 @@ pub struct ClientSettings {
     /// Limit for a heartbeat's answer: the smaller of lease duration and node status frequency.
     pub heartbeat_timeout: Duration,
     /// Hears what happens to the credentials.
-    pub observer: Observer,
+    pub observer: Observer<IdentityNews>,
+    /// Hears of every request.
+    pub requests: Observer<RequestNews>,
     /// How a dead peer is found out.
     pub ping: Ping,
 }
@@ -82,6 +84,7 @@ impl Default for ClientSettings {
             burst: 100,
             heartbeat_timeout: Duration::from_secs(10),
             observer: Observer::default(),
+            requests: Observer::default(),
             ping: Ping::default(),
         }
     }
@@ -261,6 +264,7 @@ struct Wiring {
     files: Option<Arc<FileIdentity>>,
     renewals: Renewals,
     ping: Ping,
+    requests: Observer<RequestNews>,
 }
 
 impl Wiring {
@@ -295,6 +299,7 @@ impl Wiring {
             files,
             renewals,
             ping: settings.ping,
+            requests: settings.requests.clone(),
         })
     }
 
@@ -316,7 +321,13 @@ impl Wiring {
             // A connection that died while nothing was sent would cost the next request its time.
             .http2_keep_alive_while_idle(true);
         let pool = Pool::new(builder, self.connector()?, self.renewals.clone(), self.files.clone());
-        let transport = Throttle { inner: pool, user_agent: self.user_agent.clone(), limit, head_timeout };
+        let transport = Throttle {
+            inner: pool,
+            user_agent: self.user_agent.clone(),
+            limit,
+            head_timeout,
+            observer: self.requests.clone(),
+        };
         let authenticated = Authenticate { inner: transport, credentials: self.credentials.clone() };
         let headers = self.config.extra_headers_layer();
         let headers = headers

@@ -13,7 +13,7 @@ use crate::connect::ConnectError;
 use crate::credentials::{Credentials, ExecPlugin, TokenFile, basic, bearer};
 use crate::excerpt;
 use crate::identity::{FILE_CHECK, FileIdentity, IdentityError, Renewals, ShownIdentity};
-use crate::news::Observer;
+use crate::news::{IdentityNews, Observer};
 
 /// What a kubeconfig says, with paths that no longer depend on where it is.
 pub(crate) struct Loaded {
@@ -99,7 +99,7 @@ impl Loaded {
         &self,
         identity: &Arc<ShownIdentity>,
         renewals: &Renewals,
-        observer: &Observer,
+        observer: &Observer<IdentityNews>,
     ) -> Result<Credentials, ConnectError> {
         let user = &self.user;
         let fail = |source: Box<dyn std::error::Error + Send + Sync>| ConnectError::Credentials {

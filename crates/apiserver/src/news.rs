@@ -1,6 +1,7 @@
-//! What happens to the node's credentials, for whoever counts it.
+//! What is told of the connections to the API server, for whoever counts it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::certificates::RotationNews;
 use crate::credentials::PluginNews;
@@ -14,24 +15,50 @@ pub enum IdentityNews {
     Plugin(PluginNews),
 }
 
-/// Hears of it. Called from requests and tasks: must not block.
-#[derive(Clone, Default)]
-pub struct Observer(Option<Arc<dyn Fn(IdentityNews) + Send + Sync>>);
+/// A request was answered, or was not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestNews {
+    /// The HTTP method.
+    pub method: http::Method,
+    /// Host and port of the server.
+    pub host: String,
+    /// The HTTP status; `None` when there was no answer.
+    pub code: Option<u16>,
+    /// How long the limit of requests a second held it back.
+    pub held_back: Duration,
+    /// From sending the request to the head of its answer.
+    pub took: Duration,
+}
 
-impl Observer {
+/// Hears of it. Called from requests and tasks: must not block.
+pub struct Observer<T>(Option<Arc<dyn Fn(T) + Send + Sync>>);
+
+impl<T> Observer<T> {
     /// One that calls a function.
-    pub fn new(hear: impl Fn(IdentityNews) + Send + Sync + 'static) -> Self {
+    pub fn new(hear: impl Fn(T) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(hear)))
     }
 
-    pub(crate) fn tell(&self, news: IdentityNews) {
+    pub(crate) fn tell(&self, news: T) {
         if let Some(hear) = &self.0 {
             hear(news);
         }
     }
 }
 
-impl std::fmt::Debug for Observer {
+impl<T> Clone for Observer<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Default for Observer<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> std::fmt::Debug for Observer<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Observer")
     }

@@ -1,5 +1,5 @@
-//! The innermost layer of a client: names the node in each request, spaces requests out, and
-//! gives up on answers that do not come.
+//! The innermost layer of a client: names the node in each request, spaces requests out, gives up
+//! on answers that do not come, and tells how each one went.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,6 +12,8 @@ use http::{HeaderValue, Request, Response};
 use thiserror::Error;
 use tokio::time::Instant;
 use tower::{BoxError, Service};
+
+use crate::news::{Observer, RequestNews};
 
 /// A limit of `qps` requests a second with bursts of `burst`, as one number: the time at which
 /// the bucket would be full again (the generic cell rate algorithm). Callers are served in the
@@ -48,12 +50,14 @@ impl RateLimit {
         now + Duration::from_nanos(full.saturating_sub(self.burst_nanos).saturating_sub(now_nanos))
     }
 
-    async fn wait(&self) {
+    /// Waits for a place and returns for how long.
+    async fn wait(&self) -> Duration {
         let now = Instant::now();
         let due = self.reserve(now);
         if due > now {
             tokio::time::sleep_until(due).await;
         }
+        due - now
     }
 }
 
@@ -72,6 +76,7 @@ pub(crate) struct Throttle<S> {
     pub(crate) limit: Option<Arc<RateLimit>>,
     /// From sending the request to the head of its answer; bodies (watches) may take longer.
     pub(crate) head_timeout: Duration,
+    pub(crate) observer: Observer<RequestNews>,
 }
 
 impl<S, B, R> Service<Request<B>> for Throttle<S>
@@ -93,15 +98,22 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         request.headers_mut().insert(http::header::USER_AGENT, self.user_agent.clone());
         let mut inner = self.inner.clone();
-        let (limit, head_timeout) = (self.limit.clone(), self.head_timeout);
+        let (limit, head_timeout, observer) = (self.limit.clone(), self.head_timeout, self.observer.clone());
+        let method = request.method().clone();
+        let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         Box::pin(async move {
-            if let Some(limit) = limit {
-                limit.wait().await;
-            }
-            match tokio::time::timeout(head_timeout, inner.call(request)).await {
+            let held_back = match limit {
+                Some(limit) => limit.wait().await,
+                None => Duration::ZERO,
+            };
+            let sent = Instant::now();
+            let answer = match tokio::time::timeout(head_timeout, inner.call(request)).await {
                 Ok(answer) => answer.map_err(Into::into),
                 Err(_) => Err(NoAnswer { limit: head_timeout }.into()),
-            }
+            };
+            let code = answer.as_ref().ok().map(|answer| answer.status().as_u16());
+            observer.tell(RequestNews { method, host, code, held_back, took: sent.elapsed() });
+            answer
         })
     }
 }

@@ -132,8 +132,13 @@ impl IdentityMetrics {
         Arc::new(Self { metrics, client_until: never(), serving_until: never(), plugin_until: never() })
     }
 
+    /// All of the node's metrics.
+    pub(crate) fn all(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// Hears from connections.
-    pub(crate) fn observer(self: &Arc<Self>) -> Observer {
+    pub(crate) fn observer(self: &Arc<Self>) -> Observer<IdentityNews> {
         let this = self.clone();
         Observer::new(move |news| match news {
             IdentityNews::Client(news) => this.client(&news),

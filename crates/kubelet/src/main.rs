@@ -4,6 +4,7 @@
 //! starting is the last line of the log: `"command failed" err="…"`.
 
 mod checks;
+mod gauges;
 mod identity;
 mod lock;
 mod ports;

@@ -22,6 +22,7 @@ use telemetry::metrics::{Endpoint, Exposition, Metrics};
 use tokio::sync::watch;
 use tracing::info;
 
+use crate::gauges;
 use crate::identity::IdentityMetrics;
 use crate::shell::adapters::Adapters;
 use crate::shell::failure;
@@ -191,7 +192,7 @@ impl Ports for NodePorts {
             }
         };
         if endpoint == Endpoint::Main {
-            self.count();
+            gauges::count(&self.metrics, &self.view.borrow().clone());
             self.identity.publish();
         }
         self.metrics.write(endpoint, &mut page).map_err(|e| failure::chain(&e))?;
@@ -254,31 +255,15 @@ impl Ports for NodePorts {
         }
     }
 
-    fn observe(&self, _request: &ServedRequest) {}
+    fn observe(&self, request: &ServedRequest) {
+        let is_long = if request.is_long_running { "true" } else { "false" };
+        let labels = [is_long, request.method, request.path, request.server_type];
+        self.metrics.http_requests.with(labels).increment();
+        self.metrics.http_requests_duration.with(labels).observe_duration(request.duration);
+    }
 }
 
 impl NodePorts {
-    /// Sets the gauges that are counted from the view.
-    fn count(&self) {
-        let view = self.view.borrow().clone();
-        let observed = || view.pods.values().filter_map(|p| p.observed.as_ref());
-        let pods = observed().filter(|o| o.ready_sandbox().is_some()).count();
-        self.metrics.running_pods.set(pods as f64);
-        let mut states = [("running", 0_u32), ("exited", 0), ("created", 0), ("unknown", 0)];
-        for container in observed().flat_map(|o| &o.containers) {
-            let index = match container.state {
-                ContainerState::Running { .. } => 0,
-                ContainerState::Exited(_) => 1,
-                ContainerState::Created => 2,
-                ContainerState::Unknown => 3,
-            };
-            states[index].1 += 1;
-        }
-        for (state, count) in states {
-            self.metrics.running_containers.with([state]).set(f64::from(count));
-        }
-    }
-
     /// Whether an instance runs, as a value to watch. Only a follower needs it to change.
     fn running(
         &self,

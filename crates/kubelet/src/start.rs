@@ -32,6 +32,7 @@ use crate::ports::NodePorts;
 use crate::shell::adapters::Adapters;
 use crate::shell::api::{Api, Remote};
 use crate::shell::facts::Measurer;
+use crate::shell::metering::{self, Metering};
 use crate::shell::objects::ObjectPort;
 use crate::shell::pulse::Pulse;
 use crate::shell::turns::Turns;
@@ -59,16 +60,20 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     make_folders(&config)?;
     let tasks = TaskTracker::new();
 
+    let metrics = Arc::new(telemetry::metrics::Metrics::default());
+    metrics.cgroup_version.set(f64::from(mounts.version()));
     let runtime = Runtime::connect(
         &config.runtime.endpoint,
         Some(&config.runtime.image_endpoint),
-        RuntimeSettings { request_timeout: config.runtime.request_timeout },
+        RuntimeSettings {
+            request_timeout: config.runtime.request_timeout,
+            observer: metering::calls::runtime(&metrics),
+        },
     )?;
     checks::runtime(&config, &runtime).await?;
     checks::process(&config);
     checks::kernel(&config)?;
     // Last: from here on the API server is told that this node is alive.
-    let metrics = Arc::new(telemetry::metrics::Metrics::default());
     let identity_metrics = IdentityMetrics::new(metrics.clone());
     let connecting = connect_api(&config, &node_name, &identity_metrics, &tasks);
     let Some(remote) = unless_stopped(&stop, connecting).await.transpose()? else { return Ok(()) };
@@ -121,6 +126,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         tasks: tasks.clone(),
         running: HashMap::new(),
         pulse: process.pulse.clone(),
+        metering: Metering::new(metrics.clone()),
     };
     let found = found_on_host(&adapters);
     // The inbox is empty so far and holds this.
@@ -199,6 +205,7 @@ async fn connect_api(
         burst: config.api.burst,
         heartbeat_timeout: config.node.status_update_interval.min(config.node.lease_duration),
         observer: metrics.observer(),
+        requests: metering::calls::api(metrics.all()),
         ..ClientSettings::default()
     };
     let Some(connection) = identity::connect(config, node_name, settings, tasks).await? else {

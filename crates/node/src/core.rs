@@ -16,7 +16,7 @@ use crate::outbox::{Outbox, Place};
 use crate::pods::record::{Desired, EndCause, Phase, PodRecord, Step};
 use crate::pods::{Context, Slot, probes::earliest};
 use crate::settings::Settings;
-use crate::view::{View, ViewBuilder};
+use crate::view::{Tallies, View, ViewBuilder};
 
 /// A node: everything that is known, and every decision.
 ///
@@ -35,6 +35,7 @@ pub struct Node {
     dirty: BTreeSet<PodUid>,
     wakes: BTreeMap<PodUid, Duration>,
     view: ViewBuilder,
+    tallies: Tallies,
 }
 
 /// The full relist: what repairs whatever else was lost.
@@ -66,6 +67,7 @@ impl Node {
             dirty: BTreeSet::new(),
             wakes: BTreeMap::new(),
             view: ViewBuilder::default(),
+            tallies: Tallies::default(),
         }
     }
 
@@ -103,7 +105,7 @@ impl Node {
     /// What is published: an immutable picture, cheap to make since unchanged pods are shared
     /// with the last one.
     pub fn view(&mut self) -> Arc<View> {
-        self.view.build(&self.machine)
+        self.view.build(&self.machine, self.mirrors.len(), self.tallies)
     }
 
     /// How many actions are under way.
@@ -362,7 +364,12 @@ impl Node {
             let ctx = context(now, &self.settings, &self.machine);
             let Some(record) = self.pods.get_mut(&uid) else { continue };
             let is_stray = matches!(record.desired, Desired::Unknown) && record.phase == Phase::Admitting;
-            if is_stray && are_synced && record.observed.is_some() {
+            if is_stray
+                && are_synced
+                && let Some(observed) = &record.observed
+            {
+                let is_in_runtime = !observed.sandboxes.is_empty() || !observed.containers.is_empty();
+                self.tallies.orphans += u64::from(is_in_runtime);
                 record.begin_end(EndCause::Removed, &ctx, &mut self.out);
             }
             let had_ended = matches!(record.phase, Phase::Terminated(_));
@@ -389,6 +396,7 @@ impl Node {
                 self.view.remove(&uid);
                 if desired.is_present() {
                     // The same static pod again.
+                    self.tallies.restarted_static += 1;
                     let mut record = PodRecord::new(uid.clone(), key.clone(), desired);
                     record.observed = Some(PodObservation::empty(uid.clone(), key.clone()));
                     self.pods.insert(uid, record);

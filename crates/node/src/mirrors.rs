@@ -27,6 +27,10 @@ impl Mirrors {
         self.by_key.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
     pub(crate) fn uids(&self) -> impl Iterator<Item = PodUid> {
         self.by_key.values().map(|p| pod::uid(p))
     }

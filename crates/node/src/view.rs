@@ -20,6 +20,19 @@ pub struct View {
     pub runtime_error: Option<String>,
     /// Monotonic time of the last successful relist.
     pub last_relist: Option<Duration>,
+    /// Mirror pods the API server holds for this node.
+    pub mirrors: usize,
+    /// What happened how often.
+    pub tallies: Tallies,
+}
+
+/// Counts since the start of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tallies {
+    /// Pods found in the runtime that no source knows, and ended for it.
+    pub orphans: u64,
+    /// Static pods started again under the same uid.
+    pub restarted_static: u64,
 }
 
 /// One pod.
@@ -101,11 +114,13 @@ impl ViewBuilder {
         self.pods.remove(uid);
     }
 
-    pub(crate) fn build(&mut self, machine: &Machine) -> Arc<View> {
+    pub(crate) fn build(&mut self, machine: &Machine, mirrors: usize, tallies: Tallies) -> Arc<View> {
         Arc::new(View {
             pods: self.pods.clone(),
             runtime_error: machine.runtime_error(),
             last_relist: machine.last_relist(),
+            mirrors,
+            tallies,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use model::{RuntimeCondition, RuntimeHealth, observed::RuntimeHandler};
@@ -11,6 +11,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Response, Status};
 
 use crate::error::{RpcStatus, RuntimeError};
+use crate::news::{CallNews, CallObserver};
 use crate::wire::image_service_client::ImageServiceClient;
 use crate::wire::runtime_service_client::RuntimeServiceClient;
 use crate::wire::{self, CgroupDriver as WireDriver};
@@ -23,11 +24,13 @@ const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 pub struct RuntimeSettings {
     /// `runtimeRequestTimeout`: the deadline of an ordinary call.
     pub request_timeout: Duration,
+    /// Hears of every call.
+    pub observer: CallObserver,
 }
 
 impl Default for RuntimeSettings {
     fn default() -> Self {
-        Self { request_timeout: Duration::from_secs(120) }
+        Self { request_timeout: Duration::from_secs(120), observer: CallObserver::default() }
     }
 }
 
@@ -180,7 +183,32 @@ impl Runtime {
         object: &str,
         answer: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, RuntimeError> {
-        within(Some(self.settings.request_timeout), call, object, answer).await
+        self.call_within(Some(self.settings.request_timeout), call, object, answer).await
+    }
+
+    /// Runs a call within a deadline of its own; `None` for as long as it takes.
+    pub(crate) async fn call_within<T>(
+        &self,
+        deadline: Option<Duration>,
+        call: &'static str,
+        object: &str,
+        answer: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, RuntimeError> {
+        self.observed(call, None, within(deadline, call, object, answer)).await
+    }
+
+    /// Tells how a call went. One that is dropped before its end is not told of.
+    pub(crate) async fn observed<T>(
+        &self,
+        call: &'static str,
+        handler: Option<&str>,
+        work: impl Future<Output = Result<T, RuntimeError>>,
+    ) -> Result<T, RuntimeError> {
+        let started = Instant::now();
+        let result = work.await;
+        let news = CallNews { call, took: started.elapsed(), is_ok: result.is_ok(), handler };
+        self.settings.observer.tell(news);
+        result
     }
 }
 

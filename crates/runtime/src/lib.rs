@@ -25,6 +25,7 @@ pub mod images;
 pub mod labels;
 mod lifecycle;
 pub mod logs;
+mod news;
 mod node_settings;
 mod observe;
 pub mod podfiles;
@@ -39,4 +40,5 @@ pub use client::{CgroupDriver, EndpointError, Runtime, RuntimeSettings, RuntimeV
 pub use error::{RpcStatus, RuntimeError};
 pub use events::{ContainerChange, RuntimeEvent};
 pub use lifecycle::{ExecOutput, Streams};
+pub use news::{CallNews, CallObserver};
 pub use node_settings::{NodeSettings, PodTotals};

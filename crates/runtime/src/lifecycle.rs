@@ -56,8 +56,8 @@ impl Runtime {
         request.set_timeout(deadline);
         let mut client = self.runtime();
         let object = spec.object();
-        let answer =
-            within(Some(deadline), "RunPodSandbox", &object, client.run_pod_sandbox(request)).await?;
+        let call = within(Some(deadline), "RunPodSandbox", &object, client.run_pod_sandbox(request));
+        let answer = self.observed("RunPodSandbox", Some(&spec.runtime_handler), call).await?;
         Ok(answer.pod_sandbox_id.into())
     }
 
@@ -149,8 +149,8 @@ impl Runtime {
         let mut request = Request::new(wire::StopContainerRequest { container_id: id.to_string(), timeout });
         request.set_timeout(deadline);
         let mut client = self.runtime();
-        let result =
-            within(Some(deadline), "StopContainer", id.as_str(), client.stop_container(request)).await;
+        let answer = client.stop_container(request);
+        let result = self.call_within(Some(deadline), "StopContainer", id.as_str(), answer).await;
         gone_is_fine(result.map(|_| ()))
     }
 
@@ -218,7 +218,8 @@ impl Runtime {
             request.set_timeout(deadline);
         }
         let mut client = self.runtime();
-        let answer = within(deadline, "ExecSync", id.as_str(), client.exec_sync(request)).await?;
+        let answer = client.exec_sync(request);
+        let answer = self.call_within(deadline, "ExecSync", id.as_str(), answer).await?;
         Ok(ExecOutput { stdout: answer.stdout, stderr: answer.stderr, exit_code: answer.exit_code })
     }
 

@@ -335,6 +335,23 @@ async fn a_connection_that_died_silently_is_replaced() {
 }
 
 #[tokio::test]
+async fn every_request_is_told_of() {
+    let pki = Pki::new();
+    pki.write_client("node");
+    let (port, _shown) = tls_server(&pki).await;
+    let cluster = format!("server: \"https://localhost:{port}\", certificate-authority: ca.crt");
+    let kubeconfig = pki.kubeconfig(&cluster, "client-certificate: node.crt, client-key: node.key");
+    let (tell, mut told) = tokio::sync::mpsc::channel(4);
+    let requests = Observer::new(move |news| tell.try_send(news).unwrap());
+    let settings = ClientSettings { requests, ..ClientSettings::default() };
+    let connection = connect(&kubeconfig, settings).await.unwrap();
+    get_node(&connection.api, "n").await.unwrap();
+    let RequestNews { method, host, code, .. } = told.try_recv().unwrap();
+    assert_eq!((method, host, code), (http::Method::GET, format!("localhost:{port}"), Some(200)));
+    assert!(told.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_heartbeat_does_not_wait_for_the_limit() {
     let pki = Pki::new();
     let (port, _shown) = http2_server(&pki).await;

@@ -104,7 +104,7 @@ pub(crate) struct ExecPlugin {
     hint: String,
     identity: Arc<ShownIdentity>,
     renewals: Renewals,
-    observer: Observer,
+    observer: Observer<IdentityNews>,
     // Held while the program runs: the other requests want what it brings.
     last: Mutex<Last>,
 }
@@ -143,7 +143,7 @@ impl ExecPlugin {
         config: &ExecConfig,
         identity: Arc<ShownIdentity>,
         renewals: Renewals,
-        observer: Observer,
+        observer: Observer<IdentityNews>,
     ) -> Result<Self, ExecError> {
         let command = config.command.clone().filter(|command| !command.is_empty());
         let command = command.ok_or(ExecError::Settings("no command"))?;

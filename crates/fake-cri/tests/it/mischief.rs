@@ -72,7 +72,8 @@ async fn one_pods_calls_hang_and_the_others_do_not() {
     // A list that selects the pod is about the pod.
     assert_eq!(lab.command("hang default/web ListContainers").await, "ok");
     let socket = format!("unix://{}", lab.dir.path().join("cri.sock").display());
-    let settings = RuntimeSettings { request_timeout: Duration::from_millis(50) };
+    let settings =
+        RuntimeSettings { request_timeout: Duration::from_millis(50), ..RuntimeSettings::default() };
     let hasty = Runtime::connect(&socket, None, settings).unwrap();
     let error = hasty.observe(&"uid-web".into(), &model::PodKey::new("default", "web")).await.unwrap_err();
     assert!(error.is_timeout(), "{error:?}");

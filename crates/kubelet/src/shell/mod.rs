@@ -20,6 +20,7 @@ pub(crate) mod facts;
 pub(crate) mod failure;
 pub(crate) mod feeds;
 mod images;
+pub(crate) mod metering;
 pub(crate) mod objects;
 mod probes;
 pub(crate) mod pulse;
@@ -43,6 +44,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, trace};
 
 use adapters::Adapters;
+use metering::Metering;
 use pulse::{Beating, Pulse};
 
 /// Room for every result of a node of 110 pods that starts all at once (about five actions a
@@ -125,6 +127,7 @@ pub(crate) struct Shell {
     pub(crate) tasks: TaskTracker,
     pub(crate) running: HashMap<EffectId, CancellationToken>,
     pub(crate) pulse: Arc<Pulse>,
+    pub(crate) metering: Metering,
 }
 
 impl Shell {
@@ -178,17 +181,25 @@ impl Shell {
     }
 
     fn take(&mut self, input: Input) {
-        if let Input::Finished { id, outcome } = &input {
-            self.running.remove(id);
-            trace!(effect = id.0, ?outcome, "effect finished");
+        let now = self.clock.now();
+        self.metering.hear(now, &input);
+        let finished = match &input {
+            Input::Finished { id, outcome } => {
+                self.running.remove(id);
+                trace!(effect = id.0, ?outcome, "effect finished");
+                Some(*id)
+            }
+            _ => None,
+        };
+        for effect in self.core.step(now, input) {
+            self.dispatch(now, effect);
         }
-        let effects = self.core.step(self.clock.now(), input);
-        for effect in effects {
-            self.dispatch(effect);
+        if let Some(id) = finished {
+            self.metering.settled(now, id);
         }
     }
 
-    fn dispatch(&mut self, effect: Effect) {
+    fn dispatch(&mut self, now: Now, effect: Effect) {
         match effect {
             Effect::Record(event) => {
                 log_event(&event);
@@ -200,6 +211,7 @@ impl Shell {
                 }
             }
             Effect::Start { id, action } => {
+                self.metering.started(now, id, &action);
                 let token = CancellationToken::new();
                 self.running.insert(id, token.clone());
                 let work = (self.hands.perform)(action, token);

@@ -64,6 +64,7 @@ fn shell(
         tasks: TaskTracker::new(),
         running: HashMap::new(),
         pulse: Arc::default(),
+        metering: Metering::new(Arc::default()),
     };
     (shell, results, published, asked)
 }

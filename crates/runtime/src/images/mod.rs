@@ -12,7 +12,7 @@ use tonic::Request;
 pub use keyring::{Credentials, Keyring, KeyringError};
 pub use name::{ImageNameError, normalize};
 
-use crate::client::{Runtime, within};
+use crate::client::Runtime;
 use crate::error::{RuntimeError, gone_is_fine};
 use crate::sandbox::SandboxSpec;
 use crate::wire;
@@ -134,7 +134,7 @@ impl Runtime {
                 sandbox_config: Some(sandbox.config.clone()),
             });
             let mut client = self.images();
-            match within(None, "PullImage", image, client.pull_image(request)).await {
+            match self.call_within(None, "PullImage", image, client.pull_image(request)).await {
                 Ok(answer) if answer.image_ref.is_empty() => {
                     attempts.push(RuntimeError::incomplete("PullImage", image, "image reference"));
                 }

@@ -10,7 +10,7 @@ use model::{ContainerState, PodKey, PodUid};
 use runtime::images::Credentials;
 use runtime::sandbox::{self, SandboxInputs};
 use runtime::wire::{self, *};
-use runtime::{ContainerChange, NodeSettings, Runtime, RuntimeEvent, RuntimeSettings, labels};
+use runtime::{CallObserver, ContainerChange, NodeSettings, Runtime, RuntimeEvent, RuntimeSettings, labels};
 use tonic::Status;
 
 use crate::fake::{Fake, Served, pod_labels};
@@ -154,6 +154,25 @@ async fn observe_of_an_unknown_pod_is_empty() {
 }
 
 #[tokio::test]
+async fn every_call_is_told_of_with_how_it_went() {
+    let lab = lab();
+    let (tell, mut told) = tokio::sync::mpsc::channel(4);
+    let observer = CallObserver::new(move |news| tell.try_send((news.call, news.is_ok)).unwrap());
+    let runtime = lab.served.connect(RuntimeSettings { observer, ..RuntimeSettings::default() });
+    runtime.stop_container(&"gone".into(), Duration::from_secs(1)).await.unwrap();
+    runtime.relist().await.unwrap();
+    runtime.status().await.unwrap_err();
+    let mut all = Vec::new();
+    while let Ok(news) = told.try_recv() {
+        all.push(news);
+    }
+    all.sort_unstable();
+    let want =
+        [("ListContainers", true), ("ListPodSandbox", true), ("Status", false), ("StopContainer", false)];
+    assert_eq!(all, want);
+}
+
+#[tokio::test]
 async fn tells_kinds_of_errors_apart() {
     let mut lab = lab();
     lab.runtime.stop_container(&"gone".into(), Duration::from_secs(1)).await.unwrap();
@@ -161,7 +180,10 @@ async fn tells_kinds_of_errors_apart() {
     let refused = lab.runtime.status().await.unwrap_err();
     assert!(refused.is_unimplemented() && !refused.is_timeout());
 
-    lab.runtime = lab.served.connect(RuntimeSettings { request_timeout: Duration::from_millis(50) });
+    lab.runtime = lab.served.connect(RuntimeSettings {
+        request_timeout: Duration::from_millis(50),
+        ..RuntimeSettings::default()
+    });
     let hung = lab.runtime.start_container(&"c".into()).await.unwrap_err();
     assert!(hung.is_timeout(), "{hung:?}");
     assert_eq!(hung.to_string(), "StartContainer of \"c\" failed");

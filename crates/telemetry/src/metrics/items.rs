@@ -1,5 +1,6 @@
 //! Every metric of the kubelet, once: what it is, what it is called, and on which page it is.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use config::FeatureGates;
@@ -148,12 +149,16 @@ metrics! {
     certificate_server_ttl: Gauge = "kubelet_certificate_manager_server_ttl_seconds" on Main, "[ALPHA] Seconds until the serving certificate expires, negative once it has. Infinite when there is none.";
     /// 1 or 2.
     cgroup_version: Gauge = "kubelet_cgroup_version" on Main, "[ALPHA] Version of cgroups on this host.";
+    /// How long changes of cgroups took, in seconds: `create`, `update`, `destroy`.
+    cgroup_operations: Histogram[operation_type](USUAL) = "kubelet_cgroup_manager_duration_seconds" on Main, "[ALPHA] Seconds it took to change a cgroup, by kind of change.";
     /// Containers of each pod that was started.
     containers_per_pod: Histogram(CONTAINERS_PER_POD) = "kubelet_containers_per_pod_count" on Main, "[ALPHA] Containers of a pod.";
     /// Pods the kubelet was told to run.
     desired_pods: Gauge[static_] = "kubelet_desired_pods" on Main, "[ALPHA] Pods that the kubelet was told to run.";
     /// Pods evicted, by signal.
     evictions: Counter[eviction_signal] = "kubelet_evictions" on Main, "[ALPHA] Pods evicted, by the signal that caused it.";
+    /// How long the first pod with a network of its own took, in seconds.
+    first_network_pod_start: Gauge = "kubelet_first_network_pod_start_sli_duration_seconds" on Main, "[INTERNAL] Seconds from the creation of the first pod with a network of its own to all its containers running, without pulls and init containers.";
     /// Requests being served.
     http_inflight_requests: Gauge[long_running, method, path, server_type] = "kubelet_http_inflight_requests" on Main, "[ALPHA] HTTP requests that are being served.";
     /// How long requests took, in seconds.
@@ -162,12 +167,26 @@ metrics! {
     http_requests: Counter[long_running, method, path, server_type] = "kubelet_http_requests_total" on Main, "[ALPHA] HTTP requests served since the kubelet was started.";
     /// Images removed, by `space` or `age`.
     image_garbage_collected: Counter[reason] = "kubelet_image_garbage_collected_total" on Main, "[ALPHA] Images removed by garbage collection, by reason.";
+    /// Images asked for, by whether they were there and by pull policy.
+    ensured_images: Counter[present_locally, pull_policy, pull_required] = "kubelet_image_manager_ensure_image_requests_total" on Main, "[ALPHA] Images that were asked for, by whether they were there.";
     /// How long pulls took, in seconds, by a class of size.
     image_pull_duration: Histogram[image_size_in_bytes](IMAGE_PULL) = "kubelet_image_pull_duration_seconds" on Main, "[ALPHA] Seconds it took to pull an image, by its size.";
+    /// Ephemeral containers of pods the kubelet was told to run.
+    managed_ephemeral_containers: Gauge = "kubelet_managed_ephemeral_containers" on Main, "[ALPHA] Ephemeral containers of pods that the kubelet was told to run.";
     /// Mirror pods.
     mirror_pods: Gauge = "kubelet_mirror_pods" on Main, "[ALPHA] Mirror pods on this node.";
     /// 1, with the name of the node.
     node_name: Gauge[node] = "kubelet_node_name" on Main, "[ALPHA] The name of the node. The value is always 1.";
+    /// From the machine's start to the node being ready, in seconds.
+    node_startup: Gauge = "kubelet_node_startup_duration_seconds" on Main, "[ALPHA] Seconds from the start of the machine to the node being ready.";
+    /// From registration to the node being ready, in seconds.
+    node_startup_post_registration: Gauge = "kubelet_node_startup_post_registration_duration_seconds" on Main, "[ALPHA] Seconds from the node's registration to its being ready.";
+    /// From the machine's start to the kubelet's, in seconds.
+    node_startup_pre_kubelet: Gauge = "kubelet_node_startup_pre_kubelet_duration_seconds" on Main, "[ALPHA] Seconds from the start of the machine to that of the kubelet.";
+    /// From the kubelet's start to the first attempt to register, in seconds.
+    node_startup_pre_registration: Gauge = "kubelet_node_startup_pre_registration_duration_seconds" on Main, "[ALPHA] Seconds from the start of the kubelet to its first attempt to register the node.";
+    /// From the first attempt to register to success, in seconds.
+    node_startup_registration: Gauge = "kubelet_node_startup_registration_duration_seconds" on Main, "[ALPHA] Seconds from the first attempt to register the node to its being registered.";
     /// Pods found running that nobody asked for.
     orphaned_runtime_pods: Counter = "kubelet_orphaned_runtime_pods_total" on Main, "[ALPHA] Pods found in the runtime that the kubelet was not told to run.";
     /// When the last full list was read, in seconds since 1970.
@@ -214,6 +233,10 @@ metrics! {
     started_containers: Counter[container_type] = "kubelet_started_containers_total" on Main, "[ALPHA] Containers started, by kind.";
     /// Pods that could not be started.
     started_pods_errors: Counter = "kubelet_started_pods_errors_total" on Main, "[ALPHA] Pods that could not be started.";
+    /// Pods started in a user namespace that could not be.
+    started_user_namespaced_pods_errors: Counter = "kubelet_started_user_namespaced_pods_errors_total" on Main, "[ALPHA] Pods with a user namespace that could not be started.";
+    /// Pods started in a user namespace.
+    started_user_namespaced_pods: Counter = "kubelet_started_user_namespaced_pods_total" on Main, "[ALPHA] Pods with a user namespace started.";
     /// Pods started.
     started_pods: Counter = "kubelet_started_pods_total" on Main, "[ALPHA] Pods started.";
     /// Containers that ended.
@@ -232,6 +255,8 @@ metrics! {
     exec_plugin_ttl: Gauge = "rest_client_exec_plugin_ttl_seconds" on Main, "[ALPHA] Seconds until the plugin's certificate expires, negative once it has. Infinite when there is none.";
     /// How long requests to the API server took, in seconds.
     rest_client_request_duration: Histogram[host, verb](API_REQUEST) = "rest_client_request_duration_seconds" on Main, "[ALPHA] Seconds a request to the API server took.";
+    /// How long the own limit held requests back, in seconds.
+    rest_client_rate_limiter_duration: Histogram[host, verb](API_REQUEST) = "rest_client_rate_limiter_duration_seconds" on Main, "[ALPHA] Seconds the limit of requests a second held a request back.";
     /// Requests to the API server that were tried again.
     rest_client_request_retries: Counter[code, host, verb] = "rest_client_request_retries_total" on Main, "[ALPHA] Requests to the API server that were tried again.";
     /// Requests to the API server.
@@ -265,9 +290,22 @@ impl Metrics {
     }
 
     /// Forgets everything about a pod.
-    pub fn forget_pod(&self, uid: &str, namespace: &str, name: &str) {
-        self.probes.retain(|[_, _, _, pod_uid, _, _]| pod_uid != uid);
-        self.probe_duration.retain(|[_, in_namespace, pod, _]| (in_namespace, pod) != (namespace, name));
+    pub fn forget_pod(&self, uid: &str) {
+        let mut names = BTreeSet::new();
+        self.probes.retain(|[_, namespace, pod, pod_uid, _, _]| {
+            let is_of_pod = pod_uid == uid;
+            if is_of_pod {
+                names.insert((namespace.to_owned(), pod.to_owned()));
+            }
+            !is_of_pod
+        });
+        if !names.is_empty() {
+            self.probe_duration.retain(|[_, namespace, pod, _]| {
+                !names
+                    .iter()
+                    .any(|(in_namespace, name)| (in_namespace.as_str(), name.as_str()) == (namespace, pod))
+            });
+        }
     }
 
     /// Writes a page.

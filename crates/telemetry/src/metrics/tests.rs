@@ -76,7 +76,7 @@ fn a_pod_that_is_gone_leaves_no_series() {
         metrics.probes.with(["c", "ns", uid, uid, "Liveness", "successful"]).increment();
         metrics.probe_duration.with(["c", "ns", uid, "Liveness"]).observe(0.1);
     }
-    metrics.forget_pod("u1", "ns", "u1");
+    metrics.forget_pod("u1");
     let text = page(&metrics, Endpoint::Probes);
     assert!(text.contains("u2") && !text.contains("u1"), "{text}");
     assert!(text.contains("process_start_time_seconds "));

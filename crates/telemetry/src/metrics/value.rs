@@ -24,6 +24,11 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Takes over a count that is kept elsewhere.
+    pub fn raise_to(&self, total: u64) {
+        self.0.fetch_max(total, Ordering::Relaxed);
+    }
+
     /// How many so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -168,7 +173,7 @@ impl<M, const N: usize> Labelled<M, N> {
     }
 
     /// Forgets what `keep` is false for, such as everything about a pod that is gone.
-    pub fn retain(&self, keep: impl Fn([&str; N]) -> bool) {
+    pub fn retain(&self, mut keep: impl FnMut([&str; N]) -> bool) {
         self.lock().retain(|values, _| keep(values.each_ref().map(AsRef::as_ref)));
     }
 

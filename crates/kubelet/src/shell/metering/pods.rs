@@ -1,0 +1,216 @@
+//! How long pods take: to start, and each time something is to be done for them.
+//!
+//! A pod's **start** is followed from its first sight to the first status that says that all its
+//! containers run; what it waited for images and init containers is known by then, so that the
+//! service level indicator can leave it out
+//! (<https://github.com/kubernetes/community/blob/master/sig-scalability/slos/pod_startup_latency.md>).
+//!
+//! **Work** on a pod begins when something is started for it while nothing was under way, and ends
+//! when nothing is under way any more: what upstream calls a sync of the pod. Probes and writes of
+//! its status are no work.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus, Volume};
+use model::{Now, Pod, PodUid, pod};
+use node::{Action, Hook};
+use telemetry::metrics::Metrics;
+
+/// Everything followed. One entry a pod that starts or is worked on.
+#[derive(Default)]
+pub(super) struct Pods {
+    starts: HashMap<PodUid, Start>,
+    work: HashMap<PodUid, Busy>,
+    /// Whether a pod with a network of its own has started since the kubelet did.
+    has_network_started: bool,
+}
+
+/// A pod that has not started yet.
+struct Start {
+    seen: Duration,
+    created: Option<Timestamp>,
+    containers: usize,
+    has_worked: bool,
+    /// Whether upstream's indicator leaves it out: it has volumes of a kind that takes time.
+    is_stateful: bool,
+    is_host_network: bool,
+    pulls: Pulls,
+}
+
+/// Time spent pulling, where pulls at the same time count once.
+#[derive(Default)]
+struct Pulls {
+    total: Duration,
+    until: Duration,
+}
+
+impl Pulls {
+    /// A pull has ended; pulls end in the order they are told of.
+    fn add(&mut self, end: Duration, took: Duration) {
+        let start = end.saturating_sub(took).max(self.until);
+        self.total += end.saturating_sub(start);
+        self.until = self.until.max(end);
+    }
+}
+
+/// Work on a pod that is under way.
+struct Busy {
+    since: Duration,
+    actions: u32,
+    work: Work,
+}
+
+/// Kinds of work. The greatest one of a sync names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Work {
+    Sync,
+    Create,
+    Kill,
+    Terminated,
+}
+
+impl Work {
+    /// Which pod an action is work on, and of which kind.
+    pub(super) fn of(action: &Action) -> Option<(PodUid, Self)> {
+        Some(match action {
+            Action::EnsureCgroup { pod } | Action::RunSandbox { pod, .. } => (pod::uid(pod), Self::Create),
+            Action::SyncVolumes { pod, .. }
+            | Action::InspectImage { pod, .. }
+            | Action::PullImage { pod, .. }
+            | Action::StartContainer { pod, .. }
+            | Action::RunHook { pod, hook: Hook::PostStart, .. } => (pod::uid(pod), Self::Sync),
+            Action::RunHook { pod, hook: Hook::PreStop, .. } => (pod::uid(pod), Self::Kill),
+            Action::StopContainer { uid, .. } => (uid.clone(), Self::Kill),
+            Action::TearDownVolumes { uid } | Action::RemoveCgroup { uid } => (uid.clone(), Self::Terminated),
+            _ => return None,
+        })
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Create => "create",
+            Self::Kill => "kill",
+            Self::Terminated => "terminated",
+        }
+    }
+}
+
+impl Pods {
+    /// A source has this pod. Only one that nobody has started yet is followed.
+    pub(super) fn seen(&mut self, now: Now, pod: &Pod) {
+        let uid = pod::uid(pod);
+        let status = pod.status.as_ref();
+        let is_known = status.is_some_and(|s| {
+            s.start_time.is_some() || matches!(s.phase.as_deref(), Some("Succeeded" | "Failed"))
+        });
+        if is_known || self.starts.contains_key(&uid) {
+            return;
+        }
+        let spec = pod.spec.as_ref();
+        let volumes = spec.and_then(|s| s.volumes.as_deref()).unwrap_or_default();
+        let start = Start {
+            seen: now.mono,
+            created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            containers: spec.map_or(0, |s| s.containers.len()),
+            has_worked: false,
+            is_stateful: volumes.iter().any(takes_time),
+            is_host_network: pod::is_host_network(pod),
+            pulls: Pulls::default(),
+        };
+        self.starts.insert(uid, start);
+    }
+
+    pub(super) fn deleted(&mut self, uid: &PodUid) {
+        self.starts.remove(uid);
+    }
+
+    /// Something is started for a pod. Returns how long the pod waited for it, the first time.
+    pub(super) fn work_starts(&mut self, now: Now, uid: &PodUid, work: Work) -> Option<Duration> {
+        let busy = self.work.entry(uid.clone()).or_insert(Busy { since: now.mono, actions: 0, work });
+        busy.actions += 1;
+        busy.work = busy.work.max(work);
+        let start = self.starts.get_mut(uid).filter(|start| !start.has_worked)?;
+        start.has_worked = true;
+        Some(now.mono.saturating_sub(start.seen))
+    }
+
+    /// Something has ended for a pod. Returns what all of it was, and how long it took, at the end.
+    pub(super) fn work_ends(&mut self, now: Now, uid: &PodUid) -> Option<(&'static str, Duration)> {
+        let busy = self.work.get_mut(uid)?;
+        busy.actions = busy.actions.saturating_sub(1);
+        if busy.actions > 0 {
+            return None;
+        }
+        let Busy { since, work, .. } = self.work.remove(uid)?;
+        Some((work.label(), now.mono.saturating_sub(since)))
+    }
+
+    pub(super) fn pulled(&mut self, now: Now, uid: &PodUid, took: Duration) {
+        if let Some(start) = self.starts.get_mut(uid) {
+            start.pulls.add(now.mono, took);
+        }
+    }
+
+    /// The API server has this status of a pod now.
+    pub(super) fn status_written(
+        &mut self,
+        now: Now,
+        metrics: &Metrics,
+        uid: &PodUid,
+        old: &PodStatus,
+        new: &PodStatus,
+    ) {
+        let Some(start) = self.starts.get(uid) else { return };
+        let phase = new.phase.as_deref();
+        if phase == Some("Running") && old.phase.as_deref() != Some("Running") {
+            metrics.pod_start_duration.observe_duration(now.mono.saturating_sub(start.seen));
+            metrics.containers_per_pod.observe(start.containers as f64);
+        }
+        let is_over = matches!(phase, Some("Succeeded" | "Failed"));
+        let runs = all_run(new);
+        if !runs && !is_over {
+            return;
+        }
+        let Some(start) = self.starts.remove(uid) else { return };
+        let Some(created) = start.created.filter(|_| runs) else { return };
+        let total = Duration::try_from(now.wall.duration_since(created)).unwrap_or_default();
+        metrics.pod_start_total_duration.observe_duration(total);
+        if start.is_stateful {
+            return;
+        }
+        let own = total.saturating_sub(start.pulls.total).saturating_sub(init_time(new));
+        metrics.pod_start_sli_duration.observe_duration(own);
+        if !start.is_host_network && !self.has_network_started {
+            self.has_network_started = true;
+            metrics.first_network_pod_start.set(own.as_secs_f64());
+        }
+    }
+}
+
+/// A volume that has to be attached or mounted from elsewhere.
+fn takes_time(volume: &Volume) -> bool {
+    volume.secret.is_none()
+        && volume.config_map.is_none()
+        && volume.downward_api.is_none()
+        && volume.empty_dir.is_none()
+        && volume.projected.is_none()
+}
+
+fn all_run(status: &PodStatus) -> bool {
+    let all = status.container_statuses.as_deref().unwrap_or_default();
+    let runs = |c: &ContainerStatus| c.state.as_ref().is_some_and(|s| s.running.is_some());
+    !all.is_empty() && all.iter().all(runs)
+}
+
+/// How long init containers ran. Sidecars still run and do not count.
+fn init_time(status: &PodStatus) -> Duration {
+    let ended = |c: &ContainerStatus| {
+        let ended = c.state.as_ref()?.terminated.as_ref()?;
+        let (start, end) = (ended.started_at.as_ref()?, ended.finished_at.as_ref()?);
+        Duration::try_from(end.0.duration_since(start.0)).ok()
+    };
+    status.init_container_statuses.iter().flatten().filter_map(ended).sum()
+}

@@ -1,0 +1,235 @@
+//! Stories of pods and the numbers they leave.
+
+use node::{Action, Source};
+use telemetry::metrics::{Endpoint, Exposition};
+
+use super::*;
+
+struct Story {
+    metering: Metering,
+    now: Now,
+    last: u64,
+}
+
+impl Story {
+    fn new() -> Self {
+        let now = Now { wall: "2026-01-01T00:00:10Z".parse().unwrap(), mono: Duration::from_secs(10) };
+        Self { metering: Metering::new(Arc::default()), now, last: 0 }
+    }
+
+    fn after(&mut self, seconds: u64) {
+        let pause = Duration::from_secs(seconds);
+        self.now = Now { wall: self.now.wall + pause, mono: self.now.mono + pause };
+    }
+
+    fn start(&mut self, action: &Action) -> EffectId {
+        self.last += 1;
+        self.metering.started(self.now, EffectId(self.last), action);
+        EffectId(self.last)
+    }
+
+    /// Ends one action after some seconds, and starts what follows from it.
+    fn end(
+        &mut self,
+        id: EffectId,
+        seconds: u64,
+        outcome: Outcome,
+        next: Option<&Action>,
+    ) -> Option<EffectId> {
+        self.after(seconds);
+        self.metering.hear(self.now, &Input::Finished { id, outcome });
+        let next = next.map(|action| self.start(action));
+        self.metering.settled(self.now, id);
+        next
+    }
+
+    fn page(&self, endpoint: Endpoint) -> String {
+        let mut page = Exposition::new();
+        self.metering.metrics.write(endpoint, &mut page).unwrap();
+        page.into_text()
+    }
+
+    #[track_caller]
+    fn shows(&self, endpoint: Endpoint, lines: &[&str]) {
+        let page = self.page(endpoint);
+        for line in lines {
+            assert!(page.lines().any(|l| l == *line), "{line} is not in\n{page}");
+        }
+    }
+}
+
+fn pod(spec: &str) -> Arc<Pod> {
+    let text = format!(
+        r#"{{"metadata":{{"name":"p","namespace":"d","uid":"u","creationTimestamp":"2026-01-01T00:00:08Z"}},"spec":{spec}}}"#
+    );
+    Arc::new(serde_json::from_str(&text).unwrap())
+}
+
+fn status(text: &str) -> Arc<PodStatus> {
+    Arc::new(serde_json::from_str(text).unwrap())
+}
+
+fn write(old: &str, new: &str) -> Action {
+    let key = model::PodKey::new("d", "p");
+    Action::WriteStatus { key, uid: PodUid::from("u"), old: status(old), new: status(new) }
+}
+
+const RUNNING: &str = r#"{"phase":"Running",
+    "initContainerStatuses":[{"name":"i","image":"","imageID":"","ready":false,"restartCount":0,
+        "state":{"terminated":{"exitCode":0,"reason":"Completed","startedAt":"2026-01-01T00:00:12Z","finishedAt":"2026-01-01T00:00:13Z"}}}],
+    "containerStatuses":[{"name":"c","image":"","imageID":"","ready":true,"restartCount":0,
+        "state":{"running":{"startedAt":"2026-01-01T00:00:15Z"}}}]}"#;
+
+#[test]
+fn a_pods_start_is_measured_with_and_without_what_it_waited_for() {
+    let mut story = Story::new();
+    let pod =
+        pod(r#"{"initContainers":[{"name":"i"}],"containers":[{"name":"c","imagePullPolicy":"Always"}]}"#);
+    story.metering.hear(story.now, &Input::PodApplied { source: Source::Api, pod: pod.clone() });
+    story.after(1);
+    let inspect = story.start(&Action::InspectImage { pod: pod.clone(), container: "c".into() });
+    let pull = Action::PullImage { pod: pod.clone(), container: "c".into() };
+    let pull = story.end(inspect, 0, Outcome::Image(None), Some(&pull)).unwrap();
+    let took = Duration::from_secs(2);
+    let pulled = Outcome::Pulled {
+        image: model::ImageRef::from("i"),
+        size_bytes: 20 << 20,
+        took,
+        took_with_wait: took,
+    };
+    story.end(pull, 2, pulled, None);
+    let written = story.start(&write(r#"{"phase":"Pending"}"#, RUNNING));
+    story.end(written, 3, Outcome::Written { version: 2 }, None);
+    story.shows(
+        Endpoint::Main,
+        &[
+            "kubelet_pod_worker_start_duration_seconds_sum 1",
+            // From the first look at the image to the end of its pull.
+            "kubelet_pod_worker_duration_seconds_sum{operation_type=\"sync\"} 2",
+            "kubelet_pod_worker_duration_seconds_count{operation_type=\"sync\"} 1",
+            "kubelet_pod_status_sync_duration_seconds_sum 3",
+            "kubelet_pod_start_duration_seconds_sum 6",
+            // From 00:00:08 to 00:00:16; two seconds of it for the pull, one for the init container.
+            "kubelet_pod_start_total_duration_seconds_sum 8",
+            "kubelet_pod_start_sli_duration_seconds_sum 5",
+            "kubelet_first_network_pod_start_sli_duration_seconds 5",
+            "kubelet_containers_per_pod_count_sum 1",
+            "kubelet_image_pull_duration_seconds_sum{image_size_in_bytes=\"10MB-100MB\"} 2",
+            "kubelet_image_manager_ensure_image_requests_total{present_locally=\"false\",pull_policy=\"always\",pull_required=\"true\"} 1",
+            "kubelet_terminated_containers_total{container_type=\"init_container\",exit_code=\"0\",reason=\"Completed\"} 1",
+        ],
+    );
+    let again = story.start(&write(RUNNING, RUNNING));
+    story.end(again, 1, Outcome::Written { version: 3 }, None);
+    story.shows(Endpoint::Main, &["kubelet_pod_start_total_duration_seconds_count 1"]);
+}
+
+#[test]
+fn a_status_that_was_not_written_counts_for_nothing() {
+    let mut story = Story::new();
+    let rejected = r#"{"phase":"Failed","reason":"OutOfexample.com/gpu","message":"Pod was rejected: no"}"#;
+    let action = write("{}", rejected);
+    let id = story.start(&action);
+    let failure = Failure { kind: FailureKind::Other, message: String::new() };
+    story.end(id, 1, Outcome::Failed(failure), None);
+    assert!(!story.page(Endpoint::Main).contains("kubelet_admission_rejections_total{"));
+    let id = story.start(&action);
+    story.end(id, 1, Outcome::Written { version: 1 }, None);
+    let id = story.start(&write(rejected, rejected));
+    story.end(id, 1, Outcome::Written { version: 2 }, None);
+    story.shows(Endpoint::Main, &["kubelet_admission_rejections_total{reason=\"OutOfExtendedResources\"} 1"]);
+}
+
+#[test]
+fn probes_are_counted_until_the_pod_is_gone() {
+    let mut story = Story::new();
+    let pod = pod(r#"{"containers":[{"name":"c"}]}"#);
+    let probe = Action::Probe {
+        pod,
+        container: "c".into(),
+        id: model::ContainerId::from("x"),
+        kind: ProbeKind::Liveness,
+        pod_ip: None,
+    };
+    for outcome in [ProbeOutcome::Success, ProbeOutcome::Failure(String::new())] {
+        let id = story.start(&probe);
+        story.end(id, 1, Outcome::Probed(outcome), None);
+    }
+    let labels = "container=\"c\",namespace=\"d\",pod=\"p\",pod_uid=\"u\",probe_type=\"Liveness\"";
+    story.shows(
+        Endpoint::Probes,
+        &[
+            &format!("prober_probe_total{{{labels},result=\"successful\"}} 1"),
+            &format!("prober_probe_total{{{labels},result=\"failed\"}} 1"),
+            "prober_probe_duration_seconds_count{container=\"c\",namespace=\"d\",pod=\"p\",probe_type=\"Liveness\"} 1",
+        ],
+    );
+    let id = story.start(&Action::RemoveCgroup { uid: PodUid::from("u") });
+    story.end(id, 1, Outcome::Done, None);
+    assert!(!story.page(Endpoint::Probes).contains("probe_type"));
+    story.shows(
+        Endpoint::Main,
+        &[
+            "kubelet_cgroup_manager_duration_seconds_sum{operation_type=\"destroy\"} 1",
+            "kubelet_pod_worker_duration_seconds_sum{operation_type=\"terminated\"} 1",
+        ],
+    );
+}
+
+#[test]
+fn what_failed_is_counted_by_its_reason() {
+    let mut story = Story::new();
+    let pod = pod(r#"{"hostUsers":false,"containers":[{"name":"c"}]}"#);
+    let failed = |kind| Outcome::Failed(Failure { kind, message: String::new() });
+    let id = story.start(&Action::RunSandbox { pod: pod.clone(), attempt: 0 });
+    story.end(id, 1, failed(FailureKind::Other), None);
+    let id = story.start(&Action::PullImage { pod: pod.clone(), container: "c".into() });
+    story.end(id, 1, failed(FailureKind::RegistryUnavailable), None);
+    let id = story.start(&Action::StartContainer {
+        pod,
+        container: "c".into(),
+        sandbox: model::SandboxId::from("s"),
+        attempt: 0,
+        image: model::ImageRef::from("i"),
+        pod_ips: Vec::new(),
+    });
+    story.end(id, 1, failed(FailureKind::ContainerStart), None);
+    story.shows(
+        Endpoint::Main,
+        &[
+            "kubelet_started_pods_total 1",
+            "kubelet_started_pods_errors_total 1",
+            "kubelet_started_user_namespaced_pods_total 1",
+            "kubelet_started_user_namespaced_pods_errors_total 1",
+            "kubelet_started_containers_total{container_type=\"container\"} 1",
+            "kubelet_started_containers_errors_total{code=\"RegistryUnavailable\",container_type=\"container\"} 1",
+            "kubelet_started_containers_errors_total{code=\"RunContainerError\",container_type=\"container\"} 1",
+        ],
+    );
+}
+
+#[test]
+fn lists_of_all_pods_are_timed() {
+    let mut story = Story::new();
+    let id = story.start(&Action::Relist);
+    story.end(id, 2, Outcome::Relisted(Vec::new()), None);
+    story.after(3);
+    let _ = story.start(&Action::Relist);
+    story.shows(
+        Endpoint::Main,
+        &[
+            "kubelet_pleg_relist_duration_seconds_sum 2",
+            "kubelet_pleg_relist_interval_seconds_sum 5",
+            "kubelet_pleg_last_seen_seconds 1.767225612e+09",
+        ],
+    );
+}
+
+#[test]
+fn sizes_are_classed_as_upstream_does() {
+    for (bytes, class) in
+        [(0, "N/A"), (1, "0-10MB"), (10 << 20, "0-10MB"), (1 << 31, "1GB-5GB"), (1 << 40, "GT100GB")]
+    {
+        assert_eq!(size_class(bytes), class);
+    }
+}
