@@ -94,6 +94,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         objects,
         cgroups,
         api: Api::new(node_name.clone(), remote),
+        metrics: metrics.clone(),
         pulls: config.pods.parallel_pulls.map(|n| Semaphore::new(n.max(1) as usize)),
         sandbox_turns: Turns::new(sandboxes_at_once()),
         images_changed: Arc::new(Notify::new()),

@@ -14,6 +14,7 @@ use node::node_status::NodeFacts;
 use node::{Failure, FailureKind, Outcome, PodView, View};
 use runtime::dns::{DnsSettings, ResolvConf};
 use runtime::{NodeSettings, Runtime, podfiles};
+use telemetry::metrics::Metrics;
 use tokio::sync::{Notify, Semaphore, watch};
 use tracing::warn;
 use volumes::Volumes;
@@ -33,6 +34,7 @@ pub(crate) struct Adapters {
     pub(crate) objects: ObjectPort,
     pub(crate) cgroups: CgroupTree,
     pub(crate) api: Api,
+    pub(crate) metrics: Arc<Metrics>,
     /// How many images are pulled at once; `None` does not limit.
     pub(crate) pulls: Option<Semaphore>,
     /// How many sandboxes are made or stopped at once. Each costs several processes; started all

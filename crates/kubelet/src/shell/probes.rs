@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::LifecycleHandler;
 use model::pod;
 use model::probe::{ProbeKind, ProbeOutcome};
 use model::{ContainerId, Pod};
-use node::{Hook, Outcome};
+use node::{EventObject, EventRecord, Hook, Outcome};
 use prober::{ExecError, ExecOutput, ProbeGates, ProbeTarget};
 use runtime::Runtime;
 
@@ -56,12 +56,25 @@ pub(crate) async fn hook(
     let result = match timeout {
         Some(limit) => match tokio::time::timeout(limit, run).await {
             Ok(result) => result,
-            Err(_) => return failure::other(format!("{hook:?} hook did not end within the grace period")),
+            Err(_) => {
+                if handler.sleep.is_some() {
+                    adapters.metrics.sleeps_cut_short.increment();
+                }
+                return failure::other(format!("{hook:?} hook did not end within the grace period"));
+            }
         },
         None => run.await,
     };
     match result {
-        Ok(_) => Outcome::Done,
+        Ok(report) => {
+            if let Some(message) = report.http_fallback {
+                adapters.metrics.lifecycle_http_fallbacks.increment();
+                let about = EventObject::Pod { key: pod::key(pod), uid: pod::uid(pod), field_path: None };
+                let reason = "LifecycleHTTPFallback";
+                adapters.api.record(EventRecord { about, is_warning: true, reason, message });
+            }
+            Outcome::Done
+        }
         Err(error) => {
             let key = pod::key(pod);
             let name = format!("{}_{}({})", key.name, key.namespace, pod::uid(pod));

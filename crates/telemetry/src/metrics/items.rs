@@ -171,6 +171,8 @@ metrics! {
     ensured_images: Counter[present_locally, pull_policy, pull_required] = "kubelet_image_manager_ensure_image_requests_total" on Main, "[ALPHA] Images that were asked for, by whether they were there.";
     /// How long pulls took, in seconds, by a class of size.
     image_pull_duration: Histogram[image_size_in_bytes](IMAGE_PULL) = "kubelet_image_pull_duration_seconds" on Main, "[ALPHA] Seconds it took to pull an image, by its size.";
+    /// HTTPS hooks that were answered in plain HTTP.
+    lifecycle_http_fallbacks: Counter = "kubelet_lifecycle_handler_http_fallbacks_total" on Main, "[ALPHA] Lifecycle hooks over HTTPS that were answered in plain HTTP and repeated that way.";
     /// Ephemeral containers of pods the kubelet was told to run.
     managed_ephemeral_containers: Gauge = "kubelet_managed_ephemeral_containers" on Main, "[ALPHA] Ephemeral containers of pods that the kubelet was told to run.";
     /// Mirror pods.
@@ -225,6 +227,8 @@ metrics! {
     runtime_operations_errors: Counter[operation_type] = "kubelet_runtime_operations_errors_total" on Main, "[ALPHA] Calls of the container runtime that failed, by call.";
     /// CRI calls.
     runtime_operations: Counter[operation_type] = "kubelet_runtime_operations_total" on Main, "[ALPHA] Calls of the container runtime, by call.";
+    /// Hooks that were to sleep for longer than their container had left.
+    sleeps_cut_short: Counter = "kubelet_sleep_action_terminated_early_total" on Main, "[ALPHA] Sleep hooks that ended before their time because the container did.";
     /// Times another serving certificate could not be had.
     certificate_server_renew_errors: Counter = "kubelet_server_expiration_renew_errors" on Main, "[ALPHA] Times another serving certificate could not be had.";
     /// Containers that could not be started.
