@@ -76,11 +76,11 @@ where
 {
     if let Some(action) = &handler.exec {
         let command = action.command.clone().unwrap_or_default();
-        let result = exec(command.clone()).await;
+        let result = Box::pin(exec(command.clone())).await;
         return exec_report(result, command);
     }
     if let Some(action) = &handler.http_get {
-        return http_get(action, target).await;
+        return Box::pin(http_get(action, target)).await;
     }
     if let Some(action) = &handler.sleep {
         tokio::time::sleep(Duration::from_secs(u64::try_from(action.seconds).unwrap_or(0))).await;

@@ -83,6 +83,7 @@ where
     outcome
 }
 
+/// Each kind is boxed: a command's probe need not be as large as one over TLS.
 async fn once<F, R>(probe: &Probe, target: &ProbeTarget<'_>, exec: &F, timeout: Duration) -> ProbeOutcome
 where
     F: Fn(Vec<String>, Duration) -> R,
@@ -91,10 +92,10 @@ where
     if let Some(action) = &probe.exec {
         let command = action.command.as_deref().unwrap_or_default();
         let command = expansion::expand_command(command, target.container.env.as_deref().unwrap_or_default());
-        return exec::outcome(exec(command.clone(), timeout).await, &command, timeout);
+        return exec::outcome(Box::pin(exec(command.clone(), timeout)).await, &command, timeout);
     }
     if let Some(action) = &probe.http_get {
-        return get::probe(action, target, timeout).await;
+        return Box::pin(get::probe(action, target, timeout)).await;
     }
     if let Some(action) = &probe.tcp_socket {
         return match target::host_and_port(
@@ -108,7 +109,7 @@ where
         };
     }
     if let Some(action) = &probe.grpc {
-        return grpc::probe(action, target, timeout).await;
+        return Box::pin(grpc::probe(action, target, timeout)).await;
     }
     ProbeOutcome::Error(format!("missing probe handler for container {}", target.container.name))
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use model::{RuntimeCondition, RuntimeHealth, observed::RuntimeHandler};
 use tokio::net::UnixStream;
@@ -177,47 +178,61 @@ impl Runtime {
     }
 
     /// Runs a call within the ordinary deadline.
-    pub(crate) async fn call<T>(
-        &self,
+    pub(crate) fn call<'a, T: Send + 'a>(
+        &'a self,
         call: &'static str,
-        object: &str,
-        answer: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<T, RuntimeError> {
-        self.call_within(Some(self.settings.request_timeout), call, object, answer).await
+        object: &'a str,
+        answer: impl Future<Output = Result<Response<T>, Status>> + Send + 'a,
+    ) -> impl Future<Output = Result<T, RuntimeError>> + Send + 'a {
+        self.call_within(Some(self.settings.request_timeout), call, object, answer)
     }
 
     /// Runs a call within a deadline of its own; `None` for as long as it takes.
-    pub(crate) async fn call_within<T>(
-        &self,
+    pub(crate) fn call_within<'a, T: Send + 'a>(
+        &'a self,
         deadline: Option<Duration>,
         call: &'static str,
-        object: &str,
-        answer: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<T, RuntimeError> {
-        self.observed(call, None, within(deadline, call, object, answer)).await
+        object: &'a str,
+        answer: impl Future<Output = Result<Response<T>, Status>> + Send + 'a,
+    ) -> impl Future<Output = Result<T, RuntimeError>> + Send + 'a {
+        let about = About { call, object, handler: None };
+        self.observed(about, deadline, Box::pin(answer))
     }
 
-    /// Tells how a call went. One that is dropped before its end is not told of.
+    /// Runs a call until its deadline and tells how it went. One that is dropped before its end is
+    /// not told of.
+    ///
+    /// The library's futures take kilobytes, and whatever awaits one takes as much again: they are
+    /// boxed, so that a task that might make many different calls stays small.
     pub(crate) async fn observed<T>(
         &self,
-        call: &'static str,
-        handler: Option<&str>,
-        work: impl Future<Output = Result<T, RuntimeError>>,
+        about: About<'_>,
+        deadline: Option<Duration>,
+        answer: BoxFuture<'_, Result<Response<T>, Status>>,
     ) -> Result<T, RuntimeError> {
         let started = Instant::now();
-        let result = work.await;
-        let news = CallNews { call, took: started.elapsed(), is_ok: result.is_ok(), handler };
+        let result = within(deadline, about.call, about.object, answer).await;
+        let (took, is_ok) = (started.elapsed(), result.is_ok());
+        let news = CallNews { call: about.call, took, is_ok, handler: about.handler };
         self.settings.observer.tell(news);
         result
     }
 }
 
+/// Which call it is.
+pub(crate) struct About<'a> {
+    pub(crate) call: &'static str,
+    pub(crate) object: &'a str,
+    /// The runtime handler, of a `RunPodSandbox`.
+    pub(crate) handler: Option<&'a str>,
+}
+
 /// Runs a call until its deadline, kept here as well because a hung server keeps none.
-pub(crate) async fn within<T>(
+async fn within<T>(
     deadline: Option<Duration>,
     call: &'static str,
     object: &str,
-    answer: impl Future<Output = Result<Response<T>, Status>>,
+    answer: BoxFuture<'_, Result<Response<T>, Status>>,
 ) -> Result<T, RuntimeError> {
     let result = match deadline {
         None => answer.await,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::{ContainerId, SandboxId};
 use tonic::Request;
 
-use crate::client::{Runtime, within};
+use crate::client::{About, Runtime};
 use crate::container::{ContainerLimits, ContainerSpec};
 use crate::error::{RuntimeError, gone_is_fine};
 use crate::sandbox::SandboxSpec;
@@ -56,8 +56,8 @@ impl Runtime {
         request.set_timeout(deadline);
         let mut client = self.runtime();
         let object = spec.object();
-        let call = within(Some(deadline), "RunPodSandbox", &object, client.run_pod_sandbox(request));
-        let answer = self.observed("RunPodSandbox", Some(&spec.runtime_handler), call).await?;
+        let about = About { call: "RunPodSandbox", object: &object, handler: Some(&spec.runtime_handler) };
+        let answer = self.observed(about, Some(deadline), Box::pin(client.run_pod_sandbox(request))).await?;
         Ok(answer.pod_sandbox_id.into())
     }
 
@@ -149,8 +149,9 @@ impl Runtime {
         let mut request = Request::new(wire::StopContainerRequest { container_id: id.to_string(), timeout });
         request.set_timeout(deadline);
         let mut client = self.runtime();
-        let answer = client.stop_container(request);
-        let result = self.call_within(Some(deadline), "StopContainer", id.as_str(), answer).await;
+        let result = self
+            .call_within(Some(deadline), "StopContainer", id.as_str(), client.stop_container(request))
+            .await;
         gone_is_fine(result.map(|_| ()))
     }
 
@@ -218,8 +219,7 @@ impl Runtime {
             request.set_timeout(deadline);
         }
         let mut client = self.runtime();
-        let answer = client.exec_sync(request);
-        let answer = self.call_within(deadline, "ExecSync", id.as_str(), answer).await?;
+        let answer = self.call_within(deadline, "ExecSync", id.as_str(), client.exec_sync(request)).await?;
         Ok(ExecOutput { stdout: answer.stdout, stderr: answer.stderr, exit_code: answer.exit_code })
     }
 

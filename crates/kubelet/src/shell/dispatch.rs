@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use model::ContainerState;
 use node::{Action, Failure, FailureKind, Outcome};
 use tokio_util::sync::CancellationToken;
@@ -76,54 +77,78 @@ fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
     }
 }
 
-async fn perform(adapters: &Adapters, action: Action) -> Outcome {
+/// Each action is a future of its own on the heap, as large as that action needs: hundreds of them
+/// may be under way, and one type for all would be as large as the largest, several times over.
+fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
     match action {
-        Action::Relist => match adapters.runtime.relist().await {
-            Ok(pods) => Outcome::Relisted(pods),
-            Err(error) => failure::runtime(&error),
-        },
-        Action::Observe { uid, key } => match adapters.runtime.observe(&uid, &key).await {
-            Ok(pod) => Outcome::Observed(pod),
-            Err(error) => failure::runtime(&error),
-        },
-        Action::EnsureCgroup { pod } => adapters.ensure_cgroup(pod).await,
-        Action::WeighBurstable { millis } => adapters.weigh_burstable(millis).await,
-        Action::RemoveCgroup { uid } => adapters.remove_cgroup(uid).await,
-        Action::SyncVolumes { pod, pod_ips } => {
+        Action::Relist => Box::pin(async {
+            match adapters.runtime.relist().await {
+                Ok(pods) => Outcome::Relisted(pods),
+                Err(error) => failure::runtime(&error),
+            }
+        }),
+        Action::Observe { uid, key } => Box::pin(async move {
+            match adapters.runtime.observe(&uid, &key).await {
+                Ok(pod) => Outcome::Observed(pod),
+                Err(error) => failure::runtime(&error),
+            }
+        }),
+        Action::EnsureCgroup { pod } => Box::pin(adapters.ensure_cgroup(pod)),
+        Action::WeighBurstable { millis } => Box::pin(adapters.weigh_burstable(millis)),
+        Action::RemoveCgroup { uid } => Box::pin(adapters.remove_cgroup(uid)),
+        Action::SyncVolumes { pod, pod_ips } => Box::pin(async move {
             match adapters.volumes.sync(&pod, &adapters.pod_facts(pod_ips)).await {
                 Ok(synced) => Outcome::VolumesSynced { refresh_after: synced.refresh_after },
                 Err(error) => failure::other(failure::chain(&error)),
             }
+        }),
+        Action::TearDownVolumes { uid } => Box::pin(async move {
+            match adapters.volumes.tear_down(&uid).await {
+                Ok(()) => Outcome::Done,
+                Err(error) => failure::other(failure::chain(&error)),
+            }
+        }),
+        Action::InspectImage { pod, container } => {
+            Box::pin(async move { images::inspect(adapters, pod, &container).await })
         }
-        Action::TearDownVolumes { uid } => match adapters.volumes.tear_down(&uid).await {
-            Ok(()) => Outcome::Done,
-            Err(error) => failure::other(failure::chain(&error)),
-        },
-        Action::InspectImage { pod, container } => images::inspect(adapters, pod, &container).await,
-        Action::PullImage { pod, container } => images::pull(adapters, pod, &container).await,
-        Action::RunSandbox { pod, attempt } => sandboxes::run(adapters, pod, attempt).await,
+        Action::PullImage { pod, container } => {
+            Box::pin(async move { images::pull(adapters, pod, &container).await })
+        }
+        Action::RunSandbox { pod, attempt } => Box::pin(sandboxes::run(adapters, pod, attempt)),
         Action::StopSandbox { id } => {
-            done(adapters.sandbox_turns.take(adapters.runtime.stop_sandbox(&id)).await)
+            Box::pin(
+                async move { done(adapters.sandbox_turns.take(adapters.runtime.stop_sandbox(&id)).await) },
+            )
         }
-        Action::RemoveSandbox { id } => done(adapters.runtime.remove_sandbox(&id).await),
+        Action::RemoveSandbox { id } => {
+            Box::pin(async move { done(adapters.runtime.remove_sandbox(&id).await) })
+        }
         Action::StartContainer { pod, container, sandbox, attempt, image, pod_ips } => {
             let start = containers::Start { pod, container, sandbox, attempt, image, pod_ips };
-            containers::start(adapters, start).await
+            Box::pin(containers::start(adapters, start))
         }
-        Action::StopContainer { uid, id, grace } => containers::stop(adapters, &uid, &id, grace).await,
-        Action::RemoveContainer { uid, id } => containers::remove(adapters, &uid, &id).await,
-        Action::RunHook { pod, container, id, hook, pod_ip, timeout } => {
+        Action::StopContainer { uid, id, grace } => {
+            Box::pin(async move { containers::stop(adapters, &uid, &id, grace).await })
+        }
+        Action::RemoveContainer { uid, id } => {
+            Box::pin(async move { containers::remove(adapters, &uid, &id).await })
+        }
+        Action::RunHook { pod, container, id, hook, pod_ip, timeout } => Box::pin(async move {
             probes::hook(adapters, &pod, &container, &id, hook, pod_ip.as_deref(), timeout).await
-        }
-        Action::Probe { pod, container, id, kind, pod_ip } => {
+        }),
+        Action::Probe { pod, container, id, kind, pod_ip } => Box::pin(async move {
             probes::attempt(adapters, &pod, &container, &id, kind, pod_ip.as_deref()).await
+        }),
+        Action::WriteStatus { key, uid, old, new } => {
+            Box::pin(async move { adapters.api.write_status(&key, &uid, &old, &new).await })
         }
-        Action::WriteStatus { key, uid, old, new } => adapters.api.write_status(&key, &uid, &old, &new).await,
-        Action::DeletePod { key, uid } => adapters.api.delete_pod(&key, &uid).await,
-        Action::CreateMirror { pod } => adapters.api.create_mirror(&pod).await,
-        Action::RemovePodLogs { uid, key } => adapters.remove_logs(uid, key).await,
-        Action::RegisterNode { node } => adapters.api.register(*node).await,
-        Action::WriteNodeStatus { old, new } => adapters.api.write_node_status(&old, &new).await,
+        Action::DeletePod { key, uid } => Box::pin(async move { adapters.api.delete_pod(&key, &uid).await }),
+        Action::CreateMirror { pod } => Box::pin(async move { adapters.api.create_mirror(&pod).await }),
+        Action::RemovePodLogs { uid, key } => Box::pin(adapters.remove_logs(uid, key)),
+        Action::RegisterNode { node } => Box::pin(adapters.api.register(*node)),
+        Action::WriteNodeStatus { old, new } => {
+            Box::pin(async move { adapters.api.write_node_status(&old, &new).await })
+        }
     }
 }
 

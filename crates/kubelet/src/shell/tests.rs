@@ -138,3 +138,39 @@ async fn work_ends_in_one_outcome_whatever_happens() {
     let cancelled = dispatch::to_the_end(std::future::pending(), &cancel).await;
     assert!(matches!(cancelled, Outcome::Cancelled));
 }
+
+/// Hundreds of actions are under way when a node is filled, and each is a task of this size.
+#[test]
+fn an_action_under_way_is_small() {
+    fn bytes<F>(_: impl Fn(&'static Adapters) -> F) -> usize {
+        size_of::<F>()
+    }
+    fn whole<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+    let probe = |adapters| async move {
+        let (pod, id) = (pod(1), model::ContainerId::from(""));
+        probes::attempt(adapters, &pod, "c", &id, model::probe::ProbeKind::Liveness, None).await
+    };
+    let start = |adapters| {
+        containers::start(
+            adapters,
+            containers::Start {
+                pod: pod(1),
+                container: String::new(),
+                sandbox: model::SandboxId::from(""),
+                attempt: 0,
+                image: model::ImageRef::from(""),
+                pod_ips: Vec::new(),
+            },
+        )
+    };
+    for (what, bytes, most) in [
+        ("any action", whole(dispatch::carry_out), 1024),
+        ("a probe", bytes(probe), 4096),
+        ("the start of a sandbox", bytes(|a| sandboxes::run(a, pod(1), 0)), 8192),
+        ("the start of a container", bytes(start), 8192),
+    ] {
+        assert!(bytes <= most, "{what} takes {bytes} bytes, more than {most}");
+    }
+}
