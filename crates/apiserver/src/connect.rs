@@ -18,6 +18,7 @@ use kube::client::ConfigExt;
 use kube::config::AuthInfo;
 use kube::{Client, Config};
 use rustls::client::{ResolvesClientCert, Resumption};
+use telemetry::traces::{CarryHttp, Tracer};
 use thiserror::Error;
 use tower::{BoxError, ServiceBuilder};
 
@@ -59,6 +60,8 @@ pub struct ClientSettings {
     pub requests: Observer<RequestNews>,
     /// How a dead peer is found out.
     pub ping: Ping,
+    /// Every request is a span.
+    pub tracer: Tracer,
 }
 
 /// When a peer counts as dead.
@@ -86,6 +89,7 @@ impl Default for ClientSettings {
             observer: Observer::default(),
             requests: Observer::default(),
             ping: Ping::default(),
+            tracer: Tracer::default(),
         }
     }
 }
@@ -265,6 +269,7 @@ struct Wiring {
     renewals: Renewals,
     ping: Ping,
     requests: Observer<RequestNews>,
+    tracer: Tracer,
 }
 
 impl Wiring {
@@ -300,6 +305,7 @@ impl Wiring {
             renewals,
             ping: settings.ping,
             requests: settings.requests.clone(),
+            tracer: settings.tracer.clone(),
         })
     }
 
@@ -321,6 +327,7 @@ impl Wiring {
             // A connection that died while nothing was sent would cost the next request its time.
             .http2_keep_alive_while_idle(true);
         let pool = Pool::new(builder, self.connector()?, self.renewals.clone(), self.files.clone());
+        let pool = CarryHttp::new(pool, self.tracer.clone());
         let transport = Throttle {
             inner: pool,
             user_agent: self.user_agent.clone(),

@@ -18,7 +18,7 @@ use crate::label;
 use crate::parts::{
     ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, Eviction, Identity,
     ImageGc, LogFormat, Logging, Node, Paths, Pods, Process, Runtime, Server, Shutdown, Sources, Tls,
-    TlsFiles, TlsVersion,
+    TlsFiles, TlsVersion, Tracing,
 };
 use crate::wire::{Dict, GoDuration};
 
@@ -54,6 +54,10 @@ pub(crate) fn build(
         container_logs: container_logs(&document, findings),
         image_gc: image_gc(&document),
         logging: logging(&document, &gates),
+        tracing: document.tracing.as_ref().map(|tracing| Tracing {
+            endpoint: tracing.endpoint.clone(),
+            samples_per_million: unsigned(tracing.sampling_rate_per_million.unwrap_or_default()),
+        }),
         shutdown: shutdown(&document),
         process: Process {
             oom_score_adj: document.oom_score_adj.unwrap_or_default(),

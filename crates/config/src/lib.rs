@@ -46,6 +46,6 @@ pub use load::{Invocation, Loaded, Refused, load};
 pub use parts::{
     ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, EmptyNodeName, Eviction,
     Identity, ImageGc, LogFormat, Logging, Node, Paths, Pods, Process, Runtime, Server, Shutdown, Sources,
-    Tls, TlsFiles, TlsVersion,
+    Tls, TlsFiles, TlsVersion, Tracing,
 };
 pub use wire::{Dict, Headers, List, QuantityText, Secret, TextOrNanos};

@@ -42,6 +42,8 @@ pub struct Config {
     pub image_gc: ImageGc,
     /// The kubelet's own log.
     pub logging: Logging,
+    /// Where spans go; `None` when there are none.
+    pub tracing: Option<Tracing>,
     /// What happens to pods when the node shuts down.
     pub shutdown: Shutdown,
     /// The process itself.
@@ -458,6 +460,15 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Where spans go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracing {
+    /// The collector, OTLP over gRPC; `None` is the usual one of this host.
+    pub endpoint: Option<String>,
+    /// Of how many traces in a million that start here spans are kept.
+    pub samples_per_million: u32,
 }
 
 /// What happens to pods when the node shuts down.

@@ -36,7 +36,6 @@ const ENTRIES: &[Entry] = &[
     Entry { path: "staticPodURL", is_asked_for: |d| !d.static_pod_url.is_empty(), instead: "no pods are read from it" },
     Entry { path: "systemCgroups", is_asked_for: |d| !d.system_cgroups.is_empty(), instead: "processes stay in the cgroups they are in" },
     Entry { path: "topologyManagerPolicy", is_asked_for: |d| d.topology_manager_policy != "none", instead: "resources are not aligned to NUMA nodes" },
-    Entry { path: "tracing", is_asked_for: |d| d.tracing.is_some(), instead: "no spans are exported" },
     Entry { path: "userNamespaces", is_asked_for: |d| d.user_namespaces.is_some(), instead: "user namespaces keep their default size" },
 ];
 

@@ -19,6 +19,7 @@ use server::ports::{
 use server::{Attributes, Decision, Ports, UserInfo};
 use telemetry::log::LogHandle;
 use telemetry::metrics::{Endpoint, Exposition, Metrics};
+use telemetry::traces::Tracer;
 use tokio::sync::watch;
 use tracing::info;
 
@@ -260,6 +261,10 @@ impl Ports for NodePorts {
         let labels = [is_long, request.method, request.path, request.server_type];
         self.metrics.http_requests.with(labels).increment();
         self.metrics.http_requests_duration.with(labels).observe_duration(request.duration);
+    }
+
+    fn tracer(&self) -> Tracer {
+        self.adapters.tracer.clone()
     }
 }
 

@@ -20,6 +20,7 @@ use node::{Input, Node, Settings, Source, View};
 use runtime::{NodeSettings, Runtime, RuntimeSettings};
 use server::certificate::ServingCertificate;
 use telemetry::log::LogHandle;
+use telemetry::traces::{Tracer, collect};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -56,6 +57,8 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     checks::host(&config, &mounts)?;
     let hostname = host::machine::host_name();
     let node_name = config.identity.node_name(&hostname)?;
+    let traces = collect(config.tracing.as_ref(), &node_name)?;
+    let tracer = traces.tracer();
     let machine = MachineFacts::read().context("read what this machine is")?;
     make_folders(&config)?;
     let tasks = TaskTracker::new();
@@ -68,6 +71,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         RuntimeSettings {
             request_timeout: config.runtime.request_timeout,
             observer: metering::calls::runtime(&metrics),
+            tracer: tracer.clone(),
         },
     )?;
     checks::runtime(&config, &runtime).await?;
@@ -75,7 +79,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     checks::kernel(&config)?;
     // Last: from here on the API server is told that this node is alive.
     let identity_metrics = IdentityMetrics::new(metrics.clone());
-    let connecting = connect_api(&config, &node_name, &identity_metrics, &tasks);
+    let connecting = connect_api(&config, &node_name, &identity_metrics, &tracer, &tasks);
     let Some(remote) = unless_stopped(&stop, connecting).await.transpose()? else { return Ok(()) };
     let node_ips = node_ips(&config, remote.as_ref().map(|r| r.connection.server()));
     info!(node = node_name, nodeIPs = ?node_ips, "Starting the node");
@@ -103,6 +107,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         view: published.clone(),
         config: config.clone(),
         failures: shell::failure::FailureLog::default(),
+        tracer,
     });
     prepare_cgroups(&adapters, &measurer).await?;
 
@@ -152,10 +157,9 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     info!("Started kubelet");
     process.notifier.ready();
     // A driver that ends before it is told to has panicked: the node is of no use without it.
-    match driver.await {
-        Ok(()) => Ok(()),
-        Err(error) => Err(anyhow::anyhow!("the core failed: {error}")),
-    }
+    let result = driver.await.map_err(|error| anyhow::anyhow!("the core failed: {error}"));
+    let _ = tokio::task::spawn_blocking(move || traces.end()).await;
+    result
 }
 
 /// `None` when the process is told to stop first.
@@ -198,6 +202,7 @@ async fn connect_api(
     config: &Config,
     node_name: &str,
     metrics: &Arc<IdentityMetrics>,
+    tracer: &Tracer,
     tasks: &TaskTracker,
 ) -> anyhow::Result<Option<Remote>> {
     let settings = ClientSettings {
@@ -207,6 +212,7 @@ async fn connect_api(
         heartbeat_timeout: config.node.status_update_interval.min(config.node.lease_duration),
         observer: metrics.observer(),
         requests: metering::calls::api(metrics.all()),
+        tracer: tracer.clone(),
         ..ClientSettings::default()
     };
     let Some(connection) = identity::connect(config, node_name, settings, tasks).await? else {

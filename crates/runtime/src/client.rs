@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use model::{RuntimeCondition, RuntimeHealth, observed::RuntimeHandler};
+use telemetry::traces::{Carry, Tracer};
 use tokio::net::UnixStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Response, Status};
 
@@ -17,8 +19,13 @@ use crate::wire::image_service_client::ImageServiceClient;
 use crate::wire::runtime_service_client::RuntimeServiceClient;
 use crate::wire::{self, CgroupDriver as WireDriver};
 
+/// The calls of the image service; all others are the runtime service's.
+const IMAGE_CALLS: [&str; 5] = ["PullImage", "ListImages", "ImageStatus", "RemoveImage", "ImageFsInfo"];
 /// Largest answer accepted, as upstream: lists of a node with very many containers are large.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// A connection that tells the runtime which trace a call is part of.
+type Wire = InterceptedService<Channel, Carry>;
 
 /// How to talk to the runtime.
 #[derive(Clone, Debug)]
@@ -27,11 +34,17 @@ pub struct RuntimeSettings {
     pub request_timeout: Duration,
     /// Hears of every call.
     pub observer: CallObserver,
+    /// Every call is a span.
+    pub tracer: Tracer,
 }
 
 impl Default for RuntimeSettings {
     fn default() -> Self {
-        Self { request_timeout: Duration::from_secs(120), observer: CallObserver::default() }
+        Self {
+            request_timeout: Duration::from_secs(120),
+            observer: CallObserver::default(),
+            tracer: Tracer::default(),
+        }
     }
 }
 
@@ -48,8 +61,8 @@ pub struct EndpointError {
 /// Every method is cancel-safe: dropping the future cancels the call at the runtime.
 #[derive(Clone, Debug)]
 pub struct Runtime {
-    runtime: RuntimeServiceClient<Channel>,
-    images: ImageServiceClient<Channel>,
+    runtime: RuntimeServiceClient<Wire>,
+    images: ImageServiceClient<Wire>,
     settings: RuntimeSettings,
 }
 
@@ -97,8 +110,10 @@ impl Runtime {
             _ => runtime_channel.clone(),
         };
         Ok(Self {
-            runtime: RuntimeServiceClient::new(runtime_channel).max_decoding_message_size(MAX_MESSAGE_BYTES),
-            images: ImageServiceClient::new(image_channel).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            runtime: RuntimeServiceClient::with_interceptor(runtime_channel, Carry)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            images: ImageServiceClient::with_interceptor(image_channel, Carry)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
             settings,
         })
     }
@@ -158,11 +173,11 @@ impl Runtime {
         self.call("UpdateRuntimeConfig", pod_cidr, client.update_runtime_config(request)).await.map(|_| ())
     }
 
-    pub(crate) fn runtime(&self) -> RuntimeServiceClient<Channel> {
+    pub(crate) fn runtime(&self) -> RuntimeServiceClient<Wire> {
         self.runtime.clone()
     }
 
-    pub(crate) fn images(&self) -> ImageServiceClient<Channel> {
+    pub(crate) fn images(&self) -> ImageServiceClient<Wire> {
         self.images.clone()
     }
 
@@ -210,8 +225,21 @@ impl Runtime {
         deadline: Option<Duration>,
         answer: BoxFuture<'_, Result<Response<T>, Status>>,
     ) -> Result<T, RuntimeError> {
+        let service = if IMAGE_CALLS.contains(&about.call) { "ImageService" } else { "RuntimeService" };
+        let name = || format!("runtime.v1.{service}/{}", about.call);
+        let span = self
+            .settings
+            .tracer
+            .call(|| name().into(), || [("rpc.system.name", "grpc".into()), ("rpc.method", name().into())]);
         let started = Instant::now();
-        let result = within(deadline, about.call, about.object, answer).await;
+        let result = span.run(within(deadline, about.call, about.object, answer)).await;
+        match &result {
+            Ok(_) => span.set("rpc.response.status_code", "OK"),
+            Err(error) => {
+                span.set("rpc.response.status_code", error.code_name());
+                span.fail(error.to_string());
+            }
+        }
         let (took, is_ok) = (started.elapsed(), result.is_ok());
         let news = CallNews { call: about.call, took, is_ok, handler: about.handler };
         self.settings.observer.tell(news);

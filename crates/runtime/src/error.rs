@@ -52,6 +52,18 @@ impl From<Status> for RpcStatus {
 }
 
 impl RuntimeError {
+    /// The code as gRPC's documents write it: `DEADLINE_EXCEEDED`.
+    pub(crate) fn code_name(&self) -> String {
+        let mut name = String::new();
+        for letter in format!("{:?}", self.source.code).chars() {
+            if letter.is_ascii_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_uppercase());
+        }
+        name
+    }
+
     pub(crate) fn new(call: &'static str, object: impl Into<String>, source: impl Into<RpcStatus>) -> Self {
         Self { call, object: object.into(), source: source.into() }
     }

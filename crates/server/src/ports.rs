@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use model::{Pod, PodKey};
+use telemetry::traces::Tracer;
 
 use crate::attributes::Attributes;
 use crate::endpoint::{HealthCheck, MetricsKind};
@@ -99,6 +100,11 @@ pub trait Ports: Clone + Send + Sync + 'static {
         user: &UserInfo,
         attributes: &Attributes,
     ) -> impl Future<Output = Result<Decision, String>> + Send;
+
+    /// Makes a span of every request.
+    fn tracer(&self) -> Tracer {
+        Tracer::default()
+    }
 
     /// Told after every request, for metrics.
     fn observe(&self, request: &ServedRequest);

@@ -6,6 +6,7 @@ use http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use rustls::pki_types::CertificateDer;
+use telemetry::traces::{self, Span};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
@@ -41,7 +42,12 @@ impl<P: Ports> Service<P> {
         let start = Instant::now();
         let method = method_label(request.method());
         let path = endpoint::metrics_bucket(request.uri().path());
-        let (answer, is_long_running) = self.dispatch(request, peer).await;
+        let span = self.span(&request, path);
+        let (answer, is_long_running) = span.run(self.dispatch(request, peer)).await;
+        span.set("http.response.status_code", i64::from(answer.status().as_u16()));
+        if answer.status().is_server_error() {
+            span.fail("");
+        }
         if self.kind != ServerKind::Healthz {
             self.ports.observe(&ServedRequest {
                 method,
@@ -52,6 +58,15 @@ impl<P: Ports> Service<P> {
             });
         }
         answer
+    }
+
+    /// Health is asked for too often to be of interest.
+    fn span(&self, request: &Request<Incoming>, route: &'static str) -> Span {
+        if self.kind == ServerKind::Healthz {
+            return Span::default();
+        }
+        let head = (request.method(), request.uri(), request.version(), request.headers());
+        traces::serve(&self.ports.tracer(), route, self.kind == ServerKind::ReadOnly, head)
     }
 
     async fn dispatch(&self, request: Request<Incoming>, peer: &Peer) -> (Answer, bool) {

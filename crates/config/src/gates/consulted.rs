@@ -72,7 +72,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "KubeletRegistrationGetOnExistsOnly", works: false, effect: "restores failing registration when node create returns 403" },
     Consulted { name: "KubeletSeparateDiskGC", works: false, effect: "separate container filesystem (containerfs) signals and GC" },
     Consulted { name: "KubeletServiceAccountTokenForCredentialProviders", works: false, effect: "sends pod SA token to image credential providers (tokenAttributes)" },
-    Consulted { name: "KubeletTracing", works: false, effect: "OpenTelemetry spans from kubelet and CRI client" },
+    Consulted { name: "KubeletTracing", works: true, effect: "OpenTelemetry spans from kubelet and CRI client" },
     Consulted { name: "LocalStorageCapacityIsolationFSQuotaMonitoring", works: false, effect: "uses XFS/ext4 project quotas to measure emptyDir use (pods with user namespaces)" },
     Consulted { name: "MemoryQoS", works: false, effect: "cgroup v2 memory.min/low/high handling" },
     Consulted { name: "MutableCSINodeAllocatableCount", works: false, effect: "refreshes CSINode allocatable count periodically or on ResourceExhausted" },

@@ -1,6 +1,7 @@
 //! What log lines say of an action: what is done, and to which object.
 
 use node::Action;
+use telemetry::traces::{self, Tracer};
 use tracing::{Span, field, info_span};
 
 /// An action's name and its object. Fields that do not apply are empty.
@@ -106,6 +107,26 @@ impl About {
         span
     }
 
+    /// What a collector of traces sees of it: upstream's names, of which each covers several actions.
+    pub(crate) fn traced(&self, tracer: &Tracer) -> traces::Span {
+        let Some(name) = sync(self.what) else { return traces::Span::default() };
+        tracer.work(name, || {
+            let (namespace, pod) = self.pod.as_deref().and_then(|pod| pod.split_once('/')).unzip();
+            let known = [
+                ("k8s.pod.uid", self.pod_uid.as_deref()),
+                ("k8s.pod", self.pod.as_deref()),
+                ("k8s.pod.name", pod),
+                ("k8s.namespace.name", namespace),
+                ("k8s.container.name", self.container.as_deref()),
+                ("kubelet.action", Some(self.what)),
+            ];
+            known
+                .into_iter()
+                .filter_map(|(key, value)| Some((key, value?.to_owned().into())))
+                .collect::<Vec<_>>()
+        })
+    }
+
     /// Tells one action on one object from all others.
     pub(crate) fn identity(&self) -> String {
         let parts = [&self.pod_uid, &self.pod, &self.container, &self.container_id, &self.sandbox_id];
@@ -116,6 +137,29 @@ impl About {
         }
         all
     }
+}
+
+/// The span of upstream's that an action is a part of. Reading from the runtime is none: its calls are
+/// spans of their own.
+fn sync(what: &str) -> Option<&'static str> {
+    Some(match what {
+        "make cgroup of pod"
+        | "mount volumes of pod"
+        | "inspect image"
+        | "pull image"
+        | "start pod sandbox"
+        | "start container"
+        | "run postStart hook"
+        | "write status of pod"
+        | "create mirror of static pod" => "syncPod",
+        "run preStop hook" | "stop container" | "stop pod sandbox" => "syncTerminatingPod",
+        "unmount volumes of pod"
+        | "remove cgroup of pod"
+        | "remove logs of pod"
+        | "remove pod from the API server" => "syncTerminatedPod",
+        "remove container" | "remove pod sandbox" => "Containers/GarbageCollect",
+        _ => return None,
+    })
 }
 
 /// The actions that make the story of a pod.

@@ -15,6 +15,7 @@ use node::{Failure, FailureKind, Outcome, PodView, View};
 use runtime::dns::{DnsSettings, ResolvConf};
 use runtime::{NodeSettings, Runtime, podfiles};
 use telemetry::metrics::Metrics;
+use telemetry::traces::Tracer;
 use tokio::sync::{Notify, Semaphore, watch};
 use tracing::warn;
 use volumes::Volumes;
@@ -49,6 +50,8 @@ pub(crate) struct Adapters {
     pub(crate) view: watch::Receiver<Arc<View>>,
     /// What failed last, so that the log tells of a change and not of every attempt.
     pub(crate) failures: FailureLog,
+    /// Makes spans of what is done for pods.
+    pub(crate) tracer: Tracer,
 }
 
 impl Adapters {

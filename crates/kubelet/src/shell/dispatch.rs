@@ -18,7 +18,13 @@ use super::{containers, failure, images, probes, sandboxes};
 pub(crate) async fn carry_out(adapters: Arc<Adapters>, action: Action, cancel: CancellationToken) -> Outcome {
     let about = About::action(&action).named(|uid| adapters.pod_name(uid));
     let span = about.span();
-    let outcome = to_the_end(perform(&adapters, action), &cancel).instrument(span.clone()).await;
+    let traced = about.traced(&adapters.tracer);
+    let work = traced.run(perform(&adapters, action));
+    let outcome = to_the_end(work, &cancel).instrument(span.clone()).await;
+    if let Outcome::Failed(failure) = &outcome {
+        traced.fail(failure.message.clone());
+    }
+    drop(traced);
     span.in_scope(|| log(&adapters, &about, &outcome));
     outcome
 }

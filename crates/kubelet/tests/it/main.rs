@@ -11,3 +11,4 @@ mod ends;
 mod process;
 mod refusals;
 mod runtime;
+mod traces;
