@@ -256,6 +256,10 @@ impl Ports for NodePorts {
         }
     }
 
+    fn websocket_session(&self, kind: &'static str) {
+        self.metrics.websocket_sessions.with([kind]).increment();
+    }
+
     fn observe(&self, request: &ServedRequest) {
         let is_long = if request.is_long_running { "true" } else { "false" };
         let labels = [is_long, request.method, request.path, request.server_type];

@@ -417,6 +417,7 @@ async fn bind_server(
             has_debug_flags: settings.debug_flags_handler,
             has_allocated_pods: config.gates.enabled("KubeletAllocatedPodsEndpoint"),
             has_log_streams: config.gates.enabled("PodLogsQuerySplitStreams"),
+            translates_websockets: config.gates.enabled("ExtendWebSocketsToKubelet"),
         },
         access: server::settings::AccessSettings {
             is_anonymous_allowed: settings.authentication.anonymous,

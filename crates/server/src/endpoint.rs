@@ -313,6 +313,7 @@ mod tests {
         has_debug_flags: false,
         has_allocated_pods: true,
         has_log_streams: false,
+        translates_websockets: true,
     };
 
     fn of(server: ServerKind, settings: EndpointSettings, method: &str, path: &str) -> String {

@@ -7,7 +7,7 @@
 //! | who asks, and may they | `auth`, `attributes` (pure), `identity`, `cache` |
 //! | sockets, TLS, limits, drain | `listen`, `tls`, [`certificate`] |
 //! | answers | `answer` and one module an endpoint |
-//! | exec, attach and port-forward | `tunnel`: the upgrade is passed through to the runtime |
+//! | exec, attach and port-forward | `streaming`; `tunnel`: passed through to the runtime; `translate`: from WebSocket to the runtime's SPDY |
 //!
 //! Everything served comes through one bundle of [`Ports`]: this crate knows neither the core nor
 //! the runtime.
@@ -28,9 +28,12 @@ mod pods;
 pub mod ports;
 mod service;
 pub mod settings;
+mod spdy;
 mod streaming;
 mod tls;
+mod translate;
 mod tunnel;
+mod websocket;
 
 pub use attributes::Attributes;
 pub use listen::{Addresses, ListenError, Server};

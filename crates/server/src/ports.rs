@@ -106,6 +106,10 @@ pub trait Ports: Clone + Send + Sync + 'static {
         Tracer::default()
     }
 
+    /// Told of every session over WebSocket that is translated, for metrics: `exec`, `attach` or
+    /// `portforward`.
+    fn websocket_session(&self, kind: &'static str);
+
     /// Told after every request, for metrics.
     fn observe(&self, request: &ServedRequest);
 }

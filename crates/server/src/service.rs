@@ -95,6 +95,7 @@ impl<P: Ports> Service<P> {
         let tunnel = || TunnelContext {
             idle_timeout: self.settings.streaming_idle_timeout,
             shutdown: self.shutdown.clone(),
+            translates: self.settings.endpoints.translates_websockets,
             permit: peer.permit.clone(),
         };
         let answer = match endpoint {

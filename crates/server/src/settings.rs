@@ -43,6 +43,8 @@ pub struct EndpointSettings {
     pub has_allocated_pods: bool,
     /// Feature gate `PodLogsQuerySplitStreams`.
     pub has_log_streams: bool,
+    /// Feature gate `ExtendWebSocketsToKubelet`.
+    pub translates_websockets: bool,
 }
 
 /// Who may do what.

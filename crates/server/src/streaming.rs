@@ -12,7 +12,11 @@ use crate::answer::{self, Answer};
 use crate::endpoint::{ContainerPath, PodPath};
 use crate::ports::{ContainerTarget, Ports, StreamError, Streams};
 use crate::service::Query;
+use crate::translate;
 use crate::tunnel::{self, TunnelContext};
+
+/// SPDY within a WebSocket (KEP-4006).
+const PORT_FORWARD_WITHIN: &str = "SPDY/3.1+portforward.k8s.io";
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,7 +48,14 @@ pub(crate) async fn session<P: Ports>(
         }
         Session::Attach => ports.attach_url(&target, streams).await,
     };
-    open(url, request, context).await
+    match url {
+        Ok(url) if context.translates && offers(request.headers(), translate::PROTOCOL) => {
+            ports.websocket_session(if session == Session::Exec { "exec" } else { "attach" });
+            translate::open(request, url, streams, context)
+        }
+        Ok(url) => tunnel::open(request, &url, context).await,
+        Err(error) => stream_error(&error),
+    }
 }
 
 /// Opens a port-forward session.
@@ -55,7 +66,8 @@ pub(crate) async fn port_forward<P: Ports>(
     request: Request<Incoming>,
     context: TunnelContext,
 ) -> Answer {
-    let numbers = match forwarded_ports(query, request.headers()) {
+    let is_within = context.translates && offers(request.headers(), PORT_FORWARD_WITHIN);
+    let numbers = match if is_within { Ok(Vec::new()) } else { forwarded_ports(query, request.headers()) } {
         Ok(numbers) => numbers,
         Err(text) => return answer::text(StatusCode::BAD_REQUEST, text),
     };
@@ -66,7 +78,20 @@ pub(crate) async fn port_forward<P: Ports>(
     if !tunnel::is_upgrade(request.headers()) {
         return tunnel::upgrade_required();
     }
-    open(ports.port_forward_url(&pod, numbers).await, request, context).await
+    match ports.port_forward_url(&pod, numbers).await {
+        Ok(url) if is_within => {
+            ports.websocket_session("portforward");
+            let protocols = (PORT_FORWARD_WITHIN, "portforward.k8s.io");
+            tunnel::open_within(request, &url, protocols, context).await
+        }
+        Ok(url) => tunnel::open(request, &url, context).await,
+        Err(error) => stream_error(&error),
+    }
+}
+
+/// Whether a client offers a protocol for a WebSocket.
+fn offers(headers: &HeaderMap, protocol: &str) -> bool {
+    tunnel::is_websocket(headers) && tunnel::has_protocol(headers, protocol)
 }
 
 /// Runs a command and answers with what it wrote.
@@ -76,17 +101,6 @@ pub(crate) async fn run<P: Ports>(ports: &P, path: ContainerPath, query: &Query)
     match ports.exec_sync(&target, command).await {
         Ok(output) => answer::json(output),
         Err(error) => answer::text(StatusCode::INTERNAL_SERVER_ERROR, error),
-    }
-}
-
-async fn open(
-    url: Result<String, StreamError>,
-    request: Request<Incoming>,
-    context: TunnelContext,
-) -> Answer {
-    match url {
-        Ok(url) => tunnel::open(request, &url, context).await,
-        Err(error) => stream_error(&error),
     }
 }
 
@@ -126,10 +140,9 @@ fn streams(query: &Query) -> Option<Streams> {
     (streams.has_stdin || streams.has_stdout || streams.has_stderr).then_some(streams)
 }
 
-/// The ports named in the query, which the older WebSocket protocol needs; SPDY names them later,
-/// and so does SPDY within a WebSocket.
+/// The ports named in the query, which the older WebSocket protocol needs; SPDY names them later.
 fn forwarded_ports(query: &Query, headers: &HeaderMap) -> Result<Vec<u16>, String> {
-    if !tunnel::is_websocket(headers) || tunnel::has_protocol(headers, "SPDY/3.1+portforward.k8s.io") {
+    if !tunnel::is_websocket(headers) {
         return Ok(Vec::new());
     }
     let mut ports = Vec::new();
@@ -181,7 +194,8 @@ mod tests {
         };
         let of = |text: &str, headers: &HeaderMap| forwarded_ports(&Query::parse(Some(text)), headers);
         assert_eq!(of("", &HeaderMap::new()), Ok(vec![]));
-        assert_eq!(of("", &headers(Some("SPDY/3.1+portforward.k8s.io"))), Ok(vec![]));
+        assert!(offers(&headers(Some(PORT_FORWARD_WITHIN)), PORT_FORWARD_WITHIN));
+        assert!(!offers(&headers(None), PORT_FORWARD_WITHIN));
         assert_eq!(of("port=1,2&port=3", &headers(None)), Ok(vec![1, 2, 3]));
         for (text, part) in
             [("", "required"), ("port=", "empty"), ("port=0", "> 0"), ("port=70000", "unable to parse")]

@@ -145,6 +145,8 @@ impl Ports for Fake {
         Ok(if is_allowed { Decision::Allow } else { Decision::Deny })
     }
 
+    fn websocket_session(&self, _kind: &'static str) {}
+
     fn observe(&self, request: &ServedRequest) {
         self.seen.lock().unwrap().push(request.clone());
     }
@@ -207,6 +209,7 @@ const ALL_ENDPOINTS: EndpointSettings = EndpointSettings {
     has_debug_flags: false,
     has_allocated_pods: true,
     has_log_streams: false,
+    translates_websockets: true,
 };
 
 async fn start(ports: Fake, change: impl FnOnce(&mut Settings)) -> Node {

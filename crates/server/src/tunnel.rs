@@ -1,7 +1,9 @@
 //! Passing an upgraded connection through to the runtime's streaming server.
 //!
-//! The runtime speaks SPDY and WebSocket itself, so nothing is translated here: the request's head
-//! goes to the runtime, its `101` comes back, and from then on bytes are copied both ways.
+//! The runtime speaks SPDY and older WebSocket protocols itself, so that nothing is translated here:
+//! the request's head goes to the runtime, its `101` comes back, and from then on bytes are copied both
+//! ways. A port-forward may come as SPDY within a WebSocket; then it is the WebSocket's bytes that are
+//! copied.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +16,7 @@ use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue, UPGRADE,
 };
-use http::{Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -25,6 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use crate::answer::{self, Answer};
+use crate::websocket::{self, Offer};
 
 /// How long the runtime may take to connect and to answer the head.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,12 +40,15 @@ pub(crate) struct TunnelContext {
     pub(crate) idle_timeout: Duration,
     /// Closed when the server ends.
     pub(crate) shutdown: watch::Receiver<bool>,
+    /// Feature gate `ExtendWebSocketsToKubelet`: what the runtime does not speak is translated.
+    pub(crate) translates: bool,
     /// Counts as a connection for as long as it lasts.
     pub(crate) permit: Arc<OwnedSemaphorePermit>,
 }
 
+/// Why there is no connection with the runtime.
 #[derive(Debug, thiserror::Error)]
-enum TunnelError {
+pub(crate) enum TunnelError {
     #[error("the runtime's streaming URL is not usable: {0}")]
     Url(String),
     #[error("failed to connect to the runtime's streaming server at {address}: {source}")]
@@ -51,6 +57,8 @@ enum TunnelError {
     Exchange(#[from] hyper::Error),
     #[error("the runtime's streaming server did not answer in time")]
     Timeout,
+    #[error("unable to upgrade connection: {0}")]
+    Refused(String),
 }
 
 /// Whether the request asks for another protocol.
@@ -78,31 +86,93 @@ pub(crate) fn upgrade_required() -> Answer {
     answer::text(StatusCode::INTERNAL_SERVER_ERROR, "Upgrade request required\n")
 }
 
+/// What the runtime's streaming server is asked with.
+pub(crate) struct Head {
+    method: Method,
+    headers: HeaderMap,
+}
+
+impl Head {
+    /// The client's own.
+    fn of(request: &Request<Incoming>) -> Self {
+        Self { method: request.method().clone(), headers: onward_headers(request.headers()) }
+    }
+
+    /// An upgrade to SPDY with one of Kubernetes' protocols in it.
+    pub(crate) fn spdy(protocol: &'static str) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("SPDY/3.1"));
+        headers.insert("x-stream-protocol-version", HeaderValue::from_static(protocol));
+        Self { method: Method::POST, headers }
+    }
+}
+
 /// Opens a tunnel to the URL and answers with the runtime's `101`, or its refusal.
 pub(crate) async fn open(mut request: Request<Incoming>, url: &str, context: TunnelContext) -> Answer {
     let to_client = hyper::upgrade::on(&mut request);
-    let opened = tokio::time::timeout(OPEN_TIMEOUT, ask(request, url)).await;
-    let mut response = match opened.unwrap_or(Err(TunnelError::Timeout)) {
+    let mut response = match ask(&Head::of(&request), url).await {
         Ok(response) => response,
-        Err(error) => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "failed to open a tunnel to the runtime"
-            );
-            return answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"));
-        }
+        Err(error) => return failed(&error),
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return refusal(response).await;
     }
     let to_runtime = hyper::upgrade::on(&mut response);
-    tokio::spawn(copy(to_client, to_runtime, context));
+    let client = async { to_client.await.map(TokioIo::new) };
+    tokio::spawn(copy(client, to_runtime, context));
     let (mut head, _) = response.into_parts();
     head.headers.remove(CONTENT_LENGTH);
     Response::from_parts(head, answer::body(Bytes::new()))
 }
 
-async fn ask(request: Request<Incoming>, url: &str) -> Result<Response<Incoming>, TunnelError> {
+/// The same for SPDY within a WebSocket, whose protocol is `SPDY/3.1+` and the inner one.
+pub(crate) async fn open_within(
+    mut request: Request<Incoming>,
+    url: &str,
+    (outer, inner): (&'static str, &'static str),
+    context: TunnelContext,
+) -> Answer {
+    let offer = match Offer::of(&mut request) {
+        Ok(offer) => offer,
+        Err(refusal) => return refusal,
+    };
+    let mut response = match ask(&Head::spdy(inner), url).await {
+        Ok(response) => response,
+        Err(error) => return failed(&error),
+    };
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return refusal(response).await;
+    }
+    let answer = offer.take(outer);
+    let client = async { offer.connect().await.map(websocket::into_bytes) };
+    tokio::spawn(copy(client, hyper::upgrade::on(&mut response), context));
+    answer
+}
+
+/// A connection to the runtime's streaming server that has become SPDY.
+pub(crate) async fn dial(url: &str, head: &Head) -> Result<TokioIo<Upgraded>, TunnelError> {
+    let mut response = ask(head, url).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let text = text_of(response).await;
+        return Err(TunnelError::Refused(String::from_utf8_lossy(&text).trim().to_owned()));
+    }
+    Ok(TokioIo::new(hyper::upgrade::on(&mut response).await?))
+}
+
+fn failed(error: &TunnelError) -> Answer {
+    tracing::warn!(error = error as &dyn std::error::Error, "failed to open a tunnel to the runtime");
+    answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
+}
+
+async fn ask(head: &Head, url: &str) -> Result<Response<Incoming>, TunnelError> {
+    match tokio::time::timeout(OPEN_TIMEOUT, exchange(head, url)).await {
+        Ok(result) => result,
+        Err(_) => Err(TunnelError::Timeout),
+    }
+}
+
+async fn exchange(head: &Head, url: &str) -> Result<Response<Incoming>, TunnelError> {
     let uri: Uri = url.parse().map_err(|error| TunnelError::Url(format!("{error}")))?;
     let (Some("http"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(TunnelError::Url("only http is supported".into()));
@@ -117,21 +187,21 @@ async fn ask(request: Request<Incoming>, url: &str) -> Result<Response<Incoming>
     // Ends when the stream is handed over or the sender is dropped.
     tokio::spawn(connection.with_upgrades());
     let mut onward = Request::new(Empty::<Bytes>::new());
-    *onward.method_mut() = request.method().clone();
+    *onward.method_mut() = head.method.clone();
     let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     *onward.uri_mut() = path.parse().map_err(|error| TunnelError::Url(format!("{error}")))?;
-    *onward.headers_mut() = onward_headers(request.headers(), authority.as_str());
+    *onward.headers_mut() = head.headers.clone();
+    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+        onward.headers_mut().insert(HOST, host);
+    }
     Ok(sender.send_request(onward).await?)
 }
 
 /// The client's headers, without what is for this node only.
-fn onward_headers(headers: &HeaderMap, host: &str) -> HeaderMap {
+fn onward_headers(headers: &HeaderMap) -> HeaderMap {
     let mut onward = headers.clone();
     for name in [AUTHORIZATION, COOKIE, CONTENT_LENGTH] {
         onward.remove(name);
-    }
-    if let Ok(host) = HeaderValue::from_str(host) {
-        onward.insert(HOST, host);
     }
     onward
 }
@@ -142,16 +212,25 @@ async fn refusal(response: Response<Incoming>) -> Answer {
         let text = format!("invalid upgrade response: status code {}\n", status.as_u16());
         return answer::text(StatusCode::INTERNAL_SERVER_ERROR, text);
     }
-    let body = Limited::new(response.into_body(), MAX_REFUSAL_BYTES).collect();
-    let text = match tokio::time::timeout(OPEN_TIMEOUT, body).await {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        _ => Bytes::new(),
-    };
-    answer::text(status, text)
+    answer::text(status, text_of(response).await)
 }
 
-async fn copy(to_client: OnUpgrade, to_runtime: OnUpgrade, context: TunnelContext) {
-    let TunnelContext { idle_timeout, mut shutdown, permit } = context;
+async fn text_of(response: Response<Incoming>) -> Bytes {
+    let body = Limited::new(response.into_body(), MAX_REFUSAL_BYTES).collect();
+    match tokio::time::timeout(OPEN_TIMEOUT, body).await {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        _ => Bytes::new(),
+    }
+}
+
+async fn copy<C>(
+    to_client: impl Future<Output = Result<C, hyper::Error>>,
+    to_runtime: OnUpgrade,
+    context: TunnelContext,
+) where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let TunnelContext { idle_timeout, mut shutdown, permit, .. } = context;
     let (client, runtime) = match tokio::join!(to_client, to_runtime) {
         (Ok(client), Ok(runtime)) => (client, runtime),
         (Err(error), _) | (_, Err(error)) => {
@@ -160,7 +239,7 @@ async fn copy(to_client: OnUpgrade, to_runtime: OnUpgrade, context: TunnelContex
         }
     };
     let activity = Activity::new();
-    let (mut client, mut runtime) = (activity.watch(client), activity.watch(runtime));
+    let (mut client, mut runtime) = (activity.watch(client), activity.watch(TokioIo::new(runtime)));
     tokio::select! {
         // Every arm ends the tunnel: what the others were about to do no longer matters.
         ended = copy_bidirectional(&mut client, &mut runtime) => {
@@ -176,18 +255,18 @@ async fn copy(to_client: OnUpgrade, to_runtime: OnUpgrade, context: TunnelContex
 
 /// When something last moved, in milliseconds since the start.
 #[derive(Clone)]
-struct Activity {
+pub(crate) struct Activity {
     start: Instant,
     last: Arc<AtomicU64>,
 }
 
 impl Activity {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { start: Instant::now(), last: Arc::new(AtomicU64::new(0)) }
     }
 
-    fn watch(&self, stream: Upgraded) -> Watched {
-        Watched { stream: TokioIo::new(stream), activity: self.clone() }
+    pub(crate) fn watch<S>(&self, stream: S) -> Watched<S> {
+        Watched { stream, activity: self.clone() }
     }
 
     fn touch(&self) {
@@ -196,7 +275,7 @@ impl Activity {
     }
 
     /// Ends when nothing has moved for so long. Zero means never.
-    async fn idle_for(&self, timeout: Duration) {
+    pub(crate) async fn idle_for(&self, timeout: Duration) {
         if timeout.is_zero() {
             return std::future::pending().await;
         }
@@ -211,12 +290,12 @@ impl Activity {
 }
 
 /// A stream that notes when it is read from. Whatever is written to one end was read from the other.
-struct Watched {
-    stream: TokioIo<Upgraded>,
+pub(crate) struct Watched<S> {
+    stream: S,
     activity: Activity,
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
@@ -225,7 +304,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
-use config::{Config, EvictionSignal, ThresholdValue};
+use config::{Config, EvictionSignal, FeatureGates, ThresholdValue};
 use host::machine::MachineFacts;
 use host::usage::{self, FileSystemUsage};
 use model::Quantity;
@@ -80,7 +80,7 @@ impl Measurer {
             runtime_name: String::new(),
             runtime_version: String::new(),
             kubelet_version: config::version::KUBELET_VERSION.to_owned(),
-            declared_features: Vec::new(),
+            declared_features: declared(&config.gates),
             images: Vec::new(),
             max_images: node.status_max_images.map(|n| i32::try_from(n).unwrap_or(i32::MAX)).or(Some(-1)),
             has_memory_pressure: false,
@@ -203,6 +203,13 @@ impl Sample {
 
 /// A share of an amount, rounded down.
 #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+/// What the API server may count on here beyond what every kubelet of this version does, sorted
+/// (KEP-5328).
+fn declared(gates: &FeatureGates) -> Vec<String> {
+    let features = ["ExtendWebSocketsToKubelet"];
+    features.into_iter().filter(|name| gates.enabled(name)).map(str::to_owned).collect()
+}
+
 fn share_of(amount: u64, share: f32) -> u64 {
     // Amounts of memory and disk are far below 2^53, and a share lies between 0 and 1.
     (amount as f64 * f64::from(share)) as u64

@@ -245,6 +245,8 @@ metrics! {
     started_pods: Counter = "kubelet_started_pods_total" on Main, "[ALPHA] Pods started.";
     /// Containers that ended.
     terminated_containers: Counter[container_type, exit_code, reason] = "kubelet_terminated_containers_total" on Main, "[ALPHA] Containers that ended, by kind, exit code and reason.";
+    /// Sessions over WebSocket that were translated for the runtime.
+    websocket_sessions: Counter[subresource] = "kubelet_websocket_streaming_requests_total" on Main, "[ALPHA] Sessions over WebSocket that the kubelet translated for the container runtime, by kind.";
     /// Pods by where they are in their life.
     working_pods: Gauge[config, lifecycle, static_] = "kubelet_working_pods" on Main, "[ALPHA] Pods the kubelet works on, by stage of life and by where they are known from.";
     /// How long probes took, in seconds.

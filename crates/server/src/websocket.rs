@@ -1,0 +1,133 @@
+//! The server's end of a WebSocket (RFC 6455): the answer to the client's request, and the
+//! connection after it.
+
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use http::header::{
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
+
+use crate::answer::{self, Answer};
+
+/// Appended to the client's key before it is hashed (RFC 6455, section 1.3).
+const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// Largest message taken, bytes; upstream's bound. Clients send pieces of 32 KiB.
+const MAX_MESSAGE: usize = 32 << 20;
+
+/// A connection that both sides agreed on.
+pub(crate) type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// A request that is fit to become a WebSocket.
+pub(crate) struct Offer {
+    upgrade: OnUpgrade,
+    accept: HeaderValue,
+}
+
+impl Offer {
+    /// Checks a request.
+    ///
+    /// # Errors
+    /// The answer for the client when it is none.
+    #[allow(clippy::result_large_err)]
+    pub(crate) fn of(request: &mut Request<Incoming>) -> Result<Self, Answer> {
+        let accept = accept(request.method(), request.headers());
+        let accept = accept.map_err(|text| answer::text(StatusCode::BAD_REQUEST, text))?;
+        Ok(Self { upgrade: hyper::upgrade::on(request), accept })
+    }
+
+    /// The answer that takes the offer, with one of the protocols the client named.
+    pub(crate) fn take(&self, protocol: &str) -> Answer {
+        let mut response = Response::new(answer::body(Bytes::new()));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept.clone());
+        if let Ok(protocol) = HeaderValue::from_str(protocol) {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        response
+    }
+
+    /// The connection, once the answer has been sent.
+    pub(crate) async fn connect(self) -> Result<WebSocket, hyper::Error> {
+        let stream = TokioIo::new(self.upgrade.await?);
+        let config =
+            WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+        Ok(WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await)
+    }
+}
+
+fn accept(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, &'static str> {
+    let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
+    if method != Method::GET {
+        return Err("bad method: a WebSocket is opened with GET");
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
+        return Err("missing or bad WebSocket version: want 13");
+    }
+    // Sixteen bytes in Base64.
+    if key.len() != 24 {
+        return Err("missing or bad WebSocket key");
+    }
+    let mut hash = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
+    hash.update(key);
+    hash.update(ACCEPT_GUID.as_bytes());
+    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, hash.finish());
+    HeaderValue::from_str(&text).map_err(|_| "bad WebSocket key")
+}
+
+/// A WebSocket's binary messages as a stream of bytes, in both directions.
+pub(crate) fn into_bytes(socket: WebSocket) -> impl AsyncRead + AsyncWrite + Unpin + Send {
+    let (sink, stream) = socket.split();
+    let pieces = stream.filter_map(|message| {
+        std::future::ready(match message {
+            Ok(Message::Binary(bytes)) => Some(Ok(bytes)),
+            Ok(_) => None,
+            Err(error) => Some(Err(io_error(error))),
+        })
+    });
+    let sink = sink
+        .sink_map_err(io_error)
+        .with(|bytes: Bytes| std::future::ready(Ok::<_, std::io::Error>(Message::Binary(bytes))));
+    tokio::io::join(StreamReader::new(pieces), SinkWriter::new(CopyToBytes::new(sink)))
+}
+
+fn io_error(error: Error) -> std::io::Error {
+    match error {
+        Error::Io(error) => error,
+        other => std::io::Error::other(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_to_be_well_formed() {
+        let headers = |key: &'static str, version: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static(key));
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(version));
+            headers
+        };
+        // The example of RFC 6455, section 1.3.
+        let good = headers("dGhlIHNhbXBsZSBub25jZQ==", "13");
+        assert_eq!(accept(&Method::GET, &good).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert!(accept(&Method::POST, &good).is_err());
+        assert!(accept(&Method::GET, &headers("dGhlIHNhbXBsZSBub25jZQ==", "8")).is_err());
+        assert!(accept(&Method::GET, &headers("short", "13")).is_err());
+        assert!(accept(&Method::GET, &HeaderMap::new()).is_err());
+    }
+}
