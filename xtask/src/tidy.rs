@@ -21,6 +21,7 @@ const ORDER: &[&str] = &[
     "prober",
     "volumes",
     "plugins",
+    "systemd",
     "host",
     "telemetry",
     "config",

@@ -17,8 +17,8 @@ use crate::gates::FeatureGates;
 use crate::label;
 use crate::parts::{
     ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, Eviction, Identity,
-    ImageGc, LogFormat, Logging, Node, Paths, Pods, Process, Runtime, Server, Shutdown, Sources, Tls,
-    TlsFiles, TlsVersion, Tracing,
+    ImageGc, LogFormat, Logging, Node, Paths, Pods, Process, ReservedCgroup, Runtime, Server, Shutdown,
+    Sources, Tls, TlsFiles, TlsVersion, Tracing,
 };
 use crate::wire::{Dict, GoDuration};
 
@@ -293,7 +293,13 @@ fn node(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Find
         pod_cidr: some(&document.pod_cidr),
         system_reserved: reserved("systemReserved", &document.system_reserved, findings),
         kube_reserved: reserved("kubeReserved", &document.kube_reserved, findings),
-        enforce_pods: document.enforce_node_allocatable.items().iter().any(|key| key == "pods"),
+        enforce_pods: enforces(document, "pods"),
+        system_reserved_cgroup: reserved_cgroup(
+            document,
+            "system-reserved",
+            &document.system_reserved_cgroup,
+        ),
+        kube_reserved_cgroup: reserved_cgroup(document, "kube-reserved", &document.kube_reserved_cgroup),
         eviction: Eviction {
             thresholds: eviction::thresholds(document, findings),
             pressure_transition: document.eviction_pressure_transition_period.to_std(),
@@ -327,6 +333,16 @@ fn taints(document: &KubeletConfiguration) -> Vec<Taint> {
         time_added: None,
     };
     document.register_with_taints.items().iter().map(convert).collect()
+}
+
+fn enforces(document: &KubeletConfiguration, key: &str) -> bool {
+    document.enforce_node_allocatable.items().iter().any(|item| item == key)
+}
+
+fn reserved_cgroup(document: &KubeletConfiguration, key: &str, name: &str) -> Option<ReservedCgroup> {
+    let is_compressible_only = enforces(document, &format!("{key}-compressible"));
+    let is_enforced = is_compressible_only || enforces(document, key);
+    is_enforced.then(|| ReservedCgroup { name: name.to_owned(), is_compressible_only })
 }
 
 fn reserved(place: &str, amounts: &Dict<String>, findings: &mut Findings) -> BTreeMap<String, Quantity> {

@@ -65,6 +65,12 @@ impl Config {
         json
     }
 
+    /// The container runtime has said who makes cgroups, which outranks the document and changes it.
+    pub fn set_cgroup_driver(&mut self, driver: CgroupDriver) {
+        self.pods.cgroup_driver = driver;
+        driver.name().clone_into(&mut self.document.cgroup_driver);
+    }
+
     /// The same as `/configz` shows it below `kubeletconfig`. As upstream, which writes them there once the node is
     /// being built, a certificate the kubelet makes for itself appears as if its files had been configured.
     pub fn configz_json(&self) -> serde_json::Value {
@@ -319,14 +325,27 @@ pub struct Node {
     pub system_reserved: BTreeMap<String, Quantity>,
     /// Held back for Kubernetes' own processes, likewise.
     pub kube_reserved: BTreeMap<String, Quantity>,
-    /// Whether the limit of all pods together is enforced by their cgroup.
+    /// Whether what is held back is kept from the cgroup of all pods.
     pub enforce_pods: bool,
+    /// The cgroup that is limited to what is held back for the system, if one is.
+    pub system_reserved_cgroup: Option<ReservedCgroup>,
+    /// The same for Kubernetes' own processes.
+    pub kube_reserved_cgroup: Option<ReservedCgroup>,
     /// When pods are evicted.
     pub eviction: Eviction,
     /// Whether the attach-detach controller attaches volumes.
     pub controller_attaches: bool,
     /// Whether local storage is accounted for and evicted on.
     pub local_storage_isolation: bool,
+}
+
+/// A cgroup that is limited to what is held back for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReservedCgroup {
+    /// Its name. It has to be there already.
+    pub name: String,
+    /// Whether only CPU time is, which nobody dies of lacking.
+    pub is_compressible_only: bool,
 }
 
 /// When pods are evicted.
@@ -391,6 +410,16 @@ pub enum CgroupDriver {
     Cgroupfs,
     /// By asking systemd.
     Systemd,
+}
+
+impl CgroupDriver {
+    /// As the document has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cgroupfs => "cgroupfs",
+            Self::Systemd => "systemd",
+        }
+    }
 }
 
 /// Container logs on disk.

@@ -13,13 +13,11 @@ struct Entry {
 
 #[rustfmt::skip]
 const ENTRIES: &[Entry] = &[
-    Entry { path: "cgroupDriver", is_asked_for: |d| d.cgroup_driver != "cgroupfs", instead: "cgroups are made with the cgroupfs driver" },
     Entry { path: "configMapAndSecretChangeDetectionStrategy", is_asked_for: |d| d.config_map_and_secret_change_detection_strategy != "Watch", instead: "objects are watched" },
     Entry { path: "cpuManagerPolicy", is_asked_for: |d| d.cpu_manager_policy != "none", instead: "no container gets CPUs of its own" },
     Entry { path: "defaultPodSysctls", is_asked_for: |d| !d.default_pod_sysctls.is_empty(), instead: "pods keep their own sysctls" },
     Entry { path: "enableContentionProfiling", is_asked_for: |d| d.enable_contention_profiling, instead: "there is no profile of lock contention" },
     Entry { path: "enableSystemLogQuery", is_asked_for: |d| d.enable_system_log_query == Some(true), instead: "log queries are refused" },
-    Entry { path: "enforceNodeAllocatable", is_asked_for: |d| d.enforce_node_allocatable.items().iter().any(|key| key != "pods" && key != "none"), instead: "only the limit of all pods together is enforced" },
     Entry { path: "imagePullCredentialsVerificationPolicy", is_asked_for: |d| !matches!(d.image_pull_credentials_verification_policy.as_str(), "" | "NeverVerify" | "NeverVerifyPreloadedImages"), instead: "credentials for images that are present are not verified again" },
     Entry { path: "kernelMemcgNotification", is_asked_for: |d| d.kernel_memcg_notification, instead: "memory is measured at intervals" },
     Entry { path: "kubeletCgroups", is_asked_for: |d| !d.kubelet_cgroups.is_empty(), instead: "the kubelet stays in the cgroup it was started in" },
@@ -69,8 +67,8 @@ mod tests {
     fn lists_everything_asked_for_in_vain() {
         let paths = warned(|document| {
             "static".clone_into(&mut document.cpu_manager_policy);
-            "systemd".clone_into(&mut document.cgroup_driver);
+            document.single_process_oom_kill = Some(true);
         });
-        assert_eq!(paths, ["cgroupDriver", "cpuManagerPolicy"]);
+        assert_eq!(paths, ["cpuManagerPolicy", "singleProcessOOMKill"]);
     }
 }

@@ -12,6 +12,8 @@ use crate::text::{self, FileError, keyed_number};
 pub struct MachineFacts {
     /// CPUs that are online.
     pub cpus: u64,
+    /// The kernel's list of them, `0-3,8`; empty if it has none.
+    pub cpu_list: String,
     /// `MemTotal`, bytes.
     pub memory_bytes: u64,
     /// `SwapTotal`, bytes.
@@ -43,6 +45,8 @@ pub struct HugePages {
     pub count: u64,
 }
 
+const ONLINE_CPUS: &str = "/sys/devices/system/cpu/online";
+
 impl MachineFacts {
     /// Reads all of them. Only memory and CPUs are indispensable; an id that cannot be found is
     /// empty, as upstream reports it.
@@ -52,6 +56,7 @@ impl MachineFacts {
         let total = keyed_number(&meminfo, "MemTotal").ok_or(FileError::content(meminfo_path, "MemTotal"))?;
         Ok(Self {
             cpus: online_cpus()?,
+            cpu_list: text::read(ONLINE_CPUS).map(|list| list.trim().to_owned()).unwrap_or_default(),
             memory_bytes: total * 1024,
             swap_bytes: keyed_number(&meminfo, "SwapTotal").unwrap_or(0) * 1024,
             huge_pages: huge_pages(),
@@ -103,7 +108,7 @@ fn huge_pages() -> Vec<HugePages> {
 }
 
 fn online_cpus() -> Result<u64, FileError> {
-    if let Some(count) = text::read("/sys/devices/system/cpu/online").ok().and_then(|t| count_list(&t)) {
+    if let Some(count) = text::read(ONLINE_CPUS).ok().and_then(|t| count_list(&t)) {
         return Ok(count);
     }
     let path = Path::new("/proc/cpuinfo");

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use config::{Authorization, Config};
+use config::{Authorization, CgroupDriver, Config};
 use host::cgroup::CgroupMounts;
 use host::tunables::{self, PROC_SYS};
 use runtime::Runtime;
@@ -46,7 +46,7 @@ pub(crate) enum HostError {
 
 /// Waits for the runtime's first answer, and lets it say who makes cgroups. A runtime that is not there
 /// keeps the kubelet from starting; whoever started it tries again, as with upstream's.
-pub(crate) async fn runtime(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
+pub(crate) async fn runtime(config: &Config, runtime: &Runtime) -> anyhow::Result<CgroupDriver> {
     let endpoint = &config.runtime.endpoint;
     let about =
         || format!("validate CRI v1 runtime API for endpoint {endpoint:?} (does the container runtime run?)");
@@ -58,18 +58,20 @@ pub(crate) async fn runtime(config: &Config, runtime: &Runtime) -> anyhow::Resul
         "Container runtime initialized"
     );
     let asked = runtime.cgroup_driver().await.context("ask the container runtime for its cgroup driver")?;
+    let driver = match asked {
+        Some(runtime::CgroupDriver::Systemd) => CgroupDriver::Systemd,
+        Some(runtime::CgroupDriver::Cgroupfs) => CgroupDriver::Cgroupfs,
+        None => config.pods.cgroup_driver,
+    };
+    let name = driver.name();
     match asked {
-        Some(runtime::CgroupDriver::Systemd) => warn!(
-            "The container runtime makes cgroups with systemd, which this kubelet does not do yet: pods will not start. Set SystemdCgroup = false in the runtime's configuration"
+        Some(_) => info!(cgroupDriver = name, "Using cgroup driver setting received from the CRI runtime"),
+        None => info!(
+            cgroupDriver = name,
+            "The CRI runtime does not say which cgroup driver it uses; taking that of the configuration"
         ),
-        Some(runtime::CgroupDriver::Cgroupfs) => {
-            info!(cgroupDriver = "cgroupfs", "Using cgroup driver setting received from the CRI runtime");
-        }
-        None => {
-            info!(cgroupDriver = ?config.pods.cgroup_driver, "The CRI runtime does not say which cgroup driver it uses; taking that of the configuration")
-        }
     }
-    Ok(())
+    Ok(driver)
 }
 
 /// Says so when this process is not root, which much of what a node does takes.

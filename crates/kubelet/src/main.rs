@@ -7,10 +7,10 @@ mod checks;
 mod gauges;
 mod identity;
 mod lock;
+mod notify;
 mod ports;
 mod shell;
 mod start;
-mod systemd;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -25,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use lock::Lock;
+use notify::Notifier;
 use shell::failure::chain;
 use shell::pulse::Pulse;
-use systemd::Notifier;
 
 /// Threads for tasks. The work is short and mostly waiting: two keep one slow poll from holding
 /// up the rest, more would only cost memory.
@@ -113,8 +113,8 @@ async fn until_stopped(config: Config, log: LogHandle) -> anyhow::Result<()> {
     tokio::spawn(stop_on_signal(terminate, interrupt, stop.clone(), log.clone()));
     let pulse = Arc::new(Pulse::default());
     let notifier = Notifier::from_environment();
-    if let Some(timeout) = systemd::watchdog_timeout().context("create health checker")? {
-        tokio::spawn(systemd::watch(notifier.clone(), timeout, pulse.clone()));
+    if let Some(timeout) = notify::watchdog_timeout().context("create health checker")? {
+        tokio::spawn(notify::watch(notifier.clone(), timeout, pulse.clone()));
     }
     // Cancel-safe: who is told to end while waiting for the lock does not want it any more.
     let lock = tokio::select! {

@@ -14,7 +14,7 @@ use apiserver::{
 };
 use arc_swap::ArcSwap;
 use config::Config;
-use host::cgroup::{CgroupLimits, CgroupMounts, CgroupTree};
+use host::cgroup::{CgroupMounts, CgroupTree};
 use host::machine::MachineFacts;
 use node::{Input, Node, Settings, Source, View};
 use runtime::{NodeSettings, Runtime, RuntimeSettings};
@@ -29,16 +29,17 @@ use volumes::Volumes;
 
 use crate::checks;
 use crate::identity::{self, IdentityMetrics, ServingNames};
+use crate::notify::Notifier;
 use crate::ports::NodePorts;
 use crate::shell::adapters::Adapters;
 use crate::shell::api::{Api, Remote};
+use crate::shell::cgroups::Driver;
 use crate::shell::facts::Measurer;
 use crate::shell::metering::{self, Metering};
 use crate::shell::objects::ObjectPort;
 use crate::shell::pulse::Pulse;
 use crate::shell::turns::Turns;
-use crate::shell::{self, Clock, Hands, Shell, feeds, rotation};
-use crate::systemd::Notifier;
+use crate::shell::{self, Clock, Hands, Shell, cgroups, feeds, rotation};
 
 /// What a node shares with the process around it.
 pub(crate) struct Process {
@@ -51,8 +52,7 @@ pub(crate) struct Process {
 }
 
 /// Runs a node until `stop` is cancelled.
-pub(crate) async fn run(config: Config, process: Process, stop: CancellationToken) -> anyhow::Result<()> {
-    let config = Arc::new(config);
+pub(crate) async fn run(mut config: Config, process: Process, stop: CancellationToken) -> anyhow::Result<()> {
     let mounts = CgroupMounts::detect().context("find the cgroup hierarchies")?;
     checks::host(&config, &mounts)?;
     let hostname = host::machine::host_name();
@@ -74,7 +74,8 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
             tracer: tracer.clone(),
         },
     )?;
-    checks::runtime(&config, &runtime).await?;
+    config.set_cgroup_driver(checks::runtime(&config, &runtime).await?);
+    let config = Arc::new(config);
     checks::process(&config);
     checks::kernel(&config)?;
     // Last: from here on the API server is told that this node is alive.
@@ -84,7 +85,9 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let node_ips = node_ips(&config, remote.as_ref().map(|r| r.connection.server()));
     info!(node = node_name, nodeIPs = ?node_ips, "Starting the node");
 
-    let cgroups = CgroupTree::new(mounts, &config.pods.cgroup_root).context("use the cgroup root")?;
+    let cgroups = CgroupTree::new(mounts, cgroup_driver(&config), &config.pods.cgroup_root)
+        .context("use the cgroup root")?;
+    let for_cgroups = cgroups::Machine { cpus: machine.cpu_list.clone(), max_pids: machine.max_pids };
     let measurer = Arc::new(Measurer::new(&config, &node_name, &hostname, &node_ips, machine.clone()));
     let objects = ObjectPort::new(
         remote.as_ref().map(|r| (ObjectCache::new(r.connection.clone()), r.connection.clone())),
@@ -96,6 +99,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         runtime_node: runtime_settings(&config, &machine, cgroups.mounts().version()),
         volumes: Volumes::new(&config.paths.root, objects.clone()),
         objects,
+        cgroup_driver: Driver::new(cgroups.clone()),
         cgroups,
         api: Api::new(node_name.clone(), remote),
         metrics: metrics.clone(),
@@ -109,7 +113,8 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         failures: shell::failure::FailureLog::default(),
         tracer,
     });
-    prepare_cgroups(&adapters, &measurer).await?;
+    let facts = measurer.measure(&adapters).await;
+    cgroups::prepare(&adapters, &facts, &for_cgroups).await?;
 
     let (results, inbox) = shell::inbox();
     let (certificate, serving_names) = identity::serving_certificate(
@@ -290,31 +295,11 @@ fn runtime_settings(config: &Config, machine: &MachineFacts, cgroup_version: u8)
     }
 }
 
-async fn prepare_cgroups(adapters: &Arc<Adapters>, measurer: &Measurer) -> anyhow::Result<()> {
-    if !adapters.config.pods.cgroups_per_qos {
-        return Ok(());
+fn cgroup_driver(config: &Config) -> host::cgroup::CgroupDriver {
+    match config.pods.cgroup_driver {
+        config::CgroupDriver::Cgroupfs => host::cgroup::CgroupDriver::Cgroupfs,
+        config::CgroupDriver::Systemd => host::cgroup::CgroupDriver::Systemd,
     }
-    let facts = measurer.measure(adapters).await;
-    let tree = adapters.cgroups.clone();
-    let is_enforced = adapters.config.node.enforce_pods;
-    tokio::task::spawn_blocking(move || {
-        tree.ensure_node()?;
-        if is_enforced {
-            // Without the part kept for hard eviction: the kernel's limit is the last resort.
-            let mut enforced = facts.clone();
-            enforced.hard_eviction.clear();
-            let amounts = enforced.allocatable();
-            let positive = |n: i64| u64::try_from(n).unwrap_or(0);
-            tree.set_node_limits(&CgroupLimits {
-                cpu_shares: amounts.get("cpu").map(|q| host::cgroup::cpu_shares(positive(q.millis()))),
-                memory_limit_bytes: amounts.get("memory").map(|q| positive(q.units())),
-                ..CgroupLimits::default()
-            })?;
-        }
-        Ok::<(), host::cgroup::CgroupError>(())
-    })
-    .await?
-    .context("prepare the cgroups of pods")
 }
 
 fn core_settings(config: &Config, node_name: &str, ips: &[IpAddr], has_api: bool) -> Settings {

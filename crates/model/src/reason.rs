@@ -73,4 +73,8 @@ pub mod event {
     pub const STARTING: &str = "Starting";
     /// The boot id changed.
     pub const REBOOTED: &str = "Rebooted";
+    /// A limit that keeps something of the node from pods was set.
+    pub const NODE_ALLOCATABLE_ENFORCED: &str = "NodeAllocatableEnforced";
+    /// Such a limit could not be set.
+    pub const FAILED_NODE_ALLOCATABLE_ENFORCEMENT: &str = "FailedNodeAllocatableEnforcement";
 }

@@ -60,7 +60,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "InPlacePodVerticalScalingMemoryBackedVolumes", works: false, effect: "remounts memory emptyDir with new size limit on resize; declares node feature" },
     Consulted { name: "InPlacePodVerticalScalingSchedulerPreemption", works: false, effect: "critical-pod preemption in the kubelet is skipped for resize operations; the resize stays Deferred and the scheduler picks victims" },
     Consulted { name: "KubeletAllocatedPodsEndpoint", works: true, effect: "registers /allocatedPods endpoints" },
-    Consulted { name: "KubeletCgroupDriverFromCRI", works: false, effect: "cgroup driver taken from CRI RuntimeConfig, falls back to config value when unimplemented" },
+    Consulted { name: "KubeletCgroupDriverFromCRI", works: true, effect: "cgroup driver taken from CRI RuntimeConfig, falls back to config value when unimplemented" },
     Consulted { name: "KubeletCrashLoopBackOffMax", works: true, effect: "honours crashLoopBackOff.maxContainerRestartPeriod" },
     Consulted { name: "KubeletEnsureSecretPulledImages", works: false, effect: "image pull credential verification and records in <root-dir>/image_manager" },
     Consulted { name: "KubeletFineGrainedAuthz", works: true, effect: "tries nodes/pods, nodes/healthz, nodes/configz subresources before nodes/proxy" },

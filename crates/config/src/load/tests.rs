@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::eviction::EvictionSignal;
 use crate::flags::FLAGS;
-use crate::parts::{Authorization, CgroupDriver, LogFormat};
+use crate::parts::{Authorization, CgroupDriver, LogFormat, ReservedCgroup};
 
 const HEAD: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
 
@@ -374,20 +374,55 @@ fn relative_paths_are_relative_to_the_file() {
 
 #[test]
 fn what_is_not_implemented_is_said() {
-    let loaded =
-        with_document("cpuManagerPolicy: static\ncgroupDriver: systemd\n", &["--housekeeping-interval=1s"])
-            .unwrap();
+    let loaded = with_document(
+        "cpuManagerPolicy: static\nkernelMemcgNotification: true\n",
+        &["--housekeeping-interval=1s"],
+    )
+    .unwrap();
     let said = |warning: &Finding| format!("{}: {}", warning.path, warning.message);
     let warnings: Vec<_> = loaded.warnings.iter().map(said).collect();
     assert_eq!(
         warnings,
         [
             "--housekeeping-interval: this flag has no effect yet",
-            "cgroupDriver: not implemented yet: cgroups are made with the cgroupfs driver",
             "cpuManagerPolicy: not implemented yet: no container gets CPUs of its own",
+            "kernelMemcgNotification: not implemented yet: memory is measured at intervals",
         ]
     );
-    assert_eq!(loaded.config.pods.cgroup_driver, CgroupDriver::Systemd);
+}
+
+#[test]
+fn the_runtime_outranks_the_documents_cgroup_driver() {
+    for (text, asked) in [("", CgroupDriver::Cgroupfs), ("cgroupDriver: systemd\n", CgroupDriver::Systemd)] {
+        let mut config = with_document(text, &[]).unwrap().config;
+        assert_eq!(config.pods.cgroup_driver, asked);
+        for driver in [CgroupDriver::Systemd, CgroupDriver::Cgroupfs] {
+            config.set_cgroup_driver(driver);
+            assert_eq!(config.pods.cgroup_driver, driver);
+            assert_eq!(config.configz_json()["cgroupDriver"], driver.name());
+        }
+    }
+}
+
+#[test]
+fn reserved_cgroups_are_limited_where_that_is_enforced() {
+    let of = |enforced: &str| {
+        let text = format!(
+            "enforceNodeAllocatable: [{enforced}]\nsystemReservedCgroup: /system.slice\n\
+             kubeReservedCgroup: /kube.slice\nsystemReserved: {{cpu: \"1\"}}\n"
+        );
+        let node = with_document(&text, &[]).unwrap().config.node;
+        let said = |group: Option<ReservedCgroup>| group.map(|g| (g.name, g.is_compressible_only));
+        (node.enforce_pods, said(node.system_reserved_cgroup), said(node.kube_reserved_cgroup))
+    };
+    let named = |name: &str, is_compressible_only| Some((name.to_owned(), is_compressible_only));
+    assert_eq!(of("pods"), (true, None, None));
+    assert_eq!(of("none"), (false, None, None));
+    assert_eq!(of("pods, system-reserved"), (true, named("/system.slice", false), None));
+    assert_eq!(
+        of("pods, system-reserved-compressible, kube-reserved"),
+        (true, named("/system.slice", true), named("/kube.slice", false))
+    );
 }
 
 #[test]

@@ -27,6 +27,14 @@ pub struct CgroupLimits {
     pub cpu_period_us: Option<u64>,
     /// Bytes.
     pub memory_limit_bytes: Option<u64>,
+    /// Bytes that are never taken away again (version 2 only, as the next two).
+    pub memory_min_bytes: Option<u64>,
+    /// Bytes that are taken away last.
+    pub memory_low_bytes: Option<u64>,
+    /// Bytes above which the group is slowed down.
+    pub memory_high_bytes: Option<u64>,
+    /// CPUs the group may run on, as the kernel lists them: `0-3,8`.
+    pub cpus: Option<String>,
     /// Tasks.
     pub pids_max: Option<u64>,
     /// Bytes of huge pages, by page size. Sizes of the machine that are missing here are limited
@@ -119,6 +127,86 @@ pub fn huge_page_name(page_bytes: u64) -> String {
     }
 }
 
+/// systemd counts CPU time in hundredths of a CPU.
+const SYSTEMD_QUOTA_STEP_US: u64 = 10_000;
+const SECOND_US: u64 = 1_000_000;
+
+impl CgroupLimits {
+    /// The CPU quota as CPU time a second, microseconds, as systemd takes it: a whole number of hundredths of a CPU,
+    /// rounded up so that a container inside can have what it was promised. `u64::MAX` is unlimited; `None` leaves
+    /// the quota alone.
+    pub fn cpu_quota_per_sec_us(&self) -> Option<u64> {
+        let quota = match (self.cpu_quota_us, self.cpu_period_us) {
+            (None | Some(0), None) => return None,
+            (quota, _) => quota.and_then(|q| u64::try_from(q).ok()).filter(|q| *q > 0),
+        };
+        let Some(quota) = quota else { return Some(u64::MAX) };
+        let period = self.cpu_period_us.filter(|p| *p > 0).unwrap_or(DEFAULT_CPU_PERIOD_US);
+        let exact = u128::from(quota) * u128::from(SECOND_US) / u128::from(period);
+        let exact = u64::try_from(exact).unwrap_or(u64::MAX);
+        Some(exact.checked_next_multiple_of(SYSTEMD_QUOTA_STEP_US).unwrap_or(u64::MAX))
+    }
+
+    /// These limits with the quota that systemd makes of theirs, so that what is written to files and what systemd
+    /// writes there again later are the same.
+    #[must_use]
+    pub fn rounded_for_systemd(&self) -> Self {
+        let mut rounded = self.clone();
+        let period = self.cpu_period_us.filter(|p| *p > 0).unwrap_or(DEFAULT_CPU_PERIOD_US);
+        if let Some(per_sec) = self.cpu_quota_per_sec_us().filter(|us| *us < u64::MAX) {
+            let quota = u128::from(per_sec) * u128::from(period) / u128::from(SECOND_US);
+            rounded.cpu_quota_us = Some(i64::try_from(quota).unwrap_or(i64::MAX));
+        }
+        rounded
+    }
+}
+
+/// A value that belongs into a file of a controller.
+struct Knob {
+    controller: &'static str,
+    file: String,
+    value: String,
+}
+
+fn knob(controller: &'static str, file: impl Into<String>, value: impl ToString) -> Knob {
+    Knob { controller, file: file.into(), value: value.to_string() }
+}
+
+/// What the limits are in the files of a version, without the quota of version 1.
+fn knobs(version: u8, limits: &CgroupLimits, page_sizes: &[u64]) -> Vec<Knob> {
+    let is_v2 = version == 2;
+    let mut all = Vec::new();
+    if let Some(shares) = limits.cpu_shares {
+        let (file, value) = if is_v2 { ("cpu.weight", cpu_weight(shares)) } else { ("cpu.shares", shares) };
+        all.push(knob("cpu", file, value));
+    }
+    if let Some(bytes) = limits.memory_limit_bytes {
+        all.push(knob("memory", if is_v2 { "memory.max" } else { "memory.limit_in_bytes" }, bytes));
+    }
+    for (file, bytes) in [
+        ("memory.min", limits.memory_min_bytes),
+        ("memory.low", limits.memory_low_bytes),
+        ("memory.high", limits.memory_high_bytes),
+    ] {
+        all.extend(bytes.filter(|_| is_v2).map(|bytes| knob("memory", file, bytes)));
+    }
+    all.extend(limits.pids_max.map(|max| knob("pids", "pids.max", max)));
+    all.extend(limits.cpus.as_ref().map(|cpus| knob("cpuset", "cpuset.cpus", cpus)));
+    if let Some(wanted) = &limits.hugetlb {
+        for &page_bytes in page_sizes {
+            let limit = wanted.iter().find(|h| h.page_bytes == page_bytes).map_or(0, |h| h.limit_bytes);
+            let suffix = if is_v2 { "max" } else { "limit_in_bytes" };
+            all.push(knob("hugetlb", format!("hugetlb.{}.{suffix}", huge_page_name(page_bytes)), limit));
+        }
+    }
+    if let (true, Some(quota)) = (is_v2, limits.cpu_quota_us) {
+        let period = limits.cpu_period_us.unwrap_or(DEFAULT_CPU_PERIOD_US);
+        let quota = if quota < 0 { "max".to_owned() } else { quota.to_string() };
+        all.push(knob("cpu", "cpu.max", format!("{quota} {period}")));
+    }
+    all
+}
+
 /// Writes the limits of the group `name` (relative to the hierarchies' roots).
 pub(super) fn apply(
     mounts: &CgroupMounts,
@@ -126,44 +214,39 @@ pub(super) fn apply(
     limits: &CgroupLimits,
     page_sizes: &[u64],
 ) -> Result<(), CgroupError> {
-    let set = |controller: &str, file: &str, value: String| match mounts.root_of(controller) {
-        Some(root) => write_knob(&root.join(name).join(file), &value),
-        // Without hugetlb there is nothing to limit. The others are checked at start.
+    let set = |knob: &Knob| match mounts.root_of(knob.controller) {
+        Some(root) => write_knob(&root.join(name).join(&knob.file), &knob.value),
+        // Without hugetlb or cpuset there is nothing to limit. The others are checked at start.
         None => Ok(()),
     };
-    let is_v2 = mounts.version() == 2;
-    if let Some(shares) = limits.cpu_shares {
-        let (file, value) = if is_v2 { ("cpu.weight", cpu_weight(shares)) } else { ("cpu.shares", shares) };
-        set("cpu", file, value.to_string())?;
-    }
-    if let Some(bytes) = limits.memory_limit_bytes {
-        set("memory", if is_v2 { "memory.max" } else { "memory.limit_in_bytes" }, bytes.to_string())?;
-    }
-    if let Some(max) = limits.pids_max {
-        set("pids", "pids.max", max.to_string())?;
-    }
-    if let Some(wanted) = &limits.hugetlb {
-        for &page_bytes in page_sizes {
-            let limit = wanted.iter().find(|h| h.page_bytes == page_bytes).map_or(0, |h| h.limit_bytes);
-            let suffix = if is_v2 { "max" } else { "limit_in_bytes" };
-            set("hugetlb", &format!("hugetlb.{}.{suffix}", huge_page_name(page_bytes)), limit.to_string())?;
-        }
-    }
-    if is_v2 { apply_quota_v2(limits, &set) } else { apply_quota_v1(limits, &set) }
+    knobs(mounts.version(), limits, page_sizes).iter().try_for_each(set)?;
+    if mounts.version() == 2 { Ok(()) } else { apply_quota_v1(limits, &set) }
 }
 
-type Set<'a> = dyn Fn(&str, &str, String) -> Result<(), CgroupError> + 'a;
-
-fn apply_quota_v2(limits: &CgroupLimits, set: &Set<'_>) -> Result<(), CgroupError> {
-    let Some(quota) = limits.cpu_quota_us else { return Ok(()) };
-    let period = limits.cpu_period_us.unwrap_or(DEFAULT_CPU_PERIOD_US);
-    let quota = if quota < 0 { "max".to_owned() } else { quota.to_string() };
-    set("cpu", "cpu.max", format!("{quota} {period}"))
+/// Whether the group `name` has these limits already.
+pub(super) fn are_applied(
+    mounts: &CgroupMounts,
+    name: &Path,
+    limits: &CgroupLimits,
+    page_sizes: &[u64],
+) -> bool {
+    let mut all = knobs(mounts.version(), limits, page_sizes);
+    if mounts.version() == 1 {
+        all.extend(limits.cpu_quota_us.map(|quota| knob("cpu", "cpu.cfs_quota_us", quota)));
+        all.extend(limits.cpu_period_us.map(|period| knob("cpu", "cpu.cfs_period_us", period)));
+    }
+    all.iter().all(|knob| match mounts.root_of(knob.controller) {
+        Some(root) => has_value(&root.join(name).join(&knob.file), &knob.value),
+        None => true,
+    })
 }
 
-fn apply_quota_v1(limits: &CgroupLimits, set: &Set<'_>) -> Result<(), CgroupError> {
-    let quota = |q: i64| set("cpu", "cpu.cfs_quota_us", q.to_string());
-    let period = |p: u64| set("cpu", "cpu.cfs_period_us", p.to_string());
+fn apply_quota_v1(
+    limits: &CgroupLimits,
+    set: &dyn Fn(&Knob) -> Result<(), CgroupError>,
+) -> Result<(), CgroupError> {
+    let quota = |q: i64| set(&knob("cpu", "cpu.cfs_quota_us", q));
+    let period = |p: u64| set(&knob("cpu", "cpu.cfs_period_us", p));
     match (limits.cpu_quota_us, limits.cpu_period_us) {
         // Either order can pass through a ratio above the parent's, which the kernel refuses;
         // then the other order works.
@@ -176,9 +259,13 @@ fn apply_quota_v1(limits: &CgroupLimits, set: &Set<'_>) -> Result<(), CgroupErro
     }
 }
 
+fn has_value(path: &Path, value: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|old| old.trim_end() == value)
+}
+
 /// Writes a value unless it is there already: adopting a node full of pods then costs reads only.
 pub(super) fn write_knob(path: &Path, value: &str) -> Result<(), CgroupError> {
-    if std::fs::read_to_string(path).is_ok_and(|old| old.trim_end() == value) {
+    if has_value(path, value) {
         return Ok(());
     }
     std::fs::write(path, value).map_err(|source| CgroupError::Set {
@@ -209,6 +296,71 @@ mod tests {
     }
 
     #[test]
+    fn quotas_are_rounded_up_to_what_systemd_can_say() {
+        const MAX: u64 = u64::MAX;
+        for (quota, period, per_sec, rounded) in [
+            (None, None, None, None),
+            (Some(0), None, None, Some(0)),
+            (Some(-1), Some(100_000), Some(MAX), Some(-1)),
+            (Some(-1), None, Some(MAX), Some(-1)),
+            (None, Some(100_000), Some(MAX), None),
+            (Some(20_000), Some(100_000), Some(200_000), Some(20_000)),
+            (Some(12_300), Some(100_000), Some(130_000), Some(13_000)),
+            (Some(1000), None, Some(10_000), Some(1000)),
+            (Some(1001), None, Some(20_000), Some(2000)),
+            (Some(1500), Some(10_000), Some(150_000), Some(1500)),
+            (Some(i64::MAX), Some(1), Some(MAX), Some(i64::MAX)),
+        ] {
+            let limits =
+                CgroupLimits { cpu_quota_us: quota, cpu_period_us: period, ..CgroupLimits::default() };
+            assert_eq!(limits.cpu_quota_per_sec_us(), per_sec, "{quota:?} {period:?}");
+            assert_eq!(limits.rounded_for_systemd().cpu_quota_us, rounded, "{quota:?} {period:?}");
+        }
+    }
+
+    #[test]
+    fn limits_become_files() {
+        let limits = CgroupLimits {
+            cpu_shares: Some(1024),
+            cpu_quota_us: Some(-1),
+            memory_limit_bytes: Some(64),
+            memory_min_bytes: Some(1),
+            memory_low_bytes: Some(2),
+            memory_high_bytes: Some(3),
+            cpus: Some("0-3".to_owned()),
+            pids_max: Some(77),
+            hugetlb: Some(vec![HugePageLimit { page_bytes: 2 << 20, limit_bytes: 4 << 20 }]),
+            ..CgroupLimits::default()
+        };
+        let files = |version| {
+            let all = knobs(version, &limits, &[2 << 20, 1 << 30]);
+            all.iter().map(|k| format!("{}/{}={}", k.controller, k.file, k.value)).collect::<Vec<_>>()
+        };
+        let v1 = [
+            "cpu/cpu.shares=1024",
+            "memory/memory.limit_in_bytes=64",
+            "pids/pids.max=77",
+            "cpuset/cpuset.cpus=0-3",
+            "hugetlb/hugetlb.2MB.limit_in_bytes=4194304",
+            "hugetlb/hugetlb.1GB.limit_in_bytes=0",
+        ];
+        assert_eq!(files(1), v1);
+        let v2 = [
+            "cpu/cpu.weight=39",
+            "memory/memory.max=64",
+            "memory/memory.min=1",
+            "memory/memory.low=2",
+            "memory/memory.high=3",
+            "pids/pids.max=77",
+            "cpuset/cpuset.cpus=0-3",
+            "hugetlb/hugetlb.2MB.max=4194304",
+            "hugetlb/hugetlb.1GB.max=0",
+            "cpu/cpu.max=max 100000",
+        ];
+        assert_eq!(files(2), v2);
+    }
+
+    #[test]
     fn page_sizes_have_names() {
         for (bytes, name) in [(2 << 20, "2MB"), (1 << 30, "1GB"), (64 << 10, "64KB"), (512 << 20, "512MB")] {
             assert_eq!(huge_page_name(bytes), name);
@@ -228,8 +380,8 @@ mod tests {
             cpu_quota_us: Some(50_000),
             cpu_period_us: Some(100_000),
             memory_limit_bytes: Some(64 << 20),
-            pids_max: None,
             hugetlb: Some(vec![]),
+            ..CgroupLimits::default()
         };
         assert_eq!(CgroupLimits::of_pod(QosClass::Guaranteed, &amounts, POLICY), all);
 

@@ -1,12 +1,14 @@
-//! Control groups under the cgroupfs driver: `kubepods`, its QoS children and one group a pod,
-//! in version 1 (also hybrid) and version 2 hierarchies alike.
+//! Control groups: `kubepods`, its QoS children and one group a pod, in version 1 (also hybrid) and version 2
+//! hierarchies alike, named as the cgroupfs or the systemd driver names them.
 //!
-//! [`CgroupMounts`] knows where hierarchies are, [`CgroupTree`] makes and removes groups in all
-//! of them, [`CgroupLimits`] turns resources into the kernel's numbers.
+//! [`CgroupMounts`] knows where hierarchies are, [`Group`] says which group is meant, [`CgroupTree`] makes and removes
+//! groups in all hierarchies, [`CgroupLimits`] turns resources into the kernel's numbers. Nobody here talks to systemd:
+//! its units are the business of the crate `systemd`.
 
 mod kill;
 mod limits;
 mod mounts;
+mod names;
 mod tree;
 
 use std::io;
@@ -17,7 +19,8 @@ pub use limits::{
     PodCgroupPolicy, cpu_quota_us, cpu_shares, cpu_weight, huge_page_name,
 };
 pub use mounts::{CgroupMounts, V1Hierarchy};
-pub use tree::{CgroupTree, PodCgroup};
+pub use names::{CgroupDriver, Group, Slice};
+pub use tree::CgroupTree;
 
 use crate::text::FileError;
 

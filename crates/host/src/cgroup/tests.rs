@@ -31,7 +31,12 @@ impl Playground {
     }
 
     fn tree(&self) -> CgroupTree {
-        CgroupTree::new(self.mounts.clone(), &format!("/{}", self.name)).unwrap()
+        let driver = CgroupDriver::Cgroupfs;
+        let tree = CgroupTree::new(self.mounts.clone(), driver, &format!("/{}", self.name)).unwrap();
+        for class in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
+            tree.ensure(&Group::Class(class), &CgroupLimits::default()).unwrap();
+        }
+        tree
     }
 
     fn knob(&self, controller: &str, below: &str, v1: &str, v2: &str) -> String {
@@ -66,45 +71,55 @@ fn sleeper(dirs: &[PathBuf]) -> Child {
     child
 }
 
-fn pod(uid: &str, qos: QosClass) -> PodCgroup {
-    PodCgroup {
-        uid: PodUid::from(uid),
-        qos,
-        limits: CgroupLimits {
-            cpu_shares: Some(512),
-            cpu_quota_us: Some(50_000),
-            cpu_period_us: Some(100_000),
-            memory_limit_bytes: Some(64 << 20),
-            pids_max: Some(77),
-            hugetlb: Some(vec![]),
-        },
+fn group(uid: &str, qos: QosClass) -> Group {
+    Group::Pod { uid: PodUid::from(uid), qos }
+}
+
+fn pod_limits() -> CgroupLimits {
+    CgroupLimits {
+        cpu_shares: Some(512),
+        cpu_quota_us: Some(50_000),
+        cpu_period_us: Some(100_000),
+        memory_limit_bytes: Some(64 << 20),
+        pids_max: Some(77),
+        hugetlb: Some(vec![]),
+        ..CgroupLimits::default()
     }
+}
+
+fn shares(shares: u64) -> CgroupLimits {
+    CgroupLimits { cpu_shares: Some(shares), ..CgroupLimits::default() }
 }
 
 #[test]
 fn node_and_pod_groups_come_and_go() {
     let ground = Playground::new("life");
     let tree = ground.tree();
-    tree.ensure_node().unwrap();
-    tree.ensure_node().unwrap();
-    tree.set_node_limits(&CgroupLimits {
+    let node = CgroupLimits {
         cpu_shares: Some(2048),
         memory_limit_bytes: Some(1 << 30),
         pids_max: Some(1000),
         ..CgroupLimits::default()
-    })
-    .unwrap();
-    tree.set_burstable_shares(300).unwrap();
+    };
+    assert!(!tree.holds(&Group::Kubepods, &node));
+    tree.ensure(&Group::Kubepods, &node).unwrap();
+    assert!(tree.holds(&Group::Kubepods, &node));
+    tree.ensure(&Group::Class(QosClass::BestEffort), &shares(2)).unwrap();
+    tree.set(&Group::Class(QosClass::Burstable), &shares(300)).unwrap();
     assert_eq!(ground.knob("memory", "kubepods", "memory.limit_in_bytes", "memory.max"), "1073741824");
     assert_eq!(ground.knob("pids", "kubepods", "pids.max", "pids.max"), "1000");
     let weight = if ground.mounts.version() == 1 { ["2", "300"] } else { ["1", "12"] };
     assert_eq!(ground.knob("cpu", "kubepods/besteffort", "cpu.shares", "cpu.weight"), weight[0]);
     assert_eq!(ground.knob("cpu", "kubepods/burstable", "cpu.shares", "cpu.weight"), weight[1]);
 
-    let (a, b) = (pod("aaaa-1", QosClass::Guaranteed), pod("bbbb-2", QosClass::BestEffort));
-    tree.ensure_pod(&a).unwrap();
-    tree.ensure_pod(&a).unwrap();
-    tree.ensure_pod(&b).unwrap();
+    let (a, b) = (PodUid::from("aaaa-1"), PodUid::from("bbbb-2"));
+    let (group_a, group_b) = (group("aaaa-1", QosClass::Guaranteed), group("bbbb-2", QosClass::BestEffort));
+    assert!(!tree.holds(&group_a, &pod_limits()));
+    tree.ensure(&group_a, &pod_limits()).unwrap();
+    tree.ensure(&group_a, &pod_limits()).unwrap();
+    assert!(tree.holds(&group_a, &pod_limits()));
+    assert!(!tree.holds(&group_a, &CgroupLimits { cpu_quota_us: Some(60_000), ..pod_limits() }));
+    tree.ensure(&group_b, &pod_limits()).unwrap();
     assert_eq!(
         ground.knob("memory", "kubepods/podaaaa-1", "memory.limit_in_bytes", "memory.max"),
         "67108864"
@@ -117,18 +132,49 @@ fn node_and_pod_groups_come_and_go() {
         assert_eq!(ground.knob("cpu", "kubepods/podaaaa-1", "", "cpu.max"), "50000 100000");
     }
     assert_eq!(
-        tree.pod_cgroup_parent(&b.uid, b.qos),
+        tree.pod_cgroup_parent(&b, QosClass::BestEffort).unwrap(),
         format!("/{}/kubepods/besteffort/podbbbb-2", ground.name)
     );
-    assert_eq!(
-        tree.pods().unwrap(),
-        [(a.uid.clone(), QosClass::Guaranteed), (b.uid.clone(), QosClass::BestEffort)]
-    );
+    let both = [(a.clone(), QosClass::Guaranteed), (b.clone(), QosClass::BestEffort)];
+    assert_eq!(tree.pods().unwrap(), both);
 
-    tree.remove_pod(&a.uid, a.qos).unwrap();
-    tree.remove_pod(&a.uid, a.qos).unwrap();
-    assert_eq!(tree.pods().unwrap(), [(b.uid.clone(), QosClass::BestEffort)]);
-    tree.remove_pod(&b.uid, b.qos).unwrap();
+    tree.remove_pod(&a, QosClass::Guaranteed).unwrap();
+    tree.remove_pod(&a, QosClass::Guaranteed).unwrap();
+    assert_eq!(tree.pods().unwrap(), both[1..]);
+    assert!(tree.has_pod(&b, QosClass::BestEffort).unwrap());
+    tree.remove_pod(&b, QosClass::BestEffort).unwrap();
+    assert!(!tree.has_pod(&b, QosClass::BestEffort).unwrap());
+    assert!(tree.pods().unwrap().is_empty());
+    assert!(matches!(tree.set(&group_a, &pod_limits()), Err(CgroupError::NoRoot { .. })));
+}
+
+/// Where systemd made the folders, the rest is done in them: here the test makes them.
+#[test]
+fn limits_are_completed_in_the_folders_of_slices() {
+    let ground = Playground::new("slices");
+    // A plain name is a slice's stem, so that the test's own group has to look like one.
+    let root = format!("{}.slice", ground.name.replace('-', "_"));
+    for dir in ground.mounts.roots() {
+        fs::create_dir(dir.join(&root)).unwrap();
+    }
+    let ground = Playground { mounts: ground.mounts.clone(), name: root };
+    let below = format!("/{}", ground.name.strip_suffix(".slice").unwrap());
+    let tree = CgroupTree::new(ground.mounts.clone(), CgroupDriver::Systemd, &below).unwrap();
+    let stem = below.trim_start_matches('/');
+    let pod = group("aa-1", QosClass::Burstable);
+    let limits = CgroupLimits { cpu_quota_us: Some(12_300), ..pod_limits() };
+    tree.ensure(&pod, &limits).unwrap();
+    assert!(tree.holds(&pod, &limits));
+    let folder = format!(
+        "{stem}-kubepods.slice/{stem}-kubepods-burstable.slice/{stem}-kubepods-burstable-podaa_1.slice"
+    );
+    let quota = ground.knob("cpu", &folder, "cpu.cfs_quota_us", "cpu.max");
+    assert_eq!(quota.split(' ').next(), Some("13000"), "rounded as systemd rounds it");
+    let uid = PodUid::from("aa-1");
+    assert_eq!(tree.pods().unwrap(), [(uid.clone(), QosClass::Burstable)]);
+    let parent = tree.pod_cgroup_parent(&uid, QosClass::Burstable).unwrap();
+    assert_eq!(parent, format!("/{}/{folder}", ground.name));
+    tree.remove_pod(&uid, QosClass::Burstable).unwrap();
     assert!(tree.pods().unwrap().is_empty());
 }
 
@@ -136,9 +182,8 @@ fn node_and_pod_groups_come_and_go() {
 fn removal_kills_what_is_left_even_in_nested_and_frozen_groups() {
     let ground = Playground::new("kill");
     let tree = ground.tree();
-    tree.ensure_node().unwrap();
-    let pod = pod("victim", QosClass::Burstable);
-    tree.ensure_pod(&pod).unwrap();
+    let uid = PodUid::from("victim");
+    tree.ensure(&group("victim", QosClass::Burstable), &pod_limits()).unwrap();
 
     let inner = |root: &Path| root.join(&ground.name).join("kubepods/burstable/podvictim/container/deep");
     let mut dirs = Vec::new();
@@ -152,7 +197,7 @@ fn removal_kills_what_is_left_even_in_nested_and_frozen_groups() {
     if let Some(freezer) = ground.mounts.root_of("freezer").filter(|_| ground.mounts.version() == 1) {
         fs::write(inner(freezer).join("freezer.state"), "FROZEN").unwrap();
     }
-    tree.remove_pod(&pod.uid, pod.qos).unwrap();
+    tree.remove_pod(&uid, QosClass::Burstable).unwrap();
     assert!(!child.wait().unwrap().success());
     assert!(tree.pods().unwrap().is_empty());
     assert!(dirs.iter().all(|d| !d.exists()));
@@ -162,7 +207,6 @@ fn removal_kills_what_is_left_even_in_nested_and_frozen_groups() {
 fn a_group_left_in_one_hierarchy_only_is_found_and_removed() {
     let ground = Playground::new("partial");
     let tree = ground.tree();
-    tree.ensure_node().unwrap();
     let root = ground.mounts.roots()[0].join(&ground.name).join("kubepods");
     fs::create_dir(root.join("podleft-over")).unwrap();
     fs::create_dir(root.join("other")).unwrap();
@@ -176,18 +220,20 @@ fn a_group_left_in_one_hierarchy_only_is_found_and_removed() {
 fn names_from_outside_cannot_escape() {
     let ground = Playground::new("names");
     let tree = ground.tree();
-    tree.ensure_node().unwrap();
     for uid in ["", "/../../x", "a/b"] {
         let result = tree.remove_pod(&PodUid::from(uid), QosClass::Burstable);
         assert!(matches!(result, Err(CgroupError::BadName { .. })), "{uid}");
     }
     for root in ["/../x", "a/../b"] {
         assert!(
-            matches!(CgroupTree::new(ground.mounts.clone(), root), Err(CgroupError::BadName { .. })),
+            matches!(
+                CgroupTree::new(ground.mounts.clone(), CgroupDriver::Cgroupfs, root),
+                Err(CgroupError::BadName { .. })
+            ),
             "{root}"
         );
     }
-    let missing = CgroupTree::new(ground.mounts.clone(), "/no-such-group-here");
+    let missing = CgroupTree::new(ground.mounts.clone(), CgroupDriver::Cgroupfs, "/no-such-group-here");
     assert!(matches!(missing, Err(CgroupError::NoRoot { .. })));
 }
 
@@ -197,7 +243,8 @@ fn version_2_does_without_cpusets() {
     let root = tempfile::tempdir().unwrap();
     let tree = |controllers: &[&str]| {
         let controllers = controllers.iter().map(|c| (*c).to_owned()).collect();
-        CgroupTree::new(CgroupMounts::V2 { root: root.path().to_owned(), controllers }, "/").map(drop)
+        let mounts = CgroupMounts::V2 { root: root.path().to_owned(), controllers };
+        CgroupTree::new(mounts, CgroupDriver::Cgroupfs, "/").map(drop)
     };
     tree(&["cpu", "io", "memory", "pids"]).unwrap();
     let error = tree(&["cpuset", "cpu", "io", "pids"]).unwrap_err().to_string();

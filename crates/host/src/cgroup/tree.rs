@@ -1,90 +1,67 @@
-//! The groups themselves: `kubepods`, `kubepods/burstable`, `kubepods/besteffort` and
-//! `pod<uid>` below the one of its class (Guaranteed pods directly below `kubepods`).
+//! The groups themselves: `kubepods`, its QoS children and a group for each pod below the one of its class (Guaranteed
+//! pods directly below `kubepods`).
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use model::{PodUid, QosClass};
 
 use super::CgroupError;
 use super::kill::{children, kill_all, remove_tree};
-use super::limits::{self, CgroupLimits, MIN_CPU_SHARES, write_knob};
+use super::limits::{self, CgroupLimits, write_knob};
 use super::mounts::CgroupMounts;
+use super::names::{CgroupDriver, Group, Names, Slice};
 
-const KUBEPODS: &str = "kubepods";
-const POD_PREFIX: &str = "pod";
 /// What the kubelet's own work needs of either version.
 const REQUIRED: [&str; 3] = ["cpu", "memory", "pids"];
+/// What the kubelet uses where the kernel has it.
+const USED: [&str; 5] = ["cpu", "cpuset", "memory", "hugetlb", "pids"];
 /// Of version 1 upstream's kubelet wants this too; kernels without it run version 2.
 const REQUIRED_OF_V1: &str = "cpuset";
 
-/// A pod's control group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodCgroup {
-    /// Whose.
-    pub uid: PodUid,
-    /// Decides under which parent it is.
-    pub qos: QosClass,
-    /// What it is limited to.
-    pub limits: CgroupLimits,
-}
-
 /// The node's pod groups below `cgroupRoot`. Holds no state but where things are.
+///
+/// With the systemd driver a group is systemd's: whoever uses this has its [slice](CgroupTree::slice) started before
+/// [`CgroupTree::ensure`] and stopped before [`CgroupTree::remove_pod`]. What is done here then completes what systemd
+/// leaves out: controllers it does not know, and limits it cannot express.
 #[derive(Clone, Debug)]
 pub struct CgroupTree {
     mounts: CgroupMounts,
-    /// `cgroupRoot` relative to the hierarchies' roots.
-    root: PathBuf,
+    names: Names,
     page_sizes: Vec<u64>,
 }
 
 impl CgroupTree {
     /// A tree below `cgroup_root` (`/` by default), which must exist in every hierarchy.
-    pub fn new(mounts: CgroupMounts, cgroup_root: &str) -> Result<Self, CgroupError> {
-        let root = relative(cgroup_root)?;
+    pub fn new(mounts: CgroupMounts, driver: CgroupDriver, cgroup_root: &str) -> Result<Self, CgroupError> {
+        let names = Names::new(driver, cgroup_root)?;
         let of_version = (mounts.version() == 1).then_some(REQUIRED_OF_V1);
         for controller in REQUIRED.into_iter().chain(of_version) {
             let Some(dir) = mounts.root_of(controller) else {
                 let path = mounts.roots().first().map(|p| p.to_path_buf()).unwrap_or_default();
                 return Err(CgroupError::NoController { controller: controller.to_owned(), path });
             };
-            let path = dir.join(&root);
+            let path = dir.join(names.root());
             if !path.is_dir() {
                 return Err(CgroupError::NoRoot { path });
             }
         }
-        Ok(Self { mounts, root, page_sizes: crate::machine::huge_page_sizes() })
+        Ok(Self { mounts, names, page_sizes: crate::machine::huge_page_sizes() })
     }
 
-    /// Makes `kubepods` and its QoS children, or adopts what is there. Limits are set by
-    /// [`CgroupTree::set_node_limits`] and [`CgroupTree::set_burstable_shares`].
-    pub fn ensure_node(&self) -> Result<(), CgroupError> {
-        for name in [self.kubepods(), self.qos(QosClass::Burstable), self.qos(QosClass::BestEffort)] {
-            self.create(&name)?;
-        }
-        let lowest = CgroupLimits { cpu_shares: Some(MIN_CPU_SHARES), ..CgroupLimits::default() };
-        self.apply(&self.qos(QosClass::BestEffort), &lowest)?;
-        self.reset_memory_protection()
+    /// Makes the group in every hierarchy if it is not there, and sets its limits.
+    pub fn ensure(&self, group: &Group, limits: &CgroupLimits) -> Result<(), CgroupError> {
+        let name = self.names.path(group)?;
+        self.create(&name)?;
+        self.apply(&name, limits)
     }
 
-    /// Limits all pods together. Lowering memory below what pods use fails on version 1 until
+    /// Limits a group that must be there already. Lowering memory below what is in use fails on version 1 until
     /// evictions have freed it; try again a minute later.
-    pub fn set_node_limits(&self, limits: &CgroupLimits) -> Result<(), CgroupError> {
-        self.apply(&self.kubepods(), limits)
-    }
-
-    /// Sets the weight of all Burstable pods together: the shares of the sum of their requests.
-    pub fn set_burstable_shares(&self, shares: u64) -> Result<(), CgroupError> {
-        let limits = CgroupLimits { cpu_shares: Some(shares), ..CgroupLimits::default() };
-        self.apply(&self.qos(QosClass::Burstable), &limits)
-    }
-
-    /// Limits a group outside of `kubepods` that must exist already (`kubeReservedCgroup`,
-    /// `systemReservedCgroup`).
-    pub fn set_existing(&self, name: &str, limits: &CgroupLimits) -> Result<(), CgroupError> {
-        let name = relative(name)?;
+    pub fn set(&self, group: &Group, limits: &CgroupLimits) -> Result<(), CgroupError> {
+        let name = self.names.path(group)?;
         for controller in REQUIRED {
             match self.mounts.root_of(controller).map(|root| root.join(&name)) {
                 Some(path) if !path.is_dir() => return Err(CgroupError::NoRoot { path }),
@@ -94,27 +71,51 @@ impl CgroupTree {
         self.apply(&name, limits)
     }
 
-    /// The pod's group in the form CRI's `cgroup_parent` takes.
-    pub fn pod_cgroup_parent(&self, uid: &PodUid, qos: QosClass) -> String {
-        Path::new("/").join(self.qos(qos)).join(format!("{POD_PREFIX}{uid}")).to_string_lossy().into_owned()
+    /// Whether the group is there in every hierarchy and has these limits, so that nothing is left to do.
+    pub fn holds(&self, group: &Group, limits: &CgroupLimits) -> bool {
+        let Ok(name) = self.names.path(group) else { return false };
+        let is_there = match &self.mounts {
+            CgroupMounts::V1 { hierarchies, .. } => hierarchies.iter().all(|h| h.dir.join(&name).is_dir()),
+            CgroupMounts::V2 { root, controllers } => {
+                let enabled = fs::read_to_string(root.join(&name).join("cgroup.controllers"));
+                let needed = controllers.iter().filter(|c| USED.contains(&c.as_str()));
+                enabled.is_ok_and(|list| {
+                    needed.into_iter().all(|c| list.split_whitespace().any(|enabled| enabled == c))
+                })
+            }
+        };
+        is_there && limits::are_applied(&self.mounts, &name, &self.spelled(limits), &self.page_sizes)
     }
 
-    /// Makes the pod's group in every hierarchy if it is not there, and sets its limits.
-    pub fn ensure_pod(&self, pod: &PodCgroup) -> Result<(), CgroupError> {
-        let name = self.pod(&pod.uid, pod.qos)?;
-        self.create(&name)?;
-        self.apply(&name, &pod.limits)
+    /// The unit that stands for a group; `None` unless systemd makes groups.
+    pub fn slice(&self, group: &Group) -> Result<Option<Slice>, CgroupError> {
+        self.names.slice(group)
+    }
+
+    /// The pod's group in the form CRI's `cgroup_parent` takes: a path, from which a runtime that works with systemd
+    /// takes the last name.
+    pub fn pod_cgroup_parent(&self, uid: &PodUid, qos: QosClass) -> Result<String, CgroupError> {
+        let name = self.names.path(&Group::Pod { uid: uid.clone(), qos })?;
+        Ok(Path::new("/").join(name).to_string_lossy().into_owned())
+    }
+
+    /// Whether the pod's group is there in any hierarchy.
+    pub fn has_pod(&self, uid: &PodUid, qos: QosClass) -> Result<bool, CgroupError> {
+        let name = self.names.path(&Group::Pod { uid: uid.clone(), qos })?;
+        Ok(!self.dirs(&name).is_empty())
+    }
+
+    /// Kills what is left in the pod's group.
+    pub fn kill_pod(&self, uid: &PodUid, qos: QosClass) -> Result<(), CgroupError> {
+        let name = self.names.path(&Group::Pod { uid: uid.clone(), qos })?;
+        kill_all(&name, &self.dirs(&name))
     }
 
     /// Kills what is left in the pod's group and removes it from every hierarchy. A group that is
     /// not there is fine.
     pub fn remove_pod(&self, uid: &PodUid, qos: QosClass) -> Result<(), CgroupError> {
-        let name = self.pod(uid, qos)?;
-        let dirs: Vec<PathBuf> =
-            self.mounts.roots().iter().map(|root| root.join(&name)).filter(|dir| dir.exists()).collect();
-        if dirs.is_empty() {
-            return Ok(());
-        }
+        let name = self.names.path(&Group::Pod { uid: uid.clone(), qos })?;
+        let dirs = self.dirs(&name);
         kill_all(&name, &dirs)?;
         dirs.iter().try_for_each(|dir| remove_tree(dir))
     }
@@ -124,10 +125,10 @@ impl CgroupTree {
         let mut found = BTreeMap::new();
         for root in self.mounts.roots() {
             for qos in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
-                for dir in children(&root.join(self.qos(qos)))? {
+                for dir in children(&root.join(self.names.path(&Group::Class(qos))?))? {
                     let name = dir.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-                    if let Some(uid) = name.strip_prefix(POD_PREFIX).filter(|uid| !uid.is_empty()) {
-                        found.insert((PodUid::from(uid), qos), ());
+                    if let Some(uid) = self.names.pod_of(qos, name) {
+                        found.insert((uid, qos), ());
                     }
                 }
             }
@@ -137,12 +138,12 @@ impl CgroupTree {
 
     /// The directory of a pod's group in the hierarchy of a controller, for reading usage.
     pub fn pod_dir(&self, uid: &PodUid, qos: QosClass, controller: &str) -> Option<PathBuf> {
-        Some(self.mounts.root_of(controller)?.join(self.pod(uid, qos).ok()?))
+        self.dir(&Group::Pod { uid: uid.clone(), qos }, controller)
     }
 
     /// The directory of `kubepods` in the hierarchy of a controller.
     pub fn kubepods_dir(&self, controller: &str) -> Option<PathBuf> {
-        Some(self.mounts.root_of(controller)?.join(self.kubepods()))
+        self.dir(&Group::Kubepods, controller)
     }
 
     /// Where the hierarchies are.
@@ -150,28 +151,29 @@ impl CgroupTree {
         &self.mounts
     }
 
-    fn kubepods(&self) -> PathBuf {
-        self.root.join(KUBEPODS)
+    /// Who makes the groups.
+    pub fn driver(&self) -> CgroupDriver {
+        self.names.driver()
     }
 
-    fn qos(&self, qos: QosClass) -> PathBuf {
-        match qos {
-            QosClass::Guaranteed => self.kubepods(),
-            QosClass::Burstable => self.kubepods().join("burstable"),
-            QosClass::BestEffort => self.kubepods().join("besteffort"),
-        }
+    fn dir(&self, group: &Group, controller: &str) -> Option<PathBuf> {
+        Some(self.mounts.root_of(controller)?.join(self.names.path(group).ok()?))
     }
 
-    fn pod(&self, uid: &PodUid, qos: QosClass) -> Result<PathBuf, CgroupError> {
-        let uid = uid.as_str();
-        if uid.is_empty() || uid.contains(['/', '\0']) {
-            return Err(CgroupError::BadName { name: uid.to_owned() });
-        }
-        Ok(self.qos(qos).join(format!("{POD_PREFIX}{uid}")))
+    /// A group's directories in the hierarchies in which it is.
+    fn dirs(&self, name: &Path) -> Vec<PathBuf> {
+        self.mounts.roots().iter().map(|root| root.join(name)).filter(|dir| dir.exists()).collect()
     }
 
     fn apply(&self, name: &Path, limits: &CgroupLimits) -> Result<(), CgroupError> {
-        limits::apply(&self.mounts, name, limits, &self.page_sizes)
+        limits::apply(&self.mounts, name, &self.spelled(limits), &self.page_sizes)
+    }
+
+    fn spelled(&self, limits: &CgroupLimits) -> CgroupLimits {
+        match self.names.driver() {
+            CgroupDriver::Cgroupfs => limits.clone(),
+            CgroupDriver::Systemd => limits.rounded_for_systemd(),
+        }
     }
 
     fn create(&self, name: &Path) -> Result<(), CgroupError> {
@@ -184,33 +186,6 @@ impl CgroupTree {
             }
             CgroupMounts::V2 { root, controllers } => create_v2(root, name, controllers),
         }
-    }
-
-    /// An earlier kubelet with the MemoryQoS feature may have left guarantees behind.
-    fn reset_memory_protection(&self) -> Result<(), CgroupError> {
-        if self.mounts.version() == 1 {
-            return Ok(());
-        }
-        for (name, file) in [
-            (self.kubepods(), "memory.min"),
-            (self.kubepods(), "memory.low"),
-            (self.qos(QosClass::Burstable), "memory.low"),
-        ] {
-            if let Some(root) = self.mounts.root_of("memory") {
-                write_knob(&root.join(name).join(file), "0")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Cuts the leading slash off and refuses anything but plain names.
-fn relative(name: &str) -> Result<PathBuf, CgroupError> {
-    let path = Path::new(name.trim_start_matches('/'));
-    if path.components().all(|c| matches!(c, Component::Normal(_))) {
-        Ok(path.to_owned())
-    } else {
-        Err(CgroupError::BadName { name: name.to_owned() })
     }
 }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use config::Config;
-use host::cgroup::{CgroupLimits, CgroupTree, HugePageLimit, PodAmounts, PodCgroup, PodCgroupPolicy};
+use host::cgroup::CgroupTree;
 use model::downward::PodFacts;
-use model::{ContainerId, Pod, PodKey, PodUid, QosClass, Quantity, SandboxId, pod};
+use model::{ContainerId, Pod, PodKey, PodUid, SandboxId};
 use node::node_status::NodeFacts;
 use node::{Failure, FailureKind, Outcome, PodView, View};
 use runtime::dns::{DnsSettings, ResolvConf};
@@ -21,6 +21,7 @@ use tracing::warn;
 use volumes::Volumes;
 
 use super::api::Api;
+use super::cgroups::Driver;
 use super::failure::{self, FailureLog};
 use super::objects::ObjectPort;
 use super::turns::Turns;
@@ -33,7 +34,10 @@ pub(crate) struct Adapters {
     pub(crate) runtime_node: NodeSettings,
     pub(crate) volumes: Volumes<ObjectPort>,
     pub(crate) objects: ObjectPort,
+    /// Where cgroups are.
     pub(crate) cgroups: CgroupTree,
+    /// How they are made.
+    pub(crate) cgroup_driver: Driver,
     pub(crate) api: Api,
     pub(crate) metrics: Arc<Metrics>,
     /// How many images are pulled at once; `None` does not limit.
@@ -146,57 +150,6 @@ impl Adapters {
         vec![self.config.paths.root.join("config.json"), PathBuf::from("/.docker/config.json")]
     }
 
-    // ---- cgroups ----
-
-    /// The pod's cgroup as CRI wants it; empty when pods have none of their own.
-    pub(crate) fn cgroup_parent(&self, pod: &Pod) -> String {
-        if !self.config.pods.cgroups_per_qos {
-            return self.config.pods.cgroup_root.clone();
-        }
-        self.cgroups.pod_cgroup_parent(&pod::uid(pod), QosClass::of(pod))
-    }
-
-    /// Makes the pod's cgroup.
-    pub(crate) async fn ensure_cgroup(&self, pod: Arc<Pod>) -> Outcome {
-        if !self.config.pods.cgroups_per_qos {
-            return Outcome::Done;
-        }
-        let qos = QosClass::of(&pod);
-        let period = self.config.pods.cpu_cfs_quota_period;
-        let policy = PodCgroupPolicy {
-            enforce_cpu_quota: period.is_some(),
-            cpu_period_us: period.map_or(100_000, |p| u64::try_from(p.as_micros()).unwrap_or(100_000)),
-            pids_max: self.config.pods.pids_limit,
-        };
-        let limits = CgroupLimits::of_pod(qos, &amounts(&pod), policy);
-        let cgroup = PodCgroup { uid: pod::uid(&pod), qos, limits };
-        let tree = self.cgroups.clone();
-        blocking(move || tree.ensure_pod(&cgroup)).await
-    }
-
-    /// Weighs the class of Burstable pods by what they request together.
-    pub(crate) async fn weigh_burstable(&self, millis: u64) -> Outcome {
-        if !self.config.pods.cgroups_per_qos {
-            return Outcome::Done;
-        }
-        let tree = self.cgroups.clone();
-        blocking(move || tree.set_burstable_shares(host::cgroup::cpu_shares(millis))).await
-    }
-
-    /// Removes the pod's cgroup, in whichever class it is.
-    pub(crate) async fn remove_cgroup(&self, uid: PodUid) -> Outcome {
-        if !self.config.pods.cgroups_per_qos {
-            return Outcome::Done;
-        }
-        let tree = self.cgroups.clone();
-        blocking(move || {
-            [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort]
-                .into_iter()
-                .try_for_each(|qos| tree.remove_pod(&uid, qos))
-        })
-        .await
-    }
-
     // ---- files ----
 
     /// Removes a pod's log folder, and the links into it.
@@ -231,22 +184,6 @@ fn remove_dangling(links: &std::path::Path, key: &PodKey) {
         if entry.file_name().to_str().is_some_and(|n| n.starts_with(&prefix)) && !entry.path().exists() {
             let _ = std::fs::remove_file(entry.path());
         }
-    }
-}
-
-fn amounts(pod: &Pod) -> PodAmounts {
-    let requests = model::resources::pod_requests(pod);
-    let limits = model::resources::declared_limits(pod);
-    let positive = |n: i64| u64::try_from(n).unwrap_or(0);
-    let huge_pages = limits.iter().filter_map(|(name, amount)| {
-        let size: Quantity = name.strip_prefix("hugepages-")?.parse().ok()?;
-        Some(HugePageLimit { page_bytes: positive(size.units()), limit_bytes: positive(amount.units()) })
-    });
-    PodAmounts {
-        cpu_request_millis: positive(requests.get("cpu").unwrap_or_default().millis()),
-        cpu_limit_millis: limits.get("cpu").map(|q| positive(q.millis())),
-        memory_limit_bytes: limits.get("memory").map(|q| positive(q.units())),
-        huge_pages: huge_pages.collect(),
     }
 }
 

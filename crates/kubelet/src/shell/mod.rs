@@ -14,6 +14,7 @@
 mod about;
 pub(crate) mod adapters;
 pub(crate) mod api;
+pub(crate) mod cgroups;
 mod containers;
 mod dispatch;
 pub(crate) mod facts;

@@ -45,7 +45,7 @@ pub(crate) async fn spec(adapters: &Adapters, pod: &Pod, attempt: u32) -> Result
     let totals = totals(pod);
     let inputs = SandboxInputs {
         attempt,
-        cgroup_parent: adapters.cgroup_parent(pod),
+        cgroup_parent: adapters.cgroup_parent(pod)?,
         log_root: adapters.config.paths.pod_logs.clone(),
         cluster_domain: adapters.config.pods.cluster_domain.clone(),
         dns: dns.config,

@@ -1,0 +1,163 @@
+//! Somebody who answers like systemd on a socket of its own, with a real connection in between.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use futures::StreamExt as _;
+use tokio::net::UnixListener;
+use zbus::connection::Builder;
+use zbus::{Connection, Guid, Message, ObjectPath, OwnedVariant, Variant};
+
+use crate::link::Way;
+
+/// How a call is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    /// With a job that ends with this result, told before the call is answered.
+    Job(&'static str),
+    /// With nothing, as calls without a job are.
+    Nothing,
+    /// With systemd's error of this name.
+    Error(&'static str),
+    /// Not at all: the connection is closed.
+    HangUp,
+    /// With a job, and then the connection is closed.
+    JobAndHangUp,
+}
+
+/// A listening fake, and what it was asked.
+pub(crate) struct Fake {
+    folder: tempfile::TempDir,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl Fake {
+    /// Answers calls in this order, whoever makes them, and those beyond with success.
+    pub(crate) fn start(answers: &[Answer]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+        let calls = Arc::default();
+        let script = Arc::new(Mutex::new(VecDeque::from(answers.to_vec())));
+        tokio::spawn(accept(listener, script, Arc::clone(&calls)));
+        Self { folder, calls }
+    }
+
+    pub(crate) fn ways(&self) -> Vec<Way> {
+        vec![Way::Socket(self.socket())]
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    /// The calls so far.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+}
+
+type Script = Arc<Mutex<VecDeque<Answer>>>;
+
+async fn accept(listener: UnixListener, script: Script, calls: Arc<Mutex<Vec<String>>>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let stream = stream.into_std().unwrap();
+        let server = Builder::unix_stream(stream).server(Guid::generate()).p2p();
+        let mut messages = server.build_message_stream().await.unwrap();
+        let connection = Connection::from(&messages);
+        let mut job = 0;
+        while let Some(Ok(call)) = messages.next().await {
+            if !answer(&connection, &call, &script, &calls, &mut job).await {
+                break;
+            }
+        }
+        drop(messages);
+        connection.close().await.unwrap();
+    }
+}
+
+/// Whether the connection is kept.
+async fn answer(
+    connection: &Connection,
+    call: &Message,
+    script: &Script,
+    calls: &Mutex<Vec<String>>,
+    job: &mut u32,
+) -> bool {
+    let header = call.header();
+    let method = header.member().unwrap().as_str();
+    if method == "Get" {
+        connection.reply(&header, &Variant::from("252.30-1")).await.unwrap();
+        return true;
+    }
+    let (unit, text) = described(call);
+    calls.lock().unwrap().push(text);
+    let default = if matches!(method, "StartTransientUnit" | "StopUnit") {
+        Answer::Job("done")
+    } else {
+        Answer::Nothing
+    };
+    let answer = script.lock().unwrap().pop_front().unwrap_or(default);
+    let path = |number: u32| ObjectPath::try_from(format!("/org/freedesktop/systemd1/job/{number}")).unwrap();
+    match answer {
+        Answer::Nothing => connection.reply(&header, &()).await.unwrap(),
+        Answer::Error(name) => {
+            let name = format!("org.freedesktop.systemd1.{name}");
+            connection.reply_error(&header, name, &("because".to_owned(),)).await.unwrap();
+        }
+        Answer::HangUp => return false,
+        Answer::JobAndHangUp => {
+            connection.reply(&header, &path(77)).await.unwrap();
+            return false;
+        }
+        Answer::Job(result) => {
+            *job += 2;
+            // First somebody else's job of the same unit, then this one of another unit, then the one in question.
+            let ended = [
+                (*job - 1, unit.as_str(), "canceled"),
+                (*job, "other.slice", "failed"),
+                (*job, &unit, result),
+            ];
+            for (number, unit, result) in ended {
+                let body = (number, path(number), unit, result);
+                let (place, interface) = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager");
+                connection.emit_signal(None::<&str>, place, interface, "JobRemoved", &body).await.unwrap();
+            }
+            connection.reply(&header, &path(*job)).await.unwrap();
+        }
+    }
+    true
+}
+
+/// The unit of a call, and the call as text.
+fn described(call: &Message) -> (String, String) {
+    type Pairs = Vec<(String, OwnedVariant)>;
+    let body = call.body();
+    let text = |pairs: Pairs| {
+        let pairs = pairs.iter().map(|(name, value)| format!(" {name}={}", **value));
+        pairs.collect::<String>()
+    };
+    let header = call.header();
+    let method = header.member().unwrap().as_str();
+    assert_eq!(header.interface().unwrap().as_str(), "org.freedesktop.systemd1.Manager");
+    assert_eq!(header.path().unwrap().as_str(), "/org/freedesktop/systemd1");
+    let (unit, rest) = match method {
+        "StartTransientUnit" => {
+            let (unit, mode, pairs, more): (String, String, Pairs, Vec<(String, Pairs)>) =
+                body.deserialize().unwrap();
+            assert!(more.is_empty());
+            (unit, format!(" {mode}{}", text(pairs)))
+        }
+        "SetUnitProperties" => {
+            let (unit, is_until_boot, pairs): (String, bool, Pairs) = body.deserialize().unwrap();
+            (unit, format!(" {is_until_boot}{}", text(pairs)))
+        }
+        "StopUnit" => {
+            let (unit, mode): (String, String) = body.deserialize().unwrap();
+            (unit, format!(" {mode}"))
+        }
+        _ => (body.deserialize::<(String,)>().unwrap().0, String::new()),
+    };
+    let text = format!("{method} {unit}{rest}");
+    (unit, text)
+}
