@@ -54,7 +54,7 @@ impl Units {
     /// # Errors
     /// When it cannot be reached.
     pub async fn version(&self) -> Result<u32, SystemdError> {
-        Ok(self.finder.link().await?.version)
+        Ok(Box::pin(self.finder.link()).await?.version)
     }
 
     /// Starts a slice. One that is there stays as it is.
@@ -109,6 +109,11 @@ impl Units {
     /// Asks once, and once more over a new connection if the one in use turns out to be lost. Asking again is safe: a
     /// slice that was started meanwhile is there, and one that was stopped is not.
     async fn ask(&self, unit: &str, request: Request<'_>) -> Result<(), SystemdError> {
+        // D-Bus takes much room for its state, which would be part of every action a kubelet can take.
+        Box::pin(self.ask_in_place(unit, request)).await
+    }
+
+    async fn ask_in_place(&self, unit: &str, request: Request<'_>) -> Result<(), SystemdError> {
         // Never closed, so that the permit is only missing when there is nobody to miss it.
         let _turn = self.turns.acquire().await.ok();
         let refused = |source: zbus::Error| SystemdError::Refused {
