@@ -1,15 +1,22 @@
 //! Somebody who answers like systemd on a socket of its own, with a real connection in between.
 
 use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
-use tokio::net::UnixListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
 use zbus::connection::Builder;
+use zbus::connection::socket::{ReadHalf, Socket, Split, WriteHalf};
+use zbus::fdo::ConnectionCredentials;
 use zbus::{Connection, Guid, Message, ObjectPath, OwnedVariant, Variant};
 
 use crate::link::Way;
+use crate::own_socket::Renaming;
 
 /// How a call is answered.
 #[derive(Clone, Copy, Debug)]
@@ -57,12 +64,62 @@ impl Fake {
     }
 }
 
+/// What is sent is signed as systemd signs it.
+#[derive(Debug)]
+struct Signed(UnixStream);
+
+#[derive(Debug)]
+struct Reader(OwnedReadHalf);
+
+#[derive(Debug)]
+struct Writer(OwnedWriteHalf, Renaming);
+
+impl Socket for Signed {
+    type ReadHalf = Reader;
+    type WriteHalf = Writer;
+
+    fn split(self) -> Split<Reader, Writer> {
+        let (read, write) = self.0.into_split();
+        Split::new(Reader(read), Writer(write, Renaming::to_systemd()))
+    }
+}
+
+#[async_trait::async_trait]
+impl ReadHalf for Reader {
+    async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        Ok((self.0.read(buffer).await?, Vec::new()))
+    }
+
+    async fn peer_credentials(&mut self) -> io::Result<ConnectionCredentials> {
+        let process = self.0.as_ref().peer_cred()?;
+        Ok(ConnectionCredentials::default().set_unix_user_id(process.uid()))
+    }
+}
+
+#[async_trait::async_trait]
+impl WriteHalf for Writer {
+    async fn sendmsg(&mut self, bytes: &[u8], _: &[BorrowedFd<'_>]) -> io::Result<usize> {
+        let mut bytes = bytes.to_vec();
+        self.1.apply(&mut bytes);
+        self.0.write_all(&bytes).await.map(|()| bytes.len())
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().await
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.0.shutdown().await
+    }
+}
+
 type Script = Arc<Mutex<VecDeque<Answer>>>;
 
 async fn accept(listener: UnixListener, script: Script, calls: Arc<Mutex<Vec<String>>>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let stream = stream.into_std().unwrap();
-        let server = Builder::unix_stream(stream).server(Guid::generate()).p2p();
+        let server = Builder::socket(Signed(stream)).server(Guid::generate()).p2p();
+        // As systemd's name on the bus, but for the first letter, which is put right on its way out.
+        let server = server.unique_name(":rg.freedesktop.systemd1");
         let mut messages = server.build_message_stream().await.unwrap();
         let connection = Connection::from(&messages);
         let mut job = 0;

@@ -6,6 +6,7 @@
 //! elsewhere; nothing here knows a pod. Every operation may be repeated: after a lost connection it is.
 
 mod link;
+mod own_socket;
 pub mod properties;
 mod units;
 

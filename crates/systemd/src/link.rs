@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -12,6 +13,7 @@ use zbus::connection::Builder;
 use zbus::{Connection, DynamicType, MatchRule, Message, MessageStream, fdo, message};
 
 use crate::SystemdError;
+use crate::own_socket::OwnSocket;
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
@@ -45,7 +47,7 @@ impl Way {
     async fn connect(&self) -> zbus::Result<Connection> {
         let builder = match self {
             Self::SystemBus => Builder::system(),
-            Self::Socket(path) => Builder::address(format!("unix:path={}", path.display()).as_str()).p2p(),
+            Self::Socket(path) => Builder::socket(OwnSocket(UnixStream::connect(path).await?)).p2p(),
         };
         timeout(CALL_TIMEOUT, builder.method_timeout(CALL_TIMEOUT).build())
             .await
