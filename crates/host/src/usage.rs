@@ -1,10 +1,11 @@
-//! Cheap samples of what is in use: a few small files, no walk over the disk. The eviction
-//! signals and the summary API are computed from these.
+//! Cheap samples of what the node as a whole uses: a few small files, no walk over the disk. The
+//! eviction signals are computed from these; what a control group uses is in [`crate::cgroup::stats`].
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::CgroupMounts;
+use crate::cgroup::stats::GroupReader;
 use crate::text::{self, FileError, keyed_number};
 
 /// Memory of the whole node, bytes.
@@ -33,61 +34,18 @@ pub fn node_memory(mounts: &CgroupMounts) -> Result<NodeMemory, FileError> {
     let kib = |key| keyed_number(&meminfo, key).map(|v| v * 1024);
     let total = kib("MemTotal").ok_or(FileError::content(meminfo_path, "MemTotal"))?;
     let huge = kib("HugePages_Total").unwrap_or(0) / 1024 * kib("Hugepagesize").unwrap_or(0);
-    let root = mounts.root_of("memory").unwrap_or(Path::new("/sys/fs/cgroup"));
-    let usage = match group_memory(root, mounts.version()) {
-        Ok(usage) => usage,
-        Err(error) if error.is_not_found() => {
+    // The root group of version 2 has no total, unless a namespace makes it look like the root.
+    let has_total = |root: &Path| mounts.version() == 1 || root.join("memory.current").exists();
+    let is_counted = mounts.root_of("memory").is_some_and(has_total);
+    let counted = is_counted.then(|| GroupReader::new(mounts).memory("/")).flatten();
+    let (usage, working_set) = match counted {
+        Some(memory) => (memory.usage_bytes, memory.working_set_bytes),
+        None => {
             let usage = total.saturating_sub(kib("MemFree").unwrap_or(0));
-            let inactive = kib("Inactive(file)").unwrap_or(0);
-            GroupMemory { usage, working_set: usage.saturating_sub(inactive), limit: None }
+            (usage, usage.saturating_sub(kib("Inactive(file)").unwrap_or(0)))
         }
-        Err(error) => return Err(error),
     };
-    Ok(NodeMemory {
-        capacity: total.saturating_sub(huge),
-        usage: usage.usage,
-        working_set: usage.working_set,
-    })
-}
-
-/// Memory of one control group, bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupMemory {
-    /// In use, page cache included.
-    pub usage: u64,
-    /// Usage less inactive page cache.
-    pub working_set: u64,
-    /// The limit, if there is one.
-    pub limit: Option<u64>,
-}
-
-/// Reads a group's memory; `dir` is its directory in the memory hierarchy.
-pub fn group_memory(dir: &Path, version: u8) -> Result<GroupMemory, FileError> {
-    let is_v1 = version == 1;
-    let usage = text::read_number(dir.join(if is_v1 { "memory.usage_in_bytes" } else { "memory.current" }))?;
-    let stat = text::read(dir.join("memory.stat"))?;
-    let inactive =
-        keyed_number(&stat, if is_v1 { "total_inactive_file" } else { "inactive_file" }).unwrap_or(0);
-    let limit = text::read_number(dir.join(if is_v1 { "memory.limit_in_bytes" } else { "memory.max" })).ok();
-    // Version 1 writes "no limit" as the largest page-aligned number.
-    let limit = limit.filter(|l| *l < 1 << 62);
-    Ok(GroupMemory { usage, working_set: usage.saturating_sub(inactive), limit })
-}
-
-/// CPU time a group has used since it was made, nanoseconds. `dir` is its directory in the
-/// `cpuacct` hierarchy (version 1) or the unified one.
-pub fn group_cpu_nanos(dir: &Path, version: u8) -> Result<u64, FileError> {
-    if version == 1 {
-        return text::read_number(dir.join("cpuacct.usage"));
-    }
-    let path = dir.join("cpu.stat");
-    let micros = keyed_number(&text::read(&path)?, "usage_usec");
-    micros.map(|us| us.saturating_mul(1000)).ok_or(FileError::content(&path, "usage_usec"))
-}
-
-/// How many tasks a group has. `dir` is its directory in the `pids` hierarchy.
-pub fn group_pids(dir: &Path) -> Result<u64, FileError> {
-    text::read_number(dir.join("pids.current"))
+    Ok(NodeMemory { capacity: total.saturating_sub(huge), usage, working_set })
 }
 
 /// Room on a file system.
@@ -152,31 +110,5 @@ mod tests {
         let root = file_system(Path::new("/")).unwrap();
         assert!(root.capacity >= root.used && root.capacity > root.available);
         assert!(file_system(Path::new("/no/such/place")).unwrap_err().to_string().contains("/no/such/place"));
-    }
-
-    #[test]
-    fn groups_of_both_versions() {
-        let dir = tempfile::tempdir().unwrap();
-        let put = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        assert!(group_memory(dir.path(), 1).unwrap_err().is_not_found());
-        put("memory.usage_in_bytes", "1000\n");
-        put("memory.stat", "inactive_file 1\ntotal_inactive_file 400\n");
-        put("memory.limit_in_bytes", "9223372036854771712\n");
-        assert_eq!(
-            group_memory(dir.path(), 1).unwrap(),
-            GroupMemory { usage: 1000, working_set: 600, limit: None }
-        );
-        put("memory.current", "1000\n");
-        put("memory.max", "2000\n");
-        let v2 = group_memory(dir.path(), 2).unwrap();
-        assert_eq!(v2, GroupMemory { usage: 1000, working_set: 999, limit: Some(2000) });
-        put("cpu.stat", "usage_usec 7\nuser_usec 3\n");
-        put("cpuacct.usage", "12\n");
-        assert_eq!(
-            (group_cpu_nanos(dir.path(), 2).unwrap(), group_cpu_nanos(dir.path(), 1).unwrap()),
-            (7000, 12)
-        );
-        put("cpu.stat", "odd\n");
-        assert!(group_cpu_nanos(dir.path(), 2).is_err());
     }
 }

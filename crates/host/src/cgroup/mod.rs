@@ -2,13 +2,14 @@
 //! hierarchies alike, named as the cgroupfs or the systemd driver names them.
 //!
 //! [`CgroupMounts`] knows where hierarchies are, [`Group`] says which group is meant, [`CgroupTree`] makes and removes
-//! groups in all hierarchies, [`CgroupLimits`] turns resources into the kernel's numbers. Nobody here talks to systemd:
-//! its units are the business of the crate `systemd`.
+//! groups in all hierarchies, [`CgroupLimits`] turns resources into the kernel's numbers, and [`stats`] reads what groups
+//! use. Nobody here talks to systemd: its units are the business of the crate `systemd`.
 
 mod kill;
 mod limits;
 mod mounts;
 mod names;
+pub mod stats;
 mod tree;
 
 use std::io;

@@ -1,0 +1,221 @@
+//! What the kernel counts for a control group, as structs with units in their names.
+//!
+//! Groups are named as everywhere outside of the kernel: by the path below the hierarchies' roots,
+//! `/kubepods/burstable/pod…`, with `/` for the root. [`GroupReader`] finds the right hierarchy, file
+//! and spelling for either version. A file, a controller or a whole group that is not there, or is
+//! gone by the time it is read, is `None`: what is counted depends on the kernel, and groups end at
+//! any time. Nothing is remembered between two calls but a buffer, and each call reads the files of
+//! one question only, so ask what you need.
+
+mod cpu;
+mod hugetlb;
+mod io;
+mod memory;
+mod network;
+mod pressure;
+mod tasks;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+pub use cpu::{CpuLimits, CpuThrottling, CpuTime};
+pub use hugetlb::HugePageUsage;
+pub use io::{DeviceIo, IoCost, IoCounts};
+pub use memory::{MemoryEvents, MemoryLimits, MemoryUsage};
+pub use network::InterfaceCounters;
+pub use pressure::{Pressure, PressureSum, Stall};
+pub use tasks::{ProcessCounts, TaskCounts};
+
+use super::CgroupMounts;
+
+/// Kernel files are a few hundred bytes, `memory.stat` some thousands; a list of processes may be
+/// longer, and grows the buffer.
+const BUFFER_BYTES: usize = 8 << 10;
+
+/// Reads what the kernel counts, one group and question at a time. Cheap to make; kept for a whole
+/// scrape so that the files of all groups go through one buffer.
+#[derive(Debug)]
+pub struct GroupReader {
+    roots: Roots,
+    proc: PathBuf,
+    path: PathBuf,
+    text: Vec<u8>,
+}
+
+/// The directories in which each controller's files are.
+#[derive(Debug)]
+struct Roots {
+    version: u8,
+    all: Vec<PathBuf>,
+    cpu: Option<PathBuf>,
+    cpuacct: Option<PathBuf>,
+    memory: Option<PathBuf>,
+    pids: Option<PathBuf>,
+    io: Option<PathBuf>,
+    hugetlb: Option<PathBuf>,
+}
+
+/// Whose files are meant.
+#[derive(Clone, Copy, Debug)]
+enum Controller {
+    Cpu,
+    CpuAcct,
+    Memory,
+    Pids,
+    Io,
+    HugeTlb,
+}
+
+impl GroupReader {
+    /// A reader for the machine's hierarchies.
+    pub fn new(mounts: &CgroupMounts) -> Self {
+        Self::with_proc(mounts, "/proc")
+    }
+
+    /// A reader that looks for processes below another folder than `/proc`.
+    pub fn with_proc(mounts: &CgroupMounts, proc: impl Into<PathBuf>) -> Self {
+        let version = mounts.version();
+        let all: Vec<PathBuf> = mounts.roots().into_iter().map(Path::to_owned).collect();
+        let root_of = |name: &str| match mounts {
+            CgroupMounts::V1 { .. } => mounts.root_of(name).map(Path::to_owned),
+            // A controller that is not enabled has no files; there is no need to ask twice.
+            CgroupMounts::V2 { root, .. } => Some(root.clone()),
+        };
+        let roots = Roots {
+            version,
+            cpu: root_of("cpu"),
+            cpuacct: root_of("cpuacct"),
+            memory: root_of("memory"),
+            pids: root_of("pids"),
+            io: root_of(if version == 1 { "blkio" } else { "io" }),
+            hugetlb: root_of("hugetlb"),
+            all,
+        };
+        Self { roots, proc: proc.into(), path: PathBuf::new(), text: Vec::with_capacity(BUFFER_BYTES) }
+    }
+
+    /// The cgroup version, 1 or 2.
+    pub fn version(&self) -> u8 {
+        self.roots.version
+    }
+
+    /// Whether the group exists.
+    pub fn exists(&mut self, group: &str) -> bool {
+        self.locate(Controller::Cpu, group, "").is_some() && self.path.is_dir()
+    }
+
+    /// The names of the groups directly below one, in the kernel's order; none if it is missing.
+    pub fn children(&mut self, group: &str) -> Vec<String> {
+        if self.locate(Controller::Cpu, group, "").is_none() {
+            return Vec::new();
+        }
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let folders = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+        let parent = group.trim_end_matches('/');
+        folders.filter_map(|e| Some(format!("{parent}/{}", e.file_name().to_str()?))).collect()
+    }
+
+    /// When the group was made, as nearly as the kernel tells: the least of its files' times in all
+    /// hierarchies. The time of a folder alone also changes when groups are made in it.
+    pub fn created(&mut self, group: &str) -> Option<SystemTime> {
+        let file = if self.is_v1() { "cgroup.clone_children" } else { "cgroup.events" };
+        let Self { roots, path, .. } = self;
+        let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+        let mut oldest: Option<SystemTime> = None;
+        for root in &roots.all {
+            join(path, root, group, "")?;
+            let Some(folder) = time(path) else { continue };
+            path.push(file);
+            let least = time(path).map_or(folder, |t| t.min(folder));
+            oldest = Some(oldest.map_or(least, |o| o.min(least)));
+        }
+        oldest
+    }
+
+    fn is_v1(&self) -> bool {
+        self.roots.version == 1
+    }
+
+    /// Puts the path of a group's file into `self.path`.
+    fn locate(&mut self, controller: Controller, group: &str, file: &str) -> Option<()> {
+        let root = match controller {
+            Controller::Cpu => &self.roots.cpu,
+            Controller::CpuAcct => &self.roots.cpuacct,
+            Controller::Memory => &self.roots.memory,
+            Controller::Pids => &self.roots.pids,
+            Controller::Io => &self.roots.io,
+            Controller::HugeTlb => &self.roots.hugetlb,
+        };
+        join(&mut self.path, root.as_ref()?, group, file)
+    }
+
+    /// The text of a group's file, until the next one is read.
+    fn text(&mut self, controller: Controller, group: &str, file: &str) -> Option<&str> {
+        self.locate(controller, group, file)?;
+        self.slurp()
+    }
+
+    /// The text of a process's file below `/proc`.
+    fn process_text(&mut self, pid: u32, file: &str) -> Option<&str> {
+        self.path.clear();
+        self.path.push(&self.proc);
+        self.path.push(pid.to_string());
+        self.path.push(file);
+        self.slurp()
+    }
+
+    /// The single number in a group's file. `max`, "no limit", is the largest number.
+    fn number(&mut self, controller: Controller, group: &str, file: &str) -> Option<u64> {
+        parse(self.text(controller, group, file)?)
+    }
+
+    fn slurp(&mut self) -> Option<&str> {
+        self.text.clear();
+        fs::File::open(&self.path).ok()?.read_to_end(&mut self.text).ok()?;
+        std::str::from_utf8(&self.text).ok().map(str::trim_end)
+    }
+}
+
+/// `root`, the group and a file, unless the group's name would lead out of the hierarchy.
+fn join(path: &mut PathBuf, root: &Path, group: &str, file: &str) -> Option<()> {
+    if group.split('/').any(|part| part == "..") {
+        return None;
+    }
+    path.clear();
+    path.push(root);
+    let group = group.trim_matches('/');
+    if !group.is_empty() {
+        path.push(group);
+    }
+    if !file.is_empty() {
+        path.push(file);
+    }
+    Some(())
+}
+
+/// A number as the kernel writes it. Version 1 writes -1 for a quota that is not set.
+fn parse(text: &str) -> Option<u64> {
+    match text.trim() {
+        "max" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
+}
+
+/// A limit, unless it is so large that it means none: version 1 writes the largest page-aligned
+/// number, version 2 `max`.
+fn limited(limit: u64) -> Option<u64> {
+    (limit < 1 << 62).then_some(limit)
+}
+
+/// The `key value` lines of a file.
+fn pairs(text: &str) -> impl Iterator<Item = (&str, u64)> {
+    text.lines().filter_map(|line| {
+        let (key, value) = line.split_once(' ')?;
+        Some((key, parse(value)?))
+    })
+}
