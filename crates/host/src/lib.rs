@@ -9,6 +9,7 @@
 pub mod atomic;
 pub mod beneath;
 pub mod cgroup;
+pub mod disk_usage;
 pub mod machine;
 pub mod memory;
 pub mod mount;

@@ -93,6 +93,36 @@ pub fn max_pids() -> Result<u64, FileError> {
     Ok(pids.min(threads))
 }
 
+/// When the kernel was started, in seconds since 1970.
+pub fn boot_time_seconds() -> Result<u64, FileError> {
+    let path = Path::new("/proc/stat");
+    keyed_number(&text::read(path)?, "btime").ok_or(FileError::content(path, "the time of boot"))
+}
+
+/// The control group that a process and its usage are accounted to, below the hierarchies' roots. `None` where version 1
+/// accounts for its time and its memory in different groups.
+pub fn group_of_process(pid: &str) -> Result<Option<String>, FileError> {
+    Ok(accounting_group(&text::read(Path::new("/proc").join(pid).join("cgroup"))?))
+}
+
+/// Lines of the form `4:cpu,cpuacct:/system.slice/kubelet.service`; version 2 has one alone, `0::/…`. Where systemd runs on
+/// version 1, its own hierarchy tells the unit, which may not have accounting.
+fn accounting_group(text: &str) -> Option<String> {
+    let of = |controller: &str| {
+        text.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let controllers = fields.next()?;
+            controllers.split(',').any(|c| c == controller).then(|| fields.next()).flatten()
+        })
+    };
+    let group = match (of("cpu"), of("memory")) {
+        (Some(cpu), Some(memory)) => (cpu == memory).then(|| of("name=systemd").unwrap_or(cpu)),
+        (None, None) => of(""),
+        _ => None,
+    };
+    group.map(str::to_owned)
+}
+
 fn huge_pages() -> Vec<HugePages> {
     let entries = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
     let mut found: Vec<HugePages> = entries
@@ -166,6 +196,22 @@ mod tests {
         assert!(facts.cpus > 0 && facts.memory_bytes > 1 << 20 && facts.max_pids > 300);
         assert!(!facts.boot_id.is_empty() && !facts.kernel_version.is_empty() && !facts.os_image.is_empty());
         assert!(!host_name().is_empty());
+    }
+
+    #[test]
+    fn groups_that_processes_are_accounted_to() {
+        let unit = "/system.slice/kubelet.service";
+        for (text, group) in [
+            (format!("0::{unit}"), Some(unit)),
+            (format!("5:memory:{unit}\n3:cpu,cpuacct:{unit}\n0::/"), Some(unit)),
+            (format!("5:memory:/\n3:cpu,cpuacct:/\n1:name=systemd:{unit}"), Some(unit)),
+            ("5:memory:/a\n3:cpu,cpuacct:/b".to_owned(), None),
+            ("5:memory:/a".to_owned(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(accounting_group(&text).as_deref(), group, "{text}");
+        }
+        assert!(boot_time_seconds().unwrap() > 1_000_000_000);
     }
 
     #[test]
