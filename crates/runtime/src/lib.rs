@@ -31,6 +31,7 @@ mod observe;
 pub mod podfiles;
 pub mod sandbox;
 mod termination;
+pub mod usage;
 #[cfg(feature = "fake")]
 pub mod wire;
 #[cfg(not(feature = "fake"))]

@@ -312,7 +312,7 @@ impl About {
 }
 
 /// Nanoseconds since 1970; zero (or less) is "never".
-fn timestamp(nanos: i64) -> Option<Timestamp> {
+pub(crate) fn timestamp(nanos: i64) -> Option<Timestamp> {
     (nanos > 0).then(|| Timestamp::from_nanosecond(i128::from(nanos)).ok()).flatten()
 }
 

@@ -6,6 +6,7 @@ mod name;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use model::ImageRef;
 use tonic::Request;
 
@@ -14,6 +15,7 @@ pub use name::{ImageNameError, normalize};
 
 use crate::client::Runtime;
 use crate::error::{RuntimeError, gone_is_fine};
+use crate::observe::timestamp;
 use crate::sandbox::SandboxSpec;
 use crate::wire;
 
@@ -64,6 +66,8 @@ pub struct ImageFacts {
 /// Usage of one file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilesystemUsage {
+    /// When it was measured.
+    pub at: Timestamp,
     /// Where it is.
     pub mountpoint: PathBuf,
     /// Bytes used by what was asked about.
@@ -211,6 +215,7 @@ fn facts(image: wire::Image) -> ImageFacts {
 
 fn usage(usage: wire::FilesystemUsage) -> FilesystemUsage {
     FilesystemUsage {
+        at: timestamp(usage.timestamp).unwrap_or_default(),
         mountpoint: usage.fs_id.map(|id| id.mountpoint).unwrap_or_default().into(),
         used_bytes: usage.used_bytes.map_or(0, |v| v.value),
         inodes_used: usage.inodes_used.map_or(0, |v| v.value),
