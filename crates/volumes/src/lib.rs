@@ -16,6 +16,7 @@ mod error;
 mod expand;
 mod layout;
 mod locks;
+mod measurable;
 mod mounts;
 mod objects;
 mod ownership;
@@ -27,6 +28,7 @@ mod tokens;
 mod world;
 
 pub use error::{MountFailure, SetUpError, VolumeError};
+pub use measurable::MeasurableVolume;
 pub use objects::{ObjectError, Objects, Token, TokenSpec};
 pub use payload::PathError;
 pub use plugins::host_path::HostPathError;

@@ -14,6 +14,7 @@ use model::{Pod, PodUid, pod as pods};
 use crate::error::{MountFailure, SetUpError, VolumeError};
 use crate::layout::{self, PodLayout};
 use crate::locks::PodLocks;
+use crate::measurable::{self, MeasurableVolume};
 use crate::mounts;
 use crate::objects::Objects;
 use crate::plugins::files::{Files, nested_mount_points};
@@ -111,6 +112,12 @@ impl<O: Objects> Volumes<O> {
         });
         let interrupted = || VolumeError::Mount { volume: String::new(), cause: MountFailure::Interrupted };
         work.await.unwrap_or_else(|_| Err(interrupted()))
+    }
+
+    /// The volumes of a pod whose usage can be measured; whether they are mounted is not looked at.
+    pub fn measurable(&self, pod: &Pod) -> Vec<MeasurableVolume> {
+        let layout = PodLayout::new(&self.root, &pods::uid(pod));
+        layout.map(|layout| measurable::of_pod(&layout, pod)).unwrap_or_default()
     }
 
     /// Unmounts everything below the pod's folder and removes it. A folder that is not there is

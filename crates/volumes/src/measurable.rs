@@ -1,0 +1,73 @@
+//! Which of a pod's volumes take room that is worth measuring, and where they are. Upstream measures
+//! the same kinds: a hostPath is the node's own.
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::Volume;
+use model::Pod;
+
+use crate::layout::PodLayout;
+use crate::plugins;
+
+/// A volume whose usage can be measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeasurableVolume {
+    /// Its name in the pod's spec.
+    pub name: String,
+    /// Where it is, if it is mounted.
+    pub path: PathBuf,
+    /// Whether it counts as the pod's ephemeral storage. Volumes in memory do not, nor do, as upstream has
+    /// it, any made by the kubelet but those from config maps.
+    pub is_local_ephemeral: bool,
+}
+
+/// The measurable volumes of a pod, in the order of its spec.
+pub(crate) fn of_pod(layout: &PodLayout, pod: &Pod) -> Vec<MeasurableVolume> {
+    let all = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let found = all.filter(|volume| volume.host_path.is_none()).filter_map(|volume| {
+        let (path, _) = plugins::location(layout, volume).ok()?;
+        Some(MeasurableVolume { name: volume.name.clone(), path, is_local_ephemeral: is_local(volume) })
+    });
+    found.collect()
+}
+
+fn is_local(volume: &Volume) -> bool {
+    let on_disk = |medium: Option<&str>| matches!(medium, None | Some(""));
+    volume.config_map.is_some() || volume.empty_dir.as_ref().is_some_and(|e| on_disk(e.medium.as_deref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use model::PodUid;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn kinds() {
+        let pod: Pod = serde_json::from_value(json!({ "spec": { "containers": [], "volumes": [
+            { "name": "disk", "emptyDir": {} },
+            { "name": "memory", "emptyDir": { "medium": "Memory" } },
+            { "name": "map", "configMap": { "name": "m" } },
+            { "name": "token", "projected": { "sources": [] } },
+            { "name": "host", "hostPath": { "path": "/etc" } },
+            { "name": "claim", "persistentVolumeClaim": { "claimName": "c" } },
+        ] } }))
+        .unwrap();
+        let layout = PodLayout::new(Path::new("/kubelet"), &PodUid::from("u")).unwrap();
+        let found: Vec<_> =
+            of_pod(&layout, &pod).into_iter().map(|v| (v.name, v.path, v.is_local_ephemeral)).collect();
+        let path = |rest: &str| Path::new("/kubelet/pods/u/volumes").join(rest);
+        assert_eq!(
+            found,
+            [
+                ("disk".to_owned(), path("kubernetes.io~empty-dir/disk"), true),
+                ("memory".to_owned(), path("kubernetes.io~empty-dir/memory"), false),
+                ("map".to_owned(), path("kubernetes.io~configmap/map"), true),
+                ("token".to_owned(), path("kubernetes.io~projected/token"), false),
+            ]
+        );
+    }
+}
