@@ -11,6 +11,7 @@ mod notify;
 mod ports;
 mod shell;
 mod start;
+mod usage;
 
 use std::io::Write as _;
 use std::process::ExitCode;

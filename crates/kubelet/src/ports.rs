@@ -28,6 +28,7 @@ use crate::identity::IdentityMetrics;
 use crate::shell::adapters::Adapters;
 use crate::shell::failure;
 use crate::shell::pulse::Pulse;
+use crate::usage::Usage;
 
 /// The server's ports onto this node.
 #[derive(Clone)]
@@ -38,6 +39,7 @@ pub(crate) struct NodePorts {
     pub(crate) identity: Arc<IdentityMetrics>,
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) pulse: Arc<Pulse>,
+    pub(crate) usage: Arc<Usage>,
     pub(crate) log: LogHandle,
 }
 
@@ -188,13 +190,19 @@ impl Ports for NodePorts {
             MetricsKind::Kubelet => Endpoint::Main,
             MetricsKind::Probes => Endpoint::Probes,
             MetricsKind::Slis => Endpoint::Slis,
-            MetricsKind::Cadvisor | MetricsKind::Resource => {
+            MetricsKind::Resource => {
+                let view = self.view.borrow().clone();
+                self.usage.resource_metrics(&view, &mut page).await;
+                return Ok(page.into_text().into());
+            }
+            MetricsKind::Cadvisor => {
                 return Err("usage of containers is not measured yet".to_owned());
             }
         };
         if endpoint == Endpoint::Main {
             gauges::count(&self.metrics, &self.view.borrow().clone());
             self.identity.publish();
+            self.usage.volume_metrics(&self.view.borrow().clone(), &mut page);
         }
         self.metrics.write(endpoint, &mut page).map_err(|e| failure::chain(&e))?;
         Ok(page.into_text().into())
@@ -211,8 +219,9 @@ impl Ports for NodePorts {
         self.config.configz_json()
     }
 
-    async fn summary(&self, _parts: SummaryParts) -> Result<Bytes, String> {
-        Err("usage of containers is not measured yet".to_owned())
+    async fn summary(&self, parts: SummaryParts) -> Result<Bytes, String> {
+        let view = self.view.borrow().clone();
+        self.usage.summary(&view, parts).await
     }
 
     fn check_health(&self, check: HealthCheck) -> Result<(), String> {

@@ -40,6 +40,7 @@ use crate::shell::objects::ObjectPort;
 use crate::shell::pulse::Pulse;
 use crate::shell::turns::Turns;
 use crate::shell::{self, Clock, Hands, Shell, cgroups, feeds, rotation};
+use crate::usage::Usage;
 
 /// What a node shares with the process around it.
 pub(crate) struct Process {
@@ -147,6 +148,9 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
     if let Some(server) = server {
         metrics.describe(&config.gates);
         metrics.node_name.with([&node_name]).set(1.0);
+        let (usage, disk_task) = Usage::new(&adapters, &node_name, &machine);
+        // Ends with the server, which alone asks.
+        tokio::spawn(disk_task.run());
         let ports = NodePorts {
             adapters,
             config,
@@ -154,6 +158,7 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
             identity: identity_metrics,
             view: published,
             pulse: process.pulse,
+            usage: Arc::new(usage),
             log: process.log,
         };
         let until = stop.clone();

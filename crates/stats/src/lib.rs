@@ -2,5 +2,263 @@
 //! systems and the runtime when somebody asks, and rendered as the documents that upstream's kubelet
 //! serves.
 //!
-//! This crate answers questions; it decides nothing. It is told which pods there are, and it does not
-//! know who asks.
+//! This crate answers questions; it decides nothing. It is told which pods there are ([`PodSubject`]),
+//! and it does not know who asks. Nobody asks, nothing is read.
+//!
+//! * [`Stats`] is the whole interface for the summary and the pages made from it. A question starts a
+//!   round (`collect`) on a blocking thread, one at a time; whoever asks within a moment shares its
+//!   answer. `group` reads control groups, `rate` turns counters into rates, `from_runtime` takes what
+//!   only the runtime knows, which is asked less often, since asking makes it work.
+//! * [`DiskTask`] (`disk`) adds up the files of volumes and logs, in the background, and is the only task.
+//! * `document` is the summary on the wire, `resource` and `volume_metrics` are pages of metrics.
+
+mod collect;
+mod disk;
+mod document;
+mod file_system;
+mod from_runtime;
+mod group;
+mod rate;
+mod resource;
+mod subject;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod volume_metrics;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::cgroup::CgroupMounts;
+use host::cgroup::stats::GroupReader;
+use model::{ContainerId, Now};
+use runtime::{Runtime, RuntimeError};
+use telemetry::metrics::Exposition;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tracing::debug;
+
+use collect::{Collector, FromRuntime};
+use disk::{Disk, Measured};
+use group::Groups;
+use rate::Rates;
+
+pub use disk::DiskTask;
+pub use document::*;
+pub use subject::{ContainerSubject, NodeSubject, PodSubject, SystemGroup, SystemRole, VolumeSubject};
+
+/// Reads both clocks.
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
+
+/// For how long an answer is given again. Scrapers that come at the same time share a round.
+const FRESH: Duration = Duration::from_secs(2);
+/// For how long the runtime's answer is used. It measures layers and images every ten seconds itself.
+const RUNTIME_FRESH: Duration = Duration::from_secs(10);
+/// How long the runtime may take. A summary without it is better than none.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a node's stats depend on.
+pub struct Settings {
+    /// The node.
+    pub node: NodeSubject,
+    /// Whether everything about pods comes from the runtime (`PodAndContainerStatsFromCRI`), if it can
+    /// tell.
+    pub pods_from_runtime: bool,
+    /// How often volumes are measured; `None` is never.
+    pub volume_interval: Option<Duration>,
+}
+
+/// Why there is no summary.
+#[derive(Debug, thiserror::Error)]
+pub enum StatsError {
+    /// The runtime alone knows about pods, and did not tell.
+    #[error("list usage of pods")]
+    Runtime(#[source] RuntimeError),
+    /// The runtime alone knows about pods, and did not tell in time.
+    #[error("list usage of pods: no answer from the container runtime within {RUNTIME_PATIENCE:?}")]
+    RuntimeTimeout,
+    /// The round panicked or was cut off by the end of the process.
+    #[error("collect usage: interrupted")]
+    Interrupted,
+}
+
+/// Answers questions about usage.
+pub struct Stats {
+    runtime: Runtime,
+    pods_from_runtime: bool,
+    clock: Clock,
+    disk: Disk,
+    /// Held for a round, so that there is one at a time and those who wait find its answer.
+    rounds: Arc<Mutex<Rounds>>,
+}
+
+struct Rounds {
+    collector: Collector,
+    all: Option<Answer>,
+    cpu_and_memory: Option<Answer>,
+    runtime: Option<RuntimeAnswer>,
+}
+
+#[derive(Clone)]
+struct Answer {
+    mono: Duration,
+    summary: Arc<Summary>,
+}
+
+struct RuntimeAnswer {
+    mono: Duration,
+    told: Arc<FromRuntime>,
+}
+
+impl Stats {
+    /// Stats of a node, and the task that measures disks, which somebody has to run.
+    pub fn new(
+        mounts: &CgroupMounts,
+        runtime: Runtime,
+        settings: Settings,
+        clock: Clock,
+    ) -> (Self, DiskTask) {
+        let (disk, task) = Disk::new(settings.volume_interval, Arc::clone(&clock));
+        let groups =
+            Groups { reader: GroupReader::new(mounts), rates: Rates::default(), clock: Arc::clone(&clock) };
+        let collector = Collector::new(groups, settings.node);
+        let rounds = Rounds { collector, all: None, cpu_and_memory: None, runtime: None };
+        let rounds = Arc::new(Mutex::new(rounds));
+        (Self { runtime, pods_from_runtime: settings.pods_from_runtime, clock, disk, rounds }, task)
+    }
+
+    /// The whole summary of the node and these pods. What cannot be read is left out.
+    ///
+    /// # Errors
+    /// If pods are measured by the runtime, and it does not answer.
+    pub async fn summary(&self, pods: Arc<Vec<PodSubject>>) -> Result<Arc<Summary>, StatsError> {
+        let disk = self.disk.ask(Arc::clone(&pods), self.mono());
+        let mut rounds = Arc::clone(&self.rounds).lock_owned().await;
+        if let Some(summary) = fresh(rounds.all.as_ref(), self.mono()) {
+            return Ok(summary);
+        }
+        let told = self.ask_runtime(&mut rounds, &pods).await?;
+        self.round(rounds, move |rounds| {
+            let summary = rounds.collector.all(&pods, &told, &disk);
+            rounds.all.insert(answer(&rounds.collector, summary)).summary.clone()
+        })
+        .await
+    }
+
+    /// CPU and memory alone.
+    ///
+    /// # Errors
+    /// If pods are measured by the runtime, and it does not answer.
+    pub async fn cpu_and_memory(&self, pods: Arc<Vec<PodSubject>>) -> Result<Arc<Summary>, StatsError> {
+        let mut rounds = Arc::clone(&self.rounds).lock_owned().await;
+        if let Some(summary) = fresh(rounds.cpu_and_memory.as_ref(), self.mono()) {
+            return Ok(summary);
+        }
+        let told =
+            if self.pods_from_runtime { self.ask_runtime(&mut rounds, &pods).await? } else { Arc::default() };
+        self.round(rounds, move |rounds| {
+            let summary = rounds.collector.cpu_and_memory(&pods, &told);
+            rounds.cpu_and_memory.insert(answer(&rounds.collector, summary)).summary.clone()
+        })
+        .await
+    }
+
+    /// The page `/metrics/resource`.
+    pub async fn resource_metrics(&self, pods: Arc<Vec<PodSubject>>, page: &mut Exposition) {
+        let summary = self.cpu_and_memory(pods).await;
+        if let Err(error) = &summary {
+            debug!(err = %error, "Cannot collect usage for the page of resource metrics");
+        }
+        resource::write(summary.ok().as_deref(), page);
+    }
+
+    /// Metrics of the claims behind these pods' volumes, as measured last.
+    pub fn volume_metrics(&self, pods: Arc<Vec<PodSubject>>, page: &mut Exposition) {
+        if pods.iter().flat_map(|pod| &pod.volumes).any(|volume| volume.claim.is_some()) {
+            let measured: Arc<Measured> = self.disk.ask(pods, self.mono());
+            volume_metrics::write(&measured, page);
+        }
+    }
+
+    fn mono(&self) -> Duration {
+        (self.clock)().mono
+    }
+
+    /// Runs a round to its end, whether or not anybody still waits for its answer.
+    async fn round(
+        &self,
+        mut rounds: OwnedMutexGuard<Rounds>,
+        work: impl FnOnce(&mut Rounds) -> Arc<Summary> + Send + 'static,
+    ) -> Result<Arc<Summary>, StatsError> {
+        tokio::task::spawn_blocking(move || work(&mut rounds)).await.map_err(|_| StatsError::Interrupted)
+    }
+
+    /// What the runtime says, now or a moment ago. Its silence is an error only where nobody else knows.
+    async fn ask_runtime(
+        &self,
+        rounds: &mut Rounds,
+        pods: &[PodSubject],
+    ) -> Result<Arc<FromRuntime>, StatsError> {
+        let now = self.mono();
+        if let Some(last) = &rounds.runtime {
+            let age = now.saturating_sub(last.mono);
+            let is_known = |id: &ContainerId| last.told.containers.contains_key(id);
+            let are_known = || pods.iter().flat_map(|pod| &pod.containers).all(|c| is_known(&c.id));
+            let limit = if self.pods_from_runtime { FRESH } else { RUNTIME_FRESH };
+            if age < FRESH || (age < limit && are_known()) {
+                return Ok(Arc::clone(&last.told));
+            }
+        }
+        let told = match tokio::time::timeout(RUNTIME_PATIENCE, self.hear_runtime()).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(error)) if self.pods_from_runtime => return Err(StatsError::Runtime(error)),
+            Err(_) if self.pods_from_runtime => return Err(StatsError::RuntimeTimeout),
+            Ok(Err(error)) => {
+                debug!(err = error.message(), "Usage is shown without what the container runtime knows");
+                FromRuntime::default()
+            }
+            Err(_) => {
+                debug!("Usage is shown without the container runtime, which does not answer");
+                FromRuntime::default()
+            }
+        };
+        let told = Arc::new(told);
+        rounds.runtime = Some(RuntimeAnswer { mono: now, told: Arc::clone(&told) });
+        Ok(told)
+    }
+
+    async fn hear_runtime(&self) -> Result<FromRuntime, RuntimeError> {
+        let images = async {
+            let result = self.runtime.image_fs().await;
+            result.inspect_err(|e| debug!(err = e.message(), "Cannot ask where images are")).ok()
+        };
+        let sandboxes =
+            async { if self.pods_from_runtime { self.runtime.sandbox_usage().await } else { Ok(None) } };
+        let (images, sandboxes) = tokio::join!(images, sandboxes);
+        let images = images.and_then(|all| all.images.into_iter().next());
+        let told = match sandboxes? {
+            Some(sandboxes) => {
+                let containers = sandboxes.iter().flat_map(|s| &s.containers).cloned();
+                let containers = containers.map(|c| (c.id.clone(), c)).collect();
+                let sandboxes: HashMap<_, _> = sandboxes.into_iter().map(|s| (s.id.clone(), s)).collect();
+                FromRuntime { containers, sandboxes: Some(sandboxes), images }
+            }
+            None => {
+                let containers = self.runtime.container_usage().await?;
+                let containers = containers.into_iter().map(|c| (c.id.clone(), c)).collect();
+                FromRuntime { containers, sandboxes: None, images }
+            }
+        };
+        Ok(told)
+    }
+}
+
+fn fresh(answer: Option<&Answer>, mono: Duration) -> Option<Arc<Summary>> {
+    let answer = answer.filter(|answer| mono.saturating_sub(answer.mono) < FRESH)?;
+    Some(Arc::clone(&answer.summary))
+}
+
+fn answer(collector: &Collector, summary: Summary) -> Answer {
+    Answer { mono: (collector.groups.clock)().mono, summary: Arc::new(summary) }
+}

@@ -18,6 +18,7 @@ mod restarts;
 mod runner;
 mod scene;
 mod static_pods;
+mod stats;
 mod streams;
 mod volumes;
 
@@ -43,6 +44,7 @@ macro_rules! scenarios {
 fn all() -> Vec<Scenario> {
     scenarios![
         // Slow ones first: they wait for back-off or for the kubelet's own period.
+        Calm stats::summary_and_resource_metrics,
         Calm static_pods::deleted_mirror_comes_back,
         Calm restarts::failing_container_backs_off,
         Calm configuration::update_reaches_the_volume,

@@ -1,0 +1,164 @@
+//! What the node's stats are about: the node as it was found and configured, and the pods as the core
+//! published them last.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use config::Config;
+use host::machine::{self, MachineFacts};
+use jiff::Timestamp;
+use model::{Pod, PodObservation, QosClass};
+use node::{PodView, View};
+use runtime::podfiles;
+use server::ports::SummaryParts;
+use stats::{
+    ContainerSubject, DiskTask, NodeSubject, PodSubject, Settings, Stats, SystemGroup, SystemRole,
+    VolumeSubject,
+};
+use telemetry::metrics::Exposition;
+use tracing::info;
+
+use crate::shell::Clock;
+use crate::shell::adapters::Adapters;
+use crate::shell::failure;
+
+/// Answers scrapers.
+pub(crate) struct Usage {
+    stats: Stats,
+    adapters: Arc<Adapters>,
+}
+
+impl Usage {
+    /// The stats of this node, and the task that measures its disks.
+    pub(crate) fn new(adapters: &Arc<Adapters>, node_name: &str, machine: &MachineFacts) -> (Self, DiskTask) {
+        let config = &adapters.config;
+        let settings = Settings {
+            node: node(adapters, node_name, machine),
+            pods_from_runtime: config.gates.enabled("PodAndContainerStatsFromCRI"),
+            volume_interval: config.pods.volume_stats_interval,
+        };
+        let clock = Clock::start();
+        let (stats, task) = Stats::new(
+            adapters.cgroups.mounts(),
+            adapters.runtime.clone(),
+            settings,
+            Arc::new(move || clock.now()),
+        );
+        (Self { stats, adapters: adapters.clone() }, task)
+    }
+
+    /// The summary, as JSON.
+    pub(crate) async fn summary(&self, view: &View, parts: SummaryParts) -> Result<Bytes, String> {
+        let pods = self.subjects(view);
+        let summary = match parts {
+            SummaryParts::All => self.stats.summary(pods).await,
+            SummaryParts::CpuAndMemory => self.stats.cpu_and_memory(pods).await,
+        };
+        let summary = summary.map_err(|e| failure::chain(&e))?;
+        serde_json::to_vec(&*summary).map(Bytes::from).map_err(|e| format!("write the summary: {e}"))
+    }
+
+    /// Writes the page `/metrics/resource`.
+    pub(crate) async fn resource_metrics(&self, view: &View, page: &mut Exposition) {
+        self.stats.resource_metrics(self.subjects(view), page).await;
+    }
+
+    /// Writes the metrics of claims.
+    pub(crate) fn volume_metrics(&self, view: &View, page: &mut Exposition) {
+        // Nobody's scrape should cost anything for what is on few nodes.
+        if view.pods.values().filter_map(|pod| pod.pod.as_ref()).any(|pod| has_claim(pod)) {
+            self.stats.volume_metrics(self.subjects(view), page);
+        }
+    }
+
+    fn subjects(&self, view: &View) -> Arc<Vec<PodSubject>> {
+        Arc::new(view.pods.values().filter_map(|pod| subject(&self.adapters, pod)).collect())
+    }
+}
+
+fn node(adapters: &Adapters, name: &str, machine: &MachineFacts) -> NodeSubject {
+    let config = &adapters.config;
+    let is_set_aside = config.gates.enabled("HugepageAwareEviction");
+    let huge_pages = machine.huge_pages.iter().filter(|_| is_set_aside).map(|h| h.page_bytes * h.count);
+    let booted = machine::boot_time_seconds();
+    let booted = booted
+        .inspect_err(|e| info!(v = 2, err = failure::chain(e), "Cannot tell when the machine was started"));
+    let seconds = booted.ok().and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or_default();
+    NodeSubject {
+        name: name.to_owned(),
+        memory_bytes: machine.memory_bytes,
+        huge_page_bytes: huge_pages.sum(),
+        swap_bytes: machine.swap_bytes,
+        root_dir: config.paths.root.clone(),
+        booted_at: Timestamp::from_second(seconds).unwrap_or_default(),
+        kubelet_started: Timestamp::now(),
+        system_groups: system_groups(adapters),
+    }
+}
+
+/// The groups that there are. Those of the runtime and of the system have to be named by somebody; where this
+/// process runs, it knows.
+fn system_groups(adapters: &Adapters) -> Vec<SystemGroup> {
+    let config = &adapters.config;
+    let named = |name: &str| Some(name.to_owned()).filter(|name| !name.is_empty());
+    let own = || machine::group_of_process("self").ok().flatten();
+    let pods = || group_of(adapters, adapters.cgroups.kubepods_dir("memory")?);
+    let document = config.document();
+    let groups = [
+        (SystemRole::Kubelet, named(&document.kubelet_cgroups).or_else(own)),
+        (SystemRole::Runtime, config.runtime.cgroup.clone()),
+        (SystemRole::Misc, named(&document.system_cgroups)),
+        (SystemRole::Pods, config.pods.cgroups_per_qos.then(pods).flatten()),
+    ];
+    let groups = groups.into_iter();
+    groups.filter_map(|(role, group)| Some(SystemGroup { role, group: group? })).collect()
+}
+
+/// The name of a group whose directory in the memory hierarchy is known.
+fn group_of(adapters: &Adapters, dir: PathBuf) -> Option<String> {
+    let root = adapters.cgroups.mounts().root_of("memory")?;
+    Some(format!("/{}", dir.strip_prefix(root).ok()?.to_str()?))
+}
+
+fn has_claim(pod: &Pod) -> bool {
+    let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.any(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some())
+}
+
+/// A pod that has running containers.
+fn subject(adapters: &Adapters, view: &PodView) -> Option<PodSubject> {
+    let observed: &PodObservation = view.observed.as_ref()?;
+    let sandbox = observed.ready_sandbox().or(observed.sandboxes.first())?;
+    let running = observed.containers.iter().filter(|c| c.state.is_running() && c.sandbox_id == sandbox.id);
+    let containers: Vec<ContainerSubject> = running
+        .map(|c| ContainerSubject { id: c.id.clone(), name: c.name.clone(), created_at: c.created_at })
+        .collect();
+    if containers.is_empty() {
+        return None;
+    }
+    let config: &Config = &adapters.config;
+    let group = view.pod.as_ref().filter(|_| config.pods.cgroups_per_qos).and_then(|pod| {
+        let dir = adapters.cgroups.pod_dir(&view.uid, QosClass::of(pod), "memory")?;
+        group_of(adapters, dir)
+    });
+    let volumes = view.pod.as_ref().map(|pod| adapters.volumes.measurable(pod)).unwrap_or_default();
+    let volumes = volumes.into_iter().map(|volume| VolumeSubject {
+        name: volume.name,
+        path: volume.path,
+        is_own_file_system: false,
+        is_local_ephemeral: volume.is_local_ephemeral,
+        claim: None,
+    });
+    Some(PodSubject {
+        uid: view.uid.clone(),
+        key: view.key.clone(),
+        group,
+        sandbox: sandbox.id.clone(),
+        created_at: sandbox.created_at,
+        containers,
+        volumes: volumes.collect(),
+        log_dir: podfiles::pod_log_dir(&config.paths.pod_logs, &view.key, &view.uid),
+        hosts_file: adapters.pod_dir(&view.uid).join("etc-hosts"),
+    })
+}

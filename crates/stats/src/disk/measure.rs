@@ -1,0 +1,149 @@
+//! Measures one pod.
+
+use host::disk_usage::{self, DiskUsage, DiskUsageError};
+use host::usage;
+use jiff::Timestamp;
+use tracing::debug;
+
+use super::PodDisk;
+use crate::document::{FsStats, Time, VolumeStats};
+use crate::subject::{PodSubject, VolumeSubject};
+
+/// Entries looked at in one volume, which takes a minute or two on a slow disk. Beyond that a volume
+/// shows as much as was counted until then.
+const VOLUME_ENTRIES: u64 = 1_000_000;
+/// Log files of one container.
+const LOG_ENTRIES: u64 = 10_000;
+
+/// Measures a pod's volumes, if wanted, logs and hosts file. `now` is the wall clock.
+pub(super) fn measure(pod: &PodSubject, with_volumes: bool, now: impl Fn() -> Timestamp) -> PodDisk {
+    let mut disk = PodDisk::default();
+    for volume in pod.volumes.iter().filter(|_| with_volumes) {
+        if let Some(stats) = measure_volume(pod, volume, now()) {
+            let [ephemeral, others] = &mut disk.volumes;
+            if volume.is_local_ephemeral { ephemeral } else { others }.push(stats);
+        }
+    }
+    let known = |what: &str, result: Result<DiskUsage, DiskUsageError>| match result {
+        Ok(usage) => {
+            warn_if_cut(pod, what, usage);
+            Some(usage)
+        }
+        Err(error) => {
+            // Not made yet, or gone already: ordinary.
+            if !error.is_not_found() {
+                log(pod, what, &error);
+            }
+            None
+        }
+    };
+    for container in &pod.containers {
+        let dir = pod.log_dir.join(&container.name);
+        if let Some(usage) = known(&container.name, disk_usage::files_usage(&dir, LOG_ENTRIES)) {
+            disk.logs.insert(container.name.clone(), usage);
+        }
+    }
+    disk.pod_logs = known("logs", disk_usage::files_usage(&pod.log_dir, LOG_ENTRIES));
+    disk.hosts_file = known("hosts file", disk_usage::disk_usage(&pod.hosts_file, 1));
+    disk.at = now();
+    disk
+}
+
+fn measure_volume(pod: &PodSubject, volume: &VolumeSubject, at: Timestamp) -> Option<VolumeStats> {
+    let fs = usage::file_system(&volume.path).inspect_err(|e| log(pod, &volume.name, e)).ok()?;
+    let used = if volume.is_own_file_system {
+        (fs.used, fs.inodes.saturating_sub(fs.inodes_free))
+    } else {
+        let used = disk_usage::disk_usage(&volume.path, VOLUME_ENTRIES)
+            .inspect_err(|e| log(pod, &volume.name, e))
+            .ok()?;
+        warn_if_cut(pod, &volume.name, used);
+        (used.bytes, used.inodes)
+    };
+    Some(VolumeStats {
+        fs: FsStats {
+            time: Time(at),
+            available_bytes: Some(fs.available),
+            capacity_bytes: Some(fs.capacity),
+            used_bytes: Some(used.0),
+            inodes_free: Some(fs.inodes_free),
+            inodes: Some(fs.inodes),
+            inodes_used: Some(used.1),
+        },
+        name: volume.name.clone(),
+        pvc_ref: volume.claim.clone(),
+    })
+}
+
+fn warn_if_cut(pod: &PodSubject, what: &str, usage: DiskUsage) {
+    if !usage.is_complete {
+        debug!(pod = %pod.key, what, "Too many files to count them all; usage is shown too low");
+    }
+}
+
+fn log(pod: &PodSubject, what: &str, error: &dyn std::error::Error) {
+    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+    debug!(pod = %pod.key, what, err = %error, cause, "Cannot measure disk usage");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::testing::{self, pod};
+
+    #[test]
+    fn a_pod_with_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut pod = pod("web", &["main", "quiet"]);
+        pod.log_dir = dir.path().join("logs");
+        pod.hosts_file = dir.path().join("etc-hosts");
+        fs::create_dir_all(pod.log_dir.join("main")).unwrap();
+        fs::write(pod.log_dir.join("main/0.log"), vec![b'x'; 10_000]).unwrap();
+        fs::write(pod.log_dir.join("main/0.log.1"), "x").unwrap();
+        fs::write(&pod.hosts_file, "127.0.0.1\n").unwrap();
+        fs::create_dir(dir.path().join("scratch")).unwrap();
+        fs::write(dir.path().join("scratch/file"), vec![b'x'; 100_000]).unwrap();
+        let volume = |name: &str, is_local_ephemeral| VolumeSubject {
+            name: name.to_owned(),
+            path: dir.path().join(name),
+            is_own_file_system: false,
+            is_local_ephemeral,
+            claim: None,
+        };
+        pod.volumes = vec![volume("absent", true), volume("scratch", true), volume("logs", false)];
+
+        let disk = measure(&pod, true, || testing::at(7));
+        assert_eq!(disk.at, testing::at(7));
+        let [ephemeral, others] = &disk.volumes;
+        assert_eq!((ephemeral.len(), others.len()), (1, 1), "the one that is absent costs only itself");
+        assert_eq!((ephemeral[0].name.as_str(), ephemeral[0].fs.inodes_used), ("scratch", Some(2)));
+        assert!(ephemeral[0].fs.used_bytes >= Some(100_000));
+        assert_eq!(others[0].fs.inodes_used, Some(4));
+        assert_eq!(disk.logs.keys().collect::<Vec<_>>(), ["main"], "a container that has written nothing");
+        assert_eq!(disk.logs["main"].inodes, 2);
+        assert_eq!(disk.pod_logs.map(|u| u.inodes), Some(0));
+        assert_eq!(disk.hosts_file.map(|u| u.inodes), Some(1));
+
+        assert_eq!(measure(&pod, false, || testing::at(7)).volumes, [vec![], vec![]]);
+    }
+
+    #[test]
+    fn a_volume_with_a_file_system_of_its_own_is_not_walked() {
+        let dir = tempfile::tempdir().unwrap();
+        let claim = crate::PvcReference { name: "data".to_owned(), namespace: "ns".to_owned() };
+        let volume = VolumeSubject {
+            name: "data".to_owned(),
+            path: dir.path().to_owned(),
+            is_own_file_system: true,
+            is_local_ephemeral: false,
+            claim: Some(claim.clone()),
+        };
+        let pod = PodSubject { volumes: vec![volume], ..pod("web", &[]) };
+        let [_, others] = measure(&pod, true, || testing::at(7)).volumes;
+        assert_eq!(others[0].pvc_ref, Some(claim));
+        let fs = others[0].fs;
+        assert!(fs.used_bytes <= fs.capacity_bytes && fs.capacity_bytes > Some(0));
+    }
+}

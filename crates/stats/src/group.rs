@@ -1,0 +1,145 @@
+//! One control group as the summary shows it.
+
+use std::time::Duration;
+
+use host::cgroup::stats::{GroupReader, InterfaceCounters, Pressure, Stall};
+use jiff::Timestamp;
+use model::Now;
+
+use crate::Clock;
+use crate::document::{
+    CpuStats, InterfaceStats, IoStats, MemoryStats, NetworkStats, PsiData, PsiStats, SwapStats, Time,
+};
+use crate::rate::Rates;
+
+/// The interface whose counters stand for the pod's, as upstream has it.
+const DEFAULT_INTERFACE: &str = "eth0";
+
+/// What a group uses. A controller that is not there leaves its part out.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct GroupStats {
+    pub(crate) cpu: Option<CpuStats>,
+    pub(crate) memory: Option<MemoryStats>,
+    pub(crate) swap: Option<SwapStats>,
+    pub(crate) io: Option<IoStats>,
+}
+
+/// The most a group can use, where that is not the group's own limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MachineLimits {
+    pub(crate) memory_bytes: u64,
+    pub(crate) swap_bytes: u64,
+}
+
+/// Reads groups and remembers what their rates follow from.
+pub(crate) struct Groups {
+    pub(crate) reader: GroupReader,
+    pub(crate) rates: Rates,
+    /// Both clocks. Called for each group: a round of hundreds of groups takes a while.
+    pub(crate) clock: Clock,
+}
+
+impl Groups {
+    /// Reads a group; `created_at` is when it was made. `machine` has the limits of the root group, which has none of
+    /// its own. `None` if the group is not there.
+    pub(crate) fn read(
+        &mut self,
+        group: &str,
+        created_at: Timestamp,
+        machine: Option<MachineLimits>,
+    ) -> Option<GroupStats> {
+        let cpu = self.reader.cpu_time(group);
+        let now = (self.clock)();
+        let time = Time(now.wall);
+        let pressure = self.reader.pressure(group);
+        let cpu = cpu.map(|cpu| CpuStats {
+            time,
+            usage_nano_cores: self.rate(group, cpu.usage_nanos, created_at, now),
+            usage_core_nano_seconds: Some(cpu.usage_nanos),
+            psi: Some(psi(pressure.cpu)),
+        });
+        let mut stats = GroupStats { cpu, ..GroupStats::default() };
+        if let Some(memory) = self.reader.memory(group) {
+            let limits = match machine {
+                Some(machine) => (Some(machine.memory_bytes), Some(machine.swap_bytes)),
+                None => {
+                    let own = self.reader.memory_limits(group).unwrap_or_default();
+                    (own.limit_bytes, own.swap_limit_bytes)
+                }
+            };
+            stats.memory = Some(MemoryStats {
+                time,
+                available_bytes: limits.0.map(|limit| limit.saturating_sub(memory.working_set_bytes)),
+                usage_bytes: Some(memory.usage_bytes),
+                working_set_bytes: Some(memory.working_set_bytes),
+                rss_bytes: Some(memory.rss_bytes),
+                page_faults: Some(memory.page_faults),
+                major_page_faults: Some(memory.major_page_faults),
+                psi: Some(psi(pressure.memory)),
+            });
+            stats.swap = Some(SwapStats {
+                time,
+                swap_available_bytes: limits.1.map(|limit| limit.saturating_sub(memory.swap_bytes)),
+                swap_usage_bytes: Some(memory.swap_bytes),
+            });
+        }
+        if stats.cpu.is_none() && stats.memory.is_none() {
+            return None;
+        }
+        stats.io = Some(IoStats { time, psi: Some(psi(pressure.io)) });
+        Some(stats)
+    }
+
+    /// The rate that follows from a counter of processor time.
+    pub(crate) fn rate(&mut self, key: &str, nanos: u64, created_at: Timestamp, now: Now) -> Option<u64> {
+        let age = Duration::try_from(now.wall.duration_since(created_at)).ok();
+        self.rates.sample(key, nanos, age, now.mono)
+    }
+
+    /// How many processes the group itself has.
+    pub(crate) fn processes(&mut self, group: &str, pids: &mut Vec<u32>) -> Option<u64> {
+        self.reader.processes(group, pids).then_some(pids.len() as u64)
+    }
+
+    /// The network of the group's processes.
+    pub(crate) fn network(&mut self, group: &str) -> Option<NetworkStats> {
+        let pid = self.reader.first_process(group)?;
+        self.network_of(pid)
+    }
+
+    /// The network that a process is in.
+    pub(crate) fn network_of(&mut self, pid: u32) -> Option<NetworkStats> {
+        let counters = self.reader.network(pid)?;
+        let interfaces: Vec<InterfaceStats> = counters.into_iter().map(interface).collect();
+        let default = interfaces.iter().find(|i| i.name == DEFAULT_INTERFACE).cloned().unwrap_or_default();
+        Some(NetworkStats { time: Time((self.clock)().wall), default, interfaces })
+    }
+
+    /// When the group was made.
+    pub(crate) fn created(&mut self, group: &str) -> Timestamp {
+        let created = self.reader.created(group).and_then(|time| Timestamp::try_from(time).ok());
+        created.unwrap_or_default()
+    }
+}
+
+fn interface(counters: InterfaceCounters) -> InterfaceStats {
+    InterfaceStats {
+        name: counters.name,
+        rx_bytes: Some(counters.received_bytes),
+        rx_errors: Some(counters.receive_errors),
+        tx_bytes: Some(counters.sent_bytes),
+        tx_errors: Some(counters.send_errors),
+    }
+}
+
+/// Upstream shows zeros where the kernel does not tell.
+fn psi(pressure: Option<Pressure>) -> PsiStats {
+    let pressure = pressure.unwrap_or_default();
+    let data = |stall: Stall| PsiData {
+        total: stall.total_micros,
+        avg10: stall.avg10,
+        avg60: stall.avg60,
+        avg300: stall.avg300,
+    };
+    PsiStats { full: data(pressure.full), some: data(pressure.some) }
+}

@@ -1,0 +1,81 @@
+//! The `kubelet_volume_stats_…` metrics: room in the volumes behind claims.
+
+use std::collections::BTreeMap;
+
+use telemetry::metrics::{Exposition, Kind};
+
+use crate::disk::Measured;
+use crate::document::{FsStats, PvcReference};
+
+/// A metric: its name, its help and its value.
+type Family = (&'static str, &'static str, fn(&FsStats) -> Option<u64>);
+
+const FAMILIES: [Family; 6] = [
+    ("kubelet_volume_stats_available_bytes", "[ALPHA] Bytes free in the volume of a claim.", |fs| {
+        fs.available_bytes
+    }),
+    ("kubelet_volume_stats_capacity_bytes", "[ALPHA] Size of the volume of a claim in bytes.", |fs| {
+        fs.capacity_bytes
+    }),
+    ("kubelet_volume_stats_inodes", "[ALPHA] Inodes of the volume of a claim.", |fs| fs.inodes),
+    ("kubelet_volume_stats_inodes_free", "[ALPHA] Inodes free in the volume of a claim.", |fs| {
+        fs.inodes_free
+    }),
+    ("kubelet_volume_stats_inodes_used", "[ALPHA] Inodes used in the volume of a claim.", |fs| {
+        fs.inodes_used
+    }),
+    ("kubelet_volume_stats_used_bytes", "[ALPHA] Bytes used in the volume of a claim.", |fs| fs.used_bytes),
+];
+
+/// Writes one sample a claim, however many pods use it; nothing if there is none.
+pub(crate) fn write(measured: &Measured, page: &mut Exposition) {
+    let volumes = measured.values().flat_map(|disk| disk.volumes.iter().flatten());
+    let claims: BTreeMap<&PvcReference, FsStats> =
+        volumes.filter_map(|volume| Some((volume.pvc_ref.as_ref()?, volume.fs))).collect();
+    if claims.is_empty() {
+        return;
+    }
+    for (name, help, value) in FAMILIES {
+        page.family(name, help, Kind::Gauge);
+        for (claim, fs) in &claims {
+            if let Some(value) = value(fs) {
+                let labels =
+                    [("namespace", claim.namespace.as_str()), ("persistentvolumeclaim", claim.name.as_str())];
+                page.sample(name, &labels, value as f64);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::disk::PodDisk;
+    use crate::document::VolumeStats;
+
+    #[test]
+    fn each_claim_once() {
+        let claim = PvcReference { name: "data".to_owned(), namespace: "ns".to_owned() };
+        let fs = FsStats { used_bytes: Some(7), inodes: Some(3), ..FsStats::default() };
+        let volume = |claim: Option<PvcReference>| VolumeStats { fs, name: "v".to_owned(), pvc_ref: claim };
+        let disk = PodDisk { volumes: [vec![volume(None)], vec![volume(Some(claim))]], ..PodDisk::default() };
+        let disk = Arc::new(disk);
+        let measured = Measured::from([("a".into(), Arc::clone(&disk)), ("b".into(), disk)]);
+        let mut page = Exposition::new();
+        write(&measured, &mut page);
+        let text = page.into_text();
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            samples,
+            [
+                r#"kubelet_volume_stats_inodes{namespace="ns",persistentvolumeclaim="data"} 3"#,
+                r#"kubelet_volume_stats_used_bytes{namespace="ns",persistentvolumeclaim="data"} 7"#,
+            ]
+        );
+        let mut none = Exposition::new();
+        write(&Measured::new(), &mut none);
+        assert_eq!(none.into_text(), "");
+    }
+}
