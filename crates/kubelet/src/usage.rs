@@ -37,6 +37,7 @@ impl Usage {
             node: node(adapters, node_name, machine),
             pods_from_runtime: config.gates.enabled("PodAndContainerStatsFromCRI"),
             volume_interval: config.pods.volume_stats_interval,
+            metrics: adapters.metrics.clone(),
         };
         let clock = Clock::start();
         let (stats, task) = Stats::new(

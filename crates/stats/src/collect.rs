@@ -193,9 +193,12 @@ impl Collector {
 }
 
 /// The group of a container. Runtimes name it after the id, with their own name before it and `.scope` after it where
-/// systemd makes groups.
+/// systemd makes groups. CRI-O's monitor of the container may have a group beside it.
 fn find<'a>(groups: &'a [String], id: &str) -> Option<&'a str> {
-    let is_named = |group: &&String| group.strip_suffix(".scope").unwrap_or(group).ends_with(id);
+    let is_named = |group: &&String| {
+        let before = group.strip_suffix(".scope").unwrap_or(group).strip_suffix(id);
+        before.is_some_and(|before| !before.ends_with("conmon-"))
+    };
     groups.iter().find(is_named).map(String::as_str)
 }
 

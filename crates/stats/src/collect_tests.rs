@@ -224,6 +224,20 @@ fn volume(name: &str, bytes: u64) -> VolumeStats {
 }
 
 #[test]
+fn groups_of_all_runtimes() {
+    for (groups, found) in [
+        (&["/p/abc", "/p/abcd"][..], Some("/p/abc")),
+        (&["/p/cri-containerd-abc.scope"], Some("/p/cri-containerd-abc.scope")),
+        (&["/p/crio-conmon-abc.scope", "/p/crio-abc.scope"], Some("/p/crio-abc.scope")),
+        (&["/p/xyz"], None),
+        (&[], None),
+    ] {
+        let groups: Vec<String> = groups.iter().map(|g| (*g).to_owned()).collect();
+        assert_eq!(find(&groups, "abc"), found, "{groups:?}");
+    }
+}
+
+#[test]
 fn the_node() {
     let machine = furnished(1);
     let mut collector = machine.collector();

@@ -35,7 +35,7 @@ use host::cgroup::CgroupMounts;
 use host::cgroup::stats::GroupReader;
 use model::{ContainerId, Now};
 use runtime::{Runtime, RuntimeError};
-use telemetry::metrics::Exposition;
+use telemetry::metrics::{Exposition, Metrics};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::debug;
 
@@ -67,6 +67,8 @@ pub struct Settings {
     pub pods_from_runtime: bool,
     /// How often volumes are measured; `None` is never.
     pub volume_interval: Option<Duration>,
+    /// Where it is counted how long measurements take.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Why there is no summary.
@@ -119,7 +121,7 @@ impl Stats {
         settings: Settings,
         clock: Clock,
     ) -> (Self, DiskTask) {
-        let (disk, task) = Disk::new(settings.volume_interval, Arc::clone(&clock));
+        let (disk, task) = Disk::new(settings.volume_interval, Arc::clone(&clock), settings.metrics);
         let groups =
             Groups { reader: GroupReader::new(mounts), rates: Rates::default(), clock: Arc::clone(&clock) };
         let collector = Collector::new(groups, settings.node);

@@ -3,9 +3,11 @@
 use host::disk_usage::{self, DiskUsage, DiskUsageError};
 use host::usage;
 use jiff::Timestamp;
+use telemetry::metrics::Metrics;
 use tracing::debug;
 
 use super::PodDisk;
+use crate::Clock;
 use crate::document::{FsStats, Time, VolumeStats};
 use crate::subject::{PodSubject, VolumeSubject};
 
@@ -15,11 +17,15 @@ const VOLUME_ENTRIES: u64 = 1_000_000;
 /// Log files of one container.
 const LOG_ENTRIES: u64 = 10_000;
 
-/// Measures a pod's volumes, if wanted, logs and hosts file. `now` is the wall clock.
-pub(super) fn measure(pod: &PodSubject, with_volumes: bool, now: impl Fn() -> Timestamp) -> PodDisk {
+/// Measures a pod's volumes, if wanted, logs and hosts file.
+pub(super) fn measure(pod: &PodSubject, with_volumes: bool, clock: &Clock, metrics: &Metrics) -> PodDisk {
     let mut disk = PodDisk::default();
     for volume in pod.volumes.iter().filter(|_| with_volumes) {
-        if let Some(stats) = measure_volume(pod, volume, now()) {
+        let begun = clock();
+        if let Some(stats) = measure_volume(pod, volume, begun.wall) {
+            let source = if volume.is_own_file_system { "statfs" } else { "du" };
+            let took = clock().mono.saturating_sub(begun.mono);
+            metrics.volume_metric_collection_duration.with([source]).observe_duration(took);
             let [ephemeral, others] = &mut disk.volumes;
             if volume.is_local_ephemeral { ephemeral } else { others }.push(stats);
         }
@@ -45,7 +51,7 @@ pub(super) fn measure(pod: &PodSubject, with_volumes: bool, now: impl Fn() -> Ti
     }
     disk.pod_logs = known("logs", disk_usage::files_usage(&pod.log_dir, LOG_ENTRIES));
     disk.hosts_file = known("hosts file", disk_usage::disk_usage(&pod.hosts_file, 1));
-    disk.at = now();
+    disk.at = clock().wall;
     disk
 }
 
@@ -90,6 +96,8 @@ fn log(pod: &PodSubject, what: &str, error: &dyn std::error::Error) {
 mod tests {
     use std::fs;
 
+    use telemetry::metrics::{Endpoint, Exposition};
+
     use super::*;
     use crate::testing::{self, pod};
 
@@ -114,8 +122,9 @@ mod tests {
         };
         pod.volumes = vec![volume("absent", true), volume("scratch", true), volume("logs", false)];
 
-        let disk = measure(&pod, true, || testing::at(7));
-        assert_eq!(disk.at, testing::at(7));
+        let metrics = Metrics::default();
+        let disk = measure(&pod, true, &testing::clock(), &metrics);
+        assert_eq!(disk.at, testing::clock()().wall);
         let [ephemeral, others] = &disk.volumes;
         assert_eq!((ephemeral.len(), others.len()), (1, 1), "the one that is absent costs only itself");
         assert_eq!((ephemeral[0].name.as_str(), ephemeral[0].fs.inodes_used), ("scratch", Some(2)));
@@ -126,7 +135,11 @@ mod tests {
         assert_eq!(disk.pod_logs.map(|u| u.inodes), Some(0));
         assert_eq!(disk.hosts_file.map(|u| u.inodes), Some(1));
 
-        assert_eq!(measure(&pod, false, || testing::at(7)).volumes, [vec![], vec![]]);
+        let mut page = Exposition::new();
+        metrics.write(Endpoint::Main, &mut page).unwrap();
+        let count = "kubelet_volume_metric_collection_duration_seconds_count{metric_source=\"du\"} 2\n";
+        assert!(page.into_text().contains(count));
+        assert_eq!(measure(&pod, false, &testing::clock(), &metrics).volumes, [vec![], vec![]]);
     }
 
     #[test]
@@ -141,7 +154,7 @@ mod tests {
             claim: Some(claim.clone()),
         };
         let pod = PodSubject { volumes: vec![volume], ..pod("web", &[]) };
-        let [_, others] = measure(&pod, true, || testing::at(7)).volumes;
+        let [_, others] = measure(&pod, true, &testing::clock(), &Metrics::default()).volumes;
         assert_eq!(others[0].pvc_ref, Some(claim));
         let fs = others[0].fs;
         assert!(fs.used_bytes <= fs.capacity_bytes && fs.capacity_bytes > Some(0));

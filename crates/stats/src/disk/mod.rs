@@ -14,6 +14,7 @@ use std::time::Duration;
 use host::disk_usage::DiskUsage;
 use jiff::Timestamp;
 use model::PodUid;
+use telemetry::metrics::Metrics;
 use tokio::sync::watch;
 
 use crate::Clock;
@@ -57,10 +58,14 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// Both sides. Volumes are measured every `volume_interval`, or never.
-    pub(crate) fn new(volume_interval: Option<Duration>, clock: Clock) -> (Self, DiskTask) {
+    pub(crate) fn new(
+        volume_interval: Option<Duration>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> (Self, DiskTask) {
         let (asked, asking) = watch::channel(Asked::default());
         let (showing, shown) = watch::channel(Arc::default());
-        let task = DiskTask::new(asking, showing, volume_interval, clock);
+        let task = DiskTask::new(asking, showing, volume_interval, clock, metrics);
         (Self { asked, shown }, task)
     }
 

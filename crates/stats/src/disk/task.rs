@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Now, PodUid};
+use telemetry::metrics::Metrics;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
@@ -29,6 +30,7 @@ pub struct DiskTask {
     shown: watch::Sender<Arc<Measured>>,
     volume_interval: Option<Duration>,
     clock: Clock,
+    metrics: Arc<Metrics>,
     /// The last question.
     asked: Asked,
     /// The pods of the last question that are due, by their place in it.
@@ -50,12 +52,14 @@ impl DiskTask {
         shown: watch::Sender<Arc<Measured>>,
         volume_interval: Option<Duration>,
         clock: Clock,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             asking,
             shown,
             volume_interval,
             clock,
+            metrics,
             asked: Asked::default(),
             queue: VecDeque::new(),
             next_due: None,
@@ -151,9 +155,10 @@ impl DiskTask {
         let Some(uid) = pods.get(place).map(|pod| pod.uid.clone()) else { return };
         self.begun.insert(uid.clone(), now);
         self.running.insert(uid.clone(), now);
-        let (with_volumes, clock) = (self.volume_interval.is_some(), Arc::clone(&self.clock));
+        let with_volumes = self.volume_interval.is_some();
+        let (clock, metrics) = (Arc::clone(&self.clock), Arc::clone(&self.metrics));
         work.spawn_blocking(move || {
-            let disk = pods.get(place).map(|pod| measure(pod, with_volumes, || clock().wall));
+            let disk = pods.get(place).map(|pod| measure(pod, with_volumes, &clock, &metrics));
             (uid, disk.unwrap_or_default())
         });
     }
@@ -204,7 +209,8 @@ mod tests {
     fn task(asked: Asked) -> (watch::Sender<Asked>, DiskTask) {
         let (sender, receiver) = watch::channel(Asked::default());
         let shown = watch::channel(Arc::default()).0;
-        let mut task = DiskTask::new(receiver, shown, Some(Duration::from_secs(60)), testing::clock());
+        let mut task =
+            DiskTask::new(receiver, shown, Some(Duration::from_secs(60)), testing::clock(), Arc::default());
         sender.send_replace(asked);
         task.take_question();
         (sender, task)
@@ -251,7 +257,8 @@ mod tests {
 
     #[tokio::test]
     async fn measures_once_asked_and_forgets_who_is_gone() {
-        let (mut disk, task) = super::super::Disk::new(Some(Duration::from_secs(60)), testing::clock());
+        let (mut disk, task) =
+            super::super::Disk::new(Some(Duration::from_secs(60)), testing::clock(), Arc::default());
         let task = tokio::spawn(task.run());
         for names in [&["a", "b", "c"][..], &["b"]] {
             let asked = asked(names, 1000);

@@ -245,6 +245,8 @@ metrics! {
     started_pods: Counter = "kubelet_started_pods_total" on Main, "[ALPHA] Pods started.";
     /// Containers that ended.
     terminated_containers: Counter[container_type, exit_code, reason] = "kubelet_terminated_containers_total" on Main, "[ALPHA] Containers that ended, by kind, exit code and reason.";
+    /// How long it took to measure a volume, logs or a hosts file, in seconds, by `du` or `statfs`.
+    volume_metric_collection_duration: Histogram[metric_source](USUAL) = "kubelet_volume_metric_collection_duration_seconds" on Main, "[ALPHA] Seconds it took to measure what a volume takes, by how it was measured.";
     /// Sessions over WebSocket that were translated for the runtime.
     websocket_sessions: Counter[subresource] = "kubelet_websocket_streaming_requests_total" on Main, "[ALPHA] Sessions over WebSocket that the kubelet translated for the container runtime, by kind.";
     /// Pods by where they are in their life.
