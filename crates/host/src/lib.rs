@@ -9,12 +9,14 @@
 pub mod atomic;
 pub mod beneath;
 pub mod cgroup;
+pub mod disk_counters;
 pub mod disk_usage;
 pub mod machine;
 pub mod memory;
 pub mod mount;
 pub mod process;
 pub mod text;
+pub mod topology;
 pub mod tunables;
 pub mod usage;
 

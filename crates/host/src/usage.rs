@@ -65,6 +65,13 @@ pub struct FileSystemUsage {
     pub device: u64,
 }
 
+impl FileSystemUsage {
+    /// The device's major and minor number.
+    pub fn device_numbers(&self) -> (u32, u32) {
+        (rustix::fs::major(self.device), rustix::fs::minor(self.device))
+    }
+}
+
 /// A file system that could not be asked.
 #[derive(Debug, thiserror::Error)]
 #[error("read file system usage of {}", path.display())]

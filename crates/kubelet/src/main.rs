@@ -3,6 +3,7 @@
 //! Exit codes are upstream's: 0 when it was told to end, 1 for everything else. Whatever keeps it from
 //! starting is the last line of the log: `"command failed" err="…"`.
 
+mod cadvisor;
 mod checks;
 mod gauges;
 mod identity;

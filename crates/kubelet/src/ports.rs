@@ -23,6 +23,7 @@ use telemetry::traces::Tracer;
 use tokio::sync::watch;
 use tracing::info;
 
+use crate::cadvisor::CadvisorPage;
 use crate::gauges;
 use crate::identity::IdentityMetrics;
 use crate::shell::adapters::Adapters;
@@ -39,6 +40,7 @@ pub(crate) struct NodePorts {
     pub(crate) identity: Arc<IdentityMetrics>,
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) pulse: Arc<Pulse>,
+    pub(crate) cadvisor: Arc<CadvisorPage>,
     pub(crate) usage: Arc<Usage>,
     pub(crate) log: LogHandle,
 }
@@ -196,7 +198,8 @@ impl Ports for NodePorts {
                 return Ok(page.into_text().into());
             }
             MetricsKind::Cadvisor => {
-                return Err("usage of containers is not measured yet".to_owned());
+                let view = self.view.borrow().clone();
+                return self.cadvisor.page(&view).await;
             }
         };
         if endpoint == Endpoint::Main {

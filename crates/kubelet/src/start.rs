@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use volumes::Volumes;
 
+use crate::cadvisor::CadvisorPage;
 use crate::checks;
 use crate::identity::{self, IdentityMetrics, ServingNames};
 use crate::notify::Notifier;
@@ -148,6 +149,7 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
     if let Some(server) = server {
         metrics.describe(&config.gates);
         metrics.node_name.with([&node_name]).set(1.0);
+        let cadvisor = Arc::new(CadvisorPage::new(&adapters, &machine));
         let (usage, disk_task) = Usage::new(&adapters, &node_name, &machine);
         // Ends with the server, which alone asks.
         tokio::spawn(disk_task.run());
@@ -159,6 +161,7 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
             view: published,
             pulse: process.pulse,
             usage: Arc::new(usage),
+            cadvisor,
             log: process.log,
         };
         let until = stop.clone();

@@ -100,7 +100,7 @@ fn node(adapters: &Adapters, name: &str, machine: &MachineFacts) -> NodeSubject 
 
 /// The groups that there are. Those of the runtime and of the system have to be named by somebody; where this
 /// process runs, it knows.
-fn system_groups(adapters: &Adapters) -> Vec<SystemGroup> {
+pub(crate) fn system_groups(adapters: &Adapters) -> Vec<SystemGroup> {
     let config = &adapters.config;
     let named = |name: &str| Some(name.to_owned()).filter(|name| !name.is_empty());
     let own = || machine::group_of_process("self").ok().flatten();
@@ -117,7 +117,7 @@ fn system_groups(adapters: &Adapters) -> Vec<SystemGroup> {
 }
 
 /// The name of a group whose directory in the memory hierarchy is known.
-fn group_of(adapters: &Adapters, dir: PathBuf) -> Option<String> {
+pub(crate) fn group_of(adapters: &Adapters, dir: PathBuf) -> Option<String> {
     let root = adapters.cgroups.mounts().root_of("memory")?;
     Some(format!("/{}", dir.strip_prefix(root).ok()?.to_str()?))
 }

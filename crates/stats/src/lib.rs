@@ -11,7 +11,9 @@
 //!   only the runtime knows, which is asked less often, since asking makes it work.
 //! * [`DiskTask`] (`disk`) adds up the files of volumes and logs, in the background, and is the only task.
 //! * `document` is the summary on the wire, `resource` and `volume_metrics` are pages of metrics.
+//! * [`cadvisor`] is the page that shows every control group, independent of the others.
 
+pub mod cadvisor;
 mod collect;
 mod disk;
 mod document;

@@ -4,6 +4,7 @@
 //! alone run side by side, those that stop a program of it run one after another. Whatever a scenario waits for is
 //! watched, with a deadline.
 
+mod cadvisor;
 mod configuration;
 mod containers;
 mod disruption;
@@ -85,6 +86,7 @@ fn all() -> Vec<Scenario> {
         Calm streams::exec,
         Calm streams::attach,
         Calm streams::port_forward,
+        Calm cadvisor::families_labels_and_values,
         Calm node::reports_itself,
         Calm node::serves_pods_metrics_and_configuration,
         Calm node::changes_its_log_verbosity,

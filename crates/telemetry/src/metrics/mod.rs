@@ -10,7 +10,7 @@ mod items;
 mod process;
 mod value;
 
-pub use exposition::{Exposition, Kind};
+pub use exposition::{Exposition, Kind, LabelSet};
 pub use items::{Endpoint, Metrics};
 pub use process::ProcessReadError;
 pub use value::{Counter, Gauge, Histogram, Labelled};

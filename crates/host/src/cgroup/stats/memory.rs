@@ -68,6 +68,8 @@ pub struct MemoryEvents {
     pub high: Option<u64>,
     /// How often `memory.max` was met. Version 2 only.
     pub max: Option<u64>,
+    /// Processes of the group itself that were killed because memory ran out.
+    pub oom_kills: Option<u64>,
 }
 
 impl GroupReader {
@@ -114,6 +116,7 @@ impl GroupReader {
             events.max_usage_bytes = of("memory.max_usage_in_bytes");
             events.limit_hits = of("memory.failcnt");
             events.kernel_bytes = of("memory.kmem.usage_in_bytes");
+            events.oom_kills = self.oom_kills(group, "memory.oom_control");
             return events;
         }
         events.max_usage_bytes = self.number(Controller::Memory, group, "memory.peak");
@@ -124,7 +127,13 @@ impl GroupReader {
                 _ => {}
             }
         }
+        events.oom_kills = self.oom_kills(group, "memory.events.local");
         events
+    }
+
+    fn oom_kills(&mut self, group: &str, file: &str) -> Option<u64> {
+        let text = self.text(Controller::Memory, group, file)?;
+        pairs(text).find(|(key, _)| *key == "oom_kill").map(|(_, count)| count)
     }
 }
 

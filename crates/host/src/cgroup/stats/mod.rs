@@ -19,9 +19,11 @@ mod tasks;
 mod tests;
 
 use std::fs;
-use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use rustix::fs::{CWD, Mode, OFlags};
 
 pub use cpu::{CpuLimits, CpuThrottling, CpuTime};
 pub use hugetlb::HugePageUsage;
@@ -51,7 +53,6 @@ pub struct GroupReader {
 #[derive(Debug)]
 struct Roots {
     version: u8,
-    all: Vec<PathBuf>,
     cpu: Option<PathBuf>,
     cpuacct: Option<PathBuf>,
     memory: Option<PathBuf>,
@@ -80,7 +81,6 @@ impl GroupReader {
     /// A reader that looks for processes below another folder than `/proc`.
     pub fn with_proc(mounts: &CgroupMounts, proc: impl Into<PathBuf>) -> Self {
         let version = mounts.version();
-        let all: Vec<PathBuf> = mounts.roots().into_iter().map(Path::to_owned).collect();
         let root_of = |name: &str| match mounts {
             CgroupMounts::V1 { .. } => mounts.root_of(name).map(Path::to_owned),
             // A controller that is not enabled has no files; there is no need to ask twice.
@@ -94,7 +94,6 @@ impl GroupReader {
             pids: root_of("pids"),
             io: root_of(if version == 1 { "blkio" } else { "io" }),
             hugetlb: root_of("hugetlb"),
-            all,
         };
         Self { roots, proc: proc.into(), path: PathBuf::new(), text: Vec::with_capacity(BUFFER_BYTES) }
     }
@@ -120,14 +119,15 @@ impl GroupReader {
         folders.filter_map(|e| Some(format!("{parent}/{}", e.file_name().to_str()?))).collect()
     }
 
-    /// When the group was made, as nearly as the kernel tells: the least of its files' times in all
-    /// hierarchies. The time of a folder alone also changes when groups are made in it.
+    /// When the group was made, as nearly as the kernel tells: the least of its files' times. The time of
+    /// a folder alone also changes when groups are made in it. Runtimes make a group in all hierarchies
+    /// at once, so two stand for them; upstream asks each.
     pub fn created(&mut self, group: &str) -> Option<SystemTime> {
         let file = if self.is_v1() { "cgroup.clone_children" } else { "cgroup.events" };
         let Self { roots, path, .. } = self;
         let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
         let mut oldest: Option<SystemTime> = None;
-        for root in &roots.all {
+        for root in [&roots.cpu, &roots.memory].into_iter().flatten() {
             join(path, root, group, "")?;
             let Some(folder) = time(path) else { continue };
             path.push(file);
@@ -171,13 +171,32 @@ impl GroupReader {
 
     /// The single number in a group's file. `max`, "no limit", is the largest number.
     fn number(&mut self, controller: Controller, group: &str, file: &str) -> Option<u64> {
-        parse(self.text(controller, group, file)?)
+        self.locate(controller, group, file)?;
+        let file = self.open()?;
+        // The kernel gives a single value in one piece, and no number is longer.
+        let mut digits = [0; 32];
+        let length = rustix::io::read(&file, &mut digits).ok()?;
+        parse(std::str::from_utf8(digits.get(..length)?).ok()?)
     }
 
     fn slurp(&mut self) -> Option<&str> {
+        let file = self.open()?;
         self.text.clear();
-        fs::File::open(&self.path).ok()?.read_to_end(&mut self.text).ok()?;
+        // Not `read_to_end`, which asks for a size first that such files do not have.
+        loop {
+            self.text.reserve(BUFFER_BYTES / 2);
+            match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut self.text)) {
+                Ok(0) => break,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return None,
+            }
+        }
         std::str::from_utf8(&self.text).ok().map(str::trim_end)
+    }
+
+    fn open(&self) -> Option<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(CWD, &self.path, flags, Mode::empty()).ok()
     }
 }
 

@@ -137,6 +137,7 @@ fn memory_of_version_1() {
             ("memory/memory.max_usage_in_bytes", "1500\n"),
             ("memory/memory.failcnt", "6\n"),
             ("memory/memory.kmem.usage_in_bytes", "77\n"),
+            ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
         ],
     );
     let mut reader = machine.reader();
@@ -163,6 +164,7 @@ fn memory_of_version_1() {
         max_usage_bytes: Some(1500),
         limit_hits: Some(6),
         kernel_bytes: Some(77),
+        oom_kills: Some(2),
         ..MemoryEvents::default()
     };
     assert_eq!(reader.memory_events(GROUP), events);
@@ -183,7 +185,8 @@ fn memory_of_version_2() {
             ("memory/memory.min", "0\n"),
             ("memory/memory.swap.max", "max\n"),
             ("memory/memory.peak", "1500\n"),
-            ("memory/memory.events", "low 0\nhigh 3\nmax 4\noom 1\noom_kill 1\n"),
+            ("memory/memory.events", "low 0\nhigh 3\nmax 4\noom 1\noom_kill 5\n"),
+            ("memory/memory.events.local", "low 0\nhigh 3\nmax 4\noom 1\noom_kill 1\n"),
         ],
     );
     let mut reader = machine.reader();
@@ -211,8 +214,13 @@ fn memory_of_version_2() {
         reader.memory_limits(GROUP),
         Some(MemoryLimits { limit_bytes: Some(2000), reservation_bytes: Some(0), swap_limit_bytes: None })
     );
-    let events =
-        MemoryEvents { max_usage_bytes: Some(1500), high: Some(3), max: Some(4), ..MemoryEvents::default() };
+    let events = MemoryEvents {
+        max_usage_bytes: Some(1500),
+        high: Some(3),
+        max: Some(4),
+        oom_kills: Some(1),
+        ..MemoryEvents::default()
+    };
     assert_eq!(reader.memory_events(GROUP), events);
 
     // The root has no total and no swap of its own.

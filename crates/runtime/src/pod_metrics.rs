@@ -1,0 +1,74 @@
+//! Metrics that the runtime collects itself, ready to be shown: the page `/metrics/cadvisor` with the
+//! gate `PodAndContainerStatsFromCRI`.
+
+use crate::client::Runtime;
+use crate::error::RuntimeError;
+use crate::wire;
+
+/// A family of metrics as the runtime describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricDescriptor {
+    /// Its name.
+    pub name: String,
+    /// What it counts.
+    pub help: String,
+    /// The names of its samples' labels.
+    pub labels: Vec<String>,
+}
+
+/// One sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricSample {
+    /// The name of its family.
+    pub name: String,
+    /// Whether it only grows.
+    pub is_counter: bool,
+    /// Values for the family's labels, in their order.
+    pub label_values: Vec<String>,
+    /// Its value.
+    pub value: u64,
+    /// When it was measured, nanoseconds since 1970; `None` for "just now".
+    pub at_nanos: Option<i64>,
+}
+
+impl Runtime {
+    /// The families that [`Runtime::pod_metrics`] may have samples of.
+    ///
+    /// # Errors
+    /// When the runtime does not answer or does not know this call.
+    pub async fn metric_descriptors(&self) -> Result<Vec<MetricDescriptor>, RuntimeError> {
+        let mut client = self.runtime();
+        let request = self.request(wire::ListMetricDescriptorsRequest {});
+        let answer = self.call("ListMetricDescriptors", "", client.list_metric_descriptors(request)).await?;
+        let descriptors = answer.descriptors.into_iter();
+        let descriptor =
+            |d: wire::MetricDescriptor| MetricDescriptor { name: d.name, help: d.help, labels: d.label_keys };
+        Ok(descriptors.map(descriptor).collect())
+    }
+
+    /// The metrics of all pods and their containers. This makes the runtime measure.
+    ///
+    /// # Errors
+    /// When the runtime does not answer or does not know this call.
+    pub async fn pod_metrics(&self) -> Result<Vec<MetricSample>, RuntimeError> {
+        let mut client = self.runtime();
+        let request = self.request(wire::ListPodSandboxMetricsRequest {});
+        let answer = self.call("ListPodSandboxMetrics", "", client.list_pod_sandbox_metrics(request)).await?;
+        let pods = answer.pod_metrics.into_iter();
+        let metrics = pods.flat_map(|pod| {
+            let containers = pod.container_metrics.into_iter().flat_map(|c| c.metrics);
+            pod.metrics.into_iter().chain(containers)
+        });
+        Ok(metrics.map(sample).collect())
+    }
+}
+
+fn sample(metric: wire::Metric) -> MetricSample {
+    MetricSample {
+        is_counter: metric.metric_type() == wire::MetricType::Counter,
+        name: metric.name,
+        label_values: metric.label_values,
+        value: metric.value.map_or(0, |v| v.value),
+        at_nanos: Some(metric.timestamp).filter(|nanos| *nanos != 0),
+    }
+}
