@@ -17,7 +17,6 @@ const ENTRIES: &[Entry] = &[
     Entry { path: "cpuManagerPolicy", is_asked_for: |d| d.cpu_manager_policy != "none", instead: "no container gets CPUs of its own" },
     Entry { path: "defaultPodSysctls", is_asked_for: |d| !d.default_pod_sysctls.is_empty(), instead: "pods keep their own sysctls" },
     Entry { path: "enableContentionProfiling", is_asked_for: |d| d.enable_contention_profiling, instead: "there is no profile of lock contention" },
-    Entry { path: "enableSystemLogQuery", is_asked_for: |d| d.enable_system_log_query == Some(true), instead: "log queries are refused" },
     Entry { path: "imagePullCredentialsVerificationPolicy", is_asked_for: |d| !matches!(d.image_pull_credentials_verification_policy.as_str(), "" | "NeverVerify" | "NeverVerifyPreloadedImages"), instead: "credentials for images that are present are not verified again" },
     Entry { path: "kernelMemcgNotification", is_asked_for: |d| d.kernel_memcg_notification, instead: "memory is measured at intervals" },
     Entry { path: "kubeletCgroups", is_asked_for: |d| !d.kubelet_cgroups.is_empty(), instead: "the kubelet stays in the cgroup it was started in" },

@@ -342,6 +342,16 @@ pub fn proc_path(fd: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/thread-self/fd/{}", fd.as_raw_fd()))
 }
 
+/// Opens for reading what a handle is on. Only plain files and folders: all else (a FIFO, a device)
+/// may do something when it is opened or never end, and is refused as `PermissionDenied`.
+pub fn reopen(handle: &OwnedFd) -> io::Result<File> {
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(handle)?.st_mode);
+    if !matches!(kind, FileType::RegularFile | FileType::Directory) {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "neither a file nor a folder"));
+    }
+    File::open(proc_path(handle.as_fd()))
+}
+
 /// Opens a path inside a volume, which may hold links that a container made: followed only if
 /// what they lead to lies in the volume too, even when they are absolute.
 pub fn open_inside(volume: &Path, relative: &Path) -> Result<OwnedFd, BeneathError> {

@@ -146,13 +146,14 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
     results.try_send(Input::FoundOnHost { pods: found }).ok();
     record_start(&adapters);
     let driver = tokio::spawn(driver.run(stop.clone()));
-    if let Some(server) = server {
+    if server.is_some() || config.healthz.is_some() {
         metrics.describe(&config.gates);
         metrics.node_name.with([&node_name]).set(1.0);
         let cadvisor = Arc::new(CadvisorPage::new(&adapters, &machine));
         let (usage, disk_task) = Usage::new(&adapters, &node_name, &machine);
         // Ends with the server, which alone asks.
         tokio::spawn(disk_task.run());
+        let health = config.healthz;
         let ports = NodePorts {
             adapters,
             config,
@@ -165,7 +166,16 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
             log: process.log,
         };
         let until = stop.clone();
-        tokio::spawn(server.serve(ports, async move { until.cancelled().await }));
+        let until = async move { until.cancelled().await };
+        match (server, health) {
+            (Some(server), _) => drop(tokio::spawn(server.serve(ports, until))),
+            // Without the API there is still the health port, as upstream.
+            (None, Some(address)) => {
+                let server = server::HealthServer::bind(address).await;
+                drop(tokio::spawn(server.serve(ports, until)));
+            }
+            (None, None) => {}
+        }
     }
     info!("Started kubelet");
     process.notifier.ready();
@@ -411,6 +421,11 @@ async fn bind_server(
             has_allocated_pods: config.gates.enabled("KubeletAllocatedPodsEndpoint"),
             has_log_streams: config.gates.enabled("PodLogsQuerySplitStreams"),
             translates_websockets: config.gates.enabled("ExtendWebSocketsToKubelet"),
+        },
+        system_logs: server::settings::SystemLogSettings {
+            has_query: settings.system_log_query && config.gates.enabled("NodeLogQuery"),
+            root: PathBuf::from("/var/log"),
+            journalctl: PathBuf::from("journalctl"),
         },
         access: server::settings::AccessSettings {
             is_anonymous_allowed: settings.authentication.anonymous,

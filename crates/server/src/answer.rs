@@ -6,7 +6,7 @@ use std::io;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -34,13 +34,29 @@ pub(crate) fn json(bytes: impl Into<Bytes>) -> Answer {
     with_type(StatusCode::OK, JSON, body(bytes))
 }
 
+/// A refusal of one line, as Go's HTTP library words it.
+pub(crate) fn error(status: StatusCode, line: &str) -> Answer {
+    let mut answer = text(status, format!("{line}\n"));
+    answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}
+
 /// Text that comes bit by bit, each bit flushed.
 pub(crate) fn stream(stream: BoxStream<'static, io::Result<Bytes>>) -> Answer {
-    with_type(StatusCode::OK, TEXT, StreamBody::new(stream.map_ok(Frame::data)).boxed_unsync())
+    stream_with(StatusCode::OK, TEXT, stream)
+}
+
+/// Anything that comes bit by bit.
+pub(crate) fn stream_with(
+    status: StatusCode,
+    content_type: HeaderValue,
+    stream: BoxStream<'static, io::Result<Bytes>>,
+) -> Answer {
+    with_type(status, content_type, StreamBody::new(stream.map_ok(Frame::data)).boxed_unsync())
 }
 
 pub(crate) fn method_not_allowed(allow: &'static str) -> Answer {
-    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     answer
 }

@@ -40,6 +40,8 @@ pub enum Endpoint {
     Config,
     /// `/debug/flags/v`.
     Verbosity,
+    /// `/logs/…`, with what comes after the second slash.
+    NodeLogs(String),
     /// `/containerLogs/…`.
     ContainerLogs(ContainerPath),
     /// `/exec/…`.
@@ -124,6 +126,8 @@ pub enum Route {
     Found(Endpoint),
     /// There is one, but not for this method; these are the ones allowed.
     MethodNotAllowed(&'static str),
+    /// None at this path, though there are some below its first part; asked only by those who may.
+    NotFoundBelow,
     /// None.
     NotFound,
 }
@@ -159,12 +163,14 @@ fn harmless(server: ServerKind, method: &Method, path: &str) -> Option<Route> {
     let metrics = |kind| Some(Route::Found(Endpoint::Metrics(kind)));
     match path {
         "/pods" | "/pods/" => Some(get_only(method, Endpoint::Pods)),
+        _ if path.starts_with("/pods/") => Some(Route::NotFoundBelow),
         "/stats/summary" | "/stats/summary/" => Some(match *method {
             Method::GET => Route::Found(Endpoint::Summary),
             Method::POST if server == ServerKind::Main => Route::Found(Endpoint::Summary),
             _ if server == ServerKind::Main => Route::MethodNotAllowed("GET, POST"),
             _ => Route::MethodNotAllowed("GET"),
         }),
+        _ if path.starts_with("/stats/") => Some(Route::NotFoundBelow),
         "/metrics" => metrics(MetricsKind::Kubelet),
         "/metrics/cadvisor" => metrics(MetricsKind::Cadvisor),
         "/metrics/resource" => metrics(MetricsKind::Resource),
@@ -200,6 +206,10 @@ fn debugging(settings: &EndpointSettings, method: &Method, path: &str) -> Route 
         _ if path.starts_with("/logs/") && !settings.has_system_logs => {
             return Route::Found(Endpoint::Disabled("logs endpoint is disabled."));
         }
+        _ if path.starts_with("/logs/") => {
+            let below = path.strip_prefix("/logs/").unwrap_or_default();
+            return get_only(method, Endpoint::NodeLogs(below.to_owned()));
+        }
         _ if path.starts_with("/debug/pprof/") && !settings.has_profiling => {
             return Route::Found(Endpoint::Disabled("profiling endpoint is disabled."));
         }
@@ -213,7 +223,7 @@ fn debugging(settings: &EndpointSettings, method: &Method, path: &str) -> Route 
     let path = path.strip_suffix('/').unwrap_or(path);
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     if parts.iter().any(|part| part.is_empty()) {
-        return Route::NotFound;
+        return nothing_below(settings, &parts);
     }
     let stream = |endpoint| match *method {
         Method::GET | Method::POST => Route::Found(endpoint),
@@ -251,8 +261,17 @@ fn debugging(settings: &EndpointSettings, method: &Method, path: &str) -> Route 
             [namespace, pod, uid] => {
                 get_only(method, Endpoint::AllocatedPod(pod_path(namespace, pod, Some(uid))))
             }
-            _ => Route::NotFound,
+            _ => Route::NotFoundBelow,
         },
+        parts => nothing_below(settings, parts),
+    }
+}
+
+/// No endpoint, but perhaps others that begin with the same part.
+fn nothing_below(settings: &EndpointSettings, parts: &[&str]) -> Route {
+    match parts.first().copied().unwrap_or_default() {
+        "containerLogs" | "exec" | "attach" | "run" | "portForward" | "runningpods" => Route::NotFoundBelow,
+        "allocatedPods" if settings.has_allocated_pods => Route::NotFoundBelow,
         _ => Route::NotFound,
     }
 }
@@ -324,6 +343,7 @@ mod tests {
                 name.replace("PodPath { ", "").replace("ContainerPath { ", "").replace(" }", "")
             }
             Route::MethodNotAllowed(allow) => format!("405 {allow}"),
+            Route::NotFoundBelow => "404 below".into(),
             Route::NotFound => "404".into(),
         }
     }
@@ -341,7 +361,7 @@ mod tests {
             ("GET", "/runningpods/", "RunningPods"),
             ("POST", "/stats/summary", "Summary"),
             ("DELETE", "/stats/summary", "405 GET, POST"),
-            ("GET", "/stats/container", "404"),
+            ("GET", "/stats/container", "404 below"),
             ("GET", "/metrics", "Metrics(Kubelet)"),
             ("GET", "/metrics/cadvisor", "Metrics(Cadvisor)"),
             ("GET", "/metrics/nope", "404"),
@@ -352,7 +372,9 @@ mod tests {
                 "/containerLogs/ns/p/c",
                 "ContainerLogs(pod: namespace: \"ns\", name: \"p\", uid: None, container: \"c\")",
             ),
-            ("GET", "/containerLogs/ns/p", "404"),
+            ("GET", "/containerLogs/ns/p", "404 below"),
+            ("GET", "/pods/x", "404 below"),
+            ("GET", "/allocatedPods/x", "404 below"),
             ("POST", "/containerLogs/ns/p/c", "405 GET"),
             (
                 "POST",
@@ -360,7 +382,7 @@ mod tests {
                 "Exec(pod: namespace: \"ns\", name: \"p\", uid: Some(\"u\"), container: \"c\")",
             ),
             ("PUT", "/exec/ns/p/c", "405 GET, POST"),
-            ("GET", "/exec/ns//c", "404"),
+            ("GET", "/exec/ns//c", "404 below"),
             (
                 "GET",
                 "/attach/ns/p/c",
@@ -375,6 +397,19 @@ mod tests {
             ("GET", "/execute", "404"),
         ] {
             assert_eq!(of(ServerKind::Main, ALL, method, path), want, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn logs_of_the_machine() {
+        let on = EndpointSettings { has_system_logs: true, ..ALL };
+        for (method, path, want) in [
+            ("GET", "/logs/", "NodeLogs(\"\")"),
+            ("GET", "/logs/pods/x.log", "NodeLogs(\"pods/x.log\")"),
+            ("POST", "/logs/", "405 GET"),
+            ("GET", "/logs", "404"),
+        ] {
+            assert_eq!(of(ServerKind::Main, on, method, path), want, "{method} {path}");
         }
     }
 

@@ -7,6 +7,7 @@
 //! | who asks, and may they | `auth`, `attributes` (pure), `identity`, `cache` |
 //! | sockets, TLS, limits, drain | `listen`, `tls`, [`certificate`] |
 //! | answers | `answer` and one module an endpoint |
+//! | the machine's own logs | [`nodelogs`] |
 //! | exec, attach and port-forward | `streaming`; `tunnel`: passed through to the runtime; `translate`: from WebSocket to the runtime's SPDY |
 //!
 //! Everything served comes through one bundle of [`Ports`]: this crate knows neither the core nor
@@ -24,6 +25,7 @@ mod identity;
 mod listen;
 mod logs;
 mod metrics;
+pub mod nodelogs;
 mod pods;
 pub mod ports;
 mod service;
@@ -36,7 +38,7 @@ mod tunnel;
 mod websocket;
 
 pub use attributes::Attributes;
-pub use listen::{Addresses, ListenError, Server};
+pub use listen::{Addresses, HealthServer, ListenError, Server};
 pub use ports::{Decision, Ports, UserInfo};
 pub use settings::Settings;
 

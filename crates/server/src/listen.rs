@@ -170,6 +170,44 @@ impl Server {
     }
 }
 
+/// The health port alone: what is left of the API on a node that has none (`enableServer: false`).
+pub struct HealthServer {
+    listener: Option<TcpListener>,
+    address: SocketAddr,
+}
+
+impl HealthServer {
+    /// Takes the address, if it can be had; else it is tried again while serving.
+    pub async fn bind(address: SocketAddr) -> Self {
+        let listener = bind(address).await.inspect_err(warn_healthz).ok();
+        Self { listener, address }
+    }
+
+    /// Where it listens; nothing as long as the address is another's.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listener.as_ref()?.local_addr().ok()
+    }
+
+    /// Answers until `shutdown` ends.
+    pub async fn serve<P: Ports>(self, ports: P, shutdown: impl Future<Output = ()> + Send) {
+        // Nothing is tunnelled here, so nobody waits for the end.
+        let (_stop, stopped) = watch::channel(false);
+        let service = Service {
+            kind: ServerKind::Healthz,
+            settings: Arc::new(Settings::health_only(self.address)),
+            ports,
+            access: None,
+            shutdown: stopped,
+        };
+        tokio::select! {
+            // Cancel-safe: connections end with it, which is what the end of the node means.
+            () = accept_later(self.listener, self.address, Arc::new(service)) => {}
+            // Cancel-safe: it stays over.
+            () = shutdown => {}
+        }
+    }
+}
+
 async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|source| ListenError::Bind { address, source })
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use rustls::pki_types::CertificateDer;
@@ -17,7 +16,7 @@ use crate::ports::{Ports, ServedRequest, SummaryParts};
 use crate::settings::Settings;
 use crate::streaming::{self, Session};
 use crate::tunnel::TunnelContext;
-use crate::{debugflags, health, logs, metrics, pods};
+use crate::{debugflags, health, logs, metrics, nodelogs, pods};
 
 /// One of the servers, as every connection to it shares it.
 pub(crate) struct Service<P> {
@@ -85,6 +84,7 @@ impl<P: Ports> Service<P> {
         match route {
             Route::Found(endpoint) => self.serve(endpoint, request, peer).await,
             Route::MethodNotAllowed(allow) => (answer::method_not_allowed(allow), false),
+            Route::NotFoundBelow => (answer::text(StatusCode::NOT_FOUND, "404: Page Not Found"), false),
             Route::NotFound => (not_found(), false),
         }
     }
@@ -114,6 +114,10 @@ impl<P: Ports> Service<P> {
             Endpoint::Config => {
                 answer::json(serde_json::json!({ "kubeletconfig": ports.config() }).to_string())
             }
+            Endpoint::NodeLogs(path) => {
+                let (query, headers) = (request.uri().query(), request.headers());
+                nodelogs::answer(&self.settings.system_logs, &path, query, headers).await
+            }
             Endpoint::Verbosity => debugflags::answer(ports, request).await,
             Endpoint::ContainerLogs(path) => {
                 let answer =
@@ -132,7 +136,7 @@ impl<P: Ports> Service<P> {
                 return (streaming::port_forward(ports, &path, &query, request, tunnel()).await, true);
             }
             Endpoint::Run(path) => streaming::run(ports, path, &query).await,
-            Endpoint::Disabled(text) => answer::text(StatusCode::METHOD_NOT_ALLOWED, format!("{text}\n")),
+            Endpoint::Disabled(text) => answer::error(StatusCode::METHOD_NOT_ALLOWED, text),
         };
         (answer, false)
     }
@@ -169,9 +173,7 @@ impl Query {
 }
 
 fn not_found() -> Answer {
-    let mut answer = answer::text(StatusCode::NOT_FOUND, "404 page not found\n");
-    answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
+    answer::error(StatusCode::NOT_FOUND, "404 page not found")
 }
 
 fn method_label(method: &Method) -> &'static str {

@@ -19,6 +19,8 @@ pub struct Settings {
     pub healthz: Option<SocketAddr>,
     /// Which optional endpoints there are.
     pub endpoints: EndpointSettings,
+    /// The machine's own logs.
+    pub system_logs: SystemLogSettings,
     /// Who may do what.
     pub access: AccessSettings,
     /// How TLS is spoken.
@@ -28,8 +30,35 @@ pub struct Settings {
     pub streaming_idle_timeout: Duration,
 }
 
-/// Which optional endpoints there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Settings {
+    /// Nothing but the health port.
+    pub(crate) fn health_only(address: SocketAddr) -> Self {
+        Self {
+            node_name: String::new(),
+            address: address.ip(),
+            port: 0,
+            read_only_port: None,
+            healthz: Some(address),
+            endpoints: EndpointSettings::default(),
+            system_logs: SystemLogSettings {
+                has_query: false,
+                root: PathBuf::new(),
+                journalctl: PathBuf::new(),
+            },
+            access: AccessSettings {
+                is_anonymous_allowed: false,
+                token_cache_ttl: None,
+                client_ca_file: None,
+                authorization: Authorization::AlwaysAllow,
+            },
+            tls: TlsSettings::default(),
+            streaming_idle_timeout: Duration::ZERO,
+        }
+    }
+}
+
+/// Which optional endpoints there are; by default none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndpointSettings {
     /// `enableDebuggingHandlers`: everything that reaches into containers, logs included.
     pub has_debugging: bool,
@@ -45,6 +74,17 @@ pub struct EndpointSettings {
     pub has_log_streams: bool,
     /// Feature gate `ExtendWebSocketsToKubelet`.
     pub translates_websockets: bool,
+}
+
+/// The machine's own logs, behind `/logs/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SystemLogSettings {
+    /// `enableSystemLogQuery`: services can be asked for, not files only.
+    pub has_query: bool,
+    /// The folder of logs, `/var/log`.
+    pub root: PathBuf,
+    /// The program that reads the journal; a bare name is looked for in `PATH`.
+    pub journalctl: PathBuf,
 }
 
 /// Who may do what.

@@ -27,7 +27,7 @@ use super::*;
 use crate::certificate::ServingCertificate;
 use crate::endpoint::{HealthCheck, MetricsKind};
 use crate::ports::{ContainerTarget, LogQuery, ServedRequest, StreamError, Streams, SummaryParts};
-use crate::settings::{AccessSettings, Authorization, EndpointSettings, TlsSettings};
+use crate::settings::{AccessSettings, Authorization, EndpointSettings, SystemLogSettings, TlsSettings};
 
 #[derive(Clone, Default)]
 struct Fake {
@@ -199,7 +199,7 @@ struct Node {
     authority: Authority,
     stop: Option<oneshot::Sender<()>>,
     served: tokio::task::JoinHandle<()>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 const ALL_ENDPOINTS: EndpointSettings = EndpointSettings {
@@ -227,6 +227,11 @@ async fn start(ports: Fake, change: impl FnOnce(&mut Settings)) -> Node {
         read_only_port: Some(0),
         healthz: Some((Ipv4Addr::LOCALHOST, 0).into()),
         endpoints: ALL_ENDPOINTS,
+        system_logs: SystemLogSettings {
+            has_query: true,
+            root: folder.path().join("log"),
+            journalctl: folder.path().join("journalctl"),
+        },
         access: AccessSettings {
             is_anonymous_allowed: false,
             token_cache_ttl: Some(Duration::from_secs(120)),
@@ -244,7 +249,7 @@ async fn start(ports: Fake, change: impl FnOnce(&mut Settings)) -> Node {
     let addresses = server.addresses().unwrap();
     let (stop, stopped) = oneshot::channel();
     let served = tokio::spawn(server.serve(ports, async { stopped.await.unwrap_or(()) }));
-    Node { addresses, certificate, authority, stop: Some(stop), served, _folder: folder }
+    Node { addresses, certificate, authority, stop: Some(stop), served, folder }
 }
 
 #[derive(Debug)]
@@ -410,7 +415,7 @@ async fn access_depends_on_identity_method_and_endpoint() {
             "{\"kubeletconfig\":{\"kind\":\"KubeletConfiguration\"}}",
         ),
         (None, Some("proxy"), "GET", "/metrics", 403, ""),
-        (None, Some("root"), "POST", "/pods", 405, "Method Not Allowed"),
+        (None, Some("root"), "POST", "/pods", 405, "405: Method Not Allowed"),
         (None, Some("reader"), "POST", "/pods", 403, ""),
         (
             None,
@@ -716,6 +721,11 @@ async fn settings_that_cannot_work_are_refused() {
             read_only_port: None,
             healthz: None,
             endpoints: ALL_ENDPOINTS,
+            system_logs: SystemLogSettings {
+                has_query: false,
+                root: "/nonexistent".into(),
+                journalctl: "/nonexistent".into(),
+            },
             access: AccessSettings {
                 is_anonymous_allowed: false,
                 token_cache_ttl: None,
@@ -772,4 +782,179 @@ async fn the_verbosity_of_the_log_is_put() {
         assert_eq!(level.load(Ordering::Relaxed), expected, "{method} {body}");
     }
     assert_eq!(node.get_as("reader", "/debug/flags/v").await.status, StatusCode::FORBIDDEN);
+}
+
+/// A log folder with what a machine and its containers may put there, and a journal that knows two
+/// units and says what it was asked.
+fn write_logs(node: &Node) {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let (folder, log) = (node.folder.path(), node.folder.path().join("log"));
+    std::fs::create_dir_all(log.join("pods/p")).unwrap();
+    std::fs::create_dir_all(log.join("inner")).unwrap();
+    std::fs::write(log.join("syslog"), "0123456789").unwrap();
+    std::fs::write(log.join("inner/inner.log"), "of inner\n").unwrap();
+    std::fs::write(log.join("<a&b>"), "odd").unwrap();
+    std::fs::write(folder.join("secret"), "secret").unwrap();
+    symlink(folder.join("secret"), log.join("pods/p/0.log")).unwrap();
+    symlink("../../../secret", log.join("pods/p/1.log")).unwrap();
+    symlink("/proc/self/environ", log.join("pods/p/2.log")).unwrap();
+    symlink(folder, log.join("pods/p/out")).unwrap();
+    symlink(log.join("syslog"), log.join("pods/p/3.log")).unwrap();
+    let fifo = log.join("pods/p/fifo");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o644),
+        0,
+    )
+    .unwrap();
+    let journal = "#!/bin/sh\nif [ \"$1\" = --field ]; then printf 'kubelet.service\\nb@1.service\\n'; exit; fi\n\
+                   for a in \"$@\"; do echo \"[$a]\"; done\necho gone >&2\nexit 1\n";
+    // Written by another process, lest a child of a test beside this one holds it open for writing.
+    let copied = std::process::Command::new("sh")
+        .args(["-c", "printf %s \"$2\" > \"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(folder.join("journalctl"))
+        .arg(journal)
+        .status();
+    assert!(copied.unwrap().success());
+    let mode = std::fs::metadata(folder.join("journalctl")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o111, 0o111);
+}
+
+#[tokio::test]
+async fn files_of_the_log_folder_and_nothing_else() {
+    let node = start(fake(), |settings| settings.endpoints.has_system_logs = true).await;
+    write_logs(&node);
+    let list = "<!doctype html>\n<meta name=\"viewport\" content=\"width=device-width\">\n<pre>\n\
+                <a href=\"%3Ca%26b%3E\">&lt;a&amp;b&gt;</a>\n<a href=\"inner/\">inner/</a>\n\
+                <a href=\"pods/\">pods/</a>\n<a href=\"syslog\">syslog</a>\n</pre>\n";
+    let (missing, forbidden) = ("404 page not found\n", "403 Forbidden\n");
+    for (path, status, text) in [
+        ("/logs/", 200, list),
+        ("/logs/syslog", 200, "0123456789"),
+        ("/logs/%3Ca%26b%3E", 200, "odd"),
+        ("/logs/inner/inner.log", 200, "of inner\n"),
+        ("/logs/inner", 301, ""),
+        ("/logs/syslog/", 301, ""),
+        ("/logs/nope", 404, missing),
+        ("/logs/syslog/nope", 404, missing),
+        ("/logs/../secret", 404, missing),
+        ("/logs/%2e%2e/secret", 404, missing),
+        ("/logs/..%2fsecret", 404, missing),
+        ("/logs/pods/p/0.log", 403, forbidden),
+        ("/logs/pods/p/1.log", 403, forbidden),
+        ("/logs/pods/p/2.log", 403, forbidden),
+        ("/logs/pods/p/out/secret", 403, forbidden),
+        ("/logs/pods/p/out/", 403, forbidden),
+        ("/logs/pods/p/fifo", 403, forbidden),
+        ("/logs/pods/p/3.log", 200, "0123456789"),
+        ("/logs/?query=/syslog", 200, "0123456789"),
+        ("/logs/?query=inner/inner.log", 200, "of inner\n"),
+        (
+            "/logs/?query=/nope",
+            406,
+            "query: Invalid value: []string{\"/nope\"}: statat /nope: no such file or directory\n",
+        ),
+        (
+            "/logs/?query=../secret",
+            406,
+            "query: Invalid value: []string{\"../secret\"}: statat ../secret: path escapes from parent\n",
+        ),
+        (
+            "/logs/?query=pods/p/0.log",
+            406,
+            "query: Invalid value: []string{\"pods/p/0.log\"}: statat pods/p/0.log: path escapes from parent\n",
+        ),
+    ] {
+        let reply = node.get_as("root", path).await;
+        assert_eq!((reply.status.as_u16(), reply.text()), (status, text), "{path}");
+    }
+    for (range, status, body, content_range) in [
+        ("bytes=2-4", 206, "234", Some("bytes 2-4/10")),
+        ("bytes=-2", 206, "89", Some("bytes 8-9/10")),
+        ("bytes=10-", 416, "invalid range: failed to overlap\n", Some("bytes */10")),
+        ("bytes=0-1,3-4", 200, "0123456789", None),
+    ] {
+        let headers = [("authorization", "Bearer root"), ("range", range)];
+        let reply = node.ask(None, request("GET", "/logs/syslog", &headers)).await;
+        assert_eq!((reply.status.as_u16(), reply.text()), (status, body), "{range}");
+        assert_eq!(reply.headers.get("content-range").map(|v| v.to_str().unwrap()), content_range);
+    }
+    let plain = node.get_as("root", "/logs/syslog").await;
+    assert_eq!(
+        (&plain.headers["content-length"], &plain.headers["accept-ranges"]),
+        (&"10".parse().unwrap(), &"bytes".parse().unwrap())
+    );
+    let since = plain.headers["last-modified"].to_str().unwrap();
+    let headers = [("authorization", "Bearer root"), ("if-modified-since", since)];
+    assert_eq!(
+        node.ask(None, request("GET", "/logs/syslog", &headers)).await.status,
+        StatusCode::NOT_MODIFIED
+    );
+    assert_eq!(node.get_as("reader", "/logs/syslog").await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn services_are_asked_for_without_a_shell() {
+    let node = start(fake(), |settings| settings.endpoints.has_system_logs = true).await;
+    write_logs(&node);
+    let asked = "[--utc]\n[--no-pager]\n[--output=short-precise]\n";
+    for (path, status, text) in [
+        ("/logs/?query=kubelet", 200, format!("{asked}[--unit=kubelet]\ngone\n")),
+        (
+            "/logs/?query=kubelet&query=b@1&tailLines=3&pattern=$(id)%20%3B",
+            200,
+            format!("{asked}[--pager-end]\n[--lines=3]\n[--unit=kubelet]\n[--unit=b@1]\n[--grep=$(id) ;]\ngone\n"),
+        ),
+        ("/logs/?query=syslog", 200, "0123456789".into()),
+        ("/logs/?query=inner", 200, "of inner\n".into()),
+        ("/logs/?query=kube", 200, "\nlog not found for kube\n".into()),
+        (
+            "/logs/?query=syslog&boot=0",
+            200,
+            "\noptions present and query resolved to log files for [syslog]\ntry without specifying options\n".into(),
+        ),
+        ("/logs/syslog?query=kubelet", 406, "path not allowed in query mode\n".into()),
+        ("/logs/?tailLines=x", 400, "tailLines: Invalid value: \"x\": strconv.Atoi: parsing \"x\": invalid syntax\n".into()),
+        ("/logs/?query=a;b", 406, "query: Invalid value: \"a;b\": input contains unsupported characters\n".into()),
+    ] {
+        let reply = node.get_as("root", path).await;
+        assert_eq!((reply.status.as_u16(), reply.text()), (status, text.as_str()), "{path}");
+    }
+    let headers = [("authorization", "Bearer root"), ("accept-encoding", "gzip")];
+    let zipped = node.ask(None, request("GET", "/logs/?query=syslog", &headers)).await;
+    let mut text = String::new();
+    io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&zipped.body[..]), &mut text).unwrap();
+    assert_eq!(
+        (&zipped.headers["content-encoding"], text.as_str()),
+        (&"gzip".parse().unwrap(), "0123456789")
+    );
+    std::fs::remove_file(node.folder.path().join("journalctl")).unwrap();
+    assert_eq!(node.get_as("root", "/logs/?query=kubelet").await.text(), "\nlog not found for kubelet\n");
+}
+
+#[tokio::test]
+async fn without_log_queries_their_parameters_mean_nothing() {
+    let node = start(fake(), |settings| {
+        settings.endpoints.has_system_logs = true;
+        settings.system_logs.has_query = false;
+    })
+    .await;
+    write_logs(&node);
+    assert_eq!(node.get_as("root", "/logs/syslog?query=kubelet&boot=x").await.text(), "0123456789");
+}
+
+#[tokio::test]
+async fn the_health_port_needs_no_api() {
+    let server = HealthServer::bind((Ipv4Addr::LOCALHOST, 0).into()).await;
+    let address = server.address().unwrap();
+    assert_eq!(HealthServer::bind(address).await.address(), None);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(server.serve(fake(), async { drop(stopped.await) }));
+    let io = TcpStream::connect(address).await.unwrap();
+    let reply = finish(send(io, request("GET", "/healthz", &[])).await).await;
+    assert_eq!((reply.status.as_u16(), reply.text()), (200, "ok"));
+    stop.send(()).unwrap();
+    serving.await.unwrap();
 }

@@ -77,7 +77,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "MemoryQoS", works: false, effect: "cgroup v2 memory.min/low/high handling" },
     Consulted { name: "MutableCSINodeAllocatableCount", works: false, effect: "refreshes CSINode allocatable count periodically or on ResourceExhausted" },
     Consulted { name: "NodeDeclaredFeatures", works: true, effect: "writes node.status.declaredFeatures and rejects pods that need undeclared features" },
-    Consulted { name: "NodeLogQuery", works: false, effect: "/logs/?query= journal query when enableSystemLogQuery is set" },
+    Consulted { name: "NodeLogQuery", works: true, effect: "/logs/?query= journal query when enableSystemLogQuery is set" },
     Consulted { name: "NodeSwap", works: false, effect: "swap behaviour configuration honoured" },
     Consulted { name: "PLEGOnDemandRelist", works: true, effect: "single-pod relist on demand" },
     Consulted { name: "PodAndContainerStatsFromCRI", works: true, effect: "stats from CRI PodSandboxStats instead of cAdvisor; /metrics/cadvisor from CRI ListPodSandboxMetrics" },
