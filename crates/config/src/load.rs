@@ -1,6 +1,7 @@
 //! Where the configuration comes from, and who wins: flags over drop-ins over the file over
 //! defaults, in upstream's order and with its peculiarities.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ pub struct Loaded {
     pub config: Config,
     /// What the operator should know about it. Worth a line of the log each.
     pub warnings: Vec<Finding>,
+    /// Every flag with the value it was given, or else its default.
+    pub flags: BTreeMap<&'static str, String>,
 }
 
 /// A configuration that the kubelet does not start with. The process leaves with status 1.
@@ -77,8 +80,8 @@ pub fn load(arguments: &[String]) -> Result<Invocation, Refused> {
         Reading::Print(text) => Ok(Invocation::Print(text)),
         Reading::Refused(findings) => Err(Refused { findings }),
         Reading::Accepted(accepted) => {
-            let Accepted { config, warnings, .. } = *accepted;
-            Ok(Invocation::Run(Box::new(Loaded { config, warnings })))
+            let Accepted { config, warnings, line, .. } = *accepted;
+            Ok(Invocation::Run(Box::new(Loaded { config, warnings, flags: line.in_effect() })))
         }
     }
 }

@@ -14,6 +14,7 @@ mod shell;
 mod start;
 mod usage;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -99,14 +100,18 @@ fn run_logging(loaded: Loaded, log: &LogHandle) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start threads")?;
-    let result = runtime.block_on(until_stopped(loaded.config, log.clone()));
+    let result = runtime.block_on(until_stopped(loaded.config, loaded.flags, log.clone()));
     // Effects under way are abandoned: the next process starts from what it observes.
     runtime.shutdown_background();
     result
 }
 
 /// Runs a node until a signal or another kubelet ends it.
-async fn until_stopped(config: Config, log: LogHandle) -> anyhow::Result<()> {
+async fn until_stopped(
+    config: Config,
+    flags: BTreeMap<&'static str, String>,
+    log: LogHandle,
+) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [terminate, interrupt] = signals;
@@ -123,7 +128,7 @@ async fn until_stopped(config: Config, log: LogHandle) -> anyhow::Result<()> {
         lock = take_lock(&config) => lock?,
         () = stop.cancelled() => return Ok(()),
     };
-    let process = start::Process { log, pulse, notifier };
+    let process = start::Process { log, pulse, notifier, flags: Arc::new(flags) };
     let mut node = std::pin::pin!(start::run(config, process, stop.clone()));
     // Both are cancel-safe: the node is not dropped by the second, which only waits.
     let result = tokio::select! {

@@ -1,6 +1,7 @@
 //! What the HTTP server shows and reaches: the published view, the runtime's streams, container
 //! logs on disk, and the API server's word on who may ask.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -8,13 +9,14 @@ use apiserver::{AccessQuestion, Caller, TokenAnswer};
 use bytes::Bytes;
 use config::Config;
 use futures::stream::{BoxStream, StreamExt as _};
+use jiff::Timestamp;
 use model::{ContainerObservation, ContainerState, Pod, PodKey, pod};
 use node::{PodView, View};
 use runtime::logs::{LogOptions, LogPath, LogReader, StreamSelection};
 use runtime::{RuntimeError, podfiles};
 use server::endpoint::{HealthCheck, MetricsKind};
 use server::ports::{
-    ContainerTarget, LogQuery, LogStream, ServedRequest, StreamError, Streams, SummaryParts,
+    About, ContainerTarget, LogQuery, LogStream, ServedRequest, StreamError, Streams, SummaryParts,
 };
 use server::{Attributes, Decision, Ports, UserInfo};
 use telemetry::log::LogHandle;
@@ -31,6 +33,9 @@ use crate::shell::failure;
 use crate::shell::pulse::Pulse;
 use crate::usage::Usage;
 
+/// Where checkpoints of containers are written, below the root folder.
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
+
 /// The server's ports onto this node.
 #[derive(Clone)]
 pub(crate) struct NodePorts {
@@ -43,6 +48,7 @@ pub(crate) struct NodePorts {
     pub(crate) cadvisor: Arc<CadvisorPage>,
     pub(crate) usage: Arc<Usage>,
     pub(crate) log: LogHandle,
+    pub(crate) flags: Arc<BTreeMap<&'static str, String>>,
 }
 
 impl NodePorts {
@@ -179,7 +185,12 @@ impl Ports for NodePorts {
             self.adapters.runtime.exec_sync(&container.id, &command, std::time::Duration::ZERO).await;
         let output = result.map_err(|e| e.message().to_owned())?;
         if output.exit_code != 0 {
-            return Err(format!("command '{}' exited with {}", command.join(" "), output.exit_code));
+            return Err(format!(
+                "command '{}' exited with {}: {}",
+                command.join(" "),
+                output.exit_code,
+                String::from_utf8_lossy(&output.stderr)
+            ));
         }
         let mut all = output.stdout;
         all.extend(output.stderr);
@@ -211,11 +222,53 @@ impl Ports for NodePorts {
         Ok(page.into_text().into())
     }
 
-    fn reset_sli_metrics(&self) {}
+    async fn checkpoint(&self, target: &ContainerTarget, timeout: i64) -> Result<String, String> {
+        if timeout < 0 {
+            return Err("CheckpointContainer requires the timeout value to be > 0".to_owned());
+        }
+        let name = &target.container;
+        let container = self.target(target).map_err(|_| format!("container {name} not found"))?;
+        let key = pod::key(&target.pod);
+        let time = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+        let file = format!("checkpoint-{}_{}-{name}-{time}.tar", key.name, key.namespace);
+        let path = self.config.paths.root.join(CHECKPOINTS).join(file);
+        let location = path.to_str().ok_or("the root folder's path is not UTF-8")?;
+        info!(pod = %key, container = name, path = location, "Checkpointing a container");
+        let done = self.adapters.runtime.checkpoint_container(&container.id, location, timeout).await;
+        done.map(|()| location.to_owned()).map_err(|error| error.message().to_owned())
+    }
+
+    fn reset_sli_metrics(&self) {
+        self.metrics.healthcheck.retain(|_| false);
+        self.metrics.healthchecks.retain(|_| false);
+    }
 
     fn set_verbosity(&self, level: u32) {
         info!(from = self.log.verbosity(), to = level, "The log's verbosity is changed");
         self.log.set_verbosity(level);
+    }
+
+    fn flags(&self) -> Arc<BTreeMap<&'static str, String>> {
+        self.flags.clone()
+    }
+
+    fn about(&self) -> About {
+        let started = telemetry::metrics::process_start_seconds()
+            .ok()
+            .and_then(|seconds| Timestamp::from_second(seconds as i64).ok());
+        let version = config::version::KUBELET_VERSION.trim_start_matches('v');
+        About {
+            started: started.unwrap_or_default(),
+            version: version.to_owned(),
+            emulated: format!("{}.{}", config::version::KUBERNETES_MAJOR, config::version::KUBERNETES_MINOR),
+        }
+    }
+
+    fn observe_health(&self, check: HealthCheck, is_healthy: bool) {
+        const KIND: &str = "healthz";
+        let status = if is_healthy { "success" } else { "error" };
+        self.metrics.healthcheck.with([check.as_str(), KIND]).set(f64::from(u8::from(is_healthy)));
+        self.metrics.healthchecks.with([check.as_str(), status, KIND]).increment();
     }
 
     fn config(&self) -> serde_json::Value {

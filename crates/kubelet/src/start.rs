@@ -1,7 +1,7 @@
 //! From a configuration to a running node: checks, connections, the shell with its feeds, the
 //! server. Everything is built here once, in this order, and handed on; nothing is set later.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ use crate::cadvisor::CadvisorPage;
 use crate::checks;
 use crate::identity::{self, IdentityMetrics, ServingNames};
 use crate::notify::Notifier;
-use crate::ports::NodePorts;
+use crate::ports::{self, NodePorts};
 use crate::shell::adapters::Adapters;
 use crate::shell::api::{Api, Remote};
 use crate::shell::cgroups::Driver;
@@ -51,6 +51,8 @@ pub(crate) struct Process {
     pub(crate) pulse: Arc<Pulse>,
     /// Who is told when the node has started.
     pub(crate) notifier: Notifier,
+    /// The flags in effect, for `/flagz`.
+    pub(crate) flags: Arc<BTreeMap<&'static str, String>>,
 }
 
 /// Runs a node until `stop` is cancelled.
@@ -164,6 +166,7 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
             usage: Arc::new(usage),
             cadvisor,
             log: process.log,
+            flags: process.flags,
         };
         let until = stop.clone();
         let until = async move { until.cancelled().await };
@@ -208,6 +211,8 @@ fn make_folders(config: &Config) -> anyhow::Result<()> {
     for name in ["", "pods", "plugins", "plugins_registry"] {
         make(&root.join(name), 0o750)?;
     }
+    // Its files hold the memory of processes.
+    make(&root.join(ports::CHECKPOINTS), 0o700)?;
     make(&config.paths.certificates, 0o750)?;
     make(&config.paths.pod_logs, 0o750)?;
     make(Path::new("/var/log/containers"), 0o755)?;
@@ -421,6 +426,9 @@ async fn bind_server(
             has_allocated_pods: config.gates.enabled("KubeletAllocatedPodsEndpoint"),
             has_log_streams: config.gates.enabled("PodLogsQuerySplitStreams"),
             translates_websockets: config.gates.enabled("ExtendWebSocketsToKubelet"),
+            has_checkpoint: config.gates.enabled("ContainerCheckpoint"),
+            has_flags: config.gates.enabled("ComponentFlagz"),
+            has_status: config.gates.enabled("ComponentStatusz"),
         },
         system_logs: server::settings::SystemLogSettings {
             has_query: settings.system_log_query && config.gates.enabled("NodeLogQuery"),

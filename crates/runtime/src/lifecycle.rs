@@ -223,6 +223,30 @@ impl Runtime {
         Ok(ExecOutput { stdout: answer.stdout, stderr: answer.stderr, exit_code: answer.exit_code })
     }
 
+    /// Writes all that is in a running container to an archive at `location`, on the runtime's host.
+    /// It gets at least the ordinary deadline, and `timeout` seconds when that is more.
+    ///
+    /// # Errors
+    /// When `timeout` is negative, or the runtime cannot do it or does not answer.
+    pub async fn checkpoint_container(
+        &self,
+        id: &ContainerId,
+        location: &str,
+        timeout: i64,
+    ) -> Result<(), RuntimeError> {
+        let usual = self.request_timeout();
+        let deadline = Duration::from_secs(u64::try_from(timeout).unwrap_or(0)).max(usual);
+        let mut request = Request::new(wire::CheckpointContainerRequest {
+            container_id: id.to_string(),
+            location: location.to_owned(),
+            timeout: i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX),
+        });
+        request.set_timeout(deadline);
+        let mut client = self.runtime();
+        let answer = client.checkpoint_container(request);
+        self.call_within(Some(deadline), "CheckpointContainer", id.as_str(), answer).await.map(|_| ())
+    }
+
     /// Prepares an interactive command; the URL of the runtime's streaming server is answered.
     ///
     /// # Errors

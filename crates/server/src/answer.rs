@@ -36,7 +36,11 @@ pub(crate) fn json(bytes: impl Into<Bytes>) -> Answer {
 
 /// A refusal of one line, as Go's HTTP library words it.
 pub(crate) fn error(status: StatusCode, line: &str) -> Answer {
-    let mut answer = text(status, format!("{line}\n"));
+    unsniffed(text(status, format!("{line}\n")))
+}
+
+/// An answer whose type no browser may think better of.
+pub(crate) fn unsniffed(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }

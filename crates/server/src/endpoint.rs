@@ -38,6 +38,12 @@ pub enum Endpoint {
     ResetSlis,
     /// `/configz`.
     Config,
+    /// `/flagz`.
+    Flags,
+    /// `/statusz`.
+    Status,
+    /// `/checkpoint/…`.
+    Checkpoint(ContainerPath),
     /// `/debug/flags/v`.
     Verbosity,
     /// `/logs/…`, with what comes after the second slash.
@@ -149,28 +155,24 @@ pub fn route(server: ServerKind, settings: &EndpointSettings, method: &Method, p
         }
         (Some(endpoint), _) => Route::Found(endpoint),
         (None, ServerKind::Healthz) => Route::NotFound,
-        (None, ServerKind::ReadOnly) => {
-            harmless(server, method, path).unwrap_or_else(|| without_debugging(path))
-        }
-        (None, ServerKind::Main) => harmless(server, method, path).unwrap_or_else(|| {
+        (None, ServerKind::ReadOnly) => harmless(method, path).unwrap_or_else(|| without_debugging(path)),
+        (None, ServerKind::Main) => harmless(method, path).unwrap_or_else(|| {
             if settings.has_debugging { debugging(settings, method, path) } else { without_debugging(path) }
         }),
     }
 }
 
 /// Endpoints of both the main and the read-only server.
-fn harmless(server: ServerKind, method: &Method, path: &str) -> Option<Route> {
+fn harmless(method: &Method, path: &str) -> Option<Route> {
     let metrics = |kind| Some(Route::Found(Endpoint::Metrics(kind)));
     match path {
         "/pods" | "/pods/" => Some(get_only(method, Endpoint::Pods)),
         _ if path.starts_with("/pods/") => Some(Route::NotFoundBelow),
         "/stats/summary" | "/stats/summary/" => Some(match *method {
-            Method::GET => Route::Found(Endpoint::Summary),
-            Method::POST if server == ServerKind::Main => Route::Found(Endpoint::Summary),
-            _ if server == ServerKind::Main => Route::MethodNotAllowed("GET, POST"),
-            _ => Route::MethodNotAllowed("GET"),
+            Method::GET | Method::POST => Route::Found(Endpoint::Summary),
+            _ => Route::MethodNotAllowed("GET, POST"),
         }),
-        _ if path.starts_with("/stats/") => Some(Route::NotFoundBelow),
+        _ if path == "/stats" || path.starts_with("/stats/") => Some(Route::NotFoundBelow),
         "/metrics" => metrics(MetricsKind::Kubelet),
         "/metrics/cadvisor" => metrics(MetricsKind::Cadvisor),
         "/metrics/resource" => metrics(MetricsKind::Resource),
@@ -202,6 +204,8 @@ fn without_debugging(path: &str) -> Route {
 fn debugging(settings: &EndpointSettings, method: &Method, path: &str) -> Route {
     match path {
         "/configz" => return Route::Found(Endpoint::Config),
+        "/flagz" if settings.has_flags => return Route::Found(Endpoint::Flags),
+        "/statusz" if settings.has_status => return Route::Found(Endpoint::Status),
         "/runningpods" | "/runningpods/" => return get_only(method, Endpoint::RunningPods),
         _ if path.starts_with("/logs/") && !settings.has_system_logs => {
             return Route::Found(Endpoint::Disabled("logs endpoint is disabled."));
@@ -232,6 +236,9 @@ fn debugging(settings: &EndpointSettings, method: &Method, path: &str) -> Route 
     match parts.as_slice() {
         ["containerLogs", namespace, pod, container] => {
             get_only(method, Endpoint::ContainerLogs(container_path(namespace, pod, None, container)))
+        }
+        ["checkpoint", namespace, pod, container] if settings.has_checkpoint => {
+            post_only(method, Endpoint::Checkpoint(container_path(namespace, pod, None, container)))
         }
         ["exec", namespace, pod, container] => {
             stream(Endpoint::Exec(container_path(namespace, pod, None, container)))
@@ -271,6 +278,7 @@ fn debugging(settings: &EndpointSettings, method: &Method, path: &str) -> Route 
 fn nothing_below(settings: &EndpointSettings, parts: &[&str]) -> Route {
     match parts.first().copied().unwrap_or_default() {
         "containerLogs" | "exec" | "attach" | "run" | "portForward" | "runningpods" => Route::NotFoundBelow,
+        "checkpoint" if settings.has_checkpoint => Route::NotFoundBelow,
         "allocatedPods" if settings.has_allocated_pods => Route::NotFoundBelow,
         _ => Route::NotFound,
     }
@@ -292,33 +300,41 @@ fn container_path(namespace: &str, pod: &str, uid: Option<&str>, container: &str
     ContainerPath { pod: pod_path(namespace, pod, uid), container: container.into() }
 }
 
-/// The first part of a path as the HTTP metrics name it; anything unknown is `other`, so that a
-/// client cannot make up labels.
+/// The first part of a path as the HTTP metrics name it (two parts below `metrics`); anything
+/// unknown is `other`, so that a client cannot make up labels.
 pub fn metrics_bucket(path: &str) -> &'static str {
-    const BUCKETS: [&str; 17] = [
+    const BUCKETS: [&str; 20] = [
         "healthz",
         "pods",
         "stats",
+        "metrics",
         "metrics/cadvisor",
         "metrics/probes",
         "metrics/resource",
-        "metrics",
         "run",
         "exec",
         "attach",
         "portForward",
         "containerLogs",
         "configz",
+        "flagz",
+        "statusz",
         "runningpods",
+        "allocatedPods",
+        "checkpoint",
         "logs",
         "debug",
-        "allocatedPods",
     ];
     let path = path.strip_prefix('/').unwrap_or(path);
-    let is_at_or_below = |bucket: &&&str| {
-        path.strip_prefix(**bucket).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    BUCKETS.iter().find(is_at_or_below).copied().unwrap_or("other")
+    let ends = path.match_indices('/').map(|(at, _)| at).nth(usize::from(path.starts_with("metrics/")));
+    let root = path.get(..ends.unwrap_or(path.len())).unwrap_or(path);
+    BUCKETS.into_iter().find(|bucket| *bucket == root).unwrap_or("other")
+}
+
+/// Whether the HTTP metrics count a path's requests among those that last. Forwarded ports are not
+/// among them, as upstream.
+pub fn is_long_running(bucket: &str) -> bool {
+    matches!(bucket, "exec" | "attach" | "debug")
 }
 
 #[cfg(test)]
@@ -333,6 +349,9 @@ mod tests {
         has_allocated_pods: true,
         has_log_streams: false,
         translates_websockets: true,
+        has_checkpoint: true,
+        has_flags: true,
+        has_status: true,
     };
 
     fn of(server: ServerKind, settings: EndpointSettings, method: &str, path: &str) -> String {
@@ -367,6 +386,17 @@ mod tests {
             ("GET", "/metrics/nope", "404"),
             ("DELETE", "/metrics/slis", "ResetSlis"),
             ("GET", "/configz", "Config"),
+            ("GET", "/flagz", "Flags"),
+            ("POST", "/statusz", "Status"),
+            ("GET", "/statusz/x", "404"),
+            (
+                "POST",
+                "/checkpoint/ns/p/c",
+                "Checkpoint(pod: namespace: \"ns\", name: \"p\", uid: None, container: \"c\")",
+            ),
+            ("GET", "/checkpoint/ns/p/c", "405 POST"),
+            ("POST", "/checkpoint/ns/p", "404 below"),
+            ("GET", "/stats", "404 below"),
             (
                 "GET",
                 "/containerLogs/ns/p/c",
@@ -425,7 +455,12 @@ mod tests {
             (ServerKind::ReadOnly, ALL, "GET", "/exec/ns/p/c", disabled),
             (ServerKind::ReadOnly, ALL, "GET", "/configz", "404"),
             (ServerKind::ReadOnly, ALL, "GET", "/pods", "Pods"),
-            (ServerKind::ReadOnly, ALL, "POST", "/stats/summary", "405 GET"),
+            (ServerKind::ReadOnly, ALL, "POST", "/stats/summary", "Summary"),
+            (ServerKind::ReadOnly, ALL, "PUT", "/stats/summary", "405 GET, POST"),
+            (ServerKind::ReadOnly, ALL, "GET", "/statusz", "404"),
+            (ServerKind::ReadOnly, ALL, "GET", "/flagz", "404"),
+            (ServerKind::ReadOnly, ALL, "POST", "/checkpoint/ns/p/c", "404"),
+            (ServerKind::Main, off, "GET", "/statusz", "404"),
             (ServerKind::Healthz, ALL, "GET", "/healthz", "Health"),
             (ServerKind::Healthz, ALL, "GET", "/healthz/ping", "HealthOf(Ping)"),
             (ServerKind::Healthz, ALL, "GET", "/healthz/syncloop", "404"),
@@ -441,7 +476,10 @@ mod tests {
             ("/exec/ns/p/c", "exec"),
             ("/metrics", "metrics"),
             ("/metrics/cadvisor", "metrics/cadvisor"),
-            ("/metrics/slis", "metrics"),
+            ("/metrics/cadvisor/x", "metrics/cadvisor"),
+            ("/metrics/slis", "other"),
+            ("/metrics/", "other"),
+            ("/debug/pprof/heap", "debug"),
             ("/podsx", "other"),
             ("/", "other"),
         ] {

@@ -23,7 +23,9 @@ pub(crate) fn all<P: Ports>(ports: &P, server: ServerKind, query: &Query) -> Ans
             list += &format!("[+]{name} excluded: ok\n");
             continue;
         }
-        match run(ports, *check) {
+        let result = run(ports, *check);
+        ports.observe_health(*check, result.is_ok());
+        match result {
             Ok(()) => list += &format!("[+]{name} ok\n"),
             Err(reason) => {
                 tracing::info!(check = name, reason, "health check failed");
@@ -56,7 +58,7 @@ pub(crate) fn one<P: Ports>(ports: &P, check: HealthCheck) -> Answer {
     match run(ports, check) {
         Ok(()) => answer::text(StatusCode::OK, "ok"),
         Err(reason) => {
-            answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {reason}\n"))
+            answer::error(StatusCode::INTERNAL_SERVER_ERROR, &format!("internal server error: {reason}"))
         }
     }
 }

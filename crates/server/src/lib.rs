@@ -36,6 +36,7 @@ mod tls;
 mod translate;
 mod tunnel;
 mod websocket;
+mod zpages;
 
 pub use attributes::Attributes;
 pub use listen::{Addresses, HealthServer, ListenError, Server};

@@ -70,6 +70,14 @@ pub trait Ports: Clone + Send + Sync + 'static {
         command: Vec<String>,
     ) -> impl Future<Output = Result<Vec<u8>, String>> + Send;
 
+    /// Has the runtime write all that is in a container to a file (CRI `CheckpointContainer`), and
+    /// answers with where it is. `timeout` is in seconds; zero leaves it to the runtime.
+    fn checkpoint(
+        &self,
+        target: &ContainerTarget,
+        timeout: i64,
+    ) -> impl Future<Output = Result<String, String>> + Send;
+
     /// Metrics in the Prometheus text format.
     fn metrics(&self, kind: MetricsKind) -> impl Future<Output = Result<Bytes, String>> + Send;
 
@@ -79,6 +87,12 @@ pub trait Ports: Clone + Send + Sync + 'static {
     /// `KubeletConfiguration` with all defaults, `kind` and `apiVersion`.
     fn config(&self) -> serde_json::Value;
 
+    /// Every flag with the value in effect; none of them a secret.
+    fn flags(&self) -> Arc<BTreeMap<&'static str, String>>;
+
+    /// What runs here, and since when.
+    fn about(&self) -> About;
+
     /// Sets the log's verbosity.
     fn set_verbosity(&self, level: u32);
 
@@ -87,6 +101,9 @@ pub trait Ports: Clone + Send + Sync + 'static {
 
     /// One health check; an error's text goes to the log and, for a single check, to the client.
     fn check_health(&self, check: HealthCheck) -> Result<(), String>;
+
+    /// Told of every health check that was made for a list of them, for metrics.
+    fn observe_health(&self, check: HealthCheck, is_healthy: bool);
 
     /// Asks the API server whose token this is (TokenReview); `None` when it is nobody's.
     fn authenticate_token(
@@ -211,6 +228,17 @@ pub enum SummaryParts {
     CpuAndMemory,
 }
 
+/// The process, as `/statusz` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// When it was started.
+    pub started: Timestamp,
+    /// The version of Kubernetes whose behaviour it has, `1.37.2`.
+    pub version: String,
+    /// The version it behaves as, `1.37`.
+    pub emulated: String,
+}
+
 /// A request that was answered, as the HTTP metrics count it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServedRequest {
@@ -220,7 +248,7 @@ pub struct ServedRequest {
     pub path: &'static str,
     /// `readwrite` or `readonly`.
     pub server_type: &'static str,
-    /// Whether the request is one that lasts: exec, attach, port-forward, followed logs.
+    /// Whether the path is one of those whose requests may last.
     pub is_long_running: bool,
     /// Until the answer's head was ready.
     pub duration: Duration,

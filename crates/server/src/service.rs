@@ -1,9 +1,12 @@
 //! From a request to its answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use http::header::{ACCEPT, HeaderMap};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 use telemetry::traces::{self, Span};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -16,7 +19,7 @@ use crate::ports::{Ports, ServedRequest, SummaryParts};
 use crate::settings::Settings;
 use crate::streaming::{self, Session};
 use crate::tunnel::TunnelContext;
-use crate::{debugflags, health, logs, metrics, nodelogs, pods};
+use crate::{debugflags, health, logs, metrics, nodelogs, pods, zpages};
 
 /// One of the servers, as every connection to it shares it.
 pub(crate) struct Service<P> {
@@ -40,9 +43,14 @@ impl<P: Ports> Service<P> {
     pub(crate) async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
         let start = Instant::now();
         let method = method_label(request.method());
-        let path = endpoint::metrics_bucket(request.uri().path());
-        let span = self.span(&request, path);
-        let (answer, is_long_running) = span.run(self.dispatch(request, peer)).await;
+        // What is routed is what is authorized is what is counted: decoded, once.
+        let path = percent_decode_str(request.uri().path()).decode_utf8().ok().map(Cow::into_owned);
+        let bucket = endpoint::metrics_bucket(path.as_deref().unwrap_or_default());
+        let span = self.span(&request, bucket);
+        let answer = match path {
+            Some(path) => span.run(self.dispatch(request, &path, peer)).await,
+            None => not_found(),
+        };
         span.set("http.response.status_code", i64::from(answer.status().as_u16()));
         if answer.status().is_server_error() {
             span.fail("");
@@ -50,9 +58,9 @@ impl<P: Ports> Service<P> {
         if self.kind != ServerKind::Healthz {
             self.ports.observe(&ServedRequest {
                 method,
-                path,
+                path: bucket,
                 server_type: if self.kind == ServerKind::Main { "readwrite" } else { "readonly" },
-                is_long_running,
+                is_long_running: endpoint::is_long_running(bucket),
                 duration: start.elapsed(),
             });
         }
@@ -68,28 +76,31 @@ impl<P: Ports> Service<P> {
         traces::serve(&self.ports.tracer(), route, self.kind == ServerKind::ReadOnly, head)
     }
 
-    async fn dispatch(&self, request: Request<Incoming>, peer: &Peer) -> (Answer, bool) {
-        let path = request.uri().path();
+    async fn dispatch(&self, request: Request<Incoming>, path: &str, peer: &Peer) -> Answer {
         let route = endpoint::route(self.kind, &self.settings.endpoints, request.method(), path);
         // What does not exist costs no question to the API server.
         if route == Route::NotFound {
-            return (not_found(), false);
+            return not_found();
         }
         if let Some(access) = &self.access {
             let head = RequestHead { method: request.method(), path, headers: request.headers() };
             if let Err(refusal) = access.check(&self.ports, &peer.chain, &head).await {
-                return (*refusal, false);
+                return *refusal;
             }
         }
         match route {
             Route::Found(endpoint) => self.serve(endpoint, request, peer).await,
-            Route::MethodNotAllowed(allow) => (answer::method_not_allowed(allow), false),
-            Route::NotFoundBelow => (answer::text(StatusCode::NOT_FOUND, "404: Page Not Found"), false),
-            Route::NotFound => (not_found(), false),
+            Route::MethodNotAllowed(allow) => answer::method_not_allowed(allow),
+            Route::NotFoundBelow => answer::text(StatusCode::NOT_FOUND, "404: Page Not Found"),
+            Route::NotFound => not_found(),
         }
     }
 
-    async fn serve(&self, endpoint: Endpoint, request: Request<Incoming>, peer: &Peer) -> (Answer, bool) {
+    async fn serve(&self, endpoint: Endpoint, request: Request<Incoming>, peer: &Peer) -> Answer {
+        if is_json_only(&endpoint) && !takes_json(request.headers()) {
+            let text = "406: Not Acceptable\n\nAvailable representations: application/json";
+            return answer::text(StatusCode::NOT_ACCEPTABLE, text);
+        }
         let query = Query::parse(request.uri().query());
         let ports = &self.ports;
         let tunnel = || TunnelContext {
@@ -98,7 +109,7 @@ impl<P: Ports> Service<P> {
             translates: self.settings.endpoints.translates_websockets,
             permit: peer.permit.clone(),
         };
-        let answer = match endpoint {
+        match endpoint {
             Endpoint::Health => health::all(ports, self.kind, &query),
             Endpoint::HealthOf(check) => health::one(ports, check),
             Endpoint::Pods => pods::list(Ok(ports.pods())),
@@ -111,34 +122,32 @@ impl<P: Ports> Service<P> {
                 ports.reset_sli_metrics();
                 answer::text(StatusCode::OK, "metrics reset\n")
             }
-            Endpoint::Config => {
-                answer::json(serde_json::json!({ "kubeletconfig": ports.config() }).to_string())
-            }
+            Endpoint::Config => answer::unsniffed(answer::json(
+                serde_json::json!({ "kubeletconfig": ports.config() }).to_string(),
+            )),
+            Endpoint::Flags => zpages::flags(&ports.flags(), request.headers()),
+            Endpoint::Status => zpages::status(&ports.about(), &self.settings.endpoints, request.headers()),
+            Endpoint::Checkpoint(path) => streaming::checkpoint(ports, path, &query).await,
             Endpoint::NodeLogs(path) => {
                 let (query, headers) = (request.uri().query(), request.headers());
                 nodelogs::answer(&self.settings.system_logs, &path, query, headers).await
             }
             Endpoint::Verbosity => debugflags::answer(ports, request).await,
             Endpoint::ContainerLogs(path) => {
-                let answer =
-                    logs::answer(ports, &path, &query, self.settings.endpoints.has_log_streams).await;
-                return (answer, query.first("follow").is_some_and(|f| f != "false" && f != "0"));
+                logs::answer(ports, &path, &query, self.settings.endpoints.has_log_streams).await
             }
             Endpoint::Exec(path) => {
-                let session = streaming::session(ports, Session::Exec, path, &query, request, tunnel());
-                return (session.await, true);
+                streaming::session(ports, Session::Exec, path, &query, request, tunnel()).await
             }
             Endpoint::Attach(path) => {
-                let session = streaming::session(ports, Session::Attach, path, &query, request, tunnel());
-                return (session.await, true);
+                streaming::session(ports, Session::Attach, path, &query, request, tunnel()).await
             }
             Endpoint::PortForward(path) => {
-                return (streaming::port_forward(ports, &path, &query, request, tunnel()).await, true);
+                streaming::port_forward(ports, &path, &query, request, tunnel()).await
             }
             Endpoint::Run(path) => streaming::run(ports, path, &query).await,
             Endpoint::Disabled(text) => answer::error(StatusCode::METHOD_NOT_ALLOWED, text),
-        };
-        (answer, false)
+        }
     }
 
     async fn summary(&self, query: &Query) -> Answer {
@@ -151,6 +160,22 @@ impl<P: Ports> Service<P> {
             Err(error) => answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("Internal Error: {error}")),
         }
     }
+}
+
+/// Whether there is an answer in JSON and no other.
+fn is_json_only(endpoint: &Endpoint) -> bool {
+    use Endpoint::{AllocatedPod, AllocatedPods, Checkpoint, Pods, RunningPods, Summary};
+    matches!(endpoint, Pods | RunningPods | AllocatedPods | AllocatedPod(_) | Checkpoint(_) | Summary)
+}
+
+/// Whether a client takes JSON. Its preferences do not count, as upstream.
+fn takes_json(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accepted.is_empty()
+        || accepted
+            .split(',')
+            .map(|kind| kind.split(';').next().unwrap_or_default().trim())
+            .any(|kind| kind == "*/*" || kind == "application/json")
 }
 
 /// The parameters of a request, decoded.

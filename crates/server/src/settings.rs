@@ -74,6 +74,12 @@ pub struct EndpointSettings {
     pub has_log_streams: bool,
     /// Feature gate `ExtendWebSocketsToKubelet`.
     pub translates_websockets: bool,
+    /// Feature gate `ContainerCheckpoint`.
+    pub has_checkpoint: bool,
+    /// Feature gate `ComponentFlagz`.
+    pub has_flags: bool,
+    /// Feature gate `ComponentStatusz`.
+    pub has_status: bool,
 }
 
 /// The machine's own logs, behind `/logs/`.

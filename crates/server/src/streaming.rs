@@ -104,6 +104,29 @@ pub(crate) async fn run<P: Ports>(ports: &P, path: ContainerPath, query: &Query)
     }
 }
 
+/// Writes what is in a container to a file.
+pub(crate) async fn checkpoint<P: Ports>(ports: &P, path: ContainerPath, query: &Query) -> Answer {
+    let not_found = |text: &str| answer::text(StatusCode::NOT_FOUND, text.to_owned());
+    let Some(target) = target(ports, path) else { return no_pod() };
+    if model::pod::container(&target.pod, &target.container).is_none() {
+        return not_found(&format!("container {} does not exist", target.container));
+    }
+    // The last one counts.
+    let timeout = query.all("timeout").last().map_or(Ok(0), str::parse);
+    let Ok(timeout) = timeout else { return not_found("cannot parse value of timeout parameter") };
+    match ports.checkpoint(&target, timeout).await {
+        Ok(location) => answer::json(serde_json::json!({ "items": [location] }).to_string()),
+        Err(error) => {
+            let pod = model::pod::key(&target.pod);
+            let text = format!(
+                "checkpointing of {}/{}/{} failed ({error})",
+                pod.namespace, pod.name, target.container
+            );
+            answer::text(StatusCode::INTERNAL_SERVER_ERROR, text)
+        }
+    }
+}
+
 fn stream_error(error: &StreamError) -> Answer {
     let status = match error {
         StreamError::NotFound(_) => StatusCode::NOT_FOUND,

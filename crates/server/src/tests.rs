@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::*;
 use crate::certificate::ServingCertificate;
 use crate::endpoint::{HealthCheck, MetricsKind};
-use crate::ports::{ContainerTarget, LogQuery, ServedRequest, StreamError, Streams, SummaryParts};
+use crate::ports::{About, ContainerTarget, LogQuery, ServedRequest, StreamError, Streams, SummaryParts};
 use crate::settings::{AccessSettings, Authorization, EndpointSettings, SystemLogSettings, TlsSettings};
 
 #[derive(Clone, Default)]
@@ -39,6 +39,7 @@ struct Fake {
     questions: Arc<AtomicUsize>,
     seen: Arc<Mutex<Vec<ServedRequest>>>,
     verbosity: Arc<AtomicU32>,
+    health: Arc<Mutex<Vec<(HealthCheck, bool)>>>,
 }
 
 impl Ports for Fake {
@@ -99,6 +100,25 @@ impl Ports for Fake {
 
     async fn metrics(&self, kind: MetricsKind) -> Result<Bytes, String> {
         Ok(Bytes::from(format!("{kind:?} 1\n").repeat(100)))
+    }
+
+    async fn checkpoint(&self, target: &ContainerTarget, timeout: i64) -> Result<String, String> {
+        match timeout {
+            0..10 => Ok(format!("/checkpoints/{}-{timeout}.tar", target.container)),
+            _ => Err("the runtime cannot do that".into()),
+        }
+    }
+
+    fn flags(&self) -> Arc<std::collections::BTreeMap<&'static str, String>> {
+        Arc::new([("v", "2".to_owned()), ("port", "10250".to_owned())].into())
+    }
+
+    fn about(&self) -> About {
+        About { started: jiff::Timestamp::UNIX_EPOCH, version: "1.37.2".into(), emulated: "1.37".into() }
+    }
+
+    fn observe_health(&self, check: HealthCheck, is_healthy: bool) {
+        self.health.lock().unwrap().push((check, is_healthy));
     }
 
     fn reset_sli_metrics(&self) {}
@@ -210,6 +230,9 @@ const ALL_ENDPOINTS: EndpointSettings = EndpointSettings {
     has_allocated_pods: true,
     has_log_streams: false,
     translates_websockets: true,
+    has_checkpoint: true,
+    has_flags: true,
+    has_status: true,
 };
 
 async fn start(ports: Fake, change: impl FnOnce(&mut Settings)) -> Node {
@@ -516,7 +539,8 @@ async fn plain_servers_show_less() {
         (read_only, "GET", "/pods", 200),
         (read_only, "GET", "/healthz", 200),
         (read_only, "GET", "/metrics/cadvisor", 200),
-        (read_only, "POST", "/stats/summary", 405),
+        (read_only, "POST", "/stats/summary", 200),
+        (read_only, "PUT", "/stats/summary", 405),
         (read_only, "GET", "/containerLogs/ns/web/main", 405),
         (read_only, "GET", "/configz", 404),
         (healthz, "GET", "/healthz", 200),
@@ -854,17 +878,17 @@ async fn files_of_the_log_folder_and_nothing_else() {
         (
             "/logs/?query=/nope",
             406,
-            "query: Invalid value: []string{\"/nope\"}: statat /nope: no such file or directory\n",
+            "query: Invalid value: [\"/nope\"]: statat /nope: no such file or directory\n",
         ),
         (
             "/logs/?query=../secret",
             406,
-            "query: Invalid value: []string{\"../secret\"}: statat ../secret: path escapes from parent\n",
+            "query: Invalid value: [\"../secret\"]: statat ../secret: path escapes from parent\n",
         ),
         (
             "/logs/?query=pods/p/0.log",
             406,
-            "query: Invalid value: []string{\"pods/p/0.log\"}: statat pods/p/0.log: path escapes from parent\n",
+            "query: Invalid value: [\"pods/p/0.log\"]: statat pods/p/0.log: path escapes from parent\n",
         ),
     ] {
         let reply = node.get_as("root", path).await;
@@ -957,4 +981,131 @@ async fn the_health_port_needs_no_api() {
     assert_eq!((reply.status.as_u16(), reply.text()), (200, "ok"));
     stop.send(()).unwrap();
     serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn checkpoints_need_a_container_and_a_number() {
+    let node = start(fake(), |_| {}).await;
+    for (method, path, status, text) in [
+        ("POST", "/checkpoint/ns/web/main", 200, "{\"items\":[\"/checkpoints/main-0.tar\"]}"),
+        (
+            "POST",
+            "/checkpoint/ns/web/main?timeout=3&timeout=7",
+            200,
+            "{\"items\":[\"/checkpoints/main-7.tar\"]}",
+        ),
+        ("POST", "/checkpoint/ns/web/main?timeout=x", 404, "cannot parse value of timeout parameter"),
+        ("POST", "/checkpoint/ns/web/nope", 404, "container nope does not exist"),
+        ("POST", "/checkpoint/ns/nope/main", 404, "pod does not exist"),
+        ("POST", "/checkpoint/ns/web", 404, "404: Page Not Found"),
+        ("GET", "/checkpoint/ns/web/main", 405, "405: Method Not Allowed"),
+        (
+            "POST",
+            "/checkpoint/ns/web/main?timeout=99",
+            500,
+            "checkpointing of ns/web/main failed (the runtime cannot do that)",
+        ),
+    ] {
+        let reply = node.ask(None, request(method, path, &[("authorization", "Bearer root")])).await;
+        assert_eq!((reply.status.as_u16(), reply.text()), (status, text), "{method} {path}");
+    }
+    let reader = request("POST", "/checkpoint/ns/web/main", &[("authorization", "Bearer proxy")]);
+    let reply = node.ask(None, reader).await;
+    assert_eq!(
+        reply.text(),
+        "Forbidden (user=proxy, verb=create, resource=nodes, subresource(s)=[checkpoint])\n"
+    );
+}
+
+#[tokio::test]
+async fn pages_about_the_process() {
+    let node = start(fake(), |_| {}).await;
+    let with = async |path: &str, accept: &str| {
+        let headers = [("authorization", "Bearer root"), ("accept", accept)];
+        node.ask(None, request("GET", path, &headers)).await
+    };
+    let flags = with("/flagz", "text/plain").await;
+    assert!(
+        flags.text().starts_with("\nkubelet flagz\nWarning: ")
+            && flags.text().ends_with("\nport=10250\nv=2\n")
+    );
+    let status = node.get_as("root", "/statusz").await;
+    assert!(status.text().contains("\nStarted: Thu Jan  1 00:00:00 UTC 1970\n"), "{}", status.text());
+    assert!(status.text().ends_with("\nPaths: /configz /debug /flagz /healthz /logs /metrics\n"));
+    for (version, is_old) in [("v1beta1", false), ("v1alpha1", true)] {
+        let accept = format!("application/json;as=Statusz;g=config.k8s.io;v={version}");
+        let status = with("/statusz", &accept).await;
+        assert_eq!(
+            status.headers["content-type"],
+            format!("application/json;g=config.k8s.io;v={version};as=Statusz")
+        );
+        assert_eq!(status.headers.contains_key("warning"), is_old);
+        let object: serde_json::Value = serde_json::from_slice(&status.body).unwrap();
+        assert_eq!(object["apiVersion"], format!("config.k8s.io/{version}"));
+        assert_eq!((&object["kind"], &object["metadata"]["name"]), (&"Statusz".into(), &"kubelet".into()));
+        assert_eq!(
+            (&object["binaryVersion"], &object["emulationVersion"]),
+            (&"1.37.2".into(), &"1.37".into())
+        );
+        assert_eq!(object["startTime"], "1970-01-01T00:00:00Z");
+    }
+    let refused = with("/flagz", "application/json").await;
+    let object: serde_json::Value = serde_json::from_slice(&refused.body).unwrap();
+    assert_eq!((refused.status.as_u16(), &object["reason"]), (406, &"NotAcceptable".into()));
+    let off = start(fake(), |settings| {
+        settings.endpoints = EndpointSettings { has_debugging: true, ..EndpointSettings::default() }
+    })
+    .await;
+    for path in ["/flagz", "/statusz"] {
+        assert_eq!(off.get_as("root", path).await.status, StatusCode::NOT_FOUND);
+        assert_eq!(node.get_as("reader", path).await.status, StatusCode::FORBIDDEN);
+    }
+}
+
+#[tokio::test]
+async fn lists_come_in_json_only() {
+    let node = start(fake(), |_| {}).await;
+    for (accept, status) in [
+        ("application/json", 200),
+        ("application/yaml, application/json;q=0.1", 200),
+        ("*/*", 200),
+        ("application/yaml", 406),
+        ("text/html;q=0.9", 406),
+    ] {
+        let headers = [("authorization", "Bearer root"), ("accept", accept)];
+        let reply = node.ask(None, request("GET", "/pods", &headers)).await;
+        assert_eq!(reply.status.as_u16(), status, "{accept}");
+        if status == 406 {
+            assert_eq!(reply.text(), "406: Not Acceptable\n\nAvailable representations: application/json");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_path_is_routed_and_authorized() {
+    let node = start(fake(), |_| {}).await;
+    for (token, path, status) in [
+        ("reader", "/%70ods", 200),
+        ("root", "/%70ods", 200),
+        ("root", "/allocatedPods/n%73/web", 200),
+        ("root", "/allocatedPods/..%2fns/web", 404),
+        ("reader", "/%65xec/ns/web/main", 403),
+        ("reader", "/pods%2f..%2fexec%2fns%2fweb%2fmain", 404),
+        ("root", "/%ff", 404),
+    ] {
+        assert_eq!(node.get_as(token, path).await.status.as_u16(), status, "{token} {path}");
+    }
+}
+
+#[tokio::test]
+async fn health_checks_are_counted() {
+    let ports = Fake { sick: Some(HealthCheck::SyncLoop), ..fake() };
+    let node = start(ports.clone(), |_| {}).await;
+    node.get_as("root", "/healthz?exclude=log").await;
+    // One alone is not, as upstream.
+    node.get_as("root", "/healthz/log").await;
+    assert_eq!(
+        *ports.health.lock().unwrap(),
+        [(HealthCheck::Ping, true), (HealthCheck::SyncLoop, false), (HealthCheck::DevicePlugin, true)]
+    );
 }

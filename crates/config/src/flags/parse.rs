@@ -1,11 +1,13 @@
 //! From arguments to flag values, by the rules of Go's `pflag`: `--name=value`, `--name value`,
 //! `-x value`, `-xvalue`, a bare switch, `_` for `-`, and `--` ends the flags.
 
+use std::collections::BTreeMap;
+
 use super::table::{FLAGS, REMOVED};
 use super::{Flag, Kind, value};
 use crate::finding::{Finding, Findings};
 use crate::similar;
-use crate::tree::Tree;
+use crate::tree::{Tree, Value};
 
 /// What the command line asked for: the flags that were set, in the order of their first use.
 #[derive(Debug, Default)]
@@ -17,6 +19,19 @@ impl CommandLine {
     /// The value a flag was set to.
     pub(crate) fn get(&self, name: &str) -> Option<&Tree> {
         self.set.iter().find(|(flag, _)| flag.name == name).map(|(_, value)| value)
+    }
+
+    /// Every flag with its value, as Go prints it. What may be a credential is withheld.
+    pub(crate) fn in_effect(&self) -> BTreeMap<&'static str, String> {
+        let value = |flag: &Flag| match self.get(flag.name) {
+            Some(_) if flag.kind == Kind::Headers => "CLASSIFIED".to_owned(),
+            Some(tree) => shown(tree),
+            None => match flag.kind {
+                Kind::TextList => format!("[{}]", flag.default),
+                _ => flag.default.to_owned(),
+            },
+        };
+        FLAGS.iter().filter(|flag| flag.name != "help").map(|flag| (flag.name, value(flag))).collect()
     }
 
     fn add(&mut self, flag: &'static Flag, text: &str) -> Result<(), String> {
@@ -32,6 +47,21 @@ impl CommandLine {
             None => self.set.push((flag, parsed)),
         }
         Ok(())
+    }
+}
+
+fn shown(tree: &Tree) -> String {
+    match &tree.value {
+        Value::Null => String::new(),
+        Value::Bool(value) => value.to_string(),
+        Value::Int(value) => value.to_string(),
+        Value::Float(value) => value.to_string(),
+        Value::Text(text) => text.clone(),
+        Value::List(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(",")),
+        Value::Map(fields) => {
+            let pairs: Vec<_> = fields.iter().map(|(key, value)| format!("{key}={}", shown(value))).collect();
+            pairs.join(",")
+        }
     }
 }
 

@@ -44,8 +44,14 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
 /// Something below the log folder, opened.
 pub(super) enum Opened {
     File(OpenFile),
-    /// Its entries in order, folders with a slash at their end.
-    Folder(Vec<Vec<u8>>),
+    Folder(Folder),
+}
+
+/// A folder to be listed.
+pub(super) struct Folder {
+    /// In order, folders with a slash at their end.
+    entries: Vec<Vec<u8>>,
+    modified: Option<SystemTime>,
 }
 
 /// A file to be read.
@@ -78,7 +84,9 @@ fn open_now(root: &Path, relative: &Path) -> Result<Opened, BeneathError> {
     let opened = beneath::reopen(&handle).map_err(|source| failed("open", source))?;
     let metadata = opened.metadata().map_err(|source| failed("stat", source))?;
     if metadata.is_dir() {
-        return Ok(Opened::Folder(entries(&Root::from_handle(opened.into(), &path))?));
+        let modified = metadata.modified().ok();
+        let entries = entries(&Root::from_handle(opened.into(), &path))?;
+        return Ok(Opened::Folder(Folder { entries, modified }));
     }
     let size = metadata.len();
     let mut start = vec![0; SNIFF_BYTES];
@@ -136,7 +144,7 @@ pub(super) async fn answer(root: &Path, path: &str, headers: &HeaderMap) -> Answ
     let last = || clean(path).file_name().map(|name| percent(name.as_encoded_bytes())).unwrap_or_default();
     match open(root, path).await {
         Ok(Opened::Folder(_)) if !has_slash => moved(&format!("{}/", last())),
-        Ok(Opened::Folder(entries)) => listing(&entries),
+        Ok(Opened::Folder(folder)) => listing(&folder),
         Ok(Opened::File(_)) if has_slash => moved(&format!("../{}", last())),
         Ok(Opened::File(file)) => content(file, headers),
         Err(error) => {
@@ -168,16 +176,19 @@ fn percent(name: &[u8]) -> String {
     percent_encode(name, PLAIN).to_string()
 }
 
-fn listing(entries: &[Vec<u8>]) -> Answer {
+fn listing(folder: &Folder) -> Answer {
     let mut page =
         "<!doctype html>\n<meta name=\"viewport\" content=\"width=device-width\">\n<pre>\n".to_owned();
-    for entry in entries {
+    for entry in &folder.entries {
         let name = String::from_utf8_lossy(entry);
         page += &format!("<a href=\"{}\">{}</a>\n", percent(entry), escape(&name));
     }
     page += "</pre>\n";
     let mut answer = answer::with_type(StatusCode::OK, HTML, answer::body(page));
-    answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let modified = folder.modified.map(httpdate::fmt_http_date);
+    if let Some(modified) = modified.and_then(|date| HeaderValue::from_str(&date).ok()) {
+        answer.headers_mut().insert(LAST_MODIFIED, modified);
+    }
     answer
 }
 

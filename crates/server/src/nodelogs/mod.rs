@@ -9,7 +9,6 @@ use std::path::Path;
 
 use http::StatusCode;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
-use percent_encoding::percent_decode_str;
 
 use crate::answer::{self, Answer};
 use crate::settings::SystemLogSettings;
@@ -17,16 +16,13 @@ use query::{LogSource, QueryError};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain;charset=UTF-8");
 
-/// Answers a request for the machine's logs. `path` is what comes after `/logs/`, as it was sent.
+/// Answers a request for the machine's logs. `path` is what comes after `/logs/`, decoded.
 pub(crate) async fn answer(
     settings: &SystemLogSettings,
     path: &str,
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Answer {
-    let Ok(path) = percent_decode_str(path).decode_utf8() else {
-        return answer::error(StatusCode::NOT_FOUND, "404 page not found");
-    };
     let asked = match settings.has_query {
         true => query::parse(query),
         false => Ok(None),
@@ -38,7 +34,7 @@ pub(crate) async fn answer(
             answer::error(StatusCode::NOT_ACCEPTABLE, "path not allowed in query mode")
         }
         Err(error @ QueryError::Refused(_)) => answer::error(StatusCode::NOT_ACCEPTABLE, &error.to_string()),
-        Ok(None) => files::answer(root, &path, headers).await,
+        Ok(None) => files::answer(root, path, headers).await,
         Ok(Some(query)) => match query.source {
             LogSource::File(file) => match fault(root, &file).await {
                 Some(fault) => answer::error(StatusCode::NOT_ACCEPTABLE, &fault),
@@ -76,5 +72,5 @@ async fn fault(root: &Path, file: &str) -> Option<String> {
             Err(error) => error.source.to_string(),
         }
     };
-    Some(format!("query: Invalid value: []string{{{file:?}}}: statat {file}: {reason}"))
+    Some(format!("query: Invalid value: [{file:?}]: statat {file}: {reason}"))
 }

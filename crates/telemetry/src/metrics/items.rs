@@ -329,8 +329,7 @@ impl Metrics {
                 }
                 process::write(out)
             }
-            Endpoint::Probes => process::write_start(out),
-            Endpoint::Slis => Ok(()),
+            Endpoint::Probes | Endpoint::Slis => process::write_start(out),
         }
     }
 }

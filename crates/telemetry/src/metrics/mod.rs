@@ -12,7 +12,7 @@ mod value;
 
 pub use exposition::{Exposition, Kind, LabelSet};
 pub use items::{Endpoint, Metrics};
-pub use process::ProcessReadError;
+pub use process::{ProcessReadError, process_start_seconds};
 pub use value::{Counter, Gauge, Histogram, Labelled};
 
 #[cfg(test)]

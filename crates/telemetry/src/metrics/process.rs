@@ -41,6 +41,14 @@ pub(super) fn write(out: &mut Exposition) -> Result<(), ProcessReadError> {
     Ok(())
 }
 
+/// When the process was started, in seconds since 1970.
+///
+/// # Errors
+/// If the kernel does not say.
+pub fn process_start_seconds() -> Result<f64, ProcessReadError> {
+    start_seconds(&read("/proc/self/stat")?)
+}
+
 const START_HELP: &str = "When the process was started, in seconds since 1970.";
 
 /// Writes only when the process was started, as the page about probes has it.
