@@ -15,6 +15,7 @@ pub mod machine;
 pub mod memory;
 pub mod mount;
 pub mod process;
+pub mod profile;
 pub mod text;
 pub mod topology;
 pub mod tunables;

@@ -44,6 +44,8 @@ pub enum Endpoint {
     Status,
     /// `/checkpoint/…`.
     Checkpoint(ContainerPath),
+    /// `/debug/pprof/…`, with what comes after the last slash.
+    Profile(String),
     /// `/debug/flags/v`.
     Verbosity,
     /// `/logs/…`, with what comes after the second slash.
@@ -216,6 +218,10 @@ fn debugging(settings: &EndpointSettings, method: &Method, path: &str) -> Route 
         }
         _ if path.starts_with("/debug/pprof/") && !settings.has_profiling => {
             return Route::Found(Endpoint::Disabled("profiling endpoint is disabled."));
+        }
+        _ if path.starts_with("/debug/pprof/") => {
+            let name = path.strip_prefix("/debug/pprof/").unwrap_or_default();
+            return get_only(method, Endpoint::Profile(name.to_owned()));
         }
         "/debug/flags/v" if !settings.has_debug_flags => {
             return Route::Found(Endpoint::Disabled("flags endpoint is disabled."));
@@ -427,6 +433,19 @@ mod tests {
             ("GET", "/execute", "404"),
         ] {
             assert_eq!(of(ServerKind::Main, ALL, method, path), want, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn profiles() {
+        let on = EndpointSettings { has_profiling: true, ..ALL };
+        for (method, path, want) in [
+            ("GET", "/debug/pprof/", "Profile(\"\")"),
+            ("GET", "/debug/pprof/heap", "Profile(\"heap\")"),
+            ("POST", "/debug/pprof/symbol", "405 GET"),
+            ("GET", "/debug/pprof", "404"),
+        ] {
+            assert_eq!(of(ServerKind::Main, on, method, path), want, "{method} {path}");
         }
     }
 

@@ -28,6 +28,7 @@ mod metrics;
 pub mod nodelogs;
 mod pods;
 pub mod ports;
+mod pprof;
 mod service;
 pub mod settings;
 mod spdy;

@@ -19,7 +19,7 @@ use crate::ports::{Ports, ServedRequest, SummaryParts};
 use crate::settings::Settings;
 use crate::streaming::{self, Session};
 use crate::tunnel::TunnelContext;
-use crate::{debugflags, health, logs, metrics, nodelogs, pods, zpages};
+use crate::{debugflags, health, logs, metrics, nodelogs, pods, pprof, zpages};
 
 /// One of the servers, as every connection to it shares it.
 pub(crate) struct Service<P> {
@@ -132,6 +132,7 @@ impl<P: Ports> Service<P> {
                 let (query, headers) = (request.uri().query(), request.headers());
                 nodelogs::answer(&self.settings.system_logs, &path, query, headers).await
             }
+            Endpoint::Profile(name) => pprof::answer(&name, &query).await,
             Endpoint::Verbosity => debugflags::answer(ports, request).await,
             Endpoint::ContainerLogs(path) => {
                 logs::answer(ports, &path, &query, self.settings.endpoints.has_log_streams).await

@@ -1109,3 +1109,41 @@ async fn health_checks_are_counted() {
         [(HealthCheck::Ping, true), (HealthCheck::SyncLoop, false), (HealthCheck::DevicePlugin, true)]
     );
 }
+
+#[tokio::test]
+async fn profiles_are_files_for_the_tool() {
+    let node = start(fake(), |settings| settings.endpoints.has_profiling = true).await;
+    for name in ["heap", "allocs", "goroutine", "threadcreate", "block", "mutex"] {
+        let reply = node.get_as("root", &format!("/debug/pprof/{name}")).await;
+        assert_eq!(
+            (reply.status.as_u16(), &reply.headers["content-type"]),
+            (200, &"application/octet-stream".parse().unwrap())
+        );
+        assert_eq!(reply.headers["content-disposition"], format!("attachment; filename=\"{name}\""));
+        let mut profile = Vec::new();
+        io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&reply.body[..]), &mut profile).unwrap();
+        assert!(!profile.is_empty(), "{name}");
+    }
+    for (path, status, part) in [
+        ("/debug/pprof/", 200, "<a href=\"heap?debug=1\">"),
+        ("/debug/pprof/heap?debug=1", 200, "malloc: in use"),
+        ("/debug/pprof/goroutine?debug=2", 200, "thread "),
+        ("/debug/pprof/symbol", 200, "num_symbols: 0\n"),
+        ("/debug/pprof/cmdline", 200, "server"),
+        ("/debug/pprof/trace", 404, "Unknown profile\n"),
+        ("/debug/pprof/profile?seconds=601", 400, "600 seconds at most"),
+    ] {
+        let reply = node.get_as("root", path).await;
+        assert_eq!(reply.status.as_u16(), status, "{path}");
+        assert!(reply.text().contains(part), "{path}: {}", reply.text());
+        assert_eq!(reply.headers.contains_key("x-go-pprof"), status != 200);
+    }
+    // A kernel that lets nobody sample says so; all others make a profile.
+    let reply = node.get_as("root", "/debug/pprof/profile?seconds=1").await;
+    match reply.status.as_u16() {
+        200 => assert_eq!(reply.body[..2], [0x1f, 0x8b]),
+        500 => assert!(reply.text().starts_with("Could not enable CPU profiling: "), "{}", reply.text()),
+        other => panic!("{other}"),
+    }
+    assert_eq!(node.get_as("reader", "/debug/pprof/heap").await.status, StatusCode::FORBIDDEN);
+}
