@@ -114,6 +114,19 @@ pub(crate) fn node_pair(paths: &Paths, from_seconds: i64, to_seconds: i64) -> Re
     Ok(params.signed_by(&key, &issuer)?.pem() + &key.serialize_pem())
 }
 
+/// A certificate for an administrator with its key, in one text, from an authority that nobody trusts.
+pub(crate) fn stranger_pair() -> Result<String> {
+    let authority_key = KeyPair::generate()?;
+    let authority = authority();
+    let issuer = Issuer::from_params(&authority, &authority_key);
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::OrganizationName, "system:masters");
+    params.distinguished_name.push(DnType::CommonName, "admin");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    Ok(params.signed_by(&key, &issuer)?.pem() + &key.serialize_pem())
+}
+
 fn write_kubeconfig(paths: &Paths, user: &str) -> Result<()> {
     let cluster =
         json!({ "server": "https://127.0.0.1:6443", "certificate-authority": paths.file("ca.crt") });

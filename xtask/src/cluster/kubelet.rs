@@ -120,15 +120,36 @@ pub(crate) struct Credentials {
     pub(crate) fields: Value,
 }
 
-/// The kubelet under test, with other credentials.
-pub(super) fn program_with(name: &'static str, paths: &Paths, credentials: &Credentials) -> Result<Program> {
+/// Writes the usual configuration with these fields changed; `null` removes one.
+fn write_changed(name: &str, paths: &Paths, fields: &Value) -> Result<PathBuf> {
     let mut document = configuration(paths);
-    if let (Some(document), Some(fields)) = (document.as_object_mut(), credentials.fields.as_object()) {
+    if let (Some(document), Some(fields)) = (document.as_object_mut(), fields.as_object()) {
         document.extend(fields.clone());
         document.retain(|_, value| !value.is_null());
     }
     let path = paths.file(&format!("{name}.yaml"));
     write_configuration(&path, &document)?;
+    Ok(path)
+}
+
+/// A kubelet for the node whose configuration differs in these fields; `null` removes one.
+pub(super) fn program_configured(
+    name: &'static str,
+    paths: &Paths,
+    binary: &Path,
+    fields: &Value,
+) -> Result<Program> {
+    let mut args = vec![
+        format!("--config={}", write_changed(name, paths, fields)?.display()),
+        format!("--kubeconfig={}", paths.file("node.kubeconfig").display()),
+    ];
+    args.extend(always());
+    Ok(Program::new(name, binary.to_owned(), args))
+}
+
+/// The kubelet under test, with other credentials.
+pub(super) fn program_with(name: &'static str, paths: &Paths, credentials: &Credentials) -> Result<Program> {
+    let path = write_changed(name, paths, &credentials.fields)?;
     let mut args = vec![
         format!("--config={}", path.display()),
         format!("--kubeconfig={}", credentials.kubeconfig.display()),

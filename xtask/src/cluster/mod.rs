@@ -18,7 +18,7 @@ use kube::{Api, Client};
 use crate::isolation::{NODE, Plan};
 use crate::peers::Peers;
 use crate::process::Service;
-pub(crate) use certs::node_pair;
+pub(crate) use certs::{node_pair, stranger_pair};
 pub(crate) use control_plane::ControlPlane;
 pub(crate) use fake_runtime::{Call, FakeRuntime};
 pub(crate) use kubelet::{Credentials, Kind, MANIFESTS, ROOT as KUBELET_ROOT};
@@ -110,6 +110,18 @@ impl Cluster {
     /// Another kubelet binary for the same node, with a log of its own. Only one may run at a time.
     pub(crate) fn other_kubelet(&self, name: &'static str, binary: &Path, kind: Kind) -> Service {
         Service::new(kubelet::program(name, &self.paths, binary, kind), &self.paths.logs)
+    }
+
+    /// Another kubelet binary whose configuration differs from the usual one in these fields; `null` removes one. Only
+    /// one may run at a time.
+    pub(crate) fn kubelet_configured(
+        &self,
+        name: &'static str,
+        binary: &Path,
+        fields: &serde_json::Value,
+    ) -> Result<Service> {
+        let program = kubelet::program_configured(name, &self.paths, binary, fields)?;
+        Ok(Service::new(program, &self.paths.logs))
     }
 
     /// The kubelet under test with other credentials, with a log of its own. Only one may run at a time.

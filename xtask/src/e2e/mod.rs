@@ -8,6 +8,7 @@ mod cadvisor;
 mod configuration;
 mod containers;
 mod disruption;
+mod doors;
 mod environment;
 mod failures;
 mod identity;
@@ -110,6 +111,8 @@ fn all() -> Vec<Scenario> {
         Disturbing identity::serving_certificate_is_signed_by_the_cluster,
         Stricter identity::expired_client_certificate_is_replaced_without_a_restart,
         Stricter identity::dead_connection_is_replaced,
+        Stricter doors::answer_as_upstreams,
+        Stricter doors::tell_the_same_configuration,
     ]
 }
 
