@@ -5,7 +5,7 @@
 //! |---|---|
 //! | which request is which endpoint | [`endpoint`] (pure) |
 //! | who asks, and may they | `auth`, `attributes` (pure), `identity`, `cache` |
-//! | sockets, TLS, limits, drain | `listen`, `tls`, [`certificate`] |
+//! | sockets, TLS, limits, drain | `listen`, `strangers`, `tls`, [`certificate`] |
 //! | answers | `answer` and one module an endpoint |
 //! | the machine's own logs | [`nodelogs`] |
 //! | exec, attach and port-forward | `streaming`; `tunnel`: passed through to the runtime; `translate`: from WebSocket to the runtime's SPDY |
@@ -32,6 +32,7 @@ mod pprof;
 mod service;
 pub mod settings;
 mod spdy;
+mod strangers;
 mod streaming;
 mod tls;
 mod translate;

@@ -27,14 +27,15 @@ use crate::identity::ClientTrust;
 use crate::ports::Ports;
 use crate::service::{Peer, Service};
 use crate::settings::Settings;
+use crate::strangers::{Acquaintance, Strangers};
 use crate::tls;
 
 /// For an idle connection to end in good order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections (tunnels included) to one server at a time. The API server keeps a few, scrapers one
-/// each, every exec, attach and port-forward one: this leaves room for hundreds, and costs at most
-/// some 30 MB if someone opens them all.
-const MAX_CONNECTIONS: usize = 1024;
+/// each, every exec, attach and port-forward one: this leaves room for thousands. Those without
+/// credentials are far fewer, see [`strangers`](crate::strangers).
+const MAX_CONNECTIONS: usize = 4096;
 /// For the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the first request's head: who connects and says nothing is not waited for.
@@ -282,6 +283,7 @@ async fn accept<P: Ports>(
 ) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut strangers = Strangers::default();
     loop {
         // The semaphore is never closed.
         let Ok(permit) = slots.clone().acquire_owned().await else { return };
@@ -300,7 +302,9 @@ async fn accept<P: Ports>(
             }
         };
         let (service, config) = (service.clone(), tls.as_ref().map(|tls| tls.load_full()));
-        connections.spawn(connection(stream, config, service, permit));
+        let acquaintance = Acquaintance::default();
+        let task = connections.spawn(connection(stream, config, service, permit, acquaintance.clone()));
+        strangers.join(task, acquaintance);
         while connections.try_join_next().is_some() {}
     }
 }
@@ -310,6 +314,7 @@ async fn connection<P: Ports>(
     tls: Option<Arc<ServerConfig>>,
     service: Arc<Service<P>>,
     permit: OwnedSemaphorePermit,
+    acquaintance: Acquaintance,
 ) {
     // Both only better how it feels; a socket that refuses still works. Keep-alive finds peers that
     // vanished while a log was followed.
@@ -317,13 +322,13 @@ async fn connection<P: Ports>(
     let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
     let permit = Arc::new(permit);
     let Some(config) = tls else {
-        return requests(stream, service, Peer { chain: Vec::new(), permit }).await;
+        return requests(stream, service, Peer { chain: Vec::new(), permit, acquaintance }).await;
     };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => {
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-            requests(stream, service, Peer { chain, permit }).await;
+            requests(stream, service, Peer { chain, permit, acquaintance }).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake timed out"),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{ACCEPT, HeaderMap};
+use http::header::{ACCEPT, AUTHORIZATION, HeaderMap};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -17,6 +17,7 @@ use crate::auth::{Access, RequestHead};
 use crate::endpoint::{self, Endpoint, Route, ServerKind};
 use crate::ports::{Ports, ServedRequest, SummaryParts};
 use crate::settings::Settings;
+use crate::strangers::Acquaintance;
 use crate::streaming::{self, Session};
 use crate::tunnel::TunnelContext;
 use crate::{debugflags, health, logs, metrics, nodelogs, pods, pprof, zpages};
@@ -36,6 +37,8 @@ pub(crate) struct Peer {
     /// The certificate it showed, with intermediates; not verified yet.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) permit: Arc<OwnedSemaphorePermit>,
+    /// Made once a request with credentials was let in.
+    pub(crate) acquaintance: Acquaintance,
 }
 
 impl<P: Ports> Service<P> {
@@ -86,6 +89,9 @@ impl<P: Ports> Service<P> {
             let head = RequestHead { method: request.method(), path, headers: request.headers() };
             if let Err(refusal) = access.check(&self.ports, &peer.chain, &head).await {
                 return *refusal;
+            }
+            if !peer.chain.is_empty() || head.headers.contains_key(AUTHORIZATION) {
+                peer.acquaintance.make();
             }
         }
         match route {

@@ -23,6 +23,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
+mod hostile;
+
 use super::*;
 use crate::certificate::ServingCertificate;
 use crate::endpoint::{HealthCheck, MetricsKind};
