@@ -463,6 +463,7 @@ fn refused_mounts_say_why() {
     });
 }
 
+/// CVE-2017-1002101.
 #[test]
 fn sub_paths_cannot_leave_the_volume() {
     run(|world| async move {
@@ -508,6 +509,48 @@ fn sub_paths_cannot_leave_the_volume() {
     });
 }
 
+/// CVE-2021-25741: a container swaps a folder of its volume for a link again and again while the part below it is
+/// prepared. Whatever is mounted in the end is the volume's, and nothing is made outside.
+#[test]
+fn sub_paths_swapped_meanwhile_cannot_leave_the_volume() {
+    run(|world| async move {
+        let outside = world.dir.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("secret"), "s").unwrap();
+        let pod = pod(json!([{ "name": "e" }]), json!({}));
+        world.sync(&pod).await;
+        let volume = world.volume("empty-dir", "e");
+        let (folder, link) = (volume.join("part"), volume.join("link"));
+        fs::create_dir(&folder).unwrap();
+        symlink(&outside, &link).unwrap();
+        let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let swapping = std::thread::spawn({
+            let is_over = is_over.clone();
+            move || {
+                use rustix::fs::{CWD, RenameFlags, renameat_with};
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    renameat_with(CWD, &folder, CWD, &link, RenameFlags::EXCHANGE).unwrap();
+                }
+            }
+        });
+        let mut is_mounted = 0;
+        for i in 0..300 {
+            let path = format!("part/deep-{i}");
+            let container = container(json!([{ "name": "e", "mountPath": "/x", "subPath": path }]));
+            // It is refused whenever the link was there in the wrong moment.
+            if let Ok(mounts) = world.volumes.mounts(&pod, &container, &BTreeMap::new(), false).await {
+                is_mounted += 1;
+                fs::write(mounts[0].host_path.join("written"), "").unwrap();
+            }
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        swapping.join().unwrap();
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+        assert!(is_mounted > 0);
+    });
+}
+
+/// CVE-2017-1002102.
 #[test]
 fn names_from_pods_cannot_escape_the_pod_folder() {
     run(|world| async move {

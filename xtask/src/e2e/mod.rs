@@ -11,6 +11,7 @@ mod disruption;
 mod doors;
 mod environment;
 mod failures;
+mod floods;
 mod identity;
 mod init;
 mod lifecycle;
@@ -23,6 +24,7 @@ mod static_pods;
 mod stats;
 mod streams;
 mod volumes;
+mod vulnerabilities;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -91,6 +93,8 @@ fn all() -> Vec<Scenario> {
         Calm node::reports_itself,
         Calm node::serves_pods_metrics_and_configuration,
         Calm node::changes_its_log_verbosity,
+        Calm vulnerabilities::user_of_the_image_is_kept_over_restarts,
+        Calm vulnerabilities::git_repositories_are_refused,
         Stricter disruption::fifty_pods_outlive_stop_and_kill,
         Disturbing disruption::hung_runtime_call_holds_up_its_own_pod,
         Disturbing disruption::kubelet_restart_leaves_pods_alone,
@@ -111,6 +115,9 @@ fn all() -> Vec<Scenario> {
         Disturbing identity::serving_certificate_is_signed_by_the_cluster,
         Stricter identity::expired_client_certificate_is_replaced_without_a_restart,
         Stricter identity::dead_connection_is_replaced,
+        Disturbing vulnerabilities::nothing_secret_is_in_the_most_verbose_log,
+        Disturbing vulnerabilities::neighbours_cannot_reach_loopback_addresses,
+        Stricter floods::strangers_change_nothing,
         Stricter doors::answer_as_upstreams,
         Stricter doors::tell_the_same_configuration,
     ]

@@ -172,6 +172,7 @@ fn merges_pod_and_container() {
     assert_eq!((made.run_as_user, &*made.run_as_username), (Some(wire::Int64Value { value: 0 }), ""));
 }
 
+/// CVE-2023-2431: an empty profile is refused, and not taken for none.
 #[test]
 fn chooses_the_seccomp_profile() {
     use ProfileType::{Localhost, RuntimeDefault, Unconfined};

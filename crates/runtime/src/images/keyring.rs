@@ -318,6 +318,7 @@ mod tests {
         assert_eq!(user().as_deref(), Some("root"));
     }
 
+    /// CVE-2020-8564.
     #[test]
     fn never_shows_a_secret() {
         let mut keyring = keyring(&["quay.io"]);
