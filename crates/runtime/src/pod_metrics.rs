@@ -72,3 +72,31 @@ fn sample(metric: wire::Metric) -> MetricSample {
         at_nanos: Some(metric.timestamp).filter(|nanos| *nanos != 0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_keep_what_the_runtime_says() {
+        let metric = wire::Metric {
+            name: "container_threads".into(),
+            timestamp: 5,
+            metric_type: wire::MetricType::Gauge.into(),
+            label_values: vec!["a".into()],
+            value: Some(wire::UInt64Value { value: 7 }),
+        };
+        let expected = MetricSample {
+            name: "container_threads".into(),
+            is_counter: false,
+            label_values: vec!["a".into()],
+            value: 7,
+            at_nanos: Some(5),
+        };
+        assert_eq!(sample(metric.clone()), expected);
+        let counter = wire::MetricType::Counter.into();
+        let bare = wire::Metric { timestamp: 0, metric_type: counter, value: None, ..metric };
+        let bare = sample(bare);
+        assert_eq!((bare.is_counter, bare.value, bare.at_nanos), (true, 0, None));
+    }
+}

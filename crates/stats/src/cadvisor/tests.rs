@@ -81,7 +81,11 @@ const FILES: [(u8, &str, &str); 23] = [
     (2, "memory/memory.stat", "pgfault 7\nanon 1000\ninactive_file 500000\n"),
     (2, "memory/memory.max", "max\n"),
     (2, "cpu/cpu.pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\n"),
-    (2, "io/io.stat", "999:7 rbytes=8192 wbytes=512 rios=2 wios=1 cost.usage=4000000\n"),
+    (
+        2,
+        "io/io.stat",
+        "999:7 rbytes=8192 wbytes=512 rios=2 wios=1 cost.usage=4000000\n999:8 rbytes=1 cost.usage=1\n",
+    ),
 ];
 
 fn id() -> String {

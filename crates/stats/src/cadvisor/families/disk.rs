@@ -4,7 +4,7 @@ use host::cgroup::stats::{DeviceIo, IoCost};
 
 use super::{Family, Samples, counter, gauge, labelled, micros, millis, number};
 use crate::cadvisor::disks::FileSystem;
-use crate::cadvisor::group::Group;
+use crate::cadvisor::group::{Device, Group};
 
 const DEVICE: &[&str] = &["device"];
 
@@ -163,15 +163,20 @@ fn each(group: &Group, out: &mut Samples<'_>, value: fn(&FileSystem) -> f64) -> 
     Some(())
 }
 
-/// A sample for each device. Two devices without a name would have the same labels, which scrapers
-/// refuse: the first stands for them.
+/// A sample for each device.
 fn devices(group: &Group, out: &mut Samples<'_>, count: fn(&DeviceIo) -> Option<u64>) {
-    for (index, device) in group.devices.iter().enumerate() {
-        let earlier = group.devices.get(..index).unwrap_or_default();
-        if earlier.iter().all(|e| e.name != device.name) {
-            out.of(group, [&device.name], number(count(&device.io).unwrap_or(0)));
-        }
+    for device in named(group) {
+        out.of(group, [&device.name], number(count(&device.io).unwrap_or(0)));
     }
+}
+
+/// The devices with different names. Two without one would have the same labels, which scrapers refuse:
+/// the first stands for them.
+fn named(group: &Group) -> impl Iterator<Item = &Device> {
+    group.devices.iter().enumerate().filter_map(|(index, device)| {
+        let earlier = group.devices.get(..index).unwrap_or_default();
+        earlier.iter().all(|e| e.name != device.name).then_some(device)
+    })
 }
 
 /// A sample for each file system whose device has none by [`devices`].
@@ -185,7 +190,7 @@ fn others(group: &Group, out: &mut Samples<'_>, count: fn(&FileSystem) -> u64) -
 }
 
 fn costs(group: &Group, out: &mut Samples<'_>, cost: fn(&IoCost) -> u64) -> Option<()> {
-    for device in &group.devices {
+    for device in named(group) {
         if let Some(costs) = &device.io.cost {
             out.of(group, [&device.name], micros(cost(costs)));
         }
