@@ -4,6 +4,11 @@
 //! register when they are admitted ([`ObjectCache::register`]); the first one that names an
 //! object starts its watch, so that the object is here when volumes and containers ask for it,
 //! and the last one to go stops it. An immutable object needs no watch once it is here.
+//!
+//! Whoever does not want watches ([`Detection`]) has objects read whenever they are needed, or kept for a
+//! while; nobody is told of changes then.
+
+mod expiring;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +28,7 @@ use tokio::task::AbortHandle;
 use crate::call::{Purpose, RequestError, call};
 use crate::connect::Connection;
 use crate::watch::{Change, Freshness, Watch, Watched};
+use expiring::Expiring;
 
 /// Watches on one connection. The API server allows 100 requests at a time on one, and a client
 /// that wants more waits for ever.
@@ -105,10 +111,29 @@ impl ObjectChanges {
     }
 }
 
+/// How changes are found out (`configMapAndSecretChangeDetectionStrategy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detection {
+    /// Every object is watched.
+    #[default]
+    Watch,
+    /// Every read is a request.
+    Get,
+    /// A read is a request when the last one is too long ago.
+    Cache,
+}
+
+enum Stored {
+    Secret(Arc<Secret>),
+    ConfigMap(Arc<ConfigMap>),
+}
+
 /// A kind of object this cache holds.
 trait Cached: Watched + Send + Sync + 'static {
     fn is_immutable(&self) -> bool;
     fn lean(&mut self);
+    fn store(object: Arc<Self>) -> Stored;
+    fn take(stored: &Stored) -> Option<Arc<Self>>;
 }
 
 impl Cached for Secret {
@@ -118,6 +143,15 @@ impl Cached for Secret {
     fn lean(&mut self) {
         self.metadata.managed_fields = None;
     }
+    fn store(object: Arc<Self>) -> Stored {
+        Stored::Secret(object)
+    }
+    fn take(stored: &Stored) -> Option<Arc<Self>> {
+        match stored {
+            Stored::Secret(object) => Some(object.clone()),
+            Stored::ConfigMap(_) => None,
+        }
+    }
 }
 
 impl Cached for ConfigMap {
@@ -126,6 +160,15 @@ impl Cached for ConfigMap {
     }
     fn lean(&mut self) {
         self.metadata.managed_fields = None;
+    }
+    fn store(object: Arc<Self>) -> Stored {
+        Stored::ConfigMap(object)
+    }
+    fn take(stored: &Stored) -> Option<Arc<Self>> {
+        match stored {
+            Stored::ConfigMap(object) => Some(object.clone()),
+            Stored::Secret(_) => None,
+        }
     }
 }
 
@@ -175,14 +218,33 @@ pub struct ObjectCache {
     // channels, each written by its own task.
     entries: Arc<Mutex<HashMap<ObjectName, Entry>>>,
     pool: Arc<Mutex<Vec<Arc<Client>>>>,
+    /// Only with [`Detection::Cache`].
+    expiring: Arc<Expiring>,
+    detection: Detection,
     changes: broadcast::Sender<ObjectName>,
 }
 
 impl ObjectCache {
-    /// An empty cache.
+    /// An empty cache that watches.
     pub fn new(connection: Connection) -> Self {
+        Self::with(connection, Detection::Watch)
+    }
+
+    /// An empty cache.
+    pub fn with(connection: Connection, detection: Detection) -> Self {
         let (changes, _) = broadcast::channel(CHANGES);
-        Self { connection, entries: Arc::default(), pool: Arc::default(), changes }
+        let (entries, pool, expiring) = Default::default();
+        Self { connection, entries, pool, expiring, detection, changes }
+    }
+
+    /// Whether changes are told of; otherwise objects have to be read again now and then.
+    pub fn tells_of_changes(&self) -> bool {
+        self.detection == Detection::Watch
+    }
+
+    /// How long an object that was read is new; `None` is a minute. Only with [`Detection::Cache`].
+    pub fn set_ttl(&self, ttl: Option<Duration>) {
+        self.expiring.set_ttl(ttl);
     }
 
     /// Changes from now on.
@@ -192,6 +254,11 @@ impl ObjectCache {
 
     /// Watches what a pod names. Again with a changed pod: watches what it names now.
     pub fn register(&self, pod: &Pod) {
+        match self.detection {
+            Detection::Watch => {}
+            Detection::Get => return,
+            Detection::Cache => return self.expiring.register(pod),
+        }
         let uid = model::pod::uid(pod);
         let wanted = references(pod);
         let mut entries = self.entries();
@@ -210,6 +277,7 @@ impl ObjectCache {
 
     /// A pod is gone: watches only it needed stop.
     pub fn unregister(&self, uid: &PodUid) {
+        self.expiring.unregister(uid);
         self.entries().retain(|_, entry| {
             entry.pods.remove(uid);
             !entry.pods.is_empty()
@@ -224,7 +292,7 @@ impl ObjectCache {
         let name = ObjectName { kind: ObjectKind::Secret, namespace: namespace.into(), name: name.into() };
         match self.view(&name) {
             Some(View::Secret(view)) => wait(view, &name).await,
-            _ => self.fetch(&name).await,
+            _ => self.read(&name).await,
         }
     }
 
@@ -236,7 +304,7 @@ impl ObjectCache {
         let name = ObjectName { kind: ObjectKind::ConfigMap, namespace: namespace.into(), name: name.into() };
         match self.view(&name) {
             Some(View::ConfigMap(view)) => wait(view, &name).await,
-            _ => self.fetch(&name).await,
+            _ => self.read(&name).await,
         }
     }
 
@@ -258,8 +326,18 @@ impl ObjectCache {
         self.entries().get(name).map(|entry| entry.view.clone())
     }
 
-    async fn fetch<K: Cached>(&self, name: &ObjectName) -> Result<Arc<K>, ObjectError> {
-        let request = Request::new(path(name)).get(&name.name, &GetParams::default());
+    /// Without a watch.
+    async fn read<K: Cached>(&self, name: &ObjectName) -> Result<Arc<K>, ObjectError> {
+        match self.detection {
+            Detection::Cache => self.expiring.read(name, |is_refresh| self.fetch(name, is_refresh)).await,
+            Detection::Get | Detection::Watch => self.fetch(name, false).await,
+        }
+    }
+
+    /// One request, which the server may answer from its cache if this is to refresh what is known.
+    async fn fetch<K: Cached>(&self, name: &ObjectName, is_refresh: bool) -> Result<Arc<K>, ObjectError> {
+        let resource_version = is_refresh.then(|| "0".to_owned());
+        let request = Request::new(path(name)).get(&name.name, &GetParams { resource_version });
         let fetched: Result<K, _> = call(&self.connection.api, &purpose(name, false), request).await;
         let mut object = fetched.map_err(|error| ObjectError::of(name, error))?;
         object.lean();

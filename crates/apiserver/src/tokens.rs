@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Client;
-use kube::api::PostParams;
+use kube::api::{GetParams, PostParams};
 use kube::core::Request;
 use model::PodUid;
 use thiserror::Error;
@@ -105,6 +106,21 @@ pub async fn request_token(client: &Client, scope: &TokenScope) -> Result<Token,
         (Some(value), Some(expires)) => Ok(Token { value: value.into(), expires: expires.0 }),
         _ => Err(TokenError::Empty { namespace: namespace.clone(), name: name.clone() }),
     }
+}
+
+/// Reads a service account. Nothing is kept here.
+///
+/// # Errors
+/// The request failed.
+pub async fn service_account(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<ServiceAccount, RequestError> {
+    let purpose = Purpose::new("get service account", format!("{namespace}/{name}"));
+    let request = Request::new(format!("/api/v1/namespaces/{namespace}/serviceaccounts"))
+        .get(name, &GetParams::default());
+    call(client, &purpose, request).await
 }
 
 fn token_request(scope: &TokenScope) -> TokenRequest {

@@ -16,9 +16,9 @@ use crate::flags::LocalFlags;
 use crate::gates::FeatureGates;
 use crate::label;
 use crate::parts::{
-    ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, Eviction, Identity,
-    ImageGc, LogFormat, Logging, Node, Paths, Pods, Process, ReservedCgroup, Runtime, Server, Shutdown,
-    Sources, Tls, TlsFiles, TlsVersion, Tracing,
+    ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, Detection, Eviction,
+    Identity, ImageGc, LogFormat, Logging, Node, Paths, Pods, Process, ReservedCgroup, Runtime, Server,
+    Shutdown, Sources, Tls, TlsFiles, TlsVersion, Tracing,
 };
 use crate::wire::{Dict, GoDuration};
 
@@ -375,6 +375,11 @@ fn pods(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Find
     let volume_stats = document.volume_stats_agg_period;
     Pods {
         sync_interval: document.sync_frequency.to_std(),
+        detection: match document.config_map_and_secret_change_detection_strategy.as_str() {
+            "Get" => Detection::Get,
+            "Cache" => Detection::Cache,
+            _ => Detection::Watch,
+        },
         crash_loop_max: document
             .crash_loop_back_off
             .max_container_restart_period
@@ -392,6 +397,9 @@ fn pods(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Find
             _ => CgroupDriver::Cgroupfs,
         },
         fail_swap_on: document.fail_swap_on.unwrap_or(true),
+        may_swap: document.memory_swap.swap_behavior == "LimitedSwap",
+        memory_throttling_factor: document.memory_throttling_factor,
+        single_process_oom_kill: document.single_process_oom_kill,
         fail_cgroup_v1: document.fail_cgroup_v1.unwrap_or(true),
         seccomp_default: local.seccomp_default || document.seccomp_default.unwrap_or(false),
         cpu_cfs_quota_period: document.cpu_cfs_quota_period.filter(|_| quota).map(GoDuration::to_std),

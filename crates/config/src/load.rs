@@ -155,7 +155,7 @@ fn print(line: &CommandLine) -> Result<Option<String>, Finding> {
 }
 
 fn warn_of_flags(line: &CommandLine, findings: &mut Findings) {
-    for (flag, _) in &line.set {
+    for flag in line.set.iter().map(|(flag, _)| *flag).chain(line.empty.iter().copied()) {
         let path = format!("--{}", flag.name);
         match (flag.deprecation, flag.place) {
             (Deprecation::SetInFile, Place::Document(field)) => {

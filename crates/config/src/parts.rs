@@ -365,6 +365,8 @@ pub struct Eviction {
 pub struct Pods {
     /// How often a pod is looked at though nothing has changed.
     pub sync_interval: Duration,
+    /// How changed ConfigMaps and Secrets are found out.
+    pub detection: Detection,
     /// The longest wait before a container that keeps failing is started again.
     pub crash_loop_max: Duration,
     /// DNS servers of pods with the policy `ClusterFirst`.
@@ -387,6 +389,13 @@ pub struct Pods {
     pub cgroup_driver: CgroupDriver,
     /// Whether the kubelet refuses a host with swap.
     pub fail_swap_on: bool,
+    /// Whether containers of Burstable pods may swap, where the host can limit how much.
+    pub may_swap: bool,
+    /// How far between request and limit memory use is slowed down; `None` is never.
+    pub memory_throttling_factor: Option<f64>,
+    /// Whether a process that is out of memory is killed without the rest of its container; `None` leaves
+    /// that to the version of cgroups.
+    pub single_process_oom_kill: Option<bool>,
     /// Whether the kubelet refuses a host with cgroup v1.
     pub fail_cgroup_v1: bool,
     /// Whether containers without a seccomp profile get the runtime's.
@@ -401,6 +410,17 @@ pub struct Pods {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Whether chains are made that let other programs see which iptables is in use.
     pub iptables_chains: bool,
+}
+
+/// How changed ConfigMaps and Secrets are found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detection {
+    /// They are watched.
+    Watch,
+    /// They are read whenever they are needed.
+    Get,
+    /// They are read when what is known is old.
+    Cache,
 }
 
 /// How cgroups are made.

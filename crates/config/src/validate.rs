@@ -332,6 +332,12 @@ fn resources(document: &KubeletConfiguration, gates: &FeatureGates, findings: &m
         let message = "cannot be used with systemReservedCgroup or kubeReservedCgroup";
         error(findings, "reservedSystemCPUs", message);
     }
+    let (own, reserved) = (&document.kubelet_cgroups, &document.kube_reserved_cgroup);
+    if !own.is_empty() && !reserved.is_empty() && !own.starts_with(reserved.as_str()) {
+        let message =
+            format!("{own:?} is not within kubeReservedCgroup {reserved:?}, which is not supported");
+        findings.push(Finding::warning("kubeletCgroups", message));
+    }
     if let Some(factor) = document.memory_throttling_factor {
         // 0.9 was the default before v1.37, so that files still carry it.
         if !gates.enabled("MemoryQoS") && (factor - 0.9).abs() > f64::EPSILON {

@@ -28,6 +28,11 @@ pub(crate) enum HostError {
         "kubelet is configured to not run on a host using cgroup v1: move the host to cgroup v2, or set failCgroupV1 to false"
     )]
     CgroupV1,
+    /// cgroup v1 cannot kill all processes of a container at once.
+    #[error(
+        "invalid configuration: singleProcessOOMKill must not be explicitly set to false when using cgroup v1: move the host to cgroup v2, or leave it out"
+    )]
+    SingleProcessOomKill,
     /// The API server is to be asked, and there is none.
     #[error("no client provided, cannot use webhook {0}: give --kubeconfig, or set {1}")]
     NobodyToAsk(&'static str, &'static str),
@@ -88,6 +93,9 @@ pub(crate) fn host(config: &Config, cgroups: &CgroupMounts) -> Result<(), HostEr
     if cgroups.version() == 1 {
         if config.pods.fail_cgroup_v1 {
             return Err(HostError::CgroupV1);
+        }
+        if config.pods.single_process_oom_kill == Some(false) {
+            return Err(HostError::SingleProcessOomKill);
         }
         warn!("cgroup v1 is not supported any more and will not work for ever: move the host to cgroup v2");
     }

@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use apiserver::{
-    ClientSettings, EventRecorder, EventSettings, LeaseRenewerTask, LeaseSettings, ObjectCache, ServiceIndex,
+    ClientSettings, Detection, EventRecorder, EventSettings, LeaseRenewerTask, LeaseSettings, ObjectCache,
+    ServiceIndex,
 };
 use arc_swap::ArcSwap;
 use config::Config;
 use host::cgroup::{CgroupMounts, CgroupTree};
 use host::machine::MachineFacts;
+use model::Quantity;
 use node::{Input, Node, Settings, Source, View};
-use runtime::{NodeSettings, Runtime, RuntimeSettings};
+use runtime::images::CredentialPrograms;
+use runtime::{MemoryQos, NodeSettings, Runtime, RuntimeSettings};
 use server::certificate::ServingCertificate;
 use telemetry::log::LogHandle;
 use telemetry::traces::{Tracer, collect};
@@ -94,13 +97,15 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
     let for_cgroups = cgroups::Machine { cpus: machine.cpu_list.clone(), max_pids: machine.max_pids };
     let measurer = Arc::new(Measurer::new(&config, &node_name, &hostname, &node_ips, machine.clone()));
     let objects = ObjectPort::new(
-        remote.as_ref().map(|r| (ObjectCache::new(r.connection.clone()), r.connection.clone())),
+        remote
+            .as_ref()
+            .map(|r| (ObjectCache::with(r.connection.clone(), detection(&config)), r.connection.clone())),
     );
     let (view, published) = watch::channel(Arc::new(View::default()));
     let adapters = Arc::new(Adapters {
         node_ips: node_ips.clone(),
         runtime,
-        runtime_node: runtime_settings(&config, &machine, cgroups.mounts().version()),
+        runtime_node: runtime_settings(&config, &machine, cgroups.mounts()),
         volumes: Volumes::new(&config.paths.root, objects.clone()),
         objects,
         cgroup_driver: Driver::new(cgroups.clone()),
@@ -109,6 +114,11 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
         metrics: metrics.clone(),
         pulls: config.pods.parallel_pulls.map(|n| Semaphore::new(n.max(1) as usize)),
         sandbox_turns: Turns::new(sandboxes_at_once()),
+        credential_programs: CredentialPrograms::new(
+            &config.runtime.credential_providers,
+            config.runtime.credential_provider_bin.as_deref().unwrap_or(Path::new("")),
+            &metrics,
+        ),
         images_changed: Arc::new(Notify::new()),
         log_links: PathBuf::from("/var/log/containers"),
         facts: ArcSwap::from_pointee(node::node_status::NodeFacts::default()),
@@ -293,15 +303,29 @@ fn node_ips(config: &Config, server: Option<String>) -> Vec<IpAddr> {
     Vec::new()
 }
 
+fn detection(config: &Config) -> Detection {
+    match config.pods.detection {
+        config::Detection::Watch => Detection::Watch,
+        config::Detection::Get => Detection::Get,
+        config::Detection::Cache => Detection::Cache,
+    }
+}
+
 /// One sandbox for each processor: making one keeps several short-lived processes busy all along.
 fn sandboxes_at_once() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn runtime_settings(config: &Config, machine: &MachineFacts, cgroup_version: u8) -> NodeSettings {
+fn runtime_settings(config: &Config, machine: &MachineFacts, cgroups: &CgroupMounts) -> NodeSettings {
     let period = config.pods.cpu_cfs_quota_period;
+    let reserved = |held: &BTreeMap<String, Quantity>| held.get("memory").map_or(0, |q| q.units());
+    let reserved = reserved(&config.node.kube_reserved) + reserved(&config.node.system_reserved);
+    let memory_qos = MemoryQos {
+        throttling_factor: config.pods.memory_throttling_factor,
+        allocatable_bytes: machine.memory_bytes.saturating_sub(u64::try_from(reserved).unwrap_or(0)),
+    };
     NodeSettings {
-        has_cgroup_v2: cgroup_version == 2,
+        has_cgroup_v2: cgroups.version() == 2,
         memory_capacity_bytes: machine.memory_bytes,
         hugepage_sizes: machine
             .huge_pages
@@ -310,7 +334,10 @@ fn runtime_settings(config: &Config, machine: &MachineFacts, cgroup_version: u8)
             .collect(),
         enforces_cpu_quota: period.is_some(),
         cpu_quota_period: period.unwrap_or(Duration::from_millis(100)),
-        has_swap_control: cgroup_version == 2,
+        has_swap_control: cgroups.can_limit_swap(),
+        swap_bytes_for_pods: config.pods.may_swap.then_some(machine.swap_bytes),
+        memory_qos: config.gates.enabled("MemoryQoS").then_some(memory_qos),
+        kills_single_process: config.pods.single_process_oom_kill.unwrap_or(cgroups.version() == 1),
         seccomp_default: config.pods.seccomp_default,
         seccomp_root: config.paths.root.join("seccomp"),
         masked_paths: runtime::container::thermal_paths(Path::new("/sys/devices/system/cpu")),
@@ -332,6 +359,9 @@ fn core_settings(config: &Config, node_name: &str, ips: &[IpAddr], has_api: bool
     }
     if config.sources.static_pod_path.is_some() {
         sources.push(Source::File);
+    }
+    if config.sources.static_pod_url.is_some() {
+        sources.push(Source::Http);
     }
     Settings {
         node_name: node_name.to_owned(),
@@ -361,8 +391,9 @@ fn spawn_feeds(
     if let (Some(connection), Some(cache)) = (adapters.api.connection(), adapters.objects.cache()) {
         let (client, name) = (connection.api.clone(), node_name.to_owned());
         tasks.spawn(feeds::api_pods(client.clone(), name.clone(), cache.clone(), inbox.clone()));
-        tasks.spawn(feeds::node_object(client, name, serving, inbox.clone()));
-        tasks.spawn(feeds::object_changes(cache.clone(), inbox.clone()));
+        tasks.spawn(feeds::node_object(client, name, serving, cache.clone(), inbox.clone()));
+        let every = adapters.config.pods.sync_interval;
+        tasks.spawn(feeds::object_changes(cache.clone(), every, inbox.clone()));
     }
     if let Some(path) = &adapters.config.sources.static_pod_path {
         let settings = sources::FileSettings {
@@ -371,6 +402,15 @@ fn spawn_feeds(
             check_every: adapters.config.sources.file_check_interval,
         };
         tasks.spawn(feeds::static_pods(settings, inbox.clone()));
+    }
+    if let Some(url) = &adapters.config.sources.static_pod_url {
+        let settings = sources::UrlSettings {
+            url: url.clone(),
+            headers: adapters.config.sources.static_pod_url_headers.0.clone(),
+            node_name: node_name.to_owned(),
+            check_every: adapters.config.sources.http_check_interval,
+        };
+        tasks.spawn(feeds::static_pods_from_url(settings, inbox.clone()));
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use model::{RuntimeCondition, RuntimeHealth, observed::RuntimeHandler};
-use telemetry::traces::{Carry, Tracer};
+use telemetry::traces::{Carry, Span, Tracer};
 use tokio::net::UnixStream;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -225,14 +225,12 @@ impl Runtime {
         deadline: Option<Duration>,
         answer: BoxFuture<'_, Result<Response<T>, Status>>,
     ) -> Result<T, RuntimeError> {
-        let service = if IMAGE_CALLS.contains(&about.call) { "ImageService" } else { "RuntimeService" };
-        let name = || format!("runtime.v1.{service}/{}", about.call);
-        let span = self
-            .settings
-            .tracer
-            .call(|| name().into(), || [("rpc.system.name", "grpc".into()), ("rpc.method", name().into())]);
+        let span = self.span(about.call);
         let started = Instant::now();
         let result = span.run(within(deadline, about.call, about.object, answer)).await;
+        let (took, is_ok) = (started.elapsed(), result.is_ok());
+        let news = CallNews { call: about.call, took, is_ok, handler: about.handler };
+        self.settings.observer.tell(news);
         match &result {
             Ok(_) => span.set("rpc.response.status_code", "OK"),
             Err(error) => {
@@ -240,10 +238,14 @@ impl Runtime {
                 span.fail(error.to_string());
             }
         }
-        let (took, is_ok) = (started.elapsed(), result.is_ok());
-        let news = CallNews { call: about.call, took, is_ok, handler: about.handler };
-        self.settings.observer.tell(news);
         result
+    }
+
+    fn span(&self, call: &'static str) -> Span {
+        let service = if IMAGE_CALLS.contains(&call) { "ImageService" } else { "RuntimeService" };
+        let name = || format!("runtime.v1.{service}/{call}");
+        let attributes = || [("rpc.system.name", "grpc".into()), ("rpc.method", name().into())];
+        self.settings.tracer.call(|| name().into(), attributes)
     }
 }
 

@@ -43,5 +43,5 @@ pub use error::{RpcStatus, RuntimeError};
 pub use events::{ContainerChange, RuntimeEvent};
 pub use lifecycle::{ExecOutput, Streams};
 pub use news::{CallNews, CallObserver};
-pub use node_settings::{NodeSettings, PodTotals};
+pub use node_settings::{MemoryQos, NodeSettings, PodTotals};
 pub use pod_metrics::{MetricDescriptor, MetricSample};

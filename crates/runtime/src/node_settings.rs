@@ -5,8 +5,17 @@ use std::time::Duration;
 
 use model::Quantity;
 
+/// When memory use is slowed down.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MemoryQos {
+    /// `memoryThrottlingFactor`: how far between request and limit; `None` is never.
+    pub throttling_factor: Option<f64>,
+    /// What pods can have of the node's memory, bytes: the limit of those without one.
+    pub allocatable_bytes: u64,
+}
+
 /// Facts and settings of this node. Gathered once at start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NodeSettings {
     /// Whether cgroups are the unified (v2) hierarchy.
     pub has_cgroup_v2: bool,
@@ -20,8 +29,12 @@ pub struct NodeSettings {
     pub cpu_quota_period: Duration,
     /// `singleProcessOOMKill`: whether the kernel kills one process and not the whole container.
     pub kills_single_process: bool,
-    /// Whether the memory cgroup can limit swap. `NoSwap` is all that is supported then.
+    /// Whether the memory cgroup can limit swap.
     pub has_swap_control: bool,
+    /// `memorySwap.swapBehavior`: how much swap pods share, bytes; `None` is `NoSwap`.
+    pub swap_bytes_for_pods: Option<u64>,
+    /// Feature gate `MemoryQoS`; `None` is off.
+    pub memory_qos: Option<MemoryQos>,
     /// `seccompDefault`: whether `RuntimeDefault` applies where a pod names no profile.
     pub seccomp_default: bool,
     /// `<root>/seccomp`, below which localhost profiles lie.
@@ -43,6 +56,8 @@ impl Default for NodeSettings {
             cpu_quota_period: Duration::from_millis(100),
             kills_single_process: false,
             has_swap_control: false,
+            swap_bytes_for_pods: None,
+            memory_qos: None,
             seccomp_default: false,
             seccomp_root: PathBuf::from("/var/lib/kubelet/seccomp"),
             honours_stop_signals: false,

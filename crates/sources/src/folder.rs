@@ -14,7 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use model::Pod;
 
-use crate::manifest::{ManifestError, Origin, parse};
+use crate::manifest::{ManifestError, Origin, Place, parse};
 
 /// Largest manifest, bytes.
 const MAX_MANIFEST: u64 = 10 << 20;
@@ -209,7 +209,8 @@ fn load(path: &Path, node_name: &str) -> Result<Pod, String> {
     if bytes.len() as u64 > MAX_MANIFEST {
         return Err(format!("is larger than {MAX_MANIFEST} bytes"));
     }
-    parse(&bytes, Origin { path, node_name, seen: Timestamp::now() }).map_err(|error| one_line(&error))
+    parse(&bytes, Origin { place: Place::File(path), node_name, seen: Timestamp::now() })
+        .map_err(|error| one_line(&error))
 }
 
 fn one_line(error: &ManifestError) -> String {

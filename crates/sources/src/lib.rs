@@ -1,4 +1,4 @@
-//! Pods that do not come from the API server: manifests in a folder on the node.
+//! Pods that do not come from the API server: manifests in a folder on the node, or on a web server.
 //!
 //! | step | module |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | what makes it a static pod of this node: name, uid, annotations | [`parse`] |
 //! | is it one the node can run: names, mounts, no API objects | [`parse`] |
 //! | the folder, followed | [`watch_files`] |
+//! | the URL, followed | [`watch_url`] |
 //!
 //! Parsing is pure; following yields the whole set whenever it changes. Who consumes the set is
 //! not known here.
@@ -14,9 +15,11 @@ mod defaults;
 mod files;
 mod folder;
 mod manifest;
+mod url;
 mod validate;
 
 pub use files::{FileSettings, watch_files};
 pub use folder::StaticPodSet;
-pub use manifest::{ManifestError, Origin, parse};
+pub use manifest::{ManifestError, Origin, Place, parse};
+pub use url::{UrlError, UrlNews, UrlSettings, watch_url};
 pub use validate::Flaw;

@@ -16,12 +16,21 @@ use crate::validate::{Flaw, flaws, forbidden_reference};
 /// Where a manifest was found.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
-    /// The file.
-    pub path: &'a Path,
+    /// The file or URL.
+    pub place: Place<'a>,
     /// The node's name.
     pub node_name: &'a str,
     /// When it was first seen.
     pub seen: Timestamp,
+}
+
+/// A file or a URL.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// A file on this node.
+    File(&'a Path),
+    /// A web server's answer.
+    Url(&'a str),
 }
 
 /// A manifest that is not a static pod. The file's name is added by whoever read it.
@@ -34,8 +43,13 @@ pub enum ManifestError {
     #[error("no document in it")]
     Empty,
     /// Something else than a v1 Pod.
-    #[error("expected a v1 Pod, found {0}")]
-    Kind(String),
+    #[error("expected a v1 {}, found {found}", if *.or_list { "Pod or PodList" } else { "Pod" })]
+    Kind {
+        /// Whether a list would do.
+        or_list: bool,
+        /// What it is.
+        found: String,
+    },
     /// A field has the wrong type.
     #[error("not a pod")]
     Shape(#[source] serde_json::Error),
@@ -64,9 +78,29 @@ fn join(flaws: &[Flaw]) -> String {
 /// Why it is not a static pod this node can run.
 pub fn parse(bytes: &[u8], origin: Origin<'_>) -> Result<Pod, ManifestError> {
     let value = document(bytes)?;
-    check_kind(&value)?;
+    check_kind(&value, false)?;
+    pod(&value, origin)
+}
+
+/// The same for an answer that may as well be a list of pods (`PodList`): all of them, or none.
+///
+/// # Errors
+/// Why one is not a static pod this node can run.
+pub(crate) fn parse_all(bytes: &[u8], origin: Origin<'_>) -> Result<Vec<Pod>, ManifestError> {
+    let value = document(bytes)?;
+    check_kind(&value, true)?;
+    match value.get("items") {
+        Some(Value::Array(items)) if value["kind"] == "PodList" => {
+            items.iter().map(|item| pod(item, origin)).collect()
+        }
+        _ if value["kind"] == "PodList" => Ok(Vec::new()),
+        _ => Ok(vec![pod(&value, origin)?]),
+    }
+}
+
+fn pod(value: &Value, origin: Origin<'_>) -> Result<Pod, ManifestError> {
     // By way of text, so that the pod's type is compiled for one kind of reader only.
-    let text = serde_json::to_vec(&value).map_err(ManifestError::Shape)?;
+    let text = serde_json::to_vec(value).map_err(ManifestError::Shape)?;
     let mut pod: Pod = serde_json::from_slice(&text).map_err(ManifestError::Shape)?;
     if pod.metadata.name.as_deref().unwrap_or_default().is_empty() {
         return Err(ManifestError::NoName);
@@ -111,10 +145,10 @@ fn document(bytes: &[u8]) -> Result<Value, ManifestError> {
     Err(ManifestError::Empty)
 }
 
-fn check_kind(value: &Value) -> Result<(), ManifestError> {
+fn check_kind(value: &Value, or_list: bool) -> Result<(), ManifestError> {
     let field = |name| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let (version, kind) = (field("apiVersion"), field("kind"));
-    if (version, kind) == ("v1", "Pod") {
+    if (version, kind) == ("v1", "Pod") || (or_list && (version, kind) == ("v1", "PodList")) {
         return Ok(());
     }
     let found = match (version, kind) {
@@ -124,7 +158,7 @@ fn check_kind(value: &Value) -> Result<(), ManifestError> {
         ("", kind) => format!("a {kind} without apiVersion"),
         (version, kind) => format!("{version} {kind}"),
     };
-    Err(ManifestError::Kind(found))
+    Err(ManifestError::Kind { or_list, found })
 }
 
 /// What tells a static pod of this node from the manifest it came from.
@@ -138,13 +172,20 @@ fn make_static(pod: &mut Pod, origin: Origin<'_>) -> Result<(), ManifestError> {
     if pod.metadata.namespace.as_deref().unwrap_or_default().is_empty() {
         pod.metadata.namespace = Some("default".to_owned());
     }
+    let source = match origin.place {
+        Place::File(_) => "file",
+        Place::Url(_) => "http",
+    };
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(ANNOTATION_CONFIG_HASH.to_owned(), uid);
-    annotations.insert(ANNOTATION_CONFIG_SOURCE.to_owned(), "file".to_owned());
+    annotations.insert(ANNOTATION_CONFIG_SOURCE.to_owned(), source.to_owned());
     annotations.insert(ANNOTATION_CONFIG_SEEN.to_owned(), origin.seen.to_string());
     let spec = pod.spec.get_or_insert_default();
     spec.node_name = Some(origin.node_name.to_owned());
-    tolerate_no_execute(spec.tolerations.get_or_insert_default());
+    // As upstream: what comes from a URL may be evicted by a taint.
+    if matches!(origin.place, Place::File(_)) {
+        tolerate_no_execute(spec.tolerations.get_or_insert_default());
+    }
     pod.status.get_or_insert_default().phase = Some("Pending".to_owned());
     Ok(())
 }
@@ -167,14 +208,22 @@ fn tolerate_no_execute(tolerations: &mut Vec<Toleration>) {
     }
 }
 
-/// 32 hexadecimal digits over the pod, the node and the file: the same as long as all three are,
+/// 32 hexadecimal digits over the pod and where it is from, for a file also the node: the same as long as these are,
 /// across restarts, whatever comments or spacing change. A changed pod is another pod.
 fn uid_of(pod: &Pod, origin: Origin<'_>) -> Result<String, ManifestError> {
     let mut hash = Sha256::new();
     hash.update(serde_json::to_vec(pod).map_err(ManifestError::Shape)?);
-    hash.update(format!("host:{}", origin.node_name));
-    hash.update(b"file:");
-    hash.update(origin.path.as_os_str().as_encoded_bytes());
+    match origin.place {
+        Place::File(path) => {
+            hash.update(format!("host:{}", origin.node_name));
+            hash.update(b"file:");
+            hash.update(path.as_os_str().as_encoded_bytes());
+        }
+        Place::Url(url) => {
+            hash.update(b"url:");
+            hash.update(url);
+        }
+    }
     let mut uid = String::with_capacity(32);
     for byte in hash.finalize().iter().take(16) {
         let _ = write!(uid, "{byte:02x}");

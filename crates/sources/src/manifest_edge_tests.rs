@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::*;
 
 fn read(text: &str) -> Result<Pod, ManifestError> {
-    let origin = Origin { path: Path::new("/m/a.yaml"), node_name: "n", seen: Timestamp::UNIX_EPOCH };
+    let origin =
+        Origin { place: Place::File(Path::new("/m/a.yaml")), node_name: "n", seen: Timestamp::UNIX_EPOCH };
     parse(text.as_bytes(), origin)
 }
 
@@ -74,7 +75,7 @@ fn of_several_documents_the_first_with_something_in_it_counts() {
         assert_eq!(value(&text)["metadata"]["name"], json!("web-n"), "{text}");
     }
     let error = read(&format!("kind: Other\n---\n{first}")).unwrap_err();
-    assert!(matches!(error, ManifestError::Kind(_)), "{error}");
+    assert!(matches!(error, ManifestError::Kind { .. }), "{error}");
 }
 
 #[test]
@@ -114,7 +115,8 @@ fn what_is_no_yaml_says_where_on_one_line_and_shows_nothing_of_it() {
         assert!(error.contains(&format!("line {line},")), "{text:?}: {error}");
         assert!(!error.contains('\n') && !error.contains("hunter2"), "{text:?}: {error}");
     }
-    let latin = Origin { path: Path::new("/m/a.yaml"), node_name: "n", seen: Timestamp::UNIX_EPOCH };
+    let latin =
+        Origin { place: Place::File(Path::new("/m/a.yaml")), node_name: "n", seen: Timestamp::UNIX_EPOCH };
     let error = parse(b"kind: Pod\nname: caf\xe9\n", latin).unwrap_err();
     assert!(matches!(error, ManifestError::Yaml(_)), "{error}");
 }

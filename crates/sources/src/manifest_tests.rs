@@ -9,7 +9,10 @@ fn read(text: &str) -> Result<Pod, ManifestError> {
 }
 
 fn read_at(text: &str, path: &str, node_name: &str) -> Result<Pod, ManifestError> {
-    parse(text.as_bytes(), Origin { path: Path::new(path), node_name, seen: Timestamp::UNIX_EPOCH })
+    parse(
+        text.as_bytes(),
+        Origin { place: Place::File(Path::new(path)), node_name, seen: Timestamp::UNIX_EPOCH },
+    )
 }
 
 const PLAIN: &str =

@@ -4,7 +4,7 @@
 // cases in one process. Each line of standard input is a case, each line of standard output its verdict:
 //
 //	{"name":"...","arguments":["--port=1"]}
-//	{"name":"...","accepted":false,"error":"...","lenient":false,"configuration":{...}}
+//	{"name":"...","accepted":false,"error":"...","lenient":false,"warnings":["--port"],"configuration":{...}}
 //
 // With the argument "describe" it prints the flags, fields and feature gates that upstream has. With "credentials" and
 // the values of two flags it says what upstream makes of a configuration of credential providers.
@@ -38,10 +38,12 @@ type testCase struct {
 }
 
 type verdict struct {
-	Name          string          `json:"name"`
-	Accepted      bool            `json:"accepted"`
-	Error         string          `json:"error,omitempty"`
-	Lenient       bool            `json:"lenient,omitempty"`
+	Name     string `json:"name"`
+	Accepted bool   `json:"accepted"`
+	Error    string `json:"error,omitempty"`
+	Lenient  bool   `json:"lenient,omitempty"`
+	// Warnings has the flags, feature gates and fields that were warned about.
+	Warnings      []string        `json:"warnings,omitempty"`
 	Configuration json.RawMessage `json:"configuration,omitempty"`
 }
 
@@ -99,7 +101,9 @@ func judge(one testCase) verdict {
 	klog.SetLoggerWithOptions(logger, klog.ContextualLogger(true))
 	klog.EnableContextualLogging(true)
 	ctx := klog.NewContext(context.Background(), logger)
-	if err := start(ctx, one.Arguments); err != nil {
+	complaints, err := complaining(func() error { return start(ctx, one.Arguments) })
+	said.Warnings = append(said.Warnings, deprecated(complaints)...)
+	if err != nil {
 		said.Error = err.Error()
 		return said
 	}
@@ -109,6 +113,43 @@ func judge(one testCase) verdict {
 	}
 	said.Accepted = true
 	return said
+}
+
+// complaining runs something that may write to standard error, and returns what it wrote.
+func complaining(run func() error) (string, error) {
+	file, err := os.CreateTemp("", "config-judge")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = file.Close() }()
+	if err := os.Remove(file.Name()); err != nil {
+		return "", err
+	}
+	own := os.Stderr
+	os.Stderr = file
+	failed := run()
+	os.Stderr = own
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(file)
+	if err != nil {
+		return "", err
+	}
+	return string(text), failed
+}
+
+// deprecated finds the flags that upstream's flag library complains about.
+func deprecated(complaints string) []string {
+	var flags []string
+	for _, line := range strings.Split(complaints, "\n") {
+		rest, is := strings.CutPrefix(line, "Flag --")
+		name, _, isDeprecated := strings.Cut(rest, " has been deprecated")
+		if is && isDeprecated {
+			flags = append(flags, "--"+name)
+		}
+	}
+	return flags
 }
 
 // start runs the command up to the point where the node would start.
@@ -129,7 +170,7 @@ func start(ctx context.Context, arguments []string) (err error) {
 	return command.ExecuteContext(ctx)
 }
 
-// listener is a log that keeps two messages: the configuration in effect, and that it was read leniently.
+// listener is a log that keeps a few messages: the configuration in effect, that it was read leniently, and warnings.
 type listener struct {
 	verdict *verdict
 }
@@ -143,6 +184,14 @@ func (l *listener) Info(_ int, text string, pairs ...any) {
 	switch {
 	case strings.HasPrefix(text, "Using lenient decoding"):
 		l.verdict.Lenient = true
+	case strings.HasPrefix(text, "Warning: setting ") && strings.Contains(text, "feature gate"):
+		for index := 0; index+1 < len(pairs); index += 2 {
+			if pairs[index] == "featureGate" {
+				l.verdict.Warnings = append(l.verdict.Warnings, fmt.Sprintf("featureGates[%v]", pairs[index+1]))
+			}
+		}
+	case strings.HasPrefix(text, "unsupported configuration:KubeletCgroups"):
+		l.verdict.Warnings = append(l.verdict.Warnings, "kubeletCgroups")
 	case text == "Effective KubeletConfiguration" && len(pairs) == 2:
 		document, _ := pairs[1].(string)
 		if converted, err := yaml.YAMLToJSON([]byte(document)); err == nil {

@@ -16,6 +16,9 @@ pub(crate) struct Verdict {
     /// Whether upstream had to overlook fields that are unknown or repeated.
     #[serde(default)]
     lenient: bool,
+    /// What upstream warns about: flags, feature gates and fields, as our findings name them.
+    #[serde(default)]
+    warnings: Vec<String>,
     /// What we found.
     #[serde(default)]
     findings: Vec<Finding>,
@@ -117,7 +120,13 @@ fn effects(ours: &Verdict, theirs: &Verdict) -> Option<Difference> {
         let text = "upstream warns of an unknown or repeated field, we do not".to_owned();
         return Some(Difference { kind: Kind::Message, text });
     }
-    None
+    let is_missing = |subject: &&String| {
+        !ours.findings.iter().any(|finding| finding.severity == "warning" && finding.path == **subject)
+    };
+    theirs.warnings.iter().find(is_missing).map(|subject| {
+        let text = format!("upstream warns of {subject}, we do not");
+        Difference { kind: Kind::Message, text }
+    })
 }
 
 /// Whether a path is that of a field, or inside of it; flags have dashes in front.

@@ -115,3 +115,57 @@ async fn a_connection_carries_no_more_watches_than_the_server_allows() {
     drop(held);
     assert!(cache.pool.lock().unwrap().len() == 2);
 }
+
+/// How often a strategy asks for three reads in a row, of which the third one is of a pod that came late.
+#[tokio::test]
+async fn without_watches_objects_are_read_as_often_as_the_strategy_says() {
+    for (detection, ttl, expect) in [
+        (Detection::Get, None, ["", "", ""].as_slice()),
+        // Whatever a new pod needs is read anew.
+        (Detection::Cache, None, ["", ""].as_slice()),
+        (Detection::Cache, Some(Duration::ZERO), ["", "&resourceVersion=0", ""].as_slice()),
+    ] {
+        let mut fake = Fake::by(|asked| match asked.query.contains("watch=") {
+            true => Reply::Lines(vec![]),
+            false => Reply::Json(200, map("5", "old", false)),
+        })
+        .await;
+        let cache = ObjectCache::with(fake.connection.clone(), detection);
+        cache.set_ttl(ttl);
+        assert!(!cache.tells_of_changes());
+        cache.register(&pod("a", &["m"]));
+        for _ in 0..2 {
+            cache.register(&pod("a", &["m"]));
+            assert_eq!(value(&cache.config_map("ns", "m").await.unwrap()), "old");
+        }
+        cache.register(&pod("b", &["m"]));
+        assert_eq!(value(&cache.config_map("ns", "m").await.unwrap()), "old");
+        for query in expect {
+            assert_eq!(fake.next().await.query, *query, "{detection:?} {ttl:?}");
+        }
+        assert!(fake.asked.try_recv().is_err(), "{detection:?} {ttl:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_read_stays_while_the_server_is_away_and_goes_when_it_is_gone() {
+    let fake = Fake::scripted(vec![
+        Reply::Json(200, map("5", "old", false)),
+        refuse(500, "InternalError", "oops"),
+        Reply::Json(200, map("4", "older", false)),
+        Reply::Json(200, map("6", "new", false)),
+        refuse(404, "NotFound", "gone"),
+        refuse(500, "InternalError", "oops"),
+    ])
+    .await;
+    let cache = ObjectCache::with(fake.connection.clone(), Detection::Cache);
+    cache.set_ttl(Some(Duration::ZERO));
+    cache.register(&pod("a", &["m"]));
+    for expect in ["old", "old", "old", "new"] {
+        assert_eq!(value(&cache.config_map("ns", "m").await.unwrap()), expect);
+    }
+    assert!(matches!(cache.config_map("ns", "m").await, Err(ObjectError::NotFound(_))));
+    assert!(matches!(cache.config_map("ns", "m").await, Err(ObjectError::Failed(..))));
+    cache.unregister(&"a".into());
+    assert!(cache.expiring.is_empty());
+}

@@ -13,6 +13,8 @@ use crate::tree::{Tree, Value};
 #[derive(Debug, Default)]
 pub(crate) struct CommandLine {
     pub(crate) set: Vec<(&'static Flag, Tree)>,
+    /// Flags that were given nothing and thus leave everything as it is.
+    pub(crate) empty: Vec<&'static Flag>,
 }
 
 impl CommandLine {
@@ -37,6 +39,7 @@ impl CommandLine {
     fn add(&mut self, flag: &'static Flag, text: &str) -> Result<(), String> {
         // As upstream, these take nothing for "leave it as it is".
         if text.is_empty() && matches!(flag.kind, Kind::Ip | Kind::ReservedMemory) {
+            self.empty.push(flag);
             return Ok(());
         }
         let position = self.set.iter().position(|(known, _)| std::ptr::eq(*known, flag));

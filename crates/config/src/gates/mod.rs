@@ -241,7 +241,7 @@ mod tests {
     fn turning_on_what_is_not_there_is_loud() {
         let mut findings = Findings::default();
         let settings = [
-            ("NodeSwap", true),
+            ("DRAExtendedResource", true),
             ("QOSReserved", true),
             ("MemoryQoS", true),
             ("CRIListStreaming", false),
@@ -252,8 +252,8 @@ mod tests {
         assert_eq!(
             said,
             [
-                (Severity::Warning, "featureGates[NodeSwap]".to_owned()),
-                (Severity::Warning, "featureGates[NodeSwap]".to_owned()),
+                (Severity::Warning, "featureGates[DRAExtendedResource]".to_owned()),
+                (Severity::Warning, "featureGates[DRAExtendedResource]".to_owned()),
                 (Severity::Error, "featureGates[QOSReserved]".to_owned()),
                 (Severity::Warning, "featureGates[MemoryQoS]".to_owned()),
             ]

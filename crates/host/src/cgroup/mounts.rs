@@ -84,6 +84,20 @@ impl CgroupMounts {
         }
     }
 
+    /// Whether groups can be kept from swapping, which kernels can be built or started without.
+    pub fn can_limit_swap(&self) -> bool {
+        match self {
+            Self::V1 { .. } => {
+                self.root_of("memory").is_some_and(|root| root.join("memory.memsw.limit_in_bytes").exists())
+            }
+            // The root group has no limits: only our own can tell.
+            Self::V2 { root, .. } => text::read("/proc/self/cgroup")
+                .ok()
+                .and_then(|table| own_group(&table).map(|group| root.join(group).join("memory.swap.max")))
+                .is_some_and(|file| file.exists()),
+        }
+    }
+
     fn from_table(table: &[MountEntry]) -> Option<Self> {
         if table.iter().any(|m| m.fs_type == "cgroup2" && m.mount_point == Path::new(ROOT)) {
             return Some(Self::V2 { root: PathBuf::from(ROOT), controllers: Vec::new() });
@@ -104,6 +118,11 @@ impl CgroupMounts {
             (true, None) => None,
         }
     }
+}
+
+/// This process' group in the unified hierarchy, relative to its root.
+fn own_group(table: &str) -> Option<&str> {
+    table.lines().find_map(|line| line.strip_prefix("0::/"))
 }
 
 fn controllers(super_options: &str) -> Vec<String> {
@@ -128,6 +147,13 @@ mod tests {
             super_options: super_options.to_owned(),
             is_shared: false,
         }
+    }
+
+    #[test]
+    fn finds_the_own_group() {
+        assert_eq!(own_group("0::/system.slice/kubelet.service\n"), Some("system.slice/kubelet.service"));
+        assert_eq!(own_group("0::/\n"), Some(""));
+        assert_eq!(own_group("3:memory:/a\n"), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use model::{ContainerId, Pod, PodKey, PodUid, SandboxId};
 use node::node_status::NodeFacts;
 use node::{Failure, FailureKind, Outcome, PodView, View};
 use runtime::dns::{DnsSettings, ResolvConf};
+use runtime::images::CredentialPrograms;
 use runtime::{NodeSettings, Runtime, podfiles};
 use telemetry::metrics::Metrics;
 use telemetry::traces::Tracer;
@@ -45,6 +46,8 @@ pub(crate) struct Adapters {
     /// How many sandboxes are made or stopped at once. Each costs several processes; started all
     /// together, all of them would be done only when the last one is.
     pub(crate) sandbox_turns: Turns,
+    /// Programs that know registries' credentials.
+    pub(crate) credential_programs: CredentialPrograms,
     /// A pull may have changed which images there are.
     pub(crate) images_changed: Arc<Notify>,
     /// `/var/log/containers`.
@@ -143,11 +146,6 @@ impl Adapters {
             host,
             node_ips: self.node_ips.clone(),
         }
-    }
-
-    /// Files in which a node may keep registry credentials.
-    pub(crate) fn docker_config_files(&self) -> Vec<PathBuf> {
-        vec![self.config.paths.root.join("config.json"), PathBuf::from("/.docker/config.json")]
     }
 
     // ---- files ----

@@ -18,12 +18,15 @@ use tracing::{debug, info, trace, warn};
 
 use super::adapters::Adapters;
 use super::facts::Measurer;
+use super::failure;
 use crate::identity::ServingNames;
 
 /// Time between two questions for the runtime's health while it answers (upstream's 5 s).
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
 /// The same while it does not.
 const HEALTH_RETRY: Duration = Duration::from_secs(1);
+/// Objects that are not watched are not read more often than this, whatever `syncFrequency` says.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Time between two measurements of the node.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
 
@@ -185,26 +188,58 @@ fn log_pods(source: &str, change: &str, pods: impl Iterator<Item = String>) {
     }
 }
 
-/// Static pods.
+/// Static pods of files.
 pub(crate) async fn static_pods(settings: sources::FileSettings, inbox: Sender<Input>) {
     let mut sets = std::pin::pin!(sources::watch_files(settings));
-    let mut known: BTreeMap<PodUid, String> = BTreeMap::new();
+    let (mut known, mut problems) = (BTreeMap::new(), BTreeMap::new());
     while let Some(set) = sets.next().await {
-        let listed: BTreeMap<PodUid, String> =
-            set.pods.iter().map(|p| (pod::uid(p), pod::key(p).to_string())).collect();
-        let only_in = |these: &BTreeMap<PodUid, String>, those: &BTreeMap<PodUid, String>| {
-            these.iter().filter(|(uid, _)| !those.contains_key(uid)).map(|(_, name)| name.clone()).collect()
-        };
-        let (added, removed): (Vec<String>, Vec<String>) =
-            (only_in(&listed, &known), only_in(&known, &listed));
-        log_pods("file", "added", added.into_iter());
-        log_pods("file", "removed", removed.into_iter());
-        known = listed;
-        let pods: Vec<Arc<Pod>> = set.pods;
-        if inbox.send(Input::PodsListed { source: Source::File, pods }).await.is_err() {
+        log_changes("file", &mut known, &set.pods);
+        let listed: BTreeMap<_, _> = set.problems.into_iter().collect();
+        for (path, problem) in listed.iter().filter(|(path, problem)| problems.get(*path) != Some(*problem)) {
+            warn!(path = %path.display(), err = problem, "Could not process manifest file");
+        }
+        problems = listed;
+        if inbox.send(Input::PodsListed { source: Source::File, pods: set.pods }).await.is_err() {
             return;
         }
     }
+}
+
+/// Static pods of a URL.
+pub(crate) async fn static_pods_from_url(settings: sources::UrlSettings, inbox: Sender<Input>) {
+    /// How often in a row a failure is told to everybody; upstream's number.
+    const TELLINGS: u32 = 4;
+    let mut news = std::pin::pin!(sources::watch_url(settings));
+    let (mut known, mut failures) = (BTreeMap::new(), 0);
+    while let Some(news) = news.next().await {
+        match news {
+            Ok(pods) => {
+                if std::mem::take(&mut failures) > 0 && !pods.is_empty() {
+                    info!("Successfully read pods from URL");
+                }
+                log_changes("http", &mut known, &pods);
+                if inbox.send(Input::PodsListed { source: Source::Http, pods }).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) if failures < TELLINGS => {
+                failures += 1;
+                info!(err = failure::chain(&error), "Failed to read pods from URL");
+            }
+            Err(error) => debug!(err = failure::chain(&error), "Failed to read pods from URL"),
+        }
+    }
+}
+
+fn log_changes(source: &str, known: &mut BTreeMap<PodUid, String>, pods: &[Arc<Pod>]) {
+    let listed: BTreeMap<PodUid, String> =
+        pods.iter().map(|p| (pod::uid(p), pod::key(p).to_string())).collect();
+    let only_in = |these: &BTreeMap<PodUid, String>, those: &BTreeMap<PodUid, String>| -> Vec<String> {
+        these.iter().filter(|(uid, _)| !those.contains_key(uid)).map(|(_, name)| name.clone()).collect()
+    };
+    log_pods(source, "added", only_in(&listed, known).into_iter());
+    log_pods(source, "removed", only_in(known, &listed).into_iter());
+    *known = listed;
 }
 
 /// The own Node object, of which the serving certificate may have to know too.
@@ -212,6 +247,7 @@ pub(crate) async fn node_object(
     client: kube::Client,
     node_name: String,
     serving: Option<ServingNames>,
+    cache: ObjectCache,
     inbox: Sender<Input>,
 ) {
     let mut events = std::pin::pin!(apiserver::watch_node(client, &node_name));
@@ -221,14 +257,28 @@ pub(crate) async fn node_object(
         if let Some(serving) = &serving {
             serving.observe(&node);
         }
+        cache.set_ttl(object_ttl(&node));
         if inbox.send(Input::NodeObject(node)).await.is_err() {
             return;
         }
     }
 }
 
-/// Changes of ConfigMaps and Secrets that pods refer to.
-pub(crate) async fn object_changes(cache: ObjectCache, inbox: Sender<Input>) {
+/// How long the control plane wants objects to be taken for new, more the more nodes there are.
+fn object_ttl(node: &k8s_openapi::api::core::v1::Node) -> Option<Duration> {
+    let seconds = node.metadata.annotations.as_ref()?.get("node.alpha.kubernetes.io/ttl")?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
+
+/// Changes of ConfigMaps and Secrets that pods refer to. Where nobody is told of them, everything is looked at
+/// every so often.
+pub(crate) async fn object_changes(cache: ObjectCache, every: Duration, inbox: Sender<Input>) {
+    while !cache.tells_of_changes() {
+        tokio::time::sleep(every.max(LOOK_AGAIN)).await;
+        if inbox.send(Input::ManyObjectsChanged).await.is_err() {
+            return;
+        }
+    }
     let mut changes = cache.changes();
     while let Some(change) = changes.next().await {
         let input = match change {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use model::{Pod, pod};
 use node::{Failure, FailureKind, Outcome};
-use runtime::images::{Keyring, normalize};
+use runtime::images::{Credentials, Keyring, normalize};
 use tracing::warn;
 use volumes::Objects as _;
 
@@ -45,7 +45,7 @@ pub(crate) async fn pull(adapters: &Adapters, pod: Arc<Pod>, container: &str) ->
         Ok(spec) => spec,
         Err(failure) => return Outcome::Failed(failure),
     };
-    let credentials = keyring(adapters, &pod).await.lookup(&image);
+    let credentials = credentials(adapters, &pod, &image).await;
     // One at a time by default (`serializeImagePulls`): parallel pulls compete for the disk.
     let _permit = match &adapters.pulls {
         Some(pulls) => pulls.acquire().await.ok(),
@@ -81,14 +81,15 @@ pub(crate) async fn pull(adapters: &Adapters, pod: Arc<Pod>, container: &str) ->
     }
 }
 
-/// Credentials from the pod's `imagePullSecrets` and the node's docker configuration files.
-async fn keyring(adapters: &Adapters, pod: &Pod) -> Keyring {
-    let mut keyring = Keyring::default();
+/// Credentials in the order in which they are tried: of the pod's `imagePullSecrets`, of the node's docker
+/// configuration files, of programs.
+async fn credentials(adapters: &Adapters, pod: &Pod, image: &str) -> Vec<Credentials> {
+    let mut of_pod = Keyring::default();
     let namespace = pod::key(pod).namespace;
     for reference in pod.spec.iter().flat_map(|s| s.image_pull_secrets.iter().flatten()) {
         match adapters.objects.secret(&namespace, &reference.name).await {
             Ok(secret) => {
-                if let Err(error) = keyring.add_secret(&secret) {
+                if let Err(error) = of_pod.add_secret(&secret) {
                     warn!(pod = %pod::key(pod), secret = reference.name, err = %error, "Image pull secret is of no use");
                 }
             }
@@ -97,12 +98,10 @@ async fn keyring(adapters: &Adapters, pod: &Pod) -> Keyring {
             }
         }
     }
-    for path in adapters.docker_config_files() {
-        if let Ok(text) = tokio::fs::read(&path).await
-            && let Err(error) = keyring.add_config_json(&text)
-        {
-            warn!(path = %path.display(), err = %error, "Registry credentials are of no use");
-        }
-    }
-    keyring
+    let (root, home) = (adapters.config.paths.root.clone(), std::env::home_dir());
+    let of_node = tokio::task::spawn_blocking(move || Keyring::of_node(&root, home.as_deref())).await;
+    let mut all = of_pod.lookup(image);
+    all.extend(of_node.unwrap_or_default().lookup(image));
+    all.extend(adapters.credential_programs.lookup(image, pod, &adapters.objects).await);
+    all
 }

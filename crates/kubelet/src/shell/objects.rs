@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use apiserver::{Connection, ObjectCache, TokenScope};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use model::{Pod, pod};
+use runtime::images::{ServiceAccountFacts, ServiceAccounts};
 use volumes::{ObjectError, Objects, Token, TokenSpec};
 
 use super::failure;
@@ -30,6 +32,8 @@ impl ObjectPort {
     }
 }
 
+/// How long tokens for credential providers hold: what the API server takes where nothing is said.
+const TOKEN_SECONDS: u64 = 3600;
 /// The API server's authorizer learns which pods are on a node, and what they name, a moment after
 /// the node may have done: how often and in what rhythm a refusal is not believed yet.
 const REFUSALS: u32 = 10;
@@ -81,6 +85,38 @@ impl Objects for ObjectPort {
         .await?;
         Ok(Token { token: token.value.to_string(), expires_at: token.expires })
     }
+}
+
+/// For programs that know registries' credentials.
+impl ServiceAccounts for ObjectPort {
+    async fn account(&self, namespace: &str, name: &str) -> Result<ServiceAccountFacts, String> {
+        let client = &self.remote().map_err(|error| error.to_string())?.1.api;
+        let account = authorized(|| async {
+            apiserver::service_account(client, namespace, name).await.map_err(|error| account_error(&error))
+        });
+        let metadata = account.await.map_err(|error| error.to_string())?.metadata;
+        let annotations = metadata.annotations.unwrap_or_default();
+        Ok(ServiceAccountFacts { uid: metadata.uid.unwrap_or_default(), annotations })
+    }
+
+    async fn token(&self, pod: &Pod, account: &str, audience: &str) -> Result<String, String> {
+        let key = pod::key(pod);
+        let spec = TokenSpec {
+            pod_uid: pod::uid(pod),
+            pod_name: key.name.to_string(),
+            namespace: key.namespace.to_string(),
+            service_account: account.to_owned(),
+            audience: Some(audience.to_owned()),
+            expiration_seconds: TOKEN_SECONDS,
+        };
+        let token = self.service_account_token(&spec).await.map_err(|error| error.to_string())?;
+        Ok(token.token)
+    }
+}
+
+fn account_error(error: &apiserver::RequestError) -> ObjectError {
+    let text = failure::chain(error);
+    if error.is_forbidden() { ObjectError::Forbidden(text) } else { ObjectError::Unavailable(text) }
 }
 
 fn object_error(kind: &'static str, name: &str, error: &apiserver::ObjectError) -> ObjectError {

@@ -12,3 +12,4 @@ mod process;
 mod refusals;
 mod runtime;
 mod traces;
+mod urls;

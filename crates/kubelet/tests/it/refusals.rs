@@ -81,6 +81,14 @@ async fn swap() {
 }
 
 #[tokio::test]
+async fn killing_all_of_a_container_without_cgroup_v2() {
+    // A host with cgroup v2 goes on to the runtime, which is not there.
+    let is_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let expect = if is_v2 { "cri.sock" } else { "singleProcessOOMKill" };
+    refused(&Lab::new().with("singleProcessOOMKill: false\n"), &[expect]).await;
+}
+
+#[tokio::test]
 async fn a_kernel_that_is_not_to_be_changed() {
     let lab = Lab::new().with("protectKernelDefaults: true\n");
     lab.write("sys/vm/overcommit_memory", "0");

@@ -2,6 +2,7 @@
 //! argument. What it depends on is split by subject into the modules below.
 
 mod annotations;
+mod memory;
 pub(crate) mod resources;
 pub(crate) mod security;
 mod signal;

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use model::pod::{ContainerKind, ContainerRef};
 use model::{Pod, QosClass, Quantity, pod};
 
-use super::CpuSet;
+use super::{CpuSet, memory};
 use crate::node_settings::NodeSettings;
 use crate::wire::{HugepageLimit, LinuxContainerResources};
 
@@ -56,18 +56,7 @@ pub fn limits(
     resources.hugepage_limits = hugepages(own, whole, node);
     resources.cpuset_cpus = cpuset.cpus.clone();
     resources.cpuset_mems = cpuset.memory_nodes.clone();
-    if node.has_swap_control {
-        if node.has_cgroup_v2 {
-            resources.unified.insert("memory.swap.max".to_owned(), "0".to_owned());
-        } else {
-            // Version 1 limits memory and swap together.
-            resources.memory_swap_limit_in_bytes = resources.memory_limit_in_bytes;
-        }
-    }
-    if node.has_cgroup_v2 {
-        // Clears what a kubelet with MemoryQoS may have set.
-        resources.unified.insert("memory.high".to_owned(), "max".to_owned());
-    }
+    memory::add(&mut resources, pod, container, node);
     ContainerLimits(resources)
 }
 
@@ -199,6 +188,6 @@ fn cgroup_page_size(bytes: i64) -> String {
     format!("{amount}PB")
 }
 
-fn amount(map: Option<&BTreeMap<String, ApiQuantity>>, name: &str) -> Option<Quantity> {
+pub(super) fn amount(map: Option<&BTreeMap<String, ApiQuantity>>, name: &str) -> Option<Quantity> {
     map.and_then(|m| m.get(name)).and_then(Quantity::from_api)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::node_settings::MemoryQos;
 use crate::wire::security_profile::ProfileType;
 
 fn pod(spec: Value, container: Value) -> Pod {
@@ -287,6 +288,83 @@ fn turns_amounts_into_limits() {
     assert_eq!(pages, [("2MB", 4 << 20), ("1GB", 0)]);
     let unified: Vec<_> = made.unified.iter().map(|(k, v)| (&**k, &**v)).collect();
     assert_eq!(unified, [("memory.high", "max"), ("memory.oom.group", "1"), ("memory.swap.max", "0")]);
+}
+
+fn unified(pod: &Pod, node: &NodeSettings, name: &str) -> Option<String> {
+    let made = limits(pod, &pod::container(pod, "app").unwrap(), &CpuSet::default(), node).0;
+    made.unified.get(name).cloned()
+}
+
+/// The node has 1000 MiB of memory and 100 MiB of swap.
+#[test]
+fn burstable_containers_swap_as_much_as_they_request() {
+    let limited = NodeSettings { has_swap_control: true, swap_bytes_for_pods: Some(100 << 20), ..node() };
+    let none = NodeSettings { swap_bytes_for_pods: None, ..limited.clone() };
+    let uncontrolled = NodeSettings { has_swap_control: false, ..limited.clone() };
+    let critical = json!({"priorityClassName": "system-node-critical", "priority": 2_000_001_000});
+    let burstable = json!({"requests": {"memory": "100Mi"}});
+    for (spec, own, node, expect) in [
+        (json!({}), burstable.clone(), &limited, Some(10 << 20)),
+        (
+            json!({}),
+            json!({"requests": {"memory": "100Mi"}, "limits": {"memory": "200Mi"}}),
+            &limited,
+            Some(10 << 20),
+        ),
+        (json!({}), json!({"requests": {"memory": "1"}}), &limited, Some(0)),
+        (json!({}), json!({"requests": {"memory": "2000Mi"}}), &limited, Some(0)),
+        (
+            json!({}),
+            json!({"requests": {"memory": "100Mi"}, "limits": {"memory": "100Mi"}}),
+            &limited,
+            Some(0),
+        ),
+        (json!({}), json!({"requests": {"cpu": "1"}}), &limited, Some(0)),
+        (json!({}), json!({}), &limited, Some(0)),
+        (critical, burstable.clone(), &limited, Some(0)),
+        (json!({}), burstable.clone(), &none, Some(0)),
+        (json!({}), burstable, &uncontrolled, None),
+    ] {
+        let pod = pod(spec, json!({"resources": own}));
+        let found = unified(&pod, node, "memory.swap.max");
+        assert_eq!(found, expect.map(|bytes: u64| bytes.to_string()), "{own}");
+    }
+}
+
+/// 1000 MiB can be had by pods, and a page is a part of a MiB everywhere.
+#[test]
+fn memory_is_slowed_down_between_request_and_limit() {
+    let qos = |throttling_factor| Some(MemoryQos { throttling_factor, allocatable_bytes: 1000 << 20 });
+    let on = NodeSettings { memory_qos: qos(Some(0.5)), ..node() };
+    let without = NodeSettings { memory_qos: qos(None), ..node() };
+    let whole = json!({"resources": {"limits": {"memory": "1Gi"}}});
+    for (spec, own, node, high, min) in [
+        (
+            json!({}),
+            json!({"requests": {"memory": "100Mi"}, "limits": {"memory": "200Mi"}}),
+            &on,
+            Some(150 << 20),
+            Some("0"),
+        ),
+        (json!({}), json!({"limits": {"memory": "200Mi"}}), &on, Some(100 << 20), Some("0")),
+        (json!({}), json!({"requests": {"memory": "100Mi"}}), &on, Some(550 << 20), Some("0")),
+        (json!({}), json!({}), &on, Some(500 << 20), Some("0")),
+        (
+            json!({}),
+            json!({"requests": {"memory": "100Mi"}, "limits": {"memory": "100Mi"}}),
+            &on,
+            None,
+            Some("0"),
+        ),
+        (whole, json!({}), &on, None, Some("0")),
+        (json!({}), json!({}), &without, None, Some("0")),
+    ] {
+        let pod = pod(spec, json!({"resources": own}));
+        let found = unified(&pod, node, "memory.high");
+        assert_eq!(found, high.map(|bytes: u64| bytes.to_string()), "{own}");
+        assert_eq!(unified(&pod, node, "memory.min").as_deref(), min);
+    }
+    assert_eq!(unified(&pod(json!({}), json!({})), &node(), "memory.high").as_deref(), Some("max"));
 }
 
 /// The node has 1000 MiB, so that one MiB requested is one point.

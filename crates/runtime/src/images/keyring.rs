@@ -148,6 +148,11 @@ impl Keyring {
         found
     }
 
+    /// Adds credentials for a registry and path.
+    pub(super) fn add_for(&mut self, registry: &str, credentials: Credentials) {
+        self.entries.entry(pattern(registry)).or_default().push(credentials);
+    }
+
     fn add(&mut self, auths: BTreeMap<String, DockerAuth>) -> Option<()> {
         let mut all = Vec::new();
         for (registry, auth) in auths {
@@ -181,7 +186,7 @@ fn pattern(registry: &str) -> String {
 
 /// Whether a pattern fits: host label by label, where `*` and `?` stand for parts of a label,
 /// the port exactly, and the path as a prefix.
-fn matches(pattern: &str, image: &str) -> bool {
+pub(super) fn matches(pattern: &str, image: &str) -> bool {
     let split = |text: &str| match text.find('/') {
         Some(at) => (text[..at].to_owned(), text[at..].to_owned()),
         None => (text.to_owned(), String::new()),

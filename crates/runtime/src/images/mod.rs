@@ -2,6 +2,7 @@
 
 mod keyring;
 mod name;
+mod programs;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use tonic::Request;
 
 pub use keyring::{Credentials, Keyring, KeyringError};
 pub use name::{ImageNameError, normalize};
+pub use programs::{CredentialPrograms, ServiceAccountFacts, ServiceAccounts};
 
 use crate::client::Runtime;
 use crate::error::{RuntimeError, gone_is_fine};

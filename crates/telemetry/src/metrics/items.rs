@@ -255,6 +255,10 @@ metrics! {
     probe_duration: Histogram[container, namespace, pod, probe_type](USUAL) = "prober_probe_duration_seconds" on Probes, "[ALPHA] Seconds a probe took.";
     /// Probes by result: `successful`, `failed`, `unknown`.
     probes: Counter[container, namespace, pod, pod_uid, probe_type, result] = "prober_probe_total" on Probes, "[BETA] Probes, by result.";
+    /// How long programs that know registries' credentials ran, in seconds.
+    credential_provider_duration: Histogram[plugin_name](USUAL) = "kubelet_credential_provider_plugin_duration" on Main, "[ALPHA] Seconds a credential provider ran.";
+    /// Their runs that failed.
+    credential_provider_errors: Counter[plugin_name] = "kubelet_credential_provider_plugin_errors_total" on Main, "[ALPHA] Failed runs of credential providers.";
     /// Runs of the credential plugin, by how they ended.
     exec_plugin_calls: Counter[call_status, code] = "rest_client_exec_plugin_call_total" on Main, "[ALPHA] Runs of the plugin that hands out the credentials for the API server, by result.";
     /// Age of its certificates when they were replaced, in seconds.
