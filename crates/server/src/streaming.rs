@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use model::PodKey;
@@ -99,6 +99,12 @@ pub(crate) async fn run<P: Ports>(ports: &P, path: ContainerPath, query: &Query)
     let Some(target) = target(ports, path) else { return no_pod() };
     let command = query.first("cmd").unwrap_or_default().split(' ').map(str::to_owned).collect();
     match ports.exec_sync(&target, command).await {
+        // Nothing has no type, as upstream.
+        Ok(output) if output.is_empty() => {
+            let mut answer = answer::json(output);
+            answer.headers_mut().remove(CONTENT_TYPE);
+            answer
+        }
         Ok(output) => answer::json(output),
         Err(error) => answer::text(StatusCode::INTERNAL_SERVER_ERROR, error),
     }

@@ -986,6 +986,18 @@ async fn the_health_port_needs_no_api() {
 }
 
 #[tokio::test]
+async fn what_a_command_wrote_is_json_by_name_only() {
+    let node = start(fake(), |_| {}).await;
+    for (path, text, has_type) in
+        [("/run/ns/web/main?cmd=ls%20-l", "ls|-l", true), ("/run/ns/web/u1/main?cmd=", "", false)]
+    {
+        let reply = node.ask(None, request("POST", path, &[("authorization", "Bearer root")])).await;
+        assert_eq!((reply.status.as_u16(), reply.text()), (200, text), "{path}");
+        assert_eq!(reply.headers.contains_key("content-type"), has_type, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn checkpoints_need_a_container_and_a_number() {
     let node = start(fake(), |_| {}).await;
     for (method, path, status, text) in [
