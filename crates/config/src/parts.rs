@@ -387,15 +387,15 @@ pub struct Pods {
     pub cgroups_per_qos: bool,
     /// How cgroups are made; the runtime's own answer outranks it.
     pub cgroup_driver: CgroupDriver,
+    /// `singleProcessOOMKill`: whether the kernel, out of memory, kills one process of a container instead of all. `None`
+    /// leaves it to the version of cgroups: version 1 knows nothing else.
+    pub single_process_oom_kill: Option<bool>,
     /// Whether the kubelet refuses a host with swap.
     pub fail_swap_on: bool,
     /// Whether containers of Burstable pods may swap, where the host can limit how much.
     pub may_swap: bool,
     /// How far between request and limit memory use is slowed down; `None` is never.
     pub memory_throttling_factor: Option<f64>,
-    /// Whether a process that is out of memory is killed without the rest of its container; `None` leaves
-    /// that to the version of cgroups.
-    pub single_process_oom_kill: Option<bool>,
     /// Whether the kubelet refuses a host with cgroup v1.
     pub fail_cgroup_v1: bool,
     /// Whether containers without a seccomp profile get the runtime's.

@@ -61,8 +61,8 @@ mod tests {
     fn lists_everything_asked_for_in_vain() {
         let paths = warned(|document| {
             "static".clone_into(&mut document.cpu_manager_policy);
-            document.single_process_oom_kill = Some(true);
+            document.kernel_memcg_notification = true;
         });
-        assert_eq!(paths, ["cpuManagerPolicy", "singleProcessOOMKill"]);
+        assert_eq!(paths, ["cpuManagerPolicy", "kernelMemcgNotification"]);
     }
 }

@@ -26,6 +26,14 @@ pub(crate) struct Machine {
     pub(crate) max_pids: u64,
 }
 
+impl Machine {
+    /// All CPUs, as a limit that is none: systemd takes a controller away again that none of its units asks for. In
+    /// version 1 a group has inherited them.
+    fn cpus_for(&self, cgroup_version: u8) -> Option<String> {
+        (cgroup_version == 2 && !self.cpus.is_empty()).then(|| self.cpus.clone())
+    }
+}
+
 /// Makes the cgroups of all pods and of the classes, and limits those of others that are reserved. The limit of all pods
 /// together is set at once if possible, and otherwise as soon as it is.
 ///
@@ -67,7 +75,8 @@ pub(crate) async fn prepare(
         ("kube", &config.node.kube_reserved_cgroup, &config.node.kube_reserved),
     ] {
         if let Some(reserved) = reserved {
-            limit_reserved(adapters, what, reserved, amounts).await?;
+            let limits = of_reserved(config, reserved, amounts, machine, adapters.cgroups.mounts().version());
+            limit_reserved(adapters, what, &reserved.name, limits).await?;
         }
     }
     Ok(())
@@ -119,11 +128,10 @@ async fn enforce(adapters: &Adapters, driver: &Driver, limits: CgroupLimits) -> 
 async fn limit_reserved(
     adapters: &Adapters,
     what: &'static str,
-    reserved: &ReservedCgroup,
-    amounts: &BTreeMap<String, Quantity>,
+    cgroup: &str,
+    limits: CgroupLimits,
 ) -> Result<(), PrepareError> {
-    let cgroup = reserved.name.clone();
-    let limits = of_reserved(amounts, reserved.is_compressible_only);
+    let cgroup = cgroup.to_owned();
     info!(v = 2, cgroup, ?limits, "Limiting the cgroup reserved for {what}");
     let result = adapters.cgroup_driver.set(Group::Existing(cgroup.clone()), limits).await;
     let (is_warning, reason, message) = match &result {
@@ -168,20 +176,28 @@ fn of_all_pods(config: &Config, facts: &NodeFacts, machine: &Machine, cgroup_ver
     }
     let is_v2 = cgroup_version == 2;
     CgroupLimits {
-        // systemd takes a controller away again that none of its units asks for.
-        cpus: Some(machine.cpus.clone()).filter(|cpus| is_v2 && !cpus.is_empty()),
+        cpus: machine.cpus_for(cgroup_version),
         memory_min_bytes: is_v2.then_some(0),
         memory_low_bytes: is_v2.then_some(0),
         ..of_amounts(&amounts)
     }
 }
 
-fn of_reserved(amounts: &BTreeMap<String, Quantity>, is_compressible_only: bool) -> CgroupLimits {
+/// The limits of a group of others: what is reserved for it is what it gets, and memory is kept for it.
+fn of_reserved(
+    config: &Config,
+    reserved: &ReservedCgroup,
+    amounts: &BTreeMap<String, Quantity>,
+    machine: &Machine,
+    cgroup_version: u8,
+) -> CgroupLimits {
     let all = of_amounts(amounts);
-    if is_compressible_only {
-        return CgroupLimits { cpu_shares: all.cpu_shares, ..CgroupLimits::default() };
+    let cpus = machine.cpus_for(cgroup_version);
+    if reserved.is_compressible_only {
+        return CgroupLimits { cpu_shares: all.cpu_shares, cpus, ..CgroupLimits::default() };
     }
-    all
+    let keeps_memory = cgroup_version == 2 && config.gates.enabled("MemoryQoS");
+    CgroupLimits { memory_min_bytes: all.memory_limit_bytes.filter(|_| keeps_memory), cpus, ..all }
 }
 
 fn of_amounts(amounts: &BTreeMap<String, Quantity>) -> CgroupLimits {
@@ -196,5 +212,96 @@ fn of_amounts(amounts: &BTreeMap<String, Quantity>) -> CgroupLimits {
         pids_max: amounts.get("pid").map(|q| positive(q.units())),
         hugetlb: Some(huge_pages.collect()),
         ..CgroupLimits::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.yaml");
+        let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
+                    containerRuntimeEndpoint: unix:///x\n\
+                    kubeReserved: {cpu: 100m, memory: 1Gi, pid: \"500\"}\n\
+                    systemReserved: {cpu: 400m}\n\
+                    systemReservedCgroup: /system.slice\nkubeReservedCgroup: /kube.slice\n";
+        std::fs::write(&file, format!("{head}{text}")).unwrap();
+        let arguments = [format!("--config={}", file.display())];
+        match config::load(&arguments) {
+            Ok(config::Invocation::Run(loaded)) => loaded.config,
+            Ok(_) => panic!("{text}"),
+            Err(refused) => panic!("{text}: {refused:?}"),
+        }
+    }
+
+    fn machine() -> Machine {
+        Machine { cpus: "0-3".to_owned(), max_pids: 30_000 }
+    }
+
+    fn facts(config: &Config) -> NodeFacts {
+        NodeFacts {
+            cpu_millis: 4000,
+            memory_bytes: 8 << 30,
+            huge_pages: BTreeMap::from([(2 << 20, 8 << 20)]),
+            kube_reserved: config.node.kube_reserved.clone(),
+            system_reserved: config.node.system_reserved.clone(),
+            hard_eviction: BTreeMap::from([("memory".to_owned(), Quantity::from_units(1 << 30))]),
+            ..NodeFacts::default()
+        }
+    }
+
+    #[test]
+    fn pods_together_get_what_is_not_reserved() {
+        let pages = || Some(vec![HugePageLimit { page_bytes: 2 << 20, limit_bytes: 8 << 20 }]);
+        let enforced = CgroupLimits {
+            cpu_shares: Some(3584),
+            memory_limit_bytes: Some(7 << 30),
+            memory_min_bytes: Some(0),
+            memory_low_bytes: Some(0),
+            cpus: Some("0-3".to_owned()),
+            pids_max: Some(29_500),
+            hugetlb: pages(),
+            ..CgroupLimits::default()
+        };
+        let open = CgroupLimits {
+            cpu_shares: Some(4096),
+            memory_limit_bytes: Some(8 << 30),
+            pids_max: Some(30_000),
+            ..enforced.clone()
+        };
+        let v1 =
+            CgroupLimits { cpus: None, memory_min_bytes: None, memory_low_bytes: None, ..enforced.clone() };
+        for (text, version, expected) in
+            [("", 2, &enforced), ("enforceNodeAllocatable: [none]\n", 2, &open), ("", 1, &v1)]
+        {
+            let config = config(text);
+            assert_eq!(&of_all_pods(&config, &facts(&config), &machine(), version), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn others_get_what_is_reserved_for_them() {
+        let config = config("enforceNodeAllocatable: [pods, system-reserved-compressible, kube-reserved]\n");
+        let of = |reserved: &Option<ReservedCgroup>, amounts, version| {
+            of_reserved(&config, reserved.as_ref().unwrap(), amounts, &machine(), version)
+        };
+        let node = &config.node;
+        let system =
+            CgroupLimits { cpu_shares: Some(409), cpus: Some("0-3".to_owned()), ..CgroupLimits::default() };
+        assert_eq!(of(&node.system_reserved_cgroup, &node.system_reserved, 2), system);
+        let kube = CgroupLimits {
+            cpu_shares: Some(102),
+            memory_limit_bytes: Some(1 << 30),
+            memory_min_bytes: Some(1 << 30),
+            cpus: Some("0-3".to_owned()),
+            pids_max: Some(500),
+            hugetlb: Some(vec![]),
+            ..CgroupLimits::default()
+        };
+        assert_eq!(of(&node.kube_reserved_cgroup, &node.kube_reserved, 2), kube);
+        let v1 = CgroupLimits { cpus: None, memory_min_bytes: None, ..kube };
+        assert_eq!(of(&node.kube_reserved_cgroup, &node.kube_reserved, 1), v1);
     }
 }
