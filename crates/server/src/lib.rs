@@ -34,6 +34,8 @@ pub mod settings;
 mod spdy;
 mod strangers;
 mod streaming;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod tls;
 mod translate;
 mod tunnel;

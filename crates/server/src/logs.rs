@@ -35,7 +35,7 @@ pub(crate) async fn answer<P: Ports>(
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct QueryError {
+pub(crate) struct QueryError {
     status: StatusCode,
     text: String,
 }
@@ -48,7 +48,7 @@ fn invalid() -> QueryError {
     QueryError { status: StatusCode::UNPROCESSABLE_ENTITY, text: r#"{"message": "Invalid request."}"#.into() }
 }
 
-fn parse(query: &Query, has_streams: bool, now: Timestamp) -> Result<LogQuery, QueryError> {
+pub(crate) fn parse(query: &Query, has_streams: bool, now: Timestamp) -> Result<LogQuery, QueryError> {
     // The older spelling, in which `all` is no tail at all.
     let tail = match query.first("tail").filter(|tail| !tail.is_empty()) {
         Some("all") => None,

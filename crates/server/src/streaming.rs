@@ -156,7 +156,7 @@ fn target<P: Ports>(ports: &P, path: ContainerPath) -> Option<ContainerTarget> {
     Some(ContainerTarget { pod, uid: path.pod.uid, container: path.container })
 }
 
-fn streams(query: &Query) -> Option<Streams> {
+pub(crate) fn streams(query: &Query) -> Option<Streams> {
     let is_set = |name| query.first(name) == Some("1");
     let is_tty = is_set("tty");
     let streams = Streams {
@@ -170,7 +170,7 @@ fn streams(query: &Query) -> Option<Streams> {
 }
 
 /// The ports named in the query, which the older WebSocket protocol needs; SPDY names them later.
-fn forwarded_ports(query: &Query, headers: &HeaderMap) -> Result<Vec<u16>, String> {
+pub(crate) fn forwarded_ports(query: &Query, headers: &HeaderMap) -> Result<Vec<u16>, String> {
     if !tunnel::is_websocket(headers) {
         return Ok(Vec::new());
     }

@@ -198,7 +198,7 @@ async fn exchange(head: &Head, url: &str) -> Result<Response<Incoming>, TunnelEr
 }
 
 /// The client's headers, without what is for this node only.
-fn onward_headers(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn onward_headers(headers: &HeaderMap) -> HeaderMap {
     let mut onward = headers.clone();
     for name in [AUTHORIZATION, COOKIE, CONTENT_LENGTH] {
         onward.remove(name);

@@ -68,7 +68,7 @@ impl Offer {
     }
 }
 
-fn accept(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, &'static str> {
+pub(crate) fn accept(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, &'static str> {
     let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
     if method != Method::GET {
         return Err("bad method: a WebSocket is opened with GET");
