@@ -62,18 +62,19 @@ impl NodePorts {
 
     /// The running container a stream is for. A static pod is asked for by its mirror's uid, so
     /// only a uid that is neither is wrong.
-    fn target(&self, target: &ContainerTarget) -> Result<ContainerObservation, StreamError> {
-        let missing = || StreamError::NotFound(format!("container not found ({:?})", target.container));
-        let view = self.view_of(&target.pod).ok_or_else(missing)?;
-        if let Some(uid) = &target.uid
-            && !view.is_static
-            && view.uid.as_str() != uid
-        {
-            return Err(missing());
+    fn target(&self, target: &ContainerTarget) -> Option<ContainerObservation> {
+        let view = self.view_of(&target.pod)?;
+        let is_meant = |uid: &String| view.is_static || view.uid.as_str() == uid;
+        if !target.uid.as_ref().is_none_or(is_meant) {
+            return None;
         }
-        let found = view.container(&target.container).filter(|c| c.state.is_running());
-        found.cloned().ok_or_else(missing)
+        view.container(&target.container).filter(|c| c.state.is_running()).cloned()
     }
+}
+
+/// Upstream's words, which are no 404 for a client.
+fn not_found(target: &ContainerTarget) -> String {
+    format!("container not found ({:?})", target.container)
 }
 
 fn streams(streams: Streams) -> runtime::Streams {
@@ -93,9 +94,17 @@ fn stream_error(error: &RuntimeError) -> StreamError {
     }
 }
 
-/// A pod as clients are shown it: its object with the status as it is now.
+/// A pod as clients are shown it: its object with the status as it is now, and whence it came and
+/// when, which static pods have in their object already.
 fn shown(view: &PodView) -> Option<Arc<Pod>> {
     let mut pod = view.pod.as_ref()?.as_ref().clone();
+    if !view.is_static {
+        let annotations = pod.metadata.annotations.get_or_insert_default();
+        if let Some(seen) = &view.status.start_time {
+            annotations.insert(pod::ANNOTATION_CONFIG_SEEN.to_owned(), seen.0.to_string());
+        }
+        annotations.insert(pod::ANNOTATION_CONFIG_SOURCE.to_owned(), "api".to_owned());
+    }
     pod.status = Some(view.status.as_ref().clone());
     Some(Arc::new(pod))
 }
@@ -159,13 +168,20 @@ impl Ports for NodePorts {
         command: Vec<String>,
         wanted: Streams,
     ) -> Result<String, StreamError> {
-        let container = self.target(target)?;
+        let missing = || StreamError::Other(not_found(target));
+        let container = self.target(target).ok_or_else(missing)?;
         let url = self.adapters.runtime.exec(&container.id, &command, streams(wanted)).await;
         url.map_err(|e| stream_error(&e))
     }
 
     async fn attach_url(&self, target: &ContainerTarget, wanted: Streams) -> Result<String, StreamError> {
-        let container = self.target(target)?;
+        let missing = || {
+            let key = pod::key(&target.pod);
+            let text =
+                format!("container {} not found in pod {}_{}", target.container, key.name, key.namespace);
+            StreamError::Other(text)
+        };
+        let container = self.target(target).ok_or_else(missing)?;
         self.adapters.runtime.attach(&container.id, streams(wanted)).await.map_err(|e| stream_error(&e))
     }
 
@@ -180,7 +196,7 @@ impl Ports for NodePorts {
     }
 
     async fn exec_sync(&self, target: &ContainerTarget, command: Vec<String>) -> Result<Vec<u8>, String> {
-        let container = self.target(target).map_err(|e| e.to_string())?;
+        let container = self.target(target).ok_or_else(|| not_found(target))?;
         let result =
             self.adapters.runtime.exec_sync(&container.id, &command, std::time::Duration::ZERO).await;
         let output = result.map_err(|e| e.message().to_owned())?;
@@ -227,7 +243,7 @@ impl Ports for NodePorts {
             return Err("CheckpointContainer requires the timeout value to be > 0".to_owned());
         }
         let name = &target.container;
-        let container = self.target(target).map_err(|_| format!("container {name} not found"))?;
+        let container = self.target(target).ok_or_else(|| format!("container {name} not found"))?;
         let key = pod::key(&target.pod);
         let time = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
         let file = format!("checkpoint-{}_{}-{name}-{time}.tar", key.name, key.namespace);
