@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, DATE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -83,7 +84,7 @@ fn has_token(headers: &HeaderMap, name: &http::HeaderName, token: &str) -> bool 
 
 /// What a plain request to a streaming endpoint gets.
 pub(crate) fn upgrade_required() -> Answer {
-    answer::text(StatusCode::INTERNAL_SERVER_ERROR, "Upgrade request required\n")
+    answer::error(StatusCode::INTERNAL_SERVER_ERROR, "Upgrade request required")
 }
 
 /// What the runtime's streaming server is asked with.
@@ -206,13 +207,22 @@ pub(crate) fn onward_headers(headers: &HeaderMap) -> HeaderMap {
     onward
 }
 
+/// The runtime's refusal with its headers, among them the protocols it would take.
 async fn refusal(response: Response<Incoming>) -> Answer {
     let status = response.status();
     if status.as_u16() < 400 {
-        let text = format!("invalid upgrade response: status code {}\n", status.as_u16());
-        return answer::text(StatusCode::INTERNAL_SERVER_ERROR, text);
+        let text = format!("invalid upgrade response: status code {}", status.as_u16());
+        return answer::error(StatusCode::INTERNAL_SERVER_ERROR, &text);
     }
-    answer::text(status, text_of(response).await)
+    let mut headers = response.headers().clone();
+    // About the connection with the runtime.
+    for name in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, DATE] {
+        headers.remove(name);
+    }
+    let mut answer = Response::new(answer::body(text_of(response).await));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
 }
 
 async fn text_of(response: Response<Incoming>) -> Bytes {
