@@ -65,6 +65,15 @@ const KUBERNETES: Module = Module {
 /// own: a change of it must not have all of Kubernetes built again.
 const CONFIG_JUDGE: Program = kubernetes("config-judge", "./config-judge");
 
+/// Says what Prometheus makes of a page of metrics; likewise ours.
+const PAGE_JUDGE: Program = program("page-judge", "./page-judge");
+
+/// What `kubectl top` asks.
+const METRICS_SERVER: Module = Module {
+    name: "metrics-server",
+    programs: &[program("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server")],
+};
+
 const ETCD: Module = Module { name: "etcd", programs: &[program("etcd", "go.etcd.io/etcd/server/v3")] };
 
 const CONTAINERD: Module = Module {
@@ -96,14 +105,21 @@ pub(crate) struct Peers {
     etcd: PathBuf,
     containerd: PathBuf,
     config_judge: PathBuf,
+    page_judge: PathBuf,
+    metrics_server: PathBuf,
 }
 
 impl Peers {
     /// Builds what is missing.
     pub(crate) fn build(root: &Path) -> Result<Self> {
-        let etcd = build(root, &ETCD)?;
-        let containerd = build(root, &CONTAINERD)?;
-        Ok(Self { kubernetes: build(root, &KUBERNETES)?, etcd, containerd, config_judge: build_judge(root)? })
+        Ok(Self {
+            etcd: build(root, &ETCD)?,
+            containerd: build(root, &CONTAINERD)?,
+            kubernetes: build(root, &KUBERNETES)?,
+            config_judge: build_own(root, &CONFIG_JUDGE)?,
+            page_judge: build_own(root, &PAGE_JUDGE)?,
+            metrics_server: build(root, &METRICS_SERVER)?,
+        })
     }
 
     /// A program of the Kubernetes module.
@@ -114,6 +130,16 @@ impl Peers {
     /// The program that runs upstream's kubelet up to the start of the node.
     pub(crate) fn config_judge(&self) -> &Path {
         &self.config_judge
+    }
+
+    /// The program that reads a page of metrics as Prometheus does.
+    pub(crate) fn page_judge(&self) -> &Path {
+        &self.page_judge
+    }
+
+    /// What `kubectl top` asks.
+    pub(crate) fn metrics_server(&self) -> PathBuf {
+        self.metrics_server.join("metrics-server")
     }
 
     /// The etcd server.
@@ -160,12 +186,12 @@ fn build(root: &Path, module: &Module) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Builds the one program whose source is in `tools/`; with the Kubernetes module, for it uses all of that.
-fn build_judge(root: &Path) -> Result<PathBuf> {
+/// Builds a program whose source is in `tools/`; with the Kubernetes module, for it uses some of that.
+fn build_own(root: &Path, program: &Program) -> Result<PathBuf> {
     let source = root.join("tools").join(KUBERNETES.name);
-    let mut parts = vec![format!("{} {CONFIG_JUDGE:?}", std::env::consts::ARCH).into_bytes()];
+    let mut parts = vec![format!("{} {program:?}", std::env::consts::ARCH).into_bytes()];
     let mut files = vec![source.join("go.mod"), source.join("go.sum")];
-    let own = source.join(CONFIG_JUDGE.name);
+    let own = source.join(program.name);
     let list = std::fs::read_dir(&own).with_context(|| format!("list {}", own.display()))?;
     for entry in list {
         files.push(entry.with_context(|| format!("list {}", own.display()))?.path());
@@ -175,9 +201,9 @@ fn build_judge(root: &Path) -> Result<PathBuf> {
         parts.push(std::fs::read(&file).with_context(|| format!("read {}", file.display()))?);
     }
     let key = short_hash(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    let folder = workspace::cache()?.join("peers").join(format!("{}-{key}", CONFIG_JUDGE.name));
-    compile_missing(&source, &folder, &[CONFIG_JUDGE])?;
-    Ok(folder.join(CONFIG_JUDGE.name))
+    let folder = workspace::cache()?.join("peers").join(format!("{}-{key}", program.name));
+    compile_missing(&source, &folder, std::slice::from_ref(program))?;
+    Ok(folder.join(program.name))
 }
 
 fn compile_missing(source: &Path, folder: &Path, programs: &[Program]) -> Result<()> {

@@ -5,11 +5,14 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Paths;
 use crate::isolation::{NODE, NODE_IP};
 use crate::workspace::write;
+
+/// What the API server calls itself to servers of other API groups.
+pub(super) const AGGREGATOR: &str = "front-proxy-client";
 
 /// Who a certificate is for.
 struct Subject {
@@ -53,6 +56,7 @@ fn subjects() -> Vec<Subject> {
         client("controllers", "system:kube-controller-manager".into(), None),
         client("scheduler", "system:kube-scheduler".into(), None),
         client("node", format!("system:node:{NODE}"), Some("system:nodes")),
+        Subject { kubeconfig: false, ..client("aggregator", AGGREGATOR.into(), None) },
         server("apiserver", "kube-apiserver".into(), &api_names),
         server("kubelet", NODE.into(), &[NODE, "localhost", "127.0.0.1", NODE_IP]),
     ]
@@ -88,7 +92,11 @@ pub(super) fn write_all(paths: &Paths) -> Result<()> {
         write(&paths.file(&format!("{}.crt", subject.file)), params.signed_by(&key, &issuer)?.pem())?;
         write(&paths.file(&format!("{}.key", subject.file)), key.serialize_pem())?;
         if subject.kubeconfig {
-            write_kubeconfig(paths, subject.file)?;
+            let credentials = json!({
+                "client-certificate": paths.file(&format!("{}.crt", subject.file)),
+                "client-key": paths.file(&format!("{}.key", subject.file)),
+            });
+            write_kubeconfig(paths, subject.file, &credentials)?;
         }
     }
 
@@ -127,13 +135,10 @@ pub(crate) fn stranger_pair() -> Result<String> {
     Ok(params.signed_by(&key, &issuer)?.pem() + &key.serialize_pem())
 }
 
-fn write_kubeconfig(paths: &Paths, user: &str) -> Result<()> {
+/// Writes `USER.kubeconfig` for the API server with these credentials.
+pub(crate) fn write_kubeconfig(paths: &Paths, user: &str, credentials: &Value) -> Result<()> {
     let cluster =
         json!({ "server": "https://127.0.0.1:6443", "certificate-authority": paths.file("ca.crt") });
-    let credentials = json!({
-        "client-certificate": paths.file(&format!("{user}.crt")),
-        "client-key": paths.file(&format!("{user}.key")),
-    });
     let document = json!({
         "apiVersion": "v1",
         "kind": "Config",

@@ -18,7 +18,7 @@ use kube::{Api, Client};
 use crate::isolation::{NODE, Plan};
 use crate::peers::Peers;
 use crate::process::Service;
-pub(crate) use certs::{node_pair, stranger_pair};
+pub(crate) use certs::{node_pair, stranger_pair, write_kubeconfig};
 pub(crate) use control_plane::ControlPlane;
 pub(crate) use fake_runtime::{Call, FakeRuntime};
 pub(crate) use kubelet::{Credentials, Kind, MANIFESTS, ROOT as KUBELET_ROOT};

@@ -154,7 +154,8 @@ async fn slow_heads() -> Result<Vec<TlsStream<TcpStream>>> {
 }
 
 async fn idle() -> Result<Vec<TcpStream>> {
-    let connect = async |_| TcpStream::connect(KUBELET).await.context("connect");
+    // Not an async closure: over those rustc 1.95 stumbles when it builds incrementally.
+    let connect = |_| async { TcpStream::connect(KUBELET).await.context("connect") };
     let all = futures::stream::iter(0..IDLE).map(connect).buffer_unordered(100).try_collect::<Vec<_>>();
     tokio::time::timeout(SOON * 2, all).await.context("they are not taken")?
 }

@@ -5,6 +5,7 @@
 //! watched, with a deadline.
 
 mod cadvisor;
+mod clients;
 mod configuration;
 mod containers;
 mod disruption;
@@ -90,6 +91,7 @@ fn all() -> Vec<Scenario> {
         Calm streams::attach,
         Calm streams::port_forward,
         Calm cadvisor::families_labels_and_values,
+        Calm clients::prometheus_reads_every_page,
         Calm node::reports_itself,
         Calm node::serves_pods_metrics_and_configuration,
         Calm node::changes_its_log_verbosity,
@@ -115,6 +117,7 @@ fn all() -> Vec<Scenario> {
         Disturbing identity::serving_certificate_is_signed_by_the_cluster,
         Stricter identity::expired_client_certificate_is_replaced_without_a_restart,
         Stricter identity::dead_connection_is_replaced,
+        Disturbing clients::kubectl_top_shows_nodes_and_pods,
         Disturbing vulnerabilities::nothing_secret_is_in_the_most_verbose_log,
         Disturbing vulnerabilities::neighbours_cannot_reach_loopback_addresses,
         Stricter floods::strangers_change_nothing,

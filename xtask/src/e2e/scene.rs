@@ -1,5 +1,6 @@
 //! What a scenario gets to work with: a namespace, and ways to create, watch and ask.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,24 +185,7 @@ impl Scene {
 
     /// Runs kubectl to its end with this input.
     pub(super) async fn kubectl_with(&self, input: &[u8], args: &[&str]) -> Result<Said> {
-        let mut kubectl = self.kubectl(args);
-        kubectl.stdin(std::process::Stdio::piped());
-        kubectl.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        let mut child = kubectl.spawn().context("run kubectl")?;
-        let mut stdin = child.stdin.take().context("the input of kubectl")?;
-        let feed = async move {
-            // kubectl may end without reading all; how it ended tells.
-            let _ = stdin.write_all(input).await;
-            drop(stdin);
-        };
-        let both = async { tokio::join!(feed, child.wait_with_output()).1 };
-        let done = tokio::time::timeout(SOON, both).await;
-        let done = done.map_err(|_| anyhow!("kubectl {args:?} did not end"))?.context("run kubectl")?;
-        Ok(Said {
-            code: done.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&done.stdout).into_owned(),
-            err: String::from_utf8_lossy(&done.stderr).into_owned(),
-        })
+        run_with(input, self.kubectl(args)).await.with_context(|| format!("kubectl {args:?}"))
     }
 
     /// Runs kubectl, which must succeed, and returns what it printed.
@@ -211,6 +195,24 @@ impl Scene {
             bail!("kubectl {args:?} ended with {}: {}", said.code, said.err.trim());
         }
         Ok(said.out)
+    }
+
+    /// Creates the objects of a document, of whatever kinds.
+    pub(super) async fn create_all(&self, document: &str) -> Result<()> {
+        self.kubectl_document("create", document).await
+    }
+
+    /// Deletes the objects of a document.
+    pub(super) async fn delete_all(&self, document: &str) -> Result<()> {
+        self.kubectl_document("delete", document).await
+    }
+
+    async fn kubectl_document(&self, verb: &str, document: &str) -> Result<()> {
+        let said = self.kubectl_with(document.as_bytes(), &[verb, "--filename=-"]).await?;
+        if said.code != 0 {
+            bail!("kubectl {verb} ended with {}: {}", said.code, said.err.trim());
+        }
+        Ok(())
     }
 
     /// The first line a container prints. A container can be ready before it prints anything.
@@ -245,6 +247,26 @@ impl Scene {
         let first = tokio::time::timeout(SOON, lines.try_next()).await.context("the log stays empty")?;
         Ok((first?.context("the log ended without a line")?, lines))
     }
+}
+
+/// Runs a program to its end with this input.
+pub(super) async fn run_with(input: &[u8], mut program: Command) -> Result<Said> {
+    program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = program.spawn().context("start it")?;
+    let mut stdin = child.stdin.take().context("its input")?;
+    let feed = async move {
+        // It may end without reading all; how it ended tells.
+        let _ = stdin.write_all(input).await;
+        drop(stdin);
+    };
+    let both = async { tokio::join!(feed, child.wait_with_output()).1 };
+    let done = tokio::time::timeout(SOON, both).await;
+    let done = done.map_err(|_| anyhow!("did not end within {SOON:?}"))?.context("wait for its end")?;
+    Ok(Said {
+        code: done.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&done.stdout).into_owned(),
+        err: String::from_utf8_lossy(&done.stderr).into_owned(),
+    })
 }
 
 /// A log that is being followed.
