@@ -114,7 +114,8 @@ fn log_event(event: &EventRecord) {
         }
     };
     let (reason, message) = (event.reason, event.message.as_str());
-    info!(v = 3, object, fieldPath = path, kind, r#type, reason, text = message, "Event occurred");
+    // `message` alone is what tracing calls the words of the line itself; the log leaves the underscore out.
+    info!(v = 3, object, fieldPath = path, kind, r#type, reason, message_ = message, "Event occurred");
 }
 
 /// The driver's state.

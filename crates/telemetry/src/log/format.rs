@@ -81,9 +81,11 @@ pub(super) fn merged(outer: &[Pair], inner: Vec<Pair>) -> Vec<Pair> {
     all
 }
 
-/// A field's name without the `r#` that a name needs that is a word of Rust, such as `type`.
+/// A field's name without the `r#` that a name needs that is a word of Rust, such as `type`, and without the `_` that
+/// one ends with whose name means something else to tracing, such as `message_`.
 fn name_of(field: &Field) -> &'static str {
-    field.name().strip_prefix("r#").unwrap_or(field.name())
+    let name = field.name().strip_prefix("r#").unwrap_or(field.name());
+    name.strip_suffix('_').unwrap_or(name)
 }
 
 impl Visit for Fields {

@@ -66,6 +66,7 @@ fn values_are_quoted_as_klog_does() {
         tracing::info!(text = "one\ntwo\n", next = 1, "several lines");
         tracing::error!(error = &Outer(Inner) as &dyn std::error::Error, "failed");
         tracing::info!(shown = %"plain", debug = ?Some(1), "formatted");
+        tracing::info!(r#type = "Normal", message_ = "its own", "names that are taken");
     });
     assert_eq!(
         written,
@@ -78,6 +79,7 @@ fn values_are_quoted_as_klog_does() {
             r#" > next=1"#,
             r#"E|"failed" err="cannot start container web: no such image""#,
             r#"I|"formatted" shown="plain" debug="Some(1)""#,
+            r#"I|"names that are taken" type="Normal" message="its own""#,
         ]
     );
 }
