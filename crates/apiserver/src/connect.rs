@@ -15,7 +15,6 @@ use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilde
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::ConfigExt;
-use kube::config::AuthInfo;
 use kube::{Client, Config};
 use rustls::client::{ResolvesClientCert, Resumption};
 use telemetry::traces::{CarryHttp, Tracer};
@@ -25,7 +24,7 @@ use tower::{BoxError, ServiceBuilder};
 use crate::credentials::{Authenticate, Credentials};
 use crate::dial::{Dial, ProxyError};
 use crate::identity::{FileIdentity, IdentityError, Renewals, ShownIdentity};
-use crate::kubeconfig::{self, Identity, Loaded};
+use crate::kubeconfig::{self, Identity, KubeconfigFinding, Loaded, impersonation};
 use crate::news::{IdentityNews, Observer, RequestNews};
 use crate::pool::Pool;
 use crate::throttle::{RateLimit, Throttle};
@@ -106,6 +105,14 @@ pub enum ConnectError {
         #[source]
         source: Box<kube::config::KubeconfigError>,
     },
+    /// It says things that do not go together.
+    #[error("kubeconfig {path}: {}", list(findings))]
+    Contradictory {
+        /// The file.
+        path: PathBuf,
+        /// All of them.
+        findings: Vec<KubeconfigFinding>,
+    },
     /// The client certificate or key it names.
     #[error("client certificate of kubeconfig {path}")]
     Identity {
@@ -150,6 +157,10 @@ pub enum ConnectError {
     /// The user agent has characters a header cannot carry.
     #[error("user agent is not a header value")]
     UserAgent(#[source] http::header::InvalidHeaderValue),
+}
+
+fn list(findings: &[KubeconfigFinding]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Clients for one API server. Cheap to clone.
@@ -296,7 +307,7 @@ impl Wiring {
         Ok(Self {
             path,
             tls,
-            proxy: loaded.cluster.proxy_url.filter(|url| !url.is_empty()),
+            proxy: loaded.cluster.proxy_url,
             config,
             user_agent,
             limit,
@@ -372,17 +383,6 @@ impl Wiring {
         } else {
             builder.enable_all_versions().wrap_connector(dial)
         })
-    }
-}
-
-/// Whom requests are to act for: all that the library still has to know of the user.
-fn impersonation(user: AuthInfo) -> AuthInfo {
-    AuthInfo {
-        impersonate: user.impersonate,
-        impersonate_uid: user.impersonate_uid,
-        impersonate_groups: user.impersonate_groups,
-        impersonate_user_extra: user.impersonate_user_extra,
-        ..AuthInfo::default()
     }
 }
 

@@ -1,19 +1,25 @@
 //! A kubeconfig read and taken apart: where the server is, and who we are to it.
 
+mod facts;
+mod rules;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use kube::Config;
-use kube::config::{AuthInfo, Cluster, KubeConfigOptions, Kubeconfig};
-use secrecy::ExposeSecret as _;
+use kube::config::{AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::certificates::CertificatePair;
 use crate::connect::ConnectError;
 use crate::credentials::{Credentials, ExecPlugin, TokenFile, basic, bearer};
-use crate::excerpt;
+use crate::dial::is_local;
 use crate::identity::{FILE_CHECK, FileIdentity, IdentityError, Renewals, ShownIdentity};
 use crate::news::{IdentityNews, Observer};
+
+pub use facts::{ExecFacts, KubeconfigFacts, examine_kubeconfig};
+pub use rules::KubeconfigFinding;
 
 /// What a kubeconfig says, with paths that no longer depend on where it is.
 pub(crate) struct Loaded {
@@ -39,17 +45,27 @@ pub(crate) enum Identity {
 /// # Errors
 /// [`ConnectError`], naming the file.
 pub(crate) async fn load(path: &Path) -> Result<Loaded, ConnectError> {
-    let fail = |source| ConnectError::Kubeconfig {
-        path: path.to_owned(),
-        source: Box::new(excerpt::without(source)),
-    };
-    let document = Kubeconfig::read_from(path).map_err(fail)?;
+    let fail = |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| fail(KubeconfigError::ReadConfig(error, path.to_owned())))?;
+    let mut document = parse(&text).map_err(|error| fail(KubeconfigError::Parse(Box::new(error))))?;
+    tidy(&mut document, path);
     let cluster = current_cluster(&document).unwrap_or_default();
+    let mut findings = rules::of_document(&document);
+    findings.extend(rules::of_cluster(&cluster));
+    findings.extend(current_user(&document).iter().flat_map(rules::of_user));
+    if !findings.is_empty() {
+        return Err(ConnectError::Contradictory { path: path.to_owned(), findings });
+    }
     let mut config =
         Config::from_custom_kubeconfig(document, &KubeConfigOptions::default()).await.map_err(fail)?;
-    let user = std::mem::take(&mut config.auth_info);
+    let mut user = std::mem::take(&mut config.auth_info);
     // Ours to decide; the library would take the environment's whatever NO_PROXY says.
     config.proxy_url = None;
+    if cluster.certificate_authority_data.is_some() && config.root_cert.as_ref().is_some_and(Vec::is_empty) {
+        let findings = vec![rules::no_authority()];
+        return Err(ConnectError::Contradictory { path: path.to_owned(), findings });
+    }
     if cluster.certificate_authority_data.is_none() {
         // Read again every minute, so that the authority can be replaced.
         config.root_cert_file = cluster.certificate_authority.as_ref().map(PathBuf::from);
@@ -57,13 +73,112 @@ pub(crate) async fn load(path: &Path) -> Result<Loaded, ConnectError> {
     if user.auth_provider.is_some() {
         return Err(ConnectError::AuthProvider { path: path.to_owned() });
     }
+    let is_secure = config.cluster_url.scheme_str() == Some("https");
+    if !is_secure || config.accept_invalid_certs {
+        // Without any the library demands that the machine has some, and reads them all.
+        config.root_cert.get_or_insert_default();
+    }
+    // Whoever is on the way could read them. Upstream leaves them out even if nobody is.
+    if !is_secure && !is_local(&config.cluster_url) {
+        user = impersonation(user);
+    }
     Ok(Loaded { path: path.to_owned(), config, cluster, user })
 }
 
+/// Reads the first document of a text, as upstream. An error shows no lines around a mistake: they may hold a token or
+/// a key, and it ends up in the log.
+fn parse(text: &str) -> Result<Kubeconfig, serde_saphyr::Error> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    let mut reader = text.as_bytes();
+    let first = serde_saphyr::read_with_options::<_, Kubeconfig>(&mut reader, options).next();
+    first.unwrap_or_else(|| Ok(Kubeconfig::default()))
+}
+
 fn current_cluster(document: &Kubeconfig) -> Option<Cluster> {
-    let name = document.current_context.as_ref()?;
-    let context = document.contexts.iter().find(|one| one.name == *name)?.context.as_ref()?;
+    let context = current_context(document)?;
     document.clusters.iter().find(|one| one.name == context.cluster)?.cluster.clone()
+}
+
+fn current_user(document: &Kubeconfig) -> Option<AuthInfo> {
+    let name = current_context(document)?.user.as_ref()?;
+    document.auth_infos.iter().find(|one| one.name == *name)?.auth_info.clone()
+}
+
+fn current_context(document: &Kubeconfig) -> Option<&Context> {
+    let name = document.current_context.as_ref()?;
+    document.contexts.iter().find(|one| one.name == *name)?.context.as_ref()
+}
+
+/// Whom requests are to act for: all that the library still has to know of the user.
+pub(crate) fn impersonation(user: AuthInfo) -> AuthInfo {
+    AuthInfo {
+        impersonate: user.impersonate,
+        impersonate_uid: user.impersonate_uid,
+        impersonate_groups: user.impersonate_groups,
+        impersonate_user_extra: user.impersonate_user_extra,
+        ..AuthInfo::default()
+    }
+}
+
+/// Brings a document into the one form that the rest deals with: no empty texts, paths that do not
+/// depend on where the process is, data of one line, a server with its scheme.
+fn tidy(document: &mut Kubeconfig, path: &Path) {
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    let folder = std::path::absolute(&folder).unwrap_or(folder);
+    for cluster in document.clusters.iter_mut().filter_map(|one| one.cluster.as_mut()) {
+        drop_empty(&mut cluster.server);
+        drop_empty(&mut cluster.certificate_authority);
+        drop_empty(&mut cluster.certificate_authority_data);
+        drop_empty(&mut cluster.proxy_url);
+        drop_empty(&mut cluster.tls_server_name);
+        absolute(&folder, &mut cluster.certificate_authority);
+        if let Some(data) = &mut cluster.certificate_authority_data {
+            *data = one_line(data);
+        }
+        if let Some(server) = cluster.server.as_mut().filter(|server| !server.contains("://")) {
+            // Upstream decides before it has looked at the certificates.
+            *server = format!("http://{server}");
+        }
+    }
+    for user in document.auth_infos.iter_mut().filter_map(|one| one.auth_info.as_mut()) {
+        let files = [&mut user.token_file, &mut user.client_certificate, &mut user.client_key];
+        for file in files {
+            drop_empty(file);
+            absolute(&folder, file);
+        }
+        drop_empty(&mut user.username);
+        drop_empty(&mut user.client_certificate_data);
+        drop_empty(&mut user.impersonate);
+        drop_empty(&mut user.impersonate_uid);
+        for secret in [&mut user.token, &mut user.password, &mut user.client_key_data] {
+            if secret.as_ref().is_some_and(|secret: &SecretString| secret.expose_secret().is_empty()) {
+                *secret = None;
+            }
+        }
+        // A bare name is looked for where programs are.
+        if let Some(exec) = user.exec.as_mut().filter(|exec| exec.command.iter().any(|c| c.contains('/'))) {
+            absolute(&folder, &mut exec.command);
+        }
+    }
+}
+
+fn drop_empty(text: &mut Option<String>) {
+    if text.as_ref().is_some_and(String::is_empty) {
+        *text = None;
+    }
+}
+
+fn absolute(folder: &Path, file: &mut Option<String>) {
+    if let Some(relative) = file.as_ref().filter(|file| !Path::new(file).is_absolute()) {
+        // Without the dots in front of it, as upstream shows it.
+        let joined = folder.join(Path::new(relative).components().collect::<PathBuf>());
+        *file = Some(std::path::absolute(&joined).unwrap_or(joined).to_string_lossy().into_owned());
+    }
+}
+
+/// Base64 may be wrapped.
+fn one_line(data: &str) -> String {
+    data.chars().filter(|letter| !matches!(letter, '\r' | '\n')).collect()
 }
 
 impl Loaded {
@@ -73,21 +188,19 @@ impl Loaded {
     /// If it is half there or damaged.
     pub(crate) fn identity(&self) -> Result<Identity, IdentityError> {
         let user = &self.user;
-        let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let certificate_data = text(&user.client_certificate_data);
-        let key_data = user.client_key_data.as_ref().map(|secret| secret.expose_secret().to_owned());
-        let key_data = text(&key_data);
-        let (certificate, key) = (text(&user.client_certificate), text(&user.client_key));
-        match (&certificate_data, &key_data, &certificate, &key) {
-            (None, None, None, None) => return Ok(Identity::None),
-            (None, None, Some(certificate), Some(key)) => {
-                return Ok(Identity::Files(certificate.into(), key.into()));
-            }
-            _ => {}
+        let (certificate, certificate_data) = (&user.client_certificate, &user.client_certificate_data);
+        if certificate.is_none() && certificate_data.is_none() {
+            return Ok(Identity::None);
+        }
+        let key_data = user.client_key_data.as_ref().map(|secret| secret.expose_secret());
+        if let (None, None, Some(certificate), Some(key)) =
+            (certificate_data, key_data, certificate, &user.client_key)
+        {
+            return Ok(Identity::Files(certificate.into(), key.into()));
         }
         // Data goes before files, each for itself.
-        let chain_pem = part("client-certificate-data", certificate_data, certificate)?;
-        let key_pem = part("client-key-data", key_data, key)?;
+        let chain_pem = part("client-certificate-data", certificate_data.as_deref(), certificate)?;
+        let key_pem = part("client-key-data", key_data, &user.client_key)?;
         CertificatePair::parse(&chain_pem, &key_pem).map(Identity::Inline).map_err(IdentityError::Inline)
     }
 
@@ -106,26 +219,31 @@ impl Loaded {
             path: self.path.clone(),
             source,
         };
-        if let Some(file) = user.token_file.as_ref().filter(|file| !file.is_empty()) {
-            let file = TokenFile::open(Path::new(file)).map_err(|error| fail(error.into()))?;
+        let token = user.token.as_ref().map(|token| token.expose_secret());
+        // What is wrong with it is told even if it is not asked.
+        let plugin = user
+            .exec
+            .as_ref()
+            .map(|exec| ExecPlugin::new(exec, identity.clone(), renewals.clone(), observer.clone()));
+        let plugin = plugin.transpose().map_err(|error| fail(error.into()))?;
+        if let Some(file) = &user.token_file {
+            let file = TokenFile::open(Path::new(file), token).map_err(|error| fail(error.into()))?;
             return Ok(Credentials::File(file));
         }
-        if let Some(token) = user.token.as_ref().map(|token| token.expose_secret()).filter(|t| !t.is_empty())
-        {
+        if let Some(token) = token {
             return bearer(token).map(Credentials::Fixed).map_err(|error| fail(error.into()));
         }
-        if let Some(name) = user.username.as_ref().filter(|name| !name.is_empty()) {
+        if let Some(name) = &user.username {
             let password = user.password.as_ref().map(|secret| secret.expose_secret()).unwrap_or_default();
             return basic(name, password).map(Credentials::Fixed).map_err(|error| fail(error.into()));
         }
         let has_certificate = user.client_certificate.is_some() || user.client_certificate_data.is_some();
-        match &user.exec {
-            Some(exec) if !has_certificate => {
-                let plugin = ExecPlugin::new(exec, identity.clone(), renewals.clone(), observer.clone());
-                plugin.map(Credentials::Exec).map_err(|error| fail(error.into()))
-            }
-            _ => Ok(Credentials::None),
-        }
+        Ok(plugin.filter(|_| !has_certificate).map_or(Credentials::None, Credentials::Exec))
+    }
+
+    /// Whether what is sent and received is hidden from others.
+    fn is_secure(&self) -> bool {
+        self.config.cluster_url.scheme_str() == Some("https")
     }
 
     /// Opens the files of an identity.
@@ -135,13 +253,13 @@ impl Loaded {
     }
 }
 
-fn part(field: &'static str, data: Option<String>, file: Option<String>) -> Result<Vec<u8>, IdentityError> {
+fn part(field: &'static str, data: Option<&str>, file: &Option<String>) -> Result<Vec<u8>, IdentityError> {
     match (data, file) {
         (Some(data), _) => base64::engine::general_purpose::STANDARD
-            .decode(data.trim())
+            .decode(one_line(data))
             .map_err(|source| IdentityError::Base64 { field, source }),
         (None, Some(file)) => {
-            std::fs::read(&file).map_err(|source| IdentityError::Read { path: file.into(), source })
+            std::fs::read(file).map_err(|source| IdentityError::Read { path: file.into(), source })
         }
         (None, None) => Err(IdentityError::Half),
     }

@@ -1,7 +1,7 @@
 //! `kubelet config check` and `kubelet config show`: a configuration looked at without starting a node.
 //!
 //! Upstream has neither. `check` prints every finding with its place; `show` prints every value in effect and
-//! where it came from. Both take the flags the node would be started with.
+//! where it came from. Both take the flags the node would be started with. `kubeconfig` looks at that file.
 
 use std::fmt::Write as _;
 
@@ -18,6 +18,7 @@ Look at a configuration without starting a node.
 Usage:
   kubelet config check FILE [--config-dir DIR] [flags]   print everything that is wrong with it
   kubelet config show [--output text|json] [flags]       print every value in effect and where it came from
+  kubelet config kubeconfig [--output text|json] FILE    print what a kubeconfig comes to, without its secrets
   kubelet config describe                                print all flags and feature gates as JSON
 ";
 
@@ -28,6 +29,12 @@ pub(crate) fn run(words: &[String]) -> Invocation {
         [word, flags @ ..] if word == "show" => match output(flags) {
             Some((is_json, flags)) => show(is_json, flags),
             None => Invocation::Faulty(USAGE.to_owned()),
+        },
+        [word, rest @ ..] if word == "kubeconfig" => match output(rest) {
+            Some((is_json, [file])) if !file.starts_with('-') => {
+                Invocation::Kubeconfig { path: file.into(), is_json }
+            }
+            _ => Invocation::Faulty(USAGE.to_owned()),
         },
         [word] if word == "describe" => Invocation::Print(line(&describe())),
         [] => Invocation::Print(USAGE.to_owned()),

@@ -10,6 +10,7 @@ fn run_in(folder: &tempfile::TempDir, words: &[&str]) -> (bool, String) {
     let (is_good, text) = match run(&words) {
         Invocation::Print(text) => (true, text),
         Invocation::Faulty(text) => (false, text),
+        Invocation::Kubeconfig { path, is_json } => (true, format!("{} {is_json}", path.display())),
         Invocation::Run(_) => panic!("{words:?} starts a node"),
     };
     (is_good, text.replace(&at, "@"))
@@ -92,4 +93,14 @@ fn show_masks_headers_and_knows_json() {
     let (is_good, text) = run_in(&folder, &["show", "--output=json", "--config=@/none"]);
     assert!(!is_good && text.starts_with("{\"accepted\":false"), "{text}");
     assert!(!run_in(&folder, &["show", "-o", "xml"]).0);
+}
+
+#[test]
+fn a_kubeconfig_is_looked_at_by_others() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(run_in(&folder, &["kubeconfig", "k"]), (true, "k false".to_owned()));
+    assert_eq!(run_in(&folder, &["kubeconfig", "-o", "json", "k"]), (true, "k true".to_owned()));
+    for words in [&["kubeconfig"][..], &["kubeconfig", "-x"], &["kubeconfig", "a", "b"]] {
+        assert!(!run_in(&folder, words).0, "{words:?}");
+    }
 }

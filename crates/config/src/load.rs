@@ -30,6 +30,13 @@ pub enum Invocation {
     /// Print this to standard output and leave with status 1: a configuration was looked at and
     /// found wanting.
     Faulty(String),
+    /// Look at a kubeconfig, which is nothing this crate knows about.
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// Whether JSON is wanted.
+        is_json: bool,
+    },
 }
 
 /// A configuration to run with.

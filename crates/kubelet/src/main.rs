@@ -7,6 +7,7 @@ mod cadvisor;
 mod checks;
 mod gauges;
 mod identity;
+mod kubeconfig;
 mod lock;
 mod notify;
 mod ports;
@@ -46,15 +47,12 @@ fn main() -> ExitCode {
         std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
     match config::load(&arguments) {
         Ok(Invocation::Run(loaded)) => run(*loaded),
-        Ok(Invocation::Print(text)) => {
-            // Whoever closed the other end has read enough.
-            let _ = std::io::stdout().lock().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Ok(Invocation::Faulty(text)) => {
-            let _ = std::io::stdout().lock().write_all(text.as_bytes());
-            ExitCode::FAILURE
-        }
+        Ok(Invocation::Print(text)) => print(&text, ExitCode::SUCCESS),
+        Ok(Invocation::Faulty(text)) => print(&text, ExitCode::FAILURE),
+        Ok(Invocation::Kubeconfig { path, is_json }) => match kubeconfig::look_at(&path, is_json) {
+            Ok(text) => print(&text, ExitCode::SUCCESS),
+            Err(text) => print(&text, ExitCode::FAILURE),
+        },
         Err(refused) => {
             // How the log was to look is not known, as the configuration is not.
             let log = telemetry::log::install(&Logging::default());
@@ -65,6 +63,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    // Whoever closed the other end has read enough.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    code
 }
 
 fn run(loaded: Loaded) -> ExitCode {

@@ -6,6 +6,8 @@
 //	{"name":"...","arguments":["--port=1"]}
 //	{"name":"...","accepted":false,"error":"...","lenient":false,"warnings":["--port"],"configuration":{...}}
 //
+// A case with "kubeconfig" instead of arguments is about that file, and its configuration is whom and what it names.
+//
 // With the argument "describe" it prints the flags, fields and feature gates that upstream has. With "credentials" and
 // the values of two flags it says what upstream makes of a configuration of credential providers.
 package main
@@ -35,6 +37,8 @@ import (
 type testCase struct {
 	Name      string   `json:"name"`
 	Arguments []string `json:"arguments"`
+	// Kubeconfig is a path.
+	Kubeconfig string `json:"kubeconfig"`
 }
 
 type verdict struct {
@@ -96,6 +100,15 @@ func reset(pristine featuregate.MutableVersionedFeatureGate) error {
 
 func judge(one testCase) verdict {
 	said := verdict{Name: one.Name}
+	if one.Kubeconfig != "" {
+		facts, err := judgeKubeconfig(one.Kubeconfig)
+		if err != nil {
+			said.Error = err.Error()
+			return said
+		}
+		said.Accepted, said.Configuration = true, facts
+		return said
+	}
 	logger := logr.New(&listener{verdict: &said})
 	// Upstream takes whichever of the two is there at the time.
 	klog.SetLoggerWithOptions(logger, klog.ContextualLogger(true))

@@ -1,11 +1,12 @@
-//! One input for both kubelets: a command line, a document and drop-ins.
+//! One input for both kubelets: a command line, a document and drop-ins, or a kubeconfig.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use super::kubeconfig::{Document, Pki};
 use crate::workspace;
 
 /// What every document starts with.
@@ -17,6 +18,7 @@ const WRITTEN: &[(&str, &str)] = &[
     ("fields", include_str!("cases/fields.yaml")),
     ("flags", include_str!("cases/flags.yaml")),
     ("gates", include_str!("cases/gates.yaml")),
+    ("kubeconfigs", include_str!("cases/kubeconfigs.yaml")),
     ("layers", include_str!("cases/layers.yaml")),
     ("syntax", include_str!("cases/syntax.yaml")),
 ];
@@ -40,6 +42,9 @@ pub(crate) struct Case {
     /// Drop-ins as they are.
     #[serde(default)]
     raw_drop_ins: BTreeMap<String, String>,
+    /// A kubeconfig, and then nothing else is looked at.
+    #[serde(default)]
+    kubeconfig: Option<Document>,
     /// Other files, by path.
     #[serde(default)]
     files: BTreeMap<String, String>,
@@ -55,6 +60,15 @@ pub(crate) struct Case {
     /// Whether the flags that keep the machine out of it are left out.
     #[serde(default)]
     plain: bool,
+}
+
+/// A case as both kubelets get it.
+#[derive(Debug, Default)]
+pub(crate) struct Input {
+    /// The whole command line.
+    pub(crate) arguments: Vec<String>,
+    /// Or the kubeconfig to look at.
+    pub(crate) kubeconfig: Option<PathBuf>,
 }
 
 /// Reads the cases that are written down.
@@ -112,11 +126,12 @@ impl Case {
         words.chain(flags)
     }
 
-    /// Writes its files below a folder and returns the whole command line.
-    pub(crate) fn materialize(&self, below: &Path) -> Result<Vec<String>> {
+    /// Writes its files below a folder and returns what to look at.
+    pub(crate) fn materialize(&self, below: &Path, pki: &Pki) -> Result<Input> {
         // Names are long and have slashes; nobody looks at the folders.
         let folder = below.join(crate::peers::short_hash(&[self.name.as_bytes()]));
         workspace::create_dir(&folder)?;
+        let kubeconfig = self.kubeconfig.as_ref().map(|document| pki.write(document, &folder)).transpose()?;
         let mut arguments = Vec::new();
         let document = match (&self.doc, &self.raw) {
             (Some(doc), _) => Some(format!("{HEAD}{doc}")),
@@ -144,6 +159,6 @@ impl Case {
         }
         let at = folder.display().to_string();
         arguments.extend(self.args.iter().map(|argument| argument.replace('@', &at)));
-        Ok(arguments)
+        Ok(Input { arguments, kubeconfig })
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::case::Input;
 use super::verdict::Verdict;
 use crate::command;
 
@@ -111,8 +112,8 @@ fn differences(
     wrong.extend(ours.into_keys().map(|name| format!("{what} {name} is none of upstream's")));
 }
 
-/// Upstream's verdict on each command line, in the same order.
-pub(crate) fn verdicts(judge: &Path, folder: &Path, arguments: &[Vec<String>]) -> Result<Vec<Verdict>> {
+/// Upstream's verdict on each case, in the same order.
+pub(crate) fn verdicts(judge: &Path, folder: &Path, inputs: &[Input]) -> Result<Vec<Verdict>> {
     let mut child = Command::new(judge)
         // Some cases name folders without saying where.
         .current_dir(folder)
@@ -124,11 +125,14 @@ pub(crate) fn verdicts(judge: &Path, folder: &Path, arguments: &[Vec<String>]) -
         .with_context(|| format!("start {}", judge.display()))?;
     let mut input = child.stdin.take().context("the input of the judge")?;
     let output = child.stdout.take().context("the output of the judge")?;
-    let lines: Vec<String> =
-        arguments.iter().map(|one| json!({ "name": "", "arguments": one }).to_string()).collect();
+    let line = |one: &Input| match &one.kubeconfig {
+        Some(path) => json!({ "kubeconfig": path }).to_string(),
+        None => json!({ "arguments": one.arguments }).to_string(),
+    };
+    let lines: Vec<String> = inputs.iter().map(line).collect();
     // Written from a thread of its own, since neither pipe holds everything.
     let writer = std::thread::spawn(move || lines.iter().try_for_each(|line| writeln!(input, "{line}")));
-    let mut verdicts = Vec::with_capacity(arguments.len());
+    let mut verdicts = Vec::with_capacity(inputs.len());
     for line in BufReader::new(output).lines() {
         let line = line.context("read the judge's verdicts")?;
         verdicts.push(serde_json::from_str(&line).context("read a verdict of the judge")?);
@@ -138,8 +142,8 @@ pub(crate) fn verdicts(judge: &Path, folder: &Path, arguments: &[Vec<String>]) -
         .join()
         .map_err(|_| anyhow::anyhow!("the thread that writes the cases panicked"))?
         .context("write cases")?;
-    if !status.success() || verdicts.len() != arguments.len() {
-        let next = arguments.get(verdicts.len());
+    if !status.success() || verdicts.len() != inputs.len() {
+        let next = inputs.get(verdicts.len());
         bail!("the judge ended with {status} after {} verdicts, at {next:?}", verdicts.len());
     }
     Ok(verdicts)

@@ -3,11 +3,12 @@
 //! Every case is a command line with its files. Upstream's verdict comes from `tools/kubernetes/config-judge`, which
 //! runs upstream's own command up to the start of the node; ours from `kubelet config show`. Both must accept or
 //! refuse it, with the same configuration in effect or about the same field. The cases are those written down in
-//! `cases/` plus, for each flag and field that upstream says it has, a few that are made up. What differs on purpose
+//! `cases/`, among them kubeconfigs, which both load up to the client they would make of it, plus, for each flag and field that upstream says it has, a few that are made up. What differs on purpose
 //! is in `wanted.yaml`, with the reason.
 
 mod case;
 mod judge;
+mod kubeconfig;
 mod made_up;
 mod real;
 mod verdict;
@@ -19,7 +20,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use case::Case;
+use case::{Case, Input};
 use judge::Description;
 use verdict::Verdict;
 use wanted::Wanted;
@@ -63,9 +64,11 @@ pub(crate) fn run(programs: Programs<'_>, filter: &[String]) -> Result<Outcome> 
         failures.extend(repeated(&cases));
         failures.extend(judge::compare_tables(programs.ours, &description)?);
     }
-    let arguments = cases.iter().map(|case| case.materialize(folder.path())).collect::<Result<Vec<_>>>()?;
-    let theirs = judge::verdicts(programs.judge, folder.path(), &arguments)?;
-    let ours = ours(programs.ours, folder.path(), &arguments)?;
+    let pki = kubeconfig::Pki::new()?;
+    let inputs =
+        cases.iter().map(|case| case.materialize(folder.path(), &pki)).collect::<Result<Vec<_>>>()?;
+    let theirs = judge::verdicts(programs.judge, folder.path(), &inputs)?;
+    let ours = ours(programs.ours, folder.path(), &inputs)?;
     let mut wanted = Wanted::load()?;
     let mut passed = 0;
     for ((case, ours), theirs) in cases.iter().zip(&ours).zip(&theirs) {
@@ -77,7 +80,7 @@ pub(crate) fn run(programs: Programs<'_>, filter: &[String]) -> Result<Outcome> 
     }
     if is_whole {
         failures.extend(wanted.unused());
-        failures.extend(real::run(programs, folder.path(), &cases, &arguments, &theirs)?);
+        failures.extend(real::run(programs, folder.path(), &cases, &inputs, &theirs)?);
     }
     eprintln!("    {} cases, {} differ as wanted", cases.len(), wanted.used());
     Ok(Outcome { passed, failures })
@@ -101,11 +104,11 @@ fn repeated(cases: &[Case]) -> Vec<String> {
     twice.map(|case| format!("two cases are called {:?}", case.name)).collect()
 }
 
-/// What our kubelet says to each command line.
-fn ours(kubelet: &Path, folder: &Path, arguments: &[Vec<String>]) -> Result<Vec<Verdict>> {
-    let share = arguments.len().div_ceil(AT_A_TIME).max(1);
+/// What our kubelet says to each case.
+fn ours(kubelet: &Path, folder: &Path, inputs: &[Input]) -> Result<Vec<Verdict>> {
+    let share = inputs.len().div_ceil(AT_A_TIME).max(1);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = arguments
+        let workers: Vec<_> = inputs
             .chunks(share)
             .map(|some| {
                 scope.spawn(move || {
@@ -113,7 +116,7 @@ fn ours(kubelet: &Path, folder: &Path, arguments: &[Vec<String>]) -> Result<Vec<
                 })
             })
             .collect();
-        let mut all = Vec::with_capacity(arguments.len());
+        let mut all = Vec::with_capacity(inputs.len());
         for worker in workers {
             let done = worker.join().map_err(|_| anyhow::anyhow!("a thread that runs kubelets panicked"))?;
             all.extend(done?);
@@ -122,13 +125,17 @@ fn ours(kubelet: &Path, folder: &Path, arguments: &[Vec<String>]) -> Result<Vec<
     })
 }
 
-fn show(kubelet: &Path, folder: &Path, arguments: &[String]) -> Result<Verdict> {
+fn show(kubelet: &Path, folder: &Path, input: &Input) -> Result<Verdict> {
     let mut command = Command::new(kubelet);
-    command.current_dir(folder).args(["config", "show", "--output=json"]).args(arguments);
+    command.current_dir(folder).arg("config");
+    match &input.kubeconfig {
+        Some(path) => command.args(["kubeconfig", "--output=json"]).arg(path),
+        None => command.args(["show", "--output=json"]).args(&input.arguments),
+    };
     let done = command.output().with_context(|| format!("start {}", kubelet.display()))?;
     serde_json::from_slice(&done.stdout).with_context(|| {
         format!(
-            "read what {} says to {arguments:?}: {}",
+            "read what {} says to {input:?}: {}",
             kubelet.display(),
             String::from_utf8_lossy(&done.stderr)
         )

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result};
 
-use super::case::Case;
+use super::case::{Case, Input};
 use super::verdict::Verdict;
 
 /// The cases, by name.
@@ -31,7 +31,7 @@ pub(super) fn run(
     programs: super::Programs<'_>,
     folder: &Path,
     cases: &[Case],
-    arguments: &[Vec<String>],
+    inputs: &[Input],
     verdicts: &[Verdict],
 ) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
@@ -40,7 +40,7 @@ pub(super) fn run(
             wrong.push(format!("there is no case {name:?} to run with the real programs"));
             continue;
         };
-        let (arguments, verdict) = (&arguments[index], &verdicts[index]);
+        let (arguments, verdict) = (&inputs[index].arguments, &verdicts[index]);
         let go = start(programs.go, folder, arguments)?;
         let said = String::from_utf8_lossy(&go.stderr);
         if go.status.success() {

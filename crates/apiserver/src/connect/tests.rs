@@ -131,6 +131,89 @@ async fn bad_kubeconfigs_are_named() {
 }
 
 #[tokio::test]
+async fn a_mistake_does_not_give_away_the_line_it_is_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    std::fs::write(&path, "users:\n- user:\n    token: s3cret: x\n").unwrap();
+    let error = connect(&path, ClientSettings::default()).await.unwrap_err();
+    let text = crate::call::chain(&error);
+    assert!(!text.contains("s3cret") && !format!("{error:?}").contains("s3cret"), "{text}");
+    assert!(text.contains("line 3"), "{text}");
+}
+
+#[tokio::test]
+async fn kubeconfigs_that_contradict_themselves_are_refused() {
+    let pki = Pki::new();
+    pki.write_client("node");
+    let server = "server: 'https://localhost:1', certificate-authority: ca.crt";
+    for (cluster, user, fields) in [
+        ("insecure-skip-tls-verify: true", "", &["cluster.insecure-skip-tls-verify"][..]),
+        ("certificate-authority-data: eA==", "", &["cluster.certificate-authority"]),
+        ("", "token: s3cret, username: me, password: s3cret", &["user.token"]),
+        ("", "client-certificate: node.crt", &["user.client-key"]),
+        (
+            "",
+            "client-certificate: node.crt, client-certificate-data: eA==, client-key: node.key, client-key-data: eA==",
+            &["user.client-certificate", "user.client-key"],
+        ),
+        ("", "token: s3cret, as-groups: [a], exec: {env: [{value: s3cret}]}", &["user.exec.env", "user.as"]),
+    ] {
+        let path = pki.kubeconfig(&format!("{server}, {cluster}"), user);
+        let error = connect(&path, ClientSettings::default()).await.unwrap_err();
+        let ConnectError::Contradictory { findings, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(findings.iter().map(|one| one.field).collect::<Vec<_>>(), fields);
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn empty_texts_and_wrapped_data_are_no_contradictions() {
+    use base64::Engine as _;
+    let pki = Pki::new();
+    let data = base64::engine::general_purpose::STANDARD.encode(pki.issuer.pem());
+    let (first, second) = data.split_at(64);
+    let cluster = format!(
+        "server: 'https://localhost:1', certificate-authority: '', certificate-authority-data: \"{first}\\n{second}\\n\""
+    );
+    let path = pki.kubeconfig(&cluster, "token: t, username: '', client-certificate: '', as: ''");
+    connect(&path, ClientSettings::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn credentials_are_sent_only_where_nobody_can_read_them() {
+    let pki = Pki::new();
+    for (server, is_sent) in [
+        ("https://api.example", true),
+        ("http://127.0.0.1:1", true),
+        ("http://api.example", false),
+        ("api.example:6443", false),
+    ] {
+        let cluster = format!("server: '{server}', certificate-authority: ca.crt");
+        let path = pki.kubeconfig(&cluster, "token: t, as: somebody");
+        let loaded = kubeconfig::load(&path).await.unwrap();
+        assert_eq!(loaded.user.token.is_some(), is_sent, "{server}");
+        assert_eq!(loaded.user.impersonate.as_deref(), Some("somebody"));
+    }
+}
+
+#[tokio::test]
+async fn a_token_stands_in_for_the_file_that_is_not_there_yet() {
+    use crate::fake::{Fake, Reply};
+    let mut fake = Fake::by(|_| Reply::Json(200, serde_json::json!({"metadata": {"name": "n"}}))).await;
+    let pki = Pki::new();
+    let server = fake.connection.server();
+    let path = pki.kubeconfig(&format!("server: '{server}'"), "token: first, tokenFile: token");
+    let connection = connect(&path, ClientSettings::default()).await.unwrap();
+    std::fs::write(pki.folder.path().join("token"), "second").unwrap();
+    assert!(get_node(&connection.api, "n").await.unwrap().is_some());
+    assert_eq!(fake.next().await.authorization, "Bearer second");
+    assert_eq!(
+        crate::examine_kubeconfig(&path).await.unwrap().authorization,
+        Some(format!("token file {}", pki.folder.path().join("token").display()))
+    );
+}
+
+#[tokio::test]
 async fn a_server_that_never_answers_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

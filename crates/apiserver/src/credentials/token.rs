@@ -51,11 +51,14 @@ struct Last {
 }
 
 impl TokenFile {
-    /// Reads it once, so that a wrong path is an error at start.
-    pub(crate) fn open(path: &Path) -> Result<Self, TokenFileError> {
-        let text = std::fs::read_to_string(path);
-        let header = parse(path, text)?;
-        let last = Last { header, edition: 1, read_at: Some(Instant::now()) };
+    /// Reads it once, so that a wrong path is an error at start, unless there is a token to begin with.
+    pub(crate) fn open(path: &Path, first: Option<&str>) -> Result<Self, TokenFileError> {
+        let (header, read_at) = match (parse(path, std::fs::read_to_string(path)), first) {
+            (Ok(header), _) => (header, Some(Instant::now())),
+            (Err(_), Some(first)) => (bearer(first).map_err(TokenFileError::Header)?, None),
+            (Err(error), None) => return Err(error),
+        };
+        let last = Last { header, edition: 1, read_at };
         Ok(Self { path: path.to_owned(), last: Mutex::new(last) })
     }
 
@@ -104,11 +107,11 @@ mod tests {
     async fn is_read_again_after_a_while_and_after_a_refusal() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
-        assert!(matches!(TokenFile::open(&path), Err(TokenFileError::Read { .. })));
+        assert!(matches!(TokenFile::open(&path, None), Err(TokenFileError::Read { .. })));
         std::fs::write(&path, " \n").unwrap();
-        assert!(matches!(TokenFile::open(&path), Err(TokenFileError::Empty { .. })));
+        assert!(matches!(TokenFile::open(&path, None), Err(TokenFileError::Empty { .. })));
         std::fs::write(&path, "one\n").unwrap();
-        let file = TokenFile::open(&path).unwrap();
+        let file = TokenFile::open(&path, None).unwrap();
         let (header, edition) = file.header().await;
         assert_eq!(header, "Bearer one", "without the line's end");
         assert_eq!(format!("{header:?}"), "Sensitive");

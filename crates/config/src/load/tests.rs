@@ -33,6 +33,7 @@ fn invoke(arguments: &[&str]) -> Result<Loaded, Vec<String>> {
     match load(&arguments) {
         Ok(Invocation::Run(loaded)) => Ok(*loaded),
         Ok(Invocation::Print(text) | Invocation::Faulty(text)) => panic!("printed {text}"),
+        Ok(other) => panic!("{other:?}"),
         Err(refused) => {
             let errors = refused.findings.iter().filter(|finding| finding.severity == Severity::Error);
             Err(errors.map(ToString::to_string).collect())
