@@ -106,6 +106,9 @@ struct BenchArgs {
     /// Only the dense node: up to 1,000 pods on a runtime without containers.
     #[arg(long)]
     density: bool,
+    /// Only how long a kubelet takes to start.
+    #[arg(long, conflicts_with = "density")]
+    starts: bool,
     /// The kubelet to measure beside the Go one: a path, or nothing to build ours.
     #[arg(long)]
     kubelet: Option<String>,
@@ -117,7 +120,7 @@ fn main() -> ExitCode {
         Task::Run(args) => run::outer(&args.name, args.kubelet.as_deref()),
         Task::Test(args) => checks::outer(args.kubelet.as_deref(), args.filter, args.e2e_only),
         Task::Parity(args) => checks::parity(args.kubelet.as_deref(), &args.filter),
-        Task::Bench(args) => bench::outer(args.quick, args.density, args.kubelet.as_deref()),
+        Task::Bench(args) => bench::outer(args.quick, args.density, args.starts, args.kubelet.as_deref()),
         Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
         Task::Enter(args) => isolation::enter(args).map(|never| match never {}),
         Task::Inside { state } => isolation::inside(&state),

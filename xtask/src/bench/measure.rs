@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::feed::{Change, Feed};
-use super::usage;
+use super::{starts, usage};
 use crate::cluster::Cluster;
 use crate::images::PAUSE;
 use crate::isolation::NODE;
@@ -26,6 +26,8 @@ pub(super) struct Extent {
     batches: usize,
     /// Pods on a full node.
     full: usize,
+    /// How often the kubelet is started.
+    starts: usize,
     /// How long the idle node is watched.
     idle: Duration,
     /// How long it is left alone before.
@@ -38,6 +40,7 @@ impl Extent {
         single: 20,
         batches: 3,
         full: 110,
+        starts: 10,
         idle: Duration::from_secs(60),
         settle: Duration::from_secs(20),
     };
@@ -46,6 +49,7 @@ impl Extent {
         single: 6,
         batches: 1,
         full: 110,
+        starts: 5,
         idle: Duration::from_secs(20),
         settle: Duration::from_secs(10),
     };
@@ -127,7 +131,14 @@ pub(super) async fn all(cluster: &Cluster, feed: Feed, extent: &Extent) -> Resul
     let started = Instant::now();
     bench.delete_all(&left).await?;
     turn.add("empty the node, s", vec![started.elapsed().as_secs_f64()]);
+    starts(cluster, extent, &mut turn).await?;
     Ok(turn)
+}
+
+/// Measures how long the kubelet takes from its start to serving.
+pub(super) async fn starts(cluster: &Cluster, extent: &Extent, turn: &mut Turn) -> Result<()> {
+    turn.add("start → /healthz, s", starts::measure(&cluster.kubelet, extent.starts).await?);
+    Ok(())
 }
 
 /// Seconds and counts from a pod's life.

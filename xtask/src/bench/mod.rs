@@ -7,6 +7,7 @@ mod density;
 mod feed;
 mod measure;
 mod report;
+mod starts;
 mod usage;
 
 use std::path::{Path, PathBuf};
@@ -33,17 +34,20 @@ pub(crate) struct Order {
     quick: bool,
     /// Only the dense node.
     density: bool,
+    /// Only how long a kubelet takes to start.
+    starts: bool,
     /// The runtime without containers.
     pub(crate) fake_cri: PathBuf,
 }
 
 /// Prepares everything and measures.
-pub(crate) fn outer(quick: bool, density: bool, kubelet: Option<&str>) -> Result<ExitCode> {
+pub(crate) fn outer(quick: bool, density: bool, starts: bool, kubelet: Option<&str>) -> Result<ExitCode> {
     let ready = setup::prepare()?;
     let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Release)?;
-    let fake_cri = ready.workspace.build("fake-cri")?;
+    // Without the dense node there is no use for it.
+    let fake_cri = if starts { PathBuf::new() } else { ready.workspace.build("fake-cri")? };
     let logs = ready.workspace.target.join("xtask/bench/logs");
-    let task = Task::Bench(Order { quick, density, fake_cri });
+    let task = Task::Bench(Order { quick, density, starts, fake_cri });
     let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task };
     Ok(isolation::launch("bench", plan, &logs)?.code)
 }
@@ -53,8 +57,11 @@ pub(crate) async fn inside(paths: Paths, ours: &Path, order: &Order) -> Result<E
     eprintln!("==> start the cluster");
     let mut cluster = Cluster::start_without_kubelet(paths).await?;
     if !order.density {
-        let report = usual(&mut cluster, ours, order.quick).await?;
+        let report = usual(&mut cluster, ours, order).await?;
         println!("{report}");
+    }
+    if order.starts {
+        return Ok(ExitCode::SUCCESS);
     }
     cluster.containerd.service.stop().await?;
     let report = dense(&mut cluster, ours, order).await?;
@@ -63,14 +70,14 @@ pub(crate) async fn inside(paths: Paths, ours: &Path, order: &Order) -> Result<E
 }
 
 /// Both kubelets with containerd.
-async fn usual(cluster: &mut Cluster, ours: &Path, quick: bool) -> Result<Report> {
-    let extent = if quick { Extent::QUICK } else { Extent::FULL };
+async fn usual(cluster: &mut Cluster, ours: &Path, order: &Order) -> Result<Report> {
+    let extent = if order.quick { Extent::QUICK } else { Extent::FULL };
     let mut report = Report::default();
     for (round, kubelet) in turns(extent.rounds) {
         let (name, binary) = binary(cluster, kubelet, ours);
         eprintln!("==> round {round} of {}: {name}", extent.rounds);
         cluster.kubelet = cluster.other_kubelet(name, &binary, Kind::Usual);
-        let measured = turn(cluster, &extent).await;
+        let measured = turn(cluster, &extent, order.starts).await;
         report.add(kubelet, measured.with_context(|| format!("measure {name}"))?);
         clear(cluster).await.context("clear the node for the next turn")?;
     }
@@ -104,10 +111,15 @@ fn binary(cluster: &Cluster, kubelet: Kubelet, ours: &Path) -> (&'static str, Pa
     }
 }
 
-async fn turn(cluster: &Cluster, extent: &Extent) -> Result<Turn> {
+async fn turn(cluster: &Cluster, extent: &Extent, only_starts: bool) -> Result<Turn> {
     let feed = Feed::start(cluster.client.clone());
     cluster.kubelet.start().await?;
     cluster.node_ready(Duration::from_secs(90)).await?;
+    if only_starts {
+        let mut turn = Turn::default();
+        measure::starts(cluster, extent, &mut turn).await?;
+        return Ok(turn);
+    }
     // Cancel-safe: the turn is given up as a whole when the kubelet dies.
     tokio::select! {
         turn = measure::all(cluster, feed, extent) => turn,
