@@ -36,16 +36,16 @@ pub(crate) struct Order {
     density: bool,
     /// Only how long a kubelet takes to start.
     starts: bool,
-    /// The runtime without containers.
-    pub(crate) fake_cri: PathBuf,
+    /// The runtime without containers, where it is needed.
+    pub(crate) fake_cri: Option<PathBuf>,
 }
 
 /// Prepares everything and measures.
 pub(crate) fn outer(quick: bool, density: bool, starts: bool, kubelet: Option<&str>) -> Result<ExitCode> {
     let ready = setup::prepare()?;
     let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Release)?;
-    // Without the dense node there is no use for it.
-    let fake_cri = if starts { PathBuf::new() } else { ready.workspace.build("fake-cri")? };
+    // Only the dense node has a use for it.
+    let fake_cri = if starts { None } else { Some(ready.workspace.build("fake-cri")?) };
     let logs = ready.workspace.target.join("xtask/bench/logs");
     let task = Task::Bench(Order { quick, density, starts, fake_cri });
     let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task };
@@ -60,11 +60,9 @@ pub(crate) async fn inside(paths: Paths, ours: &Path, order: &Order) -> Result<E
         let report = usual(&mut cluster, ours, order).await?;
         println!("{report}");
     }
-    if order.starts {
-        return Ok(ExitCode::SUCCESS);
-    }
+    let Some(fake_cri) = &order.fake_cri else { return Ok(ExitCode::SUCCESS) };
     cluster.containerd.service.stop().await?;
-    let report = dense(&mut cluster, ours, order).await?;
+    let report = dense(&mut cluster, ours, fake_cri, order.quick).await?;
     println!("On a runtime without containers:\n\n{report}");
     Ok(ExitCode::SUCCESS)
 }
@@ -85,9 +83,9 @@ async fn usual(cluster: &mut Cluster, ours: &Path, order: &Order) -> Result<Repo
 }
 
 /// Both kubelets with `fake-cri`.
-async fn dense(cluster: &mut Cluster, ours: &Path, order: &Order) -> Result<Report> {
-    let extent = if order.quick { density::Extent::QUICK } else { density::Extent::FULL };
-    let runtime = FakeRuntime::new(&cluster.paths, &order.fake_cri)?;
+async fn dense(cluster: &mut Cluster, ours: &Path, fake_cri: &Path, quick: bool) -> Result<Report> {
+    let extent = if quick { density::Extent::QUICK } else { density::Extent::FULL };
+    let runtime = FakeRuntime::new(&cluster.paths, fake_cri)?;
     let mut report = Report::default();
     for (round, kubelet) in turns(extent.rounds) {
         let (name, binary) = binary(cluster, kubelet, ours);

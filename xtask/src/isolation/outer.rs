@@ -72,8 +72,10 @@ pub(crate) fn launch(name: &str, plan: Plan, logs: &Path) -> Result<Outcome> {
 
 fn launch_in(state: &State, mut plan: Plan) -> Result<Outcome> {
     keep(state, "kubelet-under-test", &mut plan.kubelet)?;
-    if let super::Task::Bench(order) = &mut plan.task {
-        keep(state, "fake-cri", &mut order.fake_cri)?;
+    if let super::Task::Bench(order) = &mut plan.task
+        && let Some(program) = &mut order.fake_cri
+    {
+        keep(state, "fake-cri", program)?;
     }
     let plan = &plan;
     let text = serde_json::to_vec(plan).context("write the plan")?;
