@@ -1,5 +1,7 @@
 //! Sessions between a client's channels and a runtime that is a pair of pipes.
 
+use std::time::Duration;
+
 use futures::channel::mpsc::{Receiver, Sender, channel};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
@@ -12,6 +14,11 @@ struct Lab {
     client: Option<Sender<Result<Message, Error>>>,
     told: Receiver<Message>,
     runtime: DuplexStream,
+}
+
+/// What does not come fails a test instead of holding it up.
+async fn soon<F: Future>(what: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), what).await.unwrap()
 }
 
 fn lab(wanted: Streams) -> Lab {
@@ -33,7 +40,7 @@ impl Lab {
 
     /// The next message the client gets; `None` once the session is over.
     async fn hear(&mut self) -> Option<(u8, String)> {
-        match self.told.next().await? {
+        match soon(self.told.next()).await? {
             Message::Binary(bytes) => Some((bytes[0], String::from_utf8(bytes[1..].to_vec()).unwrap())),
             Message::Close(Some(frame)) if frame.code == CloseCode::Normal => Some((CLOSE, String::new())),
             other => panic!("{other:?}"),
@@ -43,7 +50,7 @@ impl Lab {
     /// The next frame the runtime gets: kind or stream, flags, and what is in it.
     async fn frame(&mut self) -> (u32, u8, Vec<u8>) {
         let mut head = [0; 8];
-        self.runtime.read_exact(&mut head).await.unwrap();
+        soon(self.runtime.read_exact(&mut head)).await.unwrap();
         let length = u32::from_be_bytes([0, head[5], head[6], head[7]]) as usize;
         let mut body = vec![0; length];
         self.runtime.read_exact(&mut body).await.unwrap();
@@ -119,7 +126,7 @@ async fn a_client_that_is_gone_ends_the_session() {
     lab.opened(4).await;
     lab.client = None;
     let mut rest = Vec::new();
-    lab.runtime.read_to_end(&mut rest).await.unwrap();
+    soon(lab.runtime.read_to_end(&mut rest)).await.unwrap();
     assert!(rest.is_empty(), "{rest:?}");
 }
 
