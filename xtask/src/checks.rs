@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 
 use crate::isolation::{self, Plan, Task};
-use crate::peers::Peers;
+use crate::peers::{Peers, Purpose};
 use crate::setup::{self, Prepared};
 use crate::workspace::{Profile, Workspace};
 use crate::{command, parity, tidy};
@@ -41,7 +41,7 @@ impl Tally {
 /// Compares the configuration of both kubelets alone.
 pub(crate) fn parity(kubelet: Option<&str>, filter: &[String]) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let peers = Peers::build(&workspace.root)?;
+    let peers = Peers::build(&workspace.root, Purpose::Comparison)?;
     let kubelet = workspace.kubelet(kubelet, &peers, Profile::Dev)?;
     let tally = compare(&peers, &kubelet, filter)?;
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
@@ -62,7 +62,7 @@ fn compare(peers: &Peers, kubelet: &Path, filter: &[String]) -> Result<Tally> {
 pub(crate) fn outer(kubelet: Option<&str>, filter: Vec<String>, e2e_only: bool) -> Result<ExitCode> {
     let mut tally = Tally::default();
     // First, for unit tests too may look at what the peers bring.
-    let ready = setup::prepare()?;
+    let ready = setup::prepare(Purpose::Tests)?;
     if !e2e_only && filter.is_empty() {
         static_checks(&ready.workspace, &mut tally);
         tally.add(unit_tests(&ready.workspace)?);

@@ -29,6 +29,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::peers::Purpose;
+
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Development tasks of ferrolet")]
 struct Cli {
@@ -116,7 +118,7 @@ struct BenchArgs {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
-        Task::Setup => setup::prepare().map(|_| ExitCode::SUCCESS),
+        Task::Setup => setup::prepare(Purpose::Tests).map(|_| ExitCode::SUCCESS),
         Task::Run(args) => run::outer(&args.name, args.kubelet.as_deref()),
         Task::Test(args) => checks::outer(args.kubelet.as_deref(), args.filter, args.e2e_only),
         Task::Parity(args) => checks::parity(args.kubelet.as_deref(), &args.filter),

@@ -98,7 +98,18 @@ const CONTAINERD: Module = Module {
     ],
 };
 
-/// The folders with the built programs.
+/// What the programs are for. What has no part in it is not built, for each module takes minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To compare configurations, without a cluster.
+    Comparison,
+    /// To run a cluster.
+    Cluster,
+    /// Everything.
+    Tests,
+}
+
+/// The folders with the programs; those that the purpose had no use for may not be there.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Peers {
     kubernetes: PathBuf,
@@ -111,14 +122,17 @@ pub(crate) struct Peers {
 
 impl Peers {
     /// Builds what is missing.
-    pub(crate) fn build(root: &Path) -> Result<Self> {
+    pub(crate) fn build(root: &Path, purpose: Purpose) -> Result<Self> {
+        let cluster = purpose != Purpose::Comparison;
+        let tests = purpose == Purpose::Tests;
+        let comparison = purpose != Purpose::Cluster;
         Ok(Self {
-            etcd: build(root, &ETCD)?,
-            containerd: build(root, &CONTAINERD)?,
-            kubernetes: build(root, &KUBERNETES)?,
-            config_judge: build_own(root, &CONFIG_JUDGE)?,
-            page_judge: build_own(root, &PAGE_JUDGE)?,
-            metrics_server: build(root, &METRICS_SERVER)?,
+            etcd: module(root, &ETCD, cluster)?,
+            containerd: module(root, &CONTAINERD, cluster)?,
+            kubernetes: module(root, &KUBERNETES, true)?,
+            config_judge: own(root, &CONFIG_JUDGE, comparison)?,
+            page_judge: own(root, &PAGE_JUDGE, tests)?,
+            metrics_server: module(root, &METRICS_SERVER, tests)?,
         })
     }
 
@@ -172,7 +186,8 @@ pub(crate) fn short_hash(parts: &[&[u8]]) -> String {
     })
 }
 
-fn build(root: &Path, module: &Module) -> Result<PathBuf> {
+/// The folder of a module's programs, which are there afterwards if they are wanted.
+fn module(root: &Path, module: &Module, is_wanted: bool) -> Result<PathBuf> {
     let source = root.join("tools").join(module.name);
     let read = |name: &str| {
         let path = source.join(name);
@@ -182,12 +197,14 @@ fn build(root: &Path, module: &Module) -> Result<PathBuf> {
     let flags = format!("{} {:?}", std::env::consts::ARCH, module.programs);
     let key = short_hash(&[&go_mod, &go_sum, flags.as_bytes()]);
     let folder = workspace::cache()?.join("peers").join(format!("{}-{key}", module.name));
-    compile_missing(&source, &folder, module.programs)?;
+    if is_wanted {
+        compile_missing(&source, &folder, module.programs)?;
+    }
     Ok(folder)
 }
 
-/// Builds a program whose source is in `tools/`; with the Kubernetes module, for it uses some of that.
-fn build_own(root: &Path, program: &Program) -> Result<PathBuf> {
+/// A program whose source is in `tools/`; with the Kubernetes module, for it uses some of that.
+fn own(root: &Path, program: &Program, is_wanted: bool) -> Result<PathBuf> {
     let source = root.join("tools").join(KUBERNETES.name);
     let mut parts = vec![format!("{} {program:?}", std::env::consts::ARCH).into_bytes()];
     let mut files = vec![source.join("go.mod"), source.join("go.sum")];
@@ -202,7 +219,9 @@ fn build_own(root: &Path, program: &Program) -> Result<PathBuf> {
     }
     let key = short_hash(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
     let folder = workspace::cache()?.join("peers").join(format!("{}-{key}", program.name));
-    compile_missing(&source, &folder, std::slice::from_ref(program))?;
+    if is_wanted {
+        compile_missing(&source, &folder, std::slice::from_ref(program))?;
+    }
     Ok(folder.join(program.name))
 }
 

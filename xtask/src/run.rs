@@ -12,12 +12,13 @@ use serde_json::json;
 use crate::cluster::{Cluster, Paths, wait_for};
 use crate::images::{AGNHOST, BUSYBOX};
 use crate::isolation::{self, Plan, Task};
+use crate::peers::Purpose;
 use crate::setup;
 use crate::workspace::Profile;
 
 /// Prepares everything and runs the cluster until it is interrupted.
 pub(crate) fn outer(name: &str, kubelet: Option<&str>) -> Result<ExitCode> {
-    let ready = setup::prepare()?;
+    let ready = setup::prepare(Purpose::Cluster)?;
     let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Release)?;
     let logs = ready.workspace.target.join("xtask").join(name).join("logs");
     let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task: Task::Run };

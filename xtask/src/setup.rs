@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::peers::Peers;
+use crate::peers::{Peers, Purpose};
 use crate::workspace::Workspace;
 use crate::{images, packages};
 
@@ -19,10 +19,10 @@ pub(crate) struct Prepared {
 }
 
 /// Installs packages, builds peers and images; quick when there is nothing to do.
-pub(crate) fn prepare() -> Result<Prepared> {
+pub(crate) fn prepare(purpose: Purpose) -> Result<Prepared> {
     let workspace = Workspace::load()?;
     packages::install_missing()?;
-    let peers = Peers::build(&workspace.root)?;
+    let peers = Peers::build(&workspace.root, purpose)?;
     let images = images::build(&peers)?;
     Ok(Prepared { workspace, peers, images })
 }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Cluster, FakeRuntime, Kind, Paths};
 use crate::isolation::{self, NODE, Plan, Task};
+use crate::peers::Purpose;
 use crate::setup;
 use crate::workspace::Profile;
 use feed::Feed;
@@ -42,7 +43,7 @@ pub(crate) struct Order {
 
 /// Prepares everything and measures.
 pub(crate) fn outer(quick: bool, density: bool, starts: bool, kubelet: Option<&str>) -> Result<ExitCode> {
-    let ready = setup::prepare()?;
+    let ready = setup::prepare(Purpose::Cluster)?;
     let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Release)?;
     // Only the dense node has a use for it.
     let fake_cri = if starts { None } else { Some(ready.workspace.build("fake-cri")?) };
