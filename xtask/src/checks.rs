@@ -85,7 +85,7 @@ pub(crate) fn outer(kubelet: Option<&str>, filter: Vec<String>, e2e_only: bool) 
 }
 
 fn cargo(workspace: &Workspace, args: &[&str]) -> Command {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = command::cargo();
     cargo.current_dir(&workspace.root).args(args);
     cargo
 }

@@ -5,6 +5,19 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+/// Cargo, as if it was called from a shell. What it told this program about its own package has to go: build scripts
+/// that look at such variables would run anew, and all that depends on them, whenever the two ways alternate.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new("cargo");
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") || text == "OUT_DIR" {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
 /// Runs a long step and says that it runs and how long it took. Its output goes to the terminal.
 pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
     eprintln!("==> {what}");

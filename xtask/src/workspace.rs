@@ -1,10 +1,11 @@
 //! Where things are: the workspace, cargo's target folder and our cache.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+
+use crate::command;
 
 /// The cargo workspace this task belongs to.
 pub(crate) struct Workspace {
@@ -19,13 +20,13 @@ pub(crate) struct Workspace {
 impl Workspace {
     /// Asks cargo.
     pub(crate) fn load() -> Result<Self> {
-        let mut cargo = Command::new("cargo");
+        let mut cargo = command::cargo();
         cargo.args(["metadata", "--format-version", "1", "--no-deps"]);
         if let Some(manifest) = std::env::var_os("CARGO_MANIFEST_DIR") {
             cargo.current_dir(manifest);
         }
         let metadata: Value =
-            serde_json::from_str(&crate::command::output(&mut cargo)?).context("read cargo metadata")?;
+            serde_json::from_str(&command::output(&mut cargo)?).context("read cargo metadata")?;
         let path = |key: &str| -> Result<PathBuf> {
             let value = metadata[key].as_str();
             Ok(PathBuf::from(value.with_context(|| format!("cargo metadata has no {key}"))?))
@@ -47,10 +48,10 @@ impl Workspace {
             }
             (None, Profile::Release) => self.build("kubelet"),
             (None, Profile::Dev) => {
-                let mut cargo = Command::new("cargo");
+                let mut cargo = command::cargo();
                 // Together with the others, as the unit tests are: most of it is there already.
                 cargo.current_dir(&self.root).args(["build", "--workspace", "--bin", "kubelet"]);
-                crate::command::run("build the kubelet", &mut cargo)?;
+                command::run("build the kubelet", &mut cargo)?;
                 Ok(self.target.join("debug/kubelet"))
             }
         }
@@ -59,9 +60,9 @@ impl Workspace {
     /// Builds one of our programs in release mode. Alone: together with others it would get what their crates ask
     /// of the ones they share.
     pub(crate) fn build(&self, program: &str) -> Result<PathBuf> {
-        let mut cargo = Command::new("cargo");
+        let mut cargo = command::cargo();
         cargo.current_dir(&self.root).args(["build", "--release", "--package", program]);
-        crate::command::run(&format!("build {program}"), &mut cargo)?;
+        command::run(&format!("build {program}"), &mut cargo)?;
         Ok(self.target.join("release").join(program))
     }
 }
