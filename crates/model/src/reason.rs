@@ -19,6 +19,10 @@ pub mod waiting {
     pub const INVALID_IMAGE_NAME: &str = "InvalidImageName";
     /// The runtime could not say whether the image is there.
     pub const IMAGE_INSPECT_ERROR: &str = "ImageInspectError";
+    /// A pull failed because the registry does not answer.
+    pub const REGISTRY_UNAVAILABLE: &str = "RegistryUnavailable";
+    /// A pull failed because the image's signature is not one the runtime's policy asks for.
+    pub const SIGNATURE_VALIDATION_FAILED: &str = "SignatureValidationFailed";
     /// A referenced object or key is missing, or the security context cannot be met.
     pub const CREATE_CONTAINER_CONFIG_ERROR: &str = "CreateContainerConfigError";
     /// The runtime refused to create the container.
@@ -27,6 +31,21 @@ pub mod waiting {
     pub const RUN_CONTAINER_ERROR: &str = "RunContainerError";
     /// The postStart hook failed.
     pub const POST_START_HOOK_ERROR: &str = "PostStartHookError";
+
+    /// Whether a reason says that the image is not ready, so that it is over when the image is.
+    #[must_use]
+    pub fn is_about_image(reason: &str) -> bool {
+        matches!(
+            reason,
+            ERR_IMAGE_PULL
+                | IMAGE_PULL_BACK_OFF
+                | ERR_IMAGE_NEVER_PULL
+                | INVALID_IMAGE_NAME
+                | IMAGE_INSPECT_ERROR
+                | REGISTRY_UNAVAILABLE
+                | SIGNATURE_VALIDATION_FAILED
+        )
+    }
 }
 
 /// Event reasons.

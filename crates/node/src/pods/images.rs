@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Container;
 use model::pod::ContainerKind;
+use model::reason::waiting::is_about_image;
 use model::reason::{event, waiting};
 use model::{ImageRef, Now};
 
@@ -80,10 +81,8 @@ impl PodRecord {
             Image::Failed { at, next_at, turns_at: Some(turns_at) } if turns_at <= ctx.now.mono => {
                 memory.image = Image::Failed { at, next_at, turns_at: None };
                 let message = match &memory.waiting {
-                    Some(w) if w.reason == waiting::ERR_IMAGE_PULL => {
-                        format!("Back-off pulling image \"{image}\": ErrImagePull: {}", w.message)
-                    }
-                    _ => format!("Back-off pulling image \"{image}\""),
+                    Some(w) => format!("Back-off pulling image \"{image}\": {}: {}", w.reason, w.message),
+                    None => format!("Back-off pulling image \"{image}\""),
                 };
                 memory.waiting = Some(Waiting {
                     reason: waiting::IMAGE_PULL_BACK_OFF,
@@ -215,8 +214,8 @@ impl PodRecord {
             }
             other => {
                 let reason = match other {
-                    FailureKind::RegistryUnavailable => "RegistryUnavailable",
-                    FailureKind::SignatureInvalid => "SignatureValidationFailed",
+                    FailureKind::RegistryUnavailable => waiting::REGISTRY_UNAVAILABLE,
+                    FailureKind::SignatureInvalid => waiting::SIGNATURE_VALIDATION_FAILED,
                     _ => waiting::ERR_IMAGE_PULL,
                 };
                 let text = format!("Failed to pull image \"{image}\": {}", failure.message);
@@ -230,7 +229,10 @@ impl PodRecord {
     fn image_ready(&mut self, name: &str, image: ImageRef) {
         let memory = self.memory(name);
         memory.image = Image::Ready(image);
-        memory.waiting = None;
+        // Why the container itself could not be started stays true until it is.
+        if memory.waiting.as_ref().is_some_and(|w| is_about_image(w.reason)) {
+            memory.waiting = None;
+        }
     }
 
     fn image_failed(

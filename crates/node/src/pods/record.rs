@@ -395,6 +395,11 @@ impl PodRecord {
         self.observed.as_ref().and_then(|o| o.sandboxes.first()).map(|s| s.ips.clone()).unwrap_or_default()
     }
 
+    /// When a container whose start failed may be started again.
+    pub(crate) fn start_retry_at(&self, name: &str) -> Option<Duration> {
+        self.containers.get(name)?.start_retry.as_ref().map(|retry| retry.next_at)
+    }
+
     /// The memory of a container, made when there is none.
     pub(crate) fn memory(&mut self, name: &str) -> &mut ContainerMemory {
         if !self.containers.contains_key(name) {

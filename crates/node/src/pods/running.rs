@@ -91,7 +91,10 @@ impl PodRecord {
         let mut next = None;
         for name in names {
             let Some(container) = pod::container(pod, &name) else { continue };
-            if !self.busy.contains_key(&Slot::Container(name.clone())) {
+            // Until the start is due again, nobody has a use for the image.
+            if let Some(at) = self.start_retry_at(&name).filter(|at| *at > ctx.now.mono) {
+                next = earliest(next, Some(at));
+            } else if !self.busy.contains_key(&Slot::Container(name.clone())) {
                 self.drive_image(&container.spec, container.kind, ctx, out);
                 next = earliest(next, self.image_deadline(&name));
             }
@@ -241,9 +244,7 @@ impl PodRecord {
         let sandbox = self.observed.as_ref()?.sandboxes.first().map(|s| s.id.clone())?;
         let mut next = None;
         for item in &plan.start {
-            let retry_at =
-                self.containers.get(&item.name).and_then(|m| m.start_retry.as_ref()).map(|r| r.next_at);
-            if let Some(at) = retry_at.filter(|at| *at > ctx.now.mono) {
+            if let Some(at) = self.start_retry_at(&item.name).filter(|at| *at > ctx.now.mono) {
                 next = earliest(next, Some(at));
                 continue;
             }

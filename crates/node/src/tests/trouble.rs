@@ -56,6 +56,55 @@ fn a_pull_that_fails_is_shown_and_then_backs_off() {
 }
 
 #[test]
+fn why_a_container_cannot_be_started_is_shown_until_it_is() {
+    let mut story = Story::new();
+    story.apply(&web("IfNotPresent"));
+    for text in ["write", "volumes", "cgroup", "inspect a", "sandbox"] {
+        story.done(text);
+    }
+    story.play(&[
+        (
+            "fail start a#0: secret \"nope\" not found",
+            "Failed: Error: secret \"nope\" not found | write Pending ready=False a=CreateContainerError",
+        ),
+        ("ok write", ""),
+        // The image is looked at again when it is time, and that it is there explains nothing.
+        ("wait 0.9", ""),
+        ("wait 0.1", "inspect a"),
+        ("ok inspect a", &format!("{PRESENT} | start a#0")),
+        ("fail start a#0: secret \"nope\" not found", "Failed: Error: secret \"nope\" not found"),
+        ("wait 2", "inspect a"),
+        ("ok inspect a", &format!("{PRESENT} | start a#0")),
+        (
+            "ok start a#0",
+            "Created: Container created | Started: Container started | write Running ready=True a=running!",
+        ),
+    ]);
+}
+
+#[test]
+fn a_registry_that_is_away_stays_the_reason_while_the_pull_backs_off() {
+    let mut story = Story::new();
+    story.apply(&web("IfNotPresent"));
+    story.play(&[("ok write", ""), ("absent inspect a", "Pulling: Pulling image \"i\" | pull a")]);
+    story.fails("pull a", FailureKind::RegistryUnavailable, "the registry is unavailable");
+    story.play(&[
+        ("ok write", ""),
+        (
+            "wait 1",
+            "BackOff: Back-off pulling image \"i\" | Failed: Error: ImagePullBackOff | \
+             write Pending ready=False a=ImagePullBackOff",
+        ),
+        ("ok write", ""),
+    ]);
+    let status = story.statuses[&PodUid::from("u")].container_statuses.as_ref().unwrap()[0].clone();
+    assert_eq!(
+        status.state.unwrap().waiting.unwrap().message.unwrap(),
+        "Back-off pulling image \"i\": RegistryUnavailable: the registry is unavailable"
+    );
+}
+
+#[test]
 fn a_container_that_keeps_failing_waits_longer_and_longer() {
     let mut story = Story::new();
     story.up(&web("IfNotPresent"));

@@ -27,6 +27,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use model::pod::ContainerKind;
 use model::probe::{ProbeKind, ProbeOutcome};
+use model::reason::waiting;
 use model::{Now, Pod, PodUid, pod};
 use node::{Action, EffectId, Failure, FailureKind, Input, Outcome};
 use telemetry::metrics::Metrics;
@@ -246,18 +247,18 @@ fn pull_policy(pod: &Pod, name: &str) -> String {
 /// The reason a container waits with, as upstream labels errors.
 fn pull_error(failure: &Failure) -> &'static str {
     match failure.kind {
-        FailureKind::InvalidImageName => "InvalidImageName",
-        FailureKind::RegistryUnavailable => "RegistryUnavailable",
-        FailureKind::SignatureInvalid => "SignatureValidationFailed",
-        _ => "ErrImagePull",
+        FailureKind::InvalidImageName => waiting::INVALID_IMAGE_NAME,
+        FailureKind::RegistryUnavailable => waiting::REGISTRY_UNAVAILABLE,
+        FailureKind::SignatureInvalid => waiting::SIGNATURE_VALIDATION_FAILED,
+        _ => waiting::ERR_IMAGE_PULL,
     }
 }
 
 fn start_error(failure: &Failure) -> &'static str {
     match failure.kind {
-        FailureKind::ContainerConfig => "CreateContainerConfigError",
-        FailureKind::ContainerStart => "RunContainerError",
-        _ => "CreateContainerError",
+        FailureKind::ContainerConfig => waiting::CREATE_CONTAINER_CONFIG_ERROR,
+        FailureKind::ContainerStart => waiting::RUN_CONTAINER_ERROR,
+        _ => waiting::CREATE_CONTAINER_ERROR,
     }
 }
 
