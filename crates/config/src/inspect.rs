@@ -17,7 +17,8 @@ Look at a configuration without starting a node.
 
 Usage:
   kubelet config check FILE [--config-dir DIR] [flags]   print everything that is wrong with it
-  kubelet config show [--output text|json] [flags]       print every value in effect and where it came from
+  kubelet config show [--output text|json] [FILE] [flags]
+                                                         print every value in effect and where it came from
   kubelet config kubeconfig [--output text|json] FILE    print what a kubeconfig comes to, without its secrets
   kubelet config describe                                print all flags and feature gates as JSON
 ";
@@ -26,7 +27,10 @@ Usage:
 pub(crate) fn run(words: &[String]) -> Invocation {
     match words {
         [word, file, flags @ ..] if word == "check" && !file.starts_with('-') => check(file, flags),
-        [word, flags @ ..] if word == "show" => match output(flags) {
+        [word, rest @ ..] if word == "show" => match output(rest) {
+            Some((is_json, [file, flags @ ..])) if !file.starts_with('-') => {
+                show(is_json, &with_file(file, flags))
+            }
             Some((is_json, flags)) => show(is_json, flags),
             None => Invocation::Faulty(USAGE.to_owned()),
         },
@@ -60,13 +64,16 @@ fn output(words: &[String]) -> Option<(bool, &[String])> {
 }
 
 fn check(file: &str, flags: &[String]) -> Invocation {
-    let arguments: Vec<String> =
-        ["--config".to_owned(), file.to_owned()].into_iter().chain(flags.iter().cloned()).collect();
-    match read(&arguments) {
+    match read(&with_file(file, flags)) {
         Reading::Print(text) => Invocation::Print(text),
         Reading::Accepted(accepted) => Invocation::Print(report(&accepted.warnings)),
         Reading::Refused(findings) => Invocation::Faulty(report(&findings)),
     }
+}
+
+/// The flags for a node that reads a file.
+fn with_file(file: &str, flags: &[String]) -> Vec<String> {
+    ["--config".to_owned(), file.to_owned()].into_iter().chain(flags.iter().cloned()).collect()
 }
 
 /// One line for each finding, and how many there are.

@@ -83,6 +83,15 @@ fn show_says_where_each_value_came_from() {
 }
 
 #[test]
+fn show_takes_the_file_as_check_does() {
+    let folder = folder(&[("c.yaml", "maxPods: 5\n")]);
+    let (_, by_flag) = run_in(&folder, &["show", "--config=@/c.yaml", "--port=2"]);
+    assert_eq!(run_in(&folder, &["show", "@/c.yaml", "--port=2"]), (true, by_flag));
+    let (is_good, text) = run_in(&folder, &["show", "-o", "json", "@/c.yaml"]);
+    assert!(is_good && text.contains("\"maxPods\":5"), "{text}");
+}
+
+#[test]
 fn show_masks_headers_and_knows_json() {
     let folder = folder(&[("c.yaml", "staticPodURLHeader: {Authorization: [hunter2]}\n")]);
     let (is_good, text) = run_in(&folder, &["show", "-o", "json", "--config=@/c.yaml"]);

@@ -125,6 +125,7 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
         view: published.clone(),
         config: config.clone(),
         failures: shell::failure::FailureLog::default(),
+        endings: shell::endings::Endings::default(),
         tracer,
     });
     let facts = measurer.measure(&adapters).await;

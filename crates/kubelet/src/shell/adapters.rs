@@ -23,6 +23,7 @@ use volumes::Volumes;
 
 use super::api::Api;
 use super::cgroups::Driver;
+use super::endings::Endings;
 use super::failure::{self, FailureLog};
 use super::objects::ObjectPort;
 use super::turns::Turns;
@@ -57,6 +58,8 @@ pub(crate) struct Adapters {
     pub(crate) view: watch::Receiver<Arc<View>>,
     /// What failed last, so that the log tells of a change and not of every attempt.
     pub(crate) failures: FailureLog,
+    /// The ends of containers it has told of.
+    pub(crate) endings: Endings,
     /// Makes spans of what is done for pods.
     pub(crate) tracer: Tracer,
 }

@@ -58,6 +58,7 @@ fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
         }
         Outcome::Cancelled => debug!("Did not {what}: not wanted any more"),
         _ => {
+            log_endings(adapters, outcome);
             if adapters.failures.succeeded(|| about.identity()) {
                 info!("Managed to {what} after failures");
             }
@@ -69,7 +70,10 @@ fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
                     info!(v = 2, containerID = %container.id, "{done}");
                 }
                 (Outcome::ContainerStopped(Some(container)), Some(done)) => match &container.state {
-                    ContainerState::Exited(exit) => info!(v = 2, exitCode = exit.exit_code, "{done}"),
+                    ContainerState::Exited(exit) => {
+                        adapters.endings.told(&container.id);
+                        info!(v = 2, exitCode = exit.exit_code, reason = exit.reason, "{done}");
+                    }
                     _ => info!(v = 2, "{done}"),
                 },
                 (_, Some(done)) => info!(v = 2, "{done}"),
@@ -80,6 +84,27 @@ fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
                 (_, None) => debug!("Did {what}"),
             }
         }
+    }
+}
+
+/// Tells of containers that have ended by themselves.
+fn log_endings(adapters: &Adapters, outcome: &Outcome) {
+    match outcome {
+        Outcome::Relisted(pods) => adapters.endings.relisted(pods),
+        Outcome::Observed(pod) => {
+            for container in adapters.endings.news(pod) {
+                let ContainerState::Exited(exit) = &container.state else { continue };
+                info!(
+                    v = 2,
+                    containerName = container.name,
+                    containerID = %container.id,
+                    exitCode = exit.exit_code,
+                    reason = exit.reason,
+                    "Container ended"
+                );
+            }
+        }
+        _ => {}
     }
 }
 

@@ -56,11 +56,6 @@ pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>
                     ContainerChange::Stopped => RuntimeChange::Stopped,
                     ContainerChange::Deleted => RuntimeChange::Deleted,
                 };
-                if change == RuntimeChange::Stopped {
-                    let pod = adapters.pod_name(uid.as_str());
-                    let (uid, id) = (uid.as_str(), container_id.as_str());
-                    info!(v = 2, pod, podUID = uid, containerID = id, "Container or sandbox has ended");
-                }
                 Input::RuntimeHint { uid, container: container_id, change }
             }
         };

@@ -17,6 +17,7 @@ pub(crate) mod api;
 pub(crate) mod cgroups;
 mod containers;
 mod dispatch;
+pub(crate) mod endings;
 pub(crate) mod facts;
 pub(crate) mod failure;
 pub(crate) mod feeds;

@@ -1,0 +1,109 @@
+//! Which ends of containers the log has told of, so that it tells of each one once.
+//!
+//! The runtime's event says that something has ended; how, and whether it was memory that ran out, is known when
+//! the pod was looked at. That is the line people search the log for.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use model::{ContainerId, ContainerObservation, ContainerState, PodObservation};
+
+/// The containers whose end is no news.
+#[derive(Debug, Default)]
+pub(crate) struct Endings {
+    // Held for look-ups only.
+    known: Mutex<Option<HashSet<ContainerId>>>,
+}
+
+impl Endings {
+    /// The containers of a pod whose end was not told yet.
+    pub(crate) fn news<'a>(&self, pod: &'a PodObservation) -> Vec<&'a ContainerObservation> {
+        let mut known = self.known();
+        let known = known.get_or_insert_default();
+        ended(pod).filter(|container| known.insert(container.id.clone())).collect()
+    }
+
+    /// The end of one container was told.
+    pub(crate) fn told(&self, id: &ContainerId) {
+        self.known().get_or_insert_default().insert(id.clone());
+    }
+
+    /// Takes in a list of all there is. What ended before the first one is no news; what the runtime has no more is
+    /// forgotten.
+    pub(crate) fn relisted(&self, pods: &[PodObservation]) {
+        let all = pods.iter().flat_map(ended).map(|container| container.id.clone());
+        let mut known = self.known();
+        *known = match known.take() {
+            None => Some(all.collect()),
+            Some(before) => Some(all.filter(|id| before.contains(id)).collect()),
+        };
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<HashSet<ContainerId>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn ended(pod: &PodObservation) -> impl Iterator<Item = &ContainerObservation> {
+    pod.containers.iter().filter(|container| matches!(container.state, ContainerState::Exited(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+    use model::observed::ContainerExit;
+    use model::{PodKey, PodUid};
+
+    fn pod(containers: &[(&str, bool)]) -> PodObservation {
+        let mut pod =
+            PodObservation::empty(PodUid::from("u"), PodKey { namespace: "ns".into(), name: "web".into() });
+        let container = |&(id, has_ended): &(&str, bool)| ContainerObservation {
+            id: id.into(),
+            sandbox_id: "s".into(),
+            name: "a".to_owned(),
+            attempt: 0,
+            state: match has_ended {
+                true => ContainerState::Exited(ContainerExit::default()),
+                false => ContainerState::Running { started_at: None },
+            },
+            created_at: Timestamp::UNIX_EPOCH,
+            spec_hash: None,
+            image: String::new(),
+            image_id: String::new(),
+            pod_grace_seconds: None,
+            resources: None,
+            user: None,
+        };
+        pod.containers = containers.iter().map(container).collect();
+        pod
+    }
+
+    fn news(endings: &Endings, containers: &[(&str, bool)]) -> Vec<String> {
+        endings.news(&pod(containers)).iter().map(|container| container.id.to_string()).collect()
+    }
+
+    #[test]
+    fn every_end_is_told_once() {
+        let endings = Endings::default();
+        endings.relisted(&[pod(&[("old", true), ("a", false)])]);
+        assert_eq!(news(&endings, &[("old", true), ("a", false)]), [""; 0]);
+        assert_eq!(news(&endings, &[("old", true), ("a", true)]), ["a"]);
+        assert_eq!(news(&endings, &[("old", true), ("a", true)]), [""; 0]);
+        endings.told(&"b".into());
+        assert_eq!(news(&endings, &[("a", true), ("b", true)]), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_later_list_finds_ended_is_still_to_be_told() {
+        let endings = Endings::default();
+        endings.relisted(&[]);
+        endings.relisted(&[pod(&[("a", true)])]);
+        assert_eq!(news(&endings, &[("a", true)]), ["a"]);
+        // Gone from the runtime, it is forgotten; what it still has is not.
+        endings.relisted(&[pod(&[("a", true)])]);
+        assert_eq!(news(&endings, &[("a", true)]), [""; 0]);
+        endings.relisted(&[]);
+        assert_eq!(endings.known().as_ref().map(HashSet::len), Some(0));
+    }
+}
