@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Taint;
 use model::Quantity;
 
+use crate::cpus::cpu_list;
 use crate::credentials;
 use crate::document::KubeletConfiguration;
 use crate::eviction;
@@ -279,6 +280,16 @@ fn healthz(document: &KubeletConfiguration, findings: &mut Findings) -> Option<S
 }
 
 fn node(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Findings) -> Node {
+    let mut system_reserved = reserved("systemReserved", &document.system_reserved, findings);
+    let mut kube_reserved = reserved("kubeReserved", &document.kube_reserved, findings);
+    // A list that cannot be read has been told of.
+    let reserved_cpus = cpu_list(&document.reserved_system_cpus).unwrap_or_default();
+    if !reserved_cpus.is_empty() {
+        // They take the place of any other amount, as upstream.
+        let count = i64::try_from(reserved_cpus.len()).unwrap_or(i64::MAX);
+        system_reserved.insert("cpu".to_owned(), Quantity::from_units(count));
+        kube_reserved.remove("cpu");
+    }
     let images = document.node_status_max_images.unwrap_or(-1);
     Node {
         register: document.register_node.unwrap_or(true),
@@ -291,8 +302,9 @@ fn node(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Find
         max_pods: unsigned(document.max_pods),
         pods_per_core: unsigned(document.pods_per_core),
         pod_cidr: some(&document.pod_cidr),
-        system_reserved: reserved("systemReserved", &document.system_reserved, findings),
-        kube_reserved: reserved("kubeReserved", &document.kube_reserved, findings),
+        system_reserved,
+        kube_reserved,
+        reserved_cpus,
         enforce_pods: enforces(document, "pods"),
         system_reserved_cgroup: reserved_cgroup(
             document,

@@ -17,6 +17,7 @@
 
 mod amount;
 mod build;
+mod cpus;
 mod credentials;
 mod defaults;
 pub mod document;
@@ -37,6 +38,7 @@ mod validate;
 pub mod version;
 mod wire;
 
+pub use cpus::cpu_list;
 pub use credentials::{CredentialProvider, ExecEnvVar, ServiceAccountTokenAttributes};
 pub use duration::{GoDuration, ParseDurationError};
 pub use eviction::{EvictionSignal, EvictionThreshold, ThresholdValue};

@@ -1,7 +1,7 @@
 //! The validated configuration: one part for each consumer. Everything here has its final type and
 //! its unit; nothing here has to be checked again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -325,6 +325,8 @@ pub struct Node {
     pub system_reserved: BTreeMap<String, Quantity>,
     /// Held back for Kubernetes' own processes, likewise.
     pub kube_reserved: BTreeMap<String, Quantity>,
+    /// The CPUs that are held back, by number. What is held back of `cpu` for the system is as many.
+    pub reserved_cpus: BTreeSet<u32>,
     /// Whether what is held back is kept from the cgroup of all pods.
     pub enforce_pods: bool,
     /// The cgroup that is limited to what is held back for the system, if one is.

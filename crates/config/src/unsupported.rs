@@ -23,7 +23,6 @@ const ENTRIES: &[Entry] = &[
     Entry { path: "memoryReservationPolicy", is_asked_for: |d| d.memory_reservation_policy != "None", instead: "no memory is reserved in cgroups" },
     Entry { path: "qosReserved", is_asked_for: |d| !d.qos_reserved.is_empty(), instead: "no memory is held back for higher QoS classes" },
     Entry { path: "reservedMemory", is_asked_for: |d| !d.reserved_memory.items().is_empty(), instead: "no memory of a NUMA node is held back" },
-    Entry { path: "reservedSystemCPUs", is_asked_for: |d| !d.reserved_system_cpus.is_empty(), instead: "no CPUs are held back" },
     Entry { path: "showHiddenMetricsForVersion", is_asked_for: |d| !d.show_hidden_metrics_for_version.is_empty(), instead: "there are no hidden metrics" },
     Entry { path: "shutdownGracePeriod", is_asked_for: |d| d.shutdown_grace_period.nanos() > 0 || !d.shutdown_grace_period_by_pod_priority.items().is_empty(), instead: "a shutdown of the node is not held up for pods" },
     Entry { path: "systemCgroups", is_asked_for: |d| !d.system_cgroups.is_empty(), instead: "processes stay in the cgroups they are in" },

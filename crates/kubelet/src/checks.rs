@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use config::{Authorization, CgroupDriver, Config};
 use host::cgroup::CgroupMounts;
 use host::tunables::{self, PROC_SYS};
+use node::node_status::NodeFacts;
 use runtime::Runtime;
 use tracing::{error, info, warn};
 
@@ -41,6 +42,21 @@ pub(crate) enum HostError {
         "protectKernelDefaults is set and the kernel is set up differently: [{0}]; set these (sysctl -w) or protectKernelDefaults to false"
     )]
     Tunables(String),
+    /// More is reserved than there is.
+    #[error(
+        "invalid Node Allocatable configuration: {0}; lower systemReserved, kubeReserved or evictionHard"
+    )]
+    Reservations(String),
+    /// CPUs are reserved that this machine does not have.
+    #[error(
+        "reservedSystemCPUs names CPUs that are not online: {missing:?}; online are {online}, and only they can be reserved"
+    )]
+    ReservedCpus {
+        /// Those it does not have.
+        missing: Vec<u32>,
+        /// The kernel's list of those it has.
+        online: String,
+    },
     /// A setting cannot be read.
     #[error("read the kernel's settings")]
     ReadTunable(#[from] host::FileError),
@@ -108,6 +124,29 @@ pub(crate) fn host(config: &Config, cgroups: &CgroupMounts) -> Result<(), HostEr
         return Err(HostError::Swap(used.join(", ")));
     }
     standalone(config)
+}
+
+/// Checks that the CPUs held back are there. `online` is the kernel's list, empty if it has none.
+pub(crate) fn reserved_cpus(config: &Config, online: &str) -> Result<(), HostError> {
+    let Ok(known) = config::cpu_list(online) else { return Ok(()) };
+    let missing: Vec<u32> = config.node.reserved_cpus.difference(&known).copied().collect();
+    if missing.is_empty() || known.is_empty() {
+        return Ok(());
+    }
+    Err(HostError::ReservedCpus { missing, online: online.to_owned() })
+}
+
+/// Checks that no more is reserved than there is.
+pub(crate) fn reservations(facts: &NodeFacts) -> Result<(), HostError> {
+    let over = facts.over_reserved();
+    if over.is_empty() {
+        return Ok(());
+    }
+    let each = over.iter().map(|(name, reserved, capacity)| {
+        let (reserved, capacity) = (reserved.to_api(), capacity.to_api());
+        format!("resource {name:?} has a reservation of {} but capacity of {}", reserved.0, capacity.0)
+    });
+    Err(HostError::Reservations(each.collect::<Vec<_>>().join(", ")))
 }
 
 fn standalone(config: &Config) -> Result<(), HostError> {
@@ -185,19 +224,56 @@ mod tests {
         assert_eq!(swaps("Filename Type\n/dev/sda2 partition 1 0 -2\n"), ["/dev/sda2"]);
     }
 
-    #[test]
-    fn without_an_api_server_there_is_nobody_to_ask() {
+    fn configured(text: &str, flags: &[&str]) -> Config {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.yaml");
+        let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
+                    containerRuntimeEndpoint: unix:///x\n";
+        std::fs::write(&file, format!("{head}{text}")).unwrap();
+        let config = format!("--config={}", file.display());
+        let arguments: Vec<String> =
+            [config.as_str()].iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
+        let Ok(Invocation::Run(loaded)) = config::load(&arguments) else { panic!("{text}") };
+        loaded.config
+    }
+
+    #[test]
+    fn only_cpus_that_are_there_can_be_reserved() {
+        let config = configured(
+            "reservedSystemCPUs: '0-1,3'\nkubeReserved: {cpu: 500m, memory: 1Gi}\nsystemReserved: {cpu: '9'}\n",
+            &[],
+        );
+        let cpu = |amounts: &std::collections::BTreeMap<String, model::Quantity>| amounts.get("cpu").copied();
+        assert_eq!(cpu(&config.node.system_reserved), Some(model::Quantity::from_units(3)));
+        assert_eq!(cpu(&config.node.kube_reserved), None);
+        assert!(config.node.kube_reserved.contains_key("memory"));
+        assert!(reserved_cpus(&config, "0-3").is_ok());
+        assert!(reserved_cpus(&config, "").is_ok(), "nobody knows");
+        let error = reserved_cpus(&config, "0-2").unwrap_err().to_string();
+        assert!(error.contains("not online: [3]; online are 0-2"), "{error}");
+        assert!(reserved_cpus(&configured("", &[]), "0").is_ok());
+    }
+
+    #[test]
+    fn no_more_is_reserved_than_there_is() {
+        let amounts =
+            |cpu| std::collections::BTreeMap::from([("cpu".to_owned(), model::Quantity::from_units(cpu))]);
+        let facts = |cpu| NodeFacts {
+            cpu_millis: 2000,
+            memory_bytes: 1 << 30,
+            kube_reserved: amounts(1),
+            system_reserved: amounts(cpu),
+            ..NodeFacts::default()
+        };
+        assert!(reservations(&facts(1)).is_ok());
+        let error = reservations(&facts(2)).unwrap_err().to_string();
+        assert!(error.contains("resource \"cpu\" has a reservation of 3 but capacity of 2"), "{error}");
+    }
+
+    #[test]
+    fn without_an_api_server_there_is_nobody_to_ask() {
         let refused = |text: &str, flags: &[&str]| {
-            let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
-                        containerRuntimeEndpoint: unix:///x\n";
-            std::fs::write(&file, format!("{head}{text}")).unwrap();
-            let config = format!("--config={}", file.display());
-            let arguments: Vec<String> =
-                [config.as_str()].iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
-            let Ok(Invocation::Run(loaded)) = config::load(&arguments) else { panic!("{text}") };
-            standalone(&loaded.config).err().map(|error| error.to_string())
+            standalone(&configured(text, flags)).err().map(|error| error.to_string())
         };
         let open = "authentication: {webhook: {enabled: false}, anonymous: {enabled: true}}\nauthorization: {mode: AlwaysAllow}\n";
         assert_eq!(refused(open, &[]), None);

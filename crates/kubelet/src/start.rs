@@ -67,6 +67,7 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
     let traces = collect(config.tracing.as_ref(), &node_name)?;
     let tracer = traces.tracer();
     let machine = MachineFacts::read().context("read what this machine is")?;
+    checks::reserved_cpus(&config, &machine.cpu_list)?;
     make_folders(&config)?;
     let tasks = TaskTracker::new();
 
@@ -129,6 +130,7 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
         tracer,
     });
     let facts = measurer.measure(&adapters).await;
+    checks::reservations(&facts)?;
     cgroups::prepare(&adapters, &facts, &for_cgroups).await?;
 
     let (results, inbox) = shell::inbox();

@@ -3,46 +3,23 @@
 use std::collections::BTreeSet;
 
 use super::error;
+use crate::cpus::cpu_list;
 use crate::document::KubeletConfiguration;
 use crate::finding::Findings;
 use crate::gates::FeatureGates;
 use crate::wire::Dict;
 
-/// CPUs a machine may have; a list that names more is a slip.
-const MOST_CPUS: u32 = 1 << 16;
-
 /// NUMA nodes from which upstream warns of the cost of combining them.
 const LEAST_NUMA_NODES: i64 = 8;
 
 pub(super) fn check(document: &KubeletConfiguration, gates: &FeatureGates, findings: &mut Findings) {
-    if let Err(reason) = cpus(&document.reserved_system_cpus) {
+    if let Err(reason) = cpu_list(&document.reserved_system_cpus) {
         error(findings, "reservedSystemCPUs", reason);
     }
     reserved_memory(document, findings);
     qos_reserved(&document.qos_reserved, findings);
     cpu_options(document, gates, findings);
     topology_options(document, gates, findings);
-}
-
-/// Reads a list such as `0-3,7`.
-fn cpus(text: &str) -> Result<(), String> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    let number = |part: &str| match part.strip_prefix('+').unwrap_or(part).parse::<u32>() {
-        Ok(cpu) if cpu < MOST_CPUS => Ok(cpu),
-        _ => Err(format!("{text:?} is no list of CPUs such as \"0-3,7\": {part:?} is no CPU")),
-    };
-    for range in text.split(',') {
-        match range.split_once('-') {
-            None => drop(number(range)?),
-            Some((first, last)) if number(first)? > number(last)? => {
-                return Err(format!("{range:?} starts after its end"));
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(())
 }
 
 fn reserved_memory(document: &KubeletConfiguration, findings: &mut Findings) {
@@ -144,26 +121,6 @@ fn topology_options(document: &KubeletConfiguration, gates: &FeatureGates, findi
                 }
             }
             _ => error(findings, &path, "is no option of the topology manager"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_lists_of_cpus() {
-        for (text, is_valid) in [
-            ("", true),
-            ("0", true),
-            ("0-3,7", true),
-            ("3-1", false),
-            ("a", false),
-            ("1-", false),
-            ("1,,2", false),
-        ] {
-            assert_eq!(cpus(text).is_ok(), is_valid, "{text}");
         }
     }
 }

@@ -149,6 +149,17 @@ impl NodeFacts {
         all
     }
 
+    /// What is reserved beyond what there is: the resource, what is reserved of it, and what there is.
+    pub fn over_reserved(&self) -> Vec<(String, Quantity, Quantity)> {
+        let all = self.machine_capacity().into_iter();
+        all.map(|(name, capacity)| {
+            let reserved = self.reserved(&name);
+            (name, reserved, capacity)
+        })
+        .filter(|(_, reserved, capacity)| reserved > capacity)
+        .collect()
+    }
+
     fn machine_capacity(&self) -> BTreeMap<String, Quantity> {
         let cpu = Quantity::from_millis(i64::try_from(self.cpu_millis).unwrap_or(i64::MAX));
         let mut all = BTreeMap::from([
