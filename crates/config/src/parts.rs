@@ -13,7 +13,7 @@ use crate::credentials::CredentialProvider;
 use crate::document::KubeletConfiguration;
 use crate::eviction::EvictionThreshold;
 use crate::gates::FeatureGates;
-use crate::wire::{Headers, Wire};
+use crate::wire::{Dict, Headers, Wire};
 
 /// Everything the kubelet was told.
 #[derive(Clone, Debug)]
@@ -57,12 +57,7 @@ pub struct Config {
 impl Config {
     /// The document in effect: with upstream's keys, and without those that are unset.
     pub fn document_json(&self) -> serde_json::Value {
-        let mut json = self.document.encode();
-        if let Some(fields) = json.as_object_mut() {
-            fields.insert("kind".to_owned(), "KubeletConfiguration".into());
-            fields.insert("apiVersion".to_owned(), "kubelet.config.k8s.io/v1beta1".into());
-        }
-        json
+        encode(&self.document)
     }
 
     /// The container runtime has said who makes cgroups, which outranks the document and changes it.
@@ -72,20 +67,29 @@ impl Config {
     }
 
     /// The same as `/configz` shows it below `kubeletconfig`. As upstream, which writes them there once the node is
-    /// being built, a certificate the kubelet makes for itself appears as if its files had been configured.
+    /// being built, a certificate the kubelet makes for itself appears as if its files had been configured, and the
+    /// CPUs of `reservedSystemCPUs` in place of the amounts they replace.
     pub fn configz_json(&self) -> serde_json::Value {
-        let mut json = self.document_json();
-        let document = &self.document;
+        let mut document = self.document.clone();
         let is_own = !document.server_tls_bootstrap
             && document.tls_cert_file.is_empty()
             && document.tls_private_key_file.is_empty();
-        if let Some(fields) = json.as_object_mut().filter(|_| is_own) {
-            for (name, file) in [("tlsCertFile", "kubelet.crt"), ("tlsPrivateKeyFile", "kubelet.key")] {
-                let path = self.paths.certificates.join(file).display().to_string();
-                fields.insert(name.to_owned(), path.into());
+        if is_own {
+            let path = |file| self.paths.certificates.join(file).display().to_string();
+            document.tls_cert_file = path("kubelet.crt");
+            document.tls_private_key_file = path("kubelet.key");
+        }
+        if !self.node.reserved_cpus.is_empty() {
+            if let Dict(Some(amounts)) = &mut document.kube_reserved {
+                amounts.remove("cpu");
+            }
+            // Not where nothing was reserved for the system: upstream writes to a map of its own then, which is
+            // not the one that is shown.
+            if let Dict(Some(amounts)) = &mut document.system_reserved {
+                amounts.insert("cpu".to_owned(), self.node.reserved_cpus.len().to_string());
             }
         }
-        json
+        encode(&document)
     }
 
     /// The same for the log: the values of HTTP headers, which may be credentials, are masked.
@@ -111,6 +115,15 @@ impl Config {
     pub fn document(&self) -> &KubeletConfiguration {
         &self.document
     }
+}
+
+fn encode(document: &KubeletConfiguration) -> serde_json::Value {
+    let mut json = document.encode();
+    if let Some(fields) = json.as_object_mut() {
+        fields.insert("kind".to_owned(), "KubeletConfiguration".into());
+        fields.insert("apiVersion".to_owned(), "kubelet.config.k8s.io/v1beta1".into());
+    }
+    json
 }
 
 /// Who the node is.

@@ -87,6 +87,22 @@ fn configz_shows_the_files_of_a_certificate_of_ones_own() {
 }
 
 #[test]
+fn configz_shows_reserved_cpus_where_an_amount_was() {
+    let shown = |text: &str| {
+        let text = format!("reservedSystemCPUs: 0-1\n{text}");
+        let json = with_document(&text, &[]).unwrap().config.configz_json();
+        [json["systemReserved"].clone(), json["kubeReserved"].clone()]
+    };
+    let none = serde_json::Value::Null;
+    assert_eq!(shown(""), [none.clone(), none.clone()], "as upstream");
+    assert_eq!(
+        shown("systemReserved: {memory: 1Gi}\nkubeReserved: {cpu: 300m, pid: '9'}\n"),
+        [serde_json::json!({"memory": "1Gi", "cpu": "2"}), serde_json::json!({"pid": "9"})],
+    );
+    assert_eq!(shown("kubeReserved: {cpu: 300m}\n"), [none.clone(), none]);
+}
+
+#[test]
 fn what_configz_shows_can_be_read_again() {
     let first = with_document(
         "maxPods: 5\nclusterDNS: [10.96.0.10]\nregisterWithTaints: [{key: a, effect: NoExecute}]\n",
