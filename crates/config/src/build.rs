@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 use model::Quantity;
+use model::sysctl::with_dots;
 
 use crate::cpus::cpu_list;
 use crate::credentials;
@@ -51,7 +52,7 @@ pub(crate) fn build(
         server: document.enable_server.unwrap_or(true).then(|| server(&document, findings)),
         healthz: healthz(&document, findings),
         node: node(&document, local, findings),
-        pods: pods(&document, local, findings),
+        pods: pods(&document, local, &gates, findings),
         container_logs: container_logs(&document, findings),
         image_gc: image_gc(&document),
         logging: logging(&document, &gates),
@@ -66,6 +67,8 @@ pub(crate) fn build(
             lock_file: path(&local.lock_file),
             exit_on_lock_contention: local.exit_on_lock_contention,
             protect_kernel_defaults: document.protect_kernel_defaults,
+            cgroup: some(&document.kubelet_cgroups),
+            system_cgroup: some(&document.system_cgroups),
         },
         gates,
         document: Box::new(document),
@@ -378,7 +381,15 @@ fn reserved(place: &str, amounts: &Dict<String>, findings: &mut Findings) -> BTr
     all
 }
 
-fn pods(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Findings) -> Pods {
+/// How many ids there are in an ordinary namespace.
+const IDS_PER_USER_NAMESPACE: u32 = 1 << 16;
+
+fn pods(
+    document: &KubeletConfiguration,
+    local: &LocalFlags,
+    gates: &FeatureGates,
+    findings: &mut Findings,
+) -> Pods {
     let parallel = match (document.serialize_image_pulls, document.max_parallel_image_pulls) {
         (Some(true), _) => Some(1),
         (_, limit) => limit.map(unsigned),
@@ -412,14 +423,33 @@ fn pods(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Find
         fail_swap_on: document.fail_swap_on.unwrap_or(true),
         may_swap: document.memory_swap.swap_behavior == "LimitedSwap",
         memory_throttling_factor: document.memory_throttling_factor,
+        reserves_memory: document.memory_reservation_policy == "TieredReservation",
+        qos_reserved_memory_percent: qos_reserved(document).filter(|_| gates.enabled("QOSReserved")),
         fail_cgroup_v1: document.fail_cgroup_v1.unwrap_or(true),
         seccomp_default: local.seccomp_default || document.seccomp_default.unwrap_or(false),
         cpu_cfs_quota_period: document.cpu_cfs_quota_period.filter(|_| quota).map(GoDuration::to_std),
         pids_limit: document.pod_pids_limit.and_then(|limit| u64::try_from(limit).ok()),
         volume_stats_interval: (volume_stats > GoDuration::ZERO).then(|| volume_stats.to_std()),
         allowed_unsafe_sysctls: document.allowed_unsafe_sysctls.items().to_vec(),
+        ids_per_user_namespace: document
+            .user_namespaces
+            .as_ref()
+            .and_then(|settings| settings.ids_per_pod)
+            .and_then(|ids| u32::try_from(ids).ok())
+            .unwrap_or(IDS_PER_USER_NAMESPACE),
+        default_sysctls: document
+            .default_pod_sysctls
+            .iter()
+            .map(|(name, value)| (with_dots(name), value.clone()))
+            .collect(),
         iptables_chains: document.make_iptables_util_chains.unwrap_or(true),
     }
+}
+
+/// Only memory can be held back. A percentage that cannot be read has been told of.
+fn qos_reserved(document: &KubeletConfiguration) -> Option<u8> {
+    let text = document.qos_reserved.iter().find_map(|(name, text)| (name == "memory").then_some(text))?;
+    text.trim_end_matches('%').parse().ok()
 }
 
 /// As upstream, what is no address is left out with a warning.

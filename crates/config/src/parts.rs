@@ -411,6 +411,10 @@ pub struct Pods {
     pub may_swap: bool,
     /// How far between request and limit memory use is slowed down; `None` is never.
     pub memory_throttling_factor: Option<f64>,
+    /// `memoryReservationPolicy: TieredReservation`: whether the kernel keeps for pods the memory they request.
+    pub reserves_memory: bool,
+    /// `qosReserved`: the percentage of requested memory that lower QoS classes cannot have, if any.
+    pub qos_reserved_memory_percent: Option<u8>,
     /// Whether the kubelet refuses a host with cgroup v1.
     pub fail_cgroup_v1: bool,
     /// Whether containers without a seccomp profile get the runtime's.
@@ -423,6 +427,10 @@ pub struct Pods {
     pub volume_stats_interval: Option<Duration>,
     /// Patterns of sysctls that are allowed though unsafe.
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// How many user and group ids a pod with a user namespace of its own gets.
+    pub ids_per_user_namespace: u32,
+    /// Sysctls of pods that set no others, named with dots.
+    pub default_sysctls: BTreeMap<String, String>,
     /// Whether chains are made that let other programs see which iptables is in use.
     pub iptables_chains: bool,
 }
@@ -559,4 +567,8 @@ pub struct Process {
     pub exit_on_lock_contention: bool,
     /// Whether kernel settings that are not as expected keep it from starting, instead of being set.
     pub protect_kernel_defaults: bool,
+    /// The cgroup it keeps itself in; `None` is wherever it is started.
+    pub cgroup: Option<String>,
+    /// The cgroup into which it moves processes that have none; `None` leaves them alone.
+    pub system_cgroup: Option<String>,
 }

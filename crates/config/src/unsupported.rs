@@ -14,20 +14,13 @@ struct Entry {
 #[rustfmt::skip]
 const ENTRIES: &[Entry] = &[
     Entry { path: "cpuManagerPolicy", is_asked_for: |d| d.cpu_manager_policy != "none", instead: "no container gets CPUs of its own" },
-    Entry { path: "defaultPodSysctls", is_asked_for: |d| !d.default_pod_sysctls.is_empty(), instead: "pods keep their own sysctls" },
     Entry { path: "enableContentionProfiling", is_asked_for: |d| d.enable_contention_profiling, instead: "there is no profile of lock contention" },
     Entry { path: "imagePullCredentialsVerificationPolicy", is_asked_for: |d| !matches!(d.image_pull_credentials_verification_policy.as_str(), "" | "NeverVerify" | "NeverVerifyPreloadedImages"), instead: "credentials for images that are present are not verified again" },
     Entry { path: "kernelMemcgNotification", is_asked_for: |d| d.kernel_memcg_notification, instead: "memory is measured at intervals" },
-    Entry { path: "kubeletCgroups", is_asked_for: |d| !d.kubelet_cgroups.is_empty(), instead: "the kubelet stays in the cgroup it was started in" },
     Entry { path: "memoryManagerPolicy", is_asked_for: |d| d.memory_manager_policy != "None", instead: "no container gets memory of a NUMA node of its own" },
-    Entry { path: "memoryReservationPolicy", is_asked_for: |d| d.memory_reservation_policy != "None", instead: "no memory is reserved in cgroups" },
-    Entry { path: "qosReserved", is_asked_for: |d| !d.qos_reserved.is_empty(), instead: "no memory is held back for higher QoS classes" },
     Entry { path: "reservedMemory", is_asked_for: |d| !d.reserved_memory.items().is_empty(), instead: "no memory of a NUMA node is held back" },
-    Entry { path: "showHiddenMetricsForVersion", is_asked_for: |d| !d.show_hidden_metrics_for_version.is_empty(), instead: "there are no hidden metrics" },
     Entry { path: "shutdownGracePeriod", is_asked_for: |d| d.shutdown_grace_period.nanos() > 0 || !d.shutdown_grace_period_by_pod_priority.items().is_empty(), instead: "a shutdown of the node is not held up for pods" },
-    Entry { path: "systemCgroups", is_asked_for: |d| !d.system_cgroups.is_empty(), instead: "processes stay in the cgroups they are in" },
     Entry { path: "topologyManagerPolicy", is_asked_for: |d| d.topology_manager_policy != "none", instead: "resources are not aligned to NUMA nodes" },
-    Entry { path: "userNamespaces", is_asked_for: |d| d.user_namespaces.is_some(), instead: "user namespaces keep their default size" },
 ];
 
 /// Warns of everything the document asks for in vain.

@@ -28,6 +28,18 @@ pub fn set_oom_score_adj(value: i32) -> io::Result<()> {
     fs::write("/proc/self/oom_score_adj", value.to_string())
 }
 
+/// Whether this process is in the process namespace that `/proc` is about, which is the machine's unless it runs in a
+/// container. Where that cannot be told it counts as being in another one.
+pub fn is_in_pid_namespace_of_proc() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|text| has_one_pid(&text))
+}
+
+/// A process has an id in each namespace from the one that `/proc` is about down to its own.
+fn has_one_pid(status: &str) -> bool {
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    ids.is_some_and(|ids| ids.split_whitespace().count() == 1)
+}
+
 /// Allows this process so many open files, and never more. Where the hard limit cannot be raised,
 /// the soft one is raised to it.
 ///
@@ -60,6 +72,14 @@ mod tests {
         let error = limit_open_files(u64::MAX - 1).unwrap_err();
         assert_eq!(error.wanted, u64::MAX - 1);
         assert!(error.got >= error.had);
+    }
+
+    #[test]
+    fn a_process_in_an_inner_namespace_has_several_ids() {
+        assert!(has_one_pid("Name:\tkubelet\nNSpid:\t17\nNSpgid:\t17\t1\n"));
+        assert!(!has_one_pid("NSpid:\t17\t1\n"));
+        assert!(!has_one_pid("Name:\tkubelet\n"));
+        assert!(is_in_pid_namespace_of_proc());
     }
 
     #[test]

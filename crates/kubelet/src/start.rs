@@ -43,6 +43,7 @@ use crate::shell::metering::{self, Metering};
 use crate::shell::objects::ObjectPort;
 use crate::shell::pulse::Pulse;
 use crate::shell::turns::Turns;
+use crate::shell::user_namespaces::UserNamespaces;
 use crate::shell::{self, Clock, Hands, Shell, cgroups, feeds, rotation};
 use crate::usage::Usage;
 
@@ -120,6 +121,7 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
             config.runtime.credential_provider_bin.as_deref().unwrap_or(Path::new("")),
             &metrics,
         ),
+        user_namespaces: Arc::new(UserNamespaces::new(&config)?),
         images_changed: Arc::new(Notify::new()),
         log_links: PathBuf::from("/var/log/containers"),
         facts: ArcSwap::from_pointee(node::node_status::NodeFacts::default()),
@@ -132,6 +134,7 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
     let facts = measurer.measure(&adapters).await;
     checks::reservations(&facts)?;
     cgroups::prepare(&adapters, &facts, &for_cgroups).await?;
+    cgroups::keep(&adapters).await?;
 
     let (results, inbox) = shell::inbox();
     let (certificate, serving_names) = identity::serving_certificate(
@@ -325,6 +328,7 @@ fn runtime_settings(config: &Config, machine: &MachineFacts, cgroups: &CgroupMou
     let reserved = reserved(&config.node.kube_reserved) + reserved(&config.node.system_reserved);
     let memory_qos = MemoryQos {
         throttling_factor: config.pods.memory_throttling_factor,
+        reserves_requests: config.pods.reserves_memory,
         allocatable_bytes: machine.memory_bytes.saturating_sub(u64::try_from(reserved).unwrap_or(0)),
     };
     NodeSettings {
@@ -341,6 +345,7 @@ fn runtime_settings(config: &Config, machine: &MachineFacts, cgroups: &CgroupMou
         swap_bytes_for_pods: config.pods.may_swap.then_some(machine.swap_bytes),
         memory_qos: config.gates.enabled("MemoryQoS").then_some(memory_qos),
         kills_single_process: config.pods.single_process_oom_kill.unwrap_or(cgroups.version() == 1),
+        default_sysctls: config.pods.default_sysctls.clone(),
         seccomp_default: config.pods.seccomp_default,
         seccomp_root: config.paths.root.join("seccomp"),
         masked_paths: runtime::container::thermal_paths(Path::new("/sys/devices/system/cpu")),
@@ -372,6 +377,7 @@ fn core_settings(config: &Config, node_name: &str, ips: &[IpAddr], has_api: bool
         is_registering: has_api && config.node.register,
         has_api,
         max_pods: config.node.max_pods,
+        limits_class_memory: config.pods.reserves_memory || config.pods.qos_reserved_memory_percent.is_some(),
         max_restart_backoff: config.pods.crash_loop_max,
         node_status_update_every: config.node.status_update_interval,
         node_status_report_every: config.node.status_report_interval,

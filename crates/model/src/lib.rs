@@ -18,6 +18,7 @@ pub mod quantity;
 pub mod reason;
 pub mod references;
 pub mod resources;
+pub mod sysctl;
 pub mod time;
 
 pub use ids::{ContainerId, ImageRef, PodKey, PodUid, SandboxId};

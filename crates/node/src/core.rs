@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::{ContainerId, Now, Pod, PodKey, PodObservation, PodUid, pod};
 
-use crate::burstable::{self, BurstableWeight};
+use crate::classes::{self, ClassLimits};
 use crate::effect::{Action, Effect, EffectId};
 use crate::input::{Input, ObjectName, Outcome, RuntimeChange, Source};
 use crate::machine::Machine;
@@ -31,7 +31,7 @@ pub struct Node {
     pub(crate) machine: Machine,
     pub(crate) out: Outbox,
     relist: Relist,
-    burstable: BurstableWeight,
+    classes: ClassLimits,
     dirty: BTreeSet<PodUid>,
     wakes: BTreeMap<PodUid, Duration>,
     view: ViewBuilder,
@@ -56,6 +56,7 @@ impl Node {
     /// A node that knows nothing yet.
     pub fn new(settings: Settings) -> Self {
         Self {
+            classes: ClassLimits::new(settings.limits_class_memory),
             settings,
             pods: BTreeMap::new(),
             synced: BTreeSet::new(),
@@ -63,7 +64,6 @@ impl Node {
             machine: Machine::default(),
             out: Outbox::default(),
             relist: Relist::default(),
-            burstable: BurstableWeight::default(),
             dirty: BTreeSet::new(),
             wakes: BTreeMap::new(),
             view: ViewBuilder::default(),
@@ -86,7 +86,7 @@ impl Node {
         }
         self.remove_stray_mirrors(now);
         if self.are_sources_synced() {
-            self.burstable.drive(now, self.pods.values(), &mut self.out);
+            self.classes.drive(now, self.pods.values(), &mut self.out);
         }
         self.out.take()
     }
@@ -96,8 +96,8 @@ impl Node {
     pub fn next_deadline(&self) -> Option<Duration> {
         let relist = (!self.relist.is_busy).then_some(self.relist.next_at);
         let pods = self.wakes.values().min().copied();
-        let burstable = self.burstable.next_deadline().filter(|_| self.are_sources_synced());
-        [relist, pods, self.machine.next_deadline(), self.mirrors.next_deadline(), burstable]
+        let classes = self.classes.next_deadline().filter(|_| self.are_sources_synced());
+        [relist, pods, self.machine.next_deadline(), self.mirrors.next_deadline(), classes]
             .into_iter()
             .fold(None, earliest)
     }
@@ -320,7 +320,7 @@ impl Node {
                 self.mark_admitting();
             }
             Place::NodeStatus => self.machine.status_written(now, outcome),
-            Place::BurstableWeight => self.burstable.finished(outcome, now),
+            Place::ClassLimits => self.classes.finished(outcome, now),
             Place::StrayMirror(uid) => {
                 self.mirrors.removal_done(&uid, &outcome, now);
                 // A static pod that came meanwhile takes over from here.
@@ -377,9 +377,9 @@ impl Node {
             if !had_ended && matches!(record.phase, Phase::Terminated(_)) {
                 ended.insert(record.key.clone());
             }
-            if record.is_weighed != burstable::counts(record) {
+            if record.is_weighed != classes::counts(record) {
                 record.is_weighed = !record.is_weighed;
-                self.burstable.pods_changed();
+                self.classes.pods_changed();
             }
             if record.desired.is_static() && record.desired.is_present() && self.synced.contains(&Source::Api)
             {

@@ -29,6 +29,17 @@ pub enum Effect {
     Record(EventRecord),
 }
 
+/// What the pods of QoS classes request together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassAmounts {
+    /// Burstable pods: thousandths of a processor.
+    pub burstable_cpu_millis: u64,
+    /// Burstable pods: bytes of memory. 0 where [`Settings::limits_class_memory`](crate::Settings) is off.
+    pub burstable_memory_bytes: u64,
+    /// Guaranteed pods: bytes of memory. Likewise.
+    pub guaranteed_memory_bytes: u64,
+}
+
 /// An action with a result.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -52,10 +63,10 @@ pub enum Action {
         /// Which pod.
         uid: PodUid,
     },
-    /// Weigh the class of Burstable pods by what they request together. → `Done`
-    WeighBurstable {
-        /// Thousandths of a processor.
-        millis: u64,
+    /// Weigh and limit the QoS classes by what their pods request together. → `Done`
+    LimitClasses {
+        /// What they request.
+        amounts: ClassAmounts,
     },
     /// Make every volume of the pod present and up to date. → `VolumesSynced`
     SyncVolumes {

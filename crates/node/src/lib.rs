@@ -15,7 +15,7 @@
 
 pub mod admission;
 mod admit;
-mod burstable;
+mod classes;
 mod core;
 mod effect;
 mod input;
@@ -29,7 +29,7 @@ pub mod status;
 mod view;
 
 pub use crate::core::Node;
-pub use effect::{Action, Effect, EffectId, EventObject, EventRecord, Hook};
+pub use effect::{Action, ClassAmounts, Effect, EffectId, EventObject, EventRecord, Hook};
 pub use input::{Failure, FailureKind, Input, ObjectKind, ObjectName, Outcome, RuntimeChange, Source};
 pub use settings::Settings;
 pub use view::{PodView, View, Wait};

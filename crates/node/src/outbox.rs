@@ -16,8 +16,8 @@ pub(crate) enum Place {
     Register,
     /// The node's status.
     NodeStatus,
-    /// The weight of the Burstable class.
-    BurstableWeight,
+    /// The weight and the limits of the QoS classes.
+    ClassLimits,
     /// The removal of a mirror pod that no static pod stands behind.
     StrayMirror(PodUid),
     /// One slot of one pod.

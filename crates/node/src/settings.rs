@@ -15,6 +15,9 @@ pub struct Settings {
     pub has_api: bool,
     /// Pods at most (`maxPods`).
     pub max_pods: u32,
+    /// Whether the memory that QoS classes request together matters for their cgroups (`memoryReservationPolicy`,
+    /// `qosReserved`).
+    pub limits_class_memory: bool,
     /// Upper bound of the restart back-off (`crashLoopBackOff.maxContainerRestartPeriod`).
     pub max_restart_backoff: Duration,
     /// How often node status is computed (`nodeStatusUpdateFrequency`).

@@ -1,15 +1,18 @@
 //! Facts and settings of this node that every sandbox and container spec depends on.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use model::Quantity;
 
-/// When memory use is slowed down.
+/// What the kernel does about memory before it runs out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MemoryQos {
     /// `memoryThrottlingFactor`: how far between request and limit; `None` is never.
     pub throttling_factor: Option<f64>,
+    /// `memoryReservationPolicy: TieredReservation`: whether the kernel keeps the memory a container requests.
+    pub reserves_requests: bool,
     /// What pods can have of the node's memory, bytes: the limit of those without one.
     pub allocatable_bytes: u64,
 }
@@ -39,6 +42,8 @@ pub struct NodeSettings {
     pub seccomp_default: bool,
     /// `<root>/seccomp`, below which localhost profiles lie.
     pub seccomp_root: PathBuf,
+    /// `defaultPodSysctls`: sysctls of pods that set no others, named with dots.
+    pub default_sysctls: BTreeMap<String, String>,
     /// Feature gate `ContainerStopSignals`: whether `lifecycle.stopSignal` is honoured.
     pub honours_stop_signals: bool,
     /// Paths that exist on this machine and are masked besides the fixed ones
@@ -60,6 +65,7 @@ impl Default for NodeSettings {
             memory_qos: None,
             seccomp_default: false,
             seccomp_root: PathBuf::from("/var/lib/kubelet/seccomp"),
+            default_sysctls: BTreeMap::new(),
             honours_stop_signals: false,
             masked_paths: Vec::new(),
         }

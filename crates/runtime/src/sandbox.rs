@@ -1,8 +1,10 @@
 //! From a pod to the sandbox it runs in: a pure translation, every fact an argument.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::ContainerPort;
+use model::sysctl::{Namespace, namespace_of};
 use model::{Pod, Quantity, pod};
 
 use crate::container::resources::{ContainerLimits, linux_resources};
@@ -146,15 +148,33 @@ fn linux(
     inputs: &SandboxInputs,
     node: &NodeSettings,
 ) -> Result<wire::LinuxPodSandboxConfig, SandboxSpecError> {
-    let context = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
-    let sysctls = context.and_then(|c| c.sysctls.as_ref()).into_iter().flatten();
     Ok(wire::LinuxPodSandboxConfig {
         cgroup_parent: inputs.cgroup_parent.clone(),
         security_context: Some(security_context(pod, inputs)?),
-        sysctls: sysctls.map(|s| (s.name.clone(), s.value.clone())).collect(),
+        sysctls: sysctls(pod, node),
         overhead: Some(overhead_limits(pod, node).0),
         resources: Some(total_limits(&inputs.totals, node).0),
     })
+}
+
+/// The node's sysctls, as far as they are of namespaces that the pod has for itself, and the pod's own over them.
+fn sysctls(pod: &Pod, node: &NodeSettings) -> BTreeMap<String, String> {
+    let Some(spec) = &pod.spec else { return BTreeMap::new() };
+    let is_host = |of: Option<bool>| of.unwrap_or(false);
+    let is_own = |name: &str| match namespace_of(name) {
+        // What only stands for several is none.
+        _ if matches!(name, "kernel.shm" | "kernel.msg") => false,
+        Some(Namespace::Ipc) => !is_host(spec.host_ipc),
+        // Pods in the host's network have its names, too.
+        Some(Namespace::Net | Namespace::Uts) => !is_host(spec.host_network),
+        Some(Namespace::User) => spec.host_users == Some(false),
+        None => false,
+    };
+    let defaults = node.default_sysctls.iter().filter(|(name, _)| is_own(name));
+    let mut all: BTreeMap<String, String> = defaults.map(|(n, v)| (n.clone(), v.clone())).collect();
+    let own = spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
+    all.extend(own.map(|s| (s.name.clone(), s.value.clone())));
+    all
 }
 
 fn security_context(

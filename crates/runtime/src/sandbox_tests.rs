@@ -76,6 +76,46 @@ fn chooses_namespaces() {
 }
 
 #[test]
+fn the_nodes_sysctls_are_those_of_namespaces_a_pod_has_for_itself() {
+    const NAMES: [&str; 6] = [
+        "net.core.somaxconn",
+        "kernel.sem",
+        "fs.mqueue.msg_max",
+        "kernel.domainname",
+        "user.max_user_namespaces",
+        "kernel.shm",
+    ];
+    let node = NodeSettings {
+        default_sysctls: NAMES.map(|name| (name.to_owned(), "1".to_owned())).into(),
+        ..NodeSettings::default()
+    };
+    let range = IdRange { first_host_id: 65536, length: 65536 };
+    let inputs = SandboxInputs { user_namespace: Some(range), ..inputs() };
+    for (fields, expected) in [
+        (
+            json!({}),
+            vec!["fs.mqueue.msg_max=1", "kernel.domainname=1", "kernel.sem=1", "net.core.somaxconn=1"],
+        ),
+        (json!({"hostNetwork": true}), vec!["fs.mqueue.msg_max=1", "kernel.sem=1"]),
+        (json!({"hostIPC": true}), vec!["kernel.domainname=1", "net.core.somaxconn=1"]),
+        (
+            json!({"hostIPC": true, "hostNetwork": true, "hostUsers": false}),
+            vec!["user.max_user_namespaces=1"],
+        ),
+        (
+            json!({"hostIPC": true, "securityContext": {"sysctls": [
+                {"name": "net.core.somaxconn", "value": "9"}, {"name": "kernel.msgmax", "value": "2"},
+            ]}}),
+            vec!["kernel.domainname=1", "kernel.msgmax=2", "net.core.somaxconn=9"],
+        ),
+    ] {
+        let made = spec(&pod(fields.clone()), &inputs, &node).unwrap().config.linux.unwrap().sysctls;
+        let shown: Vec<String> = made.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(shown, expected, "{fields}");
+    }
+}
+
+#[test]
 fn maps_users_when_asked_to() {
     let node = NodeSettings::default();
     let own = pod(json!({"hostUsers": false}));

@@ -63,6 +63,7 @@ impl Process {
             is_registering: true,
             has_api: true,
             max_pods: 110,
+            limits_class_memory: false,
             max_restart_backoff: Duration::from_secs(300),
             node_status_update_every: Duration::from_secs(10),
             node_status_report_every: Duration::from_secs(300),
@@ -102,7 +103,7 @@ pub(crate) fn is_own_work(action: &Action) -> bool {
     matches!(
         action,
         Action::EnsureCgroup { .. }
-            | Action::WeighBurstable { .. }
+            | Action::LimitClasses { .. }
             | Action::RemoveCgroup { .. }
             | Action::SyncVolumes { .. }
             | Action::TearDownVolumes { .. }
@@ -134,7 +135,7 @@ pub(crate) fn uid_of(action: &Action) -> Option<PodUid> {
         | Action::Probe { pod, .. }
         | Action::CreateMirror { pod } => Some(uid(pod)),
         Action::Relist
-        | Action::WeighBurstable { .. }
+        | Action::LimitClasses { .. }
         | Action::StopSandbox { .. }
         | Action::RemoveSandbox { .. }
         | Action::RegisterNode { .. }

@@ -10,7 +10,7 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Relist => "relist".to_owned(),
         Action::Observe { uid, .. } => format!("observe {uid}"),
         Action::EnsureCgroup { pod } => format!("ensure cgroup of {}", uid(pod)),
-        Action::WeighBurstable { millis } => format!("weigh the Burstable class with {millis} m"),
+        Action::LimitClasses { amounts } => format!("limit the classes by {amounts:?}"),
         Action::RemoveCgroup { uid } => format!("remove cgroup of {uid}"),
         Action::SyncVolumes { pod, .. } => format!("sync volumes of {}", uid(pod)),
         Action::TearDownVolumes { uid } => format!("tear down volumes of {uid}"),

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use kube::Api;
 use serde_json::json;
 
 use super::scene::{SOON, Scene, ended, expect_line, phase, shell, with};
+use crate::isolation::NODE;
 
 pub(super) async fn security_context_is_applied(scene: Scene) -> Result<()> {
     let script =
@@ -27,6 +30,43 @@ pub(super) async fn security_context_is_applied(scene: Scene) -> Result<()> {
             super::scene::waiting(pod, "main") == "CreateContainerConfigError"
         })
         .await?;
+    Ok(())
+}
+
+pub(super) async fn users_of_a_user_namespace_are_others_outside(scene: Scene) -> Result<()> {
+    let nodes: Api<Node> = Api::all(scene.cluster.client.clone());
+    let handlers =
+        nodes.get(NODE).await?.status.and_then(|status| status.runtime_handlers).unwrap_or_default();
+    let default = handlers.into_iter().find(|handler| handler.name.as_deref().is_none_or(str::is_empty));
+    let is_supported = default.and_then(|handler| handler.features?.user_namespaces) == Some(true);
+    let script = "id -u; cat /proc/self/uid_map /proc/self/gid_map; wc -c < /map/key";
+    let container =
+        with(shell("main", script), json!({ "volumeMounts": [{ "name": "map", "mountPath": "/map" }] }));
+    let spec = json!({
+        "restartPolicy": "Never",
+        "hostUsers": false,
+        "containers": [container],
+        "volumes": [{ "name": "map", "configMap": { "name": "map" } }],
+    });
+    scene.create::<ConfigMap>(json!({ "metadata": { "name": "map" }, "data": { "key": "four" } })).await?;
+    if !is_supported {
+        scene.pod("refused", spec).await?;
+        let message = scene.event("refused", "FailedCreatePodSandBox", SOON).await?;
+        ensure!(message.contains("does not support user namespaces"), "{message}");
+        return Ok(());
+    }
+    let mut ranges = Vec::new();
+    for name in ["one", "other"] {
+        let (_, log) = scene.finished_pod(name, spec.clone()).await?;
+        let lines: Vec<Vec<&str>> = log.lines().map(|line| line.split_whitespace().collect()).collect();
+        let [user, users, groups, length] = lines.as_slice() else { bail!("four lines: {log:?}") };
+        ensure!(user == &["0"] && length == &["4"], "root inside, who can read the volume: {log:?}");
+        ensure!(users == groups && users.first() == Some(&"0") && users.last() == Some(&"65536"), "{log:?}");
+        let outside: u32 = users.get(1).context("where it is mapped to")?.parse()?;
+        ensure!(outside >= 65536 && outside.is_multiple_of(65536), "its own users: {log:?}");
+        ranges.push(outside);
+    }
+    ensure!(ranges[0] != ranges[1], "each pod has its own: {ranges:?}");
     Ok(())
 }
 

@@ -69,6 +69,7 @@ fn all() -> Vec<Scenario> {
         Calm containers::memory_limit_kills,
         Calm containers::resources_reach_the_cgroup,
         Calm containers::host_network_and_names,
+        Calm containers::users_of_a_user_namespace_are_others_outside,
         Calm environment::config_maps_secrets_and_fields,
         Calm volumes::show_their_content,
         Calm volumes::empty_dir_is_shared_and_belongs_to_the_group,

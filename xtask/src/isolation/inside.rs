@@ -26,6 +26,9 @@ const KERNEL_SETTINGS: &[&str] = &[
     "/proc/sys/kernel/keys/root_maxbytes",
 ];
 
+/// Where containers with a user namespace find a proc.
+const WHOLE_PROC: &str = "/run/whole-proc";
+
 /// Sets up the namespaces and runs the worker. Everything still running is killed when this returns.
 pub(crate) fn inside(state: &Path) -> Result<ExitCode> {
     if std::process::id() != 1 {
@@ -93,6 +96,10 @@ fn files(state: &Path) -> Result<()> {
     std::fs::set_permissions("/tmp", std::os::unix::fs::PermissionsExt::from_mode(0o1777))
         .context("open /tmp")?;
     workspace::create_dir(Path::new("/run/lock"))?;
+    // The kernel lets a user namespace have a proc only where another one is to be seen as a whole, which the usual one is
+    // no longer with files laid over its settings.
+    workspace::create_dir(Path::new(WHOLE_PROC))?;
+    mount("proc", WHOLE_PROC, "proc", MountFlags::empty(), None).context("mount another proc")?;
     // A name server that refuses at once: nothing outside can be reached from here.
     replace(state, resolv, "resolv.conf", "nameserver 127.0.0.1\n")?;
     let hosts = format!("127.0.0.1 localhost\n{NODE_IP} {NODE}\n");

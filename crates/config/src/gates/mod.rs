@@ -242,8 +242,8 @@ mod tests {
         let mut findings = Findings::default();
         let settings = [
             ("DRAExtendedResource", true),
-            ("QOSReserved", true),
-            ("MemoryQoS", true),
+            ("DRANodeAllocatableResources", true),
+            ("KubeletInUserNamespace", true),
             ("CRIListStreaming", false),
             ("EnvFiles", true),
         ];
@@ -254,8 +254,8 @@ mod tests {
             [
                 (Severity::Warning, "featureGates[DRAExtendedResource]".to_owned()),
                 (Severity::Warning, "featureGates[DRAExtendedResource]".to_owned()),
-                (Severity::Error, "featureGates[QOSReserved]".to_owned()),
-                (Severity::Warning, "featureGates[MemoryQoS]".to_owned()),
+                (Severity::Error, "featureGates[DRANodeAllocatableResources]".to_owned()),
+                (Severity::Warning, "featureGates[KubeletInUserNamespace]".to_owned()),
             ]
         );
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use model::sysctl::{namespace_of, with_dots};
+
 use super::error;
 use crate::document::KubeletConfiguration;
 use crate::finding::Findings;
@@ -127,7 +129,7 @@ fn sysctls(document: &KubeletConfiguration, gates: &FeatureGates, findings: &mut
             continue;
         }
         let normal = with_dots(name);
-        if !is_namespaced(&normal) {
+        if namespace_of(&normal).is_none() {
             error(findings, &path, "is not known to be namespaced");
         }
         if !seen.insert(normal) {
@@ -146,39 +148,6 @@ fn is_sysctl(name: &str) -> bool {
             && bytes.iter().all(|byte| is_outer(Some(byte)) || matches!(byte, b'-' | b'_'))
     };
     name.len() <= SYSCTL_LENGTH && name.split(['.', '/']).all(is_part)
-}
-
-/// The name with dots between its parts, should it have slashes there.
-fn with_dots(name: &str) -> String {
-    match name.find(['.', '/']) {
-        Some(at) if name[at..].starts_with('/') => name
-            .chars()
-            .map(|letter| match letter {
-                '.' => '/',
-                '/' => '.',
-                other => other,
-            })
-            .collect(),
-        _ => name.to_owned(),
-    }
-}
-
-/// Whether a namespace of the kernel has its own value of a sysctl.
-fn is_namespaced(name: &str) -> bool {
-    const NAMES: [&str; 11] = [
-        "kernel.domainname",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-        "kernel.shm",
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.msg",
-    ];
-    NAMES.contains(&name) || ["net.", "fs.mqueue.", "user."].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// What is wrong with an image name that may end in `/*`.
@@ -255,7 +224,5 @@ mod tests {
         ] {
             assert_eq!(is_sysctl(name), is_valid, "{name}");
         }
-        assert_eq!(with_dots("net/ipv4/conf/eno2.100/x"), "net.ipv4.conf.eno2/100.x");
-        assert!(is_namespaced("net.core.somaxconn") && !is_namespaced("vm.swappiness"));
     }
 }

@@ -3,12 +3,13 @@
 //!
 //! [`CgroupMounts`] knows where hierarchies are, [`Group`] says which group is meant, [`CgroupTree`] makes and removes
 //! groups in all hierarchies, [`CgroupLimits`] turns resources into the kernel's numbers, and [`stats`] reads what groups
-//! use. Nobody here talks to systemd: its units are the business of the crate `systemd`.
+//! use. [`ProcessGroup`] is for processes that are no pod's. Nobody here talks to systemd: its units are the business of the crate `systemd`.
 
 mod kill;
 mod limits;
 mod mounts;
 mod names;
+mod processes;
 pub mod stats;
 mod tree;
 
@@ -21,6 +22,7 @@ pub use limits::{
 };
 pub use mounts::{CgroupMounts, V1Hierarchy};
 pub use names::{CgroupDriver, Group, Slice};
+pub use processes::ProcessGroup;
 pub use tree::CgroupTree;
 
 use crate::text::FileError;

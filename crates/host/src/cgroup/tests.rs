@@ -204,6 +204,41 @@ fn removal_kills_what_is_left_even_in_nested_and_frozen_groups() {
 }
 
 #[test]
+fn processes_are_moved_and_gathered() {
+    let ground = Playground::new("processes");
+    let group =
+        |name: &str| ProcessGroup::new(ground.mounts.clone(), &format!("/{}/{name}", ground.name)).unwrap();
+    let (from, into) = (group("from"), group("into"));
+    let mut child = sleeper(&[]);
+    from.enter(child.id()).unwrap();
+    let held = |name: &str| {
+        let dirs = ground.mounts.roots().into_iter().map(|root| root.join(&ground.name).join(name));
+        let listed =
+            dirs.filter(|dir| dir.exists()).map(|dir| fs::read_to_string(dir.join("cgroup.procs")).unwrap());
+        listed.collect::<Vec<_>>()
+    };
+    let alone = format!("{}\n", child.id());
+    assert!(held("from").iter().all(|pids| *pids == alone));
+    assert_eq!(
+        crate::machine::group_of_process(&child.id().to_string()).unwrap().as_deref(),
+        Some(from.name())
+    );
+    assert_eq!(into.gather(from.name()).unwrap(), 1);
+    assert!(held("into").iter().all(|pids| *pids == alone));
+    assert!(held("from").iter().all(String::is_empty));
+    assert_eq!(into.gather(from.name()).unwrap(), 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // It is gone, which is no failure.
+    from.enter(child.id()).unwrap();
+    assert!(matches!(into.gather("/no-such-group-here"), Err(CgroupError::List { .. })));
+    for bad in ["/", "", ".", "/../x", "/a/../b"] {
+        let made = ProcessGroup::new(ground.mounts.clone(), bad);
+        assert!(matches!(made, Err(CgroupError::BadName { .. })), "{bad:?}");
+    }
+}
+
+#[test]
 fn a_group_left_in_one_hierarchy_only_is_found_and_removed() {
     let ground = Playground::new("partial");
     let tree = ground.tree();

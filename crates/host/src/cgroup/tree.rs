@@ -146,6 +146,16 @@ impl CgroupTree {
         self.dir(&Group::Kubepods, controller)
     }
 
+    /// Bytes of memory that a group has in use.
+    pub fn memory_usage(&self, group: &Group) -> Result<u64, CgroupError> {
+        let file = match self.mounts.version() {
+            1 => "memory.usage_in_bytes",
+            _ => "memory.current",
+        };
+        let path = self.dir(group, "memory").unwrap_or_default().join(file);
+        crate::text::read_number(&path).map_err(CgroupError::Facts)
+    }
+
     /// Where the hierarchies are.
     pub fn mounts(&self) -> &CgroupMounts {
         &self.mounts
@@ -177,15 +187,25 @@ impl CgroupTree {
     }
 
     fn create(&self, name: &Path) -> Result<(), CgroupError> {
+        create_around(&self.mounts, name)?;
         match &self.mounts {
-            CgroupMounts::V1 { hierarchies, .. } => {
-                for hierarchy in hierarchies {
-                    create_v1(&hierarchy.dir, name, hierarchy.has("cpuset"))?;
-                }
-                Ok(())
-            }
-            CgroupMounts::V2 { root, controllers } => create_v2(root, name, controllers),
+            // The runtime's container groups below need the controllers.
+            CgroupMounts::V2 { root, controllers } => enable(&root.join(name), controllers),
+            CgroupMounts::V1 { .. } => Ok(()),
         }
+    }
+}
+
+/// Makes a group in every hierarchy, with controllers for itself and none for those below it.
+pub(super) fn create_around(mounts: &CgroupMounts, name: &Path) -> Result<(), CgroupError> {
+    match mounts {
+        CgroupMounts::V1 { hierarchies, .. } => {
+            for hierarchy in hierarchies {
+                create_v1(&hierarchy.dir, name, hierarchy.has("cpuset"))?;
+            }
+            Ok(())
+        }
+        CgroupMounts::V2 { root, controllers } => create_v2(root, name, controllers),
     }
 }
 
@@ -206,12 +226,10 @@ fn create_v1(hierarchy: &Path, name: &Path, is_cpuset: bool) -> Result<(), Cgrou
 
 fn create_v2(root: &Path, name: &Path, controllers: &[String]) -> Result<(), CgroupError> {
     let mut dir = root.to_owned();
-    enable(&dir, controllers)?;
     for part in name.components() {
+        enable(&dir, controllers)?;
         dir.push(part);
         make_dir(&dir)?;
-        // Also at the last level: the runtime's container groups below need the controllers.
-        enable(&dir, controllers)?;
     }
     Ok(())
 }

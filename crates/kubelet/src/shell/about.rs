@@ -49,7 +49,7 @@ impl About {
                 container(pod(what, p), c)
             }
             Action::EnsureCgroup { pod: p } => pod("make cgroup of pod", p),
-            Action::WeighBurstable { .. } => of("set the CPU weight of all Burstable pods"),
+            Action::LimitClasses { .. } => of("weigh and limit the QoS classes"),
             Action::RemoveCgroup { uid: u } => uid("remove cgroup of pod", u),
             Action::SyncVolumes { pod: p, .. } => pod("mount volumes of pod", p),
             Action::TearDownVolumes { uid: u } => uid("unmount volumes of pod", u),

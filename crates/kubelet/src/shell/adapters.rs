@@ -27,6 +27,7 @@ use super::endings::Endings;
 use super::failure::{self, FailureLog};
 use super::objects::ObjectPort;
 use super::turns::Turns;
+use super::user_namespaces::UserNamespaces;
 
 /// What effects work with.
 pub(crate) struct Adapters {
@@ -49,6 +50,8 @@ pub(crate) struct Adapters {
     pub(crate) sandbox_turns: Turns,
     /// Programs that know registries' credentials.
     pub(crate) credential_programs: CredentialPrograms,
+    /// Ids of pods with user namespaces.
+    pub(crate) user_namespaces: Arc<UserNamespaces>,
     /// A pull may have changed which images there are.
     pub(crate) images_changed: Arc<Notify>,
     /// `/var/log/containers`.

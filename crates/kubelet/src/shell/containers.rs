@@ -124,7 +124,7 @@ async fn describe(
         cdi_devices: Vec::new(),
         annotations: BTreeMap::new(),
         volume_groups: Vec::new(),
-        user_namespace: None,
+        user_namespace: adapters.user_namespace(pod).await?,
         target: target(adapters, pod, &start.container),
         cpuset: container::CpuSet::default(),
     };

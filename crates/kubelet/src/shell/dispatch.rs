@@ -125,7 +125,7 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
             }
         }),
         Action::EnsureCgroup { pod } => Box::pin(adapters.ensure_cgroup(pod)),
-        Action::WeighBurstable { millis } => Box::pin(adapters.weigh_burstable(millis)),
+        Action::LimitClasses { amounts } => Box::pin(adapters.limit_classes(amounts)),
         Action::RemoveCgroup { uid } => Box::pin(adapters.remove_cgroup(uid)),
         Action::SyncVolumes { pod, pod_ips } => Box::pin(async move {
             match adapters.volumes.sync(&pod, &adapters.pod_facts(pod_ips)).await {

@@ -31,6 +31,7 @@ mod sandboxes;
 #[cfg(test)]
 mod tests;
 pub(crate) mod turns;
+pub(crate) mod user_namespaces;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -52,7 +52,7 @@ pub(crate) async fn spec(adapters: &Adapters, pod: &Pod, attempt: u32) -> Result
         runtime_handler: adapters.runtime_handler(pod).await?,
         totals,
         volume_groups: Vec::new(),
-        user_namespace: None,
+        user_namespace: adapters.user_namespace(pod).await?,
     };
     sandbox::spec(pod, &inputs, &adapters.runtime_node)
         .map_err(|error| Failure { kind: FailureKind::Other, message: error.to_string() })

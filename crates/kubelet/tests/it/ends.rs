@@ -6,7 +6,7 @@ use crate::process::{DEADLINE, Ended, Lab, Systemd, ended, signal};
 use crate::runtime;
 
 /// A kubelet that has started, and the systemd that was told.
-async fn started(lab: Lab) -> (Lab, tokio::process::Child, Systemd) {
+pub(crate) async fn started(lab: Lab) -> (Lab, tokio::process::Child, Systemd) {
     runtime::serve(&lab.path("cri.sock"));
     let path = lab.path("notify");
     let systemd = Systemd::listen(&path);

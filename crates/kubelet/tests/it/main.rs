@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod ends;
+mod places;
 mod process;
 mod refusals;
 mod runtime;

@@ -81,6 +81,21 @@ async fn swap() {
 }
 
 #[tokio::test]
+async fn more_reserved_than_there_is() {
+    let lab = Lab::new().with("systemReserved: {cpu: '100000'}\n");
+    runtime::serve(&lab.path("cri.sock"));
+    refused(&lab, &["Node Allocatable", "cpu", "has a reservation of 100000"]).await;
+    refused(&Lab::new().with("reservedSystemCPUs: '65535'\n"), &["reservedSystemCPUs", "[65535]"]).await;
+}
+
+#[tokio::test]
+async fn processes_of_the_system_in_the_root() {
+    let lab = Lab::new().with("cgroupRoot: /\nsystemCgroups: /\n");
+    runtime::serve(&lab.path("cri.sock"));
+    refused(&lab, &["systemCgroups has to name a cgroup below the root"]).await;
+}
+
+#[tokio::test]
 async fn killing_all_of_a_container_without_cgroup_v2() {
     // A host with cgroup v2 goes on to the runtime, which is not there.
     let is_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();

@@ -4,6 +4,7 @@
 //! others must be allowed by configuration.
 
 use model::Pod;
+use model::sysctl::{Namespace, namespace_of, with_dots};
 
 use super::Rejection;
 use crate::node_status::NodeFacts;
@@ -26,15 +27,6 @@ const SAFE: [(&str, (u32, u32)); 14] = [
     ("net.ipv4.tcp_notsent_lowat", (4, 6)),
 ];
 
-/// The namespace a parameter belongs to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Namespace {
-    Ipc,
-    Net,
-    Uts,
-    User,
-}
-
 pub(super) fn check(pod: &Pod, facts: &NodeFacts) -> Result<(), Rejection> {
     let Some(spec) = pod.spec.as_ref() else { return Ok(()) };
     let sysctls = spec.security_context.as_ref().and_then(|c| c.sysctls.as_deref()).unwrap_or_default();
@@ -51,7 +43,7 @@ pub(super) fn check(pod: &Pod, facts: &NodeFacts) -> Result<(), Rejection> {
             return Err(forbidden(format!("{name:?} not allowlisted")));
         };
         if is_of_host(namespace) {
-            return Err(forbidden(format!("{name:?} not allowed with host {} enabled", namespace.name())));
+            return Err(forbidden(format!("{name:?} not allowed with host {} enabled", name_of(namespace))));
         }
     }
     Ok(())
@@ -78,51 +70,14 @@ fn allowed(name: &str, facts: &NodeFacts) -> Option<Namespace> {
     })
 }
 
-/// The namespace that a parameter, or all that begin with the text, belong to.
-fn namespace_of(name: &str) -> Option<Namespace> {
-    match name {
-        "kernel.domainname" => Some(Namespace::Uts),
-        "kernel.sem"
-        | "kernel.shm"
-        | "kernel.shmall"
-        | "kernel.shmmax"
-        | "kernel.shmmni"
-        | "kernel.shm_rmid_forced"
-        | "kernel.msg"
-        | "kernel.msgmax"
-        | "kernel.msgmnb"
-        | "kernel.msgmni" => Some(Namespace::Ipc),
-        _ if name.starts_with("net.") => Some(Namespace::Net),
-        _ if name.starts_with("fs.mqueue.") => Some(Namespace::Ipc),
-        _ if name.starts_with("user.") => Some(Namespace::User),
-        _ => None,
+/// How a message names it.
+fn name_of(namespace: Namespace) -> &'static str {
+    match namespace {
+        Namespace::Ipc => "IPC",
+        Namespace::Net => "Net",
+        Namespace::Uts => "UTS",
+        Namespace::User => "User",
     }
-}
-
-impl Namespace {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ipc => "IPC",
-            Self::Net => "Net",
-            Self::Uts => "UTS",
-            Self::User => "User",
-        }
-    }
-}
-
-/// Parameters may be written with slashes, and then a dot stands for a slash
-/// (`net/ipv4/conf/eth0.1/forwarding`).
-fn with_dots(name: &str) -> String {
-    if name.find(['.', '/']).is_none_or(|at| name[at..].starts_with('.')) {
-        return name.to_owned();
-    }
-    name.chars()
-        .map(|c| match c {
-            '.' => '/',
-            '/' => '.',
-            other => other,
-        })
-        .collect()
 }
 
 /// Major and minor version; zero when it cannot be read, which no bounded parameter accepts.

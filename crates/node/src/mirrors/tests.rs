@@ -49,6 +49,7 @@ fn node() -> Node {
         is_registering: false,
         has_api: true,
         max_pods: 110,
+        limits_class_memory: false,
         max_restart_backoff: Duration::from_secs(300),
         node_status_update_every: Duration::from_secs(10),
         node_status_report_every: Duration::from_secs(300),

@@ -79,6 +79,7 @@ impl Bench {
             is_registering: false,
             has_api: false,
             max_pods: 110,
+            limits_class_memory: false,
             max_restart_backoff: Duration::from_secs(300),
             node_status_update_every: Duration::from_secs(10),
             node_status_report_every: Duration::from_secs(300),

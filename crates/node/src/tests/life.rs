@@ -9,7 +9,7 @@ use model::{Pod, PodUid};
 use serde_json::json;
 
 use super::story::{Story, pod};
-use crate::{Input, Source};
+use crate::{ClassAmounts, Input, Source};
 
 fn web() -> Pod {
     pod(json!({ "containers": [{ "name": "a", "image": "i" }] }))
@@ -190,32 +190,42 @@ fn a_restarted_node_adopts_what_runs() {
     ]);
 }
 
-/// When processors are short, the class of Burstable pods gets what they request together.
+/// When processors are short, the class of Burstable pods gets what they request together; requested memory counts, too.
 #[test]
-fn the_burstable_class_weighs_what_its_pods_request() {
-    let burstable = |uid: &str, cpu: &str| {
-        let mut pod = pod(json!({ "containers": [
-            { "name": "a", "image": "i", "resources": { "requests": { "cpu": cpu } } },
-        ] }));
+fn classes_are_limited_by_what_their_pods_request() {
+    let asking = |uid: &str, resources: serde_json::Value| {
+        let mut pod = pod(json!({ "containers": [{ "name": "a", "image": "i", "resources": resources }] }));
         pod.metadata.uid = Some(uid.to_owned());
         pod.metadata.name = Some(uid.to_owned());
         pod
+    };
+    let burstable =
+        |uid: &str, cpu: &str| asking(uid, json!({ "requests": { "cpu": cpu, "memory": "1Ki" } }));
+    let both = json!({ "cpu": "2", "memory": "1Mi" });
+    let guaranteed = asking("g", json!({ "requests": both, "limits": both }));
+    let amounts = |millis, burstable, guaranteed| {
+        Some(ClassAmounts {
+            burstable_cpu_millis: millis,
+            burstable_memory_bytes: burstable,
+            guaranteed_memory_bytes: guaranteed,
+        })
     };
     let mut story = Story::new();
     story.tell(Input::PodsListed { source: Source::Api, pods: vec![] });
     let first = burstable("u", "250m");
     story.apply(&first);
-    assert_eq!(story.burstable_millis, Some(250));
-    // Soon after: both that come together are worth one write.
+    assert_eq!(story.classes, amounts(250, 1024, 0));
+    // Soon after: those that come together are worth one write.
     story.apply(&burstable("v", "100m"));
     story.apply(&burstable("w", "1"));
-    assert_eq!(story.burstable_millis, Some(250));
+    story.apply(&guaranteed);
+    assert_eq!(story.classes, amounts(250, 1024, 0));
     story.wait(Duration::from_secs(1));
-    assert_eq!(story.burstable_millis, Some(1350));
+    assert_eq!(story.classes, amounts(1350, 3072, 1 << 20));
     story.apply(&deleted(&first, 0));
     while let Some(text) = story.under_way().first().cloned() {
         story.done(&text);
     }
     story.wait(Duration::from_secs(2));
-    assert_eq!(story.burstable_millis, Some(1100));
+    assert_eq!(story.classes, amounts(1100, 2048, 1 << 20));
 }

@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 
 use super::words::action_text;
 use crate::node_status::NodeFacts;
-use crate::{Action, Effect, EffectId, Failure, FailureKind, Input, Node, Outcome, Settings, Source};
+use crate::{
+    Action, ClassAmounts, Effect, EffectId, Failure, FailureKind, Input, Node, Outcome, Settings, Source,
+};
 
 /// A pod of the API server with this spec, version 1.
 pub(super) fn pod(spec: Value) -> Pod {
@@ -34,8 +36,8 @@ pub(super) struct Story {
     pub(super) runtime: BTreeMap<PodUid, PodObservation>,
     /// The last status of each API object.
     pub(super) statuses: BTreeMap<PodUid, Arc<PodStatus>>,
-    /// What the class of Burstable pods was last weighed with.
-    pub(super) burstable_millis: Option<u64>,
+    /// What the QoS classes were last weighed and limited by.
+    pub(super) classes: Option<ClassAmounts>,
 }
 
 impl Story {
@@ -55,6 +57,7 @@ impl Story {
             is_registering: false,
             has_api: true,
             max_pods: 110,
+            limits_class_memory: true,
             max_restart_backoff: Duration::from_secs(300),
             node_status_update_every: Duration::from_secs(10),
             node_status_report_every: Duration::from_secs(300),
@@ -83,7 +86,7 @@ impl Story {
             open: vec![],
             runtime,
             statuses: BTreeMap::new(),
-            burstable_millis: None,
+            classes: None,
         };
         for input in [
             Input::NodeFacts(Box::new(facts)),
@@ -119,8 +122,8 @@ impl Story {
                         let outcome = Outcome::Relisted(self.runtime.values().cloned().collect());
                         inputs.push(Input::Finished { id, outcome });
                     }
-                    Effect::Start { id, action: Action::WeighBurstable { millis } } => {
-                        self.burstable_millis = Some(millis);
+                    Effect::Start { id, action: Action::LimitClasses { amounts } } => {
+                        self.classes = Some(amounts);
                         inputs.push(Input::Finished { id, outcome: Outcome::Done });
                     }
                     Effect::Start { id, action: Action::Observe { uid, key } } => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use model::pod::ContainerRef;
-use model::{Pod, QosClass, Quantity, pod};
+use model::{Pod, QosClass, Quantity, pod, resources};
 
 use super::resources::amount;
 use crate::node_settings::NodeSettings;
@@ -74,8 +74,14 @@ fn protect(unified: &mut BTreeMap<String, String>, pod: &Pod, own: Own, node: &N
         set("memory.high", "max".to_owned());
         return;
     };
-    set("memory.min", "0".to_owned());
-    set("memory.low", "0".to_owned());
+    if qos.reserves_requests && own.request != 0 {
+        // Never taken away from Guaranteed pods, and from others last.
+        let is_guaranteed = QosClass::of(pod) == QosClass::Guaranteed;
+        set(if is_guaranteed { "memory.min" } else { "memory.low" }, own.request.to_string());
+    } else {
+        set("memory.min", "0".to_owned());
+        set("memory.low", "0".to_owned());
+    }
     if let Some(factor) = qos.throttling_factor
         && let Some(high) = high_bytes(pod, own, factor, qos.allocatable_bytes)
     {
@@ -83,9 +89,23 @@ fn protect(unified: &mut BTreeMap<String, String>, pod: &Pod, own: Own, node: &N
     }
 }
 
+/// From how many bytes of memory on a pod as a whole is slowed down: so far between its request and its limit. Only pods
+/// with requirements of their own are; with others, it is up to the single containers.
+pub fn pod_memory_high(pod: &Pod, factor: f64) -> Option<u64> {
+    resources::pod_level(pod)?;
+    let amount = |list: &resources::ResourceList| list.get("memory").unwrap_or(Quantity::ZERO).units();
+    // Only a limit that holds for the whole pod counts.
+    let limit = amount(&resources::declared_limits(pod));
+    let request = amount(&resources::pod_requests(pod));
+    if limit == 0 || request == limit {
+        return None;
+    }
+    between(request, limit as f64, factor)
+}
+
 /// So far between request and limit, or between request and what pods can have of the node; whole
 /// pages. A container that can use no more than it requests is not slowed down.
-fn high_bytes(pod: &Pod, own: Own, factor: f64, allocatable_bytes: u64) -> Option<i64> {
+fn high_bytes(pod: &Pod, own: Own, factor: f64, allocatable_bytes: u64) -> Option<u64> {
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref());
     let pod_limit =
         |r: &ResourceRequirements| amount(r.limits.as_ref(), "memory").is_some_and(|q| !q.is_zero());
@@ -97,8 +117,13 @@ fn high_bytes(pod: &Pod, own: Own, factor: f64, allocatable_bytes: u64) -> Optio
         return None;
     }
     let end = if own.limit != 0 { own.limit as f64 } else { allocatable_bytes as f64 };
+    between(own.request, end, factor)
+}
+
+/// Whole pages between a request and an upper end; `None` when that is no more than the request.
+fn between(request: i64, end: f64, factor: f64) -> Option<u64> {
     let page = rustix::param::page_size() as f64;
-    let high = own.request as f64 + (end - own.request as f64) * factor;
+    let high = request as f64 + (end - request as f64) * factor;
     let high = ((high / page).floor() * page) as i64;
-    (high > own.request).then_some(high)
+    if high > request { u64::try_from(high).ok() } else { None }
 }

@@ -15,6 +15,7 @@ use model::mount::{ContainerMount, MountPropagation};
 use model::pod::ContainerRef;
 use model::{ContainerId, ImageRef, Pod, pod};
 
+pub use memory::pod_memory_high;
 pub use resources::{ContainerLimits, limits};
 pub use security::thermal_paths;
 

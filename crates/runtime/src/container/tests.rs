@@ -334,7 +334,9 @@ fn burstable_containers_swap_as_much_as_they_request() {
 /// 1000 MiB can be had by pods, and a page is a part of a MiB everywhere.
 #[test]
 fn memory_is_slowed_down_between_request_and_limit() {
-    let qos = |throttling_factor| Some(MemoryQos { throttling_factor, allocatable_bytes: 1000 << 20 });
+    let qos = |throttling_factor| {
+        Some(MemoryQos { throttling_factor, reserves_requests: false, allocatable_bytes: 1000 << 20 })
+    };
     let on = NodeSettings { memory_qos: qos(Some(0.5)), ..node() };
     let without = NodeSettings { memory_qos: qos(None), ..node() };
     let whole = json!({"resources": {"limits": {"memory": "1Gi"}}});
@@ -365,6 +367,46 @@ fn memory_is_slowed_down_between_request_and_limit() {
         assert_eq!(unified(&pod, node, "memory.min").as_deref(), min);
     }
     assert_eq!(unified(&pod(json!({}), json!({})), &node(), "memory.high").as_deref(), Some("max"));
+}
+
+#[test]
+fn pods_with_a_limit_of_their_own_are_slowed_down_as_a_whole() {
+    let mib = |n: u64| Some(n << 20);
+    for (of_pod, of_container, high) in [
+        (json!({"requests": {"memory": "100Mi"}, "limits": {"memory": "200Mi"}}), json!({}), mib(150)),
+        (json!({"limits": {"memory": "200Mi"}}), json!({"requests": {"memory": "50Mi"}}), mib(125)),
+        (json!({"requests": {"memory": "100Mi"}}), json!({"limits": {"memory": "200Mi"}}), mib(150)),
+        (json!({"requests": {"memory": "100Mi"}}), json!({}), None),
+        (json!({"requests": {"memory": "100Mi"}, "limits": {"memory": "100Mi"}}), json!({}), None),
+        (json!({}), json!({"requests": {"memory": "100Mi"}, "limits": {"memory": "200Mi"}}), None),
+    ] {
+        let pod = pod(json!({"resources": of_pod}), json!({"resources": of_container}));
+        assert_eq!(super::pod_memory_high(&pod, 0.5), high, "{of_pod} {of_container}");
+    }
+}
+
+#[test]
+fn requested_memory_is_kept_where_configured() {
+    let qos = |reserves_requests| NodeSettings {
+        memory_qos: Some(MemoryQos { throttling_factor: None, reserves_requests, allocatable_bytes: 0 }),
+        ..node()
+    };
+    let guaranteed =
+        json!({"limits": {"cpu": "1", "memory": "64Mi"}, "requests": {"cpu": "1", "memory": "64Mi"}});
+    let zero = || Some("0".to_owned());
+    let request = || Some((64 << 20).to_string());
+    for (own, is_on, min, low) in [
+        (guaranteed.clone(), true, request(), None),
+        (json!({"requests": {"memory": "64Mi"}}), true, None, request()),
+        (json!({"requests": {"cpu": "1"}}), true, zero(), zero()),
+        (json!({}), true, zero(), zero()),
+        (guaranteed, false, zero(), zero()),
+    ] {
+        let pod = pod(json!({}), json!({"resources": own}));
+        let node = qos(is_on);
+        let found = (unified(&pod, &node, "memory.min"), unified(&pod, &node, "memory.low"));
+        assert_eq!(found, (min, low), "{own} {is_on}");
+    }
 }
 
 /// The node has 1000 MiB, so that one MiB requested is one point.

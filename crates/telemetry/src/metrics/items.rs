@@ -175,6 +175,10 @@ metrics! {
     lifecycle_http_fallbacks: Counter = "kubelet_lifecycle_handler_http_fallbacks_total" on Main, "[ALPHA] Lifecycle hooks over HTTPS that were answered in plain HTTP and repeated that way.";
     /// Ephemeral containers of pods the kubelet was told to run.
     managed_ephemeral_containers: Gauge = "kubelet_managed_ephemeral_containers" on Main, "[ALPHA] Ephemeral containers of pods that the kubelet was told to run.";
+    /// Memory that is taken away from Burstable pods last, bytes.
+    memory_qos_node_low: Gauge = "kubelet_memory_qos_node_memory_low_bytes" on Main, "[ALPHA] Bytes of memory that Burstable pods request and that are taken away from them last (memory.low).";
+    /// Memory that is never taken away from Guaranteed pods, bytes.
+    memory_qos_node_min: Gauge = "kubelet_memory_qos_node_memory_min_bytes" on Main, "[ALPHA] Bytes of memory that Guaranteed pods request and that are never taken away from them (memory.min).";
     /// Mirror pods.
     mirror_pods: Gauge = "kubelet_mirror_pods" on Main, "[ALPHA] Mirror pods on this node.";
     /// 1, with the name of the node.

@@ -2,14 +2,17 @@
 //! driver systemd is asked first, for the slice and for the limits it knows, so that it does not undo them when it
 //! writes its own view of a unit again.
 
+mod classes;
 mod node;
 mod pods;
+mod processes;
 
 use host::cgroup::{CgroupDriver, CgroupError, CgroupLimits, CgroupTree, Group};
 use model::{PodUid, QosClass};
 use systemd::{SystemdError, Units, Way};
 
 pub(crate) use node::{Machine, prepare};
+pub(crate) use processes::keep;
 
 /// Why a cgroup could not be made, limited or removed.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +77,11 @@ impl Driver {
             units.limit(&slice.name, &limits).await?;
         }
         self.in_files(move |tree| tree.set(&group, &limits)).await
+    }
+
+    /// Bytes of memory that a group has in use.
+    pub(crate) async fn memory_usage(&self, group: Group) -> Result<u64, DriverError> {
+        self.in_files(move |tree| tree.memory_usage(&group)).await
     }
 
     /// Removes a pod's group, in whichever class it is, with all that is left in it.

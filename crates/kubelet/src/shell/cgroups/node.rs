@@ -11,6 +11,7 @@ use node::node_status::NodeFacts;
 use node::{EventObject, EventRecord};
 use tracing::info;
 
+use super::classes::keeps_memory;
 use super::{Driver, DriverError};
 use crate::shell::adapters::Adapters;
 use crate::shell::failure;
@@ -52,8 +53,8 @@ pub(crate) async fn prepare(
         let version = adapters.cgroups.mounts().version();
         for (group, limits) in [
             (Group::Kubepods, CgroupLimits::default()),
-            (Group::Class(QosClass::Burstable), of_class(QosClass::Burstable, version)),
-            (Group::Class(QosClass::BestEffort), of_class(QosClass::BestEffort, version)),
+            (Group::Class(QosClass::Burstable), of_class(config, QosClass::Burstable, version)),
+            (Group::Class(QosClass::BestEffort), of_class(config, QosClass::BestEffort, version)),
         ] {
             driver.ensure(group, limits).await.map_err(PrepareError::Driver)?;
         }
@@ -88,6 +89,14 @@ pub(crate) enum PrepareError {
     /// Those of pods.
     #[error("prepare the cgroups of pods")]
     Driver(#[source] DriverError),
+    /// A group for processes that cannot be one.
+    #[error("{field} has to name a cgroup below the root")]
+    NoPlace {
+        /// The field of the document.
+        field: &'static str,
+        /// Why.
+        source: host::cgroup::CgroupError,
+    },
     /// Those of others.
     #[error(
         "limit the cgroup reserved for {what}, {cgroup:?}: it has to be there before the kubelet starts, or \
@@ -150,11 +159,13 @@ async fn limit_reserved(
     result.map_err(|source| PrepareError::Reserved { what, cgroup, source })
 }
 
-/// What a class starts with. An earlier kubelet with another memory policy may have left guarantees behind.
-fn of_class(class: QosClass, cgroup_version: u8) -> CgroupLimits {
+/// What a class starts with. An earlier kubelet with another memory policy may have left guarantees behind; those of this
+/// policy stay until they follow the pods again.
+fn of_class(config: &Config, class: QosClass, cgroup_version: u8) -> CgroupLimits {
+    let resets_memory = cgroup_version == 2 && !keeps_memory(config, cgroup_version);
     CgroupLimits {
         cpu_shares: (class == QosClass::BestEffort).then_some(MIN_CPU_SHARES),
-        memory_low_bytes: (class == QosClass::Burstable && cgroup_version == 2).then_some(0),
+        memory_low_bytes: (class == QosClass::Burstable && resets_memory).then_some(0),
         ..CgroupLimits::default()
     }
 }
@@ -174,11 +185,11 @@ fn of_all_pods(config: &Config, facts: &NodeFacts, machine: &Machine, cgroup_ver
             }
         }
     }
-    let is_v2 = cgroup_version == 2;
+    let resets_memory = cgroup_version == 2 && !keeps_memory(config, cgroup_version);
     CgroupLimits {
         cpus: machine.cpus_for(cgroup_version),
-        memory_min_bytes: is_v2.then_some(0),
-        memory_low_bytes: is_v2.then_some(0),
+        memory_min_bytes: resets_memory.then_some(0),
+        memory_low_bytes: resets_memory.then_some(0),
         ..of_amounts(&amounts)
     }
 }
@@ -216,10 +227,10 @@ fn of_amounts(amounts: &BTreeMap<String, Quantity>) -> CgroupLimits {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn config(text: &str) -> Config {
+    pub(in crate::shell::cgroups) fn config(text: &str) -> Config {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.yaml");
         let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
@@ -273,9 +284,13 @@ mod tests {
         };
         let v1 =
             CgroupLimits { cpus: None, memory_min_bytes: None, memory_low_bytes: None, ..enforced.clone() };
-        for (text, version, expected) in
-            [("", 2, &enforced), ("enforceNodeAllocatable: [none]\n", 2, &open), ("", 1, &v1)]
-        {
+        let kept = CgroupLimits { memory_min_bytes: None, memory_low_bytes: None, ..enforced.clone() };
+        for (text, version, expected) in [
+            ("", 2, &enforced),
+            ("enforceNodeAllocatable: [none]\n", 2, &open),
+            ("memoryReservationPolicy: TieredReservation\n", 2, &kept),
+            ("", 1, &v1),
+        ] {
             let config = config(text);
             assert_eq!(&of_all_pods(&config, &facts(&config), &machine(), version), expected, "{text}");
         }

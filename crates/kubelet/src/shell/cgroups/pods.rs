@@ -1,4 +1,4 @@
-//! The cgroups of single pods, and the weight of a class.
+//! The cgroups of single pods.
 
 use std::sync::Arc;
 
@@ -33,18 +33,27 @@ impl Adapters {
             cpu_period_us: period.map_or(100_000, |p| u64::try_from(p.as_micros()).unwrap_or(100_000)),
             pids_max: self.config.pods.pids_limit,
         };
-        let limits = CgroupLimits::of_pod(qos, &amounts(&pod), policy);
+        let mut limits = CgroupLimits::of_pod(qos, &amounts(&pod), policy);
+        self.protect_memory(&mut limits, &pod, qos);
         outcome(self.cgroup_driver.ensure(Group::Pod { uid: pod::uid(&pod), qos }, limits).await)
     }
 
-    /// Weighs the class of Burstable pods by what they request together.
-    pub(crate) async fn weigh_burstable(&self, millis: u64) -> Outcome {
-        if !self.config.pods.cgroups_per_qos {
-            return Outcome::Done;
+    /// Adds what the kernel is to do about the pod's memory before it runs out (feature gate `MemoryQoS`).
+    fn protect_memory(&self, limits: &mut CgroupLimits, pod: &Pod, qos: QosClass) {
+        let pods = &self.config.pods;
+        if self.cgroups.mounts().version() != 2 || !self.config.gates.enabled("MemoryQoS") {
+            return;
         }
-        let limits =
-            CgroupLimits { cpu_shares: Some(host::cgroup::cpu_shares(millis)), ..CgroupLimits::default() };
-        outcome(self.cgroup_driver.set(Group::Class(QosClass::Burstable), limits).await)
+        if pods.reserves_memory {
+            let request = model::resources::pod_requests(pod).get("memory").unwrap_or_default().units();
+            let request = u64::try_from(request).ok().filter(|bytes| *bytes > 0);
+            match qos {
+                QosClass::Guaranteed => limits.memory_min_bytes = request,
+                QosClass::Burstable | QosClass::BestEffort => limits.memory_low_bytes = request,
+            }
+        }
+        limits.memory_high_bytes =
+            pods.memory_throttling_factor.and_then(|factor| runtime::container::pod_memory_high(pod, factor));
     }
 
     /// Removes the pod's cgroup, in whichever class it is.
@@ -56,7 +65,7 @@ impl Adapters {
     }
 }
 
-fn outcome(result: Result<(), DriverError>) -> Outcome {
+pub(super) fn outcome(result: Result<(), DriverError>) -> Outcome {
     match result {
         Ok(()) => Outcome::Done,
         Err(error) => failure::other(failure::chain(&error)),

@@ -119,7 +119,7 @@ impl Metering {
                 What::List
             }
             Action::EnsureCgroup { .. } => What::Cgroup("create"),
-            Action::WeighBurstable { .. } => What::Cgroup("update"),
+            Action::LimitClasses { .. } => What::Cgroup("update"),
             Action::RemoveCgroup { uid } => {
                 self.metrics.forget_pod(uid.as_str());
                 What::Cgroup("destroy")
