@@ -184,17 +184,19 @@ fn runtime(
     if endpoint.is_empty() {
         findings.push(Finding::error("containerRuntimeEndpoint", "was not specified or empty"));
     }
+    let credential_programs = credentials::load(
+        &local.image_credential_provider_config,
+        &local.image_credential_provider_bin_dir,
+        gates,
+        findings,
+    );
     Runtime {
         image_endpoint: some(&document.image_service_endpoint).unwrap_or_else(|| endpoint.clone()),
         endpoint,
         request_timeout: document.runtime_request_timeout.to_std(),
         cgroup: some(&local.runtime_cgroups),
-        credential_providers: credentials::load(
-            &local.image_credential_provider_config,
-            &local.image_credential_provider_bin_dir,
-            gates,
-            findings,
-        ),
+        credential_providers: credential_programs.providers,
+        credential_providers_digest: credential_programs.digest,
         credential_provider_bin: path(&local.image_credential_provider_bin_dir),
     }
 }

@@ -8,6 +8,8 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::finding::{Finding, Findings, Severity};
 use crate::gates::FeatureGates;
 use crate::label;
@@ -80,21 +82,25 @@ document! {
     }
 }
 
+/// What the two flags name.
+#[derive(Debug, Default)]
+pub(crate) struct Programs {
+    pub(crate) providers: Vec<CredentialProvider>,
+    /// `sha256:` and the digest of the files, each after its length in eight bytes, as upstream makes it; `None` when
+    /// there are no files.
+    pub(crate) digest: Option<String>,
+}
+
 /// Reads what the two flags name. Without either there are no programs.
-pub(crate) fn load(
-    config: &str,
-    folder: &str,
-    gates: &FeatureGates,
-    findings: &mut Findings,
-) -> Vec<CredentialProvider> {
+pub(crate) fn load(config: &str, folder: &str, gates: &FeatureGates, findings: &mut Findings) -> Programs {
     if config.is_empty() && folder.is_empty() {
-        return Vec::new();
+        return Programs::default();
     }
     if config.is_empty() || folder.is_empty() {
         let (missing, other) =
             if config.is_empty() { (CONFIG_FLAG, FOLDER_FLAG) } else { (FOLDER_FLAG, CONFIG_FLAG) };
         findings.push(Finding::error(missing, format!("must be set together with {other}")));
-        return Vec::new();
+        return Programs::default();
     }
     if let Err(error) = std::fs::metadata(folder) {
         findings.push(Finding::error(FOLDER_FLAG, format!("cannot look at the folder {folder}: {error}")));
@@ -103,14 +109,15 @@ pub(crate) fn load(
         Ok(files) => files,
         Err(message) => {
             findings.push(Finding::error(CONFIG_FLAG, message));
-            return Vec::new();
+            return Programs::default();
         }
     };
     let mut providers = Vec::new();
     let mut names = BTreeSet::new();
+    let mut digest = Sha256::new();
     for file in files {
         findings.in_file(Some(file.display().to_string()));
-        let document = read(&file, findings).unwrap_or_default();
+        let document = read(&file, &mut digest, findings).unwrap_or_default();
         for (index, provider) in document.providers.items().iter().enumerate() {
             let path = format!("providers[{index}]");
             if !names.insert(provider.name.clone()) {
@@ -126,7 +133,9 @@ pub(crate) fn load(
     if providers.is_empty() && !findings.has_errors() {
         findings.push(Finding::error(CONFIG_FLAG, "providers: at least one is required"));
     }
-    providers
+    let digest =
+        digest.finalize().iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"));
+    Programs { providers, digest: Some(digest) }
 }
 
 /// The file itself, or those in the folder that are documents, by name.
@@ -150,11 +159,13 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
     if files.is_empty() { Err(format!("there is no configuration in {}", path.display())) } else { Ok(files) }
 }
 
-fn read(file: &Path, findings: &mut Findings) -> Option<CredentialProviderConfig> {
+fn read(file: &Path, digest: &mut Sha256, findings: &mut Findings) -> Option<CredentialProviderConfig> {
     let mut text = String::new();
     let done = std::fs::File::open(file)
         .and_then(|file| file.take(MOST_BYTES as u64 + 1).read_to_string(&mut text))
         .map_err(|error| format!("cannot read it: {error}"));
+    digest.update((text.len() as u64).to_be_bytes());
+    digest.update(&text);
     let tree = done.and_then(|_| Tree::parse(&text).map_err(|reason| format!("cannot parse it: {reason}")));
     let tree = match tree {
         Ok(tree) => tree,
@@ -276,7 +287,7 @@ mod tests {
     use super::*;
 
     /// Reads one document; findings as `path: message` without the folder.
-    fn read_text(providers: &str) -> (Vec<CredentialProvider>, Vec<String>) {
+    fn read_text(providers: &str) -> (Programs, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("p.yaml");
         let head = "apiVersion: kubelet.config.k8s.io/v1\nkind: CredentialProviderConfig\n";
@@ -287,9 +298,9 @@ mod tests {
         let mut findings = Findings::default();
         let at = folder.path().display().to_string();
         let gates = FeatureGates::default();
-        let providers = load(&file.display().to_string(), &at, &gates, &mut findings);
+        let programs = load(&file.display().to_string(), &at, &gates, &mut findings);
         let said = findings.into_list().into_iter().map(|finding| finding.path).collect();
-        (providers, said)
+        (programs, said)
     }
 
     const GOOD: &str = "- {name: ecr, apiVersion: credentialprovider.kubelet.k8s.io/v1, matchImages: ['*.example'], \
@@ -297,8 +308,13 @@ mod tests {
 
     #[test]
     fn reads_providers_and_keeps_their_secrets() {
-        let (providers, findings) = read_text(GOOD);
+        let (Programs { providers, digest }, findings) = read_text(GOOD);
         assert_eq!(findings, [""; 0]);
+        // As told by sha256sum for the length and the text.
+        assert_eq!(
+            digest.as_deref(),
+            Some("sha256:39ed9b5d69b0d8321d8eeedd99dea82d9d38fc0b295e4c4fdec418a25a9909b6")
+        );
         assert_eq!(providers[0].default_cache_duration, Some(GoDuration::from_secs(60)));
         assert_eq!(providers[0].env.items()[0].value.0, "hunter2");
         assert!(!format!("{providers:?}").contains("hunter2"));

@@ -203,6 +203,8 @@ pub struct Runtime {
     pub cgroup: Option<String>,
     /// Programs that know the credentials of registries, in the order in which they are asked.
     pub credential_providers: Vec<CredentialProvider>,
+    /// Which configuration of theirs it is: `sha256:` and a digest; `None` when there is none.
+    pub credential_providers_digest: Option<String>,
     /// Folder with the executables of these programs.
     pub credential_provider_bin: Option<PathBuf>,
 }

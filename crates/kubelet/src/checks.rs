@@ -8,7 +8,8 @@ use config::{Authorization, CgroupDriver, Config};
 use host::cgroup::CgroupMounts;
 use host::tunables::{self, PROC_SYS};
 use node::node_status::NodeFacts;
-use runtime::Runtime;
+use runtime::{DriverAnswer, Runtime};
+use telemetry::metrics::Metrics;
 use tracing::{error, info, warn};
 
 use crate::shell::failure::chain;
@@ -65,9 +66,16 @@ pub(crate) enum HostError {
     SetTunable(#[from] tunables::SetError),
 }
 
+/// The version of Kubernetes whose kubelet takes no runtime any more that does not know `RuntimeConfig`.
+const FIRST_WITHOUT_OLD_RUNTIMES: &str = "1.38.0";
+
 /// Waits for the runtime's first answer, and lets it say who makes cgroups. A runtime that is not there
 /// keeps the kubelet from starting; whoever started it tries again, as with upstream's.
-pub(crate) async fn runtime(config: &Config, runtime: &Runtime) -> anyhow::Result<CgroupDriver> {
+pub(crate) async fn runtime(
+    config: &Config,
+    runtime: &Runtime,
+    metrics: &Metrics,
+) -> anyhow::Result<CgroupDriver> {
     let endpoint = &config.runtime.endpoint;
     let about =
         || format!("validate CRI v1 runtime API for endpoint {endpoint:?} (does the container runtime run?)");
@@ -78,7 +86,19 @@ pub(crate) async fn runtime(config: &Config, runtime: &Runtime) -> anyhow::Resul
         apiVersion = version.api_version,
         "Container runtime initialized"
     );
-    let asked = runtime.cgroup_driver().await.context("ask the container runtime for its cgroup driver")?;
+    let answer = runtime.cgroup_driver().await.context("ask the container runtime for its cgroup driver")?;
+    let asked = match answer {
+        DriverAnswer::Uses(driver) => Some(driver),
+        DriverAnswer::Silent => None,
+        DriverAnswer::Unknown => {
+            metrics.cri_losing_support.with([FIRST_WITHOUT_OLD_RUNTIMES]).set(1.0);
+            warn!(
+                until = FIRST_WITHOUT_OLD_RUNTIMES,
+                "The container runtime is too old to say which cgroup driver it uses: update it before Kubernetes"
+            );
+            None
+        }
+    };
     let driver = match asked {
         Some(runtime::CgroupDriver::Systemd) => CgroupDriver::Systemd,
         Some(runtime::CgroupDriver::Cgroupfs) => CgroupDriver::Cgroupfs,
@@ -119,7 +139,7 @@ pub(crate) fn host(config: &Config, cgroups: &CgroupMounts) -> Result<(), HostEr
         Err(error) if !error.is_not_found() => return Err(HostError::UnknownSwap(error)),
         table => table.unwrap_or_default(),
     };
-    let used: Vec<&str> = swaps(&table);
+    let used = swaps(&table);
     if config.pods.fail_swap_on && !used.is_empty() {
         return Err(HostError::Swap(used.join(", ")));
     }
@@ -161,6 +181,25 @@ fn standalone(config: &Config) -> Result<(), HostError> {
         return Err(HostError::NobodyToAsk("authorization", "authorization.mode to AlwaysAllow"));
     }
     Ok(())
+}
+
+/// Whether what is kept in memory for volumes may be swapped to a disk: there is swap, and the kernel cannot keep it from
+/// a file system in memory. `folder` is where that is tried.
+pub(crate) fn may_swap_volumes(folder: &Path) -> bool {
+    let table = host::text::read("/proc/swaps").unwrap_or_default();
+    if swaps(&table).is_empty() {
+        return false;
+    }
+    match host::mount::has_noswap(folder) {
+        Ok(has_noswap) => !has_noswap,
+        Err(error) => {
+            info!(
+                err = chain(&error),
+                "Cannot try whether tmpfs can be kept from swap; assuming that it cannot"
+            );
+            true
+        }
+    }
 }
 
 /// What is swapped to: the first column below the heading. Swap in memory that the kernel

@@ -74,6 +74,9 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
 
     let metrics = Arc::new(telemetry::metrics::Metrics::default());
     metrics.cgroup_version.set(f64::from(mounts.version()));
+    if let Some(digest) = &config.runtime.credential_providers_digest {
+        metrics.credential_provider_config.with([digest]).set(1.0);
+    }
     let runtime = Runtime::connect(
         &config.runtime.endpoint,
         Some(&config.runtime.image_endpoint),
@@ -83,7 +86,7 @@ pub(crate) async fn run(mut config: Config, process: Process, stop: Cancellation
             tracer: tracer.clone(),
         },
     )?;
-    config.set_cgroup_driver(checks::runtime(&config, &runtime).await?);
+    config.set_cgroup_driver(checks::runtime(&config, &runtime, &metrics).await?);
     let config = Arc::new(config);
     checks::process(&config);
     checks::kernel(&config)?;
@@ -446,13 +449,18 @@ fn pods_with_logs(root: &Path) -> Vec<model::PodUid> {
     entries.flatten().filter_map(|entry| uid(entry.file_name().to_str()?)).collect()
 }
 
+/// Says that the node starts, and what is the matter with it that nobody would notice otherwise.
 fn record_start(adapters: &Adapters) {
-    adapters.api.record(node::EventRecord {
-        about: node::EventObject::Node,
-        is_warning: false,
-        reason: model::reason::event::STARTING,
-        message: "Starting kubelet.".to_owned(),
-    });
+    let record = |is_warning, reason, message: &str| {
+        let about = node::EventObject::Node;
+        adapters.api.record(node::EventRecord { about, is_warning, reason, message: message.to_owned() });
+    };
+    record(false, model::reason::event::STARTING, "Starting kubelet.");
+    if checks::may_swap_volumes(&adapters.config.paths.root) {
+        let message = "There is swap, and tmpfs cannot be kept from it here (noswap): what pods keep in volumes in \
+                       memory, secrets among it, may be written to a disk.";
+        record(true, model::reason::event::POSSIBLE_MEMORY_BACKED_VOLUMES_ON_DISK, message);
+    }
 }
 
 async fn bind_server(

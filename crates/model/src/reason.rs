@@ -96,4 +96,6 @@ pub mod event {
     pub const NODE_ALLOCATABLE_ENFORCED: &str = "NodeAllocatableEnforced";
     /// Such a limit could not be set.
     pub const FAILED_NODE_ALLOCATABLE_ENFORCEMENT: &str = "FailedNodeAllocatableEnforcement";
+    /// What is in memory for volumes may be swapped.
+    pub const POSSIBLE_MEMORY_BACKED_VOLUMES_ON_DISK: &str = "PossibleMemoryBackedVolumesOnDisk";
 }

@@ -93,6 +93,17 @@ pub enum CgroupDriver {
     Cgroupfs,
 }
 
+/// What a runtime says of its cgroup driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverAnswer {
+    /// It uses this one.
+    Uses(CgroupDriver),
+    /// It says nothing of it.
+    Silent,
+    /// It is too old to be asked.
+    Unknown,
+}
+
 impl Runtime {
     /// A handle on the runtime at `endpoint`; images may have another one. Nothing is connected
     /// yet: the first call does that, and says so when it cannot.
@@ -144,19 +155,21 @@ impl Runtime {
         Ok(health(answer))
     }
 
-    /// The cgroup driver the runtime uses; `None` when it is too old to say.
+    /// The cgroup driver the runtime uses.
     ///
     /// # Errors
     /// When the runtime does not answer.
-    pub async fn cgroup_driver(&self) -> Result<Option<CgroupDriver>, RuntimeError> {
+    pub async fn cgroup_driver(&self) -> Result<DriverAnswer, RuntimeError> {
         let mut client = self.runtime();
         let request = self.request(wire::RuntimeConfigRequest {});
         match self.call("RuntimeConfig", "", client.runtime_config(request)).await {
-            Ok(answer) => Ok(answer.linux.map(|linux| match linux.cgroup_driver() {
-                WireDriver::Systemd => CgroupDriver::Systemd,
-                WireDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+            Ok(answer) => Ok(answer.linux.map_or(DriverAnswer::Silent, |linux| {
+                DriverAnswer::Uses(match linux.cgroup_driver() {
+                    WireDriver::Systemd => CgroupDriver::Systemd,
+                    WireDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+                })
             })),
-            Err(error) if error.is_unimplemented() => Ok(None),
+            Err(error) if error.is_unimplemented() => Ok(DriverAnswer::Unknown),
             Err(error) => Err(error),
         }
     }

@@ -38,7 +38,7 @@ pub mod wire;
 #[cfg(not(feature = "fake"))]
 mod wire;
 
-pub use client::{CgroupDriver, EndpointError, Runtime, RuntimeSettings, RuntimeVersion};
+pub use client::{CgroupDriver, DriverAnswer, EndpointError, Runtime, RuntimeSettings, RuntimeVersion};
 pub use error::{RpcStatus, RuntimeError};
 pub use events::{ContainerChange, RuntimeEvent};
 pub use lifecycle::{ExecOutput, Streams};

@@ -15,6 +15,7 @@ mod defaults;
 mod files;
 mod folder;
 mod manifest;
+mod proxy;
 mod url;
 mod validate;
 

@@ -1,7 +1,8 @@
 //! Follows static pods that a web server has: one manifest or a list of them, fetched every so often.
 //!
 //! As upstream: an answer that is the same as before is no news, an empty one means no pods, and an
-//! answer that is none, or in which one pod is wrong, leaves everything as it was.
+//! answer that is none, or in which one pod is wrong, leaves everything as it was. A proxy that the environment names is
+//! gone through.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +25,7 @@ use rustls_platform_verifier::ConfigVerifierExt as _;
 use thiserror::Error;
 
 use crate::manifest::{ManifestError, Origin, Place, parse_all};
+use crate::proxy::{Dial, Proxies};
 
 /// For the whole answer; upstream's number.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,17 +105,22 @@ pub enum UrlError {
 /// Fetches static pods, for ever. Each item is all of them, or an error that changes nothing; an empty
 /// answer is both.
 pub fn watch_url(settings: UrlSettings) -> impl Stream<Item = UrlNews> + Send + use<> {
-    let fetcher = Fetcher { settings, client: None, last: None, has_waited: true, next: None };
+    watch_through(settings, Proxies::of_environment())
+}
+
+fn watch_through(settings: UrlSettings, proxies: Proxies) -> impl Stream<Item = UrlNews> + Send + use<> {
+    let fetcher = Fetcher { settings, proxies, client: None, last: None, has_waited: true, next: None };
     futures::stream::unfold(fetcher, |mut fetcher| async {
         let news = fetcher.next().await;
         Some((news, fetcher))
     })
 }
 
-type WebClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+type WebClient = Client<HttpsConnector<Dial>, Empty<Bytes>>;
 
 struct Fetcher {
     settings: UrlSettings,
+    proxies: Proxies,
     /// Made when first needed: reading the system's authorities takes a moment.
     client: Option<WebClient>,
     last: Option<Bytes>,
@@ -183,6 +190,9 @@ impl Fetcher {
     fn request(&self, url: &Uri) -> Result<Request<Empty<Bytes>>, UrlError> {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = url.clone();
+        if let Some(credentials) = self.proxies.credentials(url) {
+            request.headers_mut().insert(http::header::PROXY_AUTHORIZATION, credentials);
+        }
         for (name, values) in &self.settings.headers {
             let bad = || self.unsendable(format!("header {name:?} cannot be sent"));
             let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
@@ -207,7 +217,8 @@ impl Fetcher {
             let mut tcp = HttpConnector::new();
             tcp.enforce_http(false);
             let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-            let connector = connector.enable_all_versions().wrap_connector(tcp);
+            let dial = Dial { tcp, proxies: self.proxies.clone() };
+            let connector = connector.enable_all_versions().wrap_connector(dial);
             // Fetches are far apart: no connection is kept for the next one.
             let mut client = Client::builder(TokioExecutor::new());
             self.client = Some(client.pool_max_idle_per_host(0).build(connector));
@@ -245,7 +256,7 @@ fn elsewhere(from: &Uri, answer: &Response<Incoming>) -> Option<Uri> {
 }
 
 /// A URL without user, password and query.
-fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &url[..scheme + 3], &url[at + 1..]),

@@ -7,7 +7,7 @@ use fake_cri::{Latencies, Options, Server};
 use futures::StreamExt as _;
 use model::ContainerState;
 use runtime::wire::*;
-use runtime::{CgroupDriver, ContainerChange, RuntimeEvent};
+use runtime::{CgroupDriver, ContainerChange, DriverAnswer, RuntimeEvent};
 use tonic::Code;
 
 use crate::lab::Lab;
@@ -19,7 +19,7 @@ async fn says_what_a_kubelet_asks_at_its_start() {
     assert_eq!((version.name.as_str(), version.api_version.as_str()), ("fake-cri", "v1"));
     let health = lab.runtime.status().await.unwrap();
     assert!(health.runtime.is_met && health.network.is_met);
-    assert_eq!(lab.runtime.cgroup_driver().await.unwrap(), Some(CgroupDriver::Cgroupfs));
+    assert_eq!(lab.runtime.cgroup_driver().await.unwrap(), DriverAnswer::Uses(CgroupDriver::Cgroupfs));
     lab.runtime.set_pod_cidr("10.0.0.0/24").await.unwrap();
     let usage = lab.runtime.image_fs().await.unwrap();
     assert_eq!(usage.images.len(), 1);

@@ -67,6 +67,27 @@ pub fn tmpfs(target: &Path, options: TmpfsOptions) -> Result<(), MountError> {
     .map_err(|source| refused("mount tmpfs at", target, source))
 }
 
+/// Whether a tmpfs can be kept from swap here (`noswap`), which kernels before 6.4 and user namespaces cannot. Tried out
+/// in a new folder below `folder`.
+///
+/// # Errors
+/// When nothing can be tried there.
+pub fn has_noswap(folder: &Path) -> Result<bool, MountError> {
+    let target = folder.join(format!(".tmpfs-noswap-{}", std::process::id()));
+    let failed = |operation, source| MountError::Refused { operation, path: target.clone(), source };
+    fs::create_dir(&target).map_err(|source| failed("make folder", source))?;
+    let answer = mount_tmpfs(&target, "noswap");
+    if answer.is_ok() {
+        unmount(&target)?;
+    }
+    fs::remove_dir(&target).map_err(|source| failed("remove folder", source))?;
+    match answer {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::INVAL) => Ok(false),
+        Err(source) => Err(refused("mount tmpfs at", &target, source)),
+    }
+}
+
 fn mount_tmpfs(target: &Path, data: &str) -> rustix::io::Result<()> {
     // Neither a number nor a fixed word contains a NUL.
     let data = CString::new(data).unwrap_or_default();
@@ -220,6 +241,20 @@ mod tests {
             assert!(mounts_below(dir.path()).unwrap().is_empty());
             assert!(!a.join("f").exists());
             unmount(&a).unwrap();
+        });
+    }
+
+    #[test]
+    fn what_is_said_of_swap_holds_for_mounts() {
+        in_mount_namespace(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let said = has_noswap(dir.path()).unwrap();
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+            tmpfs(dir.path(), TmpfsOptions { size_bytes: None, is_noswap: true }).unwrap();
+            let entry = mounts_below(dir.path()).unwrap().remove(0);
+            assert_eq!(said, entry.super_options.split(',').any(|option| option == "noswap"));
+            unmount(dir.path()).unwrap();
+            assert!(matches!(has_noswap(&dir.path().join("none")), Err(MountError::Refused { .. })));
         });
     }
 

@@ -10,7 +10,9 @@ use model::{ContainerState, PodKey, PodUid};
 use runtime::images::Credentials;
 use runtime::sandbox::{self, SandboxInputs};
 use runtime::wire::{self, *};
-use runtime::{CallObserver, ContainerChange, NodeSettings, Runtime, RuntimeEvent, RuntimeSettings, labels};
+use runtime::{
+    CallObserver, ContainerChange, DriverAnswer, NodeSettings, Runtime, RuntimeEvent, RuntimeSettings, labels,
+};
 use tonic::Status;
 
 use crate::fake::{Fake, Served, pod_labels};
@@ -176,7 +178,7 @@ async fn every_call_is_told_of_with_how_it_went() {
 async fn tells_kinds_of_errors_apart() {
     let mut lab = lab();
     lab.runtime.stop_container(&"gone".into(), Duration::from_secs(1)).await.unwrap();
-    assert_eq!(lab.runtime.cgroup_driver().await, Ok(None));
+    assert_eq!(lab.runtime.cgroup_driver().await, Ok(DriverAnswer::Unknown));
     let refused = lab.runtime.status().await.unwrap_err();
     assert!(refused.is_unimplemented() && !refused.is_timeout());
 

@@ -153,6 +153,10 @@ metrics! {
     cgroup_operations: Histogram[operation_type](USUAL) = "kubelet_cgroup_manager_duration_seconds" on Main, "[ALPHA] Seconds it took to change a cgroup, by kind of change.";
     /// Containers of each pod that was started.
     containers_per_pod: Histogram(CONTAINERS_PER_POD) = "kubelet_containers_per_pod_count" on Main, "[ALPHA] Containers of a pod.";
+    /// The configuration of credential providers, by its digest.
+    credential_provider_config: Gauge[hash] = "kubelet_credential_provider_config_info" on Main, "[ALPHA] Which configuration of credential providers is in effect. The value is always 1.";
+    /// What the runtime is missing for later versions.
+    cri_losing_support: Gauge[version] = "kubelet_cri_losing_support" on Main, "[ALPHA] The version of Kubernetes that will not work with this container runtime any more.";
     /// Pods the kubelet was told to run.
     desired_pods: Gauge[static_] = "kubelet_desired_pods" on Main, "[ALPHA] Pods that the kubelet was told to run.";
     /// Pods evicted, by signal.
