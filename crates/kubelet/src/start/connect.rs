@@ -1,0 +1,78 @@
+//! The API server: the connection to it, and what is kept going over it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+
+use apiserver::{
+    ClientSettings, EventRecorder, EventSettings, LeaseRenewerTask, LeaseSettings, ServiceIndex,
+};
+use config::Config;
+use tracing::{info, warn};
+
+use super::Ground;
+use crate::identity;
+use crate::shell::api::Remote;
+use crate::shell::metering;
+
+/// Connects to the API server. From here on it is told that this node is alive. `None` when there is none.
+pub(super) async fn api(ground: &Ground) -> anyhow::Result<Option<Remote>> {
+    let Ground { config, host, identity: metrics, tracer, tasks, .. } = ground;
+    let node_name = host.node_name.as_str();
+    let settings = ClientSettings {
+        user_agent: format!("kubelet/{} ({})", config::version::KUBELET_VERSION, config::version::platform()),
+        qps: f64::from(config.api.queries_per_second),
+        burst: config.api.burst,
+        heartbeat_timeout: config.node.status_update_interval.min(config.node.lease_duration),
+        observer: metrics.observer(),
+        requests: metering::calls::api(metrics.all()),
+        tracer: tracer.clone(),
+        ..ClientSettings::default()
+    };
+    let Some(connection) = identity::connect(config, node_name, settings, tasks).await? else {
+        info!("Standalone mode, no API client: this node runs static pods only and nobody is told of it");
+        return Ok(None);
+    };
+    let (services, service_task) = ServiceIndex::new(connection.api.clone());
+    tasks.spawn(service_task.run());
+    let client = connection.with_limit(f64::from(config.api.events_per_second), config.api.event_burst)?;
+    let recorder = EventSettings { component: "kubelet".to_owned(), host: node_name.to_owned() };
+    let (events, event_task) = EventRecorder::new(client, recorder);
+    tasks.spawn(event_task.run());
+    if config.node.register {
+        let lease = LeaseSettings {
+            node_name: node_name.to_owned(),
+            duration_seconds: u32::try_from(config.node.lease_duration.as_secs()).unwrap_or(40),
+        };
+        tasks.spawn(LeaseRenewerTask::new(connection.heartbeat.clone(), lease).run());
+    }
+    Ok(Some(Remote { connection, events, services }))
+}
+
+/// The node's addresses: the configured ones, or the one packets to the API server leave from.
+pub(super) fn node_ips(config: &Config, server: Option<String>) -> Vec<IpAddr> {
+    let fixed: Vec<IpAddr> =
+        config.identity.node_ips.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
+    if !fixed.is_empty() {
+        return fixed;
+    }
+    let host =
+        server.and_then(|url| url.parse::<http::Uri>().ok()).and_then(|u| u.host()?.parse::<IpAddr>().ok());
+    // Connecting a datagram socket sends nothing; it only looks up the route. TEST-NET-1 stands
+    // for "somewhere else", which is what a default route is for.
+    let targets = [host, Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))];
+    for target in targets.into_iter().flatten().filter(|ip| !ip.is_loopback()) {
+        let any: SocketAddr =
+            if target.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+        let local = UdpSocket::bind(any).and_then(|s| {
+            s.connect((target, 9))?;
+            s.local_addr()
+        });
+        if let Ok(local) = local
+            && !local.ip().is_loopback()
+            && !local.ip().is_unspecified()
+        {
+            return vec![local.ip()];
+        }
+    }
+    warn!("No address of this node can be told from its routes: set --node-ip");
+    Vec::new()
+}

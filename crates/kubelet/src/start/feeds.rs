@@ -1,0 +1,51 @@
+//! Whatever tells the core something, each in a task of its own.
+
+use std::sync::Arc;
+
+use node::Input;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::identity::ServingNames;
+use crate::shell::adapters::Adapters;
+use crate::shell::facts::Measurer;
+use crate::shell::{feeds, rotation};
+
+/// Starts them.
+pub(super) fn spawn(
+    adapters: &Arc<Adapters>,
+    measurer: &Arc<Measurer>,
+    node_name: &str,
+    serving: Option<ServingNames>,
+    inbox: &mpsc::Sender<Input>,
+    tasks: &TaskTracker,
+) {
+    tasks.spawn(feeds::runtime_health(adapters.clone(), measurer.clone(), inbox.clone()));
+    tasks.spawn(feeds::runtime_events(adapters.clone(), inbox.clone()));
+    tasks.spawn(feeds::measurements(adapters.clone(), measurer.clone(), inbox.clone()));
+    tasks.spawn(rotation::run(adapters.clone()));
+    if let (Some(connection), Some(cache)) = (adapters.api.connection(), adapters.objects.cache()) {
+        let (client, name) = (connection.api.clone(), node_name.to_owned());
+        tasks.spawn(feeds::api_pods(client.clone(), name.clone(), cache.clone(), inbox.clone()));
+        tasks.spawn(feeds::node_object(client, name, serving, cache.clone(), inbox.clone()));
+        let every = adapters.config.pods.sync_interval;
+        tasks.spawn(feeds::object_changes(cache.clone(), every, inbox.clone()));
+    }
+    if let Some(path) = &adapters.config.sources.static_pod_path {
+        let settings = sources::FileSettings {
+            path: path.clone(),
+            node_name: node_name.to_owned(),
+            check_every: adapters.config.sources.file_check_interval,
+        };
+        tasks.spawn(feeds::static_pods(settings, inbox.clone()));
+    }
+    if let Some(url) = &adapters.config.sources.static_pod_url {
+        let settings = sources::UrlSettings {
+            url: url.clone(),
+            headers: adapters.config.sources.static_pod_url_headers.0.clone(),
+            node_name: node_name.to_owned(),
+            check_every: adapters.config.sources.http_check_interval,
+        };
+        tasks.spawn(feeds::static_pods_from_url(settings, inbox.clone()));
+    }
+}

@@ -1,0 +1,64 @@
+//! The kubelet's folders: those it needs, and what an earlier process has left in them.
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use config::Config;
+use model::PodUid;
+use tracing::warn;
+
+use crate::ports;
+use crate::shell::adapters::Adapters;
+use crate::shell::failure;
+
+/// Makes the folders that are not there.
+pub(super) fn make(config: &Config) -> anyhow::Result<()> {
+    let root = &config.paths.root;
+    let make = |path: &Path, mode: u32| {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .with_context(|| format!("make folder {}", path.display()))
+    };
+    for name in ["", "pods", "plugins", "plugins_registry"] {
+        make(&root.join(name), 0o750)?;
+    }
+    // Its files hold the memory of processes.
+    make(&root.join(ports::CHECKPOINTS), 0o700)?;
+    make(&config.paths.certificates, 0o750)?;
+    make(&config.paths.pod_logs, 0o750)?;
+    make(Path::new("/var/log/containers"), 0o755)?;
+    if let Err(error) = host::mount::make_recursively_shared(root) {
+        warn!(
+            path = %root.display(),
+            err = failure::chain(&error),
+            "Mounts below the root folder do not travel to containers that ask for it"
+        );
+    }
+    Ok(())
+}
+
+/// Pods of which an earlier process left a folder, a cgroup or logs.
+pub(super) fn found_on_host(adapters: &Adapters) -> Vec<PodUid> {
+    let mut found = adapters.volumes.pods_on_disk().unwrap_or_else(|error| {
+        warn!(err = failure::chain(&error), "Cannot list the pods' folders");
+        Vec::new()
+    });
+    match adapters.cgroups.pods() {
+        Ok(pods) => found.extend(pods.into_iter().map(|(uid, _)| uid)),
+        Err(error) => warn!(err = failure::chain(&error), "Cannot list the pods' cgroups"),
+    }
+    found.extend(pods_with_logs(&adapters.config.paths.pod_logs));
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The uids in the names of log folders, `<namespace>_<name>_<uid>`.
+fn pods_with_logs(root: &Path) -> Vec<PodUid> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
+    let uid = |name: &str| name.rsplit_once('_').map(|(_, uid)| PodUid::from(uid));
+    entries.flatten().filter_map(|entry| uid(entry.file_name().to_str()?)).collect()
+}

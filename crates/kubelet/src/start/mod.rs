@@ -1,0 +1,290 @@
+//! From a configuration to a running node: checks, connections, the shell with its feeds, the
+//! server. Everything is built here once, in this order, and handed on; nothing is set later.
+
+mod connect;
+mod doors;
+mod feeds;
+mod folders;
+mod settings;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use apiserver::ObjectCache;
+use arc_swap::ArcSwap;
+use config::Config;
+use host::cgroup::{CgroupMounts, CgroupTree};
+use host::machine::MachineFacts;
+use node::{EventObject, EventRecord, Input, Node, View};
+use runtime::images::CredentialPrograms;
+use runtime::{Runtime, RuntimeSettings};
+use telemetry::log::LogHandle;
+use telemetry::metrics::Metrics;
+use telemetry::traces::{Tracer, collect};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+use volumes::Volumes;
+
+use crate::cadvisor::CadvisorPage;
+use crate::checks;
+use crate::identity::{self, IdentityMetrics};
+use crate::notify::Notifier;
+use crate::ports::NodePorts;
+use crate::shell::adapters::Adapters;
+use crate::shell::api::{Api, Remote};
+use crate::shell::cgroups::Driver;
+use crate::shell::facts::Measurer;
+use crate::shell::metering::{self, Metering};
+use crate::shell::objects::ObjectPort;
+use crate::shell::pulse::Pulse;
+use crate::shell::turns::Turns;
+use crate::shell::user_namespaces::UserNamespaces;
+use crate::shell::{self, Clock, Hands, Shell, cgroups};
+use crate::usage::Usage;
+
+/// What a node shares with the process around it.
+pub(crate) struct Process {
+    /// The log, whose level can be changed.
+    pub(crate) log: LogHandle,
+    /// Whether the core is alive.
+    pub(crate) pulse: Arc<Pulse>,
+    /// Who is told when the node has started.
+    pub(crate) notifier: Notifier,
+    /// The flags in effect, for `/flagz`.
+    pub(crate) flags: Arc<BTreeMap<&'static str, String>>,
+}
+
+/// Runs a node until `stop` is cancelled.
+pub(crate) async fn run(config: Config, process: Process, stop: CancellationToken) -> anyhow::Result<()> {
+    let host = Host::examine(&config)?;
+    let traces = collect(config.tracing.as_ref(), &host.node_name)?;
+    let ground = Ground::prepare(config, host, traces.tracer()).await?;
+    // Last: from here on the API server is told that this node is alive.
+    let connecting = connect::api(&ground);
+    let Some(remote) = unless_stopped(&stop, connecting).await.transpose()? else { return Ok(()) };
+    let (config, host) = (ground.config.clone(), ground.host.clone());
+    let node_ips = connect::node_ips(&config, remote.as_ref().map(|r| r.connection.server()));
+    info!(node = host.node_name, nodeIPs = ?node_ips, "Starting the node");
+
+    let (view, published) = watch::channel(Arc::new(View::default()));
+    let adapters = Arc::new(ground.adapters(remote, &node_ips, published)?);
+    let machine = host.machine.clone();
+    let measurer = Measurer::new(&config, &host.node_name, &host.hostname, &node_ips, machine);
+    let measurer = Arc::new(measurer);
+    let facts = measurer.measure(&adapters).await;
+    checks::reservations(&facts)?;
+    let for_cgroups =
+        cgroups::Machine { cpus: host.machine.cpu_list.clone(), max_pids: host.machine.max_pids };
+    cgroups::prepare(&adapters, &facts, &for_cgroups).await?;
+    cgroups::keep(&adapters).await?;
+
+    let (results, inbox) = shell::inbox();
+    let (certificate, serving_names) = identity::serving_certificate(
+        &config,
+        [&host.hostname, &host.node_name],
+        &node_ips,
+        adapters.api.connection(),
+        &ground.identity,
+        &ground.tasks,
+    )?;
+    let server = doors::bind(&config, &host.node_name, certificate).await?;
+    feeds::spawn(&adapters, &measurer, &host.node_name, serving_names, &results, &ground.tasks);
+    let has_api = adapters.api.connection().is_some();
+    let driver = Shell {
+        core: Node::new(settings::of_core(&config, &host.node_name, &node_ips, has_api)),
+        clock: Clock::start(),
+        hands: Hands::new(adapters.clone()),
+        inbox,
+        results: results.clone(),
+        view,
+        tasks: ground.tasks.clone(),
+        running: HashMap::new(),
+        pulse: process.pulse.clone(),
+        metering: Metering::new(ground.metrics.clone()),
+    };
+    // The inbox is empty so far and holds this.
+    results.try_send(Input::FoundOnHost { pods: folders::found_on_host(&adapters) }).ok();
+    record_start(&adapters);
+    let driver = tokio::spawn(driver.run(stop.clone()));
+    let notifier = process.notifier.clone();
+    if server.is_some() || config.healthz.is_some() {
+        doors::serve(server, ground.ports(adapters, process), stop).await;
+    }
+    info!("Started kubelet");
+    notifier.ready();
+    // A driver that ends before it is told to has panicked: the node is of no use without it.
+    let result = driver.await.map_err(|error| anyhow::anyhow!("the core failed: {error}"));
+    let _ = tokio::task::spawn_blocking(move || traces.end()).await;
+    result
+}
+
+/// `None` when the process is told to stop first.
+async fn unless_stopped<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        // Cancel-safe: the only work is a request for the first certificate, which the next process
+        // takes up.
+        done = work => Some(done),
+        // Cancel-safe: it stays cancelled.
+        () = stop.cancelled() => None,
+    }
+}
+
+/// Where this process runs.
+#[derive(Clone)]
+struct Host {
+    mounts: CgroupMounts,
+    machine: MachineFacts,
+    hostname: String,
+    node_name: String,
+}
+
+impl Host {
+    /// Looks at the machine, and checks that a node can be made of it.
+    fn examine(config: &Config) -> anyhow::Result<Self> {
+        let mounts = CgroupMounts::detect().context("find the cgroup hierarchies")?;
+        checks::host(config, &mounts)?;
+        let hostname = host::machine::host_name();
+        let node_name = config.identity.node_name(&hostname)?;
+        let machine = MachineFacts::read().context("read what this machine is")?;
+        checks::reserved_cpus(config, &machine.cpu_list)?;
+        Ok(Self { mounts, machine, hostname, node_name })
+    }
+}
+
+/// What there is before anybody is told of the node.
+struct Ground {
+    config: Arc<Config>,
+    host: Host,
+    metrics: Arc<Metrics>,
+    identity: Arc<IdentityMetrics>,
+    tracer: Tracer,
+    tasks: TaskTracker,
+    runtime: Runtime,
+    user_namespaces: Arc<UserNamespaces>,
+}
+
+impl Ground {
+    /// Makes folders, connects to the runtime, and sets up kernel and process.
+    async fn prepare(mut config: Config, host: Host, tracer: Tracer) -> anyhow::Result<Self> {
+        folders::make(&config)?;
+        let user_namespaces = UserNamespaces::new(&config).context("find ids for user namespaces")?;
+        let metrics = Arc::new(Metrics::default());
+        metrics.cgroup_version.set(f64::from(host.mounts.version()));
+        if let Some(digest) = &config.runtime.credential_providers_digest {
+            metrics.credential_provider_config.with([digest]).set(1.0);
+        }
+        let runtime = Runtime::connect(
+            &config.runtime.endpoint,
+            Some(&config.runtime.image_endpoint),
+            RuntimeSettings {
+                request_timeout: config.runtime.request_timeout,
+                observer: metering::calls::runtime(&metrics),
+                tracer: tracer.clone(),
+            },
+        )?;
+        config.set_cgroup_driver(checks::runtime(&config, &runtime, &metrics).await?);
+        checks::process(&config);
+        checks::kernel(&config)?;
+        Ok(Self {
+            config: Arc::new(config),
+            host,
+            identity: IdentityMetrics::new(metrics.clone()),
+            metrics,
+            tracer,
+            tasks: TaskTracker::new(),
+            runtime,
+            user_namespaces: Arc::new(user_namespaces),
+        })
+    }
+
+    /// What effects work with.
+    fn adapters(
+        &self,
+        remote: Option<Remote>,
+        node_ips: &[IpAddr],
+        published: watch::Receiver<Arc<View>>,
+    ) -> anyhow::Result<Adapters> {
+        let Self { config, host, metrics, .. } = self;
+        let cgroups =
+            CgroupTree::new(host.mounts.clone(), settings::cgroup_driver(config), &config.pods.cgroup_root)
+                .context("use the cgroup root")?;
+        let objects = ObjectPort::new(remote.as_ref().map(|remote| {
+            let connection = remote.connection.clone();
+            (ObjectCache::with(connection.clone(), settings::detection(config)), connection)
+        }));
+        Ok(Adapters {
+            node_ips: node_ips.to_vec(),
+            runtime: self.runtime.clone(),
+            runtime_node: settings::of_runtime(config, &host.machine, cgroups.mounts()),
+            volumes: Volumes::new(&config.paths.root, objects.clone()),
+            objects,
+            cgroup_driver: Driver::new(cgroups.clone()),
+            cgroups,
+            api: Api::new(host.node_name.clone(), remote),
+            metrics: metrics.clone(),
+            pulls: config.pods.parallel_pulls.map(|n| Semaphore::new(n.max(1) as usize)),
+            sandbox_turns: Turns::new(sandboxes_at_once()),
+            credential_programs: CredentialPrograms::new(
+                &config.runtime.credential_providers,
+                config.runtime.credential_provider_bin.as_deref().unwrap_or(Path::new("")),
+                metrics,
+            ),
+            user_namespaces: self.user_namespaces.clone(),
+            images_changed: Arc::new(Notify::new()),
+            log_links: PathBuf::from("/var/log/containers"),
+            facts: ArcSwap::from_pointee(node::node_status::NodeFacts::default()),
+            view: published,
+            config: config.clone(),
+            failures: shell::failure::FailureLog::default(),
+            endings: shell::endings::Endings::default(),
+            tracer: self.tracer.clone(),
+        })
+    }
+
+    /// What the server asks of the node.
+    fn ports(self, adapters: Arc<Adapters>, process: Process) -> NodePorts {
+        let Self { config, host, metrics, identity, .. } = self;
+        metrics.describe(&config.gates);
+        metrics.node_name.with([&host.node_name]).set(1.0);
+        let cadvisor = Arc::new(CadvisorPage::new(&adapters, &host.machine));
+        let (usage, disk_task) = Usage::new(&adapters, &host.node_name, &host.machine);
+        // Ends with the server, which alone asks.
+        tokio::spawn(disk_task.run());
+        NodePorts {
+            view: adapters.view.clone(),
+            adapters,
+            config,
+            metrics,
+            identity,
+            pulse: process.pulse,
+            usage: Arc::new(usage),
+            cadvisor,
+            log: process.log,
+            flags: process.flags,
+        }
+    }
+}
+
+/// One sandbox for each processor: making one keeps several short-lived processes busy all along.
+fn sandboxes_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Says that the node starts, and what is the matter with it that nobody would notice otherwise.
+fn record_start(adapters: &Adapters) {
+    let record = |is_warning, reason, message: &str| {
+        let about = EventObject::Node;
+        adapters.api.record(EventRecord { about, is_warning, reason, message: message.to_owned() });
+    };
+    record(false, model::reason::event::STARTING, "Starting kubelet.");
+    if checks::may_swap_volumes(&adapters.config.paths.root) {
+        let message = "There is swap, and tmpfs cannot be kept from it here (noswap): what pods keep in volumes in \
+                       memory, secrets among it, may be written to a disk.";
+        record(true, model::reason::event::POSSIBLE_MEMORY_BACKED_VOLUMES_ON_DISK, message);
+    }
+}

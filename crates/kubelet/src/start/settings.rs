@@ -1,0 +1,135 @@
+//! From the configuration to what each part of the node is told of it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::Config;
+use host::cgroup::CgroupMounts;
+use host::machine::MachineFacts;
+use model::Quantity;
+use node::{Settings, Source};
+use runtime::{MemoryQos, NodeSettings};
+
+/// What every sandbox and container is made with.
+pub(super) fn of_runtime(config: &Config, machine: &MachineFacts, cgroups: &CgroupMounts) -> NodeSettings {
+    let period = config.pods.cpu_cfs_quota_period;
+    let reserved = |held: &BTreeMap<String, Quantity>| held.get("memory").map_or(0, |q| q.units());
+    let reserved = reserved(&config.node.kube_reserved) + reserved(&config.node.system_reserved);
+    let memory_qos = MemoryQos {
+        throttling_factor: config.pods.memory_throttling_factor,
+        reserves_requests: config.pods.reserves_memory,
+        allocatable_bytes: machine.memory_bytes.saturating_sub(u64::try_from(reserved).unwrap_or(0)),
+    };
+    NodeSettings {
+        has_cgroup_v2: cgroups.version() == 2,
+        memory_capacity_bytes: machine.memory_bytes,
+        hugepage_sizes: machine
+            .huge_pages
+            .iter()
+            .map(|h| host::cgroup::huge_page_name(h.page_bytes))
+            .collect(),
+        enforces_cpu_quota: period.is_some(),
+        cpu_quota_period: period.unwrap_or(Duration::from_millis(100)),
+        has_swap_control: cgroups.can_limit_swap(),
+        swap_bytes_for_pods: config.pods.may_swap.then_some(machine.swap_bytes),
+        memory_qos: config.gates.enabled("MemoryQoS").then_some(memory_qos),
+        kills_single_process: config.pods.single_process_oom_kill.unwrap_or(cgroups.version() == 1),
+        default_sysctls: config.pods.default_sysctls.clone(),
+        seccomp_default: config.pods.seccomp_default,
+        seccomp_root: config.paths.root.join("seccomp"),
+        masked_paths: runtime::container::thermal_paths(Path::new("/sys/devices/system/cpu")),
+        ..NodeSettings::default()
+    }
+}
+
+/// Who makes cgroups.
+pub(super) fn cgroup_driver(config: &Config) -> host::cgroup::CgroupDriver {
+    match config.pods.cgroup_driver {
+        config::CgroupDriver::Cgroupfs => host::cgroup::CgroupDriver::Cgroupfs,
+        config::CgroupDriver::Systemd => host::cgroup::CgroupDriver::Systemd,
+    }
+}
+
+/// What the core goes by.
+pub(super) fn of_core(config: &Config, node_name: &str, ips: &[IpAddr], has_api: bool) -> Settings {
+    let mut sources = Vec::new();
+    if has_api {
+        sources.push(Source::Api);
+    }
+    if config.sources.static_pod_path.is_some() {
+        sources.push(Source::File);
+    }
+    if config.sources.static_pod_url.is_some() {
+        sources.push(Source::Http);
+    }
+    Settings {
+        node_name: node_name.to_owned(),
+        node_ips: ips.iter().map(IpAddr::to_string).collect(),
+        is_registering: has_api && config.node.register,
+        has_api,
+        max_pods: config.node.max_pods,
+        limits_class_memory: config.pods.reserves_memory || config.pods.qos_reserved_memory_percent.is_some(),
+        max_restart_backoff: config.pods.crash_loop_max,
+        node_status_update_every: config.node.status_update_interval,
+        node_status_report_every: config.node.status_report_interval,
+        sources,
+    }
+}
+
+/// What the server listens to, and whom it lets in.
+pub(super) fn of_server(config: &Config, settings: &config::Server, node_name: &str) -> server::Settings {
+    server::Settings {
+        node_name: node_name.to_owned(),
+        address: settings.address.ip(),
+        port: settings.address.port(),
+        read_only_port: settings.read_only.map(|a| a.port()),
+        healthz: config.healthz,
+        endpoints: server::settings::EndpointSettings {
+            has_debugging: settings.debugging_handlers,
+            has_system_logs: settings.system_log_handler,
+            has_profiling: settings.profiling_handler,
+            has_debug_flags: settings.debug_flags_handler,
+            has_allocated_pods: config.gates.enabled("KubeletAllocatedPodsEndpoint"),
+            has_log_streams: config.gates.enabled("PodLogsQuerySplitStreams"),
+            translates_websockets: config.gates.enabled("ExtendWebSocketsToKubelet"),
+            has_checkpoint: config.gates.enabled("ContainerCheckpoint"),
+            has_flags: config.gates.enabled("ComponentFlagz"),
+            has_status: config.gates.enabled("ComponentStatusz"),
+        },
+        system_logs: server::settings::SystemLogSettings {
+            has_query: settings.system_log_query && config.gates.enabled("NodeLogQuery"),
+            root: PathBuf::from("/var/log"),
+            journalctl: PathBuf::from("journalctl"),
+        },
+        access: server::settings::AccessSettings {
+            is_anonymous_allowed: settings.authentication.anonymous,
+            token_cache_ttl: settings.authentication.webhook,
+            client_ca_file: settings.authentication.client_ca.clone(),
+            authorization: match settings.authorization {
+                config::Authorization::AlwaysAllow => server::settings::Authorization::AlwaysAllow,
+                config::Authorization::Webhook { authorized_ttl, unauthorized_ttl } => {
+                    server::settings::Authorization::Webhook {
+                        allowed_ttl: authorized_ttl,
+                        denied_ttl: unauthorized_ttl,
+                    }
+                }
+            },
+        },
+        tls: server::settings::TlsSettings {
+            is_tls13_only: settings.tls.min_version == config::TlsVersion::V1_3,
+            cipher_suites: settings.tls.cipher_suites.clone(),
+        },
+        streaming_idle_timeout: settings.streaming_idle_timeout,
+    }
+}
+
+/// How changed objects are found out.
+pub(super) fn detection(config: &Config) -> apiserver::Detection {
+    match config.pods.detection {
+        config::Detection::Watch => apiserver::Detection::Watch,
+        config::Detection::Get => apiserver::Detection::Get,
+        config::Detection::Cache => apiserver::Detection::Cache,
+    }
+}
