@@ -337,7 +337,13 @@ impl Wiring {
             .http2_keep_alive_timeout(self.ping.answer)
             // A connection that died while nothing was sent would cost the next request its time.
             .http2_keep_alive_while_idle(true);
-        let pool = Pool::new(builder, self.connector()?, self.renewals.clone(), self.files.clone());
+        let pool = Pool::new(
+            builder,
+            self.connector()?,
+            self.renewals.clone(),
+            self.files.clone(),
+            self.requests.clone(),
+        );
         let pool = CarryHttp::new(pool, self.tracer.clone());
         let transport = Throttle {
             inner: pool,

@@ -15,15 +15,33 @@ pub enum IdentityNews {
     Plugin(PluginNews),
 }
 
-/// A request was answered, or was not.
+/// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestNews {
+pub enum RequestNews {
+    /// It was answered, or was not.
+    Answered(AnsweredRequest),
+    /// All of the answer has arrived. Not told of watches.
+    Received {
+        /// The HTTP method.
+        method: http::Method,
+        /// Host and port of the server.
+        host: String,
+        /// Length of the answer's body.
+        bytes: u64,
+    },
+}
+
+/// A request that was answered, or was not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnsweredRequest {
     /// The HTTP method.
     pub method: http::Method,
     /// Host and port of the server.
     pub host: String,
     /// The HTTP status; `None` when there was no answer.
     pub code: Option<u16>,
+    /// Length of its body; `None` without one.
+    pub sent_bytes: Option<u64>,
     /// How long the limit of requests a second held it back.
     pub held_back: Duration,
     /// From sending the request to the head of its answer.

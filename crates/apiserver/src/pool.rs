@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Method, Request, Response, Uri};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Builder, Client, Error};
@@ -21,6 +21,7 @@ use tower::Service;
 
 use crate::dial::Dial;
 use crate::identity::{FileIdentity, Renewals};
+use crate::news::{Observer, RequestNews};
 
 type Connections = Client<HttpsConnector<Dial>, Body>;
 
@@ -31,6 +32,8 @@ pub(crate) struct Pool {
     connector: HttpsConnector<Dial>,
     renewals: Renewals,
     files: Option<Arc<FileIdentity>>,
+    /// Hears how long answers were.
+    observer: Observer<RequestNews>,
     current: Arc<ArcSwap<(u64, Connections)>>,
 }
 
@@ -40,11 +43,12 @@ impl Pool {
         connector: HttpsConnector<Dial>,
         renewals: Renewals,
         files: Option<Arc<FileIdentity>>,
+        observer: Observer<RequestNews>,
     ) -> Self {
         let count = *renewals.subscribe().borrow();
         let first = (count, builder.build(connector.clone()));
         let current = Arc::new(ArcSwap::from_pointee(first));
-        Self { builder, connector, renewals, files, current }
+        Self { builder, connector, renewals, files, observer, current }
     }
 
     fn connections(&self, count: u64) -> Connections {
@@ -77,6 +81,12 @@ impl Service<Request<Body>> for Pool {
         let mut renewed = self.renewals.subscribe();
         let count = *renewed.borrow_and_update();
         let is_watch = is_watch(request.uri());
+        let counted = (!is_watch).then(|| Counted {
+            observer: self.observer.clone(),
+            method: request.method().clone(),
+            host: request.uri().authority().map(ToString::to_string).unwrap_or_default(),
+            bytes: 0,
+        });
         let answer = self.connections(count).request(request);
         Box::pin(async move {
             let (head, inner) = answer.await?.into_parts();
@@ -88,7 +98,7 @@ impl Service<Request<Body>> for Pool {
                 });
                 end
             });
-            Ok(Response::from_parts(head, Answer { inner, end }))
+            Ok(Response::from_parts(head, Answer { inner, end, counted }))
         })
     }
 }
@@ -103,6 +113,34 @@ type End = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct Answer {
     inner: Incoming,
     end: Option<End>,
+    counted: Option<Counted>,
+}
+
+/// What is known of an answer that is counted, until all of it is there.
+struct Counted {
+    observer: Observer<RequestNews>,
+    method: Method,
+    host: String,
+    bytes: u64,
+}
+
+impl Answer {
+    fn count(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+        match frame {
+            Some(Ok(frame)) => {
+                if let (Some(counted), Some(data)) = (&mut self.counted, frame.data_ref()) {
+                    counted.bytes += data.len() as u64;
+                }
+            }
+            // What broke off has no length.
+            Some(Err(_)) => self.counted = None,
+            None => {
+                if let Some(Counted { observer, method, host, bytes }) = self.counted.take() {
+                    observer.tell(RequestNews::Received { method, host, bytes });
+                }
+            }
+        }
+    }
 }
 
 impl HttpBody for Answer {
@@ -115,6 +153,7 @@ impl HttpBody for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         // What has arrived is handed out first.
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            self.count(frame.as_ref());
             return Poll::Ready(frame);
         }
         match &mut self.end {

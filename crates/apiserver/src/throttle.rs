@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tower::{BoxError, Service};
 
-use crate::news::{Observer, RequestNews};
+use crate::news::{AnsweredRequest, Observer, RequestNews};
 
 /// A limit of `qps` requests a second with bursts of `burst`, as one number: the time at which
 /// the bucket would be full again (the generic cell rate algorithm). Callers are served in the
@@ -84,7 +84,7 @@ where
     S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
-    B: Send + 'static,
+    B: hyper::body::Body + Send + 'static,
     R: 'static,
 {
     type Response = Response<R>;
@@ -101,6 +101,7 @@ where
         let (limit, head_timeout, observer) = (self.limit.clone(), self.head_timeout, self.observer.clone());
         let method = request.method().clone();
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        let sent_bytes = request.body().size_hint().exact().filter(|bytes| *bytes > 0);
         Box::pin(async move {
             let held_back = match limit {
                 Some(limit) => limit.wait().await,
@@ -112,7 +113,15 @@ where
                 Err(_) => Err(NoAnswer { limit: head_timeout }.into()),
             };
             let code = answer.as_ref().ok().map(|answer| answer.status().as_u16());
-            observer.tell(RequestNews { method, host, code, held_back, took: sent.elapsed() });
+            let took = sent.elapsed();
+            observer.tell(RequestNews::Answered(AnsweredRequest {
+                method,
+                host,
+                code,
+                sent_bytes,
+                held_back,
+                took,
+            }));
             answer
         })
     }

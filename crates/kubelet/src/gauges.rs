@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::ContainerState;
-use node::View;
+use node::{PodView, View};
 use telemetry::metrics::Metrics;
 
 /// Sets them. Counts of at most some thousands are exact as floats.
@@ -11,6 +11,41 @@ pub(crate) fn count(metrics: &Metrics, view: &View) {
     observed(metrics, view);
     desired(metrics, view);
     working(metrics, view);
+    volumes_of(metrics, view);
+    orphans(metrics, view);
+}
+
+/// Volumes of pods that are not over, by plugin: those wanted, and those of pods of which nothing is missing.
+fn volumes_of(metrics: &Metrics, view: &View) {
+    let mut counts: BTreeMap<(String, &str), u32> = BTreeMap::new();
+    let pods = view.pods.values().filter(|pod| pod.phase != "Terminated");
+    for (pod, view) in pods.filter_map(|view| Some((view.pod.as_deref()?, view))) {
+        for plugin in volumes::plugin_names(pod) {
+            if view.are_volumes_made {
+                *counts.entry((plugin.clone(), "actual_state_of_world")).or_default() += 1;
+            }
+            *counts.entry((plugin, "desired_state_of_world")).or_default() += 1;
+        }
+    }
+    metrics.volumes.retain(|[plugin, state]| counts.keys().any(|(p, s)| (p.as_str(), *s) == (plugin, state)));
+    for ((plugin, state), count) in counts {
+        metrics.volumes.with([&plugin, state]).set(f64::from(count));
+    }
+}
+
+/// Pods that nobody wants any more, not even to run them to their end, of which something is left.
+fn orphans(metrics: &Metrics, view: &View) {
+    let (mut all, mut failing) = (0_u32, 0_u32);
+    let is_gone = |pod: &PodView| {
+        let observed = pod.observed.as_ref();
+        pod.pod.is_none() && observed.is_none_or(|o| o.sandboxes.is_empty() && o.containers.is_empty())
+    };
+    for pod in view.pods.values().filter(|pod| is_gone(pod)) {
+        all += 1;
+        failing += u32::from(pod.waits.iter().any(|wait| wait.error.is_some()));
+    }
+    metrics.orphans_cleaned.set(f64::from(all));
+    metrics.orphans_cleaned_errors.set(f64::from(failing));
 }
 
 fn observed(metrics: &Metrics, view: &View) {
@@ -83,5 +118,84 @@ fn working(metrics: &Metrics, view: &View) {
     }
     for ((config, lifecycle, is_static), count) in counts {
         metrics.working_pods.with([config, lifecycle, is_static]).set(f64::from(count));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::api::core::v1::PodStatus;
+    use model::{Pod, PodKey, PodUid};
+    use node::Wait;
+    use serde_json::{Value, json};
+    use telemetry::metrics::{Endpoint, Exposition};
+
+    use super::*;
+
+    /// A pod of a name with these volumes; of one that nobody knows any more there is no spec.
+    fn pod(name: &str, volumes: Option<Value>, are_volumes_made: bool) -> PodView {
+        let spec = |volumes| json!({ "spec": { "containers": [], "volumes": volumes } });
+        let pod = volumes.map(|volumes| serde_json::from_value::<Pod>(spec(volumes)).unwrap());
+        PodView {
+            uid: PodUid::from(name),
+            key: PodKey::new("ns", name),
+            is_wanted: pod.is_some(),
+            pod: pod.map(Arc::new),
+            is_static: false,
+            status: Arc::new(PodStatus::default()),
+            observed: None,
+            phase: "Running",
+            are_volumes_made,
+            waits: Vec::new(),
+        }
+    }
+
+    fn counted(metrics: &Metrics, pods: Vec<PodView>) -> Vec<String> {
+        let pods = pods.into_iter().map(|pod| (pod.uid.clone(), Arc::new(pod))).collect();
+        count(metrics, &View { pods, ..View::default() });
+        let mut page = Exposition::new();
+        metrics.write(Endpoint::Main, &mut page).unwrap();
+        let families = ["volume_manager_total_volumes", "kubelet_orphan_pod_cleaned_volumes"];
+        let page = page.into_text();
+        page.lines().filter(|line| families.iter().any(|f| line.starts_with(f))).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn volumes_and_what_is_left_of_pods() {
+        let volumes = json!([{ "name": "a", "emptyDir": {} }, { "name": "b", "hostPath": { "path": "/" } }]);
+        let mut failing = pod("stuck", None, false);
+        let error = Some("unmount: busy".to_owned());
+        failing.waits = vec![Wait { operation: "volumes".into(), since: None, error, next_try: None }];
+        let ended = PodView { phase: "Terminated", ..pod("ended", Some(volumes.clone()), true) };
+        let pods = vec![
+            pod("ready", Some(volumes), true),
+            pod("waits", Some(json!([{ "name": "a", "emptyDir": {} }])), false),
+            ended,
+            pod("left", None, false),
+            failing,
+        ];
+        let metrics = Metrics::default();
+        let volumes = |plugin: &str, state: &str, count: u32| {
+            let plugin = format!("kubernetes.io/{plugin}");
+            format!(
+                "volume_manager_total_volumes{{plugin_name=\"{plugin}\",state=\"{state}_state_of_world\"}} {count}"
+            )
+        };
+        let orphans = |all: u32, failing: u32| {
+            [
+                format!("kubelet_orphan_pod_cleaned_volumes {all}"),
+                format!("kubelet_orphan_pod_cleaned_volumes_errors {failing}"),
+            ]
+        };
+        let mut want = orphans(2, 1).to_vec();
+        want.extend([
+            volumes("empty-dir", "actual", 1),
+            volumes("empty-dir", "desired", 2),
+            volumes("host-path", "actual", 1),
+            volumes("host-path", "desired", 1),
+        ]);
+        assert_eq!(counted(&metrics, pods), want);
+        assert_eq!(counted(&metrics, Vec::new()), orphans(0, 0), "what is gone leaves no series");
     }
 }

@@ -28,9 +28,13 @@ pub(crate) async fn connect(
     config: &Config,
     node_name: &str,
     settings: ClientSettings,
+    metrics: &IdentityMetrics,
     tasks: &TaskTracker,
 ) -> anyhow::Result<Option<Connection>> {
     let Some(kubeconfig) = &config.api.kubeconfig else { return Ok(None) };
+    if config.api.rotate_certificates {
+        metrics.client_rotates();
+    }
     let identity = NodeIdentity {
         node_name: node_name.to_owned(),
         certificate_folder: config.paths.certificates.clone(),
@@ -89,6 +93,7 @@ pub(crate) fn serving_certificate(
         return Ok((certificate, None));
     }
     let files = server.tls.files.as_ref().map(|files| (files.certificate.clone(), files.key.clone()));
+    metrics.serving_rotates();
     let store = CertificateStore::open(&config.paths.certificates, SERVING, files)?;
     let certificate = ServingCertificate::pending();
     let Some(connection) = connection else {
@@ -154,9 +159,28 @@ impl IdentityMetrics {
             // Seconds, far below what a float holds exactly.
             until => (until - now) as f64,
         };
-        self.metrics.certificate_client_ttl.set(left(&self.client_until));
-        self.metrics.certificate_server_ttl.set(left(&self.serving_until));
+        // Only what is rotated is on the page.
+        for (gauge, until) in [
+            (&self.metrics.certificate_client_ttl, &self.client_until),
+            (&self.metrics.certificate_server_ttl, &self.serving_until),
+        ] {
+            if !gauge.is_empty() {
+                gauge.with([]).set(left(until));
+            }
+        }
         self.metrics.exec_plugin_ttl.set(left(&self.plugin_until));
+    }
+
+    /// Puts what is counted of the serving certificate on the page: it is rotated.
+    fn serving_rotates(&self) {
+        self.metrics.certificate_server_ttl.with([]);
+        self.metrics.certificate_server_rotation_age.with([]);
+        self.metrics.certificate_server_renew_errors.with([]);
+    }
+
+    fn client_rotates(&self) {
+        self.metrics.certificate_client_ttl.with([]);
+        self.metrics.certificate_client_renew_errors.with([]);
     }
 
     fn client(&self, news: &RotationNews) {
@@ -165,7 +189,7 @@ impl IdentityMetrics {
                 self.client_until.store(pair.leaf().not_after.as_second(), Ordering::Relaxed);
             }
             RotationNews::Replaced { .. } => {}
-            RotationNews::Failed => self.metrics.certificate_client_renew_errors.increment(),
+            RotationNews::Failed => self.metrics.certificate_client_renew_errors.with([]).increment(),
         }
     }
 
@@ -175,9 +199,9 @@ impl IdentityMetrics {
                 self.serving_until.store(pair.leaf().not_after.as_second(), Ordering::Relaxed);
             }
             RotationNews::Replaced { age } => {
-                self.metrics.certificate_server_rotation_age.observe(age.as_secs_f64());
+                self.metrics.certificate_server_rotation_age.with([]).observe(age.as_secs_f64());
             }
-            RotationNews::Failed => self.metrics.certificate_server_renew_errors.increment(),
+            RotationNews::Failed => self.metrics.certificate_server_renew_errors.with([]).increment(),
         }
     }
 
@@ -206,6 +230,15 @@ mod tests {
     fn what_is_not_in_use_never_expires_and_failures_are_counted() {
         let metrics = Arc::new(Metrics::default());
         let counted = IdentityMetrics::new(metrics.clone());
+        counted.publish();
+        let mut page = Exposition::new();
+        metrics.write(Endpoint::Main, &mut page).unwrap();
+        let text = page.into_text();
+        for family in ["kubelet_certificate_manager_", "kubelet_server_expiration_renew_errors"] {
+            assert!(!text.contains(family), "nothing is rotated: {text}");
+        }
+        counted.client_rotates();
+        counted.serving_rotates();
         counted.client(&RotationNews::Failed);
         counted.serving(&RotationNews::Replaced { age: Duration::from_secs(61) });
         counted.plugin(PluginNews::Called { code: 3, status: "plugin_execution_error" });

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
-use apiserver::{AccessQuestion, Caller, TokenAnswer};
+use apiserver::{AccessQuestion, Caller, RequestError, TokenAnswer};
 use bytes::Bytes;
 use config::Config;
 use futures::stream::{BoxStream, StreamExt as _};
@@ -16,11 +17,12 @@ use runtime::logs::{LogOptions, LogPath, LogReader, StreamSelection};
 use runtime::{RuntimeError, podfiles};
 use server::endpoint::{HealthCheck, MetricsKind};
 use server::ports::{
-    About, ContainerTarget, LogQuery, LogStream, ServedRequest, StreamError, Streams, SummaryParts,
+    About, ContainerTarget, LogQuery, LogStream, RequestKind, ServedRequest, StreamError, Streams,
+    SummaryParts, TokenNews,
 };
 use server::{Attributes, Decision, Ports, UserInfo};
 use telemetry::log::LogHandle;
-use telemetry::metrics::{Endpoint, Exposition, Metrics};
+use telemetry::metrics::{Counter, Endpoint, Exposition, Histogram, Labelled, Metrics};
 use telemetry::traces::Tracer;
 use tokio::sync::watch;
 use tracing::info;
@@ -70,6 +72,27 @@ impl NodePorts {
         }
         view.container(&target.container).filter(|c| c.state.is_running()).cloned()
     }
+}
+
+fn labels(request: &RequestKind) -> [&'static str; 4] {
+    let is_long = if request.is_long_running { "true" } else { "false" };
+    [is_long, request.method, request.path, request.server_type]
+}
+
+/// Counts a question to the API server about a caller, by its HTTP status.
+fn count_review(
+    count: &Labelled<Counter, 1>,
+    took: &Labelled<Histogram, 1>,
+    begun: Instant,
+    error: Option<&RequestError>,
+) {
+    let code = match error {
+        // What is asked is an object that the server creates.
+        None => "201".to_owned(),
+        Some(error) => error.code().map_or_else(|| "<error>".to_owned(), |code| code.to_string()),
+    };
+    count.with([&code]).increment();
+    took.with([&code]).observe_duration(begun.elapsed());
 }
 
 /// Upstream's words, which are no 404 for a client.
@@ -232,7 +255,7 @@ impl Ports for NodePorts {
         if endpoint == Endpoint::Main {
             gauges::count(&self.metrics, &self.view.borrow().clone());
             self.identity.publish();
-            self.usage.volume_metrics(&self.view.borrow().clone(), &mut page);
+            self.usage.disk_metrics(&self.view.borrow().clone(), &mut page);
         }
         self.metrics.write(endpoint, &mut page).map_err(|e| failure::chain(&e))?;
         Ok(page.into_text().into())
@@ -305,7 +328,11 @@ impl Ports for NodePorts {
 
     async fn authenticate_token(&self, token: &str) -> Result<Option<UserInfo>, String> {
         let Some(connection) = self.adapters.api.connection() else { return Ok(None) };
-        match apiserver::review_token(&connection.api, token, &[]).await {
+        let begun = Instant::now();
+        let review = apiserver::review_token(&connection.api, token, &[]).await;
+        let (count, took) = (&self.metrics.token_reviews, &self.metrics.token_review_duration);
+        count_review(count, took, begun, review.as_ref().err());
+        match review {
             Ok(TokenAnswer::Known(caller, _)) => Ok(Some(UserInfo {
                 name: caller.user,
                 uid: caller.uid,
@@ -330,7 +357,11 @@ impl Ports for NodePorts {
             name: attributes.node_name.clone(),
             subresource: attributes.subresource.to_owned(),
         };
-        match apiserver::review_access(&connection.api, &caller, &question).await {
+        let begun = Instant::now();
+        let review = apiserver::review_access(&connection.api, &caller, &question).await;
+        let (count, took) = (&self.metrics.access_reviews, &self.metrics.access_review_duration);
+        count_review(count, took, begun, review.as_ref().err());
+        match review {
             Ok(answer) if answer.is_allowed => Ok(Decision::Allow),
             Ok(_) => Ok(Decision::Deny),
             Err(error) => Err(failure::chain(&error)),
@@ -341,11 +372,37 @@ impl Ports for NodePorts {
         self.metrics.websocket_sessions.with([kind]).increment();
     }
 
-    fn observe(&self, request: &ServedRequest) {
-        let is_long = if request.is_long_running { "true" } else { "false" };
-        let labels = [is_long, request.method, request.path, request.server_type];
+    fn request_begins(&self, request: &RequestKind) {
+        let labels = labels(request);
         self.metrics.http_requests.with(labels).increment();
+        self.metrics.http_inflight_requests.with(labels).add(1.0);
+    }
+
+    fn request_ended(&self, request: &ServedRequest) {
+        let labels = labels(&request.kind);
+        self.metrics.http_inflight_requests.with(labels).add(-1.0);
         self.metrics.http_requests_duration.with(labels).observe_duration(request.duration);
+    }
+
+    fn token_news(&self, news: TokenNews) {
+        // Whoever asks waits for the answer, so that as many wait as are asked.
+        let under_way = |change| {
+            for status in ["blocked", "in_flight"] {
+                self.metrics.token_reviews_active.with([status]).add(change);
+            }
+        };
+        match news {
+            TokenNews::LookedUp { is_hit, took } => {
+                let status = [if is_hit { "hit" } else { "miss" }];
+                self.metrics.token_cache_requests.with(status).increment();
+                self.metrics.token_cache_duration.with(status).observe_duration(took);
+            }
+            TokenNews::ReviewBegins => under_way(1.0),
+            TokenNews::ReviewEnded { is_ok } => {
+                under_way(-1.0);
+                self.metrics.token_reviews_ended.with([if is_ok { "ok" } else { "error" }]).increment();
+            }
+        }
     }
 
     fn tracer(&self) -> Tracer {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use config::Config;
 use host::machine::{self, MachineFacts};
 use jiff::Timestamp;
-use model::{Pod, PodObservation, QosClass};
+use model::{PodObservation, QosClass};
 use node::{PodView, View};
 use runtime::podfiles;
 use server::ports::SummaryParts;
@@ -65,12 +65,9 @@ impl Usage {
         self.stats.resource_metrics(self.subjects(view), page).await;
     }
 
-    /// Writes the metrics of claims.
-    pub(crate) fn volume_metrics(&self, view: &View, page: &mut Exposition) {
-        // Nobody's scrape should cost anything for what is on few nodes.
-        if view.pods.values().filter_map(|pod| pod.pod.as_ref()).any(|pod| has_claim(pod)) {
-            self.stats.volume_metrics(self.subjects(view), page);
-        }
+    /// Writes the metrics of logs and claims.
+    pub(crate) fn disk_metrics(&self, view: &View, page: &mut Exposition) {
+        self.stats.disk_metrics(self.subjects(view), page);
     }
 
     fn subjects(&self, view: &View) -> Arc<Vec<PodSubject>> {
@@ -120,11 +117,6 @@ pub(crate) fn system_groups(adapters: &Adapters) -> Vec<SystemGroup> {
 pub(crate) fn group_of(adapters: &Adapters, dir: PathBuf) -> Option<String> {
     let root = adapters.cgroups.mounts().root_of("memory")?;
     Some(format!("/{}", dir.strip_prefix(root).ok()?.to_str()?))
-}
-
-fn has_claim(pod: &Pod) -> bool {
-    let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.any(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some())
 }
 
 /// A pod that has running containers.

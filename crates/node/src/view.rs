@@ -54,6 +54,8 @@ pub struct PodView {
     pub observed: Option<PodObservation>,
     /// Where it is in its life.
     pub phase: &'static str,
+    /// Whether all its volumes are there.
+    pub are_volumes_made: bool,
     /// Everything it waits for.
     pub waits: Vec<Wait>,
 }
@@ -105,6 +107,7 @@ impl ViewBuilder {
                 Phase::Terminating(_) => "Terminating",
                 Phase::Terminated(_) => "Terminated",
             },
+            are_volumes_made: matches!(record.volumes, Step::Done),
             waits: waits(record),
         };
         self.pods.insert(record.uid.clone(), Arc::new(view));

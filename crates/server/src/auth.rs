@@ -6,12 +6,13 @@ use http::header::{AUTHORIZATION, HeaderMap};
 use http::{Method, StatusCode};
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use crate::answer::{self, Answer};
 use crate::attributes::{self, Attributes};
 use crate::cache::ExpiringCache;
 use crate::identity::ClientTrust;
-use crate::ports::{Decision, Ports, UserInfo};
+use crate::ports::{Decision, Ports, TokenNews, UserInfo};
 use crate::settings::{AccessSettings, Authorization};
 
 /// How many token reviews are remembered: the clients of one node are a handful (API server,
@@ -91,10 +92,15 @@ impl Access {
             return Ok(None);
         }
         let digest: [u8; 32] = Sha256::digest(token).into();
+        let begun = Instant::now();
         if let Some(known) = self.tokens.get(&digest) {
+            ports.token_news(TokenNews::LookedUp { is_hit: true, took: begun.elapsed() });
             return Ok(known);
         }
+        let mut review = Review { ports, begun, is_ok: false };
+        ports.token_news(TokenNews::ReviewBegins);
         let user = ports.authenticate_token(token).await?;
+        review.is_ok = true;
         self.tokens.insert(digest, user.clone(), self.settings.token_cache_ttl.unwrap_or_default());
         Ok(user)
     }
@@ -143,6 +149,20 @@ impl Access {
             subresources.join(" ")
         );
         Err(Box::new(answer::text(StatusCode::FORBIDDEN, text)))
+    }
+}
+
+/// A token review that is counted however it ends, also when the caller does not wait for it.
+struct Review<'a, P: Ports> {
+    ports: &'a P,
+    begun: Instant,
+    is_ok: bool,
+}
+
+impl<P: Ports> Drop for Review<'_, P> {
+    fn drop(&mut self) {
+        self.ports.token_news(TokenNews::ReviewEnded { is_ok: self.is_ok });
+        self.ports.token_news(TokenNews::LookedUp { is_hit: false, took: self.begun.elapsed() });
     }
 }
 

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | which request is which endpoint | [`endpoint`] (pure) |
 //! | who asks, and may they | `auth`, `attributes` (pure), `identity`, `cache` |
+//! | how many requests, and how long each takes | `counting` |
 //! | sockets, TLS, limits, drain | `listen`, `strangers`, `tls`, [`certificate`] |
 //! | answers | `answer` and one module an endpoint |
 //! | the machine's own logs | [`nodelogs`] |
@@ -18,6 +19,7 @@ mod attributes;
 mod auth;
 mod cache;
 pub mod certificate;
+mod counting;
 mod debugflags;
 pub mod endpoint;
 mod health;

@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::auth::Access;
 use crate::certificate::ServingCertificate;
+use crate::counting::Served;
 use crate::endpoint::ServerKind;
 use crate::identity::ClientTrust;
 use crate::ports::Ports;
@@ -352,8 +353,8 @@ where
     let answering = service_fn(|request| {
         let (service, peer, guard) = (service.clone(), peer.clone(), busy.begin());
         async move {
-            let answer = service.answer(request, &peer).await;
-            Ok::<_, Infallible>(answer.map(|body| Guarded { body, _guard: guard }))
+            let (answer, served) = service.answer(request, &peer).await;
+            Ok::<_, Infallible>(answer.map(|body| Guarded { body, _guard: guard, _served: served }))
         }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answering);
@@ -415,10 +416,11 @@ impl Drop for BusyGuard {
     }
 }
 
-/// A body that keeps its connection busy.
+/// A body that keeps its connection busy and its request counted.
 struct Guarded {
     body: crate::answer::Body,
     _guard: BusyGuard,
+    _served: Option<Served>,
 }
 
 impl hyper::body::Body for Guarded {

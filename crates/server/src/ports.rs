@@ -127,8 +127,14 @@ pub trait Ports: Clone + Send + Sync + 'static {
     /// `portforward`.
     fn websocket_session(&self, kind: &'static str);
 
-    /// Told after every request, for metrics.
-    fn observe(&self, request: &ServedRequest);
+    /// Told of every request when it has come, for metrics.
+    fn request_begins(&self, request: &RequestKind);
+
+    /// Told of every one of them again when all that follows from it is over.
+    fn request_ended(&self, request: &ServedRequest);
+
+    /// Told of what becomes of tokens, for metrics.
+    fn token_news(&self, news: TokenNews);
 }
 
 /// Someone, as authentication found them.
@@ -239,9 +245,9 @@ pub struct About {
     pub emulated: String,
 }
 
-/// A request that was answered, as the HTTP metrics count it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServedRequest {
+/// A request, as the HTTP metrics tell one from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestKind {
     /// The method, or `other`.
     pub method: &'static str,
     /// The first part of the path, or `other`.
@@ -250,6 +256,32 @@ pub struct ServedRequest {
     pub server_type: &'static str,
     /// Whether the path is one of those whose requests may last.
     pub is_long_running: bool,
-    /// Until the answer's head was ready.
+}
+
+/// A request that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServedRequest {
+    /// Which kind it was of.
+    pub kind: RequestKind,
+    /// Until the last byte of its answer, or the end of its session.
     pub duration: Duration,
+}
+
+/// What becomes of a bearer token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenNews {
+    /// It is known whose it is, or that nobody could tell.
+    LookedUp {
+        /// Whether that was remembered.
+        is_hit: bool,
+        /// How long it took.
+        took: Duration,
+    },
+    /// The API server is asked.
+    ReviewBegins,
+    /// It has answered, or the question was given up.
+    ReviewEnded {
+        /// Whether it has answered.
+        is_ok: bool,
+    },
 }

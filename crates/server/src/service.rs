@@ -10,12 +10,12 @@ use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 use telemetry::traces::{self, Span};
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::Instant;
 
 use crate::answer::{self, Answer};
 use crate::auth::{Access, RequestHead};
+use crate::counting::{self, Served};
 use crate::endpoint::{self, Endpoint, Route, ServerKind};
-use crate::ports::{Ports, ServedRequest, SummaryParts};
+use crate::ports::{Ports, RequestKind, SummaryParts};
 use crate::settings::Settings;
 use crate::strangers::Acquaintance;
 use crate::streaming::{self, Session};
@@ -42,32 +42,32 @@ pub(crate) struct Peer {
 }
 
 impl<P: Ports> Service<P> {
-    /// Answers a request.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
-        let start = Instant::now();
+    /// Answers a request. It counts as being served for as long as the second value is kept.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> (Answer, Option<Served>) {
         let method = method_label(request.method());
         // What is routed is what is authorized is what is counted: decoded, once.
         let path = percent_decode_str(request.uri().path()).decode_utf8().ok().map(Cow::into_owned);
         let bucket = endpoint::metrics_bucket(path.as_deref().unwrap_or_default());
+        // Those about health are not counted.
+        let served = (self.kind != ServerKind::Healthz).then(|| {
+            let kind = RequestKind {
+                method,
+                path: bucket,
+                server_type: if self.kind == ServerKind::Main { "readwrite" } else { "readonly" },
+                is_long_running: endpoint::is_long_running(bucket),
+            };
+            counting::begin(&self.ports, kind)
+        });
         let span = self.span(&request, bucket);
         let answer = match path {
-            Some(path) => span.run(self.dispatch(request, &path, peer)).await,
+            Some(path) => span.run(self.dispatch(request, &path, peer, served.as_ref())).await,
             None => not_found(),
         };
         span.set("http.response.status_code", i64::from(answer.status().as_u16()));
         if answer.status().is_server_error() {
             span.fail("");
         }
-        if self.kind != ServerKind::Healthz {
-            self.ports.observe(&ServedRequest {
-                method,
-                path: bucket,
-                server_type: if self.kind == ServerKind::Main { "readwrite" } else { "readonly" },
-                is_long_running: endpoint::is_long_running(bucket),
-                duration: start.elapsed(),
-            });
-        }
-        answer
+        (answer, served)
     }
 
     /// Health is asked for too often to be of interest.
@@ -79,7 +79,13 @@ impl<P: Ports> Service<P> {
         traces::serve(&self.ports.tracer(), route, self.kind == ServerKind::ReadOnly, head)
     }
 
-    async fn dispatch(&self, request: Request<Incoming>, path: &str, peer: &Peer) -> Answer {
+    async fn dispatch(
+        &self,
+        request: Request<Incoming>,
+        path: &str,
+        peer: &Peer,
+        served: Option<&Served>,
+    ) -> Answer {
         let route = endpoint::route(self.kind, &self.settings.endpoints, request.method(), path);
         // What does not exist costs no question to the API server.
         if route == Route::NotFound {
@@ -95,14 +101,20 @@ impl<P: Ports> Service<P> {
             }
         }
         match route {
-            Route::Found(endpoint) => self.serve(endpoint, request, peer).await,
+            Route::Found(endpoint) => self.serve(endpoint, request, peer, served).await,
             Route::MethodNotAllowed(allow) => answer::method_not_allowed(allow),
             Route::NotFoundBelow => answer::text(StatusCode::NOT_FOUND, "404: Page Not Found"),
             Route::NotFound => not_found(),
         }
     }
 
-    async fn serve(&self, endpoint: Endpoint, request: Request<Incoming>, peer: &Peer) -> Answer {
+    async fn serve(
+        &self,
+        endpoint: Endpoint,
+        request: Request<Incoming>,
+        peer: &Peer,
+        served: Option<&Served>,
+    ) -> Answer {
         if is_json_only(&endpoint) && !takes_json(request.headers()) {
             let text = "406: Not Acceptable\n\nAvailable representations: application/json";
             return answer::text(StatusCode::NOT_ACCEPTABLE, text);
@@ -114,6 +126,7 @@ impl<P: Ports> Service<P> {
             shutdown: self.shutdown.clone(),
             translates: self.settings.endpoints.translates_websockets,
             permit: peer.permit.clone(),
+            served: served.cloned(),
         };
         match endpoint {
             Endpoint::Health => health::all(ports, self.kind, &query),

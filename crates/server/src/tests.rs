@@ -28,7 +28,10 @@ mod hostile;
 use super::*;
 use crate::certificate::ServingCertificate;
 use crate::endpoint::{HealthCheck, MetricsKind};
-use crate::ports::{About, ContainerTarget, LogQuery, ServedRequest, StreamError, Streams, SummaryParts};
+use crate::ports::{
+    About, ContainerTarget, LogQuery, RequestKind, ServedRequest, StreamError, Streams, SummaryParts,
+    TokenNews,
+};
 use crate::settings::{AccessSettings, Authorization, EndpointSettings, SystemLogSettings, TlsSettings};
 
 #[derive(Clone, Default)]
@@ -39,7 +42,10 @@ struct Fake {
     log: Arc<Mutex<Option<mpsc::Receiver<io::Result<Bytes>>>>>,
     reviews: Arc<AtomicUsize>,
     questions: Arc<AtomicUsize>,
-    seen: Arc<Mutex<Vec<ServedRequest>>>,
+    seen: Arc<Mutex<Vec<RequestKind>>>,
+    served: Arc<Mutex<Vec<ServedRequest>>>,
+    ended: Arc<tokio::sync::Notify>,
+    tokens: Arc<Mutex<Vec<TokenNews>>>,
     verbosity: Arc<AtomicU32>,
     health: Arc<Mutex<Vec<(HealthCheck, bool)>>>,
 }
@@ -169,8 +175,17 @@ impl Ports for Fake {
 
     fn websocket_session(&self, _kind: &'static str) {}
 
-    fn observe(&self, request: &ServedRequest) {
-        self.seen.lock().unwrap().push(request.clone());
+    fn request_begins(&self, request: &RequestKind) {
+        self.seen.lock().unwrap().push(*request);
+    }
+
+    fn request_ended(&self, request: &ServedRequest) {
+        self.served.lock().unwrap().push(*request);
+        self.ended.notify_one();
+    }
+
+    fn token_news(&self, news: TokenNews) {
+        self.tokens.lock().unwrap().push(news);
     }
 }
 
@@ -637,6 +652,73 @@ async fn upgrades_pass_through_with_half_close() {
     assert!(head.starts_with("POST /exec/token-1?x=y HTTP/1.1\r\n"), "{head}");
     assert!(head.contains("v4.channel.k8s.io") && head.contains("v3.channel.k8s.io"), "{head}");
     assert!(!head.to_lowercase().contains("authorization"), "{head}");
+}
+
+/// A session counts as being served until it is over, and not only until it is set up.
+#[tokio::test]
+async fn requests_are_counted_for_as_long_as_they_last() {
+    let early = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n";
+    let (stream_url, _head) = streaming_server(early).await;
+    let ports = Fake { stream_url, ..fake() };
+    let (log, receiver) = mpsc::channel(1);
+    *ports.log.lock().unwrap() = Some(receiver);
+    let node = start(ports.clone(), |_| {}).await;
+    let ended = || ports.served.lock().unwrap().iter().map(|request| request.kind.path).collect::<Vec<_>>();
+
+    let io = tls(node.addresses.main, None, b"http/1.1").await.unwrap();
+    let mut response = send(io, request("POST", "/exec/ns/web/main?command=sh&output=1", &SPDY)).await;
+    let mut stream = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    let io = tls(node.addresses.main, None, b"http/1.1").await.unwrap();
+    let headers = [("authorization", "Bearer root")];
+    let response = send(io, request("GET", "/containerLogs/ns/web/main?follow=true", &headers)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let begun: Vec<_> =
+        ports.seen.lock().unwrap().iter().map(|kind| (kind.path, kind.is_long_running)).collect();
+    assert_eq!(begun, [("exec", true), ("containerLogs", false)]);
+    assert_eq!(ended(), Vec::<&str>::new());
+
+    drop(log);
+    assert_eq!(finish(response).await.text(), "");
+    stream.shutdown().await.unwrap();
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    // Counted where the server lets go of it, which may be a moment after the client has seen the end.
+    while ended().len() < 2 {
+        ports.ended.notified().await;
+    }
+    let mut all = ended();
+    all.sort_unstable();
+    assert_eq!(all, ["containerLogs", "exec"]);
+    node.plain(node.addresses.healthz.unwrap(), "GET", "/healthz").await;
+    assert_eq!(ports.seen.lock().unwrap().len(), 2, "health is not counted");
+}
+
+#[tokio::test]
+async fn tokens_are_counted_by_whether_they_are_remembered() {
+    let ports = fake();
+    let node = start(ports.clone(), |_| {}).await;
+    let news = || {
+        let all: Vec<_> = ports.tokens.lock().unwrap().drain(..).collect();
+        all.iter()
+            .map(|news| match news {
+                TokenNews::LookedUp { is_hit, .. } => format!("hit {is_hit}"),
+                TokenNews::ReviewBegins => "begins".to_owned(),
+                TokenNews::ReviewEnded { is_ok } => format!("ended {is_ok}"),
+            })
+            .collect::<Vec<_>>()
+    };
+    for (token, told) in [
+        ("root", &["begins", "ended true", "hit false"][..]),
+        ("root", &["hit true"]),
+        ("bad", &["begins", "ended true", "hit false"]),
+        ("bad", &["hit true"]),
+        ("outage", &["begins", "ended false", "hit false"]),
+        ("outage", &["begins", "ended false", "hit false"]),
+    ] {
+        node.get_as(token, "/pods").await;
+        assert_eq!(news(), told, "{token}");
+    }
+    node.ask(None, request("GET", "/pods", &[])).await;
+    assert_eq!(news(), Vec::<String>::new(), "without a token nothing is looked up");
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use crate::answer::{self, Answer};
+use crate::counting::Served;
 use crate::websocket::{self, Offer};
 
 /// How long the runtime may take to connect and to answer the head.
@@ -45,6 +46,8 @@ pub(crate) struct TunnelContext {
     pub(crate) translates: bool,
     /// Counts as a connection for as long as it lasts.
     pub(crate) permit: Arc<OwnedSemaphorePermit>,
+    /// Its request counts as being served for as long as it lasts.
+    pub(crate) served: Option<Served>,
 }
 
 /// Why there is no connection with the runtime.
@@ -240,7 +243,7 @@ async fn copy<C>(
 ) where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    let TunnelContext { idle_timeout, mut shutdown, permit, .. } = context;
+    let TunnelContext { idle_timeout, mut shutdown, permit, served, .. } = context;
     let (client, runtime) = match tokio::join!(to_client, to_runtime) {
         (Ok(client), Ok(runtime)) => (client, runtime),
         (Err(error), _) | (_, Err(error)) => {
@@ -260,7 +263,7 @@ async fn copy<C>(
         () = activity.idle_for(idle_timeout) => tracing::info!("closing an idle tunnel"),
         _ = shutdown.wait_for(|is_shutdown| *is_shutdown) => {}
     }
-    drop(permit);
+    drop((permit, served));
 }
 
 /// When something last moved, in milliseconds since the start.

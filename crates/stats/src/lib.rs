@@ -10,12 +10,13 @@
 //!   answer. `group` reads control groups, `rate` turns counters into rates, `from_runtime` takes what
 //!   only the runtime knows, which is asked less often, since asking makes it work.
 //! * [`DiskTask`] (`disk`) adds up the files of volumes and logs, in the background, and is the only task.
-//! * `document` is the summary on the wire, `resource` and `volume_metrics` are pages of metrics.
+//! * `document` is the summary on the wire, `resource` and `disk_metrics` are pages of metrics.
 //! * [`cadvisor`] is the page that shows every control group, independent of the others.
 
 pub mod cadvisor;
 mod collect;
 mod disk;
+mod disk_metrics;
 mod document;
 mod file_system;
 mod from_runtime;
@@ -27,7 +28,6 @@ mod subject;
 mod testing;
 #[cfg(test)]
 mod tests;
-mod volume_metrics;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -177,12 +177,10 @@ impl Stats {
         resource::write(summary.ok().as_deref(), page);
     }
 
-    /// Metrics of the claims behind these pods' volumes, as measured last.
-    pub fn volume_metrics(&self, pods: Arc<Vec<PodSubject>>, page: &mut Exposition) {
-        if pods.iter().flat_map(|pod| &pod.volumes).any(|volume| volume.claim.is_some()) {
-            let measured: Arc<Measured> = self.disk.ask(pods, self.mono());
-            volume_metrics::write(&measured, page);
-        }
+    /// Metrics of these pods' logs and of the claims behind their volumes, as measured last.
+    pub fn disk_metrics(&self, pods: Arc<Vec<PodSubject>>, page: &mut Exposition) {
+        let measured: Arc<Measured> = self.disk.ask(Arc::clone(&pods), self.mono());
+        disk_metrics::write(&pods, &measured, page);
     }
 
     fn mono(&self) -> Duration {

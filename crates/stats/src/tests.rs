@@ -73,12 +73,12 @@ async fn where_the_runtime_alone_knows_its_silence_is_an_error() {
 }
 
 #[tokio::test]
-async fn claims_are_looked_for_before_anything_is_measured() {
+async fn disks_show_once_they_are_measured() {
     let (stats, task, _dir) = stats(false, Arc::new(AtomicU64::new(100)));
     let mut page = Exposition::new();
-    stats.volume_metrics(pods(&["a"]), &mut page);
+    stats.disk_metrics(pods(&["a"]), &mut page);
     assert_eq!(page.into_text(), "");
     drop(stats);
-    // Nothing was asked of it, and nobody can any more.
+    // Nobody can ask any more.
     task.run().await;
 }

@@ -24,6 +24,7 @@ mod payload;
 mod plugins;
 mod sub_path;
 mod tear_down;
+mod timing;
 mod tokens;
 mod world;
 
@@ -32,6 +33,7 @@ pub use measurable::MeasurableVolume;
 pub use objects::{ObjectError, Objects, Token, TokenSpec};
 pub use payload::PathError;
 pub use plugins::host_path::HostPathError;
+pub use timing::plugin_names;
 pub use world::{Synced, Volumes};
 
 #[cfg(test)]

@@ -1,19 +1,32 @@
 //! Taking a pod's volumes down: unmount first, delete afterwards, never delete through a mount.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use host::beneath::Root;
+use host::beneath::{Links, Root};
 use host::mount::{self, MountEntry, MountError};
 use model::PodUid;
 
 use crate::error::SetUpError;
 use crate::layout::PodLayout;
+use crate::timing::{Operation, Timing};
 
 /// Unmounts everything below the pod's folder, then removes the folder.
-pub(crate) fn tear_down(layout: &PodLayout) -> Result<(), SetUpError> {
+pub(crate) fn tear_down(layout: &PodLayout, timing: &Timing) -> Result<(), SetUpError> {
     let dir = layout.dir();
+    // How long it took to unmount each volume that is a mount.
+    let mut took = HashMap::<Volume, Duration>::new();
     for entry in mount::mounts_below(&dir)? {
-        unmount(&dir, &entry)?;
+        let begun = Instant::now();
+        let unmounted = unmount(&dir, &entry);
+        if let Some(volume) = Volume::at(&dir, &entry.mount_point) {
+            if unmounted.is_err() {
+                timing.note(&volume.plugin, Operation::Unmount, false, begun.elapsed());
+            }
+            *took.entry(volume).or_default() += begun.elapsed();
+        }
+        unmounted?;
     }
     if let Some(entry) = mount::mounts_below(&dir)?.into_iter().next() {
         return Err(MountError::StillMounted { path: entry.mount_point }.into());
@@ -22,8 +35,48 @@ pub(crate) fn tear_down(layout: &PodLayout) -> Result<(), SetUpError> {
         Err(error) if error.is_not_found() => return Ok(()),
         other => other?,
     };
-    // Does not cross into another file system or mount, should one appear meanwhile.
+    // Neither crosses into another file system or mount, should one appear meanwhile.
+    remove_volumes(&pods, layout.uid(), &took, timing)?;
     Ok(pods.remove_all(layout.uid())?)
+}
+
+/// A volume's folder, `volumes/<plugin>/<name>` below that of its pod.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Volume {
+    plugin: String,
+    name: PathBuf,
+}
+
+impl Volume {
+    /// The volume that is, or holds, a place.
+    fn at(pod: &Path, place: &Path) -> Option<Self> {
+        let below = place.strip_prefix(pod.join("volumes")).ok()?;
+        let mut parts = below.iter();
+        Some(Self { plugin: parts.next()?.to_str()?.to_owned(), name: parts.next()?.into() })
+    }
+}
+
+/// Removes the volumes one by one, to know how long each takes.
+fn remove_volumes(
+    pods: &Root,
+    pod: &Path,
+    unmounting: &HashMap<Volume, Duration>,
+    timing: &Timing,
+) -> Result<(), SetUpError> {
+    // Whatever is no folder of volumes goes with the rest.
+    let Ok(volumes) = pods.open_dir(&pod.join("volumes"), Links::Refuse) else { return Ok(()) };
+    for folder in volumes.names()? {
+        let Ok(plugin) = volumes.open_dir(&folder, Links::Refuse) else { continue };
+        for name in plugin.names()? {
+            let volume = Volume { plugin: folder.to_string_lossy().into_owned(), name };
+            let begun = Instant::now();
+            let removed = plugin.remove_all(&volume.name);
+            let took = begun.elapsed() + unmounting.get(&volume).copied().unwrap_or_default();
+            timing.note(&volume.plugin, Operation::Unmount, removed.is_ok(), took);
+            removed?;
+        }
+    }
+    Ok(())
 }
 
 /// A mount that is in use is an error, to be tried again, except for those whose content is ours
@@ -48,7 +101,7 @@ pub(crate) fn pods_on_disk(pods: &Path) -> Result<Vec<PodUid>, SetUpError> {
         Err(error) if error.is_not_found() => return Ok(Vec::new()),
         other => other?,
     };
-    let is_folder = |name: &PathBuf| root.open_dir(name, host::beneath::Links::Refuse).is_ok();
+    let is_folder = |name: &PathBuf| root.open_dir(name, Links::Refuse).is_ok();
     let names = root.names()?.into_iter().filter(is_folder);
     let mut uids: Vec<PodUid> = names.filter_map(|n| n.to_str().map(PodUid::from)).collect();
     uids.sort_unstable();

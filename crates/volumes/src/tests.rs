@@ -15,6 +15,7 @@ use model::downward::PodFacts;
 use model::mount::MountPropagation;
 use model::{Pod, PodUid, Quantity};
 use serde_json::json;
+use telemetry::metrics::{Endpoint, Exposition, Metrics};
 
 use super::*;
 
@@ -67,6 +68,7 @@ struct World {
     dir: tempfile::TempDir,
     api: Shared,
     volumes: Volumes<Shared>,
+    metrics: Arc<Metrics>,
     facts: PodFacts,
 }
 
@@ -74,9 +76,10 @@ impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let api = Shared::default();
-        let volumes = Volumes::new(dir.path(), api.clone());
+        let metrics = Arc::default();
+        let volumes = Volumes::new(dir.path(), api.clone(), Arc::clone(&metrics));
         let allocatable = BTreeMap::from([("memory".to_owned(), Quantity::from_units(512 << 20))]);
-        Self { dir, api, volumes, facts: PodFacts { allocatable, ..PodFacts::default() } }
+        Self { dir, api, volumes, metrics, facts: PodFacts { allocatable, ..PodFacts::default() } }
     }
 
     fn set_map(&self, name: &str, data: serde_json::Value) {
@@ -211,6 +214,60 @@ fn every_kind_is_made_kept_and_taken_down() {
 }
 
 #[test]
+fn what_is_done_with_volumes_is_timed_by_kind() {
+    run(|world| async move {
+        world.set_secret("s", "k", "1");
+        let volumes = json!([
+            { "name": "disk", "emptyDir": {} },
+            { "name": "host", "hostPath": { "path": "/tmp" } },
+            { "name": "secret", "secret": { "secretName": "s" } },
+            { "name": "map", "configMap": { "name": "missing" } },
+            { "name": "claim", "persistentVolumeClaim": { "claimName": "c" } },
+        ]);
+        let pod = pod(volumes, json!({ "securityContext": { "fsGroup": 1000 } }));
+        world.sync_error(&pod).await;
+        assert_eq!(
+            plugin_names(&pod),
+            [
+                "kubernetes.io/empty-dir",
+                "kubernetes.io/host-path",
+                "kubernetes.io/secret",
+                "kubernetes.io/configmap",
+                "N/A"
+            ]
+        );
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        let mut page = Exposition::new();
+        world.metrics.write(Endpoint::Main, &mut page).unwrap();
+        let page = page.into_text();
+        let counts: Vec<_> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("storage_operation_duration_seconds_count"))
+            .collect();
+        let line = |operation: &str, status: &str, plugin: &str, count: u32| {
+            format!(
+                "{{migrated=\"false\",operation_name=\"{operation}\",status=\"{status}\",\
+                 volume_plugin=\"kubernetes.io/{plugin}\"}} {count}"
+            )
+        };
+        assert_eq!(
+            counts,
+            [
+                line("volume_apply_access_control", "success", "empty-dir", 1),
+                // A secret's folder and then its files.
+                line("volume_apply_access_control", "success", "secret", 2),
+                line("volume_mount", "fail-unknown", "configmap", 1),
+                line("volume_mount", "success", "empty-dir", 1),
+                line("volume_mount", "success", "host-path", 1),
+                line("volume_mount", "success", "secret", 1),
+                line("volume_unmount", "success", "empty-dir", 1),
+                line("volume_unmount", "success", "secret", 1),
+            ]
+        );
+    });
+}
+
+#[test]
 fn another_kubelet_instance_adopts_what_is_there() {
     run(|world| async move {
         world.set_secret("s", "k", "1");
@@ -220,7 +277,7 @@ fn another_kubelet_instance_adopts_what_is_there() {
         );
         world.sync(&pod).await;
         fs::write(world.volume("empty-dir", "e").join("data"), "kept").unwrap();
-        let second = Volumes::new(world.dir.path(), world.api.clone());
+        let second = Volumes::new(world.dir.path(), world.api.clone(), Arc::default());
         world.set_secret("s", "k", "2");
         second.sync(&pod, &world.facts).await.unwrap();
         assert_eq!(fs::read_to_string(world.volume("empty-dir", "e").join("data")).unwrap(), "kept");

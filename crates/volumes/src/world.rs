@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use host::mount;
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Volume};
 use model::downward::PodFacts;
 use model::mount::ContainerMount;
 use model::{Pod, PodUid, pod as pods};
+use telemetry::metrics::Metrics;
 
 use crate::error::{MountFailure, SetUpError, VolumeError};
 use crate::layout::{self, PodLayout};
@@ -22,6 +24,7 @@ use crate::plugins::host_path::HostPath;
 use crate::plugins::projected::Inputs;
 use crate::plugins::{self, Plan, PodContext, config_map, downward_api, empty_dir, projected, secret};
 use crate::tear_down;
+use crate::timing::{self, Operation, Timing};
 use crate::tokens::TokenCache;
 
 /// The volumes of all pods below one root directory.
@@ -32,6 +35,7 @@ pub struct Volumes<O> {
     root: PathBuf,
     tokens: TokenCache,
     locks: PodLocks,
+    timing: Timing,
 }
 
 /// A pod's volumes are as they should be.
@@ -42,10 +46,11 @@ pub struct Synced {
 }
 
 impl<O: Objects> Volumes<O> {
-    /// Volumes below the kubelet's root directory, which must exist.
-    pub fn new(root: &Path, objects: O) -> Self {
+    /// Volumes below the kubelet's root directory, which must exist. What is done with them is counted.
+    pub fn new(root: &Path, objects: O, metrics: Arc<Metrics>) -> Self {
         let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
-        Self { objects, root, tokens: TokenCache::default(), locks: PodLocks::default() }
+        let timing = Timing::new(metrics);
+        Self { objects, root, tokens: TokenCache::default(), locks: PodLocks::default(), timing }
     }
 
     /// Makes all volumes of the pod and brings their content up to date. To be called before the
@@ -62,19 +67,28 @@ impl<O: Objects> Volumes<O> {
         let mut planned = Vec::new();
         let mut refresh_after: Option<Duration> = None;
         for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-            match self.plan(pod, facts, volume, now).await {
+            let begun = Instant::now();
+            let plan = self.plan(pod, facts, volume, now).await;
+            let (name, folder, took) = (volume.name.clone(), timing::folder(volume), begun.elapsed());
+            match plan {
                 Ok((plan, after)) => {
                     refresh_after = [refresh_after, after].into_iter().flatten().min();
-                    planned.push((volume.name.clone(), plan));
+                    planned.push(Planned { name, folder, plan, took });
                 }
-                Err(cause) => failures.push((volume.name.clone(), cause)),
+                Err(cause) => {
+                    if let Some(folder) = folder {
+                        self.timing.note(folder, Operation::Mount, false, took);
+                    }
+                    failures.push((name, cause));
+                }
             }
         }
         let layout = PodLayout::new(&self.root, &pods::uid(pod)).map_err(|e| set_up_error("", e))?;
         let fs_group = plugins::fs_group(pod).map_err(|e| set_up_error("", e))?;
+        let timing = self.timing.clone();
         let work = tokio::task::spawn_blocking(move || {
             let _guard = guard;
-            carry_out_all(&layout, fs_group, &planned, now)
+            carry_out_all(&layout, fs_group, &planned, now, &timing)
         });
         failures.extend(work.await.unwrap_or_else(|_| vec![(String::new(), SetUpError::Interrupted)]));
         let mut errors = failures.into_iter().map(|(volume, cause)| set_up_error(&volume, cause));
@@ -127,9 +141,10 @@ impl<O: Objects> Volumes<O> {
         let layout = PodLayout::new(&self.root, uid).map_err(fail)?;
         let guard = self.locks.lock(uid).await;
         self.tokens.forget(uid);
+        let timing = self.timing.clone();
         let work = tokio::task::spawn_blocking(move || {
             let _guard = guard;
-            tear_down::tear_down(&layout)
+            tear_down::tear_down(&layout, &timing)
         });
         work.await.unwrap_or(Err(SetUpError::Interrupted)).map_err(fail)
     }
@@ -182,22 +197,38 @@ impl<O: Objects> Volumes<O> {
     }
 }
 
+/// A volume whose content is known.
+struct Planned {
+    name: String,
+    /// The folder name of its plugin.
+    folder: Option<&'static str>,
+    plan: Plan,
+    /// How long it took to know.
+    took: Duration,
+}
+
 fn carry_out_all(
     layout: &PodLayout,
     fs_group: Option<u32>,
-    planned: &[(String, Plan)],
+    planned: &[Planned],
     now: Timestamp,
+    timing: &Timing,
 ) -> Vec<(String, SetUpError)> {
     let prepared = layout.make().and_then(|folder| Ok((folder, mount::mounts_below(&layout.dir())?)));
     let (folder, mut mounts) = match prepared {
         Ok(prepared) => prepared,
-        Err(error) => return vec![(planned.first().map(|(n, _)| n.clone()).unwrap_or_default(), error)],
+        Err(error) => return vec![(planned.first().map(|p| p.name.clone()).unwrap_or_default(), error)],
     };
     // In mount order, so that the last entry for a place is the one on top.
     mounts.reverse();
-    let context = PodContext { folder: &folder, fs_group, mounts: &mounts, now };
-    let outcome = |(name, plan): &(String, Plan)| {
-        plugins::carry_out(&context, name, plan).err().map(|e| (name.clone(), e))
+    let context = PodContext { folder: &folder, fs_group, mounts: &mounts, now, timing };
+    let outcome = |planned: &Planned| {
+        let begun = Instant::now();
+        let result = plugins::carry_out(&context, &planned.name, &planned.plan);
+        if let Some(folder) = planned.folder {
+            timing.note(folder, Operation::Mount, result.is_ok(), planned.took + begun.elapsed());
+        }
+        result.err().map(|e| (planned.name.clone(), e))
     };
     planned.iter().filter_map(outcome).collect()
 }

@@ -70,7 +70,30 @@ pub(super) async fn serves_pods_metrics_and_configuration(scene: Scene) -> Resul
         "/configz: {configuration}"
     );
     let metrics = get("metrics").await?;
-    for name in ["kubelet_running_pods", "kubelet_node_name", "process_resident_memory_bytes"] {
+    let projected = "kubernetes.io/projected";
+    for name in [
+        "kubelet_running_pods",
+        "kubelet_node_name",
+        "process_resident_memory_bytes",
+        // About the questions it asks the API server because of this very request.
+        "apiserver_delegated_authz_request_total{code=\"201\"}",
+        "apiserver_delegated_authz_request_duration_seconds_bucket{code=\"201\",le=\"0.7\"}",
+        "kubelet_http_inflight_requests{long_running=\"false\",method=\"GET\",path=\"metrics\",server_type=\"readwrite\"} 1",
+        "kubelet_metrics_provider{provider=\"cadvisor\"} 1",
+        "kubelet_orphan_pod_cleaned_volumes ",
+        "kubelet_pleg_pod_relist_duration_seconds_count ",
+        "rest_client_request_size_bytes_bucket{",
+        "rest_client_response_size_bytes_bucket{",
+        &format!(
+            "storage_operation_duration_seconds_count{{migrated=\"false\",operation_name=\"volume_mount\",status=\"success\",volume_plugin=\"{projected}\"}}"
+        ),
+        &format!(
+            "volume_manager_total_volumes{{plugin_name=\"{projected}\",state=\"actual_state_of_world\"}}"
+        ),
+        &format!(
+            "volume_operation_total_seconds_count{{operation_name=\"overall_volume_mount\",plugin_name=\"{projected}\"}}"
+        ),
+    ] {
         ensure!(metrics.lines().any(|line| line.starts_with(name)), "no {name} in /metrics");
     }
     Ok(())

@@ -428,9 +428,16 @@ async fn every_request_is_told_of() {
     let requests = Observer::new(move |news| tell.try_send(news).unwrap());
     let settings = ClientSettings { requests, ..ClientSettings::default() };
     let connection = connect(&kubeconfig, settings).await.unwrap();
-    get_node(&connection.api, "n").await.unwrap();
-    let RequestNews { method, host, code, .. } = told.try_recv().unwrap();
-    assert_eq!((method, host, code), (http::Method::GET, format!("localhost:{port}"), Some(200)));
+    let node = get_node(&connection.api, "n").await.unwrap();
+    let host = format!("localhost:{port}");
+    let RequestNews::Answered(news) = told.try_recv().unwrap() else { panic!("not answered") };
+    assert_eq!((news.method, &news.host, news.code), (http::Method::GET, &host, Some(200)));
+    assert_eq!(news.sent_bytes, None, "it has no body");
+    let RequestNews::Received { method, host: from, bytes } = told.try_recv().unwrap() else {
+        panic!("nothing received")
+    };
+    assert_eq!((method, from), (http::Method::GET, host));
+    assert!(node.is_some() && bytes > 0);
     assert!(told.try_recv().is_err());
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn api(ground: &Ground) -> anyhow::Result<Option<Remote>> {
         tracer: tracer.clone(),
         ..ClientSettings::default()
     };
-    let Some(connection) = identity::connect(config, node_name, settings, tasks).await? else {
+    let Some(connection) = identity::connect(config, node_name, settings, metrics, tasks).await? else {
         info!("Standalone mode, no API client: this node runs static pods only and nobody is told of it");
         return Ok(None);
     };

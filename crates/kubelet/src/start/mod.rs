@@ -221,7 +221,7 @@ impl Ground {
             node_ips: node_ips.to_vec(),
             runtime: self.runtime.clone(),
             runtime_node: settings::of_runtime(config, &host.machine, cgroups.mounts()),
-            volumes: Volumes::new(&config.paths.root, objects.clone()),
+            volumes: Volumes::new(&config.paths.root, objects.clone(), metrics.clone()),
             objects,
             cgroup_driver: Driver::new(cgroups.clone()),
             cgroups,
@@ -251,6 +251,8 @@ impl Ground {
         let Self { config, host, metrics, identity, .. } = self;
         metrics.describe(&config.gates);
         metrics.node_name.with([&host.node_name]).set(1.0);
+        let provider = if config.gates.enabled("PodAndContainerStatsFromCRI") { "cri" } else { "cadvisor" };
+        metrics.metrics_provider.with([provider]).set(1.0);
         let cadvisor = Arc::new(CadvisorPage::new(&adapters, &host.machine));
         let (usage, disk_task) = Usage::new(&adapters, &host.node_name, &host.machine);
         // Ends with the server, which alone asks.

@@ -38,6 +38,27 @@ const IMAGE_PULL: &[f64] = &[
 
 const API_REQUEST: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
 
+/// From 64 bytes to 16 MiB.
+const API_BODY: &[f64] = &[
+    64.0,
+    256.0,
+    512.0,
+    1024.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+];
+
+/// Questions to the API server about those who ask this node.
+const REVIEW: &[f64] = &[0.25, 0.5, 0.7, 1.0, 1.5, 3.0, 5.0, 10.0];
+
+/// Up to ten minutes, for disks that take that long.
+const VOLUME: &[f64] = &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 25.0, 50.0, 120.0, 300.0, 600.0];
+
 /// From a minute to four years.
 const CERTIFICATE_AGE: &[f64] = &[
     60.0,
@@ -88,23 +109,24 @@ pub(super) fn label(declared: &'static str) -> &'static str {
     declared.strip_suffix('_').unwrap_or(declared)
 }
 
-/// Declares the struct, how it begins, and what is on which page.
+/// Declares the struct, how it begins, and what is on which page. What has labels, even none (`[]`), is on its page
+/// once it is used.
 macro_rules! metrics {
     ($(
         $(#[$doc:meta])*
-        $field:ident : $kind:ident $([$($label:ident),+])? $(($bounds:ident))? = $name:literal on $endpoint:ident, $help:literal;
+        $field:ident : $kind:ident $([$($label:ident),*])? $(($bounds:ident))? = $name:literal on $endpoint:ident, $help:literal;
     )*) => {
         /// Every metric of the kubelet.
         #[derive(Debug)]
         pub struct Metrics {
-            $( $(#[$doc])* pub $field: metrics!(@type $kind $([$($label)+])?), )*
+            $( $(#[$doc])* pub $field: metrics!(@type $kind $([$($label)*])?), )*
             about: OnceLock<About>,
         }
 
         impl Default for Metrics {
             fn default() -> Self {
                 Self {
-                    $( $field: metrics!(@new $kind $([$($label)+])? $(($bounds))?), )*
+                    $( $field: metrics!(@new $kind $([$($label)*])? $(($bounds))?), )*
                     about: OnceLock::new(),
                 }
             }
@@ -114,7 +136,7 @@ macro_rules! metrics {
             /// The names of all of them with their page, and their labels.
             #[cfg(test)]
             pub(super) const NAMES: &'static [(&'static str, &'static str, &'static [&'static str])] = &[
-                $(($name, stringify!($endpoint), &[$($(stringify!($label)),+)?])),*
+                $(($name, stringify!($endpoint), &[$($(stringify!($label)),*)?])),*
             ];
 
             fn write_fields(&self, endpoint: Endpoint, out: &mut Exposition) {
@@ -125,32 +147,50 @@ macro_rules! metrics {
         }
     };
     (@type $kind:ident) => { $kind };
-    (@type $kind:ident [$($label:ident)+]) => { Labelled<$kind, { [$(stringify!($label)),+].len() }> };
+    (@type $kind:ident [$($label:ident)*]) => { Labelled<$kind, { <[&str]>::len(&[$(stringify!($label)),*]) }> };
     (@new $kind:ident) => { $kind::default() };
     (@new $kind:ident ($bounds:ident)) => { $kind::new($bounds) };
-    (@new $kind:ident [$($label:ident)+]) => { Labelled::new([$(label(stringify!($label))),+], $kind::default) };
-    (@new $kind:ident [$($label:ident)+] ($bounds:ident)) => {
-        Labelled::new([$(label(stringify!($label))),+], || $kind::new($bounds))
+    (@new $kind:ident [$($label:ident)*]) => { Labelled::new([$(label(stringify!($label))),*], $kind::default) };
+    (@new $kind:ident [$($label:ident)*] ($bounds:ident)) => {
+        Labelled::new([$(label(stringify!($label))),*], || $kind::new($bounds))
     };
 }
 
 metrics! {
+    /// How long token reviews took, in seconds, by HTTP status.
+    token_review_duration: Histogram[code](REVIEW) = "apiserver_delegated_authn_request_duration_seconds" on Main, "[ALPHA] Seconds the API server took to say whose a token is, by HTTP status.";
+    /// Token reviews asked for, by HTTP status.
+    token_reviews: Counter[code] = "apiserver_delegated_authn_request_total" on Main, "[ALPHA] Times the API server was asked whose a token is, by HTTP status.";
+    /// How long access reviews took, in seconds, by HTTP status.
+    access_review_duration: Histogram[code](REVIEW) = "apiserver_delegated_authz_request_duration_seconds" on Main, "[ALPHA] Seconds the API server took to say whether somebody may do something, by HTTP status.";
+    /// Access reviews asked for, by HTTP status.
+    access_reviews: Counter[code] = "apiserver_delegated_authz_request_total" on Main, "[ALPHA] Times the API server was asked whether somebody may do something, by HTTP status.";
+    /// Token reviews under way (`in_flight`), and requests that wait for one (`blocked`).
+    token_reviews_active: Gauge[status] = "authentication_token_cache_active_fetch_count" on Main, "[ALPHA] Token reviews under way, and requests that wait for one.";
+    /// Token reviews that ended, by `ok` or `error`.
+    token_reviews_ended: Counter[status] = "authentication_token_cache_fetch_total" on Main, "[ALPHA] Token reviews that ended, by how they did.";
+    /// How long it took to find out whose a token is, in seconds, by `hit` or `miss`.
+    token_cache_duration: Histogram[status](USUAL) = "authentication_token_cache_request_duration_seconds" on Main, "[ALPHA] Seconds it took to find out whose a token is, by whether it was remembered.";
+    /// Tokens looked up, by `hit` or `miss`.
+    token_cache_requests: Counter[status] = "authentication_token_cache_request_total" on Main, "[ALPHA] Tokens looked up, by whether they were remembered.";
     /// Pods the kubelet works on, by whether they are static (`true`, `false` or empty).
     active_pods: Gauge[static_] = "kubelet_active_pods" on Main, "[ALPHA] Pods that the kubelet works on and that are not finished.";
     /// Pods turned away, by reason.
     admission_rejections: Counter[reason] = "kubelet_admission_rejections_total" on Main, "[ALPHA] Pods that the kubelet turned away, by reason.";
     /// Times another client certificate could not be had.
-    certificate_client_renew_errors: Counter = "kubelet_certificate_manager_client_expiration_renew_errors" on Main, "[ALPHA] Times another client certificate could not be had.";
-    /// Seconds the client certificate holds; infinite when none is rotated.
-    certificate_client_ttl: Gauge = "kubelet_certificate_manager_client_ttl_seconds" on Main, "[ALPHA] Seconds until the client certificate expires, negative once it has. Infinite when there is none.";
+    certificate_client_renew_errors: Counter[] = "kubelet_certificate_manager_client_expiration_renew_errors" on Main, "[ALPHA] Times another client certificate could not be had.";
+    /// Seconds the client certificate holds; infinite as long as there is none.
+    certificate_client_ttl: Gauge[] = "kubelet_certificate_manager_client_ttl_seconds" on Main, "[ALPHA] Seconds until the client certificate expires, negative once it has. Infinite when there is none.";
     /// Age of serving certificates when they were replaced, in seconds.
-    certificate_server_rotation_age: Histogram(CERTIFICATE_AGE) = "kubelet_certificate_manager_server_rotation_seconds" on Main, "[ALPHA] Age of the serving certificate in seconds when it was replaced.";
-    /// Seconds the serving certificate holds; infinite when none is rotated.
-    certificate_server_ttl: Gauge = "kubelet_certificate_manager_server_ttl_seconds" on Main, "[ALPHA] Seconds until the serving certificate expires, negative once it has. Infinite when there is none.";
+    certificate_server_rotation_age: Histogram[](CERTIFICATE_AGE) = "kubelet_certificate_manager_server_rotation_seconds" on Main, "[ALPHA] Age of the serving certificate in seconds when it was replaced.";
+    /// Seconds the serving certificate holds; infinite as long as there is none.
+    certificate_server_ttl: Gauge[] = "kubelet_certificate_manager_server_ttl_seconds" on Main, "[ALPHA] Seconds until the serving certificate expires, negative once it has. Infinite when there is none.";
     /// 1 or 2.
     cgroup_version: Gauge = "kubelet_cgroup_version" on Main, "[ALPHA] Version of cgroups on this host.";
     /// How long changes of cgroups took, in seconds: `create`, `update`, `destroy`.
     cgroup_operations: Histogram[operation_type](USUAL) = "kubelet_cgroup_manager_duration_seconds" on Main, "[ALPHA] Seconds it took to change a cgroup, by kind of change.";
+    /// Pods admitted, by who asks for resources (`container_level`, `pod_level`, `pod_and_container_level` or nobody) and by class.
+    admitted_pods: Counter[config_mode, qos_class] = "kubelet_pod_level_resources_admission_total" on Main, "[ALPHA] Pods admitted, by whether they ask for resources as pods or by container, and by class of service.";
     /// Containers of each pod that was started.
     containers_per_pod: Histogram(CONTAINERS_PER_POD) = "kubelet_containers_per_pod_count" on Main, "[ALPHA] Containers of a pod.";
     /// The configuration of credential providers, by its digest.
@@ -183,6 +223,8 @@ metrics! {
     memory_qos_node_low: Gauge = "kubelet_memory_qos_node_memory_low_bytes" on Main, "[ALPHA] Bytes of memory that Burstable pods request and that are taken away from them last (memory.low).";
     /// Memory that is never taken away from Guaranteed pods, bytes.
     memory_qos_node_min: Gauge = "kubelet_memory_qos_node_memory_min_bytes" on Main, "[ALPHA] Bytes of memory that Guaranteed pods request and that are never taken away from them (memory.min).";
+    /// 1, with where the numbers on `/metrics/cadvisor` come from: `cadvisor` (read here) or `cri`.
+    metrics_provider: Gauge[provider] = "kubelet_metrics_provider" on Main, "[ALPHA] Where the metrics of containers come from. The value is always 1.";
     /// Mirror pods.
     mirror_pods: Gauge = "kubelet_mirror_pods" on Main, "[ALPHA] Mirror pods on this node.";
     /// 1, with the name of the node.
@@ -197,10 +239,16 @@ metrics! {
     node_startup_pre_registration: Gauge = "kubelet_node_startup_pre_registration_duration_seconds" on Main, "[ALPHA] Seconds from the start of the kubelet to its first attempt to register the node.";
     /// From the first attempt to register to success, in seconds.
     node_startup_registration: Gauge = "kubelet_node_startup_registration_duration_seconds" on Main, "[ALPHA] Seconds from the first attempt to register the node to its being registered.";
+    /// Pods that are gone and whose folders are being removed.
+    orphans_cleaned: Gauge = "kubelet_orphan_pod_cleaned_volumes" on Main, "[ALPHA] Pods that are gone and whose folders are still to be removed.";
+    /// Those of them for which it failed.
+    orphans_cleaned_errors: Gauge = "kubelet_orphan_pod_cleaned_volumes_errors" on Main, "[ALPHA] Pods that are gone and whose folders could not be removed so far.";
     /// Pods found running that nobody asked for.
     orphaned_runtime_pods: Counter = "kubelet_orphaned_runtime_pods_total" on Main, "[ALPHA] Pods found in the runtime that the kubelet was not told to run.";
     /// When the last full list was read, in seconds since 1970.
     pleg_last_seen: Gauge = "kubelet_pleg_last_seen_seconds" on Main, "[ALPHA] When pods were last listed in full, in seconds since 1970.";
+    /// How long it took to read one pod again, in seconds.
+    pleg_pod_relist_duration: Histogram(USUAL) = "kubelet_pleg_pod_relist_duration_seconds" on Main, "[ALPHA] Seconds it took to read one pod.";
     /// How long a full list took, in seconds.
     pleg_relist_duration: Histogram(USUAL) = "kubelet_pleg_relist_duration_seconds" on Main, "[ALPHA] Seconds it took to list all pods.";
     /// How long after the one before, in seconds.
@@ -238,7 +286,7 @@ metrics! {
     /// Hooks that were to sleep for longer than their container had left.
     sleeps_cut_short: Counter = "kubelet_sleep_action_terminated_early_total" on Main, "[ALPHA] Sleep hooks that ended before their time because the container did.";
     /// Times another serving certificate could not be had.
-    certificate_server_renew_errors: Counter = "kubelet_server_expiration_renew_errors" on Main, "[ALPHA] Times another serving certificate could not be had.";
+    certificate_server_renew_errors: Counter[] = "kubelet_server_expiration_renew_errors" on Main, "[ALPHA] Times another serving certificate could not be had.";
     /// Containers that could not be started.
     started_containers_errors: Counter[code, container_type] = "kubelet_started_containers_errors_total" on Main, "[ALPHA] Containers that could not be started, by kind and reason.";
     /// Containers started.
@@ -277,10 +325,18 @@ metrics! {
     rest_client_request_duration: Histogram[host, verb](API_REQUEST) = "rest_client_request_duration_seconds" on Main, "[ALPHA] Seconds a request to the API server took.";
     /// How long the own limit held requests back, in seconds.
     rest_client_rate_limiter_duration: Histogram[host, verb](API_REQUEST) = "rest_client_rate_limiter_duration_seconds" on Main, "[ALPHA] Seconds the limit of requests a second held a request back.";
-    /// Requests to the API server that were tried again.
-    rest_client_request_retries: Counter[code, host, verb] = "rest_client_request_retries_total" on Main, "[ALPHA] Requests to the API server that were tried again.";
+    /// Bodies of requests to the API server, in bytes.
+    rest_client_request_size: Histogram[host, verb](API_BODY) = "rest_client_request_size_bytes" on Main, "[ALPHA] Bytes sent to the API server with a request.";
+    /// Bodies of its answers, in bytes; those of watches are not counted.
+    rest_client_response_size: Histogram[host, verb](API_BODY) = "rest_client_response_size_bytes" on Main, "[ALPHA] Bytes the API server answered a request with.";
     /// Requests to the API server.
     rest_client_requests: Counter[code, host, method] = "rest_client_requests_total" on Main, "[ALPHA] Requests to the API server, by answer.";
+    /// How long it took to make volumes and to take them down, in seconds.
+    storage_operations: Histogram[migrated, operation_name, status, volume_plugin](VOLUME) = "storage_operation_duration_seconds" on Main, "[BETA] Seconds it took to do something with a volume, by what it was and how it ended.";
+    /// Volumes by kind, wanted (`desired_state_of_world`) and there (`actual_state_of_world`).
+    volumes: Gauge[plugin_name, state] = "volume_manager_total_volumes" on Main, "[ALPHA] Volumes of this node's pods, wanted and there.";
+    /// From wanting a volume to its being there, failures included, in seconds.
+    volume_operations: Histogram[operation_name, plugin_name](VOLUME) = "volume_operation_total_seconds" on Main, "[BETA] Seconds from wanting something of a volume to its being done, failures included.";
     /// 1 for a health check that passes, else 0.
     healthcheck: Gauge[name, type_] = "kubernetes_healthcheck" on Slis, "[STABLE] Whether a health check passes.";
     /// Health checks by result.

@@ -13,6 +13,7 @@ use super::PodContext;
 use crate::error::SetUpError;
 use crate::layout::{OWN_MODE, ready_below, volume_below};
 use crate::ownership::{self, GroupAccess};
+use crate::timing::Operation;
 
 /// The containers' users are not known here, so all may write.
 const MODE: u32 = 0o777;
@@ -79,7 +80,9 @@ pub(crate) fn set_up(
     }
     let volume = make(context, &below, &path, medium, mounted.is_some_and(|m| m.fs_type == "tmpfs"))?;
     if let Some(group) = context.fs_group {
-        ownership::apply(&volume, group, GroupAccess::ReadWrite)?;
+        context.timing.run(plugin, Operation::ApplyGroup, || {
+            ownership::apply(&volume, group, GroupAccess::ReadWrite)
+        })?;
     }
     let marker = context.folder.make_dirs(&ready, OWN_MODE)?;
     if marker.stat(Path::new(READY)).is_err() {

@@ -11,6 +11,7 @@ use crate::atomic_writer;
 use crate::error::SetUpError;
 use crate::ownership::{self, GroupAccess};
 use crate::payload::Payload;
+use crate::timing::Operation;
 
 /// A volume of files.
 #[derive(Debug)]
@@ -33,7 +34,9 @@ impl Files {
             volume.make_dirs(mount_point, 0o755)?;
         }
         atomic_writer::write(&volume, &self.payload, context.now, |volume| match context.fs_group {
-            Some(group) => ownership::apply(volume, group, GroupAccess::ReadOnly),
+            Some(group) => context.timing.run(self.plugin, Operation::ApplyGroup, || {
+                ownership::apply(volume, group, GroupAccess::ReadOnly)
+            }),
             None => Ok(()),
         })?;
         Ok(())

@@ -19,6 +19,7 @@ use model::Pod;
 
 use crate::error::SetUpError;
 use crate::layout::{self, PodLayout};
+use crate::timing::Timing;
 
 /// What a volume has to become.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(crate) struct PodContext<'a> {
     /// The mount table from before the work.
     pub(crate) mounts: &'a [MountEntry],
     pub(crate) now: Timestamp,
+    pub(crate) timing: &'a Timing,
 }
 
 /// Makes the volume `name` or brings it up to date.

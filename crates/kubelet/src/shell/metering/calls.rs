@@ -34,8 +34,19 @@ pub(crate) fn api(metrics: &Arc<Metrics>) -> Observer<RequestNews> {
 }
 
 fn request(metrics: &Metrics, news: &RequestNews) {
+    let news = match news {
+        RequestNews::Answered(news) => news,
+        RequestNews::Received { method, host, bytes } => {
+            // Far below what a float holds exactly, here and below.
+            metrics.rest_client_response_size.with([host, method.as_str()]).observe(*bytes as f64);
+            return;
+        }
+    };
     let (method, host) = (news.method.as_str(), news.host.as_str());
     let code = news.code.map(|code| code.to_string());
+    if let Some(bytes) = news.sent_bytes {
+        metrics.rest_client_request_size.with([host, method]).observe(bytes as f64);
+    }
     metrics.rest_client_requests.with([code.as_deref().unwrap_or("<error>"), host, method]).increment();
     metrics.rest_client_request_duration.with([host, method]).observe_duration(news.took);
     metrics.rest_client_rate_limiter_duration.with([host, method]).observe_duration(news.held_back);
@@ -88,6 +99,7 @@ fn operation(call: &'static str) -> &'static str {
 mod tests {
     use std::time::Duration;
 
+    use apiserver::AnsweredRequest;
     use telemetry::metrics::{Endpoint, Exposition};
 
     use super::*;
@@ -104,14 +116,17 @@ mod tests {
         call(&metrics, news);
         request(
             &metrics,
-            &RequestNews {
+            &RequestNews::Answered(AnsweredRequest {
                 method: http::Method::PATCH,
                 host: "10.0.0.1:6443".to_owned(),
                 code: None,
+                sent_bytes: Some(300),
                 held_back: Duration::ZERO,
                 took: Duration::from_millis(7),
-            },
+            }),
         );
+        let (method, host) = (http::Method::PATCH, "10.0.0.1:6443".to_owned());
+        request(&metrics, &RequestNews::Received { method, host, bytes: 5000 });
         let mut page = Exposition::new();
         metrics.write(Endpoint::Main, &mut page).unwrap();
         let page = page.into_text();
@@ -121,6 +136,9 @@ mod tests {
             "kubelet_run_podsandbox_errors_total{runtime_handler=\"\"} 1\n",
             "kubelet_run_podsandbox_duration_seconds_count{runtime_handler=\"\"} 1\n",
             "rest_client_requests_total{code=\"<error>\",host=\"10.0.0.1:6443\",method=\"PATCH\"} 1\n",
+            "rest_client_request_size_bytes_sum{host=\"10.0.0.1:6443\",verb=\"PATCH\"} 300\n",
+            "rest_client_response_size_bytes_bucket{host=\"10.0.0.1:6443\",verb=\"PATCH\",le=\"4096\"} 0\n",
+            "rest_client_response_size_bytes_bucket{host=\"10.0.0.1:6443\",verb=\"PATCH\",le=\"16384\"} 1\n",
             "rest_client_request_duration_seconds_count{host=\"10.0.0.1:6443\",verb=\"PATCH\"} 1\n",
         ] {
             assert!(page.contains(line), "{line} in {page}");

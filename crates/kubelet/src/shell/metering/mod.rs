@@ -28,7 +28,7 @@ use k8s_openapi::api::core::v1::PodStatus;
 use model::pod::ContainerKind;
 use model::probe::{ProbeKind, ProbeOutcome};
 use model::reason::waiting;
-use model::{Now, Pod, PodUid, pod};
+use model::{Now, Pod, PodUid, QosClass, pod};
 use node::{Action, EffectId, Failure, FailureKind, Input, Outcome};
 use telemetry::metrics::Metrics;
 
@@ -56,7 +56,9 @@ struct UnderWay {
 /// What is remembered of an action until it ends.
 enum What {
     List,
+    Observe,
     Cgroup(&'static str),
+    Volumes { uid: PodUid, plugins: Vec<String> },
     Inspect { policy: String },
     Pull { uid: PodUid, container: &'static str },
     Sandbox { has_user_namespace: bool },
@@ -97,6 +99,11 @@ impl Metering {
         let waited = work.and_then(|(uid, kind)| self.pods.work_starts(now, &uid, kind));
         if let Some(waited) = waited {
             self.metrics.pod_worker_start_duration.observe_duration(waited);
+            // Nothing is done for a pod before it is admitted.
+            if let Some(pod) = pods::pod_of(action) {
+                let class = QosClass::of(pod).as_str().to_lowercase();
+                self.metrics.admitted_pods.with([pods::asks_at(pod), &class]).increment();
+            }
         }
         let what = self.remembered(now, action);
         self.under_way.insert(id, UnderWay { since: now.mono, pod, what });
@@ -118,11 +125,21 @@ impl Metering {
                 }
                 What::List
             }
+            Action::Observe { .. } => What::Observe,
             Action::EnsureCgroup { .. } => What::Cgroup("create"),
             Action::LimitClasses { .. } => What::Cgroup("update"),
             Action::RemoveCgroup { uid } => {
                 self.metrics.forget_pod(uid.as_str());
                 What::Cgroup("destroy")
+            }
+            Action::SyncVolumes { pod, .. } => {
+                let uid = pod::uid(pod);
+                self.pods.volumes_wanted(now, &uid);
+                What::Volumes { uid, plugins: volumes::plugin_names(pod) }
+            }
+            Action::TearDownVolumes { uid } => {
+                self.pods.volumes_gone(uid);
+                What::Other
             }
             Action::InspectImage { pod, container } => What::Inspect { policy: pull_policy(pod, container) },
             Action::PullImage { pod, container } => {
@@ -164,8 +181,17 @@ impl Metering {
                 // Seconds since 1970 are far below what a float holds exactly.
                 metrics.pleg_last_seen.set(now.wall.as_second() as f64);
             }
+            (What::Observe, _) => metrics.pleg_pod_relist_duration.observe_duration(took),
             (What::Cgroup(operation), Outcome::Done) => {
                 metrics.cgroup_operations.with([operation]).observe_duration(took);
+            }
+            (What::Volumes { uid, plugins }, Outcome::VolumesSynced { .. }) => {
+                if let Some(took) = self.pods.volumes_made(now, &uid) {
+                    for plugin in plugins {
+                        let labels = ["overall_volume_mount", plugin.as_str()];
+                        metrics.volume_operations.with(labels).observe_duration(took);
+                    }
+                }
             }
             (What::Inspect { policy }, Outcome::Image(image)) => {
                 let (is_present, is_needed) = (image.is_some(), image.is_none() || policy == "always");

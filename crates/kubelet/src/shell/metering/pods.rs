@@ -9,12 +9,14 @@
 //! when nothing is under way any more: what upstream calls a sync of the pod. Probes and writes of
 //! its status are no work.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus, Volume};
-use model::{Now, Pod, PodUid, pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use model::pod::ContainerKind;
+use model::{Now, Pod, PodUid, pod, resources};
 use node::{Action, Hook};
 use telemetry::metrics::Metrics;
 
@@ -23,6 +25,8 @@ use telemetry::metrics::Metrics;
 pub(super) struct Pods {
     starts: HashMap<PodUid, Start>,
     work: HashMap<PodUid, Busy>,
+    /// The volumes of every pod that has some, those that ran before this process included.
+    volumes: HashMap<PodUid, Making>,
     /// Whether a pod with a network of its own has started since the kubelet did.
     has_network_started: bool,
 }
@@ -37,6 +41,13 @@ struct Start {
     is_stateful: bool,
     is_host_network: bool,
     pulls: Pulls,
+}
+
+/// How far the pod's volumes are.
+#[derive(Clone, Copy)]
+enum Making {
+    Since(Duration),
+    Made,
 }
 
 /// Time spent pulling, where pulls at the same time count once.
@@ -123,6 +134,12 @@ impl Pods {
         self.starts.insert(uid, start);
     }
 
+    /// Whether there is nothing to remember.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.starts.is_empty() && self.work.is_empty() && self.volumes.is_empty()
+    }
+
     pub(super) fn deleted(&mut self, uid: &PodUid) {
         self.starts.remove(uid);
     }
@@ -146,6 +163,24 @@ impl Pods {
         }
         let Busy { since, work, .. } = self.work.remove(uid)?;
         Some((work.label(), now.mono.saturating_sub(since)))
+    }
+
+    /// The pod's volumes are to be made. Only the first time counts.
+    pub(super) fn volumes_wanted(&mut self, now: Now, uid: &PodUid) {
+        self.volumes.entry(uid.clone()).or_insert(Making::Since(now.mono));
+    }
+
+    /// They are made. Returns how long that took with all attempts, the first time.
+    pub(super) fn volumes_made(&mut self, now: Now, uid: &PodUid) -> Option<Duration> {
+        match std::mem::replace(self.volumes.get_mut(uid)?, Making::Made) {
+            Making::Since(since) => Some(now.mono.saturating_sub(since)),
+            Making::Made => None,
+        }
+    }
+
+    /// They are being taken down.
+    pub(super) fn volumes_gone(&mut self, uid: &PodUid) {
+        self.volumes.remove(uid);
     }
 
     pub(super) fn pulled(&mut self, now: Now, uid: &PodUid, took: Duration) {
@@ -187,6 +222,35 @@ impl Pods {
             self.has_network_started = true;
             metrics.first_network_pod_start.set(own.as_secs_f64());
         }
+    }
+}
+
+/// The pod an action is first work on.
+pub(super) fn pod_of(action: &Action) -> Option<&Pod> {
+    match action {
+        Action::EnsureCgroup { pod }
+        | Action::RunSandbox { pod, .. }
+        | Action::SyncVolumes { pod, .. }
+        | Action::InspectImage { pod, .. }
+        | Action::PullImage { pod, .. }
+        | Action::StartContainer { pod, .. } => Some(pod),
+        _ => None,
+    }
+}
+
+/// Where a pod asks for resources, in upstream's words; empty where it does not.
+pub(super) fn asks_at(pod: &Pod) -> &'static str {
+    let mut containers = pod::containers(pod).filter(|c| c.kind != ContainerKind::Ephemeral);
+    let asks = containers.any(|container| {
+        let resources = container.spec.resources.as_ref();
+        let is_some = |list: Option<&BTreeMap<String, Quantity>>| list.is_some_and(|list| !list.is_empty());
+        resources.is_some_and(|r| is_some(r.requests.as_ref()) || is_some(r.limits.as_ref()))
+    });
+    match (resources::pod_level(pod).is_some(), asks) {
+        (true, true) => "pod_and_container_level",
+        (true, false) => "pod_level",
+        (false, true) => "container_level",
+        (false, false) => "",
     }
 }
 

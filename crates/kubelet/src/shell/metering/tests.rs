@@ -215,14 +215,74 @@ fn lists_of_all_pods_are_timed() {
     story.end(id, 2, Outcome::Relisted(Vec::new()), None);
     story.after(3);
     let _ = story.start(&Action::Relist);
+    let one = Action::Observe { uid: PodUid::from("u"), key: model::PodKey::new("d", "p") };
+    let id = story.start(&one);
+    story.end(id, 1, Outcome::Cancelled, None);
     story.shows(
         Endpoint::Main,
         &[
             "kubelet_pleg_relist_duration_seconds_sum 2",
             "kubelet_pleg_relist_interval_seconds_sum 5",
+            "kubelet_pleg_pod_relist_duration_seconds_sum 1",
             "kubelet_pleg_last_seen_seconds 1.767225612e+09",
         ],
     );
+}
+
+#[test]
+fn volumes_are_timed_from_the_first_attempt() {
+    let mut story = Story::new();
+    let pod =
+        pod(r#"{"containers":[{"name":"c"}],"volumes":[{"name":"a"},{"name":"h","hostPath":{"path":"/"}}]}"#);
+    // It may well run since before this process.
+    let sync = Action::SyncVolumes { pod, pod_ips: Vec::new() };
+    let id = story.start(&sync);
+    story.end(id, 1, Outcome::Failed(Failure { kind: FailureKind::Other, message: String::new() }), None);
+    story.after(5);
+    for _ in 0..2 {
+        let id = story.start(&sync);
+        story.end(id, 2, Outcome::VolumesSynced { refresh_after: None }, None);
+    }
+    let id = story.start(&Action::TearDownVolumes { uid: PodUid::from("u") });
+    story.end(id, 1, Outcome::Done, None);
+    assert!(story.metering.pods.is_empty(), "nothing is remembered of a pod that is gone");
+    let labels =
+        |plugin| format!("operation_name=\"overall_volume_mount\",plugin_name=\"kubernetes.io/{plugin}\"");
+    for plugin in ["empty-dir", "host-path"] {
+        let labels = labels(plugin);
+        story.shows(
+            Endpoint::Main,
+            &[
+                &format!("volume_operation_total_seconds_sum{{{labels}}} 8"),
+                &format!("volume_operation_total_seconds_count{{{labels}}} 1"),
+            ],
+        );
+    }
+}
+
+#[test]
+fn pods_are_counted_once_by_where_they_ask_for_resources() {
+    let asks = r#""resources":{"requests":{"cpu":"1"}}"#;
+    for (spec, mode, class) in [
+        (r#"{"containers":[{"name":"c"}]}"#.to_owned(), "", "besteffort"),
+        (format!(r#"{{"containers":[{{"name":"c",{asks}}}]}}"#), "container_level", "burstable"),
+        (format!(r#"{{"containers":[{{"name":"c"}}],{asks}}}"#), "pod_level", "burstable"),
+        (
+            format!(r#"{{"containers":[{{"name":"c"}}],"initContainers":[{{"name":"i",{asks}}}],{asks}}}"#),
+            "pod_and_container_level",
+            "burstable",
+        ),
+    ] {
+        let mut story = Story::new();
+        let pod = pod(&spec);
+        story.metering.hear(story.now, &Input::PodApplied { source: Source::Api, pod: pod.clone() });
+        for _ in 0..2 {
+            let id = story.start(&Action::EnsureCgroup { pod: pod.clone() });
+            story.end(id, 1, Outcome::Done, None);
+        }
+        let labels = format!("config_mode=\"{mode}\",qos_class=\"{class}\"");
+        story.shows(Endpoint::Main, &[&format!("kubelet_pod_level_resources_admission_total{{{labels}}} 1")]);
+    }
 }
 
 #[test]

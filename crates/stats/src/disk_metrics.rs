@@ -1,4 +1,5 @@
-//! The `kubelet_volume_stats_…` metrics: room in the volumes behind claims.
+//! The metrics of disks: room in the volumes behind claims (`kubelet_volume_stats_…`), and what the logs of
+//! containers take.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +7,7 @@ use telemetry::metrics::{Exposition, Kind};
 
 use crate::disk::Measured;
 use crate::document::{FsStats, PvcReference};
+use crate::subject::PodSubject;
 
 /// A metric: its name, its help and its value.
 type Family = (&'static str, &'static str, fn(&FsStats) -> Option<u64>);
@@ -27,8 +29,36 @@ const FAMILIES: [Family; 6] = [
     ("kubelet_volume_stats_used_bytes", "[ALPHA] Bytes used in the volume of a claim.", |fs| fs.used_bytes),
 ];
 
-/// Writes one sample a claim, however many pods use it; nothing if there is none.
-pub(crate) fn write(measured: &Measured, page: &mut Exposition) {
+/// Writes both.
+pub(crate) fn write(pods: &[PodSubject], measured: &Measured, page: &mut Exposition) {
+    logs(pods, measured, page);
+    claims(measured, page);
+}
+
+/// One sample a container whose logs were measured; nothing if there is none.
+fn logs(pods: &[PodSubject], measured: &Measured, page: &mut Exposition) {
+    const NAME: &str = "kubelet_container_log_filesystem_used_bytes";
+    let mut is_begun = false;
+    for pod in pods {
+        let Some(disk) = measured.get(&pod.uid) else { continue };
+        for container in &pod.containers {
+            let Some(usage) = disk.logs.get(&container.name) else { continue };
+            if !std::mem::replace(&mut is_begun, true) {
+                page.family(NAME, "[ALPHA] Bytes the logs of a container take.", Kind::Gauge);
+            }
+            let labels = [
+                ("container", container.name.as_str()),
+                ("namespace", &pod.key.namespace),
+                ("pod", &pod.key.name),
+                ("uid", pod.uid.as_str()),
+            ];
+            page.sample(NAME, &labels, usage.bytes as f64);
+        }
+    }
+}
+
+/// One sample a claim, however many pods use it; nothing if there is none.
+fn claims(measured: &Measured, page: &mut Exposition) {
     let volumes = measured.values().flat_map(|disk| disk.volumes.iter().flatten());
     let claims: BTreeMap<&PvcReference, FsStats> =
         volumes.filter_map(|volume| Some((volume.pvc_ref.as_ref()?, volume.fs))).collect();
@@ -51,9 +81,29 @@ pub(crate) fn write(measured: &Measured, page: &mut Exposition) {
 mod tests {
     use std::sync::Arc;
 
+    use host::disk_usage::DiskUsage;
+
     use super::*;
     use crate::disk::PodDisk;
     use crate::document::VolumeStats;
+    use crate::testing;
+
+    #[test]
+    fn logs_of_each_container_that_has_some() {
+        let usage = DiskUsage { bytes: 4096, inodes: 1, is_complete: true };
+        let disk = PodDisk { logs: BTreeMap::from([("main".to_owned(), usage)]), ..PodDisk::default() };
+        let measured = Measured::from([("web".into(), Arc::new(disk))]);
+        let mut page = Exposition::new();
+        write(
+            &[testing::pod("web", &["main", "quiet"]), testing::pod("other", &["main"])],
+            &measured,
+            &mut page,
+        );
+        let text = page.into_text();
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let labels = r#"container="main",namespace="ns",pod="web",uid="web""#;
+        assert_eq!(samples, [format!("kubelet_container_log_filesystem_used_bytes{{{labels}}} 4096")]);
+    }
 
     #[test]
     fn each_claim_once() {
@@ -64,7 +114,7 @@ mod tests {
         let disk = Arc::new(disk);
         let measured = Measured::from([("a".into(), Arc::clone(&disk)), ("b".into(), disk)]);
         let mut page = Exposition::new();
-        write(&measured, &mut page);
+        write(&[], &measured, &mut page);
         let text = page.into_text();
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
@@ -75,7 +125,7 @@ mod tests {
             ]
         );
         let mut none = Exposition::new();
-        write(&Measured::new(), &mut none);
+        write(&[testing::pod("web", &["main"])], &Measured::new(), &mut none);
         assert_eq!(none.into_text(), "");
     }
 }

@@ -1,0 +1,29 @@
+//! Requests as they are counted: from their head to the last byte of all that follows, be it a log
+//! that is followed or a session. A request that its client gives up ends there.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::ports::{Ports, RequestKind, ServedRequest};
+
+/// Keeps a request counted as being served for as long as a clone of it exists.
+pub(crate) type Served = Arc<dyn Send + Sync>;
+
+struct UnderWay<P: Ports> {
+    ports: P,
+    kind: RequestKind,
+    begun: Instant,
+}
+
+/// A request has come.
+pub(crate) fn begin<P: Ports>(ports: &P, kind: RequestKind) -> Served {
+    ports.request_begins(&kind);
+    Arc::new(UnderWay { ports: ports.clone(), kind, begun: Instant::now() })
+}
+
+impl<P: Ports> Drop for UnderWay<P> {
+    fn drop(&mut self) {
+        self.ports.request_ended(&ServedRequest { kind: self.kind, duration: self.begun.elapsed() });
+    }
+}

@@ -1,0 +1,86 @@
+//! How long it takes to make volumes and to take them down, by kind of volume.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Volume;
+use model::Pod;
+use telemetry::metrics::Metrics;
+
+use crate::layout;
+use crate::plugins;
+
+/// What is done with a volume, in upstream's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// It is made, or brought up to date.
+    Mount,
+    /// It is taken down.
+    Unmount,
+    /// Its files are handed to the pod's group.
+    ApplyGroup,
+}
+
+impl Operation {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Mount => "volume_mount",
+            Self::Unmount => "volume_unmount",
+            Self::ApplyGroup => "volume_apply_access_control",
+        }
+    }
+}
+
+/// Takes the time.
+#[derive(Clone, Debug)]
+pub(crate) struct Timing(Arc<Metrics>);
+
+impl Timing {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self(metrics)
+    }
+
+    /// Something was done, or not, with a volume whose plugin has this folder name.
+    pub(crate) fn note(&self, folder: &str, operation: Operation, is_done: bool, took: Duration) {
+        let status = if is_done { "success" } else { "fail-unknown" };
+        // Nothing here was once another kind of volume.
+        let labels = ["false", operation.label(), status, &plugin_of(folder)];
+        self.0.storage_operations.with(labels).observe_duration(took);
+    }
+
+    /// Does something with a volume and notes it.
+    pub(crate) fn run<T, E>(
+        &self,
+        folder: &str,
+        operation: Operation,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let begun = Instant::now();
+        let result = work();
+        self.note(folder, operation, result.is_ok(), begun.elapsed());
+        result
+    }
+}
+
+/// `kubernetes.io/secret` for the folder `kubernetes.io~secret`.
+fn plugin_of(folder: &str) -> String {
+    folder.replacen('~', "/", 1)
+}
+
+/// The folder name of the plugin that makes a volume; `None` where there is no such plugin here.
+pub(crate) fn folder(volume: &Volume) -> Option<&'static str> {
+    match volume {
+        v if v.host_path.is_some() => Some("kubernetes.io~host-path"),
+        v if v.config_map.is_some() => Some(layout::CONFIG_MAP),
+        v if v.secret.is_some() => Some(layout::SECRET),
+        v if v.downward_api.is_some() => Some(layout::DOWNWARD_API),
+        v if v.projected.is_some() => Some(layout::PROJECTED),
+        v => plugins::unsupported(v).is_none().then_some(layout::EMPTY_DIR),
+    }
+}
+
+/// The plugins of a pod's volumes as upstream names them, one for each volume; `N/A` where there is none.
+pub fn plugin_names(pod: &Pod) -> Vec<String> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.map(|volume| folder(volume).map_or_else(|| "N/A".to_owned(), plugin_of)).collect()
+}
