@@ -27,6 +27,7 @@ use crate::identity::{FileIdentity, IdentityError, Renewals, ShownIdentity};
 use crate::kubeconfig::{self, Identity, KubeconfigFinding, Loaded, impersonation};
 use crate::news::{IdentityNews, Observer, RequestNews};
 use crate::pool::Pool;
+use crate::resolve::Resolver;
 use crate::throttle::{RateLimit, Throttle};
 
 /// Silence after which the peer is asked whether it lives.
@@ -365,7 +366,7 @@ impl Wiring {
     }
 
     fn connector(&self) -> Result<HttpsConnector<Dial>, ConnectError> {
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::new(self.requests.clone()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));

@@ -12,6 +12,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower::{BoxError, Service};
 
+use crate::resolve::Resolver;
+
 /// A proxy that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the proxy {0:?} is not one of the form http://HOST:PORT")]
@@ -20,14 +22,18 @@ pub struct ProxyError(String);
 /// Opens connections. Cheap to clone.
 #[derive(Clone)]
 pub(crate) enum Dial {
-    Direct(HttpConnector),
-    Proxied(Tunnel<HttpConnector>),
+    Direct(HttpConnector<Resolver>),
+    Proxied(Tunnel<HttpConnector<Resolver>>),
 }
 
 impl Dial {
     /// `chosen` is the kubeconfig's `proxy-url`; without one, the environment decides
     /// (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), as for every Go program.
-    pub(crate) fn new(tcp: HttpConnector, server: &Uri, chosen: Option<&str>) -> Result<Self, ProxyError> {
+    pub(crate) fn new(
+        tcp: HttpConnector<Resolver>,
+        server: &Uri,
+        chosen: Option<&str>,
+    ) -> Result<Self, ProxyError> {
         let matcher = match chosen {
             Some(url) if !url.starts_with("http://") => return Err(ProxyError(without_secret(url))),
             Some(url) => Matcher::builder().all(url).build(),
@@ -95,11 +101,14 @@ impl Service<Uri> for Dial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::news::Observer;
 
     #[test]
     fn only_plain_proxies_are_taken_and_passwords_not_told() {
         let server = Uri::from_static("https://api.example:6443");
-        let dial = |chosen| Dial::new(HttpConnector::new(), &server, chosen);
+        let dial = |chosen| {
+            Dial::new(HttpConnector::new_with_resolver(Resolver::new(Observer::default())), &server, chosen)
+        };
         assert!(matches!(dial(Some("http://user:secret@proxy:3128")), Ok(Dial::Proxied(_))));
         for bad in ["https://user:secret@proxy:1", "socks5://user:secret@proxy:1", "http://", "nonsense"] {
             let error = dial(Some(bad)).err().unwrap_or_else(|| panic!("{bad} is taken"));

@@ -35,6 +35,7 @@ mod objects;
 mod patch;
 mod pods;
 mod pool;
+mod resolve;
 mod reviews;
 mod runtime_class;
 mod services;

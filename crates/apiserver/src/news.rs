@@ -29,6 +29,13 @@ pub enum RequestNews {
         /// Length of the answer's body.
         bytes: u64,
     },
+    /// The server's name was looked up, with or without success.
+    Resolved {
+        /// The name.
+        host: String,
+        /// How long it took.
+        took: Duration,
+    },
 }
 
 /// A request that was answered, or was not.

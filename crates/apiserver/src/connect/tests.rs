@@ -430,6 +430,8 @@ async fn every_request_is_told_of() {
     let connection = connect(&kubeconfig, settings).await.unwrap();
     let node = get_node(&connection.api, "n").await.unwrap();
     let host = format!("localhost:{port}");
+    let RequestNews::Resolved { host: name, .. } = told.try_recv().unwrap() else { panic!("not looked up") };
+    assert_eq!(name, "localhost");
     let RequestNews::Answered(news) = told.try_recv().unwrap() else { panic!("not answered") };
     assert_eq!((news.method, &news.host, news.code), (http::Method::GET, &host, Some(200)));
     assert_eq!(news.sent_bytes, None, "it has no body");

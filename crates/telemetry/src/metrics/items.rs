@@ -38,6 +38,8 @@ const IMAGE_PULL: &[f64] = &[
 
 const API_REQUEST: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
 
+const DNS: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0];
+
 /// From 64 bytes to 16 MiB.
 const API_BODY: &[f64] = &[
     64.0,
@@ -321,6 +323,8 @@ metrics! {
     exec_plugin_certificate_age: Histogram(PLUGIN_CERTIFICATE_AGE) = "rest_client_exec_plugin_certificate_rotation_age" on Main, "[ALPHA] Age of the plugin's certificate in seconds when it was replaced.";
     /// Seconds its certificate holds; infinite when there is none.
     exec_plugin_ttl: Gauge = "rest_client_exec_plugin_ttl_seconds" on Main, "[ALPHA] Seconds until the plugin's certificate expires, negative once it has. Infinite when there is none.";
+    /// How long it took to look the API server's name up, in seconds.
+    rest_client_dns_duration: Histogram[host](DNS) = "rest_client_dns_resolution_duration_seconds" on Main, "[ALPHA] Seconds it took to look the API server's name up.";
     /// How long requests to the API server took, in seconds.
     rest_client_request_duration: Histogram[host, verb](API_REQUEST) = "rest_client_request_duration_seconds" on Main, "[ALPHA] Seconds a request to the API server took.";
     /// How long the own limit held requests back, in seconds.

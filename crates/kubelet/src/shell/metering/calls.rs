@@ -41,6 +41,10 @@ fn request(metrics: &Metrics, news: &RequestNews) {
             metrics.rest_client_response_size.with([host, method.as_str()]).observe(*bytes as f64);
             return;
         }
+        RequestNews::Resolved { host, took } => {
+            metrics.rest_client_dns_duration.with([host]).observe_duration(*took);
+            return;
+        }
     };
     let (method, host) = (news.method.as_str(), news.host.as_str());
     let code = news.code.map(|code| code.to_string());
@@ -125,6 +129,8 @@ mod tests {
                 took: Duration::from_millis(7),
             }),
         );
+        let took = Duration::from_millis(20);
+        request(&metrics, &RequestNews::Resolved { host: "api.example".to_owned(), took });
         let (method, host) = (http::Method::PATCH, "10.0.0.1:6443".to_owned());
         request(&metrics, &RequestNews::Received { method, host, bytes: 5000 });
         let mut page = Exposition::new();
@@ -139,6 +145,7 @@ mod tests {
             "rest_client_request_size_bytes_sum{host=\"10.0.0.1:6443\",verb=\"PATCH\"} 300\n",
             "rest_client_response_size_bytes_bucket{host=\"10.0.0.1:6443\",verb=\"PATCH\",le=\"4096\"} 0\n",
             "rest_client_response_size_bytes_bucket{host=\"10.0.0.1:6443\",verb=\"PATCH\",le=\"16384\"} 1\n",
+            "rest_client_dns_resolution_duration_seconds_bucket{host=\"api.example\",le=\"0.025\"} 1\n",
             "rest_client_request_duration_seconds_count{host=\"10.0.0.1:6443\",verb=\"PATCH\"} 1\n",
         ] {
             assert!(page.contains(line), "{line} in {page}");
