@@ -6,6 +6,7 @@
 mod cadvisor;
 mod checks;
 mod gauges;
+mod health;
 mod identity;
 mod kubeconfig;
 mod lock;
@@ -28,6 +29,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use health::Health;
 use lock::Lock;
 use notify::Notifier;
 use shell::failure::chain;
@@ -122,17 +124,18 @@ async fn until_stopped(
     let (terminate, interrupt) =
         (terminate.context("listen for SIGTERM")?, interrupt.context("listen for SIGINT")?);
     tokio::spawn(stop_on_signal(terminate, interrupt, stop.clone(), log.clone()));
-    let pulse = Arc::new(Pulse::default());
+    let health = Health { pulse: Arc::new(Pulse::default()), log: log.clone() };
     let notifier = Notifier::from_environment();
     if let Some(timeout) = notify::watchdog_timeout().context("create health checker")? {
-        tokio::spawn(notify::watch(notifier.clone(), timeout, pulse.clone()));
+        let health = health.clone();
+        tokio::spawn(notify::watch(notifier.clone(), timeout, move || health.check()));
     }
     // Cancel-safe: who is told to end while waiting for the lock does not want it any more.
     let lock = tokio::select! {
         lock = take_lock(&config) => lock?,
         () = stop.cancelled() => return Ok(()),
     };
-    let process = start::Process { log, pulse, notifier, flags: Arc::new(flags) };
+    let process = start::Process { log, health, notifier, flags: Arc::new(flags) };
     let mut node = std::pin::pin!(start::run(config, process, stop.clone()));
     // Both are cancel-safe: the node is not dropped by the second, which only waits.
     let result = tokio::select! {

@@ -6,12 +6,9 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
-
-use crate::shell::pulse::Pulse;
 
 /// A shorter timeout leaves no room between two notices.
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -96,14 +93,18 @@ fn timeout(
 }
 
 /// Tells systemd twice in each timeout that the kubelet is well, for as long as it is.
-pub(crate) async fn watch(notifier: Notifier, timeout: Duration, pulse: Arc<Pulse>) {
+pub(crate) async fn watch(
+    notifier: Notifier,
+    timeout: Duration,
+    check: impl Fn() -> Result<(), String> + Send,
+) {
     let interval = timeout / 2;
     info!(?interval, "Starting systemd watchdog with interval");
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(reason) = pulse.check() {
+        if let Err(reason) = check() {
             error!(
                 err = reason,
                 "Do not notify watchdog this iteration as the kubelet is reportedly not healthy"
@@ -122,7 +123,10 @@ pub(crate) async fn watch(notifier: Notifier, timeout: Duration, pulse: Arc<Puls
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::shell::pulse::Pulse;
 
     #[test]
     fn timeouts() {
@@ -175,7 +179,8 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let pulse = Arc::new(Pulse::default());
         let notifier = Notifier { socket: Some(path.into_os_string()) };
-        let watching = tokio::spawn(watch(notifier, Duration::from_secs(30), pulse.clone()));
+        let watched = pulse.clone();
+        let watching = tokio::spawn(watch(notifier, Duration::from_secs(30), move || watched.check()));
         let count = || {
             let mut buffer = [0; 64];
             std::iter::from_fn(|| socket.recv(&mut buffer).ok()).count()

@@ -29,10 +29,10 @@ use tracing::info;
 
 use crate::cadvisor::CadvisorPage;
 use crate::gauges;
+use crate::health::Health;
 use crate::identity::IdentityMetrics;
 use crate::shell::adapters::Adapters;
 use crate::shell::failure;
-use crate::shell::pulse::Pulse;
 use crate::usage::Usage;
 
 /// Where checkpoints of containers are written, below the root folder.
@@ -46,7 +46,7 @@ pub(crate) struct NodePorts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) identity: Arc<IdentityMetrics>,
     pub(crate) view: watch::Receiver<Arc<View>>,
-    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) health: Health,
     pub(crate) cadvisor: Arc<CadvisorPage>,
     pub(crate) usage: Arc<Usage>,
     pub(crate) log: LogHandle,
@@ -321,8 +321,10 @@ impl Ports for NodePorts {
 
     fn check_health(&self, check: HealthCheck) -> Result<(), String> {
         match check {
-            HealthCheck::SyncLoop => self.pulse.check(),
-            _ => Ok(()),
+            HealthCheck::SyncLoop => self.health.pulse.check(),
+            HealthCheck::Log => self.health.log(),
+            // The first is the answer itself; the second is not offered.
+            HealthCheck::Ping | HealthCheck::DevicePlugin => Ok(()),
         }
     }
 

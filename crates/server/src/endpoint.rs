@@ -101,6 +101,17 @@ impl HealthCheck {
     /// All of them, in the order they are listed to clients.
     pub const ALL: [Self; 4] = [Self::Ping, Self::Log, Self::SyncLoop, Self::DevicePlugin];
 
+    /// Those a server has, in that order. The health port is asked whether the process is there, and no more.
+    pub(crate) fn of(server: ServerKind, settings: &EndpointSettings) -> impl Iterator<Item = Self> {
+        let has_device_plugins = settings.has_device_plugins;
+        Self::ALL.into_iter().filter(move |check| match check {
+            Self::Ping => true,
+            Self::Log | Self::SyncLoop => server != ServerKind::Healthz,
+            // A check that has nothing to look at would pass whatever happens.
+            Self::DevicePlugin => server != ServerKind::Healthz && has_device_plugins,
+        })
+    }
+
     /// The name in paths and lists.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -148,13 +159,10 @@ pub fn route(server: ServerKind, settings: &EndpointSettings, method: &Method, p
         "/healthz" => Some(Endpoint::Health),
         _ => path
             .strip_prefix("/healthz/")
-            .and_then(|name| HealthCheck::ALL.into_iter().find(|check| check.as_str() == name))
+            .and_then(|name| HealthCheck::of(server, settings).find(|check| check.as_str() == name))
             .map(Endpoint::HealthOf),
     };
     match (health, server) {
-        (Some(Endpoint::HealthOf(check)), ServerKind::Healthz) if check != HealthCheck::Ping => {
-            Route::NotFound
-        }
         (Some(endpoint), _) => Route::Found(endpoint),
         (None, ServerKind::Healthz) => Route::NotFound,
         (None, ServerKind::ReadOnly) => harmless(method, path).unwrap_or_else(|| without_debugging(path)),
@@ -358,6 +366,7 @@ mod tests {
         has_checkpoint: true,
         has_flags: true,
         has_status: true,
+        has_device_plugins: false,
     };
 
     fn of(server: ServerKind, settings: EndpointSettings, method: &str, path: &str) -> String {
@@ -433,6 +442,21 @@ mod tests {
             ("GET", "/execute", "404"),
         ] {
             assert_eq!(of(ServerKind::Main, ALL, method, path), want, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn checks_that_have_something_to_look_at() {
+        let on = EndpointSettings { has_device_plugins: true, ..ALL };
+        for (server, settings, name, want) in [
+            (ServerKind::Main, ALL, "log", "HealthOf(Log)"),
+            (ServerKind::Main, ALL, "device-plugin", "404"),
+            (ServerKind::Main, on, "device-plugin", "HealthOf(DevicePlugin)"),
+            (ServerKind::ReadOnly, on, "device-plugin", "HealthOf(DevicePlugin)"),
+            (ServerKind::Healthz, on, "device-plugin", "404"),
+            (ServerKind::Healthz, on, "log", "404"),
+        ] {
+            assert_eq!(of(server, settings, "GET", &format!("/healthz/{name}")), want, "{server:?} {name}");
         }
     }
 

@@ -7,17 +7,20 @@ use crate::answer::{self, Answer};
 use crate::endpoint::{HealthCheck, ServerKind};
 use crate::ports::Ports;
 use crate::service::Query;
+use crate::settings::EndpointSettings;
 
 /// All checks of a server. Reasons are withheld: this may be asked by many.
-pub(crate) fn all<P: Ports>(ports: &P, server: ServerKind, query: &Query) -> Answer {
-    let checks: &[HealthCheck] = match server {
-        ServerKind::Healthz => &[HealthCheck::Ping],
-        ServerKind::Main | ServerKind::ReadOnly => &HealthCheck::ALL,
-    };
+pub(crate) fn all<P: Ports>(
+    ports: &P,
+    server: ServerKind,
+    settings: &EndpointSettings,
+    query: &Query,
+) -> Answer {
+    let checks: Vec<HealthCheck> = HealthCheck::of(server, settings).collect();
     let excluded: Vec<&str> = query.all("exclude").collect();
     let mut list = String::new();
     let mut is_healthy = true;
-    for check in checks {
+    for check in &checks {
         let name = check.as_str();
         if excluded.contains(&name) {
             list += &format!("[+]{name} excluded: ok\n");

@@ -129,7 +129,7 @@ impl<P: Ports> Service<P> {
             served: served.cloned(),
         };
         match endpoint {
-            Endpoint::Health => health::all(ports, self.kind, &query),
+            Endpoint::Health => health::all(ports, self.kind, &self.settings.endpoints, &query),
             Endpoint::HealthOf(check) => health::one(ports, check),
             Endpoint::Pods => pods::list(Ok(ports.pods())),
             Endpoint::RunningPods => pods::list(ports.running_pods().await),

@@ -80,6 +80,8 @@ pub struct EndpointSettings {
     pub has_flags: bool,
     /// Feature gate `ComponentStatusz`.
     pub has_status: bool,
+    /// Whether device plugins can register, so that their check has something to look at.
+    pub has_device_plugins: bool,
 }
 
 /// The machine's own logs, behind `/logs/`.

@@ -22,6 +22,7 @@ const ALL: EndpointSettings = EndpointSettings {
     has_checkpoint: true,
     has_flags: true,
     has_status: true,
+    has_device_plugins: true,
 };
 
 /// Takes text apart as a request: its first line is a method, the second a path with its parameters, the others

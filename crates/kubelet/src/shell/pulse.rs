@@ -48,7 +48,8 @@ impl Pulse {
         self.check_at(self.now())
     }
 
-    fn check_at(&self, now: u64) -> Result<(), String> {
+    /// The same as of another time.
+    pub(super) fn check_at(&self, now: u64) -> Result<(), String> {
         match self.state.load(Ordering::Relaxed) {
             WAITING => Ok(()),
             ENDED => Err("the core has ended".to_owned()),
@@ -62,7 +63,7 @@ impl Pulse {
         }
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(ENDED - 2) + 1
     }
 }

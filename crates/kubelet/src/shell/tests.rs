@@ -128,6 +128,39 @@ async fn a_full_inbox_delays_and_loses_nothing() {
     driver.await.unwrap();
 }
 
+/// What `/healthz/syncloop` and the watchdog go by: a round that does not end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_driver_that_is_stuck_or_gone_is_ill() {
+    let (mut shell, inbox, _view, _asked) = shell(|_| None);
+    let (enter, mut entered) = mpsc::channel(1);
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    // Only the first action is held up.
+    let held = std::sync::Mutex::new(Some((enter, released)));
+    shell.hands.perform = Box::new(move |_, _| {
+        let first = held.lock().unwrap().take();
+        if let Some((enter, released)) = first {
+            enter.try_send(()).unwrap();
+            released.recv().unwrap();
+        }
+        std::future::pending().boxed()
+    });
+    let pulse = shell.pulse.clone();
+    let stop = CancellationToken::new();
+    let driver = tokio::spawn(shell.run(stop.clone()));
+    for input in [facts(), ready()] {
+        inbox.send(input).await.unwrap();
+    }
+    entered.recv().await.unwrap();
+    assert_eq!(pulse.check(), Ok(()), "not for long enough");
+    let later = pulse.now() + 120_000;
+    let reason = pulse.check_at(later).unwrap_err();
+    assert!(reason.starts_with("the core has been busy with one round for "), "{reason}");
+    release.send(()).unwrap();
+    stop.cancel();
+    driver.await.unwrap();
+    assert_eq!(pulse.check(), Err("the core has ended".to_owned()));
+}
+
 #[tokio::test]
 async fn work_ends_in_one_outcome_whatever_happens() {
     let cancel = CancellationToken::new();

@@ -32,6 +32,7 @@ use volumes::Volumes;
 
 use crate::cadvisor::CadvisorPage;
 use crate::checks;
+use crate::health::Health;
 use crate::identity::{self, IdentityMetrics};
 use crate::notify::Notifier;
 use crate::ports::NodePorts;
@@ -41,7 +42,6 @@ use crate::shell::cgroups::Driver;
 use crate::shell::facts::Measurer;
 use crate::shell::metering::{self, Metering};
 use crate::shell::objects::ObjectPort;
-use crate::shell::pulse::Pulse;
 use crate::shell::turns::Turns;
 use crate::shell::user_namespaces::UserNamespaces;
 use crate::shell::{self, Clock, Hands, Shell, cgroups};
@@ -51,8 +51,8 @@ use crate::usage::Usage;
 pub(crate) struct Process {
     /// The log, whose level can be changed.
     pub(crate) log: LogHandle,
-    /// Whether the core is alive.
-    pub(crate) pulse: Arc<Pulse>,
+    /// Whether all of it is alive.
+    pub(crate) health: Health,
     /// Who is told when the node has started.
     pub(crate) notifier: Notifier,
     /// The flags in effect, for `/flagz`.
@@ -104,7 +104,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         view,
         tasks: ground.tasks.clone(),
         running: HashMap::new(),
-        pulse: process.pulse.clone(),
+        pulse: process.health.pulse.clone(),
         metering: Metering::new(ground.metrics.clone()),
     };
     // The inbox is empty so far and holds this.
@@ -263,7 +263,7 @@ impl Ground {
             config,
             metrics,
             identity,
-            pulse: process.pulse,
+            health: process.health,
             usage: Arc::new(usage),
             cadvisor,
             log: process.log,

@@ -97,6 +97,7 @@ pub(super) fn of_server(config: &Config, settings: &config::Server, node_name: &
             has_checkpoint: config.gates.enabled("ContainerCheckpoint"),
             has_flags: config.gates.enabled("ComponentFlagz"),
             has_status: config.gates.enabled("ComponentStatusz"),
+            has_device_plugins: false,
         },
         system_logs: server::settings::SystemLogSettings {
             has_query: settings.system_log_query && config.gates.enabled("NodeLogQuery"),

@@ -42,6 +42,8 @@ use filter::Filter;
 use format::{Fields, Line};
 use output::Output;
 
+pub use output::LogBlocked;
+
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
@@ -70,6 +72,14 @@ impl LogHandle {
     pub fn set_verbosity(&self, verbosity: u32) {
         self.filter.set_verbosity(verbosity);
         tracing::callsite::rebuild_interest_cache();
+    }
+
+    /// Whether its lines are taken. A reader that has stopped reading holds up whoever logs.
+    ///
+    /// # Errors
+    /// If a line has not been taken for two minutes.
+    pub fn check(&self) -> Result<(), LogBlocked> {
+        self.output.check()
     }
 
     /// Writes out what is buffered. To be called before the process ends.
