@@ -16,6 +16,9 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+/// How long before its end a certificate that signs itself is made anew: 30 days, in seconds.
+const RENEW_BEFORE_SECONDS: i64 = 30 * 24 * 3600;
+
 /// The serving certificate in use. Clones share it; handshakes take whatever is current.
 #[derive(Clone, Debug)]
 pub struct ServingCertificate {
@@ -25,6 +28,8 @@ pub struct ServingCertificate {
 struct Shared {
     current: ArcSwapOption<Loaded>,
     files: Option<Files>,
+    /// How to make it anew, where nobody else does.
+    recipe: Option<Recipe>,
 }
 
 /// Shows neither keys nor certificates.
@@ -82,7 +87,7 @@ impl ServingCertificate {
     /// None yet: handshakes fail until [`ServingCertificate::show`] is called, as while the API
     /// server has not signed the node's first request (`serverTLSBootstrap`).
     pub fn pending() -> Self {
-        Self { shared: Arc::new(Shared { current: ArcSwapOption::empty(), files: None }) }
+        Self { shared: Arc::new(Shared { current: ArcSwapOption::empty(), files: None, recipe: None }) }
     }
 
     /// From `tlsCertFile` and `tlsPrivateKeyFile`. Blocks on the disk.
@@ -90,33 +95,36 @@ impl ServingCertificate {
         let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
         let loaded = files.load()?;
         let current = ArcSwapOption::from_pointee(loaded);
-        Ok(Self { shared: Arc::new(Shared { current, files: Some(files) }) })
+        Ok(Self { shared: Arc::new(Shared { current, files: Some(files), recipe: None }) })
     }
 
-    /// `<cert_dir>/kubelet.crt` and `kubelet.key`, made for a year when they are missing, unusable
-    /// or expired. Blocks on the disk.
+    /// `<cert_dir>/kubelet.crt` and `kubelet.key`, made for a year when they are missing or unusable, and made
+    /// anew [in time](Self::reload) when they were made here or by upstream's kubelet. Whatever else an operator has
+    /// put there is used as it is. Blocks on the disk.
     pub fn self_signed(
         cert_dir: &Path,
         names: &[String],
         addresses: &[IpAddr],
     ) -> Result<Self, CertificateError> {
-        let (certificate, key) = (cert_dir.join("kubelet.crt"), cert_dir.join("kubelet.key"));
-        match Self::from_files(&certificate, &key) {
-            Ok(found) if !found.is_expired(Timestamp::now()) => return Ok(found),
-            Ok(_) => tracing::info!("the self-signed serving certificate has expired; making a new one"),
-            Err(CertificateError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the self-signed serving certificate is unusable; making a new one"
-            ),
-        }
-        let (certificate_pem, key_pem) = generate(names, addresses)?;
-        let write = |path: &Path, source| CertificateError::Write { path: path.to_owned(), source };
-        fs::create_dir_all(cert_dir).map_err(|source| write(cert_dir, source))?;
-        write_atomically(&key, key_pem.as_bytes(), 0o600).map_err(|source| write(&key, source))?;
-        write_atomically(&certificate, certificate_pem.as_bytes(), 0o644)
-            .map_err(|source| write(&certificate, source))?;
-        Self::from_files(&certificate, &key)
+        let files = Files { certificate: cert_dir.join("kubelet.crt"), key: cert_dir.join("kubelet.key") };
+        let recipe = Recipe { names: names.to_vec(), addresses: addresses.to_vec() };
+        let now = Timestamp::now();
+        let loaded = match files.load() {
+            Ok(loaded) if is_due(&loaded, now) => recipe.renew(&files, now)?,
+            Ok(loaded) => loaded,
+            Err(error) => {
+                let is_missing = matches!(&error, CertificateError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound);
+                if !is_missing {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the self-signed serving certificate is unusable; making a new one"
+                    );
+                }
+                recipe.make(&files, now)?
+            }
+        };
+        let current = ArcSwapOption::from_pointee(loaded);
+        Ok(Self { shared: Arc::new(Shared { current, files: Some(files), recipe: Some(recipe) }) })
     }
 
     /// Shows this from here on.
@@ -124,24 +132,76 @@ impl ServingCertificate {
         self.shared.current.store(Some(Arc::new(Loaded { key, pem: Vec::new() })));
     }
 
-    /// Reads the files again, when it came from files; whether something else stands there now.
-    /// The last good one stays in use while they are broken. Blocks on the disk.
+    /// Reads the files again, when it came from files; whether another one is shown now. One that signs
+    /// itself is made anew a month before it expires. The last good one stays in use while the files are
+    /// broken. Blocks on the disk.
     pub fn reload(&self) -> Result<bool, CertificateError> {
-        let Some(files) = &self.shared.files else { return Ok(false) };
-        let pem = read(&files.certificate)?;
-        if self.shared.current.load().as_ref().is_some_and(|current| current.pem == pem) {
-            return Ok(false);
-        }
-        self.shared.current.store(Some(Arc::new(files.load()?)));
-        Ok(true)
+        self.reload_at(Timestamp::now())
     }
 
-    /// Whether there is a certificate and it no longer holds at that time.
-    fn is_expired(&self, now: Timestamp) -> bool {
-        let Some(current) = self.shared.current.load_full() else { return false };
-        let Some(certificate) = current.key.cert.first() else { return true };
-        X509Certificate::from_der(certificate)
-            .map_or(true, |(_, parsed)| parsed.validity().not_after.timestamp() <= now.as_second())
+    pub(crate) fn reload_at(&self, now: Timestamp) -> Result<bool, CertificateError> {
+        let Some(files) = &self.shared.files else { return Ok(false) };
+        let pem = read(&files.certificate)?;
+        let current = self.shared.current.load_full().filter(|current| current.pem == pem);
+        let is_same = current.is_some();
+        let loaded = match current {
+            Some(current) => current,
+            None => Arc::new(files.load()?),
+        };
+        let loaded = match &self.shared.recipe {
+            Some(recipe) if is_due(&loaded, now) => Arc::new(recipe.renew(files, now)?),
+            _ if is_same => return Ok(false),
+            _ => loaded,
+        };
+        self.shared.current.store(Some(loaded));
+        Ok(true)
+    }
+}
+
+/// Whether it was made by a kubelet and is to be made anew.
+fn is_due(loaded: &Loaded, now: Timestamp) -> bool {
+    let Some(certificate) = loaded.key.cert.first() else { return false };
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
+    let left = parsed.validity().not_after.timestamp() - now.as_second();
+    if left > RENEW_BEFORE_SECONDS {
+        return false;
+    }
+    // `name@seconds`, as upstream's kubelet names those it makes too.
+    let is_made_here = parsed.subject().iter_common_name().any(|name| {
+        let text = name.as_str().unwrap_or_default();
+        let digits = text.rsplit_once('@').map_or("", |(_, digits)| digits);
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    if !is_made_here && left <= 0 {
+        tracing::warn!("the serving certificate has expired; replace it, for no kubelet has made it");
+    }
+    is_made_here
+}
+
+/// What a certificate that signs itself is made from.
+#[derive(Debug)]
+struct Recipe {
+    names: Vec<String>,
+    addresses: Vec<IpAddr>,
+}
+
+impl Recipe {
+    fn renew(&self, files: &Files, now: Timestamp) -> Result<Loaded, CertificateError> {
+        tracing::info!("the self-signed serving certificate has expired or is about to; making a new one");
+        self.make(files, now)
+    }
+
+    fn make(&self, files: &Files, now: Timestamp) -> Result<Loaded, CertificateError> {
+        let (certificate_pem, key_pem) = generate(&self.names, &self.addresses, now)?;
+        let write = |path: &Path, source| CertificateError::Write { path: path.to_owned(), source };
+        if let Some(folder) = files.key.parent() {
+            fs::create_dir_all(folder).map_err(|source| write(folder, source))?;
+        }
+        write_atomically(&files.key, key_pem.as_bytes(), 0o600)
+            .map_err(|source| write(&files.key, source))?;
+        write_atomically(&files.certificate, certificate_pem.as_bytes(), 0o644)
+            .map_err(|source| write(&files.certificate, source))?;
+        files.load()
     }
 }
 
@@ -175,10 +235,14 @@ fn certified(chain_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, Certifica
     Ok(key)
 }
 
-fn generate(names: &[String], addresses: &[IpAddr]) -> Result<(String, String), CertificateError> {
+fn generate(
+    names: &[String],
+    addresses: &[IpAddr],
+    now: Timestamp,
+) -> Result<(String, String), CertificateError> {
     let sans = names.iter().cloned().chain(addresses.iter().map(ToString::to_string)).collect::<Vec<_>>();
     let mut params = rcgen::CertificateParams::new(sans).map_err(CertificateError::Generate)?;
-    let today = Timestamp::now().to_zoned(TimeZone::UTC);
+    let today = now.to_zoned(TimeZone::UTC);
     let (month, day) = (today.month().unsigned_abs(), today.day().min(28).unsigned_abs());
     params.not_before = rcgen::date_time_ymd(i32::from(today.year()), month, day);
     params.not_after = rcgen::date_time_ymd(i32::from(today.year()) + 1, month, day);
@@ -205,5 +269,75 @@ fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     match path.parent() {
         Some(folder) => fs::File::open(folder)?.sync_all(),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 24 * 3600;
+
+    fn days_ago(days: i64) -> Timestamp {
+        Timestamp::from_second(Timestamp::now().as_second() - days * DAY).unwrap()
+    }
+
+    /// A folder with a pair that was made so many days ago, under this name.
+    fn made(days: i64, is_by_kubelet: bool) -> (tempfile::TempDir, Vec<u8>) {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut certificate, mut key) = generate(&["n".to_owned()], &[], days_ago(days)).unwrap();
+        if !is_by_kubelet {
+            let mut params = rcgen::CertificateParams::new(vec!["n".to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+            params.distinguished_name.push(rcgen::DnType::CommonName, "somebody@example.com");
+            let pair = rcgen::KeyPair::generate().unwrap();
+            (certificate, key) = (params.self_signed(&pair).unwrap().pem(), pair.serialize_pem());
+        }
+        fs::write(folder.path().join("kubelet.crt"), &certificate).unwrap();
+        fs::write(folder.path().join("kubelet.key"), key).unwrap();
+        (folder, certificate.into_bytes())
+    }
+
+    fn shown(certificate: &ServingCertificate) -> Arc<Loaded> {
+        certificate.shared.current.load_full().unwrap()
+    }
+
+    #[test]
+    fn at_the_start_what_expires_soon_is_made_anew() {
+        for (days, is_by_kubelet, is_kept) in
+            [(1, true, true), (330, true, true), (340, true, false), (800, true, false), (0, false, true)]
+        {
+            let (folder, before) = made(days, is_by_kubelet);
+            let certificate = ServingCertificate::self_signed(folder.path(), &["n".to_owned()], &[]).unwrap();
+            assert_eq!(fs::read(folder.path().join("kubelet.crt")).unwrap() == before, is_kept, "{days}");
+            assert_eq!(shown(&certificate).pem == before, is_kept, "{days}");
+            assert!(!is_due(&shown(&certificate), Timestamp::now()));
+        }
+    }
+
+    #[test]
+    fn while_running_it_is_made_anew_in_time_and_once() {
+        let (folder, before) = made(1, true);
+        let certificate = ServingCertificate::self_signed(folder.path(), &["n".to_owned()], &[]).unwrap();
+        for (in_days, is_new) in
+            [(0, false), (300, false), (340, true), (341, false), (640, false), (700, true)]
+        {
+            let pem = shown(&certificate).pem.clone();
+            assert_eq!(certificate.reload_at(days_ago(-in_days)).unwrap(), is_new, "in {in_days} days");
+            assert_eq!(shown(&certificate).pem != pem, is_new, "in {in_days} days");
+        }
+        assert_ne!(fs::read(folder.path().join("kubelet.crt")).unwrap(), before);
+        // Another process would find the same pair.
+        let files = certificate.shared.files.as_ref().unwrap();
+        assert_eq!(files.load().unwrap().pem, shown(&certificate).pem);
+    }
+
+    #[test]
+    fn files_an_operator_names_are_never_written() {
+        let (folder, before) = made(800, true);
+        let path = folder.path().join("kubelet.crt");
+        let certificate = ServingCertificate::from_files(&path, &folder.path().join("kubelet.key")).unwrap();
+        assert!(!certificate.reload().unwrap());
+        assert_eq!(fs::read(&path).unwrap(), before);
     }
 }

@@ -448,6 +448,36 @@ mod tests {
     use super::*;
     use tokio::time::Instant;
 
+    /// An expired pair that a kubelet of another version left while this one runs.
+    #[tokio::test(start_paused = true)]
+    async fn an_expired_certificate_is_replaced_while_the_server_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, key) = (folder.path().join("kubelet.crt"), folder.path().join("kubelet.key"));
+        let certificate = ServingCertificate::self_signed(folder.path(), &["n".into()], &[]).unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["n".into()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "n@1546300800");
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let expired = params.self_signed(&pair).unwrap().pem();
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+        std::fs::write(&file, &expired).unwrap();
+        let settings = Arc::new(Settings::health_only(([127, 0, 0, 1], 0).into()));
+        let config = tls::config(&settings.tls, &certificate, None).unwrap();
+        let reloading =
+            tokio::spawn(reload(settings, certificate.clone(), None, Arc::new(ArcSwap::new(config))));
+        // The clock stands still while files are read, so that this ends after one round.
+        tokio::time::timeout(RELOAD_PERIOD * 10, async {
+            while std::fs::read_to_string(&file).unwrap() == expired {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        })
+        .await
+        .unwrap();
+        reloading.abort();
+        assert!(!certificate.reload().unwrap(), "what is shown is what is there");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn silence_ends_a_connection_and_an_answer_under_way_does_not() {
         let busy = Arc::new(Busy::default());
