@@ -93,6 +93,14 @@ mod tests {
         }
     }
 
+    /// CVE-2020-8558, CVE-2020-10749: what neighbours on the network can reach is none of a kubelet's business.
+    #[test]
+    fn settings_of_the_network_are_left_alone() {
+        for (name, _) in EXPECTED {
+            assert!(name.starts_with("kernel/") || name.starts_with("vm/"), "{name}");
+        }
+    }
+
     #[test]
     fn what_is_missing_is_named() {
         let root = settings(("", ""));

@@ -202,6 +202,7 @@ fn broken_rules_are_named() {
     }
 }
 
+/// CVE-2025-4563: a static pod is not checked for what its mirror pod would be refused for.
 #[test]
 fn objects_of_the_api_server_are_refused() {
     for (text, want) in [

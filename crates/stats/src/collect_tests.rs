@@ -212,7 +212,7 @@ fn a_pod_of_either_version() {
         assert_eq!(shown["containers"][0]["rootfs"]["usedBytes"], 4096);
         assert_eq!(shown["containers"][0]["logs"]["usedBytes"], 10);
         assert_eq!(shown["volume"][1]["name"], "token");
-        // Layer, log, local volume and hosts file, without what is in memory.
+        // Layer, log, local volume and hosts file (CVE-2020-8557), without what is in memory.
         let ephemeral = &shown["ephemeral-storage"];
         assert_eq!((&ephemeral["usedBytes"], &ephemeral["inodesUsed"]), (&json!(5107), &json!(7)));
     }

@@ -98,6 +98,7 @@ fn all() -> Vec<Scenario> {
         Calm node::changes_its_log_verbosity,
         Calm vulnerabilities::user_of_the_image_is_kept_over_restarts,
         Calm vulnerabilities::git_repositories_are_refused,
+        Calm vulnerabilities::a_filled_hosts_file_counts_against_its_pod,
         Stricter disruption::fifty_pods_outlive_stop_and_kill,
         Disturbing disruption::hung_runtime_call_holds_up_its_own_pod,
         Disturbing disruption::kubelet_restart_leaves_pods_alone,

@@ -55,7 +55,7 @@ async fn get(scene: &Scene, path: &str) -> Result<String> {
 }
 
 /// The node, with the group of all pods as its only system container, and the pod; `null` as long as it is missing.
-async fn summary(scene: &Scene, path: &str) -> Result<(Value, Value)> {
+pub(super) async fn summary(scene: &Scene, path: &str) -> Result<(Value, Value)> {
     let mut all: Value = serde_json::from_str(&get(scene, path).await?).context("read the summary")?;
     if let Some(containers) = all["node"]["systemContainers"].as_array_mut() {
         // Whether the others are there depends on how the node was started.

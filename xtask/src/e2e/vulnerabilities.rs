@@ -2,16 +2,19 @@
 //! parts: grep for `CVE`.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::scene::{EVENTUALLY, SOON, Scene, container, restarts, shell, waiting, with};
 use crate::images::PAUSE;
 use crate::isolation::NODE;
 use crate::workspace;
 
+/// How often the summary is read: nothing tells when disks have been measured.
+const AGAIN: Duration = Duration::from_secs(2);
 /// The user of the pause image.
 const PAUSE_USER: i64 = 65535;
 
@@ -47,6 +50,25 @@ pub(super) async fn git_repositories_are_refused(scene: Scene) -> Result<()> {
     ensure!(message.contains("git"), "the event names the volume: {message}");
     scene.until("git", "held up", SOON, |pod| waiting(pod, "main") == "ContainerCreating").await?;
     Ok(())
+}
+
+/// CVE-2020-8557: what a container wrote to its hosts file filled the node's disk and counted as nobody's.
+pub(super) async fn a_filled_hosts_file_counts_against_its_pod(scene: Scene) -> Result<()> {
+    const KIB: u64 = 8 * 1024;
+    let script = format!("dd if=/dev/zero of=/etc/hosts bs=1024 count={KIB} 2>/dev/null; sleep 1000");
+    scene.ready_pod("fills", json!({ "containers": [shell("main", &script)] })).await?;
+    let started = Instant::now();
+    loop {
+        let (_, pod) = super::stats::summary(&scene, "stats/summary").await?;
+        let used = pod.pointer("/ephemeral-storage/usedBytes").and_then(Value::as_u64).unwrap_or(0);
+        let own = pod.pointer("/containers/0/rootfs/usedBytes").and_then(Value::as_u64).unwrap_or(0);
+        // Not in the container's own layer, where it would be counted as well.
+        if used >= KIB * 1024 && own < KIB * 1024 {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < EVENTUALLY, "{used} bytes, {own} of them in the container: {pod}");
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 /// CVE-2019-11250, CVE-2020-8565, CVE-2020-8564: bearer tokens and registry credentials, above all those in a form that

@@ -19,6 +19,27 @@ async fn a_new_node_is_created() {
     assert!(matches!(&registered, Registered::Created(node) if node.metadata.uid.as_deref() == Some("u")));
     let asked = fake.next().await;
     assert_eq!((asked.method.as_str(), asked.path.as_str()), ("POST", "/api/v1/nodes"));
+    // CVE-2025-5187.
+    assert_eq!(asked.body["metadata"]["ownerReferences"], Value::Null);
+}
+
+/// CVE-2025-5187: a node that names an owner of itself is deleted together with it.
+#[test]
+fn who_owns_a_node_is_never_said() {
+    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "u"}]);
+    let named = |owners: &Value, status: Value| {
+        node(
+            json!({"metadata": {"name": "n", "labels": {"kubernetes.io/os": "linux"}, "ownerReferences": owners}, "status": status}),
+        )
+    };
+    let (none, other) = (Value::Null, json!([]));
+    for (wanted, existing) in [(&owner, &none), (&owner, &other), (&none, &owner)] {
+        let (wanted, existing) = (named(wanted, json!({})), named(existing, json!({})));
+        assert!(reconcile(&wanted, &existing).is_none());
+        let relabelled = node(json!({"metadata": {"name": "n", "ownerReferences": owner}}));
+        let patch = reconcile(&wanted, &relabelled).unwrap();
+        assert!(!patch.to_string().contains("ownerReferences"), "{patch}");
+    }
 }
 
 #[test]

@@ -116,6 +116,7 @@ fn what_configz_shows_can_be_read_again() {
     assert_eq!(second.config.document_json(), json);
 }
 
+/// kubernetes/kubernetes#59666: flags kept the old defaults, a document has safe ones.
 #[test]
 fn without_a_document_the_api_is_open_as_it_always_was() {
     let config = invoke(&[]).unwrap().config;

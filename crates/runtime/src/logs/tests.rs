@@ -193,7 +193,8 @@ async fn following_ends_when_the_container_is_forgotten() {
     drop(folder);
 }
 
-/// A pod that may write to the host's `/var/log` must not read other files through `kubectl logs`.
+/// A pod that may write to the host's `/var/log` must not read other files through `kubectl logs`
+/// (<https://avd.aquasec.com/misconfig/kubernetes/khv047>).
 #[tokio::test]
 async fn links_and_special_files_are_not_followed() {
     let secret = TempDir::new().unwrap();
