@@ -76,13 +76,21 @@ pub(crate) struct Fake {
 impl Fake {
     /// Answers each request by a function.
     pub(crate) async fn by(answer: impl FnMut(&Asked) -> Reply + Send + 'static) -> Self {
+        let settings = ClientSettings { user_agent: "kubelet/test".into(), ..ClientSettings::default() };
+        Self::with(settings, answer).await
+    }
+
+    /// The same with other settings than the default ones.
+    pub(crate) async fn with(
+        settings: ClientSettings,
+        answer: impl FnMut(&Asked) -> Reply + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (asked, seen) = mpsc::channel(1000);
         tokio::spawn(serve(listener, Arc::new(Mutex::new(answer)), asked));
         let folder = tempfile::tempdir().unwrap();
         let path = kubeconfig(&folder, &format!("http://{address}"));
-        let settings = ClientSettings { user_agent: "kubelet/test".into(), ..ClientSettings::default() };
         let connection = connect(&path, settings).await.unwrap();
         Self { connection, asked: seen, kubeconfig: path, _folder: folder }
     }

@@ -1,9 +1,12 @@
 //! What a renewal asks the server in each state of the lease.
 
+use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::ClientSettings;
 use crate::fake::{Fake, Reply, refuse};
+use crate::status::patch_pod_status;
 
 fn task(fake: &Fake) -> LeaseRenewerTask {
     let settings = LeaseSettings { node_name: "n".into(), duration_seconds: 40 };
@@ -107,4 +110,51 @@ async fn without_its_node_no_lease_is_created_but_an_existing_one_is_renewed() {
     let error = task.renew().await.unwrap_err();
     assert!(chain(&error).contains("not registered yet"), "{}", chain(&error));
     task.renew().await.unwrap();
+}
+
+/// Hundreds of statuses wait for their turn, which takes more than a minute; the lease is renewed all the same, again
+/// and again, before they are through.
+#[tokio::test]
+async fn a_flood_of_statuses_does_not_delay_renewals() {
+    const STATUSES: usize = 400;
+    const RENEWALS: usize = 50;
+    const BURST: usize = 10;
+    let settings = ClientSettings { qps: 5.0, burst: BURST as u32, ..ClientSettings::default() };
+    let mut fake = Fake::with(settings, |asked| {
+        if asked.path.contains("/leases/") { lease("1", owners()) } else { Reply::Json(200, json!({})) }
+    })
+    .await;
+    let mut task = task(&fake);
+    task.renew().await.unwrap();
+    for _ in 0..2 {
+        assert!(fake.next().await.path.contains("/leases/"), "read and written");
+    }
+    let mut writes = tokio::task::JoinSet::new();
+    for number in 0..STATUSES {
+        let api = fake.connection.api.clone();
+        writes.spawn(async move {
+            let key = model::PodKey::new("ns", &format!("p{number}"));
+            let (old, new) =
+                (PodStatus::default(), PodStatus { phase: Some("Running".into()), ..PodStatus::default() });
+            patch_pod_status(&api, &key, &model::PodUid::from("u"), &old, &new).await.map(drop)
+        });
+    }
+    // The burst is through, and the others wait.
+    for _ in 0..BURST {
+        assert!(fake.next().await.path.ends_with("/status"));
+    }
+    for _ in 0..RENEWALS {
+        task.renew().await.unwrap();
+    }
+    let mut statuses = 0;
+    let mut renewals = 0;
+    while renewals < RENEWALS {
+        match fake.next().await.path.contains("/leases/") {
+            true => renewals += 1,
+            false => statuses += 1,
+        }
+    }
+    let waiting = STATUSES - BURST - statuses;
+    assert!(waiting > 0, "all statuses were written before the lease was renewed {RENEWALS} times");
+    writes.shutdown().await;
 }
