@@ -1,14 +1,18 @@
-//! What meets bytes of strangers, for fuzzing: routes, authorization headers, parameters of streams, logs and queries, and the
-//! heads of upgrades. Nothing is checked but that each comes to an end.
+//! What meets bytes of strangers, for fuzzing: routes, authorization headers, parameters of streams, logs and queries, the
+//! heads of upgrades, and the frames and messages of sessions. Nothing is checked but that each comes to an end.
 
+use std::future::Future;
+
+use futures::StreamExt as _;
 use http::Method;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use crate::endpoint::{self, ServerKind};
+use crate::ports::Streams;
 use crate::service::Query;
 use crate::settings::EndpointSettings;
-use crate::{attributes, auth, logs, nodelogs, spdy, streaming, tunnel, websocket};
+use crate::{attributes, auth, logs, nodelogs, spdy, streaming, translate, tunnel, websocket};
 
 /// Every endpoint there can be.
 const ALL: EndpointSettings = EndpointSettings {
@@ -59,11 +63,51 @@ pub fn read_request(text: &[u8]) {
 
 /// Reads frames of SPDY until the bytes end or are none.
 pub fn read_spdy(bytes: &[u8]) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
-    runtime.block_on(async {
+    block_on(async {
         let mut reader = spdy::Reader::new(bytes);
         while let Ok(Some(_)) = reader.next().await {}
     });
+}
+
+/// Holds a session over WebSocket: what the client sends, and what the runtime does. The first byte says which
+/// streams there are.
+pub fn hold_session(bytes: &[u8]) {
+    let Some((which, rest)) = bytes.split_first() else { return };
+    let Some((client, runtime)) = halves(rest) else { return };
+    let wanted = Streams {
+        has_stdin: which & 1 != 0,
+        has_stdout: which & 2 != 0,
+        has_stderr: which & 4 != 0,
+        is_tty: which & 8 != 0,
+    };
+    block_on(async {
+        let (mut sink, source) = websocket::over(scripted(client)).await.split();
+        translate::translate(&mut sink, source, scripted(runtime), wanted).await;
+    });
+}
+
+/// Forwards ports over WebSocket: what the client sends, until it ends or is broken.
+pub fn forward_ports(bytes: &[u8]) {
+    block_on(async {
+        let mut client = websocket::into_bytes(websocket::over(scripted(bytes)).await);
+        let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
+    });
+}
+
+/// The other end of a connection, which says this and takes whatever it is told.
+fn scripted(bytes: &[u8]) -> tokio::io::Join<&[u8], tokio::io::Sink> {
+    tokio::io::join(bytes, tokio::io::sink())
+}
+
+/// Two parts, as a length in two bytes says.
+fn halves(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)).min(rest.len()))
+}
+
+fn block_on(work: impl Future<Output = ()>) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
+    runtime.block_on(work);
 }
 
 #[cfg(test)]
@@ -132,6 +176,22 @@ mod tests {
         fn any_bytes_can_be_read(bytes: Vec<u8>) {
             read_request(&bytes);
             read_spdy(&bytes);
+            hold_session(&bytes);
+            forward_ports(&bytes);
+        }
+
+        /// A client's frames, masked as they have to be, beside whatever the runtime says.
+        #[test]
+        fn any_message_can_be_taken(
+            which: u8, kind in 0_u8..16, channel: u8, text: Vec<u8>, last: bool, runtime: Vec<u8>,
+        ) {
+            let mut message = vec![channel];
+            message.extend(text.iter().take(100));
+            let mut client = vec![u8::from(last) << 7 | kind, 0x80 | message.len() as u8, 0, 0, 0, 0];
+            client.extend(message);
+            let length = (client.len() as u16).to_be_bytes();
+            hold_session(&[&[which][..], &length, &client, &runtime].concat());
+            forward_ports(&client);
         }
 
         /// Control frames of the protocol's version, whatever they hold.

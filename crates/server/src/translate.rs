@@ -134,7 +134,7 @@ enum Asked {
     EndInput,
 }
 
-async fn translate<S, R>(
+pub(crate) async fn translate<S, R>(
     sink: &mut (impl Sink<Message, Error = Error> + Unpin),
     source: S,
     runtime: R,

@@ -62,10 +62,15 @@ impl Offer {
     /// The connection, once the answer has been sent.
     pub(crate) async fn connect(self) -> Result<WebSocket, hyper::Error> {
         let stream = TokioIo::new(self.upgrade.await?);
-        let config =
-            WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
-        Ok(WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await)
+        Ok(over(stream).await)
     }
+}
+
+/// The server's end over a connection that both sides agreed on.
+pub(crate) async fn over<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
+    let config =
+        WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await
 }
 
 pub(crate) fn accept(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, &'static str> {
@@ -88,7 +93,10 @@ pub(crate) fn accept(method: &Method, headers: &HeaderMap) -> Result<HeaderValue
 }
 
 /// A WebSocket's binary messages as a stream of bytes, in both directions.
-pub(crate) fn into_bytes(socket: WebSocket) -> impl AsyncRead + AsyncWrite + Unpin + Send {
+pub(crate) fn into_bytes<S>(socket: WebSocketStream<S>) -> impl AsyncRead + AsyncWrite + Unpin + Send
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
     let (sink, stream) = socket.split();
     let pieces = stream.filter_map(|message| {
         std::future::ready(match message {

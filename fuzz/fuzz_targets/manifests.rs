@@ -1,0 +1,15 @@
+//! Whatever a web server answers where static pods are expected, reading it ends: no panic, no endless loop, no
+//! exhausted memory.
+//!
+//! `cargo +nightly fuzz run manifests -- -max_len=10485760 -timeout=10 -rss_limit_mb=1024`
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sources::{Origin, Place};
+
+fuzz_target!(|data: &[u8]| {
+    let place = Place::Url("http://192.0.2.1/pod.yaml");
+    let origin = Origin { place, node_name: "node", seen: jiff::Timestamp::UNIX_EPOCH };
+    let _ = sources::parse(data, origin);
+});
