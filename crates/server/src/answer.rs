@@ -45,6 +45,12 @@ pub(crate) fn unsniffed(mut answer: Answer) -> Answer {
     answer
 }
 
+/// An answer that does not say what it holds, where upstream does not either.
+pub(crate) fn untyped(mut answer: Answer) -> Answer {
+    answer.headers_mut().remove(CONTENT_TYPE);
+    answer
+}
+
 /// Text that comes bit by bit, each bit flushed.
 pub(crate) fn stream(stream: BoxStream<'static, io::Result<Bytes>>) -> Answer {
     stream_with(StatusCode::OK, TEXT, stream)

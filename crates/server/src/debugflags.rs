@@ -6,6 +6,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
 use crate::answer::{self, Answer};
+use crate::number;
 use crate::ports::Ports;
 
 /// More than any number takes.
@@ -37,13 +38,9 @@ pub(crate) async fn answer<P: Ports>(ports: &P, request: Request<Incoming>) -> A
     }
 }
 
-/// Go's idea of a number, and of what is wrong with one.
+/// A level fits into 32 bits with a sign, and is told of in other words if it is too large for the sign alone.
 fn verbosity(text: &str) -> Result<u32, String> {
-    let wrong = |what: &str| format!("strconv.ParseUint: parsing {text:?}: {what}");
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(wrong("invalid syntax"));
-    }
-    let level: u32 = text.parse().map_err(|_| wrong("value out of range"))?;
+    let level: u32 = number::unsigned(text)?;
     if i32::try_from(level).is_err() {
         return Err(format!(
             "failed set klog.logging.verbosity {text}: strconv.ParseInt: parsing {text:?}: value out of range"

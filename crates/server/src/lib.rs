@@ -14,6 +14,7 @@
 //! Everything served comes through one bundle of [`Ports`]: this crate knows neither the core nor
 //! the runtime.
 
+mod accept;
 mod answer;
 mod attributes;
 mod auth;
@@ -28,6 +29,7 @@ mod listen;
 mod logs;
 mod metrics;
 pub mod nodelogs;
+mod number;
 mod pods;
 pub mod ports;
 mod pprof;

@@ -29,8 +29,8 @@ pub(crate) async fn answer<P: Ports>(
         return answer::text(StatusCode::NOT_FOUND, text);
     }
     match ports.container_log(&pod, container, query).await {
-        Ok(log) => answer::stream(log),
-        Err(error) => answer::text(StatusCode::BAD_REQUEST, error),
+        Ok(log) => answer::untyped(answer::stream(log)),
+        Err(error) => answer::untyped(answer::text(StatusCode::BAD_REQUEST, error)),
     }
 }
 
@@ -61,8 +61,7 @@ pub(crate) fn parse(query: &Query, has_streams: bool, now: Timestamp) -> Result<
         Some(time) => Some(time.parse::<Timestamp>().map_err(|_| undecodable())?),
         None => None,
     };
-    let stream = query.first("stream").filter(|stream| !stream.is_empty());
-    let stream = match stream {
+    let stream = match query.first("stream") {
         None | Some("All") => None,
         Some("Stdout") => Some(LogStream::Stdout),
         Some("Stderr") => Some(LogStream::Stderr),
@@ -99,8 +98,9 @@ fn flag(query: &Query, name: &str) -> bool {
     query.first(name).is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
 }
 
+/// A number that is there has to be one, and nothing is none.
 fn integer(query: &Query, name: &str) -> Result<Option<i64>, QueryError> {
-    query.first(name).filter(|value| !value.is_empty()).map(number).transpose()
+    query.first(name).map(number).transpose()
 }
 
 fn number(text: &str) -> Result<i64, QueryError> {
@@ -132,6 +132,10 @@ mod tests {
             ("stream=All", false, Ok(default())),
             ("stream=Stderr", true, Ok(LogQuery { stream: Some(LogStream::Stderr), ..default() })),
             ("tailLines=x", false, Err(undecodable())),
+            ("tailLines=", false, Err(undecodable())),
+            ("limitBytes", false, Err(undecodable())),
+            ("tail=", false, Ok(default())),
+            ("stream=", false, Err(invalid())),
             ("sinceTime=yesterday", false, Err(undecodable())),
             ("tailLines=-1", false, Err(invalid())),
             ("limitBytes=0", false, Err(invalid())),

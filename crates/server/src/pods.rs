@@ -61,7 +61,7 @@ pub(crate) fn allocated_one<P: Ports>(ports: &P, path: &PodPath) -> Answer {
 }
 
 fn without_status(pod: &Pod) -> Pod {
-    Pod { status: None, ..pod.clone() }
+    Pod { status: Some(Default::default()), ..pod.clone() }
 }
 
 fn to_json(value: &impl Serialize) -> Answer {

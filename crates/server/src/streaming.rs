@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use model::PodKey;
 
 use crate::answer::{self, Answer};
 use crate::endpoint::{ContainerPath, PodPath};
+use crate::number;
 use crate::ports::{ContainerTarget, Ports, StreamError, Streams};
 use crate::service::Query;
 use crate::translate;
@@ -100,11 +101,7 @@ pub(crate) async fn run<P: Ports>(ports: &P, path: ContainerPath, query: &Query)
     let command = query.first("cmd").unwrap_or_default().split(' ').map(str::to_owned).collect();
     match ports.exec_sync(&target, command).await {
         // Nothing has no type, as upstream.
-        Ok(output) if output.is_empty() => {
-            let mut answer = answer::json(output);
-            answer.headers_mut().remove(CONTENT_TYPE);
-            answer
-        }
+        Ok(output) if output.is_empty() => answer::untyped(answer::json(output)),
         Ok(output) => answer::json(output),
         Err(error) => answer::text(StatusCode::INTERNAL_SERVER_ERROR, error),
     }
@@ -180,7 +177,7 @@ pub(crate) fn forwarded_ports(query: &Query, headers: &HeaderMap) -> Result<Vec<
             return Err("query parameter \"port\" cannot be empty".into());
         }
         for port in list.split(',') {
-            match port.parse::<u16>() {
+            match number::unsigned::<u16>(port) {
                 Ok(0) => return Err(format!("port {list:?} must be > 0")),
                 Ok(port) => ports.push(port),
                 Err(error) => return Err(format!("unable to parse {list:?} as a port: {error}")),

@@ -513,7 +513,7 @@ async fn lists_health_and_metrics() {
     assert!(list["items"][0].get("status").is_some());
     let one = node.get_as("root", "/allocatedPods/ns/web").await;
     let one: serde_json::Value = serde_json::from_slice(&one.body).unwrap();
-    assert_eq!((&one["kind"], one.get("status")), (&"Pod".into(), None));
+    assert_eq!((&one["kind"], &one["status"]), (&"Pod".into(), &serde_json::json!({})));
     let running = node.get_as("root", "/runningpods/").await;
     assert_eq!((running.status.as_u16(), running.text()), (500, "runtime is away"));
 
@@ -538,7 +538,13 @@ async fn lists_health_and_metrics() {
     }
 
     let plain = node.get_as("root", "/metrics").await;
-    assert_eq!(plain.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(
+        plain.headers["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
+    );
+    assert!(
+        plain.headers["process-start-time-unix"].to_str().unwrap().parse::<u64>().unwrap() > 1_700_000_000
+    );
     let headers = [("authorization", "Bearer root"), ("accept-encoding", "gzip;q=1.0, deflate")];
     let zipped = node.ask(None, request("GET", "/metrics", &headers)).await;
     assert_eq!(zipped.headers["content-encoding"], "gzip");

@@ -12,6 +12,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, WARNING};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::accept::{self, Clause};
 use crate::answer::{self, Answer};
 use crate::ports::About;
 use crate::settings::EndpointSettings;
@@ -125,60 +126,31 @@ fn form(accepted: &str, kind: &str) -> Option<Form> {
     if accepted.trim().is_empty() {
         return Some(Form::Text);
     }
-    let mut clauses: Vec<Clause<'_>> = accepted.split(',').filter_map(Clause::parse).collect();
-    // Stable: among equals the first one counts.
-    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
-    clauses.iter().find_map(|clause| clause.form(kind))
+    accept::clauses(accepted).iter().find_map(|clause| form_of(clause, kind))
 }
 
-/// One of the kinds of content a client takes.
-struct Clause<'a> {
-    media: &'a str,
-    quality: f64,
-    kind: Option<&'a str>,
-    group: Option<&'a str>,
-    version: Option<&'a str>,
-}
-
-impl<'a> Clause<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
-        let mut parts = text.split(';').map(str::trim);
-        let media = parts.next().filter(|media| !media.is_empty())?;
-        let mut clause = Self { media, quality: 1.0, kind: None, group: None, version: None };
-        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
-            let value = value.trim().trim_matches('"');
-            match name.trim() {
-                "q" => clause.quality = value.parse().unwrap_or(1.0),
-                "as" => clause.kind = Some(value),
-                "g" => clause.group = Some(value),
-                "v" => clause.version = Some(value),
-                _ => {}
-            }
-        }
-        Some(clause)
+fn form_of(clause: &Clause<'_>, kind: &str) -> Option<Form> {
+    let takes = |media: &str| {
+        let major = media.split('/').next().unwrap_or_default();
+        let accepted = clause.media;
+        accepted == media || accepted == "*/*" || accepted.strip_suffix("/*") == Some(major)
+    };
+    let [wanted, group, version] = ["as", "g", "v"].map(|name| clause.parameter(name));
+    if wanted.is_none() && group.is_none() && version.is_none() {
+        return takes("text/plain").then_some(Form::Text);
     }
-
-    fn form(&self, kind: &str) -> Option<Form> {
-        let takes = |media: &str| {
-            let major = media.split('/').next().unwrap_or_default();
-            self.media == media || self.media == "*/*" || self.media.strip_suffix("/*") == Some(major)
-        };
-        if self.kind.is_none() && self.group.is_none() && self.version.is_none() {
-            return takes("text/plain").then_some(Form::Text);
-        }
-        let is_old = match self.version? {
-            "v1beta1" => false,
-            "v1alpha1" => true,
-            _ => return None,
-        };
-        if self.kind != Some(kind) || self.group != Some(GROUP) {
-            return None;
-        }
-        if takes("application/json") {
-            Some(Form::Object { is_yaml: false, is_old })
-        } else {
-            takes("application/yaml").then_some(Form::Object { is_yaml: true, is_old })
-        }
+    let is_old = match version? {
+        "v1beta1" => false,
+        "v1alpha1" => true,
+        _ => return None,
+    };
+    if wanted != Some(kind) || group != Some(GROUP) {
+        return None;
+    }
+    if takes("application/json") {
+        Some(Form::Object { is_yaml: false, is_old })
+    } else {
+        takes("application/yaml").then_some(Form::Object { is_yaml: true, is_old })
     }
 }
 

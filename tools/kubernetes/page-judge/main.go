@@ -1,4 +1,5 @@
-// Program page-judge reads a page of metrics from standard input as Prometheus does.
+// Program page-judge reads a page of metrics from standard input as Prometheus does, as text or, when it is told
+// --protobuf, as protobuf.
 //
 // It prints a line for each family: its name, its type and how many metrics it has. What Prometheus' own parser refuses
 // is an error with the number of the line. So is what that parser lets pass and a scrape does not: a metric that is there
@@ -20,16 +21,48 @@ import (
 )
 
 func main() {
-	if err := run(os.Stdin, os.Stdout); err != nil {
+	read := text
+	if slices.Contains(os.Args[1:], "--protobuf") {
+		read = protobuf
+	}
+	if err := run(os.Stdin, os.Stdout, read); err != nil {
 		fmt.Fprintln(os.Stderr, "page-judge:", err)
 		os.Exit(1)
 	}
 }
 
-func run(page io.Reader, out io.Writer) error {
+func text(page io.Reader) (map[string]*dto.MetricFamily, error) {
 	// The names of before UTF-8 was allowed: what every version of Prometheus takes.
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(page)
+	return parser.TextToMetricFamilies(page)
+}
+
+func protobuf(page io.Reader) (map[string]*dto.MetricFamily, error) {
+	decoder := expfmt.NewDecoder(page, expfmt.NewFormat(expfmt.TypeProtoDelim))
+	families := make(map[string]*dto.MetricFamily)
+	for {
+		family := &dto.MetricFamily{}
+		if err := decoder.Decode(family); errors.Is(err, io.EOF) {
+			return families, nil
+		} else if err != nil {
+			return nil, err
+		}
+		if families[family.GetName()] != nil {
+			return nil, fmt.Errorf("%s is there twice", family.GetName())
+		}
+		families[family.GetName()] = family
+		// The last bucket may be left out, for its count is that of all.
+		for _, metric := range family.GetMetric() {
+			if histogram := metric.GetHistogram(); histogram != nil {
+				count, bound := histogram.GetSampleCount(), math.Inf(1)
+				histogram.Bucket = append(histogram.Bucket, &dto.Bucket{CumulativeCount: &count, UpperBound: &bound})
+			}
+		}
+	}
+}
+
+func run(page io.Reader, out io.Writer, read func(io.Reader) (map[string]*dto.MetricFamily, error)) error {
+	families, err := read(page)
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use http::Request;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http_body_util::BodyExt as _;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::Api;
+use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::scene::{EVENTUALLY, SOON, Scene, run_with, shell, with};
@@ -39,17 +44,34 @@ pub(super) async fn prometheus_reads_every_page(scene: Scene) -> Result<()> {
     get(&scene, "healthz").await?;
     let mut wrong = Vec::new();
     for (path, family, kind) in PAGES {
-        let page = get(&scene, path).await?;
-        match families(&scene, &page).await {
-            Err(error) => wrong.push(format!("/{path}: {error:#}")),
-            Ok(families) if families.get(*family).is_none_or(|found| found != kind) => {
-                wrong.push(format!("/{path}: no {kind} {family} among {families:?}"));
+        for form in [TEXT, PROTOBUF] {
+            let page = page(&scene, path, form).await?;
+            match families(&scene, &page, form).await {
+                Err(error) => wrong.push(format!("/{path} as {form}: {error:#}")),
+                Ok(families) if families.get(*family).is_none_or(|found| found != kind) => {
+                    wrong.push(format!("/{path} as {form}: no {kind} {family} among {families:?}"));
+                }
+                Ok(_) => {}
             }
-            Ok(_) => {}
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n    "));
     Ok(())
+}
+
+/// What a scraper accepts.
+const TEXT: &str = "text/plain";
+const PROTOBUF: &str =
+    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+
+/// A page in a form that kubectl cannot ask for.
+async fn page(scene: &Scene, path: &str, form: &str) -> Result<Bytes> {
+    let request = Request::get(format!("/api/v1/nodes/{NODE}/proxy/{path}")).header(ACCEPT, form);
+    let response = scene.cluster.client.send(request.body(Body::empty())?).await;
+    let response = response.with_context(|| format!("ask for /{path}"))?;
+    let said = response.headers().get(CONTENT_TYPE).map_or("nothing", |kind| kind.to_str().unwrap_or("?"));
+    ensure!(said.starts_with(form), "/{path} is {said} and not {form}");
+    Ok(response.into_body().collect().await.with_context(|| format!("read /{path}"))?.to_bytes())
 }
 
 async fn get(scene: &Scene, path: &str) -> Result<String> {
@@ -57,9 +79,12 @@ async fn get(scene: &Scene, path: &str) -> Result<String> {
 }
 
 /// The types of a page's families, as Prometheus reads them.
-async fn families(scene: &Scene, page: &str) -> Result<BTreeMap<String, String>> {
-    let judge = tokio::process::Command::new(scene.cluster.paths.peers.page_judge());
-    let said = run_with(page.as_bytes(), judge).await.context("run page-judge")?;
+async fn families(scene: &Scene, page: &[u8], form: &str) -> Result<BTreeMap<String, String>> {
+    let mut judge = tokio::process::Command::new(scene.cluster.paths.peers.page_judge());
+    if form == PROTOBUF {
+        judge.arg("--protobuf");
+    }
+    let said = run_with(page, judge).await.context("run page-judge")?;
     ensure!(said.code == 0, "{}", said.err.trim());
     let mut families = BTreeMap::new();
     for line in said.out.lines() {

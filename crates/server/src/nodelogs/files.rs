@@ -165,7 +165,7 @@ fn refusal(error: &BeneathError) -> Answer {
 }
 
 fn moved(to: &str) -> Answer {
-    let mut answer = answer::text(StatusCode::MOVED_PERMANENTLY, Bytes::new());
+    let mut answer = answer::untyped(answer::text(StatusCode::MOVED_PERMANENTLY, Bytes::new()));
     if let Ok(to) = HeaderValue::from_str(to) {
         answer.headers_mut().insert(LOCATION, to);
     }
@@ -213,9 +213,7 @@ fn content(file: OpenFile, headers: &HeaderMap) -> Answer {
     if let (Some(since), Some(modified)) = (header(IF_MODIFIED_SINCE).and_then(date), modified)
         && modified <= since
     {
-        let mut answer = answer::text(StatusCode::NOT_MODIFIED, Bytes::new());
-        answer.headers_mut().remove(http::header::CONTENT_TYPE);
-        return answer;
+        return answer::untyped(answer::text(StatusCode::NOT_MODIFIED, Bytes::new()));
     }
     // A condition that is no date, or another one, asks for all of it.
     let is_same = header(IF_RANGE).is_none_or(|condition| date(condition) == modified && modified.is_some());
