@@ -11,7 +11,7 @@ use bytes::Bytes;
 use config::Config;
 use futures::stream::{BoxStream, StreamExt as _};
 use jiff::Timestamp;
-use model::{ContainerObservation, ContainerState, Pod, PodKey, pod};
+use model::{ContainerObservation, ContainerState, Pod, PodKey, PodObservation, pod};
 use node::{PodView, View};
 use runtime::logs::{LogOptions, LogPath, LogReader, StreamSelection};
 use runtime::{RuntimeError, podfiles};
@@ -142,12 +142,15 @@ impl Ports for NodePorts {
     }
 
     fn allocated_pods(&self) -> Vec<Arc<Pod>> {
-        self.views().iter().filter_map(|v| v.pod.clone()).collect()
+        // Those that are not let in yet have nothing, those that are over have given it back.
+        let has_resources = |view: &&Arc<PodView>| matches!(view.phase, "Running" | "Terminating");
+        self.views().iter().filter(has_resources).filter_map(|v| shown(v)).collect()
     }
 
     async fn running_pods(&self) -> Result<Vec<Pod>, String> {
         let all = self.adapters.runtime.relist().await.map_err(|e| e.message().to_owned())?;
-        Ok(all.into_iter().filter(|p| p.has_running_container()).map(rebuilt).collect())
+        let runs = |pod: &PodObservation| pod.ready_sandbox().is_some() || pod.has_running_container();
+        Ok(all.into_iter().filter(runs).map(rebuilt).collect())
     }
 
     async fn container_log(
@@ -488,7 +491,7 @@ fn log_instance(
 }
 
 /// A pod put together again from what the runtime runs (`/runningpods/`).
-fn rebuilt(observed: model::PodObservation) -> Pod {
+fn rebuilt(observed: PodObservation) -> Pod {
     let mut pod = Pod::default();
     pod.metadata.name = Some(observed.key.name.to_string());
     pod.metadata.namespace = Some(observed.key.namespace.to_string());
@@ -497,9 +500,11 @@ fn rebuilt(observed: model::PodObservation) -> Pod {
     let containers = running.map(|c| k8s_openapi::api::core::v1::Container {
         name: c.name.clone(),
         image: Some(c.image.clone()),
+        resources: Some(Default::default()),
         ..Default::default()
     });
     pod.spec =
         Some(k8s_openapi::api::core::v1::PodSpec { containers: containers.collect(), ..Default::default() });
+    pod.status = Some(Default::default());
     pod
 }

@@ -76,9 +76,9 @@ fn apply_container(container: &mut Container, is_host_network: bool) {
             text(&mut field.api_version, "v1");
         }
     }
-    if let Some(resources) = &mut container.resources {
-        requests_from_limits(&resources.limits, &mut resources.requests);
-    }
+    // Always there in what the API server sends.
+    let resources = container.resources.get_or_insert_default();
+    requests_from_limits(&resources.limits, &mut resources.requests);
 }
 
 fn requests_from_limits(

@@ -22,6 +22,12 @@ const USER_TICKS: usize = 11;
 const SYSTEM_TICKS: usize = 12;
 const START_TICKS: usize = 19;
 
+/// Metrics of the network, which is that of the process' whole network namespace: so Prometheus' clients count it.
+const NETWORK: [(&str, &str, &str); 2] = [
+    ("process_network_receive_bytes_total", "InOctets", "Bytes received in the process' network namespace."),
+    ("process_network_transmit_bytes_total", "OutOctets", "Bytes sent in the process' network namespace."),
+];
+
 /// Writes what is known about the process.
 pub(super) fn write(out: &mut Exposition) -> Result<(), ProcessReadError> {
     let stat = read("/proc/self/stat")?;
@@ -31,6 +37,12 @@ pub(super) fn write(out: &mut Exposition) -> Result<(), ProcessReadError> {
     counter(out, "process_cpu_seconds_total", "Processor time used, in seconds.", cpu);
     if let Some(limit) = limit(&limits, "Max open files") {
         gauge(out, "process_max_fds", "Files that may be open.", limit);
+    }
+    let network = read("/proc/self/net/netstat")?;
+    for (name, field, help) in NETWORK {
+        if let Some(bytes) = ip_count(&network, field) {
+            counter(out, name, help, bytes);
+        }
     }
     gauge(out, "process_open_fds", "Files that are open.", open_files()?);
     gauge(out, "process_resident_memory_bytes", "Memory in use, in bytes.", bytes(&status, "VmRSS:"));
@@ -84,6 +96,14 @@ fn bytes(status: &str, key: &str) -> f64 {
     kilobytes * 1024.0
 }
 
+/// A number of `/proc/self/net/netstat`, in which a line of values follows a line of names.
+fn ip_count(netstat: &str, name: &str) -> Option<f64> {
+    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("IpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let index = names.split_whitespace().position(|known| known == name)?;
+    values.split_whitespace().nth(index)?.parse().ok()
+}
+
 /// The soft limit, or `None` if there is none.
 fn limit(limits: &str, key: &str) -> Option<f64> {
     let line = limits.lines().find_map(|line| line.strip_prefix(key))?;
@@ -118,6 +138,20 @@ mod tests {
         assert_eq!(ticks(stat, SYSTEM_TICKS), 50.0);
         assert_eq!(ticks(stat, START_TICKS), 4200.0);
         assert_eq!(ticks("", START_TICKS), 0.0);
+    }
+
+    #[test]
+    fn counts_stand_below_their_names() {
+        let netstat = "TcpExt: A InOctets\nTcpExt: 1 2\nIpExt: InNoRoutes InOctets OutOctets\nIpExt: 3 4 5\n";
+        for (text, name, want) in [
+            (netstat, "InOctets", Some(4.0)),
+            (netstat, "OutOctets", Some(5.0)),
+            (netstat, "InMcast", None),
+            ("IpExt: InOctets\n", "InOctets", None),
+            ("", "InOctets", None),
+        ] {
+            assert_eq!(ip_count(text, name), want, "{name}");
+        }
     }
 
     #[test]

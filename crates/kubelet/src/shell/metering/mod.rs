@@ -59,7 +59,7 @@ enum What {
     Observe,
     Cgroup(&'static str),
     Volumes { uid: PodUid, plugins: Vec<String> },
-    Inspect { policy: String },
+    Inspect { policy: String, container: &'static str },
     Pull { uid: PodUid, container: &'static str },
     Sandbox { has_user_namespace: bool },
     Container { kind: &'static str },
@@ -141,7 +141,10 @@ impl Metering {
                 self.pods.volumes_gone(uid);
                 What::Other
             }
-            Action::InspectImage { pod, container } => What::Inspect { policy: pull_policy(pod, container) },
+            Action::InspectImage { pod, container } => What::Inspect {
+                policy: pull_policy(pod, container),
+                container: container_type(pod, container),
+            },
             Action::PullImage { pod, container } => {
                 What::Pull { uid: pod::uid(pod), container: container_type(pod, container) }
             }
@@ -193,7 +196,10 @@ impl Metering {
                     }
                 }
             }
-            (What::Inspect { policy }, Outcome::Image(image)) => {
+            (What::Inspect { policy, container }, Outcome::Image(image)) => {
+                if image.is_none() && policy == "never" {
+                    metrics.started_containers_errors.with(["ErrImageNeverPull", container]).increment();
+                }
                 let (is_present, is_needed) = (image.is_some(), image.is_none() || policy == "always");
                 let labels = [word(is_present), policy.as_str(), word(is_needed)];
                 metrics.ensured_images.with(labels).increment();

@@ -81,6 +81,19 @@ const RUNNING: &str = r#"{"phase":"Running",
         "state":{"running":{"startedAt":"2026-01-01T00:00:15Z"}}}]}"#;
 
 #[test]
+fn an_image_that_may_not_be_pulled_is_an_error_of_its_container() {
+    let mut story = Story::new();
+    for policy in ["Never", "IfNotPresent"] {
+        let pod = pod(&format!(r#"{{"containers":[{{"name":"c","imagePullPolicy":"{policy}"}}]}}"#));
+        let inspect = story.start(&Action::InspectImage { pod, container: "c".into() });
+        story.end(inspect, 0, Outcome::Image(None), None);
+    }
+    let line =
+        "kubelet_started_containers_errors_total{code=\"ErrImageNeverPull\",container_type=\"container\"} 1";
+    story.shows(Endpoint::Main, &[line]);
+}
+
+#[test]
 fn a_pods_start_is_measured_with_and_without_what_it_waited_for() {
     let mut story = Story::new();
     let pod =
