@@ -14,9 +14,6 @@ struct Entry {
     facts: Vec<String>,
     /// Why that is better, or what is missing.
     reason: String,
-    /// It depends on the moment whether they differ.
-    #[serde(default)]
-    sometimes: bool,
 }
 
 struct Used {
@@ -80,7 +77,7 @@ impl Lists {
             if entry.reason.is_empty() {
                 wrong.push(format!("{list} gives no reason for {:?}", entry.cases));
             }
-            if entry.sometimes || !entry.cases.iter().any(|case| is_run(&case)) {
+            if !entry.cases.iter().any(|case| is_run(&case)) {
                 continue;
             }
             let cases = entry.cases.iter().zip(&used.cases).filter(|(case, used)| !**used && is_run(case));

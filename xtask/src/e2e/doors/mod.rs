@@ -25,8 +25,8 @@ use facts::Facts;
 use lists::Lists;
 use request::Case;
 
-/// A cold start of a kubelet on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(90);
+/// A cold start of a kubelet on a busy machine, and its first look at what volumes hold.
+const START_LIMIT: Duration = Duration::from_secs(150);
 /// Differences that are printed; all of them are in the logs' folder.
 const PRINTED: usize = 60;
 
@@ -94,6 +94,9 @@ async fn answers(
     let fields = configurations::fields(configuration, paths)?;
     let kubelet = scene.cluster.kubelet_configured(name, binary, &fields)?;
     kubelet.start().await?;
+    if state.is_some() {
+        state::let_one_pass(scene).await?;
+    }
     let is_ready = || state::is_shown(callers, &scene.namespace, state);
     kubelet.answers(START_LIMIT, is_ready).await.with_context(|| format!("wait for {name}"))?;
     let mut answers = Answers::new();

@@ -82,23 +82,89 @@ fn running() -> Value {
     })
 }
 
-/// Whether a kubelet that has just been started answers and knows them all.
+/// Takes one pod through its life and lets another one fail, so that what a kubelet counts only once it has happened
+/// has been counted.
+pub(super) async fn let_one_pass(scene: &Scene) -> Result<()> {
+    let probe = json!({ "exec": { "command": ["true"] }, "periodSeconds": 1 });
+    let main = with(
+        shell("main", "exec sleep 100000"),
+        json!({
+            "startupProbe": probe, "readinessProbe": probe, "livenessProbe": probe,
+            "lifecycle": { "postStart": { "exec": { "command": ["true"] } } },
+        }),
+    );
+    scene.ready_pod("passes", json!({ "containers": [main] })).await?;
+    let cannot = with(shell("main", ""), json!({ "command": ["/no/such/program"] }));
+    scene.pod("cannot", json!({ "restartPolicy": "Never", "containers": [cannot] })).await?;
+    scene.until("cannot", "failed", SOON, |pod| phase(pod) == "Failed").await?;
+    for name in ["passes", "cannot"] {
+        scene.delete(name).await?;
+        scene.gone(name).await?;
+    }
+    Ok(())
+}
+
+/// Whether a kubelet that has just been started answers, and has read and measured all of them.
 pub(super) async fn is_shown(callers: &Callers, namespace: &str, state: Option<&State>) -> Result<()> {
     let healthy = client::send(callers, &Case::of_admin("/healthz")).await?;
     ensure!(healthy.status == StatusCode::OK, "healthz says {}", healthy.status);
     if state.is_none() {
         return Ok(());
     }
-    let pods = client::send(callers, &Case::of_admin("/pods")).await?;
-    let list: Value = serde_json::from_slice(&pods.body).context("read /pods")?;
-    // Their containers have been read from the runtime, of those that have any.
-    let is_known = |item: &&Value| {
-        item["metadata"]["namespace"] == json!(namespace)
-            && item["status"]["containerStatuses"].as_array().is_some_and(|all| !all.is_empty())
+    let read = async |path| -> Result<Value> {
+        let answer = client::send(callers, &Case::of_admin(path)).await?;
+        serde_json::from_slice(&answer.body).with_context(|| format!("read {path}"))
     };
-    let known = list["items"].as_array().map_or(0, |items| items.iter().filter(is_known).count());
-    ensure!(known == PODS, "{known} of {PODS} pods are known");
+    let pods = read("/pods").await?;
+    let all = pods["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ours: Vec<&Value> =
+        all.iter().filter(|pod| pod["metadata"]["namespace"] == json!(namespace)).collect();
+    let known = ours.iter().filter(|pod| is_read(pod)).count();
+    ensure!(ours.len() == PODS && known == PODS, "{known} of {PODS} pods are known");
+    let summary = read("/stats/summary").await?;
+    ensure!(summary["node"]["cpu"]["usageNanoCores"].is_number(), "the node is not measured");
+    for name in LASTING {
+        let all = summary["pods"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_this = |pod: &&Value| {
+            pod["podRef"]["name"] == json!(name) && pod["podRef"]["namespace"] == json!(namespace)
+        };
+        let is_measured = all.iter().find(is_this).is_some_and(|pod| is_measured(pod, &summary["node"]));
+        ensure!(is_measured, "pod {name} is not measured");
+    }
     Ok(())
+}
+
+/// The pods that stay as they are.
+const LASTING: [&str; 2] = ["running", "static-node-1"];
+
+/// Whether a kubelet has read a pod's containers from the runtime, of those that have any.
+fn is_read(pod: &Value) -> bool {
+    let list = |name: &str| pod["status"][name].as_array().cloned().unwrap_or_default();
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    let is_ready = list("conditions").iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+    match name {
+        "waits" => list("containerStatuses").iter().any(|c| c["state"]["waiting"]["message"].is_string()),
+        _ if LASTING.contains(&name) => is_ready,
+        _ => !list("containerStatuses").is_empty(),
+    }
+}
+
+/// Whether everything has been measured that is, and twice where something can only be said of the time between.
+fn is_measured(pod: &Value, node: &Value) -> bool {
+    let list = |name: &str| pod[name].as_array().map(Vec::as_slice).unwrap_or_default();
+    let has_pressure = |of: &Value| of["cpu"]["psi"].is_object();
+    let is_measured = |container: &Value| {
+        container["cpu"]["usageNanoCores"].is_number()
+            && container["logs"]["usedBytes"].is_number()
+            && container["rootfs"]["time"].is_string()
+            && has_pressure(container) == has_pressure(node)
+    };
+    pod["cpu"]["usageNanoCores"].is_number()
+        && pod["ephemeral-storage"]["usedBytes"].is_number()
+        // The other one has none.
+        && (pod["podRef"]["name"] != "running" || !list("volume").is_empty())
+        && !list("containers").is_empty()
+        && list("containers").iter().all(is_measured)
 }
 
 impl request::Case {
