@@ -29,8 +29,9 @@ pub(crate) async fn answer<P: Ports>(
         return answer::text(StatusCode::NOT_FOUND, text);
     }
     match ports.container_log(&pod, container, query).await {
-        Ok(log) => answer::untyped(answer::stream(log)),
-        Err(error) => answer::untyped(answer::text(StatusCode::BAD_REQUEST, error)),
+        // Text, where upstream leaves browsers to guess what it is that a container writes.
+        Ok(log) => answer::stream(log),
+        Err(error) => answer::text(StatusCode::BAD_REQUEST, error),
     }
 }
 

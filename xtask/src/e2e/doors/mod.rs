@@ -26,7 +26,7 @@ use lists::Lists;
 use request::Case;
 
 /// A cold start of a kubelet on a busy machine, and its first look at what volumes hold.
-const START_LIMIT: Duration = Duration::from_secs(150);
+const START_LIMIT: Duration = Duration::from_secs(300);
 /// Differences that are printed; all of them are in the logs' folder.
 const PRINTED: usize = 60;
 
