@@ -139,6 +139,11 @@ impl ServingCertificate {
         self.reload_at(Timestamp::now())
     }
 
+    /// The files that [`reload`](Self::reload) reads.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.shared.files.iter().flat_map(|files| [files.certificate.as_path(), files.key.as_path()])
+    }
+
     pub(crate) fn reload_at(&self, now: Timestamp) -> Result<bool, CertificateError> {
         let Some(files) = &self.shared.files else { return Ok(false) };
         let pem = read(&files.certificate)?;

@@ -50,6 +50,11 @@ impl ClientTrust {
         Ok(Self { path: path.to_owned(), current })
     }
 
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Reads the file again; whether something else stands in it now. The last good one stays in
     /// use while the file is broken.
     pub(crate) fn reload(&self) -> Result<bool, TrustError> {

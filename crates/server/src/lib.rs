@@ -23,6 +23,7 @@ pub mod certificate;
 mod counting;
 mod debugflags;
 pub mod endpoint;
+mod foldernews;
 mod health;
 mod identity;
 mod listen;

@@ -24,6 +24,7 @@ use crate::auth::Access;
 use crate::certificate::ServingCertificate;
 use crate::counting::Served;
 use crate::endpoint::ServerKind;
+use crate::foldernews::FolderNews;
 use crate::identity::ClientTrust;
 use crate::ports::Ports;
 use crate::service::{Peer, Service};
@@ -45,8 +46,10 @@ const FIRST_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// The largest request head, bytes. Commands of an exec are part of it.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
-/// How often certificate files are looked at for changes; upstream's number.
+/// How often certificate files are looked at when nothing is heard of them; upstream's number.
 const RELOAD_PERIOD: Duration = Duration::from_secs(60);
+/// Between two looks: folders in which much happens are no reason to look all the time.
+const RELOAD_PAUSE: Duration = Duration::from_secs(1);
 /// Before the health port is tried again; upstream's number.
 const HEALTHZ_RETRY: Duration = Duration::from_secs(5);
 /// After a failed accept, which is the node running out of something.
@@ -241,8 +244,12 @@ async fn reload(
     trust: Option<Arc<ClientTrust>>,
     tls: Arc<ArcSwap<ServerConfig>>,
 ) {
+    let files = certificate.files().chain(trust.iter().map(|trust| trust.path()));
+    let folders = FolderNews::of(files);
     loop {
-        tokio::time::sleep(RELOAD_PERIOD).await;
+        tokio::time::sleep(RELOAD_PAUSE).await;
+        // Too long without news, or none to be had, are reasons to look, too. Cancel-safe: news stay queued.
+        let _ = tokio::time::timeout(RELOAD_PERIOD, folders.changed()).await;
         let (settings, certificate) = (settings.clone(), certificate.clone());
         let (trust, tls) = (trust.clone(), tls.clone());
         let reading = tokio::task::spawn_blocking(move || {
