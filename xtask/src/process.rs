@@ -31,6 +31,8 @@ pub(crate) struct Program {
     pub(crate) cgroups: Vec<PathBuf>,
     /// A folder put in front of `PATH`.
     pub(crate) search: Option<PathBuf>,
+    /// Variables of its environment beside those it inherits.
+    pub(crate) environment: Vec<(&'static str, OsString)>,
 }
 
 impl Program {
@@ -41,7 +43,7 @@ impl Program {
         args: impl IntoIterator<Item = impl Into<OsString>>,
     ) -> Self {
         let args = args.into_iter().map(Into::into).collect();
-        Self { name, path, args, cgroups: Vec::new(), search: None }
+        Self { name, path, args, cgroups: Vec::new(), search: None, environment: Vec::new() }
     }
 }
 
@@ -238,6 +240,7 @@ impl Owner {
             enter
         };
         command.args(&self.program.args);
+        command.envs(self.program.environment.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = &self.program.search {
             let mut path = folder.clone().into_os_string();
             path.push(":");

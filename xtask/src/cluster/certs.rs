@@ -122,17 +122,52 @@ pub(crate) fn node_pair(paths: &Paths, from_seconds: i64, to_seconds: i64) -> Re
     Ok(params.signed_by(&key, &issuer)?.pem() + &key.serialize_pem())
 }
 
+/// A new certificate for the kubelet's server and its key, each as text.
+pub(crate) fn serving_pair(paths: &Paths) -> Result<(String, String)> {
+    let authority_key = std::fs::read_to_string(paths.file("ca.key")).context("read the authority's key")?;
+    let issuer = Issuer::new(authority(), KeyPair::from_pem(&authority_key)?);
+    let key = KeyPair::generate()?;
+    let hosts = [NODE, "localhost", "127.0.0.1", NODE_IP].map(str::to_owned).to_vec();
+    let mut params = CertificateParams::new(hosts)?;
+    params.distinguished_name.push(DnType::CommonName, NODE);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    Ok((params.signed_by(&key, &issuer)?.pem(), key.serialize_pem()))
+}
+
+/// An authority that nobody trusts, unless told to.
+pub(crate) struct Authority {
+    params: CertificateParams,
+    key: KeyPair,
+}
+
+impl Authority {
+    /// Another authority, of the same name as the cluster's.
+    pub(crate) fn generate() -> Result<Self> {
+        Ok(Self { params: authority(), key: KeyPair::generate()? })
+    }
+
+    /// Its own certificate, as text.
+    pub(crate) fn certificate(&self) -> Result<String> {
+        Ok(self.params.self_signed(&self.key)?.pem())
+    }
+
+    /// A certificate for an administrator with its key, in one text.
+    pub(crate) fn admin_pair(&self) -> Result<String> {
+        let issuer = Issuer::from_params(&self.params, &self.key);
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::OrganizationName, "system:masters");
+        params.distinguished_name.push(DnType::CommonName, "admin");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        Ok(params.signed_by(&key, &issuer)?.pem() + &key.serialize_pem())
+    }
+}
+
 /// A certificate for an administrator with its key, in one text, from an authority that nobody trusts.
 pub(crate) fn stranger_pair() -> Result<String> {
-    let authority_key = KeyPair::generate()?;
-    let authority = authority();
-    let issuer = Issuer::from_params(&authority, &authority_key);
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::OrganizationName, "system:masters");
-    params.distinguished_name.push(DnType::CommonName, "admin");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    Ok(params.signed_by(&key, &issuer)?.pem() + &key.serialize_pem())
+    Authority::generate()?.admin_pair()
 }
 
 /// Writes `USER.kubeconfig` for the API server with these credentials.

@@ -1,5 +1,6 @@
 //! The files and flags every kubelet is started with, ours and the Go one alike.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -120,6 +121,17 @@ pub(crate) struct Credentials {
     pub(crate) fields: Value,
 }
 
+/// How a kubelet is started otherwise than the cluster's own.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// Fields of the configuration that are different; `null` removes one.
+    pub(crate) fields: Value,
+    /// Further flags.
+    pub(crate) flags: Vec<String>,
+    /// Further variables of its environment.
+    pub(crate) environment: Vec<(&'static str, OsString)>,
+}
+
 /// Writes the usual configuration with these fields changed; `null` removes one.
 fn write_changed(name: &str, paths: &Paths, fields: &Value) -> Result<PathBuf> {
     let mut document = configuration(paths);
@@ -145,6 +157,14 @@ pub(super) fn program_configured(
     ];
     args.extend(always());
     Ok(Program::new(name, binary.to_owned(), args))
+}
+
+/// The kubelet under test, started otherwise.
+pub(super) fn program_changed(name: &'static str, paths: &Paths, changes: Changes) -> Result<Program> {
+    let mut program = program_configured(name, paths, &paths.kubelet, &changes.fields)?;
+    program.args.extend(changes.flags.into_iter().map(Into::into));
+    program.environment = changes.environment;
+    Ok(program)
 }
 
 /// The kubelet under test, with other credentials.

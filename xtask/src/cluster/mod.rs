@@ -18,10 +18,10 @@ use kube::{Api, Client};
 use crate::isolation::{NODE, Plan};
 use crate::peers::Peers;
 use crate::process::Service;
-pub(crate) use certs::{node_pair, stranger_pair, write_kubeconfig};
+pub(crate) use certs::{Authority, node_pair, serving_pair, stranger_pair, write_kubeconfig};
 pub(crate) use control_plane::ControlPlane;
 pub(crate) use fake_runtime::{Call, FakeRuntime};
-pub(crate) use kubelet::{Credentials, Kind, MANIFESTS, ROOT as KUBELET_ROOT};
+pub(crate) use kubelet::{Changes, Credentials, Kind, MANIFESTS, ROOT as KUBELET_ROOT};
 pub(crate) use runtime::Containerd;
 
 /// Where the parts of a cluster are on disk.
@@ -122,6 +122,11 @@ impl Cluster {
     ) -> Result<Service> {
         let program = kubelet::program_configured(name, &self.paths, binary, fields)?;
         Ok(Service::new(program, &self.paths.logs))
+    }
+
+    /// The kubelet under test, started otherwise than usual, with a log of its own. Only one may run at a time.
+    pub(crate) fn kubelet_changed(&self, name: &'static str, changes: Changes) -> Result<Service> {
+        Ok(Service::new(kubelet::program_changed(name, &self.paths, changes)?, &self.paths.logs))
     }
 
     /// The kubelet under test with other credentials, with a log of its own. Only one may run at a time.

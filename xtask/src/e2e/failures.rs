@@ -90,3 +90,58 @@ pub(super) async fn pod_that_does_not_fit_is_rejected(scene: Scene) -> Result<()
     ensure!(reason.as_deref() == Some("NodeAffinity"), "the reason is {reason:?}");
     Ok(())
 }
+
+/// Whoever looks at a pod that waits learns from it or its events what it waits for.
+pub(super) async fn every_wait_is_explained(scene: Scene) -> Result<()> {
+    let of_secret = |key: &str| json!({ "env": [{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "keyless", "key": key } } }] });
+    scene
+        .create::<Secret>(json!({ "metadata": { "name": "keyless" }, "stringData": { "a": "xyzzy" } }))
+        .await?;
+    let from_nowhere = json!({ "envFrom": [{ "secretRef": { "name": "no-secret" } }] });
+    let missing_image = json!({ "image": "registry.invalid/no/such:image" });
+    // Waits that the pod's status tells: name, what is different, reason, and what has to be named.
+    let told = [
+        ("no-secret", from_nowhere, "CreateContainerConfigError", "no-secret"),
+        ("no-key", of_secret("no-such-key"), "CreateContainerConfigError", "no-such-key"),
+        ("no-image", missing_image, "ErrImagePull", "registry.invalid/no/such:image"),
+    ];
+    for (name, fields, ..) in &told {
+        scene.pod(name, json!({ "containers": [with(shell("main", "true"), fields.clone())] })).await?;
+    }
+    // Waits that its events tell: name, volume, and what has to be named.
+    let all = [
+        ("no-map-volume", json!({ "name": "data", "configMap": { "name": "no-map" } }), "no-map"),
+        (
+            "no-key-volume",
+            json!({ "name": "data", "secret": { "secretName": "keyless", "items": [{ "key": "no-such-key", "path": "x" }] } }),
+            "no-such-key",
+        ),
+        (
+            "no-folder",
+            json!({ "name": "data", "hostPath": { "path": "/no/such/folder", "type": "Directory" } }),
+            "/no/such/folder",
+        ),
+    ];
+    for (name, volume, _) in &all {
+        let mounts = json!({ "volumeMounts": [{ "name": "data", "mountPath": "/data" }] });
+        scene
+            .pod(name, json!({ "containers": [with(shell("main", "true"), mounts)], "volumes": [volume] }))
+            .await?;
+    }
+    for (name, _, reason, named) in told {
+        let pod = scene.until(name, "explained", SOON, |pod| waiting(pod, "main") == reason).await?;
+        let state =
+            super::scene::container(&pod, "main").and_then(|status| status.state.as_ref()?.waiting.as_ref());
+        let message = state.and_then(|state| state.message.as_deref()).unwrap_or_default();
+        ensure!(message.contains(named) && !message.contains("xyzzy"), "{name}: its status says {message:?}");
+        scene.event_naming(name, "Failed", named).await?;
+    }
+    for (name, _, named) in all {
+        let message = scene.event_naming(name, "FailedMount", named).await?;
+        ensure!(message.contains("data"), "{name}: its event names the volume: {message:?}");
+        let pod =
+            scene.until(name, "waiting", SOON, |pod| waiting(pod, "main") == "ContainerCreating").await?;
+        ensure!(phase(&pod) == "Pending", "{name} is {}", phase(&pod));
+    }
+    Ok(())
+}

@@ -167,7 +167,7 @@ async fn labels(scene: &Scene) -> Result<BTreeSet<String>> {
     Ok(series.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect())
 }
 
-fn resident_kib(pid: Option<u32>) -> Result<u64> {
+pub(super) fn resident_kib(pid: Option<u32>) -> Result<u64> {
     let path = format!("/proc/{}/status", pid.context("the kubelet does not run")?);
     let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("its memory")?;

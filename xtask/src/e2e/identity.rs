@@ -397,3 +397,60 @@ async fn lease_renewed(scene: &Scene) -> Result<()> {
     }
     Ok(())
 }
+
+/// The kubelet's credentials come from a program, which is asked again when they expire.
+pub(super) async fn a_program_knows_the_credentials(scene: Scene) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let stage = Stage::new(&scene).await?;
+    let (program, asked) = (stage.path("who-am-i"), stage.path("asked"));
+    let pair = node_pair(&scene.cluster.paths, -60, 3600)?;
+    let (certificate, key) =
+        pair.split_at(pair.find("-----BEGIN PRIVATE KEY").context("the pair has no key")?);
+    // The first answer is for a moment only; `date` makes the time of the moment.
+    let script = format!(
+        "#!/bin/sh\n\
+         echo \"$GREETING $*\" $KUBERNETES_EXEC_INFO >> {asked}\n\
+         if test \"$(wc -l < {asked})\" -gt 1; then seconds=3600; else seconds=10; fi\n\
+         expires=$(date -u -d @$(($(date +%s) + seconds)) +%Y-%m-%dT%H:%M:%SZ)\n\
+         sed \"s/EXPIRES/$expires/\" {answer}\n",
+        asked = asked.display(),
+        answer = stage.path("answer").display(),
+    );
+    let answer = json!({
+        "apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+        "status": {
+            "clientCertificateData": certificate, "clientKeyData": key, "expirationTimestamp": "EXPIRES",
+        },
+    });
+    workspace::write(&stage.path("answer"), answer.to_string())?;
+    workspace::write(&program, script)?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))
+        .context("make the program executable")?;
+    let user = json!({ "exec": {
+        "apiVersion": "client.authentication.k8s.io/v1", "command": program, "args": ["an-argument"],
+        "env": [{ "name": "GREETING", "value": "hello" }],
+        "interactiveMode": "Never", "provideClusterInfo": true,
+    } });
+    stage.write_kubeconfig("kubelet.conf", 6443, user)?;
+    let kubelet = scene.cluster.kubelet_with("told-who-it-is", &stage.credentials(json!({})))?;
+    kubelet.start().await?;
+    stage.works(&kubelet, "first").await?;
+    let questions = || -> Result<Vec<String>> {
+        let text = std::fs::read_to_string(&asked).context("read what the program was asked")?;
+        Ok(text.lines().map(str::to_owned).collect())
+    };
+    let first = questions()?.swap_remove(0);
+    ensure!(first.starts_with("hello an-argument {"), "environment and arguments: {first}");
+    let info: Value = serde_json::from_str(first.trim_start_matches("hello an-argument "))
+        .context("read what the program was told")?;
+    ensure!(info["kind"] == "ExecCredential", "it was told {info}");
+    ensure!(info["spec"]["interactive"] == json!(false), "nobody can be asked: {info}");
+    ensure!(info["spec"]["cluster"]["server"] == "https://127.0.0.1:6443", "it knows the cluster: {info}");
+    let again = async || {
+        ensure!(questions()?.len() > 1, "the program was asked once");
+        Ok(())
+    };
+    kubelet.answers(SOON, again).await?;
+    stage.works(&kubelet, "second").await?;
+    kubelet.stop().await
+}

@@ -5,9 +5,13 @@
 //! watched, with a deadline.
 
 mod cadvisor;
+mod certificates;
 mod clients;
 mod configuration;
 mod containers;
+mod copies;
+mod crowd;
+mod debugging;
 mod disruption;
 mod doors;
 mod environment;
@@ -17,15 +21,22 @@ mod identity;
 mod init;
 mod lifecycle;
 mod node;
+mod pods_from_url;
 mod probes;
+mod registry;
 mod restarts;
+mod rotation;
 mod runner;
 mod scene;
+mod startup;
 mod static_pods;
 mod stats;
 mod streams;
+mod terminals;
+mod traces;
 mod volumes;
 mod vulnerabilities;
+mod web;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -59,6 +70,8 @@ fn all() -> Vec<Scenario> {
         Calm failures::missing_command_is_a_start_error,
         Calm failures::image_that_may_not_be_pulled,
         Calm failures::pod_that_does_not_fit_is_rejected,
+        Calm failures::every_wait_is_explained,
+        Calm registry::pull_secrets_open_it,
         Calm lifecycle::pod_runs_and_is_deleted_gracefully,
         Calm lifecycle::pre_stop_hook_runs_first,
         Calm lifecycle::post_start_hook_runs,
@@ -91,6 +104,12 @@ fn all() -> Vec<Scenario> {
         Calm streams::exec,
         Calm streams::attach,
         Calm streams::port_forward,
+        Calm streams::port_forward_of_several_ports,
+        Calm terminals::exec,
+        Calm terminals::attach,
+        Calm copies::go_both_ways,
+        Calm debugging::container_in_a_pod,
+        Calm debugging::pod_on_the_node,
         Calm cadvisor::families_labels_and_values,
         Calm clients::prometheus_reads_every_page,
         Calm node::reports_itself,
@@ -117,6 +136,17 @@ fn all() -> Vec<Scenario> {
         Disturbing identity::a_token_becomes_a_certificate,
         Disturbing identity::client_certificate_is_rotated,
         Disturbing identity::serving_certificate_is_signed_by_the_cluster,
+        Disturbing identity::a_program_knows_the_credentials,
+        Disturbing certificates::are_read_again_when_they_change,
+        Disturbing registry::a_program_opens_it,
+        Disturbing pods_from_url::come_change_and_go,
+        Disturbing rotation::follower_misses_nothing,
+        Disturbing startup::drop_ins_change_the_configuration,
+        Disturbing startup::lock_file_is_handed_over,
+        Disturbing startup::systemd_is_told,
+        Disturbing traces::of_a_pods_start,
+        Stricter traces::of_a_request_with_a_trace,
+        Stricter crowd::a_thousand_streams_at_once,
         Stricter identity::expired_client_certificate_is_replaced_without_a_restart,
         Stricter identity::dead_connection_is_replaced,
         Disturbing clients::kubectl_top_shows_nodes_and_pods,

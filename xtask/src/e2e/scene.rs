@@ -164,12 +164,24 @@ impl Scene {
 
     /// Watches until there is an event of this reason about an object, and returns its message.
     pub(super) async fn event(&self, name: &str, reason: &str, limit: Duration) -> Result<String> {
+        self.event_with(name, reason, "", limit).await
+    }
+
+    /// The same for an event whose message has this in it: of some reasons there are several.
+    pub(super) async fn event_naming(&self, name: &str, reason: &str, part: &str) -> Result<String> {
+        self.event_with(name, reason, part, SOON).await.with_context(|| format!("look for {part:?}"))
+    }
+
+    async fn event_with(&self, name: &str, reason: &str, part: &str, limit: Duration) -> Result<String> {
         let fields = format!("involvedObject.name={name},reason={reason}");
         let config = watcher::Config::default().fields(&fields);
         let stream = watcher(self.api::<Event>(), config).default_backoff().applied_objects();
-        let mut stream = std::pin::pin!(stream.filter_map(|event| async { event.ok() }));
-        match tokio::time::timeout(limit, stream.next()).await {
-            Ok(Some(event)) => Ok(event.message.unwrap_or_default()),
+        let messages = stream.filter_map(|event| {
+            let message = event.ok().map(|event| event.message.unwrap_or_default());
+            std::future::ready(message.filter(|message| message.contains(part)))
+        });
+        match tokio::time::timeout(limit, std::pin::pin!(messages).next()).await {
+            Ok(Some(message)) => Ok(message),
             _ => bail!("no event {reason} about {name}; there are {:?}", self.events(name).await?),
         }
     }

@@ -128,3 +128,56 @@ pub(super) async fn port_forward(scene: Scene) -> Result<()> {
     }
     child.kill().await.context("end kubectl")
 }
+
+/// Several ports over one kubectl; a client that has said all it has to say still gets the whole answer.
+pub(super) async fn port_forward_of_several_ports(scene: Scene) -> Result<()> {
+    let probe =
+        |port: u16| json!({ "readinessProbe": { "tcpSocket": { "port": port }, "periodSeconds": 1 } });
+    let server = json!({ "name": "main", "image": AGNHOST, "args": ["netexec", "--http-port=8080"] });
+    let files =
+        "mkdir /tmp/www; echo from the second > /tmp/www/index.html; exec httpd -f -p 8090 -h /tmp/www";
+    let containers = json!([with(server, probe(8080)), with(shell("other", files), probe(8090))]);
+    scene.ready_pod("web", json!({ "containers": containers })).await?;
+    let mut kubectl = scene.kubectl(&["port-forward", "pod/web", ":8080", ":8090"]);
+    let mut child = kubectl.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("run kubectl")?;
+    let mut lines = BufReader::new(child.stdout.take().context("the output of kubectl")?).lines();
+    let mut addresses = std::collections::BTreeMap::new();
+    while addresses.len() < 2 {
+        let line =
+            tokio::time::timeout(SOON, lines.next_line()).await.context("kubectl does not listen")??;
+        let line = line.context("kubectl ended")?;
+        // `Forwarding from 127.0.0.1:40000 -> 8080`, and the same for IPv6.
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let ["Forwarding", "from", from, "->", to] = words[..]
+            && from.starts_with("127.")
+        {
+            addresses.insert(to.to_owned(), from.to_owned());
+        }
+    }
+    let long = "x".repeat(100_000);
+    let ask = |port: &str, path: String| {
+        let address = addresses.get(port).cloned().unwrap_or_default();
+        async move {
+            let mut connection = TcpStream::connect(&address).await.context("connect to kubectl")?;
+            let text = format!("GET {path} HTTP/1.0\r\n\r\n");
+            connection.write_all(text.as_bytes()).await?;
+            let mut answer = vec![0];
+            let first = tokio::time::timeout(SOON, connection.read_exact(&mut answer)).await;
+            first.context("no answer")?.context("read the answer")?;
+            connection.shutdown().await.context("end the request")?;
+            let rest = tokio::time::timeout(SOON, connection.read_to_end(&mut answer)).await;
+            rest.context("the answer does not end")?.context("read the answer")?;
+            anyhow::Ok(String::from_utf8_lossy(&answer).into_owned())
+        }
+    };
+    let echo = format!("/echo?msg={long}");
+    let (one, two, three) = tokio::try_join!(
+        ask("8080", echo),
+        ask("8090", "/".to_owned()),
+        ask("8080", "/hostname".to_owned())
+    )?;
+    ensure!(one.ends_with(&long), "the whole of the long answer: {} bytes", one.len());
+    ensure!(two.ends_with("from the second\n"), "the other port: {two:?}");
+    ensure!(three.ends_with("web"), "the first port again: {three:?}");
+    child.kill().await.context("end kubectl")
+}

@@ -4,6 +4,7 @@
 //! of the Kubernetes end-to-end tests, on top of busybox.
 
 mod oci;
+mod read;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +14,7 @@ use anyhow::{Context, Result};
 use crate::peers::{self, Peers};
 use crate::{command, workspace};
 use oci::{Archive, Config, Entry};
+pub(crate) use read::Stored;
 
 /// The sandbox image that containerd 2.3.7 asks for when its configuration names none.
 pub(crate) const PAUSE: &str = "registry.k8s.io/pause:3.10.2";

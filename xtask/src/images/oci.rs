@@ -121,10 +121,9 @@ impl Archive {
     }
 
     fn blob(&mut self, media: &str, content: &[u8]) -> Result<Value> {
-        let hash = Sha256::digest(content);
-        let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.append(&format!("blobs/sha256/{hash}"), content)?;
-        Ok(json!({ "mediaType": media, "digest": format!("sha256:{hash}"), "size": content.len() }))
+        let digest = digest(content);
+        self.append(&format!("blobs/{}", digest.replace(':', "/")), content)?;
+        Ok(json!({ "mediaType": media, "digest": digest, "size": content.len() }))
     }
 
     fn append(&mut self, path: &str, content: &[u8]) -> Result<()> {
@@ -134,4 +133,10 @@ impl Archive {
         let added = self.tar.append_data(&mut header, path, content);
         added.with_context(|| format!("add {path} to the image archive"))
     }
+}
+
+/// The name of a blob.
+pub(super) fn digest(content: &[u8]) -> String {
+    let hash: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hash}")
 }

@@ -1,0 +1,243 @@
+//! Images from a registry that wants to know who asks.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
+use hyper::body::Incoming;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use serde_json::{Value, json};
+
+use super::scene::{EVENTUALLY, SOON, Scene, is_ready, shell, waiting, with};
+use super::web::{self, Answer, Web};
+use crate::cluster::Changes;
+use crate::images::{BUSYBOX, Stored};
+use crate::workspace;
+
+const USER: &str = "puller";
+const PASSWORD: &str = "correct-horse";
+const WRONG_PASSWORD: &str = "battery-staple";
+
+/// Serves busybox, under whatever name, to [`USER`].
+struct Registry {
+    web: Web,
+}
+
+impl Registry {
+    async fn start(scene: &Scene) -> Result<Self> {
+        let archive = scene.cluster.paths.images.clone();
+        let author = scene.namespace.clone();
+        let reading = move || Stored::variant(&archive, BUSYBOX, &author);
+        let stored = tokio::task::spawn_blocking(reading).await??;
+        let wanted = format!("Basic {}", BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}")));
+        let web = Web::serve(move |request| {
+            if request.headers().get(AUTHORIZATION).is_none_or(|given| given.as_bytes() != wanted.as_bytes())
+            {
+                let text = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
+                let mut answer = web::text(StatusCode::UNAUTHORIZED, text);
+                answer
+                    .headers_mut()
+                    .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"test\""));
+                return answer;
+            }
+            serve(&stored, request)
+        })
+        .await?;
+        Ok(Self { web })
+    }
+
+    fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.web.port)
+    }
+
+    fn image(&self, name: &str) -> String {
+        format!("{}/private/{name}:1", self.host())
+    }
+}
+
+/// The pull half of the distribution protocol, for those who are known.
+fn serve(stored: &Stored, request: &Request<Incoming>) -> Answer {
+    let path = request.uri().path();
+    if path == "/v2/" {
+        return web::text(StatusCode::OK, "{}");
+    }
+    let mut parts = path.rsplitn(3, '/');
+    let (Some(reference), Some(kind)) = (parts.next(), parts.next()) else {
+        return web::text(StatusCode::NOT_FOUND, "");
+    };
+    let digest = if kind == "manifests" && reference == "1" { &stored.digest } else { reference };
+    let Some(content) = stored.blobs.get(digest) else { return web::text(StatusCode::NOT_FOUND, "") };
+    let body = if request.method() == Method::HEAD { Vec::new() } else { content.clone() };
+    let media_type =
+        if kind == "manifests" { stored.media_type.as_str() } else { "application/octet-stream" };
+    let mut answer = web::text(StatusCode::OK, body);
+    let headers = answer.headers_mut();
+    for (name, value) in
+        [(CONTENT_TYPE, media_type), (HeaderName::from_static("docker-content-digest"), digest)]
+    {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(content.len()));
+    answer
+}
+
+fn spec(image: &str, fields: Value) -> Value {
+    let container = with(shell("main", "echo pulled; sleep 100000"), json!({ "image": image }));
+    with(json!({ "containers": [container] }), fields)
+}
+
+/// A pod that is refused says so, with the image and the reason and without a secret.
+async fn refused(scene: &Scene, name: &str, image: &str) -> Result<Pod> {
+    let is_refused = |pod: &Pod| matches!(waiting(pod, "main"), "ErrImagePull" | "ImagePullBackOff");
+    let pod = scene.until(name, "refused", SOON, is_refused).await?;
+    scene.event_naming(name, "Failed", image).await?;
+    let events = scene.events(name).await?.join("\n");
+    let is_clear = ["401", "authorization failed", "Unauthorized"].iter().any(|word| events.contains(word));
+    ensure!(is_clear, "the events say that nobody vouches for it: {events}");
+    for secret in [PASSWORD, WRONG_PASSWORD] {
+        let encoded = BASE64_STANDARD.encode(format!("{USER}:{secret}"));
+        ensure!(
+            !events.contains(secret) && !events.contains(&encoded),
+            "an event has the password: {events}"
+        );
+    }
+    Ok(pod)
+}
+
+fn pull_secret(name: &str, host: &str, password: &str) -> Value {
+    let auths = json!({ "auths": { host: { "username": USER, "password": password } } });
+    json!({
+        "metadata": { "name": name },
+        "type": "kubernetes.io/dockerconfigjson",
+        "stringData": { ".dockerconfigjson": auths.to_string() },
+    })
+}
+
+pub(super) async fn pull_secrets_open_it(scene: Scene) -> Result<()> {
+    let registry = Registry::start(&scene).await?;
+    let image = registry.image("one");
+    scene.create::<Secret>(pull_secret("right", &registry.host(), PASSWORD)).await?;
+    scene.create::<Secret>(pull_secret("wrong", &registry.host(), WRONG_PASSWORD)).await?;
+    scene.pod("stranger", spec(&image, json!({}))).await?;
+    scene.pod("mistaken", spec(&image, json!({ "imagePullSecrets": [{ "name": "wrong" }] }))).await?;
+    refused(&scene, "stranger", &image).await?;
+    refused(&scene, "mistaken", &image).await?;
+    // A secret that does not exist is skipped, as are those that are refused.
+    let secrets = json!([{ "name": "nowhere" }, { "name": "wrong" }, { "name": "right" }]);
+    scene.ready_pod("known", spec(&image, json!({ "imagePullSecrets": secrets }))).await?;
+    ensure!(scene.first_line("known", "main").await? == "pulled", "it runs");
+    Ok(())
+}
+
+/// A program that says what it is told in a file, and notes what it was asked.
+struct Vouching {
+    folder: PathBuf,
+}
+
+impl Vouching {
+    fn new(scene: &Scene, host: &str) -> Result<Self> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = scene.cluster.paths.file(&scene.namespace);
+        workspace::create_dir(&folder.join("programs"))?;
+        let this = Self { folder };
+        let program = this.folder.join("programs/vouch");
+        let script = format!(
+            "#!/bin/sh\n{{ cat; echo \" $GREETING $*\"; }} >> {}\ncat {}\n",
+            this.asked().display(),
+            this.answer().display(),
+        );
+        workspace::write(&program, script)?;
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))
+            .context("make the program executable")?;
+        let configuration = json!({
+            "apiVersion": "kubelet.config.k8s.io/v1",
+            "kind": "CredentialProviderConfig",
+            "providers": [{
+                "name": "vouch", "matchImages": [host], "defaultCacheDuration": "1h",
+                "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+                "args": ["an-argument"], "env": [{ "name": "GREETING", "value": "hello" }],
+            }],
+        });
+        workspace::write(&this.folder.join("providers.yaml"), configuration.to_string())?;
+        Ok(this)
+    }
+
+    fn asked(&self) -> PathBuf {
+        self.folder.join("asked")
+    }
+
+    fn answer(&self) -> PathBuf {
+        self.folder.join("answer")
+    }
+
+    fn says(&self, host: &str, password: &str, kept: &str) -> Result<()> {
+        let answer = json!({
+            "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "kind": "CredentialProviderResponse",
+            "cacheKeyType": "Registry", "cacheDuration": kept,
+            "auth": { host: { "username": USER, "password": password } },
+        });
+        let unfinished = self.folder.join("answer.unfinished");
+        workspace::write(&unfinished, answer.to_string())?;
+        std::fs::rename(&unfinished, self.answer()).context("let the program say something else")
+    }
+
+    fn questions(&self) -> Result<Vec<String>> {
+        let text = std::fs::read_to_string(self.asked()).context("read what the program was asked")?;
+        // The two kubelets end the request differently.
+        let text = text.replace("}\n ", "} ");
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    fn flags(&self) -> Vec<String> {
+        vec![
+            format!("--image-credential-provider-config={}", self.folder.join("providers.yaml").display()),
+            format!("--image-credential-provider-bin-dir={}", self.folder.join("programs").display()),
+        ]
+    }
+}
+
+pub(super) async fn a_program_opens_it(scene: Scene) -> Result<()> {
+    let registry = Registry::start(&scene).await?;
+    let (host, image) = (registry.host(), registry.image("two"));
+    let vouching = Vouching::new(&scene, &host)?;
+    vouching.says(&host, WRONG_PASSWORD, "0s")?;
+    scene.cluster.kubelet.stop().await?;
+    let changes = Changes { flags: vouching.flags(), ..Changes::default() };
+    let kubelet = scene.cluster.kubelet_changed("vouched-for", changes)?;
+    kubelet.start().await?;
+
+    scene.pod("waits", spec(&image, json!({}))).await?;
+    refused(&scene, "waits", &image).await?;
+    let asked = vouching.questions()?;
+    let (request, rest) =
+        asked[0].rsplit_once(' ').map_or(("", ""), |(head, _)| head.rsplit_once(' ').unwrap_or((head, "")));
+    ensure!(
+        rest == "hello" && asked[0].ends_with("an-argument"),
+        "environment and arguments: {:?}",
+        asked[0]
+    );
+    let request: Value = serde_json::from_str(request).with_context(|| format!("read {:?}", asked[0]))?;
+    ensure!(
+        request["kind"] == "CredentialProviderRequest"
+            && request["apiVersion"] == "credentialprovider.kubelet.k8s.io/v1"
+            // The tag is not part of it.
+            && request["image"] == json!(image.trim_end_matches(":1")),
+        "it was asked {request}"
+    );
+
+    // The program knows better now; what it says is kept and serves another image of the registry too.
+    vouching.says(&host, PASSWORD, "1h")?;
+    scene.until("waits", "ready", EVENTUALLY, is_ready).await?;
+    let before = vouching.questions()?.len();
+    let other = registry.image("three");
+    scene.ready_pod("other", spec(&other, json!({ "imagePullPolicy": "Always" }))).await?;
+    ensure!(vouching.questions()?.len() == before, "it is not asked again: {:?}", vouching.questions()?);
+    let log = std::fs::read_to_string(kubelet.log()).context("read the kubelet's log")?;
+    ensure!(!log.contains(PASSWORD) && !log.contains(WRONG_PASSWORD), "the log has a password");
+    kubelet.stop().await
+}
