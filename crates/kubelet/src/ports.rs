@@ -13,7 +13,7 @@ use futures::stream::{BoxStream, StreamExt as _};
 use jiff::Timestamp;
 use model::{ContainerObservation, ContainerState, Pod, PodKey, PodObservation, pod};
 use node::{PodView, View};
-use runtime::logs::{LogOptions, LogPath, LogReader, StreamSelection};
+use runtime::logs::{LogOptions, LogPath, LogReader, LogWatches, StreamSelection};
 use runtime::{RuntimeError, podfiles};
 use server::endpoint::{HealthCheck, MetricsKind};
 use server::ports::{
@@ -51,6 +51,7 @@ pub(crate) struct NodePorts {
     pub(crate) usage: Arc<Usage>,
     pub(crate) log: LogHandle,
     pub(crate) flags: Arc<BTreeMap<&'static str, String>>,
+    pub(crate) log_watches: LogWatches,
 }
 
 impl NodePorts {
@@ -180,7 +181,8 @@ impl Ports for NodePorts {
             },
         };
         let running = self.running(&view, &instance, query.is_follow);
-        let reader = LogReader::open(path, options, running).await.map_err(|e| failure::chain(&e))?;
+        let reader = LogReader::open(path, options, running, &self.log_watches).await;
+        let reader = reader.map_err(|e| failure::chain(&e))?;
         let stream = reader.into_stream().map(|piece| match piece {
             Ok((_, bytes)) => Ok(bytes),
             Err(error) => Err(io::Error::other(failure::chain(&error))),

@@ -20,6 +20,7 @@ use host::cgroup::{CgroupMounts, CgroupTree};
 use host::machine::MachineFacts;
 use node::{EventObject, EventRecord, Input, Node, View};
 use runtime::images::CredentialPrograms;
+use runtime::logs::LogWatches;
 use runtime::{Runtime, RuntimeSettings};
 use telemetry::log::LogHandle;
 use telemetry::metrics::Metrics;
@@ -268,6 +269,7 @@ impl Ground {
             cadvisor,
             log: process.log,
             flags: process.flags,
+            log_watches: LogWatches::default(),
         }
     }
 }

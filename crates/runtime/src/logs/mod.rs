@@ -25,6 +25,7 @@ pub use line::StreamKind;
 pub use open::LogPath;
 pub use reader::LogReader;
 pub use rotate::{RotateError, Rotation, RotationPolicy, rotate};
+pub use watch::LogWatches;
 
 /// Which of a container's output streams to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,44 +5,42 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures::Stream;
+use memchr::memchr;
 use tokio::sync::watch::Receiver;
 
-use super::line::{self, Record, StreamKind};
+use super::line::{self, StreamKind};
 use super::open::{self, LogPath};
-use super::watch::FolderWatch;
+use super::watch::{FolderWatch, LogWatches};
 use super::{LogError, LogOptions, tail};
 
-/// How much of a file is read at once, bytes.
-const BLOCK_BYTES: usize = 64 * 1024;
+/// How much of a file is read at once, bytes: little from a log that is short or followed, more as long as there is
+/// more, for each block takes a thread's turn.
+const LEAST_BLOCK_BYTES: usize = 16 * 1024;
+const MOST_BLOCK_BYTES: usize = 256 * 1024;
 /// The longest record that is read whole, bytes; what goes beyond is dropped. Runtimes split the
 /// lines of containers at 16 KiB, so only a file damaged or forged has longer ones.
 const MAX_LINE_BYTES: usize = 1024 * 1024;
 /// How much output is collected before it is handed on, bytes. Lines that are there already share
 /// a chunk; nothing waits for a chunk to fill.
-const CHUNK_BYTES: usize = 32 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Reads one log file. Holds a block, a line and a chunk in memory, however long the file is.
 pub struct LogReader {
     path: LogPath,
-    options: LogOptions,
     file: Arc<File>,
     /// Where in `file` the next block begins.
     offset: u64,
-    /// Output of the other stream, found while collecting a piece.
-    held_back: Option<(StreamKind, Bytes)>,
     /// Read and not yet taken as lines.
     buffer: BytesMut,
+    /// How large the next block is, bytes.
+    block_bytes: usize,
     /// Dropping the rest of a line that was too long.
     is_skipping: bool,
-    has_parsed: bool,
-    /// Lines still to be given, when only a tail is wanted.
-    lines_left: Option<u64>,
-    /// Bytes still to be given.
-    bytes_left: u64,
-    /// Whether the next record of stdout, stderr begins a line of the container.
-    begins_line: [bool; 2],
+    shown: Shown,
+    /// Whether to go on reading until the container has ended.
+    is_follow: bool,
     /// Set while following.
     watch: Option<FolderWatch>,
     /// True while the container runs.
@@ -61,7 +59,8 @@ enum State {
 }
 
 enum Next {
-    Line(Bytes),
+    /// The buffer begins with a line of this length, bytes, of which more may follow that is too much.
+    Line { length: usize, is_cut: bool },
     /// The file holds no further complete line (yet).
     End,
 }
@@ -69,9 +68,14 @@ enum Next {
 impl LogReader {
     /// Opens a log and finds where to begin. `running` says whether the container still runs; it
     /// matters only when following, and a dropped sender means that it does not.
-    pub async fn open(path: LogPath, options: LogOptions, running: Receiver<bool>) -> Result<Self, LogError> {
+    pub async fn open(
+        path: LogPath,
+        options: LogOptions,
+        running: Receiver<bool>,
+        watches: &LogWatches,
+    ) -> Result<Self, LogError> {
         // Watching starts before the file is looked at, so that no write falls in between.
-        let watch = options.follow.then(|| FolderWatch::new(&path)).transpose();
+        let watch = options.follow.then(|| watches.watch(&path)).transpose();
         let watch = watch.map_err(|source| LogError::Watch { path: path.full(), source })?;
         let (for_file, tail_lines) = (path.clone(), options.tail_lines);
         let opening = move || {
@@ -84,18 +88,15 @@ impl LogReader {
         Ok(Self {
             file: Arc::new(file),
             offset,
-            held_back: None,
             buffer: BytesMut::new(),
+            block_bytes: LEAST_BLOCK_BYTES,
             is_skipping: false,
-            has_parsed: false,
-            lines_left: options.tail_lines.filter(|_| !options.follow),
-            bytes_left: options.limit_bytes.unwrap_or(u64::MAX),
-            begins_line: [true; 2],
+            is_follow: options.follow,
+            shown: Shown::new(options),
             watch,
             running,
             state: State::Open,
             path,
-            options,
         })
     }
 
@@ -103,38 +104,39 @@ impl LogReader {
     /// lines taken for a piece that was not handed on are lost: poll one call to its end or drop
     /// the reader.
     pub async fn next(&mut self) -> Result<Option<(StreamKind, Bytes)>, LogError> {
-        let mut chunk = BytesMut::new();
-        let mut stream = StreamKind::Stdout;
-        if let Some((first_stream, bytes)) = self.held_back.take() {
-            stream = first_stream;
-            chunk.extend_from_slice(&bytes);
-        }
-        while self.state != State::Done && chunk.len() < CHUNK_BYTES {
-            if self.bytes_left == 0 || self.lines_left == Some(0) {
+        let bytes = Vec::with_capacity(self.buffer.len().min(CHUNK_BYTES));
+        let mut chunk = Chunk { stream: StreamKind::Stdout, bytes };
+        while self.state != State::Done && chunk.bytes.len() < CHUNK_BYTES {
+            if self.shown.is_over() {
                 self.state = State::Done;
                 break;
             }
-            if !chunk.is_empty() && !self.buffer.contains(&b'\n') {
+            let found = memchr(b'\n', &self.buffer).filter(|_| !self.is_skipping);
+            let next = match found {
+                Some(at) => Next::Line { length: at + 1, is_cut: false },
                 // Hand on what is there rather than read or wait for more of it.
-                break;
-            }
-            let Next::Line(line) = self.next_line().await? else {
+                None if !chunk.bytes.is_empty() => break,
+                None => self.next_line().await?,
+            };
+            let Next::Line { length, is_cut } = next else {
                 self.wait_at_end().await?;
                 continue;
             };
-            match self.render(&line)? {
-                Some((other, bytes)) if other != stream && !chunk.is_empty() => {
-                    self.held_back = Some((other, bytes));
-                    break;
-                }
-                Some((same, bytes)) => {
-                    stream = same;
-                    chunk.extend_from_slice(&bytes);
-                }
-                None => {}
+            if !chunk.bytes.is_empty() && chunk.bytes.len() + length > CHUNK_BYTES {
+                break;
             }
+            match self.shown.append(&self.buffer[..length], &mut chunk) {
+                Appended::Done => {}
+                Appended::OtherStream => break,
+                Appended::NoRecord if self.shown.has_parsed => {
+                    tracing::debug!(path = %self.path.full().display(), "skipping a line that is no log record");
+                }
+                Appended::NoRecord => return Err(LogError::Format { path: self.path.full() }),
+            }
+            self.buffer.advance(length);
+            self.is_skipping = is_cut;
         }
-        Ok((!chunk.is_empty()).then(|| (stream, chunk.freeze())))
+        Ok((!chunk.bytes.is_empty()).then(|| (chunk.stream, chunk.bytes.into())))
     }
 
     /// The same as a stream. It ends after an error.
@@ -144,36 +146,32 @@ impl LogReader {
         })
     }
 
-    /// The next complete line with its newline; at the end of a log that is finished, also one
+    /// Finds the next complete line with its newline; at the end of a log that is finished, also one
     /// without.
     async fn next_line(&mut self) -> Result<Next, LogError> {
         let mut searched = 0;
         loop {
-            let found =
-                self.buffer.iter().skip(searched).position(|b| *b == b'\n').map(|at| searched + at + 1);
-            if let Some(end) = found {
-                let line = self.buffer.split_to(end).freeze();
+            if let Some(at) = memchr(b'\n', &self.buffer[searched..]) {
+                let length = searched + at + 1;
                 if std::mem::take(&mut self.is_skipping) {
+                    self.buffer.advance(length);
                     searched = 0;
                     continue;
                 }
-                return Ok(Next::Line(line));
+                return Ok(Next::Line { length, is_cut: false });
             }
-            if self.buffer.len() >= MAX_LINE_BYTES {
-                let line = self.buffer.split().freeze();
-                searched = 0;
-                if !std::mem::replace(&mut self.is_skipping, true) {
-                    return Ok(Next::Line(line));
-                }
-                continue;
+            if self.is_skipping {
+                self.buffer.clear();
+            } else if self.buffer.len() >= MAX_LINE_BYTES {
+                return Ok(Next::Line { length: MAX_LINE_BYTES, is_cut: true });
             }
             searched = self.buffer.len();
             if self.fill().await? > 0 {
                 continue;
             }
-            let is_final = self.state == State::Ending || !self.options.follow;
-            if is_final && !self.buffer.is_empty() && !self.is_skipping {
-                return Ok(Next::Line(self.buffer.split().freeze()));
+            let is_final = self.state == State::Ending || !self.is_follow;
+            if is_final && !self.buffer.is_empty() {
+                return Ok(Next::Line { length: self.buffer.len(), is_cut: false });
             }
             return Ok(Next::End);
         }
@@ -181,17 +179,22 @@ impl LogReader {
 
     /// Reads a block; 0 at the end of the file.
     async fn fill(&mut self) -> Result<usize, LogError> {
-        let (file, offset) = (self.file.clone(), self.offset);
+        let (file, offset, block_bytes) = (self.file.clone(), self.offset, self.block_bytes);
+        let mut buffer = std::mem::take(&mut self.buffer);
         let reading = move || {
-            let mut block = vec![0; BLOCK_BYTES];
-            let len = file.read_at(&mut block, offset)?;
-            block.truncate(len);
-            Ok(block)
+            let before = buffer.len();
+            buffer.resize(before + block_bytes, 0);
+            let read = file.read_at(&mut buffer[before..], offset)?;
+            buffer.truncate(before + read);
+            Ok((buffer, read))
         };
-        let block = blocking(reading).await.map_err(|source| self.read_error(source))?;
-        self.offset += block.len() as u64;
-        self.buffer.extend_from_slice(&block);
-        Ok(block.len())
+        let (buffer, read) = blocking(reading).await.map_err(|source| self.read_error(source))?;
+        self.buffer = buffer;
+        self.offset += read as u64;
+        if read == self.block_bytes {
+            self.block_bytes = MOST_BLOCK_BYTES.min(read * 2);
+        }
+        Ok(read)
     }
 
     /// At the end of the file: ends, moves on to the file that took its place, or waits.
@@ -212,9 +215,12 @@ impl LogReader {
             self.state = State::Ending;
             return Ok(());
         }
-        let Some(watch) = &self.watch else { return Ok(()) };
+        // There may be thousands of readers, most of which wait.
+        self.buffer = BytesMut::from(&self.buffer[..]);
+        self.block_bytes = LEAST_BLOCK_BYTES;
+        let Some(watch) = &mut self.watch else { return Ok(()) };
         let waited = tokio::select! {
-            // Cancel-safe: events stay queued in the kernel.
+            // Cancel-safe: what has happened is remembered.
             changed = watch.changed() => changed,
             // Cancel-safe: the receiver keeps the version it has seen. An error means that nobody
             // keeps the container any more, which the next round finds in `borrow`.
@@ -271,32 +277,6 @@ impl LogReader {
         self.is_skipping = false;
     }
 
-    /// What a line becomes; `None` when it is not wanted.
-    fn render(&mut self, line: &Bytes) -> Result<Option<(StreamKind, Bytes)>, LogError> {
-        if let Some(left) = &mut self.lines_left {
-            *left -= 1;
-        }
-        let Some(record) = line::parse(line) else {
-            if !self.has_parsed {
-                return Err(LogError::Format { path: self.path.full() });
-            }
-            tracing::debug!(path = %self.path.full().display(), "skipping a line that is no log record");
-            return Ok(None);
-        };
-        self.has_parsed = true;
-        let begins_line = &mut self.begins_line[usize::from(record.stream == StreamKind::Stderr)];
-        let has_prefix = std::mem::replace(begins_line, record.text.last().is_none_or(|b| *b == b'\n'));
-        if self.options.since.is_some_and(|since| record.time < since)
-            || !self.options.stream.includes(record.stream)
-        {
-            return Ok(None);
-        }
-        let mut bytes = if self.options.timestamps && has_prefix { with_time(&record) } else { record.text };
-        bytes.truncate(usize::try_from(self.bytes_left).unwrap_or(usize::MAX));
-        self.bytes_left -= bytes.len() as u64;
-        Ok(Some((record.stream, bytes)))
-    }
-
     fn read_error(&self, source: io::Error) -> LogError {
         LogError::Read { path: self.path.full(), source }
     }
@@ -314,11 +294,81 @@ enum Found {
     New(File),
 }
 
-fn with_time(record: &Record) -> Bytes {
-    let mut bytes = line::fixed_width(&record.time_text);
-    bytes.push(b' ');
-    bytes.extend_from_slice(&record.text);
-    Bytes::from(bytes)
+/// Output of one stream that is being collected.
+struct Chunk {
+    stream: StreamKind,
+    bytes: Vec<u8>,
+}
+
+/// What became of a line.
+enum Appended {
+    /// It is in the chunk, or is not wanted.
+    Done,
+    /// It has to wait for a chunk of its own.
+    OtherStream,
+    /// It is no record of a log.
+    NoRecord,
+}
+
+/// Which records are shown, and how.
+struct Shown {
+    options: LogOptions,
+    has_parsed: bool,
+    /// Lines still to be given, when only a tail is wanted.
+    lines_left: Option<u64>,
+    /// Bytes still to be given.
+    bytes_left: u64,
+    /// Whether the next record of stdout, stderr begins a line of the container.
+    begins_line: [bool; 2],
+}
+
+impl Shown {
+    fn new(options: LogOptions) -> Self {
+        Self {
+            has_parsed: false,
+            lines_left: options.tail_lines.filter(|_| !options.follow),
+            bytes_left: options.limit_bytes.unwrap_or(u64::MAX),
+            begins_line: [true; 2],
+            options,
+        }
+    }
+
+    /// Whether all that was wanted was given.
+    fn is_over(&self) -> bool {
+        self.bytes_left == 0 || self.lines_left == Some(0)
+    }
+
+    /// Adds to a chunk what a line becomes.
+    fn append(&mut self, line: &[u8], chunk: &mut Chunk) -> Appended {
+        let record = line::parse(line);
+        let is_of = |stream| record.as_ref().is_some_and(|record| record.stream == stream);
+        let other = if chunk.stream == StreamKind::Stdout { StreamKind::Stderr } else { StreamKind::Stdout };
+        if !chunk.bytes.is_empty() && is_of(other) && self.options.stream.includes(other) {
+            return Appended::OtherStream;
+        }
+        if let Some(left) = &mut self.lines_left {
+            *left -= 1;
+        }
+        let Some(record) = record else { return Appended::NoRecord };
+        self.has_parsed = true;
+        let begins_line = &mut self.begins_line[usize::from(record.stream == StreamKind::Stderr)];
+        let has_prefix = std::mem::replace(begins_line, record.text.last().is_none_or(|b| *b == b'\n'));
+        let is_older = |since| record.time().is_none_or(|time| time < since);
+        if !self.options.stream.includes(record.stream) || self.options.since.is_some_and(is_older) {
+            return Appended::Done;
+        }
+        let start = chunk.bytes.len();
+        if self.options.timestamps && has_prefix {
+            line::append_fixed_width(&record.time_text, &mut chunk.bytes);
+            chunk.bytes.push(b' ');
+        }
+        chunk.bytes.extend_from_slice(&record.text);
+        let room = usize::try_from(self.bytes_left).unwrap_or(usize::MAX);
+        chunk.bytes.truncate(start.saturating_add(room));
+        self.bytes_left -= (chunk.bytes.len() - start) as u64;
+        chunk.stream = record.stream;
+        Appended::Done
+    }
 }
 
 /// Runs what blocks on the disk where that may be done.

@@ -36,7 +36,7 @@ impl Log {
 
     async fn open(&self, options: LogOptions) -> Result<LogReader, LogError> {
         let path = LogPath { root: self.folder.path().into(), relative: FILE.into() };
-        LogReader::open(path, options, self.running.subscribe()).await
+        LogReader::open(path, options, self.running.subscribe(), &LogWatches::default()).await
     }
 
     async fn read(&self, options: LogOptions) -> String {
@@ -218,7 +218,11 @@ async fn links_and_special_files_are_not_followed() {
     std::os::unix::fs::symlink(secret.path(), &folder).unwrap();
     refused("linked folder").await;
     let outside = LogPath { root: folder.parent().unwrap().into(), relative: "../../0.log".into() };
-    assert!(LogReader::open(outside, LogOptions::default(), log.running.subscribe()).await.is_err());
+    assert!(
+        LogReader::open(outside, LogOptions::default(), log.running.subscribe(), &LogWatches::default())
+            .await
+            .is_err()
+    );
     assert_eq!(LogPath::below(Path::new("/var/log/pods"), Path::new("/etc/passwd")), None);
 }
 
