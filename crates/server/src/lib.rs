@@ -6,10 +6,10 @@
 //! | which request is which endpoint | [`endpoint`] (pure) |
 //! | who asks, and may they | `auth`, `attributes` (pure), `identity`, `cache` |
 //! | how many requests, and how long each takes | `counting` |
-//! | sockets, TLS, limits, drain | `listen`, `strangers`, `tls`, [`certificate`] |
+//! | sockets, TLS, limits, drain | `listen`, `slots`, `strangers`, `tls`, [`certificate`] |
 //! | answers | `answer` and one module an endpoint |
 //! | the machine's own logs | [`nodelogs`] |
-//! | exec, attach and port-forward | `streaming`; `tunnel`: passed through to the runtime; `translate`: from WebSocket to the runtime's SPDY |
+//! | exec, attach and port-forward | `streaming`; `tunnel`, `pump`: passed through to the runtime; `translate`: from WebSocket to the runtime's SPDY |
 //!
 //! Everything served comes through one bundle of [`Ports`]: this crate knows neither the core nor
 //! the runtime.
@@ -34,8 +34,10 @@ mod number;
 mod pods;
 pub mod ports;
 mod pprof;
+mod pump;
 mod service;
 pub mod settings;
+mod slots;
 mod spdy;
 mod strangers;
 mod streaming;

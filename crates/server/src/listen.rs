@@ -16,7 +16,7 @@ use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -29,6 +29,7 @@ use crate::identity::ClientTrust;
 use crate::ports::Ports;
 use crate::service::{Peer, Service};
 use crate::settings::Settings;
+use crate::slots::{Slot, Slots};
 use crate::strangers::{Acquaintance, Strangers};
 use crate::tls;
 
@@ -289,12 +290,13 @@ async fn accept<P: Ports>(
     service: Arc<Service<P>>,
     tls: Option<Arc<ArcSwap<ServerConfig>>>,
 ) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Slots::new(MAX_CONNECTIONS);
     let mut connections = JoinSet::new();
+    // Goes with the connections.
+    connections.spawn(slots.clone().tidy_up());
     let mut strangers = Strangers::default();
     loop {
-        // The semaphore is never closed.
-        let Ok(permit) = slots.clone().acquire_owned().await else { return };
+        let Some(slot) = slots.take().await else { return };
         let stream = loop {
             tokio::select! {
                 // Cancel-safe: a connection not yet taken stays in the backlog.
@@ -311,7 +313,7 @@ async fn accept<P: Ports>(
         };
         let (service, config) = (service.clone(), tls.as_ref().map(|tls| tls.load_full()));
         let acquaintance = Acquaintance::default();
-        let task = connections.spawn(connection(stream, config, service, permit, acquaintance.clone()));
+        let task = connections.spawn(connection(stream, config, service, slot, acquaintance.clone()));
         strangers.join(task, acquaintance);
         while connections.try_join_next().is_some() {}
     }
@@ -321,22 +323,22 @@ async fn connection<P: Ports>(
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
     service: Arc<Service<P>>,
-    permit: OwnedSemaphorePermit,
+    slot: Slot,
     acquaintance: Acquaintance,
 ) {
     // Both only better how it feels; a socket that refuses still works. Keep-alive finds peers that
     // vanished while a log was followed.
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
-    let permit = Arc::new(permit);
+    let slot = Arc::new(slot);
     let Some(config) = tls else {
-        return requests(stream, service, Peer { chain: Vec::new(), permit, acquaintance }).await;
+        return requests(stream, service, Peer { chain: Vec::new(), slot, acquaintance }).await;
     };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => {
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-            requests(stream, service, Peer { chain, permit, acquaintance }).await;
+            requests(stream, service, Peer { chain, slot, acquaintance }).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake timed out"),

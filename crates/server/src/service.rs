@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 use telemetry::traces::{self, Span};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use crate::answer::{self, Answer};
 use crate::auth::{Access, RequestHead};
@@ -17,6 +17,7 @@ use crate::counting::{self, Served};
 use crate::endpoint::{self, Endpoint, Route, ServerKind};
 use crate::ports::{Ports, RequestKind, SummaryParts};
 use crate::settings::Settings;
+use crate::slots::Slot;
 use crate::strangers::Acquaintance;
 use crate::streaming::{self, Session};
 use crate::tunnel::TunnelContext;
@@ -36,7 +37,7 @@ pub(crate) struct Service<P> {
 pub(crate) struct Peer {
     /// The certificate it showed, with intermediates; not verified yet.
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    pub(crate) permit: Arc<OwnedSemaphorePermit>,
+    pub(crate) slot: Arc<Slot>,
     /// Made once a request with credentials was let in.
     pub(crate) acquaintance: Acquaintance,
 }
@@ -125,7 +126,7 @@ impl<P: Ports> Service<P> {
             idle_timeout: self.settings.streaming_idle_timeout,
             shutdown: self.shutdown.clone(),
             translates: self.settings.endpoints.translates_websockets,
-            permit: peer.permit.clone(),
+            slot: peer.slot.clone(),
             served: served.cloned(),
         };
         match endpoint {

@@ -8,8 +8,7 @@
 
 use std::io;
 
-use bytes::{Bytes, BytesMut};
-use flate2::{Compress, Compression, FlushCompress};
+use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 const VERSION: u16 = 0x8003;
@@ -22,6 +21,9 @@ const HEAD_BYTES: usize = 8;
 
 /// Largest piece of data handed on at a time, bytes, however long the frame is.
 const MAX_PIECE: usize = 32 * 1024;
+/// The least and the most that is read at once, bytes.
+const LEAST_ROOM: usize = 1024;
+const MOST_ROOM: usize = 64 * 1024;
 /// Longest control frame read, bytes; they are tens of bytes long.
 const MAX_CONTROL: usize = 64 * 1024;
 
@@ -41,13 +43,17 @@ pub(crate) enum Event {
 /// The reading half.
 pub(crate) struct Reader<R> {
     io: R,
+    /// Read and not yet taken.
+    buffer: BytesMut,
+    /// How much is asked for at once, bytes. Sessions are silent most of the time, so it is little until more came.
+    room: usize,
     /// The data frame that is being read: its stream, bytes left, and whether it ends the stream.
     frame: Option<(u32, usize, bool)>,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     pub(crate) fn new(io: R) -> Self {
-        Self { io, frame: None }
+        Self { io, buffer: BytesMut::new(), room: LEAST_ROOM, frame: None }
     }
 
     /// The next event; `None` at the end of the connection. Not cancel-safe: what was half read is
@@ -57,12 +63,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             if let Some((stream, left, is_final)) = self.frame.take() {
                 return self.piece(stream, left, is_final).await.map(Some);
             }
-            let mut head = [0; HEAD_BYTES];
-            match self.io.read_exact(&mut head).await {
-                Ok(_) => {}
+            match self.fill(HEAD_BYTES).await {
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
                 Err(error) => return Err(error),
             }
+            let mut head = [0; HEAD_BYTES];
+            self.buffer.split_to(HEAD_BYTES).copy_to_slice(&mut head);
             let word = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
             let length = u32::from_be_bytes([0, head[5], head[6], head[7]]) as usize;
             if word & 0x8000_0000 == 0 {
@@ -76,14 +83,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
+    /// Data of a frame, as much of it as is there.
     async fn piece(&mut self, stream: u32, left: usize, is_final: bool) -> io::Result<Event> {
-        let mut bytes = BytesMut::zeroed(left.min(MAX_PIECE));
-        self.io.read_exact(&mut bytes).await?;
+        self.fill(left.min(1)).await?;
+        let bytes = self.buffer.split_to(self.buffer.len().min(left).min(MAX_PIECE)).freeze();
         let left = left - bytes.len();
         if left > 0 {
             self.frame = Some((stream, left, is_final));
         }
-        Ok(Event::Data { stream, bytes: bytes.freeze(), is_last: is_final && left == 0 })
+        Ok(Event::Data { stream, bytes, is_last: is_final && left == 0 })
     }
 
     async fn control(&mut self, kind: u16, length: usize) -> io::Result<Option<Event>> {
@@ -91,8 +99,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let text = format!("a SPDY control frame of {length} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        let mut body = vec![0; length];
-        self.io.read_exact(&mut body).await?;
+        self.fill(length).await?;
+        let body = self.buffer.split_to(length);
         let number = body.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
         Ok(match kind {
             RST_STREAM => Some(Event::Reset { stream: number }),
@@ -101,20 +109,34 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             _ => None,
         })
     }
+
+    /// Reads until so many bytes are there.
+    async fn fill(&mut self, length: usize) -> io::Result<()> {
+        while self.buffer.len() < length {
+            self.buffer.reserve(self.room);
+            let read = self.io.read_buf(&mut self.buffer).await?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if read >= self.room && self.room < MOST_ROOM {
+                self.room *= 2;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The writing half.
 pub(crate) struct Writer<W> {
     io: W,
-    /// One compressed stream for the headers of all frames.
-    headers: Compress,
+    /// Whether the stream that the headers of all frames make has begun.
+    has_headers: bool,
     next_stream: u32,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
     pub(crate) fn new(io: W) -> Self {
-        // Without the protocol's dictionary, which a sender need not use.
-        Self { io, headers: Compress::new(Compression::fast(), true), next_stream: 1 }
+        Self { io, has_headers: false, next_stream: 1 }
     }
 
     /// Opens a stream and returns its number.
@@ -124,7 +146,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         // The stream, none it belongs to, priority and slot 0.
         let mut body = stream.to_be_bytes().to_vec();
         body.extend([0; 6]);
-        self.compress(&plain_headers(headers), &mut body)?;
+        self.compress(&plain_headers(headers), &mut body);
         self.control(SYN_STREAM, &body).await?;
         Ok(stream)
     }
@@ -157,17 +179,22 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.io.flush().await
     }
 
-    fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-        let before = self.headers.total_in();
-        loop {
-            out.reserve(plain.len() + 64);
-            let done = usize::try_from(self.headers.total_in() - before).unwrap_or(plain.len());
-            let left = plain.get(done..).unwrap_or_default();
-            self.headers.compress_vec(left, out, FlushCompress::Sync).map_err(io::Error::other)?;
-            // With room to spare all is written; without, there may be more.
-            if left.is_empty() || out.len() < out.capacity() {
-                return Ok(());
-            }
+    /// Adds to the one zlib stream (RFC 1950) that the headers of all frames make, without the protocol's dictionary,
+    /// which a sender need not use. A few tens of bytes are stored as they are (RFC 1951, section 3.2.4): what a
+    /// compressor needs, some 300 KiB, would be kept for as long as the session.
+    fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+        if !std::mem::replace(&mut self.has_headers, true) {
+            // Deflate with a window of 32 KiB, and a checksum of these two bytes.
+            out.extend([0x78, 0x01]);
+        }
+        // An empty block at the end: Go's reader hands on what it has when it meets one, and fails when it meets nothing.
+        for block in plain.chunks(usize::from(u16::MAX)).chain([[].as_slice()]) {
+            let length = u16::try_from(block.len()).unwrap_or(u16::MAX);
+            // Not the last block, and stored.
+            out.push(0);
+            out.extend(length.to_le_bytes());
+            out.extend((!length).to_le_bytes());
+            out.extend_from_slice(block);
         }
     }
 }
@@ -246,7 +273,10 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(shape, [(MAX_PIECE, false), (MAX_PIECE, true)]);
+        assert_eq!(shape.iter().map(|(length, _)| length).sum::<usize>(), 0x1_0000);
+        assert!(shape.len() > 1 && shape.iter().all(|(length, _)| *length <= MAX_PIECE));
+        let last: Vec<bool> = shape.iter().map(|(_, is_last)| *is_last).collect();
+        assert!(last.ends_with(&[false, true]) && last.iter().filter(|is_last| **is_last).count() == 1);
         assert!(end.is_ok());
     }
 
@@ -278,6 +308,7 @@ mod tests {
             assert_eq!(rest[..4], [0x80, 3, 0, 1]);
             let length = usize::from(u16::from_be_bytes([rest[6], rest[7]]));
             assert_eq!(rest[8..18], [0, 0, 0, stream, 0, 0, 0, 0, 0, 0]);
+            assert!(rest[..8 + length].ends_with(&[0, 0, 0, 0xff, 0xff]), "an empty block at the end");
             let mut plain = Vec::with_capacity(1024);
             inflate.decompress_vec(&rest[18..8 + length], &mut plain, FlushDecompress::Sync).unwrap();
             assert_eq!(plain, plain_headers(&[("streamType", value)]));

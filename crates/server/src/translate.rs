@@ -56,7 +56,7 @@ pub(crate) fn open(
     };
     let answer = offer.take(PROTOCOL);
     tokio::spawn(async move {
-        let TunnelContext { idle_timeout, mut shutdown, permit, served, .. } = context;
+        let TunnelContext { idle_timeout, mut shutdown, slot, served, .. } = context;
         let activity = Activity::new();
         tokio::select! {
             // Every arm ends the session: what the others were about to do no longer matters.
@@ -64,7 +64,7 @@ pub(crate) fn open(
             () = activity.idle_for(idle_timeout) => tracing::info!("closing an idle session"),
             _ = shutdown.wait_for(|is_shutdown| *is_shutdown) => {}
         }
-        drop((permit, served));
+        drop((slot, served));
     });
     answer
 }

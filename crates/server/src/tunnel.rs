@@ -22,13 +22,15 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::answer::{self, Answer};
 use crate::counting::Served;
+use crate::pump;
+use crate::slots::Slot;
 use crate::websocket::{self, Offer};
 
 /// How long the runtime may take to connect and to answer the head.
@@ -45,7 +47,7 @@ pub(crate) struct TunnelContext {
     /// Feature gate `ExtendWebSocketsToKubelet`: what the runtime does not speak is translated.
     pub(crate) translates: bool,
     /// Counts as a connection for as long as it lasts.
-    pub(crate) permit: Arc<OwnedSemaphorePermit>,
+    pub(crate) slot: Arc<Slot>,
     /// Its request counts as being served for as long as it lasts.
     pub(crate) served: Option<Served>,
 }
@@ -243,7 +245,7 @@ async fn copy<C>(
 ) where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    let TunnelContext { idle_timeout, mut shutdown, permit, served, .. } = context;
+    let TunnelContext { idle_timeout, mut shutdown, slot, served, .. } = context;
     let (client, runtime) = match tokio::join!(to_client, to_runtime) {
         (Ok(client), Ok(runtime)) => (client, runtime),
         (Err(error), _) | (_, Err(error)) => {
@@ -252,10 +254,10 @@ async fn copy<C>(
         }
     };
     let activity = Activity::new();
-    let (mut client, mut runtime) = (activity.watch(client), activity.watch(TokioIo::new(runtime)));
+    let (client, runtime) = (activity.watch(client), activity.watch(TokioIo::new(runtime)));
     tokio::select! {
         // Every arm ends the tunnel: what the others were about to do no longer matters.
-        ended = copy_bidirectional(&mut client, &mut runtime) => {
+        ended = pump::both_ways(client, runtime) => {
             if let Err(error) = ended {
                 tracing::debug!(error = &error as &dyn std::error::Error, "tunnel ended");
             }
@@ -263,7 +265,7 @@ async fn copy<C>(
         () = activity.idle_for(idle_timeout) => tracing::info!("closing an idle tunnel"),
         _ = shutdown.wait_for(|is_shutdown| *is_shutdown) => {}
     }
-    drop((permit, served));
+    drop((slot, served));
 }
 
 /// When something last moved, in milliseconds since the start.

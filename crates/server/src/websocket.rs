@@ -24,6 +24,10 @@ const ACCEPT_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Largest message taken, bytes; upstream's bound. Clients send pieces of 32 KiB.
 const MAX_MESSAGE: usize = 32 << 20;
 
+/// How much is read at once, bytes. Each session keeps this, by default 128 KiB; the room for a larger message comes
+/// with the message.
+const READ_BUFFER: usize = 4 << 10;
+
 /// A connection that both sides agreed on.
 pub(crate) type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -68,8 +72,10 @@ impl Offer {
 
 /// The server's end over a connection that both sides agreed on.
 pub(crate) async fn over<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
-    let config =
-        WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE));
     WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await
 }
 
