@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use host::disk_usage::DiskUsage;
 use model::{ContainerId, SandboxId};
@@ -16,7 +17,7 @@ use crate::document::{
 };
 use crate::file_system::FileSystems;
 use crate::from_runtime::{self, sum};
-use crate::group::{GroupStats, Groups, MachineLimits};
+use crate::group::{Detail, GroupStats, Groups, MachineLimits};
 use crate::subject::{ContainerSubject, NodeSubject, PodSubject, SystemRole};
 
 /// The root of all control groups.
@@ -39,15 +40,38 @@ pub(crate) struct Collector {
     pub(crate) groups: Groups,
     pub(crate) node: NodeSubject,
     pids: Vec<u32>,
+    below: Below,
+}
+
+/// The groups below those of pods, as they were found. They are looked for again when one is missing.
+#[derive(Debug, Default)]
+struct Below {
+    /// With the number of the round that asked for them last.
+    found: HashMap<String, (u64, Arc<[String]>)>,
+    round: u64,
+}
+
+impl Below {
+    /// Forgets what this round did not ask for.
+    fn end_round(&mut self) {
+        self.found.retain(|_, (round, _)| *round == self.round);
+        self.round += 1;
+    }
 }
 
 impl Collector {
     pub(crate) fn new(groups: Groups, node: NodeSubject) -> Self {
-        Self { groups, node, pids: Vec::new() }
+        Self { groups, node, pids: Vec::new(), below: Below::default() }
     }
 
     /// CPU and memory of everything.
-    pub(crate) fn cpu_and_memory(&mut self, pods: &[PodSubject], runtime: &FromRuntime) -> Summary {
+    pub(crate) fn cpu_and_memory(
+        &mut self,
+        pods: &[PodSubject],
+        runtime: &FromRuntime,
+        detail: Detail,
+    ) -> Summary {
+        self.groups.detail = detail;
         let node = self.node_basics();
         let node = NodeStats { start_time: Time(self.groups.created(ROOT)), io: None, ..node };
         let node = NodeStats { system_containers: without_io(node.system_containers), ..node };
@@ -57,11 +81,13 @@ impl Collector {
         });
         let pods = pods.collect();
         self.groups.rates.end_round();
+        self.below.end_round();
         Summary { node, pods }
     }
 
     /// Everything.
     pub(crate) fn all(&mut self, pods: &[PodSubject], runtime: &FromRuntime, disk: &Measured) -> Summary {
+        self.groups.detail = Detail::Summary;
         let now = (self.groups.clock)();
         let mut fs = FileSystems::new(now.wall);
         let image_fs = runtime.images.as_ref().map(|images| FsStats {
@@ -91,6 +117,7 @@ impl Collector {
         });
         let pods = pods.collect();
         self.groups.rates.end_round();
+        self.below.end_round();
         Summary { node, pods }
     }
 
@@ -173,22 +200,34 @@ impl Collector {
 
     fn add_processes_and_network(&mut self, pod: &PodSubject, stats: &mut PodStats) {
         let groups = self.groups_of(pod);
-        let mut processes = None;
+        let (mut processes, mut first) = (None, None);
         for container in &pod.containers {
             if let Some(group) = find(&groups, container.id.as_str()) {
                 processes = sum(processes, self.groups.processes(group, &mut self.pids));
+                first = first.or_else(|| self.pids.iter().copied().find(|pid| *pid > 0));
             }
         }
         stats.process_stats = processes.map(|n| ProcessStats { process_count: Some(n) });
-        // A runtime may do without a process for the sandbox; all containers share its network.
-        let ids = pod.containers.iter().map(|c| c.id.as_str());
-        let mut candidates = std::iter::once(pod.sandbox.as_str()).chain(ids);
-        stats.network = candidates.find_map(|id| self.groups.network(find(&groups, id)?));
+        // All containers share the sandbox's network; a runtime may do without a process for the sandbox.
+        stats.network = match first {
+            Some(pid) => self.groups.network_of(pid),
+            None => find(&groups, pod.sandbox.as_str()).and_then(|group| self.groups.network(group)),
+        };
     }
 
     /// The groups in the pod's group: those of its sandbox and containers.
-    fn groups_of(&mut self, pod: &PodSubject) -> Vec<String> {
-        pod.group.as_deref().map(|group| self.groups.reader.children(group)).unwrap_or_default()
+    fn groups_of(&mut self, pod: &PodSubject) -> Arc<[String]> {
+        let Some(group) = pod.group.as_deref() else { return Arc::default() };
+        let Below { found, round } = &mut self.below;
+        if let Some((asked, groups)) = found.get_mut(group)
+            && pod.containers.iter().all(|container| find(groups, container.id.as_str()).is_some())
+        {
+            *asked = *round;
+            return Arc::clone(groups);
+        }
+        let groups: Arc<[String]> = self.groups.reader.children(group).into();
+        found.insert(group.to_owned(), (*round, Arc::clone(&groups)));
+        groups
     }
 }
 

@@ -95,7 +95,8 @@ impl Machine {
             CgroupMounts::V2 { root, controllers: vec!["cpu".to_owned(), "memory".to_owned()] }
         };
         let reader = GroupReader::with_proc(&mounts, self.dir.path().join("proc"));
-        let groups = Groups { reader, rates: Rates::default(), clock: clock() };
+        let detail = Detail::Summary;
+        let groups = Groups { reader, rates: Rates::default(), clock: clock(), detail };
         let node = NodeSubject {
             name: "node-1".to_owned(),
             memory_bytes: 10_000,
@@ -270,12 +271,41 @@ fn the_node() {
     assert_eq!(names(node), ["kubelet", "pods"], "not one that is not there");
     assert_eq!(node["systemContainers"][0]["startTime"], "1970-01-01T00:00:02Z");
 
-    let short = json_of(&collector.cpu_and_memory(&[], &FromRuntime::default()));
+    let short = json_of(&collector.cpu_and_memory(&[], &FromRuntime::default(), Detail::Summary));
     let fields: Vec<_> = short["node"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(fields, ["cpu", "memory", "nodeName", "startTime", "swap", "systemContainers"]);
     assert_ne!(short["node"]["startTime"], node["startTime"], "when the root group was made");
     assert_eq!(short["node"]["systemContainers"][1]["io"], Value::Null);
     assert_eq!(short["pods"], json!([]));
+
+    let for_page = collector.cpu_and_memory(&[], &FromRuntime::default(), Detail::Resource).node;
+    let whole = collector.cpu_and_memory(&[], &FromRuntime::default(), Detail::Summary).node;
+    let used = |node: &NodeStats| node.memory.and_then(|memory| memory.working_set_bytes);
+    assert_eq!(used(&for_page), used(&whole));
+    assert_eq!(
+        for_page.cpu.map(|cpu| cpu.usage_core_nano_seconds),
+        whole.cpu.map(|cpu| cpu.usage_core_nano_seconds)
+    );
+    assert_eq!(for_page.swap, whole.swap);
+}
+
+#[test]
+fn groups_below_a_pods_are_looked_for_again_when_one_is_missing() {
+    let machine = Machine::new(1);
+    let mut collector = machine.collector();
+    let mut seen = |containers: &[&str]| -> Vec<bool> {
+        let pods = [pod("p", containers)];
+        let summary = collector.all(&pods, &FromRuntime::default(), &Measured::default());
+        summary.pods[0].containers.iter().map(|container| container.cpu.is_some()).collect()
+    };
+    machine.group("kubepods/podp/p-one");
+    assert_eq!(seen(&["one", "two"]), [true, false]);
+    machine.group("kubepods/podp/p-two");
+    assert_eq!(seen(&["one", "two"]), [true, true]);
+    assert_eq!(seen(&["two"]), [true]);
+    assert_eq!(collector.below.found.len(), 1);
+    collector.all(&[], &FromRuntime::default(), &Measured::default());
+    assert!(collector.below.found.is_empty(), "what is gone is forgotten");
 }
 
 /// As on a node whose runtime only pretends to run containers, or in the moment in which a pod ends.

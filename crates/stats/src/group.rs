@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use host::cgroup::stats::{GroupReader, InterfaceCounters, Pressure, Stall};
+use host::cgroup::stats::{GroupReader, InterfaceCounters, Pressure, PressureSum, Stall};
 use jiff::Timestamp;
 use model::Now;
 
@@ -31,12 +31,22 @@ pub(crate) struct MachineLimits {
     pub(crate) swap_bytes: u64,
 }
 
+/// How much is read of a group. Each file of the kernel costs as much as the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// What the page of resource metrics shows: neither pressure nor how much memory is left.
+    Resource,
+    /// What the summary shows.
+    Summary,
+}
+
 /// Reads groups and remembers what their rates follow from.
 pub(crate) struct Groups {
     pub(crate) reader: GroupReader,
     pub(crate) rates: Rates,
     /// Both clocks. Called for each group: a round of hundreds of groups takes a while.
     pub(crate) clock: Clock,
+    pub(crate) detail: Detail,
 }
 
 impl Groups {
@@ -48,14 +58,15 @@ impl Groups {
         created_at: Timestamp,
         machine: Option<MachineLimits>,
     ) -> Option<GroupStats> {
-        let cpu = self.reader.cpu_time(group);
+        let usage_nanos = self.reader.cpu_usage_nanos(group);
         let now = (self.clock)();
         let time = Time(now.wall);
-        let pressure = self.reader.pressure(group);
-        let cpu = cpu.map(|cpu| CpuStats {
+        let is_whole = self.detail == Detail::Summary;
+        let pressure = if is_whole { self.reader.pressure(group) } else { PressureSum::default() };
+        let cpu = usage_nanos.map(|usage_nanos| CpuStats {
             time,
-            usage_nano_cores: self.rate(group, cpu.usage_nanos, created_at, now),
-            usage_core_nano_seconds: Some(cpu.usage_nanos),
+            usage_nano_cores: self.rate(group, usage_nanos, created_at, now),
+            usage_core_nano_seconds: Some(usage_nanos),
             psi: Some(psi(pressure.cpu)),
         });
         let mut stats = GroupStats { cpu, ..GroupStats::default() };
@@ -63,8 +74,8 @@ impl Groups {
             let limits = match machine {
                 Some(machine) => (Some(machine.memory_bytes), Some(machine.swap_bytes)),
                 None => {
-                    let own = self.reader.memory_limits(group).unwrap_or_default();
-                    (own.limit_bytes, own.swap_limit_bytes)
+                    let memory = is_whole.then(|| self.reader.memory_limit(group)).flatten();
+                    (memory, self.reader.swap_limit(group))
                 }
             };
             stats.memory = Some(MemoryStats {

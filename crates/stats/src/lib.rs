@@ -38,12 +38,12 @@ use host::cgroup::stats::GroupReader;
 use model::{ContainerId, Now};
 use runtime::{Runtime, RuntimeError};
 use telemetry::metrics::{Exposition, Metrics};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, watch};
 use tracing::debug;
 
 use collect::{Collector, FromRuntime};
 use disk::{Disk, Measured};
-use group::Groups;
+use group::{Detail, Groups};
 use rate::Rates;
 
 pub use disk::DiskTask;
@@ -57,6 +57,9 @@ pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
 const FRESH: Duration = Duration::from_secs(2);
 /// For how long the runtime's answer is used. It measures layers and images every ten seconds itself.
 const RUNTIME_FRESH: Duration = Duration::from_secs(10);
+/// For how long what the runtime said is shown while it is asked again. Scrapers come every minute at least; who comes
+/// more rarely waits for the runtime.
+const RUNTIME_SHOWN: Duration = Duration::from_secs(90);
 /// How long the runtime may take. A summary without it is better than none.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -93,6 +96,10 @@ pub struct Stats {
     pods_from_runtime: bool,
     clock: Clock,
     disk: Disk,
+    /// What the runtime said last.
+    heard: watch::Sender<Option<RuntimeAnswer>>,
+    /// Free unless the runtime is being asked in the background.
+    asking: Arc<Semaphore>,
     /// Held for a round, so that there is one at a time and those who wait find its answer.
     rounds: Arc<Mutex<Rounds>>,
 }
@@ -101,7 +108,8 @@ struct Rounds {
     collector: Collector,
     all: Option<Answer>,
     cpu_and_memory: Option<Answer>,
-    runtime: Option<RuntimeAnswer>,
+    /// Less of it, for the page of resource metrics.
+    for_page: Option<Answer>,
 }
 
 #[derive(Clone)]
@@ -110,6 +118,7 @@ struct Answer {
     summary: Arc<Summary>,
 }
 
+#[derive(Clone)]
 struct RuntimeAnswer {
     mono: Duration,
     told: Arc<FromRuntime>,
@@ -124,12 +133,24 @@ impl Stats {
         clock: Clock,
     ) -> (Self, DiskTask) {
         let (disk, task) = Disk::new(settings.volume_interval, Arc::clone(&clock), settings.metrics);
-        let groups =
-            Groups { reader: GroupReader::new(mounts), rates: Rates::default(), clock: Arc::clone(&clock) };
+        let groups = Groups {
+            reader: GroupReader::new(mounts),
+            rates: Rates::default(),
+            clock: Arc::clone(&clock),
+            detail: Detail::Summary,
+        };
         let collector = Collector::new(groups, settings.node);
-        let rounds = Rounds { collector, all: None, cpu_and_memory: None, runtime: None };
-        let rounds = Arc::new(Mutex::new(rounds));
-        (Self { runtime, pods_from_runtime: settings.pods_from_runtime, clock, disk, rounds }, task)
+        let rounds = Rounds { collector, all: None, cpu_and_memory: None, for_page: None };
+        let stats = Self {
+            runtime,
+            pods_from_runtime: settings.pods_from_runtime,
+            clock,
+            disk,
+            heard: watch::Sender::new(None),
+            asking: Arc::new(Semaphore::new(1)),
+            rounds: Arc::new(Mutex::new(rounds)),
+        };
+        (stats, task)
     }
 
     /// The whole summary of the node and these pods. What cannot be read is left out.
@@ -138,11 +159,11 @@ impl Stats {
     /// If pods are measured by the runtime, and it does not answer.
     pub async fn summary(&self, pods: Arc<Vec<PodSubject>>) -> Result<Arc<Summary>, StatsError> {
         let disk = self.disk.ask(Arc::clone(&pods), self.mono());
-        let mut rounds = Arc::clone(&self.rounds).lock_owned().await;
+        let rounds = Arc::clone(&self.rounds).lock_owned().await;
         if let Some(summary) = fresh(rounds.all.as_ref(), self.mono()) {
             return Ok(summary);
         }
-        let told = self.ask_runtime(&mut rounds, &pods).await?;
+        let told = self.ask_runtime(&pods).await?;
         self.round(rounds, move |rounds| {
             let summary = rounds.collector.all(&pods, &told, &disk);
             rounds.all.insert(answer(&rounds.collector, summary)).summary.clone()
@@ -155,22 +176,33 @@ impl Stats {
     /// # Errors
     /// If pods are measured by the runtime, and it does not answer.
     pub async fn cpu_and_memory(&self, pods: Arc<Vec<PodSubject>>) -> Result<Arc<Summary>, StatsError> {
-        let mut rounds = Arc::clone(&self.rounds).lock_owned().await;
-        if let Some(summary) = fresh(rounds.cpu_and_memory.as_ref(), self.mono()) {
+        self.short(pods, Detail::Summary).await
+    }
+
+    /// CPU and memory, and of these what the question is about.
+    async fn short(&self, pods: Arc<Vec<PodSubject>>, detail: Detail) -> Result<Arc<Summary>, StatsError> {
+        let rounds = Arc::clone(&self.rounds).lock_owned().await;
+        let mono = self.mono();
+        let for_page = || fresh(rounds.for_page.as_ref(), mono).filter(|_| detail == Detail::Resource);
+        if let Some(summary) = fresh(rounds.cpu_and_memory.as_ref(), mono).or_else(for_page) {
             return Ok(summary);
         }
-        let told =
-            if self.pods_from_runtime { self.ask_runtime(&mut rounds, &pods).await? } else { Arc::default() };
+        let told = if self.pods_from_runtime { self.ask_runtime(&pods).await? } else { Arc::default() };
         self.round(rounds, move |rounds| {
-            let summary = rounds.collector.cpu_and_memory(&pods, &told);
-            rounds.cpu_and_memory.insert(answer(&rounds.collector, summary)).summary.clone()
+            let summary = rounds.collector.cpu_and_memory(&pods, &told, detail);
+            let answer = answer(&rounds.collector, summary);
+            let kept = match detail {
+                Detail::Summary => &mut rounds.cpu_and_memory,
+                Detail::Resource => &mut rounds.for_page,
+            };
+            kept.insert(answer).summary.clone()
         })
         .await
     }
 
     /// The page `/metrics/resource`.
     pub async fn resource_metrics(&self, pods: Arc<Vec<PodSubject>>, page: &mut Exposition) {
-        let summary = self.cpu_and_memory(pods).await;
+        let summary = self.short(pods, Detail::Resource).await;
         if let Err(error) = &summary {
             debug!(err = %error, "Cannot collect usage for the page of resource metrics");
         }
@@ -196,64 +228,82 @@ impl Stats {
         tokio::task::spawn_blocking(move || work(&mut rounds)).await.map_err(|_| StatsError::Interrupted)
     }
 
-    /// What the runtime says, now or a moment ago. Its silence is an error only where nobody else knows.
-    async fn ask_runtime(
-        &self,
-        rounds: &mut Rounds,
-        pods: &[PodSubject],
-    ) -> Result<Arc<FromRuntime>, StatsError> {
+    /// What the runtime says, now or a moment ago. Where others know most, nobody waits for it who can be shown what it
+    /// said last. Its silence is an error only where nobody else knows.
+    async fn ask_runtime(&self, pods: &[PodSubject]) -> Result<Arc<FromRuntime>, StatsError> {
         let now = self.mono();
-        if let Some(last) = &rounds.runtime {
+        let last = self.heard.borrow().clone();
+        if let Some(last) = last {
             let age = now.saturating_sub(last.mono);
             let is_known = |id: &ContainerId| last.told.containers.contains_key(id);
             let are_known = || pods.iter().flat_map(|pod| &pod.containers).all(|c| is_known(&c.id));
-            let limit = if self.pods_from_runtime { FRESH } else { RUNTIME_FRESH };
-            if age < FRESH || (age < limit && are_known()) {
-                return Ok(Arc::clone(&last.told));
+            if age < FRESH {
+                return Ok(last.told);
+            }
+            if !self.pods_from_runtime && age < RUNTIME_SHOWN && are_known() {
+                if age >= RUNTIME_FRESH {
+                    self.ask_in_background(now);
+                }
+                return Ok(last.told);
             }
         }
-        let told = match tokio::time::timeout(RUNTIME_PATIENCE, self.hear_runtime()).await {
-            Ok(Ok(told)) => told,
-            Ok(Err(error)) if self.pods_from_runtime => return Err(StatsError::Runtime(error)),
-            Err(_) if self.pods_from_runtime => return Err(StatsError::RuntimeTimeout),
-            Ok(Err(error)) => {
-                debug!(err = error.message(), "Usage is shown without what the container runtime knows");
-                FromRuntime::default()
-            }
-            Err(_) => {
-                debug!("Usage is shown without the container runtime, which does not answer");
-                FromRuntime::default()
-            }
+        let told = match hear(&self.runtime, self.pods_from_runtime).await {
+            Err(error) if self.pods_from_runtime => return Err(error),
+            told => told.inspect_err(without_runtime).unwrap_or_default(),
         };
         let told = Arc::new(told);
-        rounds.runtime = Some(RuntimeAnswer { mono: now, told: Arc::clone(&told) });
+        self.heard.send_replace(Some(RuntimeAnswer { mono: now, told: Arc::clone(&told) }));
         Ok(told)
     }
 
-    async fn hear_runtime(&self) -> Result<FromRuntime, RuntimeError> {
-        let images = async {
-            let result = self.runtime.image_fs().await;
-            result.inspect_err(|e| debug!(err = e.message(), "Cannot ask where images are")).ok()
-        };
-        let sandboxes =
-            async { if self.pods_from_runtime { self.runtime.sandbox_usage().await } else { Ok(None) } };
-        let (images, sandboxes) = tokio::join!(images, sandboxes);
-        let images = images.and_then(|all| all.images.into_iter().next());
-        let told = match sandboxes? {
-            Some(sandboxes) => {
-                let containers = sandboxes.iter().flat_map(|s| &s.containers).cloned();
-                let containers = containers.map(|c| (c.id.clone(), c)).collect();
-                let sandboxes: HashMap<_, _> = sandboxes.into_iter().map(|s| (s.id.clone(), s)).collect();
-                FromRuntime { containers, sandboxes: Some(sandboxes), images }
+    /// Asks for the next ones who want to know. What it said last stays until it has answered.
+    fn ask_in_background(&self, now: Duration) {
+        let Ok(asking) = Arc::clone(&self.asking).try_acquire_owned() else { return };
+        let (runtime, heard) = (self.runtime.clone(), self.heard.clone());
+        tokio::spawn(async move {
+            match hear(&runtime, false).await {
+                Ok(told) => drop(heard.send_replace(Some(RuntimeAnswer { mono: now, told: Arc::new(told) }))),
+                Err(error) => without_runtime(&error),
             }
-            None => {
-                let containers = self.runtime.container_usage().await?;
-                let containers = containers.into_iter().map(|c| (c.id.clone(), c)).collect();
-                FromRuntime { containers, sandboxes: None, images }
-            }
-        };
-        Ok(told)
+            drop(asking);
+        });
     }
+}
+
+fn without_runtime(error: &StatsError) {
+    debug!(err = error as &dyn std::error::Error, "Usage is shown without the container runtime");
+}
+
+/// Asks the runtime for all it knows that is wanted, within its time.
+async fn hear(runtime: &Runtime, pods_from_runtime: bool) -> Result<FromRuntime, StatsError> {
+    match tokio::time::timeout(RUNTIME_PATIENCE, hear_out(runtime, pods_from_runtime)).await {
+        Ok(told) => told.map_err(StatsError::Runtime),
+        Err(_) => Err(StatsError::RuntimeTimeout),
+    }
+}
+
+async fn hear_out(runtime: &Runtime, pods_from_runtime: bool) -> Result<FromRuntime, RuntimeError> {
+    let images = async {
+        let result = runtime.image_fs().await;
+        result.inspect_err(|e| debug!(err = e.message(), "Cannot ask where images are")).ok()
+    };
+    let sandboxes = async { if pods_from_runtime { runtime.sandbox_usage().await } else { Ok(None) } };
+    let (images, sandboxes) = tokio::join!(images, sandboxes);
+    let images = images.and_then(|all| all.images.into_iter().next());
+    let told = match sandboxes? {
+        Some(sandboxes) => {
+            let containers = sandboxes.iter().flat_map(|s| &s.containers).cloned();
+            let containers = containers.map(|c| (c.id.clone(), c)).collect();
+            let sandboxes: HashMap<_, _> = sandboxes.into_iter().map(|s| (s.id.clone(), s)).collect();
+            FromRuntime { containers, sandboxes: Some(sandboxes), images }
+        }
+        None => {
+            let containers = runtime.container_usage().await?;
+            let containers = containers.into_iter().map(|c| (c.id.clone(), c)).collect();
+            FromRuntime { containers, sandboxes: None, images }
+        }
+    };
+    Ok(told)
 }
 
 fn fresh(answer: Option<&Answer>, mono: Duration) -> Option<Arc<Summary>> {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use runtime::RuntimeSettings;
+use runtime::usage::{ContainerUsage, CpuUsage};
 
 use super::*;
 use crate::testing::{at, pod};
@@ -60,6 +61,33 @@ async fn a_silent_runtime_costs_what_it_alone_knows() {
     assert_eq!(summary.node.runtime, Some(RuntimeStats::default()));
     assert!(summary.node.fs.is_some() && summary.pods.len() == 1);
     assert_eq!(summary.pods[0].containers[0].rootfs, None);
+}
+
+#[tokio::test]
+async fn what_the_runtime_said_is_shown_while_it_is_asked_again() {
+    let time = Arc::new(AtomicU64::new(100));
+    let (stats, _task, _dir) = stats(false, Arc::clone(&time));
+    let usage = ContainerUsage {
+        id: "a-main".into(),
+        cpu: Some(CpuUsage { at: at(100), core_nanos: Some(7), nano_cores: None, pressure: None }),
+        memory: None,
+        swap: None,
+        io: None,
+        writable_layer: None,
+    };
+    let containers = HashMap::from([(usage.id.clone(), usage)]);
+    let told = Arc::new(FromRuntime { containers, ..FromRuntime::default() });
+    stats.heard.send_replace(Some(RuntimeAnswer { mono: Duration::from_secs(100), told }));
+    let shown = async |seconds, names: &[&str]| {
+        time.store(seconds, Ordering::Relaxed);
+        stats.summary(pods(names)).await.unwrap().pods[0].containers[0].cpu.is_some()
+    };
+    assert!(shown(101, &["a"]).await);
+    assert!(shown(150, &["a"]).await, "the runtime is not there");
+    // The attempt in the background is over.
+    let _free = stats.asking.acquire().await.unwrap();
+    assert!(shown(189, &["a"]).await);
+    assert!(!shown(250, &["a"]).await, "too old");
 }
 
 #[tokio::test]

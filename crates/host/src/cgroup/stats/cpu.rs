@@ -63,6 +63,14 @@ impl GroupReader {
         self.cpu_stat(group).map(|(time, _)| time)
     }
 
+    /// CPU time used by the group and those below it in all, nanoseconds.
+    pub fn cpu_usage_nanos(&mut self, group: &str) -> Option<u64> {
+        if self.is_v1() {
+            return self.number(Controller::CpuAcct, group, "cpuacct.usage");
+        }
+        self.cpu_time(group).map(|time| time.usage_nanos)
+    }
+
     /// CPU time used on each CPU, nanoseconds, by the CPU's number. Version 1 only.
     pub fn cpu_time_of_each(&mut self, group: &str) -> Option<Vec<u64>> {
         if !self.is_v1() {

@@ -108,6 +108,18 @@ impl GroupReader {
         Some(MemoryLimits { limit_bytes, reservation_bytes: of(reservation), swap_limit_bytes: of(swap) })
     }
 
+    /// The most memory the group may use, bytes; `None` without a limit.
+    pub fn memory_limit(&mut self, group: &str) -> Option<u64> {
+        let file = if self.is_v1() { "memory.limit_in_bytes" } else { "memory.max" };
+        self.number(Controller::Memory, group, file).and_then(limited)
+    }
+
+    /// [`MemoryLimits::swap_limit_bytes`] alone.
+    pub fn swap_limit(&mut self, group: &str) -> Option<u64> {
+        let file = if self.is_v1() { "memory.memsw.limit_in_bytes" } else { "memory.swap.max" };
+        self.number(Controller::Memory, group, file).and_then(limited)
+    }
+
     /// Extremes and events. All absent for a group without the memory controller.
     pub fn memory_events(&mut self, group: &str) -> MemoryEvents {
         let mut events = MemoryEvents::default();
