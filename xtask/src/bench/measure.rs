@@ -57,22 +57,22 @@ impl Extent {
 
 /// The samples of a turn, row by row in the order they were taken.
 #[derive(Default)]
-pub(super) struct Turn(Vec<(&'static str, Vec<f64>)>);
+pub(super) struct Turn(Vec<(String, Vec<f64>)>);
 
 impl Turn {
     /// Adds the samples of a row.
-    pub(super) fn add(&mut self, row: &'static str, samples: Vec<f64>) {
-        self.0.push((row, samples));
+    pub(super) fn add(&mut self, row: impl Into<String>, samples: Vec<f64>) {
+        self.0.push((row.into(), samples));
     }
 
     /// The names of the rows.
-    pub(super) fn rows(&self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().map(|(row, _)| *row)
+    pub(super) fn rows(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(row, _)| row.as_str())
     }
 
     /// The samples of a row.
     pub(super) fn samples(&self, row: &str) -> &[f64] {
-        self.0.iter().find(|(name, _)| *name == row).map_or(&[], |(_, samples)| samples)
+        self.0.iter().find(|(name, _)| name == row).map_or(&[], |(_, samples)| samples)
     }
 }
 
@@ -141,6 +141,19 @@ pub(super) async fn starts(cluster: &Cluster, extent: &Extent, turn: &mut Turn) 
     Ok(())
 }
 
+/// Creates pods and waits until all of them are ready.
+pub(super) async fn fill(cluster: &Cluster, feed: Feed, pods: &[Pod]) -> Result<()> {
+    let mut bench = Bench { cluster, feed, pods: Api::default_namespaced(cluster.client.clone()) };
+    bench.create_pods(pods).await.map(drop)
+}
+
+/// Deletes all pods and waits until they are gone.
+pub(super) async fn empty(cluster: &Cluster, feed: Feed) -> Result<()> {
+    let mut bench = Bench { cluster, feed, pods: Api::default_namespaced(cluster.client.clone()) };
+    let names: Vec<String> = bench.pods.list(&Default::default()).await?.items.iter().map(name_of).collect();
+    bench.delete_all(&names).await
+}
+
 /// Seconds and counts from a pod's life.
 struct Life {
     ready: f64,
@@ -205,9 +218,15 @@ impl Bench<'_> {
 
     /// Creates pods at once and returns how long each took to be ready.
     async fn create_all(&mut self, names: &[String]) -> Result<Vec<f64>> {
+        let pods = names.iter().map(|name| pause(name)).collect::<Result<Vec<_>>>()?;
+        self.create_pods(&pods).await
+    }
+
+    /// The same for any pods.
+    async fn create_pods(&mut self, pods: &[Pod]) -> Result<Vec<f64>> {
         self.feed.drain();
-        let created = try_join_all(names.iter().map(|name| self.create(name))).await?;
-        let mut waiting: BTreeMap<&str, Instant> = names.iter().map(String::as_str).zip(created).collect();
+        let created = try_join_all(pods.iter().map(|pod| self.create_pod(pod))).await?;
+        let mut waiting: BTreeMap<String, Instant> = pods.iter().map(name_of).zip(created).collect();
         let mut took = Vec::new();
         while !waiting.is_empty() {
             let change =
@@ -274,18 +293,13 @@ impl Bench<'_> {
 
     /// Creates a pod and returns the moment just before.
     async fn create(&self, name: &str) -> Result<Instant> {
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": { "name": name },
-            "spec": {
-                // Past the scheduler: it is not what is measured.
-                "nodeName": NODE,
-                "restartPolicy": "Never",
-                "terminationGracePeriodSeconds": 30,
-                "containers": [{ "name": "main", "image": PAUSE }],
-            },
-        }))?;
+        self.create_pod(&pause(name)?).await
+    }
+
+    async fn create_pod(&self, pod: &Pod) -> Result<Instant> {
         let started = Instant::now();
-        self.pods.create(&PostParams::default(), &pod).await.with_context(|| format!("create {name}"))?;
+        let created = self.pods.create(&PostParams::default(), pod).await;
+        created.with_context(|| format!("create {}", name_of(pod)))?;
         Ok(started)
     }
 
@@ -297,6 +311,20 @@ impl Bench<'_> {
             }
         }
     }
+}
+
+/// A pod whose container does nothing.
+pub(super) fn pause(name: &str) -> Result<Pod> {
+    Ok(serde_json::from_value(json!({
+        "metadata": { "name": name },
+        "spec": {
+            // Past the scheduler: it is not what is measured.
+            "nodeName": NODE,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 30,
+            "containers": [{ "name": "main", "image": PAUSE }],
+        },
+    }))?)
 }
 
 /// Counts the changes of a pod's status after its creation.

@@ -4,6 +4,7 @@
 //! is shown per turn too, because a machine that is busy with other things varies by half.
 
 mod density;
+mod doors;
 mod feed;
 mod measure;
 mod report;
@@ -28,27 +29,39 @@ use feed::Feed;
 use measure::{Extent, Turn};
 use report::{Kubelet, Report};
 
+/// Which of the measurements are wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Part {
+    /// Every one.
+    All,
+    /// The dense node.
+    Density,
+    /// How long a kubelet takes to start.
+    Starts,
+    /// What the kubelet's HTTP server costs.
+    Doors,
+}
+
 /// What is to be measured, for the process inside the cluster.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Order {
     /// Fewer repetitions and shorter waits.
     quick: bool,
-    /// Only the dense node.
-    density: bool,
-    /// Only how long a kubelet takes to start.
-    starts: bool,
+    /// What is measured.
+    part: Part,
     /// The runtime without containers, where it is needed.
     pub(crate) fake_cri: Option<PathBuf>,
 }
 
 /// Prepares everything and measures.
-pub(crate) fn outer(quick: bool, density: bool, starts: bool, kubelet: Option<&str>) -> Result<ExitCode> {
+pub(crate) fn outer(quick: bool, part: Part, kubelet: Option<&str>) -> Result<ExitCode> {
     let ready = setup::prepare(Purpose::Cluster)?;
     let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Release)?;
     // Only the dense node has a use for it.
-    let fake_cri = if starts { None } else { Some(ready.workspace.build("fake-cri")?) };
+    let is_wanted = matches!(part, Part::All | Part::Density);
+    let fake_cri = is_wanted.then(|| ready.workspace.build("fake-cri")).transpose()?;
     let logs = ready.workspace.target.join("xtask/bench/logs");
-    let task = Task::Bench(Order { quick, density, starts, fake_cri });
+    let task = Task::Bench(Order { quick, part, fake_cri });
     let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task };
     Ok(isolation::launch("bench", plan, &logs)?.code)
 }
@@ -57,9 +70,13 @@ pub(crate) fn outer(quick: bool, density: bool, starts: bool, kubelet: Option<&s
 pub(crate) async fn inside(paths: Paths, ours: &Path, order: &Order) -> Result<ExitCode> {
     eprintln!("==> start the cluster");
     let mut cluster = Cluster::start_without_kubelet(paths).await?;
-    if !order.density {
+    if matches!(order.part, Part::All | Part::Starts) {
         let report = usual(&mut cluster, ours, order).await?;
         println!("{report}");
+    }
+    if matches!(order.part, Part::All | Part::Doors) {
+        let report = at_the_doors(&mut cluster, ours, order.quick).await?;
+        println!("The HTTP server, 110 pods:\n\n{report}");
     }
     let Some(fake_cri) = &order.fake_cri else { return Ok(ExitCode::SUCCESS) };
     cluster.containerd.service.stop().await?;
@@ -76,8 +93,32 @@ async fn usual(cluster: &mut Cluster, ours: &Path, order: &Order) -> Result<Repo
         let (name, binary) = binary(cluster, kubelet, ours);
         eprintln!("==> round {round} of {}: {name}", extent.rounds);
         cluster.kubelet = cluster.other_kubelet(name, &binary, Kind::Usual);
-        let measured = turn(cluster, &extent, order.starts).await;
+        let measured = turn(cluster, &extent, order.part == Part::Starts).await;
         report.add(kubelet, measured.with_context(|| format!("measure {name}"))?);
+        clear(cluster).await.context("clear the node for the next turn")?;
+    }
+    Ok(report)
+}
+
+/// Both kubelets with containerd, asked over HTTP.
+async fn at_the_doors(cluster: &mut Cluster, ours: &Path, quick: bool) -> Result<Report> {
+    let extent = if quick { doors::Extent::QUICK } else { doors::Extent::FULL };
+    let mut report = Report::default();
+    for (round, kubelet) in turns(extent.rounds) {
+        let (name, binary) = binary(cluster, kubelet, ours);
+        eprintln!("==> HTTP server, round {round} of {}: {name}", extent.rounds);
+        cluster.kubelet = cluster.kubelet_configured(name, &binary, &doors::fields())?;
+        let feed = Feed::start(cluster.client.clone());
+        cluster.kubelet.start().await?;
+        cluster.node_ready(Duration::from_secs(90)).await?;
+        // Cancel-safe: the turn is given up as a whole when the kubelet dies.
+        let measured = tokio::select! {
+            measured = doors::all(cluster, feed, &extent) => measured,
+            died = cluster.kubelet.died() => Err(died),
+        };
+        report.add(kubelet, measured.with_context(|| format!("measure the HTTP server of {name}"))?);
+        eprint!("{}", report.last_turn());
+        doors::clear(cluster).await.context("delete the pods")?;
         clear(cluster).await.context("clear the node for the next turn")?;
     }
     Ok(report)

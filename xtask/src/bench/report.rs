@@ -25,7 +25,14 @@ impl Report {
         self.turns.push((kubelet, turn));
     }
 
-    fn rows(&self) -> Vec<&'static str> {
+    /// The medians of the last turn, for those who do not wait for the end.
+    pub(super) fn last_turn(&self) -> String {
+        let Some((_, turn)) = self.turns.last() else { return String::new() };
+        let line = |row| format!("    | {row}: {}\n", number(percentile(turn.samples(row), 50)));
+        turn.rows().map(line).collect()
+    }
+
+    fn rows(&self) -> Vec<&str> {
         self.turns.first().map(|(_, turn)| turn.rows().collect()).unwrap_or_default()
     }
 

@@ -1,5 +1,7 @@
 //! What a process uses, from `/proc`.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 
 /// CPU seconds a process has used so far, in steps of a clock tick (10 ms).
@@ -16,6 +18,44 @@ fn parse_ticks(stat: &str) -> Option<u64> {
     let mut fields = rest.split_whitespace().skip(11);
     let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some(user + system)
+}
+
+/// Adds up the processor time of a process's threads, which the kernel tells in nanoseconds. So single requests can be
+/// measured. What a thread used between the last look at it and its end is missing.
+pub(super) struct Meter {
+    pid: u32,
+    threads: BTreeMap<u32, u64>,
+    nanoseconds: u64,
+}
+
+impl Meter {
+    pub(super) fn new(pid: u32) -> Result<Self> {
+        let mut meter = Self { pid, threads: BTreeMap::new(), nanoseconds: 0 };
+        meter.seconds()?;
+        Ok(meter)
+    }
+
+    /// All that was used so far, seconds. Only differences mean something.
+    pub(super) fn seconds(&mut self) -> Result<f64> {
+        let folder = format!("/proc/{}/task", self.pid);
+        let mut threads: BTreeMap<u32, u64> = BTreeMap::new();
+        for entry in std::fs::read_dir(&folder).with_context(|| format!("list {folder}"))? {
+            let entry = entry.with_context(|| format!("list {folder}"))?;
+            // It may have ended since it was listed.
+            let Ok(text) = std::fs::read_to_string(entry.path().join("schedstat")) else { continue };
+            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let used = text.split_whitespace().next().and_then(|used| used.parse().ok());
+            let (id, used) = id.zip(used).with_context(|| format!("read {folder}: {text:?}"))?;
+            threads.insert(id, used);
+        }
+        for (id, used) in &threads {
+            let before = self.threads.get(id).copied().unwrap_or_default();
+            self.nanoseconds += used.saturating_sub(before);
+        }
+        self.threads = threads;
+        // Exact: a process does not run for 2^52 nanoseconds, 52 days of one core.
+        Ok(self.nanoseconds as f64 / 1e9)
+    }
 }
 
 /// Memory of a process in megabytes: resident (RSS) and proportional (PSS).
@@ -57,5 +97,8 @@ mod tests {
         let (rss, pss) = memory(pid).unwrap();
         assert!(rss >= pss && pss > 0.0);
         assert!(peak_memory(pid).unwrap() > 0.0);
+        let mut meter = Meter::new(pid).unwrap();
+        let before = meter.seconds().unwrap();
+        assert!(before > 0.0 && meter.seconds().unwrap() >= before);
     }
 }

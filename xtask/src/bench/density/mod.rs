@@ -166,8 +166,8 @@ impl<'a> Bench<'a> {
             eprintln!("    one pod hangs in {call}");
             let beside = self.beside_hung(call, extent.exits).await?;
             let p99 = |samples| report::percentile(samples, 99).unwrap_or_default();
-            turn.add(ratio, vec![p99(&beside) / p99(&alone)]);
-            turn.add(row, beside);
+            turn.add(*ratio, vec![p99(&beside) / p99(&alone)]);
+            turn.add(*row, beside);
         }
         Ok(())
     }
