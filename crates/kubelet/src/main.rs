@@ -42,6 +42,8 @@ const WORKERS: usize = 2;
 const BLOCKING_THREADS: usize = 32;
 /// For a node to end that was told to. What it does then is a matter of milliseconds.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// For ports to close before another process gets the lock. Tasks end at their next wait; only a hung disk takes longer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     host::memory::use_one_arena();
@@ -106,17 +108,25 @@ fn run_logging(loaded: Loaded, log: &LogHandle) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start threads")?;
-    let result = runtime.block_on(until_stopped(loaded.config, loaded.flags, log.clone()));
+    let mut lock = None;
+    let result = runtime.block_on(until_stopped(loaded.config, loaded.flags, log.clone(), &mut lock));
     // Effects under way are abandoned: the next process starts from what it observes.
-    runtime.shutdown_background();
+    if lock.is_none() {
+        runtime.shutdown_background();
+    } else {
+        // Whoever waits for the lock opens the same ports at once: these have to be closed first.
+        runtime.shutdown_timeout(CLOSE_TIMEOUT);
+    }
+    drop(lock);
     result
 }
 
-/// Runs a node until a signal or another kubelet ends it.
+/// Runs a node until a signal or another kubelet ends it. The lock is the caller's to give up.
 async fn until_stopped(
     config: Config,
     flags: BTreeMap<&'static str, String>,
     log: LogHandle,
+    lock: &mut Option<Lock>,
 ) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
@@ -131,7 +141,7 @@ async fn until_stopped(
         tokio::spawn(notify::watch(notifier.clone(), timeout, move || health.check()));
     }
     // Cancel-safe: who is told to end while waiting for the lock does not want it any more.
-    let lock = tokio::select! {
+    *lock = tokio::select! {
         lock = take_lock(&config) => lock?,
         () = stop.cancelled() => return Ok(()),
     };
