@@ -32,10 +32,14 @@ use crate::throttle::{RateLimit, Throttle};
 
 /// Silence after which the peer is asked whether it lives.
 const PING_AFTER: Duration = Duration::from_secs(10);
-/// Time the peer has to answer: together with [`PING_AFTER`] less than 20 s.
+/// Time the peer has to answer.
 const PING_ANSWER: Duration = Duration::from_secs(8);
+/// Longest that a dead connection is taken for one that lives.
+const REPLACED_WITHIN: Duration = Duration::from_secs(20);
+const _: () = assert!(PING_AFTER.as_secs() + PING_ANSWER.as_secs() < REPLACED_WITHIN.as_secs());
 /// Time unacknowledged data may be under way: the same promise for HTTP/1.1 peers.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(18);
+const _: () = assert!(TCP_USER_TIMEOUT.as_secs() < REPLACED_WITHIN.as_secs());
 /// Time to set up TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time from a request to the head of its answer.

@@ -21,6 +21,7 @@ pub(crate) mod endings;
 pub(crate) mod facts;
 pub(crate) mod failure;
 pub(crate) mod feeds;
+mod hoard;
 mod images;
 pub(crate) mod metering;
 pub(crate) mod objects;
@@ -47,6 +48,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, trace};
 
 use adapters::Adapters;
+use hoard::Hoard;
 use metering::Metering;
 use pulse::{Beating, Pulse};
 
@@ -56,9 +58,6 @@ const INBOX: usize = 1024;
 /// Inputs taken in before the view is published, so that a burst costs one picture and not one
 /// picture an input.
 const BATCH: usize = 64;
-
-/// Inputs after which the memory they left free is given back to the system, once it is quiet.
-const INPUTS_TO_TRIM: usize = 64;
 
 /// Both ends of the inbox.
 pub(crate) fn inbox() -> (mpsc::Sender<Input>, mpsc::Receiver<Input>) {
@@ -138,7 +137,7 @@ impl Shell {
     /// Drives the core until `stop` is cancelled. Effects under way are then abandoned: the next
     /// process starts from what it observes.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut taken_since_trim = INPUTS_TO_TRIM;
+        let mut hoard = Hoard::default();
         let _beating = Beating(self.pulse.clone());
         loop {
             let deadline = self.core.next_deadline().map(|at| self.clock.instant(at));
@@ -163,18 +162,14 @@ impl Shell {
             self.pulse.works();
             let is_quiet = matches!(input, Input::Tick) && self.running.is_empty();
             self.take(input);
-            taken_since_trim += 1;
             for _ in 1..BATCH {
                 match self.inbox.try_recv() {
                     Ok(input) => self.take(input),
                     Err(_) => break,
                 }
-                taken_since_trim += 1;
             }
-            if is_quiet && taken_since_trim >= INPUTS_TO_TRIM {
-                taken_since_trim = 0;
-                // Not waited for: it takes a moment, and nothing depends on it.
-                drop(tokio::task::spawn_blocking(host::memory::give_back));
+            if is_quiet {
+                hoard.tidy(self.clock.now().mono);
             }
             self.view.send_replace(self.core.view());
         }

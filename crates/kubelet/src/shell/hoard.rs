@@ -1,0 +1,67 @@
+//! When free memory is given back to the system.
+//!
+//! What a burst of pods or of requests leaves behind is free, but stays with the process until the C library is told
+//! to give it back. That takes a millisecond or more, so it is done when there is nothing else to do, and only where
+//! there is enough of it.
+
+use std::time::Duration;
+
+/// As much as is worth the effort, bytes.
+const WORTH: u64 = 512 * 1024;
+/// Time between two looks: each takes the allocator's lock, and walks its free pieces.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+
+/// What is known of the free memory.
+#[derive(Debug, Default)]
+pub(super) struct Hoard {
+    next_look: Duration,
+    /// How much is free whose pages are the system's already, bytes, at most: the C library counts it as free still.
+    given_back: u64,
+}
+
+impl Hoard {
+    /// Gives back what is free, if it is time to look and there is enough of it. To be called when it is quiet.
+    pub(super) fn tidy(&mut self, now: Duration) {
+        if now < self.next_look {
+            return;
+        }
+        self.next_look = now + BETWEEN_LOOKS;
+        if self.is_worth(host::memory::allocator_usage().kept) {
+            // Not waited for: nothing depends on it.
+            drop(tokio::task::spawn_blocking(host::memory::give_back));
+        }
+    }
+
+    /// Whether so much free memory, in bytes, is more than was given back by `WORTH`.
+    fn is_worth(&mut self, free: u64) -> bool {
+        // What was taken into use since has pages of its own when it is free again.
+        self.given_back = self.given_back.min(free);
+        let is_worth = free - self.given_back >= WORTH;
+        if is_worth {
+            self.given_back = free;
+        }
+        is_worth
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_became_free_since_counts() {
+        let mut hoard = Hoard::default();
+        for (free, is_worth, why) in [
+            (WORTH - 1, false, "little"),
+            (WORTH, true, "enough"),
+            (WORTH, false, "given back already"),
+            (2 * WORTH - 1, false, "little more"),
+            (2 * WORTH, true, "enough more"),
+            (WORTH / 2, false, "in use now"),
+            (WORTH, false, "little of it is free again"),
+            (2 * WORTH, true, "all of it is free again"),
+        ] {
+            assert_eq!(hoard.is_worth(free), is_worth, "{why}");
+        }
+    }
+}
