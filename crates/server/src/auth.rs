@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderMap};
 use http::{Method, StatusCode};
-use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::answer::{self, Answer};
 use crate::attributes::{self, Attributes};
 use crate::cache::ExpiringCache;
-use crate::identity::ClientTrust;
+use crate::identity::{ClientTrust, Shown};
 use crate::ports::{Decision, Ports, TokenNews, UserInfo};
 use crate::settings::{AccessSettings, Authorization};
 
@@ -43,10 +42,10 @@ impl Access {
     pub(crate) async fn check<P: Ports>(
         &self,
         ports: &P,
-        chain: &[CertificateDer<'static>],
+        shown: &Shown,
         request: &RequestHead<'_>,
     ) -> Result<(), Box<Answer>> {
-        let Some(user) = self.authenticate(ports, chain, request.headers).await else {
+        let Some(user) = self.authenticate(ports, shown, request.headers).await else {
             return Err(Box::new(answer::text(StatusCode::UNAUTHORIZED, "Unauthorized")));
         };
         self.authorize(ports, &user, request).await
@@ -57,12 +56,12 @@ impl Access {
     async fn authenticate<P: Ports>(
         &self,
         ports: &P,
-        chain: &[CertificateDer<'static>],
+        shown: &Shown,
         headers: &HeaderMap,
     ) -> Option<UserInfo> {
         let mut has_failed = false;
-        if let Some(trust) = self.trust.as_ref().filter(|_| !chain.is_empty()) {
-            match trust.identify(chain) {
+        if let Some(trust) = self.trust.as_ref().filter(|_| !shown.is_empty()) {
+            match trust.identify(shown) {
                 Ok(user) => return Some(authenticated(user)),
                 Err(reason) => {
                     tracing::info!(reason, "client certificate not accepted");

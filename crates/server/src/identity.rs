@@ -1,7 +1,7 @@
 //! Who a client certificate says its holder is.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::RootCertStore;
@@ -26,6 +26,33 @@ pub(crate) struct ClientTrust {
 struct Trusted {
     pem: Vec<u8>,
     verifier: Arc<dyn ClientCertVerifier>,
+}
+
+/// The certificates that the other end of a connection has shown: its own, then intermediates.
+#[derive(Default)]
+pub(crate) struct Shown {
+    chain: Vec<CertificateDer<'static>>,
+    /// What they were last found to say, so that the requests of a connection share the work.
+    known: Mutex<Option<Known>>,
+}
+
+struct Known {
+    /// Whose certificates counted then.
+    trusted: Arc<Trusted>,
+    /// When the first of the chain expires, seconds since 1970.
+    expires: i64,
+    user: UserInfo,
+}
+
+impl Shown {
+    pub(crate) fn new(chain: Vec<CertificateDer<'static>>) -> Self {
+        Self { chain, known: Mutex::default() }
+    }
+
+    /// Whether there is no certificate.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chain.is_empty()
+    }
 }
 
 /// Why the file is of no use.
@@ -73,23 +100,52 @@ impl ClientTrust {
     }
 
     /// The holder of a certificate, if an authority vouches for it now.
-    pub(crate) fn identify(&self, chain: &[CertificateDer<'static>]) -> Result<UserInfo, String> {
-        let (certificate, intermediates) = chain.split_first().ok_or("no certificate")?;
-        self.verifier()
-            .verify_client_cert(certificate, intermediates, UnixTime::now())
-            .map_err(|error| error.to_string())?;
-        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
-        let subject = parsed.subject();
-        let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().ok().map(str::to_owned);
-        let name = subject.iter_common_name().filter_map(text).last().unwrap_or_default();
-        if name.is_empty() {
-            return Err("the certificate names nobody".into());
-        }
-        let groups = subject.iter_organization().filter_map(text).collect();
-        let digest = Sha256::digest(certificate).iter().map(|b| format!("{b:02x}")).collect::<String>();
-        let extra = [(CREDENTIAL_ID.to_owned(), vec![format!("X509SHA256={digest}")])].into();
-        Ok(UserInfo { name, uid: String::new(), groups, extra })
+    pub(crate) fn identify(&self, shown: &Shown) -> Result<UserInfo, String> {
+        self.identify_at(shown, UnixTime::now())
     }
+
+    fn identify_at(&self, shown: &Shown, now: UnixTime) -> Result<UserInfo, String> {
+        let trusted = self.current.load_full();
+        let mut known = shown.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*known
+            && Arc::ptr_eq(&known.trusted, &trusted)
+            && i64::try_from(now.as_secs()).is_ok_and(|now| now <= known.expires)
+        {
+            return Ok(known.user.clone());
+        }
+        let (certificate, intermediates) = shown.chain.split_first().ok_or("no certificate")?;
+        trusted
+            .verifier
+            .verify_client_cert(certificate, intermediates, now)
+            .map_err(|error| error.to_string())?;
+        let parsed = parsed(certificate)?;
+        let user = holder(&parsed, certificate)?;
+        let mut expires = parsed.validity().not_after.timestamp();
+        for intermediate in intermediates {
+            expires = expires.min(self::parsed(intermediate)?.validity().not_after.timestamp());
+        }
+        *known = Some(Known { trusted, expires, user: user.clone() });
+        Ok(user)
+    }
+}
+
+fn parsed(certificate: &[u8]) -> Result<X509Certificate<'_>, String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
+    Ok(parsed)
+}
+
+/// Whom a certificate names: the common name is the user, organizations are groups.
+fn holder(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<UserInfo, String> {
+    let subject = certificate.subject();
+    let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().ok().map(str::to_owned);
+    let name = subject.iter_common_name().filter_map(text).last().unwrap_or_default();
+    if name.is_empty() {
+        return Err("the certificate names nobody".into());
+    }
+    let groups = subject.iter_organization().filter_map(text).collect();
+    let digest = Sha256::digest(der).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let extra = [(CREDENTIAL_ID.to_owned(), vec![format!("X509SHA256={digest}")])].into();
+    Ok(UserInfo { name, uid: String::new(), groups, extra })
 }
 
 fn verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, TrustError> {
@@ -106,4 +162,57 @@ fn verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, TrustError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     verifier.allow_unauthenticated().build().map_err(TrustError::Verifier)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+    use super::*;
+
+    const DAY: u64 = 24 * 60 * 60;
+
+    fn authority() -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn seconds(at: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(at))
+    }
+
+    #[test]
+    fn what_a_connection_has_shown_is_verified_again_when_that_may_change_the_answer() {
+        let (ours, other) = (authority(), authority());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.crt");
+        std::fs::write(&file, ours.pem()).unwrap();
+        let trust = ClientTrust::load(&file).unwrap();
+
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "somebody");
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = rcgen::date_time_ymd(2030, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2030, 1, 2);
+        let not_after = params.not_after.unix_timestamp().try_into().unwrap();
+        let certificate = params.signed_by(&KeyPair::generate().unwrap(), &ours).unwrap();
+        let shown = Shown::new(vec![certificate.der().clone()]);
+        let name = |at| trust.identify_at(&shown, seconds(at)).map(|user| user.name);
+
+        assert!(name(not_after - 2 * DAY).is_err(), "not yet");
+        assert_eq!(name(not_after - 1), Ok("somebody".to_owned()));
+        assert!(shown.known.lock().unwrap().is_some());
+        assert_eq!(name(not_after), Ok("somebody".to_owned()));
+        assert!(name(not_after + 1).is_err(), "expired");
+        assert_eq!(name(not_after), Ok("somebody".to_owned()));
+
+        std::fs::write(&file, other.pem()).unwrap();
+        assert!(trust.reload().unwrap());
+        assert!(name(not_after).is_err(), "the authority does not count any more");
+        std::fs::write(&file, ours.pem()).unwrap();
+        assert!(trust.reload().unwrap());
+        assert_eq!(name(not_after), Ok("somebody".to_owned()));
+    }
 }

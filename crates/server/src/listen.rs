@@ -25,7 +25,7 @@ use crate::certificate::ServingCertificate;
 use crate::counting::Served;
 use crate::endpoint::ServerKind;
 use crate::foldernews::FolderNews;
-use crate::identity::ClientTrust;
+use crate::identity::{ClientTrust, Shown};
 use crate::ports::Ports;
 use crate::service::{Peer, Service};
 use crate::settings::Settings;
@@ -332,13 +332,14 @@ async fn connection<P: Ports>(
     let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
     let slot = Arc::new(slot);
     let Some(config) = tls else {
-        return requests(stream, service, Peer { chain: Vec::new(), slot, acquaintance }).await;
+        return requests(stream, service, Peer { shown: Shown::default(), slot, acquaintance }).await;
     };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => {
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-            requests(stream, service, Peer { chain, slot, acquaintance }).await;
+            let shown = Shown::new(chain);
+            requests(stream, service, Peer { shown, slot, acquaintance }).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake timed out"),

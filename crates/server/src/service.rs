@@ -7,7 +7,6 @@ use http::header::{ACCEPT, AUTHORIZATION, HeaderMap};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
-use rustls::pki_types::CertificateDer;
 use telemetry::traces::{self, Span};
 use tokio::sync::watch;
 
@@ -15,6 +14,7 @@ use crate::answer::{self, Answer};
 use crate::auth::{Access, RequestHead};
 use crate::counting::{self, Served};
 use crate::endpoint::{self, Endpoint, Route, ServerKind};
+use crate::identity::Shown;
 use crate::ports::{Ports, RequestKind, SummaryParts};
 use crate::settings::Settings;
 use crate::slots::Slot;
@@ -35,8 +35,8 @@ pub(crate) struct Service<P> {
 
 /// The other end of a connection.
 pub(crate) struct Peer {
-    /// The certificate it showed, with intermediates; not verified yet.
-    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// The certificates it showed, which nobody has verified yet.
+    pub(crate) shown: Shown,
     pub(crate) slot: Arc<Slot>,
     /// Made once a request with credentials was let in.
     pub(crate) acquaintance: Acquaintance,
@@ -94,10 +94,10 @@ impl<P: Ports> Service<P> {
         }
         if let Some(access) = &self.access {
             let head = RequestHead { method: request.method(), path, headers: request.headers() };
-            if let Err(refusal) = access.check(&self.ports, &peer.chain, &head).await {
+            if let Err(refusal) = access.check(&self.ports, &peer.shown, &head).await {
                 return *refusal;
             }
-            if !peer.chain.is_empty() || head.headers.contains_key(AUTHORIZATION) {
+            if !peer.shown.is_empty() || head.headers.contains_key(AUTHORIZATION) {
                 peer.acquaintance.make();
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::OnceLock;
 
 use super::exposition::{Exposition, Kind};
 
@@ -46,7 +47,7 @@ pub(super) fn write(out: &mut Exposition) -> Result<(), ProcessReadError> {
     }
     gauge(out, "process_open_fds", "Files that are open.", open_files()?);
     gauge(out, "process_resident_memory_bytes", "Memory in use, in bytes.", bytes(&status, "VmRSS:"));
-    gauge(out, "process_start_time_seconds", START_HELP, start_seconds(&stat)?);
+    gauge(out, "process_start_time_seconds", START_HELP, process_start_seconds()?);
     gauge(out, "process_virtual_memory_bytes", "Memory mapped, in bytes.", bytes(&status, "VmSize:"));
     let most = limit(&limits, "Max address space").unwrap_or(f64::from(u32::MAX) * f64::from(u32::MAX));
     gauge(out, "process_virtual_memory_max_bytes", "Memory that may be mapped, in bytes.", most);
@@ -58,15 +59,20 @@ pub(super) fn write(out: &mut Exposition) -> Result<(), ProcessReadError> {
 /// # Errors
 /// If the kernel does not say.
 pub fn process_start_seconds() -> Result<f64, ProcessReadError> {
-    start_seconds(&read("/proc/self/stat")?)
+    // Every page tells it, and `/proc/stat` is slow to read: it has a count for each interrupt.
+    static START: OnceLock<f64> = OnceLock::new();
+    if let Some(start) = START.get() {
+        return Ok(*start);
+    }
+    let start = start_seconds(&read("/proc/self/stat")?, &read("/proc/stat")?);
+    Ok(*START.get_or_init(|| start))
 }
 
 const START_HELP: &str = "When the process was started, in seconds since 1970.";
 
 /// Writes only when the process was started, as the page about probes has it.
 pub(super) fn write_start(out: &mut Exposition) -> Result<(), ProcessReadError> {
-    let start = start_seconds(&read("/proc/self/stat")?)?;
-    gauge(out, "process_start_time_seconds", START_HELP, start);
+    gauge(out, "process_start_time_seconds", START_HELP, process_start_seconds()?);
     Ok(())
 }
 
@@ -117,14 +123,14 @@ fn open_files() -> Result<f64, ProcessReadError> {
     Ok(u32::try_from(files.saturating_sub(1)).map_or(0.0, f64::from))
 }
 
-fn start_seconds(stat: &str) -> Result<f64, ProcessReadError> {
-    let machine = read("/proc/stat")?;
+/// When the process of `stat` was started, on a machine that tells in `machine` when it was booted.
+fn start_seconds(stat: &str, machine: &str) -> f64 {
     let boot: f64 = machine
         .lines()
         .find_map(|line| line.strip_prefix("btime "))
         .and_then(|seconds| seconds.trim().parse().ok())
         .unwrap_or(0.0);
-    Ok(boot + ticks(stat, START_TICKS) / TICKS_PER_SECOND)
+    boot + ticks(stat, START_TICKS) / TICKS_PER_SECOND
 }
 
 #[cfg(test)]
@@ -137,6 +143,7 @@ mod tests {
         assert_eq!(ticks(stat, USER_TICKS), 250.0);
         assert_eq!(ticks(stat, SYSTEM_TICKS), 50.0);
         assert_eq!(ticks(stat, START_TICKS), 4200.0);
+        assert_eq!(start_seconds(stat, "intr 1 2 3\nbtime 1000\n"), 1042.0);
         assert_eq!(ticks("", START_TICKS), 0.0);
     }
 
