@@ -41,13 +41,18 @@ pub(super) async fn measure(door: &Door, pid: u32, extent: &Extent, turn: &mut T
         let mebibytes = extent.output_mebibytes;
         let query =
             format!("output=1&command=dd&command=if%3D/dev/zero&command=bs%3D1M&command=count%3D{mebibytes}");
-        let (before, started) = (meter.seconds()?, Instant::now());
-        let length = run(door, &path_of("exec", 0, &query), protocol).await?;
-        ensure!(length == mebibytes << 20, "{length} bytes of {mebibytes} MiB came");
-        let megabytes = length as f64 / 1e6;
-        turn.add(format!("output of exec, {name}, MB/s"), vec![megabytes / started.elapsed().as_secs_f64()]);
-        let cost = (meter.seconds()? - before) * 1e3 / megabytes;
-        turn.add(format!("output of exec, {name}, CPU ms/MB"), vec![cost]);
+        let path = path_of("exec", 0, &query);
+        let (mut speeds, mut cost) = (Vec::new(), Vec::new());
+        for _ in 0..extent.outputs {
+            let (before, started) = (meter.seconds()?, Instant::now());
+            let length = run(door, &path, protocol).await?;
+            ensure!(length == mebibytes << 20, "{length} bytes of {mebibytes} MiB came");
+            let megabytes = length as f64 / 1e6;
+            speeds.push(megabytes / started.elapsed().as_secs_f64());
+            cost.push((meter.seconds()? - before) * 1e3 / megabytes);
+        }
+        turn.add(format!("output of exec, {name}, MB/s"), speeds);
+        turn.add(format!("output of exec, {name}, CPU ms/MB"), cost);
     }
     Ok(())
 }

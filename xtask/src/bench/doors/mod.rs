@@ -36,7 +36,9 @@ pub(super) struct Extent {
     log_reads: usize,
     /// Short commands, one after another.
     commands: usize,
-    /// What a command writes, MiB.
+    /// Commands that write much, one after another.
+    outputs: usize,
+    /// What each of them writes, MiB.
     output_mebibytes: usize,
     /// Streams at once.
     crowd: usize,
@@ -52,6 +54,7 @@ impl Extent {
         log_bytes: 400 << 20,
         log_reads: 3,
         commands: 50,
+        outputs: 5,
         output_mebibytes: 512,
         crowd: 1000,
         settle: Duration::from_secs(20),
@@ -63,6 +66,7 @@ impl Extent {
         log_bytes: 50 << 20,
         log_reads: 2,
         commands: 20,
+        outputs: 5,
         output_mebibytes: 256,
         crowd: 1000,
         settle: Duration::from_secs(10),
