@@ -119,8 +119,12 @@ async fn bad_kubeconfigs_are_named() {
     assert!(crate::call::chain(&error).contains("no.crt"));
     let path = pki.kubeconfig("server: 'https://localhost:1', certificate-authority: no-ca.crt", "token: t");
     assert!(matches!(connect(&path, ClientSettings::default()).await, Err(ConnectError::Kubeconfig { .. })));
-    let path = pki.kubeconfig("server: 'https://localhost:1', proxy-url: 'socks5://p:1'", "token: t");
-    assert!(matches!(connect(&path, ClientSettings::default()).await, Err(ConnectError::Proxy { .. })));
+    let proxy = "server: 'https://localhost:1', proxy-url: 'socks5h://me:secret@p:1'";
+    let error = connect(&pki.kubeconfig(proxy, "token: t"), ClientSettings::default()).await.unwrap_err();
+    assert!(
+        error.to_string().contains("cluster.proxy-url: the proxy \"socks5h://p:1\" is none of"),
+        "{error}"
+    );
     let path = pki.kubeconfig("server: 'https://localhost:1'", "auth-provider: {name: gcp}");
     assert!(matches!(
         connect(&path, ClientSettings::default()).await,
