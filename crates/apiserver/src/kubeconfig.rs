@@ -87,7 +87,7 @@ pub(crate) async fn load(path: &Path) -> Result<Loaded, ConnectError> {
         config.root_cert.get_or_insert_default();
     }
     // Whoever is on the way could read them. Upstream leaves them out even if nobody is.
-    if !is_secure && !is_local(&config.cluster_url) {
+    if !is_secure && (proxy.is_some() || !is_local(&config.cluster_url)) {
         user = impersonation(user);
     }
     Ok(Loaded { path: path.to_owned(), config, cluster, proxies, user })

@@ -8,7 +8,8 @@
 //! | `example.com`, `example.com:80` | with this name or one below |
 //! | `.example.com`, `*.example.com` | with a name below, but not this one |
 //!
-//! A port, where there is one, has to be the same, too. Names are never looked up for this.
+//! A port, where there is one, has to be the same, too. Names are never looked up for this, and are compared in
+//! the form they have in a URL: ASCII.
 
 use std::net::IpAddr;
 

@@ -109,8 +109,7 @@ pub fn watch_url(settings: UrlSettings) -> impl Stream<Item = UrlNews> + Send + 
 }
 
 fn watch_through(settings: UrlSettings, proxies: Proxies) -> impl Stream<Item = UrlNews> + Send + use<> {
-    let fetcher = Fetcher { settings, proxies, client: None, last: None, has_waited: true, next: None };
-    futures::stream::unfold(fetcher, |mut fetcher| async {
+    futures::stream::unfold(Fetcher::new(settings, proxies), |mut fetcher| async {
         let news = fetcher.next().await;
         Some((news, fetcher))
     })
@@ -130,6 +129,10 @@ struct Fetcher {
 }
 
 impl Fetcher {
+    fn new(settings: UrlSettings, proxies: Proxies) -> Self {
+        Self { settings, proxies, client: None, last: None, has_waited: true, next: None }
+    }
+
     async fn next(&mut self) -> UrlNews {
         if let Some(news) = self.next.take() {
             return news;

@@ -161,6 +161,21 @@ async fn the_proxy_of_the_environment_is_asked() {
     }
 }
 
+#[test]
+fn authorities_are_read_only_for_tls() {
+    for (url, proxy, is_plain) in [
+        ("http://pods.example", "", true),
+        ("HTTP://pods.example", "http://p", true),
+        ("http://pods.example", "socks5://p", true),
+        ("http://pods.example", "https://p", false),
+        ("http://localhost", "https://p", true),
+        ("https://pods.example", "", false),
+    ] {
+        let settings = UrlSettings { url: url.to_owned(), ..settings(([127, 0, 0, 1], 1).into()) };
+        assert_eq!(Fetcher::new(settings, http_proxy(proxy)).is_plain(), is_plain, "{url} {proxy}");
+    }
+}
+
 #[tokio::test]
 async fn other_kinds_of_proxies_are_refused() {
     let (address, _asked) = serve(vec![answer("200 OK", POD)]).await;
