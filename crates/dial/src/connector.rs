@@ -73,7 +73,7 @@ impl<C: Clone> Dial<C> {
     /// `tls` and `name` are those for the server: as in Go, they hold for a proxy that is spoken to by TLS as well. So
     /// it is verified by the same authorities, and is shown the same client certificate.
     pub fn new(tcp: C, proxies: Proxies, mut tls: ClientConfig, name: Option<ServerName<'static>>) -> Self {
-        // Of HTTP/2, which the server may be offered, Go does not speak a word to a proxy.
+        // A proxy is asked by HTTP/1.1, whatever the server is offered.
         tls.alpn_protocols.clear();
         let names: Arc<dyn ResolveServerName + Send + Sync> = match name {
             Some(name) => Arc::new(FixedServerNameResolver::new(name)),

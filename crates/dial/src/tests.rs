@@ -66,8 +66,10 @@ async fn http_proxy(answer: &'static str) -> (SocketAddr, Heard) {
     (address, hears)
 }
 
-/// Answers what a client says with `answers`, one after the other; the lengths of what it says are given.
-async fn socks_proxy(script: &'static [(usize, &'static [u8])]) -> (SocketAddr, Heard) {
+/// How many bytes a client says, and the answer, in turn.
+type Script = &'static [(usize, &'static [u8])];
+
+async fn socks_proxy(script: Script) -> (SocketAddr, Heard) {
     let server = echo().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -251,7 +253,7 @@ const DONE: &[u8] = &[5, 0, 0, 1, 10, 0, 0, 1, 0, 80];
 #[tokio::test]
 async fn a_socks_proxy_makes_connections() {
     let name = "05010003 0b 6170692e6578616d706c65 192b".replace(' ', "");
-    let cases: &[(&str, &str, &'static [(usize, &[u8])], String)] = &[
+    let cases: &[(&str, &str, Script, String)] = &[
         ("", FAR, &[(3, &[5, 0]), (18, DONE)], format!("050100 {name}")),
         // It gives its own address as a name, or as one of IPv6.
         ("", FAR, &[(3, &[5, 0]), (18, &[5, 0, 0, 3, 1, b'p', 0, 80])], format!("050100 {name}")),
@@ -281,7 +283,7 @@ async fn a_socks_proxy_makes_connections() {
 #[tokio::test]
 async fn a_socks_proxy_that_refuses_is_named() {
     let long = format!("https://{}", ["a".repeat(63).as_str(); 4].join(".") + ".example");
-    let cases: &[(&str, &str, &'static [(usize, &[u8])], &str)] = &[
+    let cases: &[(&str, &str, Script, &str)] = &[
         ("", FAR, &[(3, &[5, 0xff])], "it wants other credentials than there are"),
         ("", FAR, &[(3, &[5, 2])], "it wants other credentials than there are"),
         ("me:secret@", FAR, &[(4, &[5, 2]), (11, &[1, 1])], "it refuses user or password"),
