@@ -22,6 +22,7 @@ const ORDER: &[&str] = &[
     "volumes",
     "plugins",
     "systemd",
+    "dial",
     "host",
     "telemetry",
     "config",

@@ -10,19 +10,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dial::{Dial, Proxies, ProxyError};
 use http::HeaderValue;
+use http::header::PROXY_AUTHORIZATION;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::ConfigExt;
 use kube::{Client, Config};
 use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::pki_types::ServerName;
 use telemetry::traces::{CarryHttp, Tracer};
 use thiserror::Error;
 use tower::{BoxError, ServiceBuilder};
 
 use crate::credentials::{Authenticate, Credentials};
-use crate::dial::{Dial, ProxyError};
 use crate::identity::{FileIdentity, IdentityError, Renewals, ShownIdentity};
 use crate::kubeconfig::{self, Identity, KubeconfigFinding, Loaded, impersonation};
 use crate::news::{IdentityNews, Observer, RequestNews};
@@ -168,6 +170,9 @@ fn list(findings: &[KubeconfigFinding]) -> String {
     findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+/// Opens connections to the API server.
+pub(crate) type Connector = HttpsConnector<Dial<HttpConnector<Resolver>>>;
+
 /// Clients for one API server. Cheap to clone.
 #[derive(Clone)]
 pub struct Connection {
@@ -277,7 +282,7 @@ struct Wiring {
     path: PathBuf,
     config: Config,
     tls: rustls::ClientConfig,
-    proxy: Option<String>,
+    proxies: Proxies,
     user_agent: HeaderValue,
     limit: Option<Arc<RateLimit>>,
     credentials: Arc<Credentials>,
@@ -298,6 +303,11 @@ impl Wiring {
         credentials: Credentials,
     ) -> Result<Self, ConnectError> {
         let path = loaded.path;
+        // What is wrong with a proxy is better known before the first request.
+        loaded
+            .proxies
+            .for_server(&loaded.config.cluster_url)
+            .map_err(|source| ConnectError::Proxy { path: path.clone(), source })?;
         let tls = loaded.config.rustls_client_config();
         let mut tls =
             tls.map_err(|source| ConnectError::Credentials { path: path.clone(), source: source.into() })?;
@@ -309,10 +319,12 @@ impl Wiring {
         let limit = RateLimit::new(settings.qps, settings.burst);
         let mut config = loaded.config;
         config.auth_info = impersonation(loaded.user);
+        let authorization = loaded.proxies.authorization(&config.cluster_url);
+        config.headers.extend(authorization.map(|value| (PROXY_AUTHORIZATION, value)));
         Ok(Self {
             path,
             tls,
-            proxy: loaded.cluster.proxy_url,
+            proxies: loaded.proxies,
             config,
             user_agent,
             limit,
@@ -369,7 +381,7 @@ impl Wiring {
         Ok(Client::new(service, self.config.default_namespace.clone()))
     }
 
-    fn connector(&self) -> Result<HttpsConnector<Dial>, ConnectError> {
+    fn connector(&self) -> Result<Connector, ConnectError> {
         let mut tcp = HttpConnector::new_with_resolver(Resolver::new(self.requests.clone()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -378,15 +390,11 @@ impl Wiring {
         tcp.set_keepalive_interval(Some(Duration::from_secs(3)));
         tcp.set_keepalive_retries(Some(2));
         tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-        let dial = Dial::new(tcp, &self.config.cluster_url, self.proxy.as_deref())
-            .map_err(|source| ConnectError::Proxy { path: self.path.clone(), source })?;
+        let name = self.server_name()?;
+        let dial = Dial::new(tcp, self.proxies.clone(), self.tls.clone(), name.clone());
         let mut builder = HttpsConnectorBuilder::new().with_tls_config(self.tls.clone()).https_or_http();
-        if let Some(name) = &self.config.tls_server_name {
-            let parsed = name
-                .clone()
-                .try_into()
-                .map_err(|_| ConnectError::ServerName { path: self.path.clone(), name: name.clone() })?;
-            builder = builder.with_server_name_resolver(FixedServerNameResolver::new(parsed));
+        if let Some(name) = name {
+            builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
         }
         // Upstream's way out of trouble with HTTP/2.
         Ok(if std::env::var_os("DISABLE_HTTP2").is_some_and(|value| !value.is_empty()) {
@@ -394,6 +402,15 @@ impl Wiring {
         } else {
             builder.enable_all_versions().wrap_connector(dial)
         })
+    }
+
+    /// What the server's certificate is to be for, if that is not its address.
+    fn server_name(&self) -> Result<Option<ServerName<'static>>, ConnectError> {
+        let Some(name) = &self.config.tls_server_name else { return Ok(None) };
+        let parsed = ServerName::try_from(name.clone());
+        let parsed =
+            parsed.map_err(|_| ConnectError::ServerName { path: self.path.clone(), name: name.clone() })?;
+        Ok(Some(parsed))
     }
 }
 

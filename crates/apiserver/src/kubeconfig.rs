@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
+use dial::{Proxies, Proxy, is_local};
 use kube::Config;
 use kube::config::{AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -14,7 +15,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::certificates::CertificatePair;
 use crate::connect::ConnectError;
 use crate::credentials::{Credentials, ExecPlugin, TokenFile, basic, bearer};
-use crate::dial::is_local;
 use crate::identity::{FILE_CHECK, FileIdentity, IdentityError, Renewals, ShownIdentity};
 use crate::news::{IdentityNews, Observer};
 
@@ -27,6 +27,8 @@ pub(crate) struct Loaded {
     /// The server's side. Its user is empty.
     pub(crate) config: Config,
     pub(crate) cluster: Cluster,
+    /// The cluster's, or those of the environment.
+    pub(crate) proxies: Proxies,
     pub(crate) user: AuthInfo,
 }
 
@@ -62,6 +64,10 @@ pub(crate) async fn load(path: &Path) -> Result<Loaded, ConnectError> {
     let mut user = std::mem::take(&mut config.auth_info);
     // Ours to decide; the library would take the environment's whatever NO_PROXY says.
     config.proxy_url = None;
+    let proxies = match cluster.proxy_url.as_deref().map(Proxy::parse).transpose() {
+        Ok(chosen) => chosen.map_or_else(Proxies::of_environment, Proxies::always),
+        Err(source) => return Err(ConnectError::Proxy { path: path.to_owned(), source }),
+    };
     if cluster.certificate_authority_data.is_some() && config.root_cert.as_ref().is_some_and(Vec::is_empty) {
         let findings = vec![rules::no_authority()];
         return Err(ConnectError::Contradictory { path: path.to_owned(), findings });
@@ -74,15 +80,17 @@ pub(crate) async fn load(path: &Path) -> Result<Loaded, ConnectError> {
         return Err(ConnectError::AuthProvider { path: path.to_owned() });
     }
     let is_secure = config.cluster_url.scheme_str() == Some("https");
-    if !is_secure || config.accept_invalid_certs {
+    let proxy = proxies.for_server(&config.cluster_url).ok().flatten();
+    let needs_roots = is_secure || proxy.is_some_and(Proxy::has_tls);
+    if !needs_roots || config.accept_invalid_certs {
         // Without any the library demands that the machine has some, and reads them all.
         config.root_cert.get_or_insert_default();
     }
     // Whoever is on the way could read them. Upstream leaves them out even if nobody is.
-    if !is_secure && !is_local(&config.cluster_url) {
+    if !is_secure && (proxy.is_some() || !is_local(&config.cluster_url)) {
         user = impersonation(user);
     }
-    Ok(Loaded { path: path.to_owned(), config, cluster, user })
+    Ok(Loaded { path: path.to_owned(), config, cluster, proxies, user })
 }
 
 /// Reads the first document of a text, as upstream. An error shows no lines around a mistake: they may hold a token or

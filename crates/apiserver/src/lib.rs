@@ -24,7 +24,6 @@ mod call;
 mod certificates;
 mod connect;
 mod credentials;
-mod dial;
 mod events;
 mod identity;
 mod kubeconfig;
@@ -55,7 +54,6 @@ pub use certificates::{
 };
 pub use connect::{ClientSettings, ConnectError, Connection, Ping, connect};
 pub use credentials::{ExecError, PluginNews, TokenFileError};
-pub use dial::ProxyError;
 pub use events::{EventCounters, EventRecorder, EventSettings, EventTask, EventType, NewEvent, Subject};
 pub use identity::IdentityError;
 pub use kubeconfig::{ExecFacts, KubeconfigFacts, KubeconfigFinding, examine_kubeconfig};

@@ -14,22 +14,21 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Method, Request, Response, Uri};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Builder, Client, Error};
 use kube::client::Body;
 use tower::Service;
 
-use crate::dial::Dial;
+use crate::connect::Connector;
 use crate::identity::{FileIdentity, Renewals};
 use crate::news::{Observer, RequestNews};
 
-type Connections = Client<HttpsConnector<Dial>, Body>;
+type Connections = Client<Connector, Body>;
 
 /// See the module. Clones share the connections.
 #[derive(Clone)]
 pub(crate) struct Pool {
     builder: Builder,
-    connector: HttpsConnector<Dial>,
+    connector: Connector,
     renewals: Renewals,
     files: Option<Arc<FileIdentity>>,
     /// Hears how long answers were.
@@ -40,7 +39,7 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) fn new(
         builder: Builder,
-        connector: HttpsConnector<Dial>,
+        connector: Connector,
         renewals: Renewals,
         files: Option<Arc<FileIdentity>>,
         observer: Observer<RequestNews>,

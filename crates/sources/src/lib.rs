@@ -15,7 +15,6 @@ mod defaults;
 mod files;
 mod folder;
 mod manifest;
-mod proxy;
 mod url;
 mod validate;
 

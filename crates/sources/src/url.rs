@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dial::{Dial, Proxies, Proxy};
 use futures::Stream;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -25,7 +26,6 @@ use rustls_platform_verifier::ConfigVerifierExt as _;
 use thiserror::Error;
 
 use crate::manifest::{ManifestError, Origin, Place, parse_all};
-use crate::proxy::{Dial, Proxies};
 
 /// For the whole answer; upstream's number.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -109,14 +109,13 @@ pub fn watch_url(settings: UrlSettings) -> impl Stream<Item = UrlNews> + Send + 
 }
 
 fn watch_through(settings: UrlSettings, proxies: Proxies) -> impl Stream<Item = UrlNews> + Send + use<> {
-    let fetcher = Fetcher { settings, proxies, client: None, last: None, has_waited: true, next: None };
-    futures::stream::unfold(fetcher, |mut fetcher| async {
+    futures::stream::unfold(Fetcher::new(settings, proxies), |mut fetcher| async {
         let news = fetcher.next().await;
         Some((news, fetcher))
     })
 }
 
-type WebClient = Client<HttpsConnector<Dial>, Empty<Bytes>>;
+type WebClient = Client<HttpsConnector<Dial<HttpConnector>>, Empty<Bytes>>;
 
 struct Fetcher {
     settings: UrlSettings,
@@ -130,6 +129,10 @@ struct Fetcher {
 }
 
 impl Fetcher {
+    fn new(settings: UrlSettings, proxies: Proxies) -> Self {
+        Self { settings, proxies, client: None, last: None, has_waited: true, next: None }
+    }
+
     async fn next(&mut self) -> UrlNews {
         if let Some(news) = self.next.take() {
             return news;
@@ -190,8 +193,8 @@ impl Fetcher {
     fn request(&self, url: &Uri) -> Result<Request<Empty<Bytes>>, UrlError> {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = url.clone();
-        if let Some(credentials) = self.proxies.credentials(url) {
-            request.headers_mut().insert(http::header::PROXY_AUTHORIZATION, credentials);
+        if let Some(authorization) = self.proxies.authorization(url) {
+            request.headers_mut().insert(http::header::PROXY_AUTHORIZATION, authorization);
         }
         for (name, values) in &self.settings.headers {
             let bad = || self.unsendable(format!("header {name:?} cannot be sent"));
@@ -208,7 +211,7 @@ impl Fetcher {
     async fn client(&mut self) -> Result<&WebClient, rustls::Error> {
         if self.client.is_none() {
             // A host without authorities can still do without TLS.
-            let tls = if self.settings.url.starts_with("http:") {
+            let tls = if self.is_plain() {
                 ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth()
             } else {
                 let tls = tokio::task::spawn_blocking(ClientConfig::with_platform_verifier).await;
@@ -216,14 +219,21 @@ impl Fetcher {
             };
             let mut tcp = HttpConnector::new();
             tcp.enforce_http(false);
+            let dial = Dial::new(tcp, self.proxies.clone(), tls.clone(), None);
             let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-            let dial = Dial { tcp, proxies: self.proxies.clone() };
             let connector = connector.enable_all_versions().wrap_connector(dial);
             // Fetches are far apart: no connection is kept for the next one.
             let mut client = Client::builder(TokioExecutor::new());
             self.client = Some(client.pool_max_idle_per_host(0).build(connector));
         }
         self.client.as_ref().ok_or_else(|| rustls::Error::General("no client".to_owned()))
+    }
+
+    /// Whether neither the server nor a proxy is spoken to by TLS.
+    fn is_plain(&self) -> bool {
+        let Ok(server) = self.settings.url.parse::<Uri>() else { return false };
+        let proxy = self.proxies.for_server(&server).ok().flatten();
+        server.scheme() == Some(&http::uri::Scheme::HTTP) && !proxy.is_some_and(Proxy::has_tls)
     }
 
     fn shown(&self) -> String {
@@ -256,7 +266,7 @@ fn elsewhere(from: &Uri, answer: &Response<Incoming>) -> Option<Uri> {
 }
 
 /// A URL without user, password and query.
-pub(crate) fn shown(url: &str) -> String {
+fn shown(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &url[..scheme + 3], &url[at + 1..]),

@@ -142,12 +142,16 @@ async fn what_cannot_be_sent_is_said() {
     assert!(text(std::pin::pin!(watch_url(bad)).next().await.unwrap()).contains("static pods"));
 }
 
+fn http_proxy(value: &str) -> Proxies {
+    Proxies::of_variables(|name| (name == "HTTP_PROXY").then(|| value.to_owned()))
+}
+
 /// The name of the server means nothing here: it is the proxy that knows it.
 #[tokio::test]
 async fn the_proxy_of_the_environment_is_asked() {
     let (proxy, mut asked) = serve(vec![answer("200 OK", POD)]).await;
     let settings = UrlSettings { url: "http://pods.example:81/all?x=1".to_owned(), ..settings(proxy) };
-    let proxies = Proxies::new(&format!("http://user:secret@{proxy}"), "", "other.example");
+    let proxies = http_proxy(&format!("http://user:secret@{proxy}"));
     let mut news = std::pin::pin!(watch_through(settings, proxies));
     assert_eq!(text(news.next().await.unwrap()), "web-node-1");
     let head = asked.recv().await.unwrap();
@@ -157,12 +161,27 @@ async fn the_proxy_of_the_environment_is_asked() {
     }
 }
 
+#[test]
+fn authorities_are_read_only_for_tls() {
+    for (url, proxy, is_plain) in [
+        ("http://pods.example", "", true),
+        ("HTTP://pods.example", "http://p", true),
+        ("http://pods.example", "socks5://p", true),
+        ("http://pods.example", "https://p", false),
+        ("http://localhost", "https://p", true),
+        ("https://pods.example", "", false),
+    ] {
+        let settings = UrlSettings { url: url.to_owned(), ..settings(([127, 0, 0, 1], 1).into()) };
+        assert_eq!(Fetcher::new(settings, http_proxy(proxy)).is_plain(), is_plain, "{url} {proxy}");
+    }
+}
+
 #[tokio::test]
 async fn other_kinds_of_proxies_are_refused() {
     let (address, _asked) = serve(vec![answer("200 OK", POD)]).await;
     let settings = UrlSettings { url: "http://pods.example/all".to_owned(), ..settings(address) };
-    let mut news = std::pin::pin!(watch_through(settings, Proxies::new("socks5://user:secret@p:1", "", "")));
+    let mut news = std::pin::pin!(watch_through(settings, http_proxy("socks4://user:secret@p:1")));
     let said = text(news.next().await.unwrap());
-    assert!(said.contains("the proxy socks5://p:1/ that the environment names"), "{said}");
+    assert!(said.contains("the proxy \"socks4://p:1\" is none of"), "{said}");
     assert!(!said.contains("secret"), "{said}");
 }

@@ -7,6 +7,8 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::node::get_node;
 
+mod proxies;
+
 struct Pki {
     folder: tempfile::TempDir,
     issuer: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
@@ -28,6 +30,20 @@ impl Pki {
         let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// TLS for a server that demands a client certificate.
+    fn server(&self) -> rustls::ServerConfig {
+        install_crypto();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+        let (certificate, key) = self.issue("server");
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        rustls::ServerConfig::builder()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap()
     }
 
     fn write_client(&self, name: &str) -> Vec<u8> {
@@ -54,16 +70,7 @@ impl Pki {
 
 /// A TLS server that demands a client certificate, hands it to the test and answers once a connection.
 async fn tls_server(pki: &Pki) -> (u16, tokio::sync::mpsc::Receiver<Vec<u8>>) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(pki.issuer.der().clone()).unwrap();
-    let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
-    let (certificate, key) = pki.issue("server");
-    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = rustls::ServerConfig::builder()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
+    let config = pki.server();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (seen, shown) = tokio::sync::mpsc::channel(8);
@@ -119,8 +126,6 @@ async fn bad_kubeconfigs_are_named() {
     assert!(crate::call::chain(&error).contains("no.crt"));
     let path = pki.kubeconfig("server: 'https://localhost:1', certificate-authority: no-ca.crt", "token: t");
     assert!(matches!(connect(&path, ClientSettings::default()).await, Err(ConnectError::Kubeconfig { .. })));
-    let path = pki.kubeconfig("server: 'https://localhost:1', proxy-url: 'socks5://p:1'", "token: t");
-    assert!(matches!(connect(&path, ClientSettings::default()).await, Err(ConnectError::Proxy { .. })));
     let path = pki.kubeconfig("server: 'https://localhost:1'", "auth-provider: {name: gcp}");
     assert!(matches!(
         connect(&path, ClientSettings::default()).await,
@@ -150,6 +155,7 @@ async fn kubeconfigs_that_contradict_themselves_are_refused() {
         ("insecure-skip-tls-verify: true", "", &["cluster.insecure-skip-tls-verify"][..]),
         ("certificate-authority-data: eA==", "", &["cluster.certificate-authority"]),
         ("", "token: s3cret, username: me, password: s3cret", &["user.token"]),
+        ("proxy-url: 'ftp://me:s3cret@proxy.example'", "", &["cluster.proxy-url"]),
         ("", "client-certificate: node.crt", &["user.client-key"]),
         (
             "",
@@ -185,6 +191,7 @@ async fn credentials_are_sent_only_where_nobody_can_read_them() {
     for (server, is_sent) in [
         ("https://api.example", true),
         ("http://127.0.0.1:1", true),
+        ("http://127.0.0.1:1', proxy-url: 'http://proxy.example", false),
         ("http://api.example", false),
         ("api.example:6443", false),
     ] {
@@ -275,16 +282,7 @@ impl Relay {
 /// or with a watch that stays open.
 async fn http2_server(pki: &Pki) -> (u16, tokio::sync::mpsc::Receiver<(String, Vec<u8>)>) {
     use http_body_util::{BodyExt as _, Full, StreamBody};
-    install_crypto();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(pki.issuer.der().clone()).unwrap();
-    let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
-    let (certificate, key) = pki.issue("server");
-    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let mut config = rustls::ServerConfig::builder()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
+    let mut config = pki.server();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -461,38 +459,6 @@ async fn a_heartbeat_does_not_wait_for_the_limit() {
     assert!(get_node(&connection.heartbeat, "n").await.unwrap().is_some());
     assert!(!waits.is_finished());
     waits.abort();
-}
-
-#[tokio::test]
-async fn a_proxy_is_asked_for_a_tunnel() {
-    let pki = Pki::new();
-    let (port, mut shown) = http2_server(&pki).await;
-    let client = pki.write_client("node");
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let proxy = listener.local_addr().unwrap().port();
-    let (heads, mut seen) = tokio::sync::mpsc::channel(10);
-    tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(near.read_u8().await.unwrap());
-            }
-            heads.send(String::from_utf8(head).unwrap()).await.unwrap();
-            near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-            let mut far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
-        }
-    });
-    let cluster = format!(
-        "server: 'https://localhost:{port}', certificate-authority: ca.crt, proxy-url: 'http://me:pass@127.0.0.1:{proxy}'"
-    );
-    let path = pki.kubeconfig(&cluster, "client-certificate: node.crt, client-key: node.key");
-    let connection = connect(&path, ClientSettings::default()).await.unwrap();
-    assert!(get_node(&connection.api, "n").await.unwrap().is_some());
-    assert_eq!(shown.recv().await.unwrap().1, client);
-    let head = seen.recv().await.unwrap();
-    assert!(head.starts_with(&format!("CONNECT localhost:{port} ")), "{head}");
-    assert!(head.to_ascii_lowercase().contains("proxy-authorization: basic bwu6cgfzcw=="), "{head}");
 }
 
 #[tokio::test]

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use dial::without_secret;
 use kube::config::{AuthInfo, ExecConfig};
 use serde::Serialize;
 
 use super::{Identity, Loaded, impersonation, load};
 use crate::connect::{ClientSettings, ConnectError, connect, install_crypto};
-use crate::dial::without_secret;
 
 /// What a kubeconfig comes to, under the names of the fields it comes from.
 #[derive(Clone, Debug, Serialize)]

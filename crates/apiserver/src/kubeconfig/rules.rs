@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use dial::Proxy;
 use kube::config::{AuthInfo, Cluster, Kubeconfig};
 
 /// One thing that is wrong with a kubeconfig.
@@ -46,6 +47,9 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Vec<KubeconfigFinding> {
     if has_authority && cluster.insecure_skip_tls_verify == Some(true) {
         let what = "a server that is not verified needs no certificate authority; remove one of them";
         found.push(finding("cluster.insecure-skip-tls-verify", what));
+    }
+    if let Some(Err(error)) = cluster.proxy_url.as_deref().map(Proxy::parse) {
+        found.push(finding("cluster.proxy-url", error.to_string()));
     }
     found
 }
