@@ -19,8 +19,8 @@ use crate::gates::FeatureGates;
 use crate::label;
 use crate::parts::{
     ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, Detection, Eviction,
-    Identity, ImageGc, LogFormat, Logging, Node, Paths, Pods, Process, ReservedCgroup, Runtime, Server,
-    Shutdown, Sources, Tls, TlsFiles, TlsVersion, Tracing,
+    Identity, ImageGc, ImageVerification, LogFormat, Logging, Node, Paths, Pods, Process, ReservedCgroup,
+    Runtime, Server, Shutdown, Sources, Tls, TlsFiles, TlsVersion, Tracing,
 };
 use crate::wire::{Dict, GoDuration};
 
@@ -383,6 +383,17 @@ fn reserved(place: &str, amounts: &Dict<String>, findings: &mut Findings) -> BTr
     all
 }
 
+fn image_verification(document: &KubeletConfiguration) -> ImageVerification {
+    match document.image_pull_credentials_verification_policy.as_str() {
+        "NeverVerify" => ImageVerification::Never,
+        "NeverVerifyAllowlistedImages" => {
+            ImageVerification::Unlisted(document.preloaded_images_verification_allowlist.items().to_vec())
+        }
+        "AlwaysVerify" => ImageVerification::Always,
+        _ => ImageVerification::Pulled,
+    }
+}
+
 /// How many ids there are in an ordinary namespace.
 const IDS_PER_USER_NAMESPACE: u32 = 1 << 16;
 
@@ -415,6 +426,9 @@ fn pods(
         parallel_pulls: parallel,
         pulls_per_second: unsigned(document.registry_pull_qps.unwrap_or_default()),
         pull_burst: unsigned(document.registry_burst),
+        image_verification: gates
+            .enabled("KubeletEnsureSecretPulledImages")
+            .then(|| image_verification(document)),
         cgroup_root: document.cgroup_root.clone(),
         cgroups_per_qos: document.cgroups_per_qos.unwrap_or(true),
         cgroup_driver: match document.cgroup_driver.as_str() {

@@ -47,7 +47,7 @@ pub use gates::FeatureGates;
 pub use load::{Invocation, Loaded, Refused, load};
 pub use parts::{
     ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, Detection, EmptyNodeName,
-    Eviction, Identity, ImageGc, LogFormat, Logging, Node, Paths, Pods, Process, ReservedCgroup, Runtime,
-    Server, Shutdown, Sources, Tls, TlsFiles, TlsVersion, Tracing,
+    Eviction, Identity, ImageGc, ImageVerification, LogFormat, Logging, Node, Paths, Pods, Process,
+    ReservedCgroup, Runtime, Server, Shutdown, Sources, Tls, TlsFiles, TlsVersion, Tracing,
 };
 pub use wire::{Dict, Headers, List, QuantityText, Secret, TextOrNanos};

@@ -377,6 +377,20 @@ pub struct Eviction {
     pub max_pod_grace_seconds: i32,
 }
 
+/// Which images a pod may use, though they are present, only with credentials that open them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageVerification {
+    /// None.
+    Never,
+    /// Those that a kubelet has pulled; who put the others there meant them for everybody.
+    Pulled,
+    /// All but these: names without tag and digest; one that ends in `/*` stands for all that begin with what is
+    /// before the star.
+    Unlisted(Vec<String>),
+    /// All.
+    Always,
+}
+
 /// How pods are run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pods {
@@ -398,6 +412,9 @@ pub struct Pods {
     pub pulls_per_second: u32,
     /// Pulls that may exceed that at once.
     pub pull_burst: u32,
+    /// `imagePullCredentialsVerificationPolicy`. `None` without the feature gate: nothing is noted of pulls then, and
+    /// whatever is present is everybody's.
+    pub image_verification: Option<ImageVerification>,
     /// The cgroup below which those of pods are made; empty is the root.
     pub cgroup_root: String,
     /// Whether each QoS class and each pod has a cgroup.

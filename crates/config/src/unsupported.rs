@@ -15,7 +15,6 @@ struct Entry {
 const ENTRIES: &[Entry] = &[
     Entry { path: "cpuManagerPolicy", is_asked_for: |d| d.cpu_manager_policy != "none", instead: "no container gets CPUs of its own" },
     Entry { path: "enableContentionProfiling", is_asked_for: |d| d.enable_contention_profiling, instead: "there is no profile of lock contention" },
-    Entry { path: "imagePullCredentialsVerificationPolicy", is_asked_for: |d| !matches!(d.image_pull_credentials_verification_policy.as_str(), "" | "NeverVerify" | "NeverVerifyPreloadedImages"), instead: "credentials for images that are present are not verified again" },
     Entry { path: "kernelMemcgNotification", is_asked_for: |d| d.kernel_memcg_notification, instead: "memory is measured at intervals" },
     Entry { path: "memoryManagerPolicy", is_asked_for: |d| d.memory_manager_policy != "None", instead: "no container gets memory of a NUMA node of its own" },
     Entry { path: "reservedMemory", is_asked_for: |d| !d.reserved_memory.items().is_empty(), instead: "no memory of a NUMA node is held back" },

@@ -62,7 +62,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "KubeletAllocatedPodsEndpoint", works: true, effect: "registers /allocatedPods endpoints" },
     Consulted { name: "KubeletCgroupDriverFromCRI", works: true, effect: "cgroup driver taken from CRI RuntimeConfig, falls back to config value when unimplemented" },
     Consulted { name: "KubeletCrashLoopBackOffMax", works: true, effect: "honours crashLoopBackOff.maxContainerRestartPeriod" },
-    Consulted { name: "KubeletEnsureSecretPulledImages", works: false, effect: "image pull credential verification and records in <root-dir>/image_manager" },
+    Consulted { name: "KubeletEnsureSecretPulledImages", works: true, effect: "image pull credential verification and records in <root-dir>/image_manager" },
     Consulted { name: "KubeletFineGrainedAuthz", works: true, effect: "tries nodes/pods, nodes/healthz, nodes/configz subresources before nodes/proxy" },
     Consulted { name: "KubeletInUserNamespace", works: false, effect: "tolerates errors of sysctl, rlimit, /dev/kmsg and oom adjustments when run in a user namespace" },
     Consulted { name: "KubeletPSI", works: true, effect: "exposes PSI data in summary API and cadvisor metrics" },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::eviction::EvictionSignal;
 use crate::flags::FLAGS;
-use crate::parts::{Authorization, CgroupDriver, LogFormat, ReservedCgroup};
+use crate::parts::{Authorization, CgroupDriver, ImageVerification, LogFormat, ReservedCgroup};
 
 const HEAD: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
 
@@ -500,6 +500,30 @@ fn kubeadm_can_start_it() {
     let server = config.server.unwrap();
     assert_eq!(server.authentication.webhook, Some(Duration::from_secs(120)));
     assert_eq!(server.authentication.client_ca, Some("/etc/kubernetes/pki/ca.crt".into()));
+}
+
+#[test]
+fn verification_of_images_is_upstreams_and_goes_with_its_gate() {
+    let policy = "imagePullCredentialsVerificationPolicy";
+    let listed = ImageVerification::Unlisted(vec!["r.example/a".to_owned(), "r.example/b/*".to_owned()]);
+    for (text, expected) in [
+        (String::new(), Some(ImageVerification::Pulled)),
+        (format!("{policy}: NeverVerifyPreloadedImages"), Some(ImageVerification::Pulled)),
+        (format!("{policy}: NeverVerify"), Some(ImageVerification::Never)),
+        (format!("{policy}: AlwaysVerify"), Some(ImageVerification::Always)),
+        (
+            format!(
+                "{policy}: NeverVerifyAllowlistedImages\n\
+                 preloadedImagesVerificationAllowlist: [r.example/a, r.example/b/*]"
+            ),
+            Some(listed),
+        ),
+        ("featureGates: {KubeletEnsureSecretPulledImages: false}".to_owned(), None),
+    ] {
+        let loaded = with_document(&text, &[]).unwrap();
+        assert_eq!(loaded.config.pods.image_verification, expected, "{text}");
+        assert_eq!(loaded.warnings, [], "{text}");
+    }
 }
 
 #[test]
