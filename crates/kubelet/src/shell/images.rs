@@ -53,7 +53,7 @@ pub(crate) async fn pull(adapters: &Adapters, pod: Arc<Pod>, container: &str) ->
     };
     let started = Instant::now();
     match adapters.runtime.pull(&image, &credentials, &spec).await {
-        Ok(reference) => {
+        Ok((reference, _)) => {
             let handler = adapters.runtime_handler(&pod).await.unwrap_or_default();
             let facts = adapters.runtime.image_status(reference.as_str(), &handler).await;
             adapters.images_changed.notify_one();

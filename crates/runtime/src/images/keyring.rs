@@ -9,8 +9,10 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use k8s_openapi::api::core::v1::Secret;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
+use super::go_json;
 use crate::wire;
 
 const DOCKER_HUB: &str = "index.docker.io";
@@ -20,12 +22,39 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// A name and password for a registry.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// The user.
     pub username: String,
     /// The password or token.
     pub password: String,
+    /// The user's address, which registries do not ask for any more.
+    pub email: String,
+    /// Whose they are.
+    pub origin: Origin,
+}
+
+/// Whose credentials are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// The node's: every pod on it can pull with them.
+    #[default]
+    Node,
+    /// A pull secret's.
+    Secret(Coordinates),
+    /// A service account's, on whose behalf a program was asked.
+    ServiceAccount(Coordinates),
+}
+
+/// Tells an object from all others, those that had its name before it included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Coordinates {
+    /// `metadata.namespace`
+    pub namespace: String,
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.uid`
+    pub uid: String,
 }
 
 /// Without the password.
@@ -36,6 +65,14 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
+    /// What records of pulls know them by: SHA-256 of them as upstream's kubelet encodes them, in hexadecimal.
+    pub(super) fn digest(&self) -> String {
+        let encoded = Encoded { username: &self.username, password: &self.password, email: &self.email };
+        // An empty digest stands for nothing.
+        go_json::to_string(&encoded)
+            .map_or_else(|_| String::new(), |text| format!("{:x}", Sha256::digest(text)))
+    }
+
     pub(crate) fn to_wire(&self) -> wire::AuthConfig {
         wire::AuthConfig {
             username: self.username.clone(),
@@ -43,6 +80,17 @@ impl Credentials {
             ..Default::default()
         }
     }
+}
+
+/// What the digest is of. Empty ones are left out.
+#[derive(Serialize)]
+struct Encoded<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    username: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    password: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    email: &'a str,
 }
 
 /// Credentials by the images they are for.
@@ -72,28 +120,24 @@ struct DockerAuth {
     #[serde(default)]
     password: String,
     #[serde(default)]
+    email: String,
+    #[serde(default)]
     auth: String,
 }
 
 impl Keyring {
-    /// Adds a `config.json`, as type `kubernetes.io/dockerconfigjson` holds it.
-    ///
-    /// # Errors
-    /// When it is none; nothing is added then.
-    pub fn add_config_json(&mut self, document: &[u8]) -> Result<(), KeyringError> {
+    /// Adds a `config.json`, as type `kubernetes.io/dockerconfigjson` holds it. Nothing is added when it is none.
+    fn add_config_json(&mut self, document: &[u8], origin: &Origin) -> Result<(), KeyringError> {
         let error = KeyringError { format: "config.json" };
         let config: DockerConfigJson = serde_json::from_slice(document).map_err(|_| error)?;
-        self.add(config.auths).ok_or(error)
+        self.add(config.auths, origin).ok_or(error)
     }
 
-    /// Adds a `.dockercfg`, as type `kubernetes.io/dockercfg` holds it.
-    ///
-    /// # Errors
-    /// When it is none; nothing is added then.
-    pub fn add_dockercfg(&mut self, document: &[u8]) -> Result<(), KeyringError> {
+    /// Adds a `.dockercfg`, as type `kubernetes.io/dockercfg` holds it. Nothing is added when it is none.
+    fn add_dockercfg(&mut self, document: &[u8], origin: &Origin) -> Result<(), KeyringError> {
         let error = KeyringError { format: ".dockercfg" };
         let auths = serde_json::from_slice(document).map_err(|_| error)?;
-        self.add(auths).ok_or(error)
+        self.add(auths, origin).ok_or(error)
     }
 
     /// The node's own credentials: the first readable `config.json`, else the first readable
@@ -104,12 +148,14 @@ impl Keyring {
         let docker = home.map(|home| home.join(".docker"));
         let config = [Some(root), docker.as_deref(), Some(Path::new("/.docker"))];
         let is_added = config.into_iter().flatten().any(|folder| {
-            fs::read(folder.join("config.json")).is_ok_and(|text| keyring.add_config_json(&text).is_ok())
+            fs::read(folder.join("config.json"))
+                .is_ok_and(|text| keyring.add_config_json(&text, &Origin::Node).is_ok())
         });
         if !is_added {
             let old = [Some(root), home, Some(Path::new("/"))];
             let _ = old.into_iter().flatten().any(|folder| {
-                fs::read(folder.join(".dockercfg")).is_ok_and(|text| keyring.add_dockercfg(&text).is_ok())
+                fs::read(folder.join(".dockercfg"))
+                    .is_ok_and(|text| keyring.add_dockercfg(&text, &Origin::Node).is_ok())
             });
         }
         keyring
@@ -121,12 +167,17 @@ impl Keyring {
     /// When its document is none of its type; nothing is added then.
     pub fn add_secret(&mut self, secret: &Secret) -> Result<(), KeyringError> {
         let data = |key: &str| secret.data.as_ref().and_then(|data| data.get(key));
+        let meta = &secret.metadata;
+        let origin = Origin::Secret(Coordinates {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+        });
         match secret.type_.as_deref() {
-            Some("kubernetes.io/dockerconfigjson") => {
-                data(".dockerconfigjson").map_or(Ok(()), |document| self.add_config_json(&document.0))
-            }
+            Some("kubernetes.io/dockerconfigjson") => data(".dockerconfigjson")
+                .map_or(Ok(()), |document| self.add_config_json(&document.0, &origin)),
             Some("kubernetes.io/dockercfg") => {
-                data(".dockercfg").map_or(Ok(()), |document| self.add_dockercfg(&document.0))
+                data(".dockercfg").map_or(Ok(()), |document| self.add_dockercfg(&document.0, &origin))
             }
             _ => Ok(()),
         }
@@ -153,16 +204,17 @@ impl Keyring {
         self.entries.entry(pattern(registry)).or_default().push(credentials);
     }
 
-    fn add(&mut self, auths: BTreeMap<String, DockerAuth>) -> Option<()> {
+    fn add(&mut self, auths: BTreeMap<String, DockerAuth>, origin: &Origin) -> Option<()> {
         let mut all = Vec::new();
         for (registry, auth) in auths {
-            let credentials = if auth.auth.is_empty() {
-                Credentials { username: auth.username, password: auth.password }
+            let (username, password) = if auth.auth.is_empty() {
+                (auth.username, auth.password)
             } else {
                 let decoded = String::from_utf8(LENIENT.decode(auth.auth.trim()).ok()?).ok()?;
                 let (username, password) = decoded.split_once(':')?;
-                Credentials { username: username.to_owned(), password: password.to_owned() }
+                (username.to_owned(), password.to_owned())
             };
+            let credentials = Credentials { username, password, email: auth.email, origin: origin.clone() };
             all.push((pattern(&registry), credentials));
         }
         for (pattern, credentials) in all {
@@ -257,7 +309,7 @@ mod tests {
         for registry in registries {
             let document =
                 format!(r#"{{"auths": {{"{registry}": {{"username": "{registry}", "password": "p"}}}}}}"#);
-            keyring.add_config_json(document.as_bytes()).unwrap();
+            keyring.add_config_json(document.as_bytes(), &Origin::Node).unwrap();
         }
         keyring
     }
@@ -297,10 +349,14 @@ mod tests {
     fn reads_both_formats_and_every_padding() {
         for auth in ["dXNlcjpwYTpzcw==", "dXNlcjpwYTpzcw"] {
             let mut keyring = Keyring::default();
-            keyring
-                .add_dockercfg(format!(r#"{{"r.io": {{"auth": "{auth}", "email": "e"}}}}"#).as_bytes())
-                .unwrap();
-            let expect = Credentials { username: "user".into(), password: "pa:ss".into() };
+            let document = format!(r#"{{"r.io": {{"auth": "{auth}", "email": "e"}}}}"#);
+            keyring.add_dockercfg(document.as_bytes(), &Origin::Node).unwrap();
+            let expect = Credentials {
+                username: "user".into(),
+                password: "pa:ss".into(),
+                email: "e".into(),
+                origin: Origin::Node,
+            };
             assert_eq!(keyring.lookup("r.io/a"), [expect]);
         }
     }
@@ -323,12 +379,62 @@ mod tests {
         assert_eq!(user().as_deref(), Some("root"));
     }
 
+    #[test]
+    fn a_secrets_credentials_know_where_they_are_from() {
+        let secret = |type_: &str, key: &str, document: &str| -> Secret {
+            let data = base64::prelude::BASE64_STANDARD.encode(document);
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"namespace": "ns", "name": "s", "uid": "u"}, "type": type_, "data": {key: data},
+            }))
+            .unwrap()
+        };
+        let entry = r#"{"r.io": {"username": "u", "password": "p"}}"#;
+        let auths = format!(r#"{{"auths": {entry}}}"#);
+        for (secret, is_found) in [
+            (secret("kubernetes.io/dockerconfigjson", ".dockerconfigjson", &auths), true),
+            (secret("kubernetes.io/dockercfg", ".dockercfg", entry), true),
+            (secret("Opaque", ".dockerconfigjson", &auths), false),
+        ] {
+            let mut keyring = Keyring::default();
+            keyring.add_secret(&secret).unwrap();
+            let origins: Vec<Origin> = keyring.lookup("r.io/a").into_iter().map(|c| c.origin).collect();
+            let coordinates = Coordinates { namespace: "ns".into(), name: "s".into(), uid: "u".into() };
+            let expected = if is_found { vec![Origin::Secret(coordinates)] } else { vec![] };
+            assert_eq!(origins, expected, "{:?}", secret.type_);
+        }
+    }
+
+    /// Which are what upstream's v1.37.2 makes of the same.
+    #[test]
+    fn digests_are_upstreams() {
+        for (username, password, email, digest) in [
+            ("user", "pass", "", "cb54b00fb550d4a17c448149caa29f38f4d5a44fb87c752e43db8160af3a032a"),
+            ("user", "p<a>&\"s", "e@x", "eb2992098397f214ad7a59b31026823ba2f1edfe56733adc52b130f3db885445"),
+            ("", "", "", "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"),
+            (
+                "u",
+                "é\u{2028}\u{2029}\u{8}\u{c}\n\r\t\u{1}\u{7f}",
+                "",
+                "3c73bba00b4ed9b5b5151beb5c8a8599dcd42a5dca63c64476a0c9ae6f2bb255",
+            ),
+        ] {
+            let credentials = Credentials {
+                username: username.into(),
+                password: password.into(),
+                email: email.into(),
+                origin: Origin::Secret(Coordinates::default()),
+            };
+            assert_eq!(credentials.digest(), digest, "{username:?} {password:?}");
+        }
+    }
+
     /// CVE-2020-8564.
     #[test]
     fn never_shows_a_secret() {
         let mut keyring = keyring(&["quay.io"]);
         assert!(!format!("{keyring:?}").contains("password: "));
-        let error = keyring.add_config_json(br#"{"auths": {"x": {"auth": "hunter2"}}}"#).unwrap_err();
+        let error =
+            keyring.add_config_json(br#"{"auths": {"x": {"auth": "hunter2"}}}"#, &Origin::Node).unwrap_err();
         assert_eq!(error.to_string(), "registry credentials are not in the format of config.json");
     }
 }

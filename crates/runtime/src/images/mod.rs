@@ -1,8 +1,11 @@
-//! Images: whether they are there, pulling them, and what they take on disk.
+//! Images: whether they are there, who may use them, pulling them, and what they take on disk.
 
+mod go_json;
 mod keyring;
 mod name;
 mod programs;
+mod records;
+mod verification;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,9 +14,10 @@ use jiff::Timestamp;
 use model::ImageRef;
 use tonic::Request;
 
-pub use keyring::{Credentials, Keyring, KeyringError};
+pub use keyring::{Coordinates, Credentials, Keyring, KeyringError, Origin};
 pub use name::{ImageNameError, normalize};
 pub use programs::{CredentialPrograms, ServiceAccountFacts, ServiceAccounts};
+pub use records::{PullLimits, PullRecords, PullUnderWay, RecordError, Wanted};
 
 use crate::client::Runtime;
 use crate::error::{RuntimeError, gone_is_fine};
@@ -114,19 +118,19 @@ impl Runtime {
     }
 
     /// Pulls an image, trying each of the credentials until one is accepted; without any, once
-    /// anonymously. There is no deadline: drop the future to give up.
+    /// anonymously. Returns which was. There is no deadline: drop the future to give up.
     ///
     /// # Errors
     /// When every attempt failed.
-    pub async fn pull(
+    pub async fn pull<'a>(
         &self,
         image: &str,
-        credentials: &[Credentials],
+        credentials: &'a [Credentials],
         sandbox: &SandboxSpec,
-    ) -> Result<ImageRef, PullError> {
+    ) -> Result<(ImageRef, Option<&'a Credentials>), PullError> {
         let anonymous = [None];
         let mut attempts = Vec::new();
-        let all: Box<dyn Iterator<Item = Option<&Credentials>> + Send> = if credentials.is_empty() {
+        let all: Box<dyn Iterator<Item = Option<&'a Credentials>> + Send> = if credentials.is_empty() {
             Box::new(anonymous.into_iter())
         } else {
             Box::new(credentials.iter().map(Some))
@@ -144,7 +148,7 @@ impl Runtime {
                 Ok(answer) if answer.image_ref.is_empty() => {
                     attempts.push(RuntimeError::incomplete("PullImage", image, "image reference"));
                 }
-                Ok(answer) => return Ok(answer.image_ref.into()),
+                Ok(answer) => return Ok((answer.image_ref.into(), auth)),
                 Err(error) => attempts.push(error),
             }
         }

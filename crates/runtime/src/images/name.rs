@@ -51,6 +51,15 @@ pub fn normalize(image: &str) -> Result<String, ImageNameError> {
     if tag.is_none() && digest.is_none() { Ok(format!("{image}:latest")) } else { Ok(image.to_owned()) }
 }
 
+/// An image's name without tag and digest.
+pub(super) fn repository(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or_default();
+    match name.rfind(':') {
+        Some(colon) if !name[colon..].contains('/') => &name[..colon],
+        _ => name,
+    }
+}
+
 /// The first part is a registry when it looks like a host, as Docker decides it.
 fn split_domain(repository: &str) -> (Option<&str>, &str) {
     match repository.split_once('/') {
@@ -130,6 +139,19 @@ fn is_digest(digest: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn repositories_have_no_tag() {
+        for (image, repository_) in [
+            ("docker.io/library/busybox:1.36", "docker.io/library/busybox"),
+            ("r.example:5000/a", "r.example:5000/a"),
+            ("r.example:5000/a:1", "r.example:5000/a"),
+            ("r.example/a@sha256:00", "r.example/a"),
+            ("r.example/a:1@sha256:00", "r.example/a"),
+        ] {
+            assert_eq!(repository(image), repository_);
+        }
+    }
 
     #[test]
     fn adds_the_default_tag_and_refuses_nonsense() {

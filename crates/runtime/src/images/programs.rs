@@ -24,7 +24,8 @@ use tracing::{debug, error};
 
 use self::answers::{Answers, Kept, Key};
 use self::request::{Program, ProgramError};
-use super::keyring::{Credentials, Keyring, matches};
+use super::keyring::{Coordinates, Credentials, Keyring, Origin, matches};
+use super::name::repository;
 
 /// What the API server knows of service accounts. Errors are texts for the log.
 pub trait ServiceAccounts: Sync {
@@ -72,9 +73,13 @@ struct Asked {
 struct Identity {
     /// Tells the answers for one account from those for others; empty for nobody.
     key: String,
+    account: Option<Coordinates>,
     token: String,
     annotations: BTreeMap<String, String>,
 }
+
+/// What a program said, and whose that is.
+type Provided = (Kept, Origin);
 
 impl CredentialPrograms {
     /// The programs, whose executables are in a folder.
@@ -95,9 +100,9 @@ impl CredentialPrograms {
         let mut keyring = Keyring::default();
         for asked in self.0.iter().filter(|asked| asked.is_for(repository)) {
             match asked.provide(repository, pod, accounts).await {
-                Ok(found) => {
-                    found.iter().for_each(|(registry, known)| keyring.add_for(registry, known.clone()));
-                }
+                Ok((found, origin)) => found.iter().for_each(|(registry, known)| {
+                    keyring.add_for(registry, Credentials { origin: origin.clone(), ..known.clone() });
+                }),
                 Err(error) => error!(
                     provider = asked.settings.name,
                     image = repository,
@@ -121,8 +126,13 @@ impl Asked {
         repository: &str,
         pod: &Pod,
         accounts: &impl ServiceAccounts,
-    ) -> Result<Kept, ProgramError> {
-        let Some(identity) = self.identity(pod, accounts).await? else { return Ok(Kept::default()) };
+    ) -> Result<Provided, ProgramError> {
+        let Some(identity) = self.identity(pod, accounts).await? else { return Ok(Provided::default()) };
+        let origin = identity.account.clone().map_or(Origin::Node, Origin::ServiceAccount);
+        Ok((self.found(repository, identity).await?, origin))
+    }
+
+    async fn found(&self, repository: &str, identity: Identity) -> Result<Kept, ProgramError> {
         if let Some(kept) = self.kept(repository, &identity) {
             return Ok(kept);
         }
@@ -175,10 +185,11 @@ impl Asked {
         let token = accounts.token(pod, name, audience).await.map_err(failed)?;
         // Unambiguous: none of these can have a line break but values, which come quoted.
         let mut key = format!("{namespace}\n{name}\n{}\n{annotations:?}", facts.uid);
+        let account = Coordinates { namespace: namespace.to_string(), name: name.to_owned(), uid: facts.uid };
         if self.caches_by_token() {
             key += &format!("\n{:x}", Sha256::digest(&token));
         }
-        Ok(Some(Identity { key, token, annotations }))
+        Ok(Some(Identity { key, account: Some(account), token, annotations }))
     }
 
     fn caches_by_token(&self) -> bool {
@@ -221,15 +232,6 @@ fn told<'a>(
         }
     }
     Ok(annotations)
-}
-
-/// An image's name without tag and digest.
-fn repository(image: &str) -> &str {
-    let name = image.split('@').next().unwrap_or_default();
-    match name.rfind(':') {
-        Some(colon) if !name[colon..].contains('/') => &name[..colon],
-        _ => name,
-    }
 }
 
 #[cfg(test)]

@@ -238,8 +238,11 @@ async fn pull_tries_each_credential() {
     let lab = lab();
     let pod = serde_json::from_str(r#"{"metadata": {"name": "p", "namespace": "n"}}"#).unwrap();
     let sandbox = sandbox::spec(&pod, &SandboxInputs::default(), &NodeSettings::default()).unwrap();
-    let credentials =
-        ["first", "second"].map(|name| Credentials { username: name.into(), password: "hunter2".into() });
+    let credentials = ["first", "second"].map(|name| Credentials {
+        username: name.into(),
+        password: "hunter2".into(),
+        ..Credentials::default()
+    });
     lab.fake.0.lock().unwrap().pull_answers = vec![
         Err(Status::unauthenticated("denied")),
         Ok("sha256:1".into()),
@@ -247,13 +250,14 @@ async fn pull_tries_each_credential() {
         Err(Status::not_found("no such tag")),
         Ok("sha256:2".into()),
     ];
-    let pulled = lab.runtime.pull("r.io/a:1", &credentials, &sandbox).await.unwrap();
-    assert_eq!(pulled.as_str(), "sha256:1");
+    let (pulled, used) = lab.runtime.pull("r.io/a:1", &credentials, &sandbox).await.unwrap();
+    assert_eq!((pulled.as_str(), used), ("sha256:1", Some(&credentials[1])));
     let error = lab.runtime.pull("r.io/a:1", &credentials, &sandbox).await.unwrap_err();
     assert_eq!(error.attempts.len(), 2);
     assert!(error.message.contains("denied") && error.message.contains("no such tag"));
     assert!(!format!("{error:?}{credentials:?}").contains("hunter2"));
-    lab.runtime.pull("r.io/a:1", &[], &sandbox).await.unwrap();
+    let (_, used) = lab.runtime.pull("r.io/a:1", &[], &sandbox).await.unwrap();
+    assert_eq!(used, None);
     assert_eq!(lab.fake.0.lock().unwrap().pull_users, ["first", "second", "first", "second", ""]);
     assert_eq!(lab.runtime.image_status("r.io/b:1", "").await, Ok(None));
 }

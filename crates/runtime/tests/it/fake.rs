@@ -27,6 +27,7 @@ pub(crate) struct World {
     pub(crate) ips: Vec<String>,
     pub(crate) pull_answers: Vec<Result<String, Status>>,
     pub(crate) pull_users: Vec<String>,
+    pub(crate) images: Vec<Image>,
     /// Receivers of events, one for each stream opened.
     pub(crate) watchers: Vec<mpsc::Sender<Result<ContainerEventResponse, Status>>>,
 }
@@ -190,6 +191,11 @@ impl RuntimeService for Fake {
 impl ImageService for Fake {
     async fn image_status(&self, _: Request<ImageStatusRequest>) -> Answer<ImageStatusResponse> {
         Ok(Response::new(ImageStatusResponse::default()))
+    }
+
+    async fn list_images(&self, _: Request<ListImagesRequest>) -> Answer<ListImagesResponse> {
+        let images = self.0.lock().unwrap().images.clone();
+        Ok(Response::new(ListImagesResponse { images }))
     }
 
     async fn pull_image(&self, r: Request<PullImageRequest>) -> Answer<PullImageResponse> {

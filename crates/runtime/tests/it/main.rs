@@ -6,3 +6,4 @@
 mod calls;
 mod facts;
 mod fake;
+mod records;

@@ -227,6 +227,16 @@ metrics! {
     image_garbage_collected: Counter[reason] = "kubelet_image_garbage_collected_total" on Main, "[ALPHA] Images removed by garbage collection, by reason.";
     /// Images asked for, by whether they were there and by pull policy.
     ensured_images: Counter[present_locally, pull_policy, pull_required] = "kubelet_image_manager_ensure_image_requests_total" on Main, "[ALPHA] Images that were asked for, by whether they were there.";
+    /// Whether pods may use an image that is present, by what came of it.
+    image_pull_checks: Counter[result] = "kubelet_imagemanager_image_mustpull_checks_total" on Main, "[ALPHA] How often it was looked into whether a pod may use an image that is present, by what came of it.";
+    /// How full the memory for notes of pulled images is.
+    pull_records_in_memory: Gauge = "kubelet_imagemanager_inmemory_pulledrecords_usage_percent" on Main, "[ALPHA] How much of the memory for records of pulled images is used, in percent.";
+    /// How full the memory for notes of pulls under way is.
+    pull_intents_in_memory: Gauge = "kubelet_imagemanager_inmemory_pullintents_usage_percent" on Main, "[ALPHA] How much of the memory for records of pulls under way is used, in percent.";
+    /// Notes of pulled images on disk.
+    pull_records_on_disk: Gauge = "kubelet_imagemanager_ondisk_pulledrecords" on Main, "[ALPHA] Records of pulled images on disk.";
+    /// Notes of pulls under way on disk.
+    pull_intents_on_disk: Gauge = "kubelet_imagemanager_ondisk_pullintents" on Main, "[ALPHA] Records of pulls under way on disk.";
     /// How long pulls took, in seconds, by a class of size.
     image_pull_duration: Histogram[image_size_in_bytes](IMAGE_PULL) = "kubelet_image_pull_duration_seconds" on Main, "[ALPHA] Seconds it took to pull an image, by its size.";
     /// HTTPS hooks that were answered in plain HTTP.

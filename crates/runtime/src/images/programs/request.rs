@@ -182,7 +182,11 @@ impl Program {
             .ok_or_else(|| self.answered("its cacheKeyType is not Image, Registry or Global"))?;
         let lasts = response.cache_duration.as_deref().map(str::parse::<GoDuration>).transpose();
         let lasts = lasts.map_err(|_| self.answered("its cacheDuration is no duration"))?;
-        let credentials = |auth: Auth| Credentials { username: auth.username, password: auth.password };
+        let credentials = |auth: Auth| Credentials {
+            username: auth.username,
+            password: auth.password,
+            ..Credentials::default()
+        };
         let auth = response.auth.unwrap_or_default().into_iter();
         Ok(Answer {
             auth: auth.map(|(pattern, auth)| (pattern, credentials(auth))).collect(),

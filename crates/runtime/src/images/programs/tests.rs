@@ -191,6 +191,9 @@ async fn a_service_account_is_told_and_keeps_its_answers() {
     let asked = lab.asked();
     assert_eq!(asked["serviceAccountToken"], "ns/web/one/registry/0");
     assert_eq!(asked["serviceAccountAnnotations"], json!({"a/b": "c"}));
+    let known = programs.lookup("r.example/a", &pod_of("one"), &lab).await;
+    let account = Coordinates { namespace: "ns".into(), name: "one".into(), uid: "uid of ns/one".into() };
+    assert_eq!(known[0].origin, Origin::ServiceAccount(account), "kept answers are the account's too");
     users(&lab, &programs, "r.example/a", "one").await;
     assert_eq!(lab.runs(), 1);
     users(&lab, &programs, "r.example/a", "two").await;
@@ -219,19 +222,6 @@ async fn a_token_is_no_password_unless_answers_are_kept_by_token() {
             "auth": {"r.example": {"username": "u", "password": token}}}));
         let programs = lab.programs(attributes(cache_type, &[]));
         assert_eq!(users(&lab, &programs, "r.example/a", "one").await.len(), expect, "{cache_type}");
-    }
-}
-
-#[test]
-fn repositories_have_no_tag() {
-    for (image, repository_) in [
-        ("docker.io/library/busybox:1.36", "docker.io/library/busybox"),
-        ("r.example:5000/a", "r.example:5000/a"),
-        ("r.example:5000/a:1", "r.example:5000/a"),
-        ("r.example/a@sha256:00", "r.example/a"),
-        ("r.example/a:1@sha256:00", "r.example/a"),
-    ] {
-        assert_eq!(repository(image), repository_);
     }
 }
 
