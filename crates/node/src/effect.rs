@@ -80,7 +80,7 @@ pub enum Action {
         /// Which pod.
         uid: PodUid,
     },
-    /// Ask whether an image is present. → `Image`
+    /// Ask whether an image is present, and whether the pod may use it. → `Image`
     InspectImage {
         /// The pod it is for, whose runtime class decides the image's variant.
         pod: Arc<Pod>,

@@ -147,8 +147,8 @@ pub enum Outcome {
         /// When to look again although nothing changed, because a token grows old.
         refresh_after: Option<Duration>,
     },
-    /// Whether the image is there.
-    Image(Option<ImageRef>),
+    /// What there is of an image.
+    Image(ImageAnswer),
     /// The image is there now.
     Pulled {
         /// What to create containers from.
@@ -170,6 +170,19 @@ pub enum Outcome {
     Probed(ProbeOutcome),
     /// The Node object as the API server holds it.
     Registered(Arc<ApiNode>),
+}
+
+/// What there is of an image, for the pod it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageAnswer {
+    /// Nothing.
+    Absent,
+    /// It is there; who may use it is not looked into.
+    Present(ImageRef),
+    /// It is there, and this pod may use it.
+    Accessible(ImageRef),
+    /// Only a pull with the pod's credentials tells whether it may use what may be there.
+    Unproven,
 }
 
 /// Why an action failed.

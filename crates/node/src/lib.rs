@@ -30,7 +30,9 @@ mod view;
 
 pub use crate::core::Node;
 pub use effect::{Action, ClassAmounts, Effect, EffectId, EventObject, EventRecord, Hook};
-pub use input::{Failure, FailureKind, Input, ObjectKind, ObjectName, Outcome, RuntimeChange, Source};
+pub use input::{
+    Failure, FailureKind, ImageAnswer, Input, ObjectKind, ObjectName, Outcome, RuntimeChange, Source,
+};
 pub use settings::Settings;
 pub use view::{PodView, View, Wait};
 

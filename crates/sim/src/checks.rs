@@ -148,9 +148,9 @@ impl World {
         self.check_slot(id, action);
         let verdict = match action {
             Action::RunSandbox { pod, .. } => self.check_run_sandbox(pod),
-            Action::StartContainer { pod, container, sandbox, .. } => {
-                self.check_start_container(pod, container, sandbox)
-            }
+            Action::StartContainer { pod, container, sandbox, image, .. } => self
+                .check_start_container(pod, container, sandbox)
+                .and_then(|()| self.check_image(pod, container, image.as_str())),
             Action::StopContainer { id, grace, .. } => self.check_grace(&id.clone(), *grace),
             Action::StopSandbox { id } => self.check_stop_sandbox(id),
             Action::RemoveContainer { id, .. } => self.check_remove_container(id),
@@ -250,6 +250,15 @@ impl World {
             return Err(format!("{name} of {uid} is started beside {}", other.seen.id));
         }
         self.check_order(pod, name, sandbox)
+    }
+
+    /// What is not everybody's is used by pods only that have pulled it themselves.
+    fn check_image(&self, pod: &Pod, name: &str, image: &str) -> Result<(), String> {
+        let uid = pod::uid(pod);
+        if self.runtime.may_use(&uid, image) {
+            return Ok(());
+        }
+        Err(format!("{name} of {uid} is made from {image}, which the pod may not use"))
     }
 
     /// Init containers one after the other, each through before the next, and all before the rest.

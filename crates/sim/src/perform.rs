@@ -6,10 +6,10 @@ use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus};
 use model::pod::{self, ContainerKind};
 use model::probe::ProbeOutcome;
 use model::{ContainerId, ContainerState, ImageRef, Pod, SandboxId};
-use node::{Action, EffectId, Failure, FailureKind, Hook, Outcome, RuntimeChange};
+use node::{Action, EffectId, Failure, FailureKind, Hook, ImageAnswer, Outcome, RuntimeChange};
 
 use crate::process::{Fate, Flight, is_own_work, wall};
-use crate::runtime::{NewContainer, container_name, sandbox_name};
+use crate::runtime::{NewContainer, PRIVATE_IMAGE, container_name, sandbox_name};
 use crate::world::{Happening, World};
 
 fn failed(kind: FailureKind, message: &str) -> Outcome {
@@ -343,12 +343,20 @@ impl World {
             Action::Observe { uid, key } => Outcome::Observed(self.runtime.observe(uid, key)),
             Action::InspectImage { pod, container } => {
                 let image = image(pod, container);
-                let is_there = self.runtime.images.contains(&image);
-                Outcome::Image(is_there.then(|| ImageRef::from(image)))
+                Outcome::Image(if !self.runtime.images.contains(&image) {
+                    ImageAnswer::Absent
+                } else if self.runtime.may_use(&pod::uid(pod), &image) {
+                    ImageAnswer::Accessible(ImageRef::from(image))
+                } else {
+                    ImageAnswer::Unproven
+                })
             }
             Action::PullImage { pod, container } => {
                 let image = image(pod, container);
                 self.runtime.images.insert(image.clone());
+                if image == PRIVATE_IMAGE {
+                    self.runtime.has_pulled.insert(pod::uid(pod));
+                }
                 let took = Duration::from_millis(5);
                 Outcome::Pulled { image: ImageRef::from(image), size_bytes: 1, took, took_with_wait: took }
             }

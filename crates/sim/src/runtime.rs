@@ -36,11 +36,16 @@ pub(crate) struct Runtime {
     pub(crate) sandboxes: BTreeMap<SandboxId, Sandbox>,
     pub(crate) containers: BTreeMap<ContainerId, Container>,
     pub(crate) images: BTreeSet<String>,
+    /// Who has pulled [`PRIVATE_IMAGE`].
+    pub(crate) has_pulled: BTreeSet<PodUid>,
     /// Names of what is being made, which are taken until that is over.
     pub(crate) reserved: BTreeSet<String>,
     pub(crate) is_away: bool,
     next: u32,
 }
+
+/// The image that is not everybody's for being there.
+pub(crate) const PRIVATE_IMAGE: &str = "image-0";
 
 pub(crate) fn sandbox_name(uid: &PodUid, attempt: u32) -> String {
     format!("{uid}/{attempt}")
@@ -51,6 +56,11 @@ pub(crate) fn container_name(uid: &PodUid, name: &str, attempt: u32) -> String {
 }
 
 impl Runtime {
+    /// Whether an image that is there may be used without a pull.
+    pub(crate) fn may_use(&self, uid: &PodUid, image: &str) -> bool {
+        image != PRIVATE_IMAGE || self.has_pulled.contains(uid)
+    }
+
     /// Takes a name; false when somebody has it.
     pub(crate) fn reserve_sandbox(&mut self, uid: &PodUid, attempt: u32) -> bool {
         let is_taken = self.sandboxes.values().any(|s| s.uid == *uid && s.seen.attempt == attempt);

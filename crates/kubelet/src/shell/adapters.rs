@@ -13,7 +13,7 @@ use model::{ContainerId, Pod, PodKey, PodUid, SandboxId};
 use node::node_status::NodeFacts;
 use node::{Failure, FailureKind, Outcome, PodView, View};
 use runtime::dns::{DnsSettings, ResolvConf};
-use runtime::images::CredentialPrograms;
+use runtime::images::{CredentialPrograms, PullRecords};
 use runtime::{NodeSettings, Runtime, podfiles};
 use telemetry::metrics::Metrics;
 use telemetry::traces::Tracer;
@@ -50,6 +50,8 @@ pub(crate) struct Adapters {
     pub(crate) sandbox_turns: Turns,
     /// Programs that know registries' credentials.
     pub(crate) credential_programs: CredentialPrograms,
+    /// What is noted of pulls; `None` if nothing is, and whatever is present is everybody's.
+    pub(crate) pull_records: Option<PullRecords>,
     /// Ids of pods with user namespaces.
     pub(crate) user_namespaces: Arc<UserNamespaces>,
     /// A pull may have changed which images there are.

@@ -1,43 +1,56 @@
-//! Images: asked for, and pulled a few at a time.
+//! Images: asked for, and pulled a few at a time, with a note of what opened them.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use model::{Pod, pod};
-use node::{Failure, FailureKind, Outcome};
-use runtime::images::{Credentials, Keyring, normalize};
+use node::{Failure, FailureKind, ImageAnswer, Outcome};
+use runtime::images::{Credentials, Keyring, PullError, PullUnderWay, Wanted, normalize};
 use tracing::warn;
 use volumes::Objects as _;
 
 use super::adapters::Adapters;
 use super::{failure, sandboxes};
 
-fn image_name(pod: &Pod, container: &str) -> Result<String, Failure> {
+/// The name in the pod, which is what pulls are noted under, and the full name.
+fn image_names(pod: &Pod, container: &str) -> Result<(String, String), Failure> {
     let image = pod::container(pod, container).and_then(|c| c.spec.image.clone()).unwrap_or_default();
-    normalize(&image)
-        .map_err(|error| Failure { kind: FailureKind::InvalidImageName, message: error.to_string() })
+    match normalize(&image) {
+        Ok(full) => Ok((image, full)),
+        Err(error) => Err(Failure { kind: FailureKind::InvalidImageName, message: error.to_string() }),
+    }
 }
 
-/// Whether a container's image is present.
+/// Whether a container's image is present, and whether its pod may use it.
 pub(crate) async fn inspect(adapters: &Adapters, pod: Arc<Pod>, container: &str) -> Outcome {
-    let image = match image_name(&pod, container) {
-        Ok(image) => image,
+    let (name, image) = match image_names(&pod, container) {
+        Ok(names) => names,
         Err(failure) => return Outcome::Failed(failure),
     };
+    let policy = pod::container(&pod, container).and_then(|c| c.spec.image_pull_policy.clone());
+    if policy.as_deref() == Some("Always") {
+        // It is pulled whatever there is.
+        return Outcome::Image(ImageAnswer::Unproven);
+    }
     let handler = match adapters.runtime_handler(&pod).await {
         Ok(handler) => handler,
         Err(failure) => return Outcome::Failed(failure),
     };
-    match adapters.runtime.image_status(&image, &handler).await {
-        Ok(facts) => Outcome::Image(facts.map(|f| f.id)),
-        Err(error) => failure::runtime(&error),
-    }
+    let id = match adapters.runtime.image_status(&image, &handler).await {
+        Ok(Some(facts)) => facts.id,
+        Ok(None) => return Outcome::Image(ImageAnswer::Absent),
+        Err(error) => return failure::runtime(&error),
+    };
+    let Some(records) = &adapters.pull_records else { return Outcome::Image(ImageAnswer::Present(id)) };
+    let offers = |wanted| pods_credentials(adapters, &pod, &image, wanted);
+    let is_allowed = records.allow(&name, &id, offers).await;
+    Outcome::Image(if is_allowed { ImageAnswer::Accessible(id) } else { ImageAnswer::Unproven })
 }
 
-/// Pulls a container's image with the pod's pull secrets and the node's own credentials.
+/// Pulls a container's image with the pod's pull secrets and the node's own credentials, and notes what opened it.
 pub(crate) async fn pull(adapters: &Adapters, pod: Arc<Pod>, container: &str) -> Outcome {
-    let image = match image_name(&pod, container) {
-        Ok(image) => image,
+    let (name, image) = match image_names(&pod, container) {
+        Ok(names) => names,
         Err(failure) => return Outcome::Failed(failure),
     };
     let waiting_since = Instant::now();
@@ -51,45 +64,95 @@ pub(crate) async fn pull(adapters: &Adapters, pod: Arc<Pod>, container: &str) ->
         Some(pulls) => pulls.acquire().await.ok(),
         None => None,
     };
+    // Not before its turn has come: until then there is nothing to be noted.
+    let noted = match begin(adapters, &name).await {
+        Ok(noted) => noted,
+        Err(failure) => return Outcome::Failed(failure),
+    };
     let started = Instant::now();
     match adapters.runtime.pull(&image, &credentials, &spec).await {
-        Ok((reference, _)) => {
+        Ok((reference, used)) => {
             let handler = adapters.runtime_handler(&pod).await.unwrap_or_default();
             let facts = adapters.runtime.image_status(reference.as_str(), &handler).await;
             adapters.images_changed.notify_one();
             let facts = facts.ok().flatten();
+            let size_bytes = facts.as_ref().map_or(0, |f| f.size_bytes);
+            let image = facts.map_or(reference, |f| f.id);
+            if let Some(noted) = noted {
+                noted.succeeded(&image, used).await;
+            }
             Outcome::Pulled {
-                size_bytes: facts.as_ref().map_or(0, |f| f.size_bytes),
-                image: facts.map_or(reference, |f| f.id),
+                size_bytes,
+                image,
                 took: started.elapsed(),
                 took_with_wait: waiting_since.elapsed(),
             }
         }
         Err(error) => {
-            let kind = match error.reason {
-                "RegistryUnavailable" => FailureKind::RegistryUnavailable,
-                "SignatureValidationFailed" => FailureKind::SignatureInvalid,
-                _ if error.attempts.iter().any(runtime::RuntimeError::is_unavailable)
-                    && error.attempts.iter().all(|e| e.message().contains("transport")) =>
-                {
-                    FailureKind::RuntimeUnavailable
-                }
-                _ => FailureKind::Other,
-            };
-            Outcome::Failed(Failure { kind, message: error.message })
+            let failure = pull_failure(error);
+            match noted {
+                // With the runtime out of reach it may have succeeded all the same.
+                Some(noted) if failure.kind != FailureKind::RuntimeUnavailable => noted.failed().await,
+                _ => {}
+            }
+            Outcome::Failed(failure)
         }
     }
+}
+
+async fn begin(adapters: &Adapters, name: &str) -> Result<Option<PullUnderWay>, Failure> {
+    let Some(records) = &adapters.pull_records else { return Ok(None) };
+    records.begin(name).await.map(Some).map_err(|error| {
+        let why = failure::chain(&error);
+        let message = format!("Failed to record image pull intent for container image \"{name}\": {why}");
+        Failure { kind: FailureKind::Other, message }
+    })
+}
+
+fn pull_failure(error: PullError) -> Failure {
+    let kind = match error.reason {
+        "RegistryUnavailable" => FailureKind::RegistryUnavailable,
+        "SignatureValidationFailed" => FailureKind::SignatureInvalid,
+        _ if error.attempts.iter().any(runtime::RuntimeError::is_unavailable)
+            && error.attempts.iter().all(|e| e.message().contains("transport")) =>
+        {
+            FailureKind::RuntimeUnavailable
+        }
+        _ => FailureKind::Other,
+    };
+    Failure { kind, message: error.message }
 }
 
 /// Credentials in the order in which they are tried: of the pod's `imagePullSecrets`, of the node's docker
 /// configuration files, of programs.
 async fn credentials(adapters: &Adapters, pod: &Pod, image: &str) -> Vec<Credentials> {
-    let mut of_pod = Keyring::default();
+    let mut all = of_secrets(adapters, pod, image).await;
+    let (root, home) = (adapters.config.paths.root.clone(), std::env::home_dir());
+    let of_node = tokio::task::spawn_blocking(move || Keyring::of_node(&root, home.as_deref())).await;
+    all.extend(of_node.unwrap_or_default().lookup(image));
+    all.extend(adapters.credential_programs.lookup(image, pod, &adapters.objects).await);
+    all
+}
+
+/// Those of them that tell the pod from others, as far as they are wanted.
+async fn pods_credentials(adapters: &Adapters, pod: &Pod, image: &str, wanted: Wanted) -> Vec<Credentials> {
+    let mut all = Vec::new();
+    if wanted.secrets {
+        all.extend(of_secrets(adapters, pod, image).await);
+    }
+    if wanted.accounts {
+        all.extend(adapters.credential_programs.lookup(image, pod, &adapters.objects).await);
+    }
+    all
+}
+
+async fn of_secrets(adapters: &Adapters, pod: &Pod, image: &str) -> Vec<Credentials> {
+    let mut keyring = Keyring::default();
     let namespace = pod::key(pod).namespace;
     for reference in pod.spec.iter().flat_map(|s| s.image_pull_secrets.iter().flatten()) {
         match adapters.objects.secret(&namespace, &reference.name).await {
             Ok(secret) => {
-                if let Err(error) = of_pod.add_secret(&secret) {
+                if let Err(error) = keyring.add_secret(&secret) {
                     warn!(pod = %pod::key(pod), secret = reference.name, err = %error, "Image pull secret is of no use");
                 }
             }
@@ -98,10 +161,5 @@ async fn credentials(adapters: &Adapters, pod: &Pod, image: &str) -> Vec<Credent
             }
         }
     }
-    let (root, home) = (adapters.config.paths.root.clone(), std::env::home_dir());
-    let of_node = tokio::task::spawn_blocking(move || Keyring::of_node(&root, home.as_deref())).await;
-    let mut all = of_pod.lookup(image);
-    all.extend(of_node.unwrap_or_default().lookup(image));
-    all.extend(adapters.credential_programs.lookup(image, pod, &adapters.objects).await);
-    all
+    keyring.lookup(image)
 }

@@ -19,7 +19,7 @@ use config::Config;
 use host::cgroup::{CgroupMounts, CgroupTree};
 use host::machine::MachineFacts;
 use node::{EventObject, EventRecord, Input, Node, View};
-use runtime::images::CredentialPrograms;
+use runtime::images::{CredentialPrograms, PullRecords};
 use runtime::logs::LogWatches;
 use runtime::{Runtime, RuntimeSettings};
 use telemetry::log::LogHandle;
@@ -166,6 +166,7 @@ struct Ground {
     tracer: Tracer,
     tasks: TaskTracker,
     runtime: Runtime,
+    pull_records: Option<PullRecords>,
     user_namespaces: Arc<UserNamespaces>,
 }
 
@@ -191,6 +192,10 @@ impl Ground {
         config.set_cgroup_driver(checks::runtime(&config, &runtime, &metrics).await?);
         checks::process(&config);
         checks::kernel(&config)?;
+        let pull_records = settings::pull_records(&config, &metrics)?;
+        if let Some(records) = &pull_records {
+            records.adopt(&runtime).await;
+        }
         Ok(Self {
             config: Arc::new(config),
             host,
@@ -199,6 +204,7 @@ impl Ground {
             tracer,
             tasks: TaskTracker::new(),
             runtime,
+            pull_records,
             user_namespaces: Arc::new(user_namespaces),
         })
     }
@@ -235,6 +241,7 @@ impl Ground {
                 config.runtime.credential_provider_bin.as_deref().unwrap_or(Path::new("")),
                 metrics,
             ),
+            pull_records: self.pull_records.clone(),
             user_namespaces: self.user_namespaces.clone(),
             images_changed: Arc::new(Notify::new()),
             log_links: PathBuf::from("/var/log/containers"),

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use config::Config;
 use host::cgroup::CgroupMounts;
 use host::machine::MachineFacts;
 use model::Quantity;
 use node::{Settings, Source};
+use runtime::images::{PullLimits, PullRecords};
 use runtime::{MemoryQos, NodeSettings};
+use telemetry::metrics::Metrics;
 
 /// What every sandbox and container is made with.
 pub(super) fn of_runtime(config: &Config, machine: &MachineFacts, cgroups: &CgroupMounts) -> NodeSettings {
@@ -42,6 +46,17 @@ pub(super) fn of_runtime(config: &Config, machine: &MachineFacts, cgroups: &Cgro
         masked_paths: runtime::container::thermal_paths(Path::new("/sys/devices/system/cpu")),
         ..NodeSettings::default()
     }
+}
+
+/// What is noted of image pulls: nothing with the feature gate off.
+pub(super) fn pull_records(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<PullRecords>> {
+    let Some(verification) = config.pods.image_verification.clone() else { return Ok(None) };
+    let limits = PullLimits {
+        pods: config.node.max_pods as usize,
+        parallel: config.pods.parallel_pulls.unwrap_or(0) as usize,
+    };
+    let records = PullRecords::open(&config.paths.root, verification, limits, metrics.clone());
+    records.map(Some).context("keep records of image pulls")
 }
 
 /// Who makes cgroups.

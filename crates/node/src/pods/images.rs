@@ -13,7 +13,7 @@ use super::backoff::PULL_BACKOFF_MAX;
 use super::record::{Image, PodRecord, Waiting};
 use super::slot::Slot;
 use crate::effect::Action;
-use crate::input::{Failure, FailureKind, Outcome};
+use crate::input::{Failure, FailureKind, ImageAnswer, Outcome};
 use crate::outbox::Outbox;
 
 /// `ErrImagePull` is shown for this long before it becomes `ImagePullBackOff`, so that whoever
@@ -130,14 +130,17 @@ impl PodRecord {
             return;
         }
         match outcome {
-            Outcome::Image(Some(present)) if policy(container) != PullPolicy::Always => {
+            Outcome::Image(answer @ (ImageAnswer::Present(present) | ImageAnswer::Accessible(present)))
+                if policy(container) != PullPolicy::Always =>
+            {
                 self.image_ready(name, present.clone());
-                let text = format!(
-                    "Container image \"{image}\" already present on machine and can be accessed by the pod"
-                );
+                let is_checked = matches!(answer, ImageAnswer::Accessible(_));
+                let checked = if is_checked { " and can be accessed by the pod" } else { "" };
+                let text = format!("Container image \"{image}\" already present on machine{checked}");
                 self.record_container_event(kind, name, false, event::PULLED, text, out);
             }
-            Outcome::Image(None) if policy(container) == PullPolicy::Never => {
+            // The same words whether it is absent or not this pod's: whose images are here is nobody's business.
+            Outcome::Image(_) if policy(container) == PullPolicy::Never => {
                 let text = format!("Container image \"{image}\" is not present with pull policy of Never");
                 self.record_container_event(kind, name, true, event::ERR_IMAGE_NEVER_PULL, text.clone(), out);
                 self.record_container_event(

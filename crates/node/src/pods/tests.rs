@@ -15,7 +15,7 @@ use super::Context;
 use super::record::{Desired, EndCause, Phase, PodRecord};
 use super::slot::Slot;
 use crate::effect::{Action, Effect, Hook};
-use crate::input::{Failure, FailureKind, Outcome, Source};
+use crate::input::{Failure, FailureKind, ImageAnswer, Outcome, Source};
 use crate::outbox::{Outbox, Place};
 use crate::settings::Settings;
 
@@ -333,7 +333,7 @@ fn image_slot() -> Slot {
 fn a_pull_that_fails_shows_its_error_first_and_then_the_back_off() {
     let mut bench = pulling("IfNotPresent");
     assert_eq!(bench.drive(0), "inspect");
-    bench.finish(image_slot(), Outcome::Image(None));
+    bench.finish(image_slot(), Outcome::Image(ImageAnswer::Absent));
     assert_eq!(bench.drive(0), "pull");
     let failure =
         || Outcome::Failed(Failure { kind: FailureKind::Other, message: "no such image".to_owned() });
@@ -354,7 +354,7 @@ fn a_pull_that_fails_shows_its_error_first_and_then_the_back_off() {
     assert_eq!(bench.drive(9), "");
     // Ten seconds after the failure, and twice that after the next.
     assert_eq!(bench.drive(10), "inspect");
-    bench.finish(image_slot(), Outcome::Image(None));
+    bench.finish(image_slot(), Outcome::Image(ImageAnswer::Absent));
     assert_eq!(bench.drive(10), "pull");
     bench.finish(image_slot(), failure());
     assert_eq!(bench.drive(29), "");
@@ -363,19 +363,33 @@ fn a_pull_that_fails_shows_its_error_first_and_then_the_back_off() {
 
 #[test]
 fn policies_decide_what_an_image_needs() {
-    let present = || Outcome::Image(Some(ImageRef::from("sha256:1")));
-    for (policy, is_there, expected, reason) in [
-        ("IfNotPresent", true, "start a#0", ""),
-        ("IfNotPresent", false, "pull", ""),
-        ("Always", true, "pull", ""),
-        ("Never", true, "start a#0", ""),
-        ("Never", false, "", "ErrImageNeverPull"),
+    let image = || ImageRef::from("sha256:1");
+    let present = "Pulled: Container image \"web\" already present on machine";
+    let accessible =
+        "Pulled: Container image \"web\" already present on machine and can be accessed by the pod";
+    let never = "ErrImageNeverPull: Container image \"web\" is not present with pull policy of Never";
+    for (policy, answer, expected, reason, event) in [
+        ("IfNotPresent", ImageAnswer::Accessible(image()), "start a#0", "", accessible),
+        ("IfNotPresent", ImageAnswer::Present(image()), "start a#0", "", present),
+        ("IfNotPresent", ImageAnswer::Unproven, "pull", "", ""),
+        ("IfNotPresent", ImageAnswer::Absent, "pull", "", ""),
+        ("Always", ImageAnswer::Accessible(image()), "pull", "", ""),
+        ("Always", ImageAnswer::Present(image()), "pull", "", ""),
+        ("Always", ImageAnswer::Unproven, "pull", "", ""),
+        ("Never", ImageAnswer::Accessible(image()), "start a#0", "", accessible),
+        ("Never", ImageAnswer::Present(image()), "start a#0", "", present),
+        // As if it were not there.
+        ("Never", ImageAnswer::Unproven, "", "ErrImageNeverPull", never),
+        ("Never", ImageAnswer::Absent, "", "ErrImageNeverPull", never),
     ] {
         let mut bench = pulling(policy);
         bench.drive(0);
-        bench.finish(image_slot(), if is_there { present() } else { Outcome::Image(None) });
-        assert_eq!(bench.drive(0), expected, "{policy} {is_there}");
-        assert_eq!(bench.waiting("a"), reason, "{policy} {is_there}");
+        let case = format!("{policy} {answer:?}");
+        bench.finish(image_slot(), Outcome::Image(answer));
+        let events = bench.events();
+        assert_eq!(events.first().map_or("", |first| first), event, "{case}");
+        assert_eq!(bench.drive(0), expected, "{case}");
+        assert_eq!(bench.waiting("a"), reason, "{case}");
     }
 }
 
@@ -400,7 +414,7 @@ fn a_start_reported_as_failed_may_have_succeeded() {
     bench.record.observed.as_mut().unwrap().containers.clear();
     bench.record.containers.clear();
     bench.drive(0);
-    bench.finish(image_slot(), Outcome::Image(Some(ImageRef::from("sha256:1"))));
+    bench.finish(image_slot(), Outcome::Image(ImageAnswer::Accessible(ImageRef::from("sha256:1"))));
     assert_eq!(bench.drive(0), "start a#0");
     let failure = Failure { kind: FailureKind::Other, message: "deadline exceeded".to_owned() };
     bench.finish(Slot::Container("a".to_owned()), Outcome::Failed(failure));

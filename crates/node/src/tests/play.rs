@@ -8,7 +8,7 @@ use model::{
 };
 
 use super::story::Story;
-use crate::{Action, Input, Outcome, RuntimeChange};
+use crate::{Action, ImageAnswer, Input, Outcome, RuntimeChange};
 
 /// Exit code of a container that was told to stop.
 const STOPPED: i32 = 143;
@@ -17,7 +17,7 @@ impl Story {
     pub(super) fn perform(&mut self, action: &Action) -> Outcome {
         match action {
             Action::SyncVolumes { .. } => Outcome::VolumesSynced { refresh_after: None },
-            Action::InspectImage { .. } => Outcome::Image(Some(ImageRef::from("image"))),
+            Action::InspectImage { .. } => Outcome::Image(ImageAnswer::Accessible(ImageRef::from("image"))),
             Action::PullImage { .. } => Outcome::Pulled {
                 image: ImageRef::from("image"),
                 size_bytes: 7,

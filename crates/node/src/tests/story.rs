@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use super::words::action_text;
 use crate::node_status::NodeFacts;
 use crate::{
-    Action, ClassAmounts, Effect, EffectId, Failure, FailureKind, Input, Node, Outcome, Settings, Source,
+    Action, ClassAmounts, Effect, EffectId, Failure, FailureKind, ImageAnswer, Input, Node, Outcome,
+    Settings, Source,
 };
 
 /// A pod of the API server with this spec, version 1.
@@ -211,7 +212,7 @@ impl Story {
                 }
                 "bad" => self.ends(rest, Outcome::Probed(ProbeOutcome::Failure("no".into()))),
                 "cancelled" => self.ends(rest, Outcome::Cancelled),
-                "absent" => self.ends(rest, Outcome::Image(None)),
+                "absent" => self.ends(rest, Outcome::Image(ImageAnswer::Absent)),
                 "wait" => self.wait(Duration::from_secs_f64(rest.parse().unwrap())),
                 "exit" => {
                     let (id, code) = rest.split_once(' ').unwrap();

@@ -29,7 +29,7 @@ use model::pod::ContainerKind;
 use model::probe::{ProbeKind, ProbeOutcome};
 use model::reason::waiting;
 use model::{Now, Pod, PodUid, QosClass, pod};
-use node::{Action, EffectId, Failure, FailureKind, Input, Outcome};
+use node::{Action, EffectId, Failure, FailureKind, ImageAnswer, Input, Outcome};
 use telemetry::metrics::Metrics;
 
 use pods::{Pods, Work};
@@ -196,13 +196,19 @@ impl Metering {
                     }
                 }
             }
-            (What::Inspect { policy, container }, Outcome::Image(image)) => {
-                if image.is_none() && policy == "never" {
-                    metrics.started_containers_errors.with(["ErrImageNeverPull", container]).increment();
+            (What::Inspect { policy, container }, Outcome::Image(answer)) => {
+                let is_usable = matches!(answer, ImageAnswer::Present(_) | ImageAnswer::Accessible(_));
+                if !is_usable && policy == "never" {
+                    metrics
+                        .started_containers_errors
+                        .with([waiting::ERR_IMAGE_NEVER_PULL, container])
+                        .increment();
                 }
-                let (is_present, is_needed) = (image.is_some(), image.is_none() || policy == "always");
-                let labels = [word(is_present), policy.as_str(), word(is_needed)];
-                metrics.ensured_images.with(labels).increment();
+                let [is_present, is_needed] = ensured(&policy, answer);
+                metrics.ensured_images.with([is_present, &policy, is_needed]).increment();
+            }
+            (What::Inspect { policy, .. }, Outcome::Failed(_)) => {
+                metrics.ensured_images.with(["unknown", &policy, "unknown"]).increment();
             }
             (What::Pull { uid, .. }, Outcome::Pulled { size_bytes, took, .. }) => {
                 metrics.image_pull_duration.with([size_class(*size_bytes)]).observe_duration(*took);
@@ -255,8 +261,16 @@ impl Metering {
     }
 }
 
-fn word(is: bool) -> &'static str {
-    if is { "true" } else { "false" }
+/// Whether an image is present and has to be pulled, as upstream's metric says it: it does not look for one that is
+/// pulled in any case, nor gets as far as the question for one that must not be.
+fn ensured(policy: &str, answer: &ImageAnswer) -> [&'static str; 2] {
+    match (policy, answer) {
+        ("always", _) => ["unknown", "true"],
+        ("never", ImageAnswer::Absent) => ["false", "unknown"],
+        (_, ImageAnswer::Absent) => ["false", "true"],
+        (_, ImageAnswer::Unproven) => ["true", "true"],
+        (_, ImageAnswer::Present(_) | ImageAnswer::Accessible(_)) => ["true", "false"],
+    }
 }
 
 fn container_type(pod: &Pod, name: &str) -> &'static str {

@@ -81,16 +81,32 @@ const RUNNING: &str = r#"{"phase":"Running",
         "state":{"running":{"startedAt":"2026-01-01T00:00:15Z"}}}]}"#;
 
 #[test]
-fn an_image_that_may_not_be_pulled_is_an_error_of_its_container() {
-    let mut story = Story::new();
-    for policy in ["Never", "IfNotPresent"] {
+fn images_are_counted_by_what_was_found_and_what_it_takes() {
+    let image = || model::ImageRef::from("i");
+    for (policy, answer, labels, is_error) in [
+        ("IfNotPresent", ImageAnswer::Absent, ["false", "true"], false),
+        ("IfNotPresent", ImageAnswer::Unproven, ["true", "true"], false),
+        ("IfNotPresent", ImageAnswer::Accessible(image()), ["true", "false"], false),
+        ("IfNotPresent", ImageAnswer::Present(image()), ["true", "false"], false),
+        ("Always", ImageAnswer::Unproven, ["unknown", "true"], false),
+        ("Never", ImageAnswer::Absent, ["false", "unknown"], true),
+        ("Never", ImageAnswer::Unproven, ["true", "true"], true),
+        ("Never", ImageAnswer::Accessible(image()), ["true", "false"], false),
+    ] {
+        let mut story = Story::new();
         let pod = pod(&format!(r#"{{"containers":[{{"name":"c","imagePullPolicy":"{policy}"}}]}}"#));
         let inspect = story.start(&Action::InspectImage { pod, container: "c".into() });
-        story.end(inspect, 0, Outcome::Image(None), None);
+        story.end(inspect, 0, Outcome::Image(answer), None);
+        let [present, required] = labels;
+        let policy = policy.to_lowercase();
+        let line = format!(
+            "kubelet_image_manager_ensure_image_requests_total{{present_locally=\"{present}\",\
+             pull_policy=\"{policy}\",pull_required=\"{required}\"}} 1"
+        );
+        story.shows(Endpoint::Main, &[&line]);
+        let error = "kubelet_started_containers_errors_total{code=\"ErrImageNeverPull\"";
+        assert_eq!(story.page(Endpoint::Main).contains(error), is_error, "{line}");
     }
-    let line =
-        "kubelet_started_containers_errors_total{code=\"ErrImageNeverPull\",container_type=\"container\"} 1";
-    story.shows(Endpoint::Main, &[line]);
 }
 
 #[test]
@@ -102,7 +118,7 @@ fn a_pods_start_is_measured_with_and_without_what_it_waited_for() {
     story.after(1);
     let inspect = story.start(&Action::InspectImage { pod: pod.clone(), container: "c".into() });
     let pull = Action::PullImage { pod: pod.clone(), container: "c".into() };
-    let pull = story.end(inspect, 0, Outcome::Image(None), Some(&pull)).unwrap();
+    let pull = story.end(inspect, 0, Outcome::Image(ImageAnswer::Unproven), Some(&pull)).unwrap();
     let took = Duration::from_secs(2);
     let pulled = Outcome::Pulled {
         image: model::ImageRef::from("i"),
@@ -128,7 +144,7 @@ fn a_pods_start_is_measured_with_and_without_what_it_waited_for() {
             "kubelet_first_network_pod_start_sli_duration_seconds 5",
             "kubelet_containers_per_pod_count_sum 1",
             "kubelet_image_pull_duration_seconds_sum{image_size_in_bytes=\"10MB-100MB\"} 2",
-            "kubelet_image_manager_ensure_image_requests_total{present_locally=\"false\",pull_policy=\"always\",pull_required=\"true\"} 1",
+            "kubelet_image_manager_ensure_image_requests_total{present_locally=\"unknown\",pull_policy=\"always\",pull_required=\"true\"} 1",
             "kubelet_terminated_containers_total{container_type=\"init_container\",exit_code=\"0\",reason=\"Completed\"} 1",
         ],
     );
