@@ -139,6 +139,8 @@ fn all() -> Vec<Scenario> {
         Disturbing identity::a_program_knows_the_credentials,
         Disturbing certificates::are_read_again_when_they_change,
         Disturbing registry::a_program_opens_it,
+        Disturbing registry::what_a_secret_opened_stays_closed_to_others,
+        Stricter registry::kubelets_read_each_others_records,
         Disturbing pods_from_url::come_change_and_go,
         Disturbing rotation::follower_misses_nothing,
         Disturbing startup::drop_ins_change_the_configuration,

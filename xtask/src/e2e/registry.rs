@@ -1,6 +1,8 @@
 //! Images from a registry that wants to know who asks.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::scene::{EVENTUALLY, SOON, Scene, is_ready, shell, waiting, with};
 use super::web::{self, Answer, Web};
-use crate::cluster::Changes;
+use crate::cluster::{Changes, Kind};
 use crate::images::{BUSYBOX, Stored};
 use crate::workspace;
 
@@ -24,6 +26,8 @@ const WRONG_PASSWORD: &str = "battery-staple";
 /// Serves busybox, under whatever name, to [`USER`].
 struct Registry {
     web: Web,
+    /// Requests of those who are known.
+    served: Arc<AtomicUsize>,
 }
 
 impl Registry {
@@ -33,6 +37,8 @@ impl Registry {
         let reading = move || Stored::variant(&archive, BUSYBOX, &author);
         let stored = tokio::task::spawn_blocking(reading).await??;
         let wanted = format!("Basic {}", BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}")));
+        let served = Arc::new(AtomicUsize::new(0));
+        let count = served.clone();
         let web = Web::serve(move |request| {
             if request.headers().get(AUTHORIZATION).is_none_or(|given| given.as_bytes() != wanted.as_bytes())
             {
@@ -43,10 +49,11 @@ impl Registry {
                     .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"test\""));
                 return answer;
             }
+            count.fetch_add(1, Ordering::Relaxed);
             serve(&stored, request)
         })
         .await?;
-        Ok(Self { web })
+        Ok(Self { web, served })
     }
 
     fn host(&self) -> String {
@@ -131,6 +138,95 @@ pub(super) async fn pull_secrets_open_it(scene: Scene) -> Result<()> {
     let secrets = json!([{ "name": "nowhere" }, { "name": "wrong" }, { "name": "right" }]);
     scene.ready_pod("known", spec(&image, json!({ "imagePullSecrets": secrets }))).await?;
     ensure!(scene.first_line("known", "main").await? == "pulled", "it runs");
+    Ok(())
+}
+
+fn with_secret(secret: &str) -> Value {
+    json!({ "imagePullSecrets": [{ "name": secret }] })
+}
+
+/// A spec that must do with what is on the node.
+fn never_pulling(image: &str, fields: Value) -> Value {
+    let mut spec = spec(image, fields);
+    spec["containers"][0]["imagePullPolicy"] = json!("Never");
+    spec
+}
+
+/// Pods without the secret get at an image neither by pulling it nor by saying that it is here.
+async fn strangers_are_refused(scene: &Scene, image: &str, name: &str) -> Result<()> {
+    let [pulls, does_not] = ["pulls", "does-not"].map(|how| format!("{name}-{how}"));
+    scene.pod(&pulls, spec(image, json!({}))).await?;
+    scene.pod(&does_not, never_pulling(image, json!({}))).await?;
+    refused(scene, &pulls, image).await?;
+    let is_refused = |pod: &Pod| waiting(pod, "main") == "ErrImageNeverPull";
+    scene.until(&does_not, "refused", SOON, is_refused).await?;
+    // As if it were not here.
+    let message = scene.event(&does_not, "ErrImageNeverPull", SOON).await?;
+    let expected = format!("Container image \"{image}\" is not present with pull policy of Never");
+    ensure!(message == expected, "the event says {message:?}");
+    scene.delete(&pulls).await?;
+    scene.delete(&does_not).await
+}
+
+/// Pods with the secret, or another with the same content, start without the registry.
+async fn friends_start(scene: &Scene, registry: &Registry, image: &str, name: &str) -> Result<()> {
+    let before = registry.served.load(Ordering::Relaxed);
+    // The copy first, which is known by its content alone.
+    for secret in ["copy", "right"] {
+        let name = format!("{name}-{secret}");
+        scene.ready_pod(&name, never_pulling(image, with_secret(secret))).await?;
+        let expected =
+            format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
+        scene.event_naming(&name, "Pulled", &expected).await?;
+        let present = with_secret(secret);
+        scene.ready_pod(&format!("{name}-if-not-present"), spec(image, present)).await?;
+    }
+    let after = registry.served.load(Ordering::Relaxed);
+    ensure!(before == after, "the registry is not asked: {before} requests, then {after}");
+    Ok(())
+}
+
+/// The registry, and the secrets that open it.
+async fn with_secrets(scene: &Scene) -> Result<Registry> {
+    let registry = Registry::start(scene).await?;
+    for name in ["right", "copy"] {
+        scene.create::<Secret>(pull_secret(name, &registry.host(), PASSWORD)).await?;
+    }
+    Ok(registry)
+}
+
+/// KEP-2535: an image that a secret opened is not everybody's for lying on the same node.
+pub(super) async fn what_a_secret_opened_stays_closed_to_others(scene: Scene) -> Result<()> {
+    let registry = with_secrets(&scene).await?;
+    let image = registry.image("closed");
+    scene.ready_pod("first", spec(&image, with_secret("right"))).await?;
+    strangers_are_refused(&scene, &image, "stranger").await?;
+    friends_start(&scene, &registry, &image, "friend").await?;
+    // Nor for a restart of the kubelet.
+    scene.cluster.kubelet.stop().await?;
+    scene.cluster.kubelet.start().await?;
+    strangers_are_refused(&scene, &image, "late-stranger").await?;
+    friends_start(&scene, &registry, &image, "late-friend").await
+}
+
+/// What one kubelet has noted, the other goes by.
+pub(super) async fn kubelets_read_each_others_records(scene: Scene) -> Result<()> {
+    let registry = with_secrets(&scene).await?;
+    let (ours, theirs) = (registry.image("ours"), registry.image("theirs"));
+    scene.ready_pod("ours", spec(&ours, with_secret("right"))).await?;
+    scene.cluster.kubelet.stop().await?;
+    let binary = scene.cluster.paths.peers.kubernetes("kubelet");
+    let go = scene.cluster.other_kubelet("kubelet-go", &binary, Kind::Usual);
+    go.start().await?;
+    strangers_are_refused(&scene, &ours, "stranger-there").await?;
+    friends_start(&scene, &registry, &ours, "friend-there").await?;
+    scene.ready_pod("theirs", spec(&theirs, with_secret("right"))).await?;
+    go.stop().await?;
+    scene.cluster.kubelet.start().await?;
+    for (image, name) in [(&ours, "ours"), (&theirs, "theirs")] {
+        strangers_are_refused(&scene, image, &format!("stranger-to-{name}")).await?;
+        friends_start(&scene, &registry, image, &format!("friend-of-{name}")).await?;
+    }
     Ok(())
 }
 
