@@ -6,15 +6,17 @@
 //! | `heap`, `allocs` | what the allocator holds, by kind: it does not note who asked for it |
 //! | `goroutine`, `threadcreate` | threads, by name |
 //! | `block`, `mutex` | nothing: locks are not measured |
-//! | `cmdline`, `symbol` | as upstream; names of functions come from the program's file |
+//! | `cmdline`, `symbol` | as upstream; names of functions are in the profile |
 //!
 //! There is no `trace`: it is about Go's scheduler.
 
+mod names;
 mod proto;
 
+use std::path::Path;
 use std::time::Duration;
 
-use host::profile::CpuSampler;
+use host::profile::{CodeMapping, CpuSampler};
 use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue};
 use jiff::Timestamp;
@@ -58,7 +60,7 @@ pub(crate) async fn answer(name: &str, query: &Query) -> Answer {
     match name {
         "" => index(),
         "cmdline" => text(cmdline()),
-        // None: the names are in the program's file, where the tool finds them.
+        // None: profiles bring their names along.
         "symbol" => text("num_symbols: 0\n".to_owned()),
         "profile" => cpu(query).await,
         "heap" | "allocs" => heap(name, is_text),
@@ -123,7 +125,31 @@ async fn cpu(query: &Query) -> Answer {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         builder.stack(&stack, &[count, count.saturating_mul(period)]);
     }
-    finished("profile", builder)
+    match tokio::task::spawn_blocking(move || with_names(builder, &mappings)).await {
+        Ok(builder) => finished("profile", builder),
+        Err(error) => failed(&error),
+    }
+}
+
+/// The same with the names of functions, where there are any. Blocks on the disk.
+fn with_names(mut builder: Builder, mappings: &[CodeMapping]) -> Builder {
+    for (index, mapping) in mappings.iter().enumerate() {
+        let addresses = builder.addresses_in(index);
+        if addresses.is_empty() {
+            continue;
+        }
+        // The program may have been replaced since it was started.
+        let file = if index == 0 { Path::new("/proc/self/exe") } else { &mapping.path };
+        match names::of(mapping, file, &addresses) {
+            Ok(names) => builder.name(index, names),
+            Err(error) => tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                file = %mapping.path.display(),
+                "no names of functions"
+            ),
+        }
+    }
+    builder
 }
 
 fn heap(name: &str, is_text: bool) -> Answer {

@@ -61,6 +61,9 @@ struct Mapping {
     file_offset: u64,
     #[prost(int64, tag = "5")]
     filename: i64,
+    /// Whether the names of its functions are in the profile, so that nobody looks for them.
+    #[prost(bool, tag = "7")]
+    has_functions: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -96,13 +99,19 @@ pub(super) struct Builder {
     profile: Profile,
     strings: HashMap<String, i64>,
     addresses: HashMap<u64, u64>,
+    /// By the place of their names in the table of strings.
+    functions: HashMap<i64, u64>,
 }
 
 impl Builder {
     /// A profile whose samples have these values: what, and in which unit.
     pub(super) fn new(values: &[(&str, &str)]) -> Self {
-        let mut builder =
-            Self { profile: Profile::default(), strings: HashMap::new(), addresses: HashMap::new() };
+        let mut builder = Self {
+            profile: Profile::default(),
+            strings: HashMap::new(),
+            addresses: HashMap::new(),
+            functions: HashMap::new(),
+        };
         // The first string is the empty one, by definition.
         builder.string("");
         builder.profile.sample_type = values.iter().map(|value| builder.value_type(*value)).collect();
@@ -129,6 +138,7 @@ impl Builder {
             memory_limit: mapping.end,
             file_offset: mapping.offset,
             filename,
+            has_functions: false,
         });
     }
 
@@ -147,13 +157,39 @@ impl Builder {
         }
     }
 
+    /// Addresses of a mapping that samples are at; mappings count from 0.
+    pub(super) fn addresses_in(&self, mapping: usize) -> Vec<u64> {
+        let wanted = mapping as u64 + 1;
+        self.profile.location.iter().filter(|l| l.mapping_id == wanted).map(|l| l.address).collect()
+    }
+
+    /// Names the functions at those addresses, in the same order.
+    pub(super) fn name(&mut self, mapping: usize, names: Vec<Option<String>>) {
+        let wanted = mapping as u64 + 1;
+        let places: Vec<usize> = self
+            .profile
+            .location
+            .iter()
+            .enumerate()
+            .filter(|(_, l)| l.mapping_id == wanted)
+            .map(|(i, _)| i)
+            .collect();
+        for (place, name) in places.into_iter().zip(names) {
+            let Some(name) = name else { continue };
+            let function_id = self.function(&name);
+            if let Some(location) = self.profile.location.get_mut(place) {
+                location.line = vec![Line { function_id }];
+            }
+        }
+        if let Some(mapping) = self.profile.mapping.get_mut(mapping) {
+            mapping.has_functions = true;
+        }
+    }
+
     /// A sample of something with a name instead of an address.
     pub(super) fn named(&mut self, name: &str, values: &[i64]) {
-        let name = self.string(name);
-        let function = self.profile.function.len() as u64 + 1;
-        self.profile.function.push(Function { id: function, name, system_name: name });
+        let line = vec![Line { function_id: self.function(name) }];
         let id = self.profile.location.len() as u64 + 1;
-        let line = vec![Line { function_id: function }];
         self.profile.location.push(Location { id, mapping_id: 0, address: 0, line });
         self.profile.sample.push(Sample { location_id: vec![id], value: values.to_vec() });
     }
@@ -175,6 +211,17 @@ impl Builder {
         self.profile.location.push(Location { id, mapping_id, address, line: Vec::new() });
         self.addresses.insert(address, id);
         Some(id)
+    }
+
+    fn function(&mut self, name: &str) -> u64 {
+        let name = self.string(name);
+        if let Some(known) = self.functions.get(&name) {
+            return *known;
+        }
+        let id = self.profile.function.len() as u64 + 1;
+        self.profile.function.push(Function { id, name, system_name: name });
+        self.functions.insert(name, id);
+        id
     }
 
     fn value_type(&mut self, (kind, unit): (&str, &str)) -> ValueType {
@@ -211,6 +258,8 @@ mod tests {
         builder.stack(&[0x1020], &[2, 20]);
         builder.stack(&[0x3000], &[4, 40]);
         builder.named("threads", &[8, 80]);
+        assert_eq!(builder.addresses_in(0), [0x1010, 0x1020]);
+        builder.name(0, vec![None, Some("threads".to_owned())]);
         builder.period(("cpu", "nanoseconds"), 10);
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(&builder.finish().unwrap()[..]).read_to_end(&mut bytes).unwrap();
@@ -222,6 +271,10 @@ mod tests {
         assert_eq!(samples, [(&[1, 2][..], 1), (&[2], 2), (&[3], 8)]);
         let addresses: Vec<_> = profile.location.iter().map(|l| (l.mapping_id, l.address)).collect();
         assert_eq!(addresses, [(1, 0x1010), (1, 0x1020), (0, 0)]);
+        let names: Vec<_> = profile.location.iter().map(|l| l.line.first().map(|l| l.function_id)).collect();
+        assert_eq!(names, [None, Some(1), Some(1)]);
+        assert_eq!(profile.function.len(), 1);
         assert_eq!(text(profile.function[0].name), "threads");
+        assert!(profile.mapping[0].has_functions);
     }
 }
