@@ -50,7 +50,12 @@ pub(crate) fn parity(kubelet: Option<&str>, filter: &[String]) -> Result<ExitCod
 
 fn compare(peers: &Peers, kubelet: &Path, filter: &[String]) -> Result<Tally> {
     let go = peers.kubernetes("kubelet");
-    let programs = parity::Programs { judge: peers.config_judge(), go: &go, ours: kubelet };
+    let programs = parity::Programs {
+        judge: peers.config_judge(),
+        manifest_judge: peers.manifest_judge(),
+        go: &go,
+        ours: kubelet,
+    };
     let outcome = parity::run(programs, filter)?;
     for failure in &outcome.failures {
         println!("parity {failure} ... FAILED");

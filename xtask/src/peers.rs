@@ -65,6 +65,9 @@ const KUBERNETES: Module = Module {
 /// own: a change of it must not have all of Kubernetes built again.
 const CONFIG_JUDGE: Program = kubernetes("config-judge", "./config-judge");
 
+/// Says what upstream's kubelet makes of the manifests of static pods; likewise ours.
+const MANIFEST_JUDGE: Program = kubernetes("manifest-judge", "./manifest-judge");
+
 /// Says what Prometheus makes of a page of metrics; likewise ours.
 const PAGE_JUDGE: Program = program("page-judge", "./page-judge");
 
@@ -116,6 +119,7 @@ pub(crate) struct Peers {
     etcd: PathBuf,
     containerd: PathBuf,
     config_judge: PathBuf,
+    manifest_judge: PathBuf,
     page_judge: PathBuf,
     metrics_server: PathBuf,
 }
@@ -131,6 +135,7 @@ impl Peers {
             containerd: module(root, &CONTAINERD, cluster)?,
             kubernetes: module(root, &KUBERNETES, true)?,
             config_judge: own(root, &CONFIG_JUDGE, comparison)?,
+            manifest_judge: own(root, &MANIFEST_JUDGE, comparison)?,
             page_judge: own(root, &PAGE_JUDGE, tests)?,
             metrics_server: module(root, &METRICS_SERVER, tests)?,
         })
@@ -144,6 +149,11 @@ impl Peers {
     /// The program that runs upstream's kubelet up to the start of the node.
     pub(crate) fn config_judge(&self) -> &Path {
         &self.config_judge
+    }
+
+    /// The program that reads manifests as upstream's kubelet does.
+    pub(crate) fn manifest_judge(&self) -> &Path {
+        &self.manifest_judge
     }
 
     /// The program that reads a page of metrics as Prometheus does.

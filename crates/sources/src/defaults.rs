@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, Probe, Volume};
+use k8s_openapi::api::core::v1::{Container, PodIP, PodSpec, PodStatus, Probe, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use model::Pod;
 
 /// Mode of files in volumes made from objects, 0644.
 const DEFAULT_MODE: i32 = 0o644;
+
+/// How long a service account's token is to be good for.
+const TOKEN_SECONDS: i64 = 3600;
 
 /// Fills in defaults. Applying it again changes nothing.
 pub(crate) fn apply(pod: &mut Pod) {
@@ -20,8 +23,21 @@ pub(crate) fn apply(pod: &mut Pod) {
     for volume in spec.volumes.iter_mut().flatten() {
         apply_volume(volume);
     }
-    if let Some(resources) = &mut spec.resources {
-        requests_from_limits(&resources.limits, &mut resources.requests);
+    if let Some(status) = &mut pod.status {
+        apply_status(status);
+    }
+}
+
+/// The first address and the list of all are kept equal; the first counts.
+fn apply_status(status: &mut PodStatus) {
+    let first = status.pod_ip.clone().filter(|ip| !ip.is_empty());
+    let all = status.pod_ips.as_ref().and_then(|all| all.first());
+    match (first, all) {
+        (None, Some(of_all)) => status.pod_ip = Some(of_all.ip.clone()),
+        (Some(first), of_all) if of_all.is_none_or(|of_all| of_all.ip != first) => {
+            status.pod_ips = Some(vec![PodIP { ip: first }]);
+        }
+        _ => {}
     }
 }
 
@@ -71,9 +87,12 @@ fn apply_container(container: &mut Container, is_host_network: bool) {
         }
     }
     for variable in container.env.iter_mut().flatten() {
-        let field = variable.value_from.as_mut().and_then(|source| source.field_ref.as_mut());
-        if let Some(field) = field {
+        let Some(source) = &mut variable.value_from else { continue };
+        if let Some(field) = &mut source.field_ref {
             text(&mut field.api_version, "v1");
+        }
+        if let Some(key) = &mut source.file_key_ref {
+            key.optional.get_or_insert(false);
         }
     }
     // Always there in what the API server sends.
@@ -131,7 +150,12 @@ fn apply_volume(volume: &mut Volume) {
     }
     let own = volume.downward_api.iter_mut().flat_map(|source| source.items.iter_mut().flatten());
     let projected = volume.projected.iter_mut().flat_map(|source| source.sources.iter_mut().flatten());
-    let projected = projected.filter_map(|source| source.downward_api.as_mut());
+    let projected = projected.filter_map(|source| {
+        if let Some(token) = &mut source.service_account_token {
+            token.expiration_seconds.get_or_insert(TOKEN_SECONDS);
+        }
+        source.downward_api.as_mut()
+    });
     let projected = projected.flat_map(|source| source.items.iter_mut().flatten());
     for item in own.chain(projected) {
         if let Some(field) = &mut item.field_ref {
@@ -145,6 +169,34 @@ fn apply_volume(volume: &mut Volume) {
         let policy = pull_policy(source.reference.as_deref().unwrap_or_default());
         text(&mut source.pull_policy, policy);
     }
+    let claim = volume.ephemeral.as_mut().and_then(|source| source.volume_claim_template.as_mut());
+    if let Some(claim) = claim {
+        claim.spec.volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
+    }
+    apply_storage(volume);
+}
+
+/// Kinds of volumes that need storage of their own.
+fn apply_storage(volume: &mut Volume) {
+    if let Some(source) = &mut volume.iscsi {
+        text(&mut source.iscsi_interface, "default");
+    }
+    if let Some(source) = &mut volume.rbd {
+        text(&mut source.pool, "rbd");
+        text(&mut source.user, "admin");
+        text(&mut source.keyring, "/etc/ceph/keyring");
+    }
+    if let Some(source) = &mut volume.scale_io {
+        text(&mut source.storage_mode, "ThinProvisioned");
+        text(&mut source.fs_type, "xfs");
+    }
+    if let Some(source) = &mut volume.azure_disk {
+        // An empty text counts as given in these.
+        source.caching_mode.get_or_insert_with(|| "ReadWrite".to_owned());
+        source.fs_type.get_or_insert_with(|| "ext4".to_owned());
+        source.kind.get_or_insert_with(|| "Shared".to_owned());
+        source.read_only.get_or_insert(false);
+    }
 }
 
 fn is_without_source(volume: &Volume) -> bool {
@@ -153,6 +205,10 @@ fn is_without_source(volume: &Volume) -> bool {
 
 /// `Always` for the tag `latest`, named or meant.
 fn pull_policy(image: &str) -> &'static str {
+    // It has no tag either.
+    if image.is_empty() {
+        return "IfNotPresent";
+    }
     let (name, digest) = match image.split_once('@') {
         Some((name, digest)) => (name, Some(digest)),
         None => (image, None),
@@ -171,6 +227,7 @@ mod tests {
     #[test]
     fn pull_policies() {
         for (image, want) in [
+            ("", "IfNotPresent"),
             ("nginx", "Always"),
             ("nginx:latest", "Always"),
             ("nginx:1", "IfNotPresent"),

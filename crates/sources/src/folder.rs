@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -114,6 +114,12 @@ impl Folder {
         set
     }
 
+    /// How upstream would call a file, which is part of the pod's uid: in a folder by the shortest way, on its own as it
+    /// is configured.
+    fn place_of(&self, path: &Path) -> PathBuf {
+        if path == self.path { path.to_owned() } else { shortest(path) }
+    }
+
     fn list(&self) -> io::Result<Vec<PathBuf>> {
         if !std::fs::metadata(&self.path)?.is_dir() {
             return Ok(vec![self.path.clone()]);
@@ -157,7 +163,7 @@ impl Folder {
             return;
         }
         let seen = known.and_then(|known| known.pod.clone());
-        match load(path, &self.node_name) {
+        match load(path, &self.place_of(path), &self.node_name) {
             Ok(pod) => {
                 let pod = match seen {
                     // The same pod, differently written: not a change, and seen when it was.
@@ -200,7 +206,22 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-fn load(path: &Path, node_name: &str) -> Result<Pod, String> {
+/// The same path without empty parts, `.` and `..`, whatever links there may be.
+fn shortest(path: &Path) -> PathBuf {
+    let mut short = PathBuf::new();
+    for part in path.components() {
+        match (part, short.components().next_back()) {
+            (Component::CurDir, _) | (Component::ParentDir, Some(Component::RootDir)) => {}
+            (Component::ParentDir, Some(Component::Normal(_))) => {
+                short.pop();
+            }
+            _ => short.push(part),
+        }
+    }
+    short
+}
+
+fn load(path: &Path, place: &Path, node_name: &str) -> Result<Pod, String> {
     let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let mut bytes = Vec::new();
     file.take(MAX_MANIFEST + 1)
@@ -209,7 +230,7 @@ fn load(path: &Path, node_name: &str) -> Result<Pod, String> {
     if bytes.len() as u64 > MAX_MANIFEST {
         return Err(format!("is larger than {MAX_MANIFEST} bytes"));
     }
-    parse(&bytes, Origin { place: Place::File(path), node_name, seen: Timestamp::now() })
+    parse(&bytes, Origin { place: Place::File(place), node_name, seen: Timestamp::now() })
         .map_err(|error| one_line(&error))
 }
 

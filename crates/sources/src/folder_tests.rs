@@ -53,6 +53,23 @@ fn a_file_that_turns_bad_keeps_its_pod_until_the_next_full_look() {
     assert!(folder.set().pods.is_empty());
 }
 
+/// The uid has the file's path in it, and upstream goes the shortest way to a file.
+#[test]
+fn the_way_to_a_folder_does_not_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir, "a.yaml", &manifest("a", "i"));
+    std::fs::create_dir(dir.path().join("deeper")).unwrap();
+    let uid = |way: &str| {
+        let mut folder = Folder::new(PathBuf::from(format!("{}{way}", dir.path().display())), "n".into());
+        folder.rescan();
+        folder.set().pods[0].metadata.uid.clone().unwrap()
+    };
+    let straight = uid("");
+    assert_eq!([uid("/"), uid("//./"), uid("/deeper/..")], [straight.as_str(); 3]);
+    assert_ne!(uid("/deeper/../a.yaml"), straight, "a file on its own is called as it is configured");
+    assert_eq!(uid("/a.yaml"), straight);
+}
+
 #[test]
 fn a_pod_written_anew_is_the_same_and_a_changed_one_is_another() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 //! | step | module |
 //! |---|---|
 //! | bytes → pod, with the defaults the API server would give | [`parse`] |
-//! | what makes it a static pod of this node: name, uid, annotations | [`parse`] |
+//! | what makes it a static pod of this node: name, annotations, and the uid that upstream gives it | [`parse`] |
 //! | is it one the node can run: names, mounts, no API objects | [`parse`] |
 //! | the folder, followed | [`watch_files`] |
 //! | the URL, followed | [`watch_url`] |
@@ -15,6 +15,7 @@ mod defaults;
 mod files;
 mod folder;
 mod manifest;
+mod uid;
 mod url;
 mod validate;
 

@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::Toleration;
 use model::Pod;
 use model::pod::{ANNOTATION_CONFIG_HASH, ANNOTATION_CONFIG_SEEN, ANNOTATION_CONFIG_SOURCE};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::validate::{Flaw, flaws, forbidden_reference};
@@ -99,9 +98,7 @@ pub(crate) fn parse_all(bytes: &[u8], origin: Origin<'_>) -> Result<Vec<Pod>, Ma
 }
 
 fn pod(value: &Value, origin: Origin<'_>) -> Result<Pod, ManifestError> {
-    // By way of text, so that the pod's type is compiled for one kind of reader only.
-    let text = serde_json::to_vec(value).map_err(ManifestError::Shape)?;
-    let mut pod: Pod = serde_json::from_slice(&text).map_err(ManifestError::Shape)?;
+    let mut pod = typed(value)?;
     if pod.metadata.name.as_deref().unwrap_or_default().is_empty() {
         return Err(ManifestError::NoName);
     }
@@ -115,6 +112,24 @@ fn pod(value: &Value, origin: Origin<'_>) -> Result<Pod, ManifestError> {
         Some(what) => Err(ManifestError::Reference(what)),
         None => Ok(pod),
     }
+}
+
+fn typed(value: &Value) -> Result<Pod, ManifestError> {
+    // By way of text, so that the pod's type is compiled for one kind of reader only.
+    let text = serde_json::to_vec(value).map_err(ManifestError::Shape)?;
+    serde_json::from_slice(&text).map_err(ManifestError::Shape)
+}
+
+fn untyped(pod: &Pod) -> Result<Value, ManifestError> {
+    // By way of text as well.
+    let text = serde_json::to_vec(pod).map_err(ManifestError::Shape)?;
+    serde_json::from_slice(&text).map_err(ManifestError::Shape)
+}
+
+/// A pod as it is written, without defaults and whether or not it may run.
+#[cfg(test)]
+pub(crate) fn decode(bytes: &[u8]) -> Result<Pod, ManifestError> {
+    typed(&document(bytes)?)
 }
 
 fn document(bytes: &[u8]) -> Result<Value, ManifestError> {
@@ -164,7 +179,7 @@ fn check_kind(value: &Value, or_list: bool) -> Result<(), ManifestError> {
 /// What tells a static pod of this node from the manifest it came from.
 fn make_static(pod: &mut Pod, origin: Origin<'_>) -> Result<(), ManifestError> {
     if pod.metadata.uid.as_deref().unwrap_or_default().is_empty() {
-        pod.metadata.uid = Some(uid_of(pod, origin)?);
+        pod.metadata.uid = Some(crate::uid::of(&untyped(pod)?, origin));
     }
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let name = pod.metadata.name.get_or_insert_default();
@@ -206,29 +221,6 @@ fn tolerate_no_execute(tolerations: &mut Vec<Toleration>) {
         Some(there) => *there = wanted,
         None => tolerations.push(wanted),
     }
-}
-
-/// 32 hexadecimal digits over the pod and where it is from, for a file also the node: the same as long as these are,
-/// across restarts, whatever comments or spacing change. A changed pod is another pod.
-fn uid_of(pod: &Pod, origin: Origin<'_>) -> Result<String, ManifestError> {
-    let mut hash = Sha256::new();
-    hash.update(serde_json::to_vec(pod).map_err(ManifestError::Shape)?);
-    match origin.place {
-        Place::File(path) => {
-            hash.update(format!("host:{}", origin.node_name));
-            hash.update(b"file:");
-            hash.update(path.as_os_str().as_encoded_bytes());
-        }
-        Place::Url(url) => {
-            hash.update(b"url:");
-            hash.update(url);
-        }
-    }
-    let mut uid = String::with_capacity(32);
-    for byte in hash.finalize().iter().take(16) {
-        let _ = write!(uid, "{byte:02x}");
-    }
-    Ok(uid)
 }
 
 #[cfg(test)]

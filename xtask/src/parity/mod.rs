@@ -5,11 +5,14 @@
 //! refuse it, with the same configuration in effect or about the same field. The cases are those written down in
 //! `cases/`, among them kubeconfigs, which both load up to the client they would make of it, plus, for each flag and field that upstream says it has, a few that are made up. What differs on purpose
 //! is in `wanted.yaml`, with the reason.
+//!
+//! What is kept of upstream's static pods is checked as well, for a uid that differs restarts a control plane.
 
 mod case;
 mod judge;
 mod kubeconfig;
 mod made_up;
+mod manifests;
 mod real;
 mod verdict;
 mod wanted;
@@ -41,6 +44,8 @@ const AT_A_TIME: usize = 4;
 pub(crate) struct Programs<'a> {
     /// Says what upstream makes of a configuration.
     pub(crate) judge: &'a Path,
+    /// Says what upstream makes of a static pod's manifest.
+    pub(crate) manifest_judge: &'a Path,
     /// Upstream's kubelet.
     pub(crate) go: &'a Path,
     /// Our kubelet.
@@ -81,6 +86,9 @@ pub(crate) fn run(programs: Programs<'_>, filter: &[String]) -> Result<Outcome> 
     if is_whole {
         failures.extend(wanted.unused());
         failures.extend(real::run(programs, folder.path(), &cases, &inputs, &theirs)?);
+        let outdated = manifests::outdated(programs.manifest_judge)?;
+        passed += u64::from(outdated.is_empty());
+        failures.extend(outdated);
     }
     eprintln!("    {} cases, {} differ as wanted", cases.len(), wanted.used());
     Ok(Outcome { passed, failures })
