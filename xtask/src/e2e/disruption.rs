@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::unix::pipe;
 
 use super::scene::{EVENTUALLY, SOON, Scene, container, ended, is_ready, phase, restarts, shell, with};
-use super::static_pods::{Manifest, mirror};
+use super::static_pods::{Manifest, annotation, mirror, shown};
 use crate::cluster::KUBELET_ROOT;
 use crate::process::Service;
 use crate::workspace;
@@ -193,19 +193,75 @@ pub(super) async fn takes_over_from_the_go_kubelet(scene: Scene) -> Result<()> {
     let go = go_kubelet(&scene);
     go.start().await?;
     let before = settle(&scene).await?;
+    let fixed = Fixed::run(&scene).await?;
     go.stop().await?;
     scene.cluster.kubelet.start().await?;
-    unchanged(&scene, before).await
+    unchanged(&scene, before).await?;
+    fixed.is_unchanged(&scene).await?;
+    fixed.remove(&scene).await
 }
 
 /// And to the one who goes back.
 pub(super) async fn hands_over_to_the_go_kubelet(scene: Scene) -> Result<()> {
     let before = settle(&scene).await?;
+    let fixed = Fixed::run(&scene).await?;
     scene.cluster.kubelet.stop().await?;
     let go = go_kubelet(&scene);
     go.start().await?;
     unchanged(&scene, before).await?;
+    fixed.is_unchanged(&scene).await?;
+    fixed.remove(&scene).await?;
     go.stop().await
+}
+
+/// A static pod, much as one of a control plane. Another kubelet has to find that it is the same one.
+struct Fixed {
+    file: Manifest,
+    mirror: Pod,
+}
+
+impl Fixed {
+    const NAME: &str = "fixed";
+
+    async fn run(scene: &Scene) -> Result<Self> {
+        let file = Manifest::new(scene, Self::NAME);
+        let more = json!({
+            "resources": { "requests": { "cpu": "10m", "memory": "10Mi" }, "limits": { "memory": "0.125Gi" } },
+            "startupProbe": { "exec": { "command": ["true"] }, "periodSeconds": 1 },
+            "volumeMounts": [{ "name": "host", "mountPath": "/host", "readOnly": true }],
+        });
+        let spec = json!({
+            "containers": [with(shell("main", "sleep 100000"), more)],
+            "hostNetwork": true,
+            "priority": 2_000_001_000,
+            "priorityClassName": "system-node-critical",
+            "securityContext": { "seccompProfile": { "type": "RuntimeDefault" } },
+            "volumes": [{ "name": "host", "hostPath": { "path": "/etc" } }],
+        });
+        file.write_pod(Self::NAME, spec)?;
+        let mirror = scene.until(&mirror(Self::NAME), "ready", SOON, is_ready).await?;
+        Ok(Self { file, mirror })
+    }
+
+    /// The kubelet that runs now knows the pod by the same uid, so its containers and its mirror are left as they are.
+    async fn is_unchanged(&self, scene: &Scene) -> Result<()> {
+        let name = mirror(Self::NAME);
+        let known = shown(scene, &name, "known", |pod| pod.is_some()).await?;
+        let uid = known.and_then(|pod| pod.metadata.uid);
+        let hash = annotation(&self.mirror, "kubernetes.io/config.hash");
+        ensure!(uid.is_some() && uid == hash, "the static pod's uid was {hash:?} and is {uid:?}");
+        let now = scene.api::<Pod>().get(&name).await.context("get the mirror")?;
+        ensure!(now.metadata.uid == self.mirror.metadata.uid, "its mirror was made anew");
+        let (before, now) = (identity(&self.mirror), identity(&now));
+        // When it became ready may be forgotten, for it is known before its mirror is.
+        ensure!(now["containers"] == before["containers"], "it changed from {before} to {now}");
+        Ok(())
+    }
+
+    async fn remove(self, scene: &Scene) -> Result<()> {
+        self.file.remove()?;
+        scene.gone(&mirror(Self::NAME)).await
+    }
 }
 
 fn go_kubelet(scene: &Scene) -> Service {

@@ -66,7 +66,8 @@ pub(super) fn mirror(name: &str) -> String {
     format!("{name}-{NODE}")
 }
 
-fn annotation(pod: &Pod, key: &str) -> Option<String> {
+/// The value of an annotation.
+pub(super) fn annotation(pod: &Pod, key: &str) -> Option<String> {
     pod.metadata.annotations.as_ref()?.get(key).cloned()
 }
 
@@ -179,7 +180,7 @@ pub(super) async fn run_without_an_api_server(scene: Scene) -> Result<()> {
 }
 
 /// Asks the kubelet for a pod until it is as expected: there is nothing to watch.
-async fn shown(
+pub(super) async fn shown(
     scene: &Scene,
     name: &str,
     what: &str,
