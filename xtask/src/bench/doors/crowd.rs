@@ -83,7 +83,7 @@ impl<'a> Crowd<'a> {
         let (after, _) = usage::memory(self.pid)?;
         turn.add(format!("{kind} that hold, of {count}"), vec![held]);
         turn.add(format!("{kind}, CPU ms to open one"), vec![cpu * 1e3 / count as f64]);
-        turn.add(format!("{kind}, RSS growth, MB"), vec![during - before]);
+        // For each that holds: with few of them, the growth as a whole would look good.
         turn.add(format!("{kind}, RSS growth for one, kB"), vec![(during - before) * 1e3 / held.max(1.0)]);
         turn.add(format!("{kind}, CPU while they are open, cores"), vec![idle]);
         turn.add(format!("{kind}, RSS kept after them, MB"), vec![after - before]);
