@@ -105,29 +105,12 @@ struct BenchArgs {
     /// Fewer repetitions and shorter waits.
     #[arg(long)]
     quick: bool,
-    /// Only the dense node: up to 1,000 pods on a runtime without containers.
+    /// Only this.
     #[arg(long)]
-    density: bool,
-    /// Only how long a kubelet takes to start.
-    #[arg(long, conflicts_with = "density")]
-    starts: bool,
-    /// Only what the HTTP server costs: pages, logs, exec, many streams.
-    #[arg(long, conflicts_with_all = ["density", "starts"])]
-    doors: bool,
+    only: Option<bench::Part>,
     /// The kubelet to measure beside the Go one: a path, or nothing to build ours.
     #[arg(long)]
     kubelet: Option<String>,
-}
-
-impl BenchArgs {
-    fn part(&self) -> bench::Part {
-        match (self.density, self.starts, self.doors) {
-            (true, ..) => bench::Part::Density,
-            (_, true, _) => bench::Part::Starts,
-            (_, _, true) => bench::Part::Doors,
-            _ => bench::Part::All,
-        }
-    }
 }
 
 fn main() -> ExitCode {
@@ -136,7 +119,7 @@ fn main() -> ExitCode {
         Task::Run(args) => run::outer(&args.name, args.kubelet.as_deref()),
         Task::Test(args) => checks::outer(args.kubelet.as_deref(), args.filter, args.e2e_only),
         Task::Parity(args) => checks::parity(args.kubelet.as_deref(), &args.filter),
-        Task::Bench(args) => bench::outer(args.quick, args.part(), args.kubelet.as_deref()),
+        Task::Bench(args) => bench::outer(args.quick, args.only, args.kubelet.as_deref()),
         Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
         Task::Enter(args) => isolation::enter(args).map(|never| match never {}),
         Task::Inside { state } => isolation::inside(&state),

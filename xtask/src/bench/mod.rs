@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DeleteParams};
 use serde::{Deserialize, Serialize};
@@ -29,17 +30,17 @@ use feed::Feed;
 use measure::{Extent, Turn};
 use report::{Kubelet, Report};
 
-/// Which of the measurements are wanted.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// One of the measurements.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 pub(crate) enum Part {
-    /// Every one.
-    All,
-    /// The dense node.
-    Density,
     /// How long a kubelet takes to start.
     Starts,
-    /// What the kubelet's HTTP server costs.
+    /// An ordinary node with containerd: how fast pods come, change and go, and what the kubelet takes.
+    Pods,
+    /// What the HTTP server costs: pages, logs, exec, many streams.
     Doors,
+    /// The dense node: up to 1,000 pods on a runtime without containers.
+    Density,
 }
 
 /// What is to be measured, for the process inside the cluster.
@@ -47,21 +48,20 @@ pub(crate) enum Part {
 pub(crate) struct Order {
     /// Fewer repetitions and shorter waits.
     quick: bool,
-    /// What is measured.
-    part: Part,
+    /// What is measured; everything if this does not say.
+    only: Option<Part>,
     /// The runtime without containers, where it is needed.
     pub(crate) fake_cri: Option<PathBuf>,
 }
 
 /// Prepares everything and measures.
-pub(crate) fn outer(quick: bool, part: Part, kubelet: Option<&str>) -> Result<ExitCode> {
+pub(crate) fn outer(quick: bool, only: Option<Part>, kubelet: Option<&str>) -> Result<ExitCode> {
     let ready = setup::prepare(Purpose::Cluster)?;
     let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Release)?;
-    // Only the dense node has a use for it.
-    let is_wanted = matches!(part, Part::All | Part::Density);
-    let fake_cri = is_wanted.then(|| ready.workspace.build("fake-cri")).transpose()?;
+    let is_dense = only.is_none_or(|part| part == Part::Density);
+    let fake_cri = is_dense.then(|| ready.workspace.build("fake-cri")).transpose()?;
     let logs = ready.workspace.target.join("xtask/bench/logs");
-    let task = Task::Bench(Order { quick, part, fake_cri });
+    let task = Task::Bench(Order { quick, only, fake_cri });
     let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task };
     Ok(isolation::launch("bench", plan, &logs)?.code)
 }
@@ -70,11 +70,12 @@ pub(crate) fn outer(quick: bool, part: Part, kubelet: Option<&str>) -> Result<Ex
 pub(crate) async fn inside(paths: Paths, ours: &Path, order: &Order) -> Result<ExitCode> {
     eprintln!("==> start the cluster");
     let mut cluster = Cluster::start_without_kubelet(paths).await?;
-    if matches!(order.part, Part::All | Part::Starts) {
+    // The ordinary node's measurements begin with those of starts.
+    if matches!(order.only, None | Some(Part::Pods | Part::Starts)) {
         let report = usual(&mut cluster, ours, order).await?;
         println!("{report}");
     }
-    if matches!(order.part, Part::All | Part::Doors) {
+    if matches!(order.only, None | Some(Part::Doors)) {
         let report = at_the_doors(&mut cluster, ours, order.quick).await?;
         println!("The HTTP server, 110 pods:\n\n{report}");
     }
@@ -93,7 +94,7 @@ async fn usual(cluster: &mut Cluster, ours: &Path, order: &Order) -> Result<Repo
         let (name, binary) = binary(cluster, kubelet, ours);
         eprintln!("==> round {round} of {}: {name}", extent.rounds);
         cluster.kubelet = cluster.other_kubelet(name, &binary, Kind::Usual);
-        let measured = turn(cluster, &extent, order.part == Part::Starts).await;
+        let measured = turn(cluster, &extent, order.only == Some(Part::Starts)).await;
         report.add(kubelet, measured.with_context(|| format!("measure {name}"))?);
         clear(cluster).await.context("clear the node for the next turn")?;
     }
