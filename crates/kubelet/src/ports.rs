@@ -17,7 +17,7 @@ use runtime::logs::{LogOptions, LogPath, LogReader, LogWatches, StreamSelection}
 use runtime::{RuntimeError, podfiles};
 use server::endpoint::{HealthCheck, MetricsKind};
 use server::ports::{
-    About, ContainerTarget, LogQuery, LogStream, RequestKind, ServedRequest, StreamError, Streams,
+    About, ContainerTarget, LogQuery, LogStream, RequestKind, ServedRequest, ShownPod, StreamError, Streams,
     SummaryParts, TokenNews,
 };
 use server::{Attributes, Decision, Ports, UserInfo};
@@ -120,29 +120,29 @@ fn stream_error(error: &RuntimeError) -> StreamError {
 
 /// A pod as clients are shown it: its object with the status as it is now, and whence it came and
 /// when, which static pods have in their object already.
-fn shown(view: &PodView) -> Option<Arc<Pod>> {
-    let mut pod = view.pod.as_ref()?.as_ref().clone();
+fn shown(view: &PodView) -> Option<ShownPod> {
+    let pod = view.pod.clone()?;
+    let mut metadata = pod.metadata.clone();
     if !view.is_static {
-        let annotations = pod.metadata.annotations.get_or_insert_default();
+        let annotations = metadata.annotations.get_or_insert_default();
         if let Some(seen) = &view.status.start_time {
             annotations.insert(pod::ANNOTATION_CONFIG_SEEN.to_owned(), seen.0.to_string());
         }
         annotations.insert(pod::ANNOTATION_CONFIG_SOURCE.to_owned(), "api".to_owned());
     }
-    pod.status = Some(view.status.as_ref().clone());
-    Some(Arc::new(pod))
+    Some(ShownPod { metadata, pod, status: view.status.clone() })
 }
 
 impl Ports for NodePorts {
-    fn pods(&self) -> Vec<Arc<Pod>> {
+    fn pods(&self) -> Vec<ShownPod> {
         self.views().iter().filter_map(|v| shown(v)).collect()
     }
 
     fn pod(&self, key: &PodKey) -> Option<Arc<Pod>> {
-        self.views().iter().find(|v| v.key == *key).and_then(|v| shown(v))
+        self.views().iter().find(|v| v.key == *key).and_then(|v| v.pod.clone())
     }
 
-    fn allocated_pods(&self) -> Vec<Arc<Pod>> {
+    fn allocated_pods(&self) -> Vec<ShownPod> {
         // Those that are not let in yet have nothing, those that are over have given it back.
         let has_resources = |view: &&Arc<PodView>| matches!(view.phase, "Running" | "Terminating");
         self.views().iter().filter(has_resources).filter_map(|v| shown(v)).collect()

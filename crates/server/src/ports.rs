@@ -9,24 +9,37 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::{Pod, PodKey};
 use telemetry::traces::Tracer;
 
 use crate::attributes::Attributes;
 use crate::endpoint::{HealthCheck, MetricsKind};
 
+/// A pod as clients are shown it. What is large in it is shared with the node, not copied.
+#[derive(Clone, Debug)]
+pub struct ShownPod {
+    /// Its metadata, with what a node adds.
+    pub metadata: ObjectMeta,
+    /// Whose spec it is.
+    pub pod: Arc<Pod>,
+    /// Its status as it is now.
+    pub status: Arc<PodStatus>,
+}
+
 /// The rest of the node, as the API sees it. Cheap to clone: every request gets its own.
 ///
 /// Errors are texts for the client, except where a type says which HTTP status they mean.
 pub trait Ports: Clone + Send + Sync + 'static {
     /// All pods the node knows, with the node's view of their status.
-    fn pods(&self) -> Vec<Arc<Pod>>;
+    fn pods(&self) -> Vec<ShownPod>;
 
-    /// One of them. For a static pod, asked for by the name both share, this is the static pod.
+    /// One of them, as it is in its source. For a static pod, asked for by the name both share, this is the static pod.
     fn pod(&self, key: &PodKey) -> Option<Arc<Pod>>;
 
     /// Pods with the spec the node has allocated resources for.
-    fn allocated_pods(&self) -> Vec<Arc<Pod>>;
+    fn allocated_pods(&self) -> Vec<ShownPod>;
 
     /// Pods rebuilt from what the runtime runs.
     fn running_pods(&self) -> impl Future<Output = Result<Vec<Pod>, String>> + Send;

@@ -29,8 +29,8 @@ use super::*;
 use crate::certificate::ServingCertificate;
 use crate::endpoint::{HealthCheck, MetricsKind};
 use crate::ports::{
-    About, ContainerTarget, LogQuery, RequestKind, ServedRequest, StreamError, Streams, SummaryParts,
-    TokenNews,
+    About, ContainerTarget, LogQuery, RequestKind, ServedRequest, ShownPod, StreamError, Streams,
+    SummaryParts, TokenNews,
 };
 use crate::settings::{AccessSettings, Authorization, EndpointSettings, SystemLogSettings, TlsSettings};
 
@@ -50,17 +50,22 @@ struct Fake {
     health: Arc<Mutex<Vec<(HealthCheck, bool)>>>,
 }
 
+fn shown(pod: &Arc<Pod>) -> ShownPod {
+    let status = Arc::new(pod.status.clone().unwrap_or_default());
+    ShownPod { metadata: pod.metadata.clone(), pod: pod.clone(), status }
+}
+
 impl Ports for Fake {
-    fn pods(&self) -> Vec<Arc<Pod>> {
-        self.pods.clone()
+    fn pods(&self) -> Vec<ShownPod> {
+        self.pods.iter().map(shown).collect()
     }
 
     fn pod(&self, key: &PodKey) -> Option<Arc<Pod>> {
         self.pods.iter().find(|pod| model::pod::key(pod) == *key).cloned()
     }
 
-    fn allocated_pods(&self) -> Vec<Arc<Pod>> {
-        self.pods.clone()
+    fn allocated_pods(&self) -> Vec<ShownPod> {
+        self.pods()
     }
 
     async fn running_pods(&self) -> Result<Vec<Pod>, String> {
