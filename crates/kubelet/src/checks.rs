@@ -8,7 +8,7 @@ use config::{Authorization, CgroupDriver, Config};
 use host::cgroup::CgroupMounts;
 use host::tunables::{self, PROC_SYS};
 use node::node_status::NodeFacts;
-use runtime::{DriverAnswer, Runtime};
+use runtime::{DriverAnswer, Runtime, RuntimeVersion};
 use telemetry::metrics::Metrics;
 use tracing::{error, info, warn};
 
@@ -69,13 +69,13 @@ pub(crate) enum HostError {
 /// The version of Kubernetes whose kubelet takes no runtime any more that does not know `RuntimeConfig`.
 const FIRST_WITHOUT_OLD_RUNTIMES: &str = "1.38.0";
 
-/// Waits for the runtime's first answer, and lets it say who makes cgroups. A runtime that is not there
+/// Waits for the runtime's first answer, which is its name and version, and lets it say who makes cgroups. A runtime that is not there
 /// keeps the kubelet from starting; whoever started it tries again, as with upstream's.
 pub(crate) async fn runtime(
     config: &Config,
     runtime: &Runtime,
     metrics: &Metrics,
-) -> anyhow::Result<CgroupDriver> {
+) -> anyhow::Result<(RuntimeVersion, CgroupDriver)> {
     let endpoint = &config.runtime.endpoint;
     let about =
         || format!("validate CRI v1 runtime API for endpoint {endpoint:?} (does the container runtime run?)");
@@ -112,7 +112,7 @@ pub(crate) async fn runtime(
             "The CRI runtime does not say which cgroup driver it uses; taking that of the configuration"
         ),
     }
-    Ok(driver)
+    Ok((version, driver))
 }
 
 /// Says so when this process is not root, which much of what a node does takes.

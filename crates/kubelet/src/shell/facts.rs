@@ -33,6 +33,7 @@ impl Measurer {
         hostname: &str,
         ips: &[IpAddr],
         machine: MachineFacts,
+        runtime: RuntimeVersion,
     ) -> Self {
         let node = &config.node;
         let huge_pages = machine.huge_pages.iter().map(|h| (h.page_bytes, h.page_bytes * h.count)).collect();
@@ -89,9 +90,10 @@ impl Measurer {
         };
         Self {
             base,
-            runtime: ArcSwapOption::empty(),
+            runtime: ArcSwapOption::from_pointee(runtime),
             images: ArcSwapOption::empty(),
-            are_images_stale: AtomicBool::new(true),
+            // They are read when the runtime has said that it is well, so that no start waits for them.
+            are_images_stale: AtomicBool::new(false),
         }
     }
 

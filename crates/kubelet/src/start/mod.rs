@@ -21,7 +21,7 @@ use host::machine::MachineFacts;
 use node::{EventObject, EventRecord, Input, Node, View};
 use runtime::images::{CredentialPrograms, PullRecords};
 use runtime::logs::LogWatches;
-use runtime::{Runtime, RuntimeSettings};
+use runtime::{Runtime, RuntimeSettings, RuntimeVersion};
 use telemetry::log::LogHandle;
 use telemetry::metrics::Metrics;
 use telemetry::traces::{Tracer, collect};
@@ -75,7 +75,8 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let (view, published) = watch::channel(Arc::new(View::default()));
     let adapters = Arc::new(ground.adapters(remote, &node_ips, published)?);
     let machine = host.machine.clone();
-    let measurer = Measurer::new(&config, &host.node_name, &host.hostname, &node_ips, machine);
+    let runtime = ground.runtime_version.clone();
+    let measurer = Measurer::new(&config, &host.node_name, &host.hostname, &node_ips, machine, runtime);
     let measurer = Arc::new(measurer);
     let facts = measurer.measure(&adapters).await;
     checks::reservations(&facts)?;
@@ -85,6 +86,9 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     cgroups::keep(&adapters).await?;
 
     let (results, inbox) = shell::inbox();
+    // First, since every status is made from them. The inbox is empty so far and holds both.
+    results.try_send(Input::NodeFacts(Box::new(facts))).ok();
+    results.try_send(Input::FoundOnHost { pods: folders::found_on_host(&adapters) }).ok();
     let (certificate, serving_names) = identity::serving_certificate(
         &config,
         [&host.hostname, &host.node_name],
@@ -108,8 +112,6 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         pulse: process.health.pulse.clone(),
         metering: Metering::new(ground.metrics.clone()),
     };
-    // The inbox is empty so far and holds this.
-    results.try_send(Input::FoundOnHost { pods: folders::found_on_host(&adapters) }).ok();
     record_start(&adapters);
     let driver = tokio::spawn(driver.run(stop.clone()));
     let notifier = process.notifier.clone();
@@ -166,6 +168,7 @@ struct Ground {
     tracer: Tracer,
     tasks: TaskTracker,
     runtime: Runtime,
+    runtime_version: RuntimeVersion,
     pull_records: Option<PullRecords>,
     user_namespaces: Arc<UserNamespaces>,
 }
@@ -189,7 +192,8 @@ impl Ground {
                 tracer: tracer.clone(),
             },
         )?;
-        config.set_cgroup_driver(checks::runtime(&config, &runtime, &metrics).await?);
+        let (runtime_version, driver) = checks::runtime(&config, &runtime, &metrics).await?;
+        config.set_cgroup_driver(driver);
         checks::process(&config);
         checks::kernel(&config)?;
         let pull_records = settings::pull_records(&config, &metrics)?;
@@ -204,6 +208,7 @@ impl Ground {
             tracer,
             tasks: TaskTracker::new(),
             runtime,
+            runtime_version,
             pull_records,
             user_namespaces: Arc::new(user_namespaces),
         })

@@ -117,6 +117,13 @@ fn is_initialized(pod: &Pod, status: &PodStatus) -> bool {
     })
 }
 
+/// Whether a status is about this instance. Ids differ; the runtime's name before them says nothing, and is not known
+/// as long as the runtime has not told it.
+fn is_of(status: &ContainerStatus, container: &ContainerObservation) -> bool {
+    let id = status.container_id.as_deref().and_then(|text| text.rsplit_once("://"));
+    id.is_some_and(|(_, id)| id == container.id.as_str())
+}
+
 struct One<'a> {
     inputs: &'a StatusInputs<'a>,
     spec: &'a Container,
@@ -157,7 +164,7 @@ impl One<'_> {
         let id = self.id_text(newest);
         let mut status = ContainerStatus {
             name: self.spec.name.clone(),
-            restart_count: self.restart_count(newest, &id),
+            restart_count: self.restart_count(newest),
             image: or_spec(&newest.image, self.spec),
             image_id: newest.image_id.clone(),
             container_id: Some(id),
@@ -173,7 +180,7 @@ impl One<'_> {
             Some(older) => Some(self.state(older)).filter(|s| s.terminated.is_some()),
             // The older instance may have been removed since: what was known of it stays known.
             None => self.before.and_then(|b| match &b.state {
-                Some(s) if s.terminated.is_some() && b.container_id != status.container_id => b.state.clone(),
+                Some(s) if s.terminated.is_some() && !is_of(b, newest) => b.state.clone(),
                 _ => b.last_state.clone(),
             }),
         };
@@ -185,12 +192,13 @@ impl One<'_> {
 
     /// How often the container was started anew. The runtime counts by what it still has, so the
     /// number known before is kept, and goes up when a successor began to count from the start.
-    fn restart_count(&self, newest: &ContainerObservation, id: &str) -> i32 {
+    fn restart_count(&self, newest: &ContainerObservation) -> i32 {
         let counted = i32::try_from(newest.attempt).unwrap_or(i32::MAX);
         let Some(before) = self.before else { return counted };
         let is_successor = newest.state.is_running()
             && ended_with(before).is_some()
-            && before.container_id.as_deref().is_some_and(|old| old != id);
+            && before.container_id.is_some()
+            && !is_of(before, newest);
         match is_successor && before.restart_count >= counted {
             true => before.restart_count.saturating_add(1),
             false => counted.max(before.restart_count),
@@ -296,8 +304,7 @@ impl One<'_> {
             ContainerState::Created => waiting(self.default_reason(), None),
             ContainerState::Unknown => {
                 let before = self.before.and_then(|b| b.state.as_ref());
-                let is_known =
-                    self.before.is_some_and(|b| b.container_id.as_deref() == Some(&self.id_text(container)));
+                let is_known = self.before.is_some_and(|b| is_of(b, container));
                 if let Some(ended) = before.filter(|s| is_known && s.terminated.is_some()) {
                     // Said once, it stays said.
                     ended.clone()

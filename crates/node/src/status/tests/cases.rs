@@ -792,3 +792,20 @@ fn sameness() {
         assert_eq!(is_same(&base(), &other), want, "{case}");
     }
 }
+
+#[test]
+fn an_instance_is_the_same_whatever_stands_before_its_id() {
+    for (before, restarts, last) in
+        [("containerd://main#0", 0, false), ("://main#0", 0, false), ("containerd://older", 0, true)]
+    {
+        let mut world = World::new(json!({ "restartPolicy": "Never", "containers": [{ "name": "main" }] }));
+        world = world.with("main", 0, "exit 1");
+        world.previous = world.generate(Stage::Running);
+        let id = world.observed.containers[0].id.to_string();
+        let previous = &mut world.previous.container_statuses.as_mut().unwrap()[0];
+        previous.container_id = Some(before.replace("main#0", &id));
+        let status = world.generate(Stage::Running).container_statuses.unwrap().remove(0);
+        assert_eq!(status.restart_count, restarts, "{before}");
+        assert_eq!(status.last_state.unwrap().terminated.is_some(), last, "{before}");
+    }
+}
