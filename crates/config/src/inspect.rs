@@ -76,10 +76,12 @@ fn with_file(file: &str, flags: &[String]) -> Vec<String> {
     ["--config".to_owned(), file.to_owned()].into_iter().chain(flags.iter().cloned()).collect()
 }
 
-/// One line for each finding, and how many there are.
+/// One line for each finding, and how many there are: first what is in no file, then each file from its top.
 fn report(findings: &[Finding]) -> String {
     let mut text = String::new();
-    for finding in findings {
+    let mut sorted: Vec<&Finding> = findings.iter().collect();
+    sorted.sort_by_key(|finding| (&finding.file, finding.line, finding.column));
+    for finding in sorted {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}: {finding}", severity(finding));
     }
