@@ -69,8 +69,8 @@ pub(crate) enum HostError {
 /// The version of Kubernetes whose kubelet takes no runtime any more that does not know `RuntimeConfig`.
 const FIRST_WITHOUT_OLD_RUNTIMES: &str = "1.38.0";
 
-/// Waits for the runtime's first answer, which is its name and version, and lets it say who makes cgroups. A runtime that is not there
-/// keeps the kubelet from starting; whoever started it tries again, as with upstream's.
+/// Waits for the runtime's first answer, which is its name and version, and lets it say who makes cgroups. A runtime
+/// that is not there keeps the kubelet from starting; whoever started it tries again, as with upstream's.
 pub(crate) async fn runtime(
     config: &Config,
     runtime: &Runtime,

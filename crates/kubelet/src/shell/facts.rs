@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use config::{Config, EvictionSignal, FeatureGates, ThresholdValue};
 use host::machine::MachineFacts;
 use host::usage::{self, FileSystemUsage};
@@ -20,7 +20,7 @@ use super::failure;
 /// Measures again and again; keeps what does not change.
 pub(crate) struct Measurer {
     base: NodeFacts,
-    runtime: ArcSwapOption<RuntimeVersion>,
+    runtime: ArcSwap<RuntimeVersion>,
     images: ArcSwapOption<Vec<ImageFacts>>,
     are_images_stale: AtomicBool,
 }
@@ -90,7 +90,7 @@ impl Measurer {
         };
         Self {
             base,
-            runtime: ArcSwapOption::from_pointee(runtime),
+            runtime: ArcSwap::from_pointee(runtime),
             images: ArcSwapOption::empty(),
             // They are read when the runtime has said that it is well, so that no start waits for them.
             are_images_stale: AtomicBool::new(false),
@@ -99,7 +99,7 @@ impl Measurer {
 
     /// The runtime told its name and version.
     pub(crate) fn runtime_is(&self, version: &RuntimeVersion) {
-        self.runtime.store(Some(Arc::new(version.clone())));
+        self.runtime.store(Arc::new(version.clone()));
         self.images_changed();
     }
 
@@ -111,12 +111,11 @@ impl Measurer {
     /// Measures now.
     pub(crate) async fn measure(&self, adapters: &Adapters) -> NodeFacts {
         let mut facts = self.base.clone();
-        if let Some(version) = self.runtime.load_full() {
-            facts.runtime_name = version.name.clone();
-            facts.runtime_version = version.version.clone();
-            if self.are_images_stale.swap(false, Ordering::Relaxed) {
-                self.read_images(adapters).await;
-            }
+        let runtime = self.runtime.load_full();
+        facts.runtime_name.clone_from(&runtime.name);
+        facts.runtime_version.clone_from(&runtime.version);
+        if self.are_images_stale.swap(false, Ordering::Relaxed) {
+            self.read_images(adapters).await;
         }
         if let Some(images) = self.images.load_full() {
             facts.images = images.as_ref().clone();

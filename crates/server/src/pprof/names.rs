@@ -7,7 +7,6 @@ use std::fs::File;
 use std::path::Path;
 
 use host::profile::CodeMapping;
-use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSegment as _, ReadCache};
 use rustc_demangle::demangle;
 
@@ -29,9 +28,9 @@ pub(super) fn of(
 ) -> Result<Vec<Option<String>>, NameError> {
     // Read piecemeal: most of the file is of no interest.
     let cache = ReadCache::new(File::open(file).map_err(NameError::Open)?);
-    let elf = ElfFile64::<object::Endianness, _>::parse(&cache).map_err(NameError::Symbols)?;
-    let symbols = elf.symbol_map();
-    let segments: Vec<_> = elf.segments().map(|s| (s.file_range(), s.address())).collect();
+    let program = object::File::parse(&cache).map_err(NameError::Symbols)?;
+    let symbols = program.symbol_map();
+    let segments: Vec<_> = program.segments().map(|s| (s.file_range(), s.address())).collect();
     let name = |address: &u64| {
         let at = address.checked_sub(mapping.start)?.checked_add(mapping.offset)?;
         let address = segments.iter().find_map(|((offset, size), address)| {
