@@ -19,13 +19,22 @@ pub(super) enum NameError {
     Symbols(#[source] object::Error),
 }
 
+/// A function's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    /// For people.
+    pub(super) shown: String,
+    /// As it stands in the table. The tool takes names that are written alike for C++, and what is in angle brackets out.
+    pub(super) symbol: String,
+}
+
 /// The names of the functions at some addresses of a mapping, in their order. `file` is where its code comes from. Blocks
 /// on the disk.
 pub(super) fn of(
     mapping: &CodeMapping,
     file: &Path,
     addresses: &[u64],
-) -> Result<Vec<Option<String>>, NameError> {
+) -> Result<Vec<Option<Name>>, NameError> {
     // Read piecemeal: most of the file is of no interest.
     let cache = ReadCache::new(File::open(file).map_err(NameError::Open)?);
     let program = object::File::parse(&cache).map_err(NameError::Symbols)?;
@@ -38,8 +47,9 @@ pub(super) fn of(
             address.checked_add(within)
         })?;
         // Without the hash that keeps functions of the same name apart. What C has in its tables may have a version.
-        let name = symbols.before(address)?.name();
-        Some(format!("{:#}", demangle(name.split('@').next().unwrap_or(name))))
+        let symbol = symbols.before(address)?.name();
+        let shown = format!("{:#}", demangle(symbol.split('@').next().unwrap_or(symbol)));
+        Some(Name { shown, symbol: symbol.to_owned() })
     };
     Ok(addresses.iter().map(name).collect())
 }
@@ -59,8 +69,9 @@ mod tests {
         let mappings = host::profile::code_mappings().unwrap();
         let program = mappings.iter().find(|m| (m.start..m.end).contains(&address)).unwrap();
         let names = of(program, Path::new("/proc/self/exe"), &[address, program.start - 1]).unwrap();
-        let found = names[0].as_deref().unwrap();
-        assert!(found.ends_with("names::tests::a_function_to_be_found"), "{found}");
+        let found = names[0].as_ref().unwrap();
+        assert!(found.shown.ends_with("names::tests::a_function_to_be_found"), "{found:?}");
+        assert_ne!(found.symbol, found.shown);
         assert_eq!(names[1], None);
     }
 

@@ -8,6 +8,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message;
 
+use super::names::Name;
+
 #[derive(Clone, PartialEq, Message)]
 struct Profile {
     #[prost(message, repeated, tag = "1")]
@@ -99,7 +101,7 @@ pub(super) struct Builder {
     profile: Profile,
     strings: HashMap<String, i64>,
     addresses: HashMap<u64, u64>,
-    /// By the place of their names in the table of strings.
+    /// By the place of their symbols in the table of strings.
     functions: HashMap<i64, u64>,
 }
 
@@ -164,7 +166,7 @@ impl Builder {
     }
 
     /// Names the functions at those addresses, in the same order.
-    pub(super) fn name(&mut self, mapping: usize, names: Vec<Option<String>>) {
+    pub(super) fn name(&mut self, mapping: usize, names: Vec<Option<Name>>) {
         let wanted = mapping as u64 + 1;
         let places: Vec<usize> = self
             .profile
@@ -176,7 +178,7 @@ impl Builder {
             .collect();
         for (place, name) in places.into_iter().zip(names) {
             let Some(name) = name else { continue };
-            let function_id = self.function(&name);
+            let function_id = self.function(&name.shown, &name.symbol);
             if let Some(location) = self.profile.location.get_mut(place) {
                 location.line = vec![Line { function_id }];
             }
@@ -188,7 +190,7 @@ impl Builder {
 
     /// A sample of something with a name instead of an address.
     pub(super) fn named(&mut self, name: &str, values: &[i64]) {
-        let line = vec![Line { function_id: self.function(name) }];
+        let line = vec![Line { function_id: self.function(name, name) }];
         let id = self.profile.location.len() as u64 + 1;
         self.profile.location.push(Location { id, mapping_id: 0, address: 0, line });
         self.profile.sample.push(Sample { location_id: vec![id], value: values.to_vec() });
@@ -213,14 +215,14 @@ impl Builder {
         Some(id)
     }
 
-    fn function(&mut self, name: &str) -> u64 {
-        let name = self.string(name);
-        if let Some(known) = self.functions.get(&name) {
+    fn function(&mut self, name: &str, symbol: &str) -> u64 {
+        let (name, system_name) = (self.string(name), self.string(symbol));
+        if let Some(known) = self.functions.get(&system_name) {
             return *known;
         }
         let id = self.profile.function.len() as u64 + 1;
-        self.profile.function.push(Function { id, name, system_name: name });
-        self.functions.insert(name, id);
+        self.profile.function.push(Function { id, name, system_name });
+        self.functions.insert(system_name, id);
         id
     }
 
@@ -259,7 +261,9 @@ mod tests {
         builder.stack(&[0x3000], &[4, 40]);
         builder.named("threads", &[8, 80]);
         assert_eq!(builder.addresses_in(0), [0x1010, 0x1020]);
-        builder.name(0, vec![None, Some("threads".to_owned())]);
+        let name =
+            |symbol: &str| Some(Name { shown: "<K as T>::threads".to_owned(), symbol: symbol.to_owned() });
+        builder.name(0, vec![name("_K1"), name("_K2")]);
         builder.period(("cpu", "nanoseconds"), 10);
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(&builder.finish().unwrap()[..]).read_to_end(&mut bytes).unwrap();
@@ -272,9 +276,12 @@ mod tests {
         let addresses: Vec<_> = profile.location.iter().map(|l| (l.mapping_id, l.address)).collect();
         assert_eq!(addresses, [(1, 0x1010), (1, 0x1020), (0, 0)]);
         let names: Vec<_> = profile.location.iter().map(|l| l.line.first().map(|l| l.function_id)).collect();
-        assert_eq!(names, [None, Some(1), Some(1)]);
-        assert_eq!(profile.function.len(), 1);
-        assert_eq!(text(profile.function[0].name), "threads");
+        assert_eq!(names, [Some(2), Some(3), Some(1)]);
+        let known: Vec<_> = profile.function.iter().map(|f| (text(f.name), text(f.system_name))).collect();
+        assert_eq!(
+            known,
+            [("threads", "threads"), ("<K as T>::threads", "_K1"), ("<K as T>::threads", "_K2")]
+        );
         assert!(profile.mapping[0].has_functions);
     }
 }
