@@ -25,6 +25,8 @@ use crate::identity::ServingNames;
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
 /// The same while it does not.
 const HEALTH_RETRY: Duration = Duration::from_secs(1);
+/// A runtime that takes longer is told of in the log: the node is not ready any more (upstream's threshold).
+const HEALTH_SILENCE: Duration = Duration::from_secs(30);
 /// Objects that are not watched are not read more often than this, whatever `syncFrequency` says.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Time between two measurements of the node.
@@ -69,7 +71,19 @@ pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>
 pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
     let mut was_up = None;
     loop {
-        let health = adapters.runtime.status().await.map_err(|error| error.message().to_owned());
+        let endpoint = &adapters.config.runtime.endpoint;
+        let (health, was_silent) = noticed(adapters.runtime.status(), HEALTH_SILENCE, || {
+            warn!(
+                endpoint,
+                silence = ?HEALTH_SILENCE,
+                "The container runtime is there, but does not answer; the node is not ready until it does"
+            );
+        })
+        .await;
+        let health = health.map_err(|error| error.message().to_owned());
+        if was_silent && health.is_ok() && was_up == Some(true) {
+            info!(endpoint, "The container runtime answers");
+        }
         let is_up = health.is_ok();
         if was_up != Some(is_up) {
             match &health {
@@ -103,6 +117,19 @@ pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measur
             return;
         }
         tokio::time::sleep(if is_up { HEALTH_EVERY } else { HEALTH_RETRY }).await;
+    }
+}
+
+/// Does something that may take long. Gives notice once it does, and says whether it has.
+async fn noticed<F: Future>(work: F, after: Duration, notice: impl FnOnce()) -> (F::Output, bool) {
+    let mut work = std::pin::pin!(work);
+    // Cancel-safe: only the wait for the work is given up, not the work.
+    match tokio::time::timeout(after, work.as_mut()).await {
+        Ok(done) => (done, false),
+        Err(_) => {
+            notice();
+            (work.await, true)
+        }
     }
 }
 
@@ -289,6 +316,24 @@ pub(crate) async fn object_changes(cache: ObjectCache, every: Duration, inbox: S
         };
         if inbox.send(input).await.is_err() {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn notice_is_given_of_what_takes_long_and_it_goes_on() {
+        for (seconds, is_noticed) in [(29, false), (31, true)] {
+            let mut notices = 0;
+            let work = async {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                seconds
+            };
+            assert_eq!(noticed(work, Duration::from_secs(30), || notices += 1).await, (seconds, is_noticed));
+            assert_eq!(notices, u32::from(is_noticed));
         }
     }
 }
