@@ -80,7 +80,7 @@ impl Collector {
             PodStats { io: None, containers: without_io(stats.containers), ..stats }
         });
         let pods = pods.collect();
-        self.groups.rates.end_round();
+        self.groups.end_round();
         self.below.end_round();
         Summary { node, pods }
     }
@@ -116,7 +116,7 @@ impl Collector {
             stats
         });
         let pods = pods.collect();
-        self.groups.rates.end_round();
+        self.groups.end_round();
         self.below.end_round();
         Summary { node, pods }
     }

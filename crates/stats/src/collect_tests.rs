@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::disk::PodDisk;
 use crate::document::VolumeStats;
+use crate::limits::Limits;
 use crate::rate::Rates;
 use crate::subject::SystemGroup;
 use crate::testing::{at, clock, pod};
@@ -65,6 +66,9 @@ impl Machine {
         let machine = Self { dir: tempfile::tempdir().unwrap(), version };
         machine.write("proc/42/net/dev", NET_DEV);
         machine.write("proc/41/net/dev", NET_DEV);
+        for hierarchy in ["", "cpuacct", "memory"] {
+            fs::create_dir_all(machine.dir.path().join("groups").join(hierarchy)).unwrap();
+        }
         machine
     }
 
@@ -96,7 +100,8 @@ impl Machine {
         };
         let reader = GroupReader::with_proc(&mounts, self.dir.path().join("proc"));
         let detail = Detail::Summary;
-        let groups = Groups { reader, rates: Rates::default(), clock: clock(), detail };
+        let groups =
+            Groups { reader, rates: Rates::default(), limits: Limits::default(), clock: clock(), detail };
         let node = NodeSubject {
             name: "node-1".to_owned(),
             memory_bytes: 10_000,
@@ -306,6 +311,29 @@ fn groups_below_a_pods_are_looked_for_again_when_one_is_missing() {
     assert_eq!(collector.below.found.len(), 1);
     collector.all(&[], &FromRuntime::default(), &Measured::default());
     assert!(collector.below.found.is_empty(), "what is gone is forgotten");
+}
+
+#[test]
+fn a_new_limit_shows_at_once_where_the_kernel_tells() {
+    for version in [1, 2] {
+        let machine = furnished(version);
+        let mut collector = machine.collector();
+        let mut available = |detail| {
+            let pods = [pod("web", &["main"])];
+            let memory = collector.cpu_and_memory(&pods, &FromRuntime::default(), detail).pods[0].memory;
+            memory.and_then(|memory| memory.available_bytes)
+        };
+        available(Detail::Resource);
+        assert_eq!(available(Detail::Summary), Some(4400), "whatever was asked for before");
+        if version == 1 {
+            machine.write("groups/memory/kubepods/podweb/memory.limit_in_bytes", "3000\n");
+            let counts = "hierarchical_memory_limit 3000\ntotal_inactive_file 400\n";
+            machine.write("groups/memory/kubepods/podweb/memory.stat", counts);
+        } else {
+            machine.write("groups/kubepods/podweb/memory.max", "3000\n");
+        }
+        assert_eq!(available(Detail::Summary), Some(2400), "version {version}");
+    }
 }
 
 /// As on a node whose runtime only pretends to run containers, or in the moment in which a pod ends.

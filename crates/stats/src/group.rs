@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use host::cgroup::stats::{GroupReader, InterfaceCounters, Pressure, PressureSum, Stall};
+use host::cgroup::stats::{GroupReader, InterfaceCounters, MemoryUsage, Pressure, PressureSum, Stall};
 use jiff::Timestamp;
 use model::Now;
 
@@ -10,6 +10,7 @@ use crate::Clock;
 use crate::document::{
     CpuStats, InterfaceStats, IoStats, MemoryStats, NetworkStats, PsiData, PsiStats, SwapStats, Time,
 };
+use crate::limits::{Limits, OwnLimits};
 use crate::rate::Rates;
 
 /// The interface whose counters stand for the pod's, as upstream has it.
@@ -40,10 +41,11 @@ pub(crate) enum Detail {
     Summary,
 }
 
-/// Reads groups and remembers what their rates follow from.
+/// Reads groups and remembers what their rates follow from, and what they may use.
 pub(crate) struct Groups {
     pub(crate) reader: GroupReader,
     pub(crate) rates: Rates,
+    pub(crate) limits: Limits,
     /// Both clocks. Called for each group: a round of hundreds of groups takes a while.
     pub(crate) clock: Clock,
     pub(crate) detail: Detail,
@@ -72,15 +74,16 @@ impl Groups {
         let mut stats = GroupStats { cpu, ..GroupStats::default() };
         if let Some(memory) = self.reader.memory(group) {
             let limits = match machine {
-                Some(machine) => (Some(machine.memory_bytes), Some(machine.swap_bytes)),
-                None => {
-                    let memory = is_whole.then(|| self.reader.memory_limit(group)).flatten();
-                    (memory, self.reader.swap_limit(group))
+                Some(MachineLimits { memory_bytes, swap_bytes }) => {
+                    OwnLimits { memory_bytes: Some(memory_bytes), swap_bytes: Some(swap_bytes) }
                 }
+                None => self.limits_of(group, &memory, now),
             };
             stats.memory = Some(MemoryStats {
                 time,
-                available_bytes: limits.0.map(|limit| limit.saturating_sub(memory.working_set_bytes)),
+                available_bytes: limits
+                    .memory_bytes
+                    .map(|limit| limit.saturating_sub(memory.working_set_bytes)),
                 usage_bytes: Some(memory.usage_bytes),
                 working_set_bytes: Some(memory.working_set_bytes),
                 rss_bytes: Some(memory.rss_bytes),
@@ -90,7 +93,7 @@ impl Groups {
             });
             stats.swap = Some(SwapStats {
                 time,
-                swap_available_bytes: limits.1.map(|limit| limit.saturating_sub(memory.swap_bytes)),
+                swap_available_bytes: limits.swap_bytes.map(|limit| limit.saturating_sub(memory.swap_bytes)),
                 swap_usage_bytes: Some(memory.swap_bytes),
             });
         }
@@ -99,6 +102,26 @@ impl Groups {
         }
         stats.io = Some(IoStats { time, psi: Some(psi(pressure.io)) });
         Some(stats)
+    }
+
+    /// What the group itself may use; `memory` was just read.
+    fn limits_of(&mut self, group: &str, memory: &MemoryUsage, now: Now) -> OwnLimits {
+        let Self { reader, limits, detail, .. } = self;
+        let mut read = |is_memory_wanted: bool| OwnLimits {
+            memory_bytes: is_memory_wanted.then(|| reader.memory_limit(group)).flatten(),
+            swap_bytes: reader.swap_limit(group),
+        };
+        match memory.least_limits {
+            // The next one to ask may want both.
+            Some(least) => limits.of(group, least, now.mono, || read(true)),
+            None => read(*detail == Detail::Summary),
+        }
+    }
+
+    /// Ends a round in which every group was read: those that were not are forgotten.
+    pub(crate) fn end_round(&mut self) {
+        self.rates.end_round();
+        self.limits.end_round();
     }
 
     /// The rate that follows from a counter of processor time.

@@ -7,8 +7,9 @@
 //!
 //! * [`Stats`] is the whole interface for the summary and the pages made from it. A question starts a
 //!   round (`collect`) on a blocking thread, one at a time; whoever asks within a moment shares its
-//!   answer. `group` reads control groups, `rate` turns counters into rates, `from_runtime` takes what
-//!   only the runtime knows, which is asked less often, since asking makes it work.
+//!   answer. `group` reads control groups, `rate` turns counters into rates, `limits` remembers what
+//!   groups may use, `from_runtime` takes what only the runtime knows, which is asked less often, since
+//!   asking makes it work.
 //! * [`DiskTask`] (`disk`) adds up the files of volumes and logs, in the background, and is the only task.
 //! * `document` is the summary on the wire, `resource` and `disk_metrics` are pages of metrics.
 //! * [`cadvisor`] is the page that shows every control group, independent of the others.
@@ -21,6 +22,7 @@ mod document;
 mod file_system;
 mod from_runtime;
 mod group;
+mod limits;
 mod rate;
 mod resource;
 mod subject;
@@ -44,6 +46,7 @@ use tracing::debug;
 use collect::{Collector, FromRuntime};
 use disk::{Disk, Measured};
 use group::{Detail, Groups};
+use limits::Limits;
 use rate::Rates;
 
 pub use disk::DiskTask;
@@ -136,6 +139,7 @@ impl Stats {
         let groups = Groups {
             reader: GroupReader::new(mounts),
             rates: Rates::default(),
+            limits: Limits::default(),
             clock: Arc::clone(&clock),
             detail: Detail::Summary,
         };

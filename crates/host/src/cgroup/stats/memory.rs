@@ -41,6 +41,18 @@ pub struct MemoryUsage {
     pub refaulted_file_pages: Option<u64>,
     /// Anonymous pages of that kind.
     pub refaulted_anon_pages: Option<u64>,
+    /// The limits that bind the group. Version 1 only, where they come with the counts.
+    pub least_limits: Option<LeastLimits>,
+}
+
+/// The lowest limits of a group and those above it, bytes; `None` without any. While they stay as they
+/// are, no limit of the group's own can have become one that binds, or ceased to be one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeastLimits {
+    /// Of memory.
+    pub memory_bytes: Option<u64>,
+    /// Of memory and swap together.
+    pub memory_and_swap_bytes: Option<u64>,
 }
 
 /// What a group may use, bytes.
@@ -153,8 +165,11 @@ impl GroupReader {
 /// current kernel can, they equal the others; so there is no need to ask.
 fn stat_of_v1(stat: &str) -> MemoryUsage {
     let mut memory = MemoryUsage::default();
+    let mut least = LeastLimits::default();
     for (key, value) in pairs(stat) {
         match key {
+            "hierarchical_memory_limit" => least.memory_bytes = limited(value),
+            "hierarchical_memsw_limit" => least.memory_and_swap_bytes = limited(value),
             "total_cache" => memory.cache_bytes = value,
             "total_rss" => memory.rss_bytes = value,
             "total_swap" => memory.swap_bytes = value,
@@ -168,6 +183,7 @@ fn stat_of_v1(stat: &str) -> MemoryUsage {
             _ => {}
         }
     }
+    memory.least_limits = Some(least);
     memory
 }
 

@@ -19,8 +19,9 @@ mod tasks;
 mod tests;
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -28,7 +29,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 pub use cpu::{CpuLimits, CpuThrottling, CpuTime};
 pub use hugetlb::HugePageUsage;
 pub use io::{DeviceIo, IoCost, IoCounts};
-pub use memory::{MemoryEvents, MemoryLimits, MemoryUsage};
+pub use memory::{LeastLimits, MemoryEvents, MemoryLimits, MemoryUsage};
 pub use network::InterfaceCounters;
 pub use pressure::{Pressure, PressureSum, Stall};
 pub use tasks::{ProcessCounts, TaskCounts};
@@ -49,16 +50,32 @@ pub struct GroupReader {
     text: Vec<u8>,
 }
 
-/// The directories in which each controller's files are.
+/// The hierarchy in which each controller's files are.
 #[derive(Debug)]
 struct Roots {
     version: u8,
-    cpu: Option<PathBuf>,
-    cpuacct: Option<PathBuf>,
-    memory: Option<PathBuf>,
-    pids: Option<PathBuf>,
-    io: Option<PathBuf>,
-    hugetlb: Option<PathBuf>,
+    cpu: Option<Arc<Root>>,
+    cpuacct: Option<Arc<Root>>,
+    memory: Option<Arc<Root>>,
+    pids: Option<Arc<Root>>,
+    io: Option<Arc<Root>>,
+    hugetlb: Option<Arc<Root>>,
+}
+
+/// A hierarchy's root. Files are opened below the descriptor: most of what a small file of the kernel costs is the way
+/// to it.
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+impl Root {
+    fn open(path: &Path) -> Option<Arc<Self>> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()?;
+        Some(Arc::new(Self { path: path.to_owned(), dir }))
+    }
 }
 
 /// Whose files are meant.
@@ -81,11 +98,12 @@ impl GroupReader {
     /// A reader that looks for processes below another folder than `/proc`.
     pub fn with_proc(mounts: &CgroupMounts, proc: impl Into<PathBuf>) -> Self {
         let version = mounts.version();
-        let root_of = |name: &str| match mounts {
-            CgroupMounts::V1 { .. } => mounts.root_of(name).map(Path::to_owned),
+        let whole = match mounts {
+            CgroupMounts::V1 { .. } => None,
             // A controller that is not enabled has no files; there is no need to ask twice.
-            CgroupMounts::V2 { root, .. } => Some(root.clone()),
+            CgroupMounts::V2 { root, .. } => Root::open(root),
         };
+        let root_of = |name: &str| whole.clone().or_else(|| Root::open(mounts.root_of(name)?));
         let roots = Roots {
             version,
             cpu: root_of("cpu"),
@@ -105,16 +123,14 @@ impl GroupReader {
 
     /// Whether the group exists.
     pub fn exists(&mut self, group: &str) -> bool {
-        self.locate(Controller::Cpu, group, "").is_some() && self.path.is_dir()
+        self.folder(group).is_some_and(|folder| folder.is_dir())
     }
 
     /// The names of the groups directly below one, in the kernel's order; none if it is missing.
     pub fn children(&mut self, group: &str) -> Vec<String> {
-        if self.locate(Controller::Cpu, group, "").is_none() {
-            return Vec::new();
-        }
-        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let folders = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+        let entries = self.folder(group).and_then(|folder| fs::read_dir(folder).ok());
+        let folders = entries.into_iter().flatten().flatten();
+        let folders = folders.filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
         let parent = group.trim_end_matches('/');
         folders.filter_map(|e| Some(format!("{parent}/{}", e.file_name().to_str()?))).collect()
     }
@@ -128,10 +144,10 @@ impl GroupReader {
         let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
         let mut oldest: Option<SystemTime> = None;
         for root in [&roots.cpu, &roots.memory].into_iter().flatten() {
-            join(path, root, group, "")?;
-            let Some(folder) = time(path) else { continue };
-            path.push(file);
-            let least = time(path).map_or(folder, |t| t.min(folder));
+            join(path, group, "")?;
+            let folder = root.path.join(&*path);
+            let Some(made) = time(&folder) else { continue };
+            let least = time(&folder.join(file)).map_or(made, |t| t.min(made));
             oldest = Some(oldest.map_or(least, |o| o.min(least)));
         }
         oldest
@@ -141,8 +157,13 @@ impl GroupReader {
         self.roots.version == 1
     }
 
-    /// Puts the path of a group's file into `self.path`.
-    fn locate(&mut self, controller: Controller, group: &str, file: &str) -> Option<()> {
+    /// The folder of a group.
+    fn folder(&mut self, group: &str) -> Option<PathBuf> {
+        join(&mut self.path, group, "")?;
+        Some(self.roots.cpu.as_ref()?.path.join(&self.path))
+    }
+
+    fn open(&mut self, controller: Controller, group: &str, file: &str) -> Option<OwnedFd> {
         let root = match controller {
             Controller::Cpu => &self.roots.cpu,
             Controller::CpuAcct => &self.roots.cpuacct,
@@ -151,13 +172,15 @@ impl GroupReader {
             Controller::Io => &self.roots.io,
             Controller::HugeTlb => &self.roots.hugetlb,
         };
-        join(&mut self.path, root.as_ref()?, group, file)
+        let root = root.as_ref()?;
+        join(&mut self.path, group, file)?;
+        open_at(&root.dir, &self.path)
     }
 
     /// The text of a group's file, until the next one is read.
     fn text(&mut self, controller: Controller, group: &str, file: &str) -> Option<&str> {
-        self.locate(controller, group, file)?;
-        self.slurp()
+        let file = self.open(controller, group, file)?;
+        self.slurp(&file)
     }
 
     /// The text of a process's file below `/proc`.
@@ -166,26 +189,25 @@ impl GroupReader {
         self.path.push(&self.proc);
         self.path.push(pid.to_string());
         self.path.push(file);
-        self.slurp()
+        let file = open_at(CWD, &self.path)?;
+        self.slurp(&file)
     }
 
     /// The single number in a group's file. `max`, "no limit", is the largest number.
     fn number(&mut self, controller: Controller, group: &str, file: &str) -> Option<u64> {
-        self.locate(controller, group, file)?;
-        let file = self.open()?;
+        let file = self.open(controller, group, file)?;
         // The kernel gives a single value in one piece, and no number is longer.
         let mut digits = [0; 32];
         let length = rustix::io::read(&file, &mut digits).ok()?;
         parse(std::str::from_utf8(digits.get(..length)?).ok()?)
     }
 
-    fn slurp(&mut self) -> Option<&str> {
-        let file = self.open()?;
+    fn slurp(&mut self, file: &OwnedFd) -> Option<&str> {
         self.text.clear();
         // Not `read_to_end`, which asks for a size first that such files do not have.
         loop {
             self.text.reserve(BUFFER_BYTES / 2);
-            match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut self.text)) {
+            match rustix::io::read(file, rustix::buffer::spare_capacity(&mut self.text)) {
                 Ok(0) => break,
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return None,
@@ -193,24 +215,19 @@ impl GroupReader {
         }
         std::str::from_utf8(&self.text).ok().map(str::trim_end)
     }
-
-    fn open(&self) -> Option<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        rustix::fs::openat(CWD, &self.path, flags, Mode::empty()).ok()
-    }
 }
 
-/// `root`, the group and a file, unless the group's name would lead out of the hierarchy.
-fn join(path: &mut PathBuf, root: &Path, group: &str, file: &str) -> Option<()> {
+fn open_at(dir: impl AsFd, path: &Path) -> Option<OwnedFd> {
+    rustix::fs::openat(dir, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// The way from a hierarchy's root to a group and a file, unless the group's name would lead out of the hierarchy.
+fn join(path: &mut PathBuf, group: &str, file: &str) -> Option<()> {
     if group.split('/').any(|part| part == "..") {
         return None;
     }
     path.clear();
-    path.push(root);
-    let group = group.trim_matches('/');
-    if !group.is_empty() {
-        path.push(group);
-    }
+    path.push(group.trim_matches('/'));
     if !file.is_empty() {
         path.push(file);
     }

@@ -39,7 +39,7 @@ impl GroupReader {
     /// Whether the kernel tells pressure at all: since 4.20, unless it is switched off, and for groups
     /// of version 2 only.
     pub fn has_pressure(&mut self) -> bool {
-        !self.is_v1() && self.locate(Controller::Cpu, "/", "cpu.pressure").is_some() && self.path.exists()
+        !self.is_v1() && self.folder("/").is_some_and(|root| root.join("cpu.pressure").exists())
     }
 
     /// Pressure on the group. All absent on version 1.

@@ -128,6 +128,7 @@ fn memory_of_version_1() {
             (
                 "memory/memory.stat",
                 "cache 1\nrss 2\ninactive_file 3\npgfault 11\npgmajfault 12\nworkingset_refault_file 13\n\
+                 hierarchical_memory_limit 6000\nhierarchical_memsw_limit 9223372036854771712\n\
                  total_cache 300\ntotal_rss 500\ntotal_swap 70\ntotal_mapped_file 80\ntotal_active_file 90\n\
                  total_inactive_file 400\ntotal_pgfault 1100\n",
             ),
@@ -153,6 +154,7 @@ fn memory_of_version_1() {
         page_faults: 11,
         major_page_faults: 12,
         refaulted_file_pages: Some(13),
+        least_limits: Some(LeastLimits { memory_bytes: Some(6000), memory_and_swap_bytes: None }),
         ..MemoryUsage::default()
     };
     assert_eq!(reader.memory(GROUP), Some(expected));
@@ -208,6 +210,7 @@ fn memory_of_version_2() {
         pages_stolen: Some(32),
         refaulted_anon_pages: Some(41),
         refaulted_file_pages: Some(42),
+        least_limits: None,
     };
     assert_eq!(reader.memory(GROUP), Some(expected));
     assert_eq!(
