@@ -10,6 +10,8 @@ use std::time::Duration;
 const WORTH: u64 = 512 * 1024;
 /// Time between two looks: each takes the allocator's lock, and walks its free pieces.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+/// What is under way for so long is no burst: it hangs, or is meant to take long.
+const LONG: Duration = Duration::from_secs(1);
 
 /// What is known of the free memory.
 #[derive(Debug, Default)]
@@ -44,9 +46,29 @@ impl Hoard {
     }
 }
 
+/// Whether nothing is under way that may soon bring work. `under_way` is when each effect was started.
+pub(super) fn is_quiet(now: Duration, mut under_way: impl Iterator<Item = Duration>) -> bool {
+    under_way.all(|since| now.saturating_sub(since) >= LONG)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_that_hangs_is_no_burst() {
+        let now = Duration::from_secs(100);
+        let ago = |millis: &[u64]| millis.iter().map(|m| now - Duration::from_millis(*m)).collect::<Vec<_>>();
+        for (under_way, expected) in [
+            (&[][..], true),
+            (&[60_000], true),
+            (&[999], false),
+            (&[60_000, 1_000], true),
+            (&[60_000, 0], false),
+        ] {
+            assert_eq!(is_quiet(now, ago(under_way).into_iter()), expected, "{under_way:?} ms ago");
+        }
+    }
 
     #[test]
     fn only_what_became_free_since_counts() {

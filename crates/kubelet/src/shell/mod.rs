@@ -128,9 +128,16 @@ pub(crate) struct Shell {
     pub(crate) results: mpsc::Sender<Input>,
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) tasks: TaskTracker,
-    pub(crate) running: HashMap<EffectId, CancellationToken>,
+    pub(crate) running: HashMap<EffectId, Running>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) metering: Metering,
+}
+
+/// An effect under way.
+pub(crate) struct Running {
+    /// Monotonic time of its start.
+    since: Duration,
+    token: CancellationToken,
 }
 
 impl Shell {
@@ -160,7 +167,9 @@ impl Shell {
                 () = wake => Input::Tick,
             };
             self.pulse.works();
-            let is_quiet = matches!(input, Input::Tick) && self.running.is_empty();
+            let now = self.clock.now().mono;
+            let under_way = self.running.values().map(|effect| effect.since);
+            let is_quiet = matches!(input, Input::Tick) && hoard::is_quiet(now, under_way);
             self.take(input);
             for _ in 1..BATCH {
                 match self.inbox.try_recv() {
@@ -169,12 +178,12 @@ impl Shell {
                 }
             }
             if is_quiet {
-                hoard.tidy(self.clock.now().mono);
+                hoard.tidy(now);
             }
             self.view.send_replace(self.core.view());
         }
-        for token in self.running.values() {
-            token.cancel();
+        for effect in self.running.values() {
+            effect.token.cancel();
         }
         self.tasks.close();
     }
@@ -205,14 +214,14 @@ impl Shell {
                 (self.hands.record)(event);
             }
             Effect::Cancel(id) => {
-                if let Some(token) = self.running.get(&id) {
-                    token.cancel();
+                if let Some(effect) = self.running.get(&id) {
+                    effect.token.cancel();
                 }
             }
             Effect::Start { id, action } => {
                 self.metering.started(now, id, &action);
                 let token = CancellationToken::new();
-                self.running.insert(id, token.clone());
+                self.running.insert(id, Running { since: now.mono, token: token.clone() });
                 let work = (self.hands.perform)(action, token);
                 let results = self.results.clone();
                 self.tasks.spawn(async move {
