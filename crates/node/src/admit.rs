@@ -71,7 +71,7 @@ impl Node {
                     cgroup: Step::Done,
                     object: Step::Todo,
                     remains: None,
-                    logs: Step::Todo,
+                    logs: None,
                 });
             }
         }

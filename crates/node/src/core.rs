@@ -12,6 +12,7 @@ use crate::effect::{Action, Effect, EffectId};
 use crate::input::{Input, ObjectName, Outcome, RuntimeChange, Source};
 use crate::machine::Machine;
 use crate::mirrors::Mirrors;
+use crate::old_logs::OldLogs;
 use crate::outbox::{Outbox, Place};
 use crate::pods::record::{Desired, EndCause, Phase, PodRecord, Step};
 use crate::pods::{Context, Slot, probes::earliest};
@@ -29,6 +30,7 @@ pub struct Node {
     pub(crate) synced: BTreeSet<Source>,
     pub(crate) mirrors: Mirrors,
     pub(crate) machine: Machine,
+    pub(crate) old_logs: OldLogs,
     pub(crate) out: Outbox,
     relist: Relist,
     classes: ClassLimits,
@@ -62,6 +64,7 @@ impl Node {
             synced: BTreeSet::new(),
             mirrors: Mirrors::default(),
             machine: Machine::default(),
+            old_logs: OldLogs::default(),
             out: Outbox::default(),
             relist: Relist::default(),
             dirty: BTreeSet::new(),
@@ -77,6 +80,7 @@ impl Node {
         self.wake(now);
         self.drive_relist(now);
         self.machine.drive(now, &self.settings, &mut self.out);
+        self.remove_old_logs(now);
         loop {
             self.admit_waiting(now);
             let has_made_room = self.drive_dirty(now);
@@ -97,7 +101,8 @@ impl Node {
         let relist = (!self.relist.is_busy).then_some(self.relist.next_at);
         let pods = self.wakes.values().min().copied();
         let classes = self.classes.next_deadline().filter(|_| self.are_sources_synced());
-        [relist, pods, self.machine.next_deadline(), self.mirrors.next_deadline(), classes]
+        let old_logs = self.old_logs.next_deadline();
+        [relist, pods, self.machine.next_deadline(), self.mirrors.next_deadline(), classes, old_logs]
             .into_iter()
             .fold(None, earliest)
     }
@@ -194,7 +199,8 @@ impl Node {
                 // Nobody but this node makes sandboxes, so what the last relist lacked is not there.
                 record.observed = Some(PodObservation::empty(uid.clone(), record.key.clone()));
             }
-            self.pods.insert(uid, record);
+            self.old_logs.returned(&uid);
+            self.insert(record);
             return;
         };
         record.pod_changed(source, pod, &ctx, &mut self.out);
@@ -245,8 +251,13 @@ impl Node {
         if self.relist.has_succeeded {
             record.observed = Some(PodObservation::empty(uid.clone(), record.key.clone()));
         }
-        self.dirty.insert(uid.clone());
-        self.pods.insert(uid, record);
+        self.insert(record);
+    }
+
+    /// A pod that was not known, or has begun anew.
+    pub(crate) fn insert(&mut self, record: PodRecord) {
+        self.dirty.insert(record.uid.clone());
+        self.pods.insert(record.uid.clone(), record);
     }
 
     // ---- observed ----
@@ -283,9 +294,7 @@ impl Node {
         }
         for (uid, observation) in &seen {
             if !self.pods.contains_key(uid) {
-                let record = PodRecord::new(uid.clone(), observation.key.clone(), Desired::Unknown);
-                self.pods.insert(uid.clone(), record);
-                self.dirty.insert(uid.clone());
+                self.insert(PodRecord::new(uid.clone(), observation.key.clone(), Desired::Unknown));
             }
         }
         for (uid, record) in &mut self.pods {
@@ -390,7 +399,8 @@ impl Node {
                 None => self.wakes.remove(&uid),
             };
             if record.is_forgettable() {
-                let (key, desired) = (record.key.clone(), record.desired.clone());
+                let (key, desired, leaves_logs) =
+                    (record.key.clone(), record.desired.clone(), record.leaves_logs());
                 self.pods.remove(&uid);
                 self.wakes.remove(&uid);
                 self.view.remove(&uid);
@@ -401,6 +411,8 @@ impl Node {
                     record.observed = Some(PodObservation::empty(uid.clone(), key.clone()));
                     self.pods.insert(uid, record);
                     ended.insert(key);
+                } else if leaves_logs {
+                    self.old_logs.keep(uid, key, now);
                 }
             } else {
                 self.view.update(record);

@@ -11,6 +11,7 @@
 //! - [`status`], [`node_status`]: what the API server is told, as pure functions.
 //! - [`machine`]: the node's own health, registration and report.
 //! - [`mirrors`]: how static pods show in the API.
+//! - [`old_logs`]: what stays for a while of pods that are gone.
 //! - [`view`]: what is published.
 
 pub mod admission;
@@ -22,6 +23,7 @@ mod input;
 mod machine;
 mod mirrors;
 pub mod node_status;
+mod old_logs;
 mod outbox;
 mod pods;
 mod settings;

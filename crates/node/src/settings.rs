@@ -33,6 +33,8 @@ pub(crate) const RELIST_WITH_EVENTS: Duration = Duration::from_secs(10);
 /// Time between full relists without an event stream: upstream's PLEG period, since then the
 /// relist is the only way to learn of an exit.
 pub(crate) const RELIST_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
+/// How long the logs of a pod outlive it: the period in which upstream looks for such logs.
+pub(crate) const LOGS_KEPT: Duration = Duration::from_secs(60);
 /// Without an answer to `Status` for this long the node is not ready (upstream's runtime sync
 /// threshold).
 pub(crate) const RUNTIME_SILENCE_LIMIT: Duration = Duration::from_secs(30);

@@ -22,8 +22,9 @@ use crate::{specs, text};
 /// How long after the storm everything must be as it should be. The longest back-off is five
 /// minutes, and two may follow each other.
 const PATIENCE: Duration = Duration::from_secs(1500);
-/// From then on nothing may happen for this long, apart from routine.
-const SETTLING: Duration = Duration::from_secs(20);
+/// How long it may take until nothing happens any more, apart from routine: logs of pods go a minute after them.
+const SETTLING: Duration = Duration::from_secs(65);
+/// And for how long nothing may happen then.
 const IDLE: Duration = Duration::from_secs(40);
 /// More actions than this in one second mean that the core runs in circles.
 const MOST_ACTIONS_A_SECOND: u32 = 400;

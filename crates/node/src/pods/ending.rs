@@ -111,7 +111,7 @@ impl PodRecord {
                 cgroup: Step::Todo,
                 object: Step::Todo,
                 remains: None,
-                logs: Step::Todo,
+                logs: None,
             });
             return earliest(next, self.drive_ending(ctx, out));
         }
@@ -298,14 +298,20 @@ impl PodRecord {
                 self.start(slot, Action::RemoveContainer { uid: self.uid.clone(), id }, out);
             }
         }
-        if is_empty && end.logs.is_due(ctx.now) && !self.busy.contains_key(&Slot::Logs) {
+        let logs = end.logs.as_ref()?;
+        if is_empty && logs.is_due(ctx.now) && !self.busy.contains_key(&Slot::Logs) {
             self.start(
                 Slot::Logs,
                 Action::RemovePodLogs { uid: self.uid.clone(), key: self.key.clone() },
                 out,
             );
         }
-        end.logs.next_at(ctx.now)
+        logs.next_at(ctx.now)
+    }
+
+    /// Whether the pod leaves logs behind when its record goes.
+    pub(crate) fn leaves_logs(&self) -> bool {
+        matches!(&self.phase, Phase::Terminated(end) if end.logs.is_none())
     }
 
     /// Whether a static pod's manifest was removed and came back unchanged, and so with the same
@@ -314,14 +320,14 @@ impl PodRecord {
         self.desired.is_static() && self.desired.is_present() && end.why == EndCause::Removed
     }
 
-    /// Whether nothing of the pod is left anywhere and its record can go.
+    /// Whether nothing of the pod is left anywhere, but for logs whose time has not come, and its record can go.
     pub(crate) fn is_forgettable(&self) -> bool {
         let Phase::Terminated(end) = &self.phase else { return false };
         (!self.desired.is_present() || self.is_returning(end))
             && self.busy.is_empty()
             && end.volumes.is_done()
             && end.cgroup.is_done()
-            && end.logs.is_done()
+            && end.logs.as_ref().is_none_or(Step::is_done)
             && self.observed.as_ref().is_some_and(|o| o.sandboxes.is_empty() && o.containers.is_empty())
     }
 }

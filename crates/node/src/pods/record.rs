@@ -144,8 +144,8 @@ pub(crate) struct Terminated {
     pub(crate) object: Step,
     /// Sandboxes and containers removed from the runtime.
     pub(crate) remains: Option<Retry>,
-    /// Log folder removed.
-    pub(crate) logs: Step,
+    /// Log folder removed; `None` as long as it is not yet time for that.
+    pub(crate) logs: Option<Step>,
 }
 
 /// Why a pod ends.

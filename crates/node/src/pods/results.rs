@@ -94,7 +94,7 @@ impl PodRecord {
             }
             Slot::TearDownVolumes => self.end_step(&outcome, ctx, |end| &mut end.volumes),
             Slot::RemoveCgroup => self.end_step(&outcome, ctx, |end| &mut end.cgroup),
-            Slot::Logs => self.end_step(&outcome, ctx, |end| &mut end.logs),
+            Slot::Logs => self.end_step(&outcome, ctx, |end| end.logs.get_or_insert_default()),
         }
     }
 
