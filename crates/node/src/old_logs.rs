@@ -8,11 +8,15 @@ use model::{Now, PodKey, PodObservation, PodUid};
 
 use crate::core::Node;
 use crate::pods::record::{Desired, EndCause, Phase, PodRecord, Step, Terminated};
-use crate::settings::LOGS_KEPT;
+use crate::settings::{BETWEEN_REMOVALS, LOGS_KEPT};
 
 /// The pods that are gone but for their logs, those that went first in front.
 #[derive(Debug, Default)]
-pub(crate) struct OldLogs(VecDeque<Left>);
+pub(crate) struct OldLogs {
+    left: VecDeque<Left>,
+    /// Monotonic time of the next removal at the earliest.
+    next_at: Duration,
+}
 
 #[derive(Debug)]
 struct Left {
@@ -25,44 +29,66 @@ struct Left {
 impl OldLogs {
     /// Nothing but its logs is left of a pod.
     pub(crate) fn keep(&mut self, uid: PodUid, key: PodKey, now: Now) {
-        self.0.push_back(Left { uid, key, until: now.after(LOGS_KEPT) });
+        self.left.push_back(Left { uid, key, until: now.after(LOGS_KEPT) });
     }
 
     /// The pod is there again, as a static pod whose manifest was put back: its logs are its own again.
     pub(crate) fn returned(&mut self, uid: &PodUid) {
-        self.0.retain(|left| left.uid != *uid);
+        self.left.retain(|left| left.uid != *uid);
     }
 
     /// When the next ones go; monotonic.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        self.0.front().map(|left| left.until)
+        self.left.front().map(|left| left.until.max(self.next_at))
     }
 
-    fn next_due(&mut self, now: Now) -> Option<Left> {
-        self.0.pop_front_if(|left| left.until <= now.mono)
+    fn take_due(&mut self, now: Now) -> Option<Left> {
+        let due = self.next_deadline().filter(|at| *at <= now.mono).and_then(|_| self.left.pop_front())?;
+        self.next_at = now.after(BETWEEN_REMOVALS);
+        Some(due)
     }
 }
 
 impl Node {
-    /// Removes logs whose time is over. The pod's record comes back for that: should the pod itself come back meanwhile,
+    /// Removes a pod's logs whose time is over. Its record comes back for that: should the pod itself come back meanwhile,
     /// it has to wait for its turn.
     pub(crate) fn remove_old_logs(&mut self, now: Now) {
-        while let Some(Left { uid, key, .. }) = self.old_logs.next_due(now) {
-            if self.pods.contains_key(&uid) {
-                // Found in the runtime once more; it leaves its logs again.
-                continue;
-            }
-            let mut record = PodRecord::new(uid.clone(), key.clone(), Desired::Unknown);
-            record.observed = Some(PodObservation::empty(uid.clone(), key));
-            record.phase = Phase::Terminated(Terminated {
-                why: EndCause::Removed,
-                volumes: Step::Done,
-                cgroup: Step::Done,
-                object: Step::Done,
-                remains: None,
-                logs: Some(Step::Todo),
-            });
-            self.insert(record);
+        let Some(Left { uid, key, .. }) = self.old_logs.take_due(now) else { return };
+        if self.pods.contains_key(&uid) {
+            // Found in the runtime once more; it leaves its logs again.
+            return;
         }
+        let mut record = PodRecord::new(uid.clone(), key.clone(), Desired::Unknown);
+        record.observed = Some(PodObservation::empty(uid, key));
+        record.phase = Phase::Terminated(Terminated {
+            why: EndCause::Removed,
+            volumes: Step::Done,
+            cgroup: Step::Done,
+            object: Step::Done,
+            remains: None,
+            logs: Some(Step::Todo),
+        });
+        self.insert(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_go_in_order_and_one_by_one() {
+        let at = |millis| Now { wall: jiff::Timestamp::UNIX_EPOCH, mono: Duration::from_millis(millis) };
+        let mut logs = OldLogs::default();
+        for (uid, millis) in [("a", 0), ("b", 1), ("c", 2)] {
+            logs.keep(PodUid::from(uid), PodKey::new("ns", uid), at(millis));
+        }
+        logs.returned(&PodUid::from("b"));
+        let mut due = |millis| logs.take_due(at(millis)).map(|left| left.uid.to_string());
+        assert_eq!(due(59_999), None);
+        assert_eq!(due(60_100).as_deref(), Some("a"));
+        assert_eq!(due(60_119), None, "others have to have their turn");
+        assert_eq!(due(60_120).as_deref(), Some("c"));
+        assert_eq!(logs.next_deadline(), None);
     }
 }

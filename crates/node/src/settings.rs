@@ -35,6 +35,9 @@ pub(crate) const RELIST_WITH_EVENTS: Duration = Duration::from_secs(10);
 pub(crate) const RELIST_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 /// How long the logs of a pod outlive it: the period in which upstream looks for such logs.
 pub(crate) const LOGS_KEPT: Duration = Duration::from_secs(60);
+/// Time between two removals of such logs. Many pods that went together, or that an earlier kubelet left, are no reason to
+/// hold up those that start.
+pub(crate) const BETWEEN_REMOVALS: Duration = Duration::from_millis(20);
 /// Without an answer to `Status` for this long the node is not ready (upstream's runtime sync
 /// threshold).
 pub(crate) const RUNTIME_SILENCE_LIMIT: Duration = Duration::from_secs(30);
