@@ -103,11 +103,15 @@ pub enum Action {
     },
     /// Stop a sandbox with its network. → `Done`
     StopSandbox {
+        /// The pod.
+        uid: PodUid,
         /// Which.
         id: SandboxId,
     },
     /// Remove a stopped sandbox with its containers. → `Done`
     RemoveSandbox {
+        /// The pod.
+        uid: PodUid,
         /// Which.
         id: SandboxId,
     },

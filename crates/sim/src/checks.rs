@@ -112,7 +112,7 @@ impl World {
             Outcome::VolumesSynced { .. } => knows.volumes.extend(uid),
             Outcome::Done => match action {
                 Action::EnsureCgroup { .. } => knows.cgroups.extend(uid),
-                Action::StopSandbox { id } | Action::RemoveSandbox { id } => {
+                Action::StopSandbox { id, .. } | Action::RemoveSandbox { id, .. } => {
                     knows.ready.remove(id);
                 }
                 _ => {}
@@ -152,9 +152,9 @@ impl World {
                 .check_start_container(pod, container, sandbox)
                 .and_then(|()| self.check_image(pod, container, image.as_str())),
             Action::StopContainer { id, grace, .. } => self.check_grace(&id.clone(), *grace),
-            Action::StopSandbox { id } => self.check_stop_sandbox(id),
+            Action::StopSandbox { id, .. } => self.check_stop_sandbox(id),
             Action::RemoveContainer { id, .. } => self.check_remove_container(id),
-            Action::RemoveSandbox { id } => self.check_stop_sandbox(id),
+            Action::RemoveSandbox { id, .. } => self.check_stop_sandbox(id),
             Action::TearDownVolumes { uid } => {
                 self.process.knows.volumes.remove(uid);
                 self.check_nothing_runs(uid, "volumes are torn down")

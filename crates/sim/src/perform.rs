@@ -361,11 +361,11 @@ impl World {
                 Outcome::Pulled { image: ImageRef::from(image), size_bytes: 1, took, took_with_wait: took }
             }
             Action::RunSandbox { pod, attempt } => self.run_sandbox(pod, *attempt, is_ghost),
-            Action::StopSandbox { id } => {
+            Action::StopSandbox { id, .. } => {
                 self.stop_sandbox(id);
                 Outcome::Done
             }
-            Action::RemoveSandbox { id } => {
+            Action::RemoveSandbox { id, .. } => {
                 self.stop_sandbox(id);
                 if let Some(sandbox) = self.runtime.sandboxes.get(id) {
                     let uid = sandbox.uid.clone();

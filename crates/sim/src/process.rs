@@ -120,6 +120,8 @@ pub(crate) fn uid_of(action: &Action) -> Option<PodUid> {
         Action::Observe { uid, .. }
         | Action::RemoveCgroup { uid }
         | Action::TearDownVolumes { uid }
+        | Action::StopSandbox { uid, .. }
+        | Action::RemoveSandbox { uid, .. }
         | Action::StopContainer { uid, .. }
         | Action::RemoveContainer { uid, .. }
         | Action::WriteStatus { uid, .. }
@@ -136,8 +138,6 @@ pub(crate) fn uid_of(action: &Action) -> Option<PodUid> {
         | Action::CreateMirror { pod } => Some(uid(pod)),
         Action::Relist
         | Action::LimitClasses { .. }
-        | Action::StopSandbox { .. }
-        | Action::RemoveSandbox { .. }
         | Action::RegisterNode { .. }
         | Action::WriteNodeStatus { .. } => None,
     }

@@ -17,8 +17,8 @@ pub(crate) fn action(action: &Action) -> String {
         Action::InspectImage { pod, container } => format!("inspect image of {}/{container}", uid(pod)),
         Action::PullImage { pod, container } => format!("pull image of {}/{container}", uid(pod)),
         Action::RunSandbox { pod, attempt } => format!("run sandbox {attempt} of {}", uid(pod)),
-        Action::StopSandbox { id } => format!("stop sandbox {id}"),
-        Action::RemoveSandbox { id } => format!("remove sandbox {id}"),
+        Action::StopSandbox { id, .. } => format!("stop sandbox {id}"),
+        Action::RemoveSandbox { id, .. } => format!("remove sandbox {id}"),
         Action::StartContainer { pod, container, sandbox, attempt, .. } => {
             format!("start {}/{container} attempt {attempt} in {sandbox}", uid(pod))
         }

@@ -56,8 +56,8 @@ impl About {
             Action::InspectImage { pod: p, container: c } => container(pod("inspect image", p), c),
             Action::PullImage { pod: p, container: c } => container(pod("pull image", p), c),
             Action::RunSandbox { pod: p, .. } => pod("start pod sandbox", p),
-            Action::StopSandbox { id } => sandbox(of("stop pod sandbox"), id),
-            Action::RemoveSandbox { id } => sandbox(of("remove pod sandbox"), id),
+            Action::StopSandbox { uid: u, id } => sandbox(uid("stop pod sandbox", u), id),
+            Action::RemoveSandbox { uid: u, id } => sandbox(uid("remove pod sandbox", u), id),
             Action::StartContainer { pod: p, container: c, .. } => container(pod("start container", p), c),
             Action::StopContainer { uid: u, id: c, .. } => id(uid("stop container", u), c),
             Action::RemoveContainer { uid: u, id: c } => id(uid("remove container", u), c),
@@ -193,9 +193,11 @@ mod tests {
         let start = Action::PullImage { pod, container: "c".into() };
         let stop =
             Action::StopContainer { uid: "u".into(), id: "x".into(), grace: std::time::Duration::ZERO };
+        let stop_sandbox = Action::StopSandbox { uid: "u".into(), id: "y".into() };
         for (action, what, identity) in [
             (start, "pull image", "pull image/u/ns/web/c"),
             (stop, "stop container", "stop container/u/x"),
+            (stop_sandbox, "stop pod sandbox", "stop pod sandbox/u/y"),
             (Action::Relist, "list pods of the runtime", "list pods of the runtime"),
         ] {
             let about = About::action(&action);

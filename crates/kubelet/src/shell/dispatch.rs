@@ -146,12 +146,12 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
             Box::pin(async move { images::pull(adapters, pod, &container).await })
         }
         Action::RunSandbox { pod, attempt } => Box::pin(sandboxes::run(adapters, pod, attempt)),
-        Action::StopSandbox { id } => {
+        Action::StopSandbox { id, .. } => {
             Box::pin(
                 async move { done(adapters.sandbox_turns.take(adapters.runtime.stop_sandbox(&id)).await) },
             )
         }
-        Action::RemoveSandbox { id } => {
+        Action::RemoveSandbox { id, .. } => {
             Box::pin(async move { done(adapters.runtime.remove_sandbox(&id).await) })
         }
         Action::StartContainer { pod, container, sandbox, attempt, image, pod_ips } => {

@@ -98,7 +98,7 @@ impl PodRecord {
         for id in sandboxes {
             let slot = Slot::StopSandbox(id.clone());
             if !self.is_stale && !self.is_changing() && !self.busy.contains_key(&slot) {
-                self.start(slot, Action::StopSandbox { id }, out);
+                self.start(slot, Action::StopSandbox { uid: self.uid.clone(), id }, out);
             }
         }
         // A creation that was cancelled may still have left something: only a fresh look tells.
@@ -289,7 +289,7 @@ impl PodRecord {
         for id in sandboxes {
             let slot = Slot::RemoveSandbox(id.clone());
             if !self.busy.contains_key(&slot) {
-                self.start(slot, Action::RemoveSandbox { id }, out);
+                self.start(slot, Action::RemoveSandbox { uid: self.uid.clone(), id }, out);
             }
         }
         for id in strays {

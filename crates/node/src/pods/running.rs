@@ -190,7 +190,7 @@ impl PodRecord {
                 for id in stop {
                     let slot = Slot::StopSandbox(id.clone());
                     if self.sandbox.is_due(ctx.now) && !self.busy.contains_key(&slot) {
-                        self.start(slot, Action::StopSandbox { id: id.clone() }, out);
+                        self.start(slot, Action::StopSandbox { uid: self.uid.clone(), id: id.clone() }, out);
                     }
                 }
                 self.sandbox.next_at(ctx.now)
@@ -322,7 +322,7 @@ impl PodRecord {
         for id in sandboxes {
             let slot = Slot::RemoveSandbox(id.clone());
             if !self.busy.contains_key(&slot) {
-                self.start(slot, Action::RemoveSandbox { id }, out);
+                self.start(slot, Action::RemoveSandbox { uid: self.uid.clone(), id }, out);
             }
         }
     }

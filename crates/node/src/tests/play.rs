@@ -25,12 +25,12 @@ impl Story {
                 took_with_wait: std::time::Duration::from_secs(2),
             },
             Action::RunSandbox { pod, attempt } => Outcome::SandboxStarted(self.add_sandbox(pod, *attempt)),
-            Action::StopSandbox { id } => {
+            Action::StopSandbox { id, .. } => {
                 let all = self.runtime.values_mut().flat_map(|o| &mut o.sandboxes);
                 all.filter(|s| s.id == *id).for_each(|s| s.is_ready = false);
                 Outcome::Done
             }
-            Action::RemoveSandbox { id } => {
+            Action::RemoveSandbox { id, .. } => {
                 for held in self.runtime.values_mut() {
                     held.sandboxes.retain(|s| s.id != *id);
                     held.containers.retain(|c| c.sandbox_id != *id);
