@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::pod::{self, ContainerKind};
+use model::probe::ProbeKind;
 use model::{ContainerId, ContainerState, Pod, PodObservation, PodUid, SandboxId};
 use node::{Action, EffectId, Input, Outcome, Source};
 
 use crate::api::is_terminal;
-use crate::process::uid_of;
+use crate::process::{uid_of, wall};
 use crate::world::World;
 
 /// Slack of a shortened grace: what a container gets at least, and rounding.
@@ -162,6 +163,9 @@ impl World {
             Action::RemoveCgroup { uid } => {
                 self.process.knows.cgroups.remove(uid);
                 self.check_nothing_runs(uid, "the cgroup is removed")
+            }
+            Action::Probe { pod, container, id, kind, .. } => {
+                self.check_initial_delay(pod, container, id, *kind)
             }
             Action::DeletePod { uid, .. } => self.check_delete(uid),
             Action::WriteStatus { uid, new, .. } => self.check_status(uid, new),
@@ -319,6 +323,33 @@ impl World {
             Some(c) => Err(format!("{what} of {uid} while {} runs", c.seen.id)),
             None => Ok(()),
         }
+    }
+
+    /// A probe's initial delay counts from the container's start, not from that of the process.
+    fn check_initial_delay(
+        &self,
+        pod: &Pod,
+        name: &str,
+        id: &ContainerId,
+        kind: ProbeKind,
+    ) -> Result<(), String> {
+        let Some(container) = pod::container(pod, name) else { return Ok(()) };
+        let spec = match kind {
+            ProbeKind::Startup => &container.spec.startup_probe,
+            ProbeKind::Liveness => &container.spec.liveness_probe,
+            ProbeKind::Readiness => &container.spec.readiness_probe,
+        };
+        let delay = spec.as_ref().and_then(|p| p.initial_delay_seconds).unwrap_or(0);
+        let Some(ContainerState::Running { started_at: Some(at) }) =
+            self.runtime.containers.get(id).map(|c| &c.seen.state)
+        else {
+            return Ok(());
+        };
+        let ago = wall(self.at).duration_since(*at);
+        if ago < jiff::SignedDuration::from_secs(i64::from(delay)) {
+            return Err(format!("{id} is probed {ago:#} after its start, within the delay of {delay} s"));
+        }
+        Ok(())
     }
 
     fn check_delete(&self, uid: &PodUid) -> Result<(), String> {

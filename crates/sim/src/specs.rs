@@ -104,7 +104,8 @@ fn probe(chance: &mut Chance) -> Probe {
         exec: Some(ExecAction { command: Some(vec!["probe".to_owned()]) }),
         period_seconds: Some(i32::try_from(chance.number(1, 10)).unwrap_or(10)),
         failure_threshold: Some(i32::try_from(chance.number(1, 3)).unwrap_or(3)),
-        initial_delay_seconds: chance.percent(30).then_some(3),
+        // The longer one so that some process of the node ends within it.
+        initial_delay_seconds: chance.percent(30).then(|| *chance.pick(&[3, 45]).unwrap_or(&3)),
         termination_grace_period_seconds: None,
         ..Probe::default()
     }

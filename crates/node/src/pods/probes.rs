@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Probe};
 use model::pod;
 use model::probe::{ProbeKind, ProbeOutcome};
-use model::{ContainerId, ContainerState, Now};
+use model::{ContainerId, ContainerObservation, ContainerState, Now};
 
 use super::Context;
 use super::record::{ContainerMemory, KillCause, Phase, PodRecord};
@@ -27,14 +27,25 @@ pub(crate) struct ProbeMemory {
     run: (bool, u32),
     /// Monotonic time of the next attempt.
     pub(crate) next_at: Duration,
+    /// Monotonic time at which the initial delay is over. It counts from the container's start,
+    /// whichever process of the node saw that.
+    not_before: Duration,
     /// Failed for good: the container is being restarted.
     is_on_hold: bool,
 }
 
 impl ProbeMemory {
-    /// A probe of an instance seen for the first time.
-    pub(crate) fn new(container: ContainerId, verdict: Option<bool>, next_at: Duration) -> Self {
-        Self { container, verdict, run: (false, 0), next_at, is_on_hold: false }
+    /// A probe of an instance seen for the first time, `age` after its start. It is due as soon as
+    /// its initial delay is over.
+    pub(crate) fn new(container: ContainerId, probe: &Probe, age: Duration, now: Now) -> Self {
+        let initial = probe.initial_delay_seconds.and_then(|v| u64::try_from(v).ok()).unwrap_or(0);
+        let not_before = now.after(Duration::from_secs(initial).saturating_sub(age));
+        Self { container, verdict: None, run: (false, 0), next_at: not_before, not_before, is_on_hold: false }
+    }
+
+    /// Plans the next attempt for this monotonic time, or for the end of the initial delay.
+    fn plan(&mut self, at: Duration) {
+        self.next_at = at.max(self.not_before);
     }
 }
 
@@ -90,7 +101,7 @@ impl PodRecord {
             let Some(running) = running else { continue };
             let ContainerState::Running { started_at } = running.state else { continue };
             let (id, created_at) = (running.id.clone(), running.created_at);
-            let since = ctx.now.since_wall(started_at.unwrap_or(created_at));
+            let age = ctx.now.since_wall(started_at.unwrap_or(created_at));
             for kind in KINDS {
                 let Some(probe) = spec(&container.spec, kind) else { continue };
                 if is_ending && kind != ProbeKind::Readiness {
@@ -101,18 +112,14 @@ impl PodRecord {
                 let memory = self.memory(&container.spec.name);
                 let is_started = is_started(&container.spec, memory, &id);
                 if memory.probes.get(&kind).is_none_or(|p| p.container != id) {
-                    let initial = Duration::from_secs(
-                        probe.initial_delay_seconds.and_then(|v| u64::try_from(v).ok()).unwrap_or(0),
-                    );
-                    let first = match kind {
+                    let mut new = ProbeMemory::new(id.clone(), probe, age, ctx.now);
+                    if kind == ProbeKind::Liveness {
                         // What just started is hardly ever dead: asked at once, a server that
                         // takes a moment to listen would look so. Upstream's first attempt, too,
                         // comes up to a period after the start.
-                        ProbeKind::Liveness => initial.max(seconds(probe.period_seconds, 10)),
-                        ProbeKind::Startup | ProbeKind::Readiness => initial,
-                    };
-                    let delay = first.saturating_sub(since);
-                    memory.probes.insert(kind, ProbeMemory::new(id.clone(), None, ctx.now.after(delay)));
+                        new.plan(ctx.now.after(seconds(probe.period_seconds, 10).saturating_sub(age)));
+                    }
+                    memory.probes.insert(kind, new);
                 }
                 let Some(state) = memory.probes.get_mut(&kind) else { continue };
                 let is_wanted = match kind {
@@ -143,26 +150,29 @@ impl PodRecord {
     }
 
     /// Takes over the probes of a container that an earlier process started: nothing that was
-    /// ready stops being so.
+    /// ready stops being so, and no initial delay is cut short.
     pub(crate) fn adopt_probes(
         &mut self,
         container: &Container,
-        id: &ContainerId,
+        running: &ContainerObservation,
         was: (bool, bool),
         now: Now,
     ) {
         let (was_started, was_ready) = was;
+        let ContainerState::Running { started_at } = running.state else { return };
+        let age = now.since_wall(started_at.unwrap_or(running.created_at));
         let key = format!("{}/{}", self.uid, container.name);
         let memory = self.memory(&container.name);
         for kind in KINDS {
             let Some(probe) = spec(container, kind) else { continue };
-            let verdict = match kind {
+            let mut adopted = ProbeMemory::new(running.id.clone(), probe, age, now);
+            adopted.verdict = match kind {
                 ProbeKind::Startup => was_started.then_some(true),
                 ProbeKind::Liveness => None,
                 ProbeKind::Readiness => was_ready.then_some(true),
             };
-            let next_at = now.after(spread(&key, seconds(probe.period_seconds, 10)));
-            memory.probes.insert(kind, ProbeMemory::new(id.clone(), verdict, next_at));
+            adopted.plan(now.after(spread(&key, seconds(probe.period_seconds, 10))));
+            memory.probes.insert(kind, adopted);
         }
     }
 
@@ -205,7 +215,7 @@ impl PodRecord {
         if crossed && kind == ProbeKind::Startup && good {
             // Readiness is asked at once, not at the end of its current period.
             if let Some(readiness) = self.memory(name).probes.get_mut(&ProbeKind::Readiness) {
-                readiness.next_at = readiness.next_at.min(ctx.now.mono);
+                readiness.plan(readiness.next_at.min(ctx.now.mono));
             }
         }
         if crossed && !good && kind != ProbeKind::Readiness {

@@ -358,20 +358,17 @@ impl PodRecord {
         };
         for container in pod::containers(&pod) {
             let name = container.spec.name.clone();
-            let latest = self
-                .observed
-                .as_ref()
-                .and_then(|o| o.latest(&name))
-                .map(|c| (c.id.clone(), c.attempt, c.state.clone()));
-            let Some((id, attempt, state)) = latest else { continue };
+            let Some(latest) = self.observed.as_ref().and_then(|o| o.latest(&name)).cloned() else {
+                continue;
+            };
             let memory = self.memory(&name);
-            memory.last_attempt = memory.last_attempt.max(Some(attempt));
-            if state.is_running() {
+            memory.last_attempt = memory.last_attempt.max(Some(latest.attempt));
+            if latest.state.is_running() {
                 // Whether its hook ran cannot be known; upstream does not run it again either.
-                memory.begun = Some(id.clone());
-                memory.hook_done = Some(id.clone());
-                let was = known(&name, &id).unwrap_or((false, false));
-                self.adopt_probes(&container.spec, &id, was, ctx.now);
+                memory.begun = Some(latest.id.clone());
+                memory.hook_done = Some(latest.id.clone());
+                let was = known(&name, &latest.id).unwrap_or((false, false));
+                self.adopt_probes(&container.spec, &latest, was, ctx.now);
             }
         }
         self.was_admitted = true;

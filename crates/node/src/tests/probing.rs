@@ -1,11 +1,14 @@
 //! When probes are made, and what they come to.
 
-use model::Pod;
+use std::sync::Arc;
+use std::time::Duration;
+
 use model::probe::ProbeOutcome;
+use model::{Pod, PodUid};
 use serde_json::{Value, json};
 
 use super::story::{Story, pod};
-use crate::Outcome;
+use crate::{Input, Outcome, Source};
 
 fn with(probes: Value) -> Pod {
     let mut container = json!({ "name": "a", "image": "i" });
@@ -83,5 +86,50 @@ fn a_startup_probe_that_never_succeeds_restarts_the_container_with_its_own_grace
              Killing: Container a failed startup probe, will be restarted | stop a#0 3s",
         ),
         ("wait 2", ""),
+    ]);
+}
+
+/// The same world under a new process, which is told of the pod as the API server has it.
+fn restarted(before: &Story, pod: &Pod, later: Duration) -> Story {
+    let mut pod = pod.clone();
+    pod.status = Some((*before.statuses[&PodUid::from("u")]).clone());
+    pod.metadata.resource_version = Some("500".into());
+    let mut after = Story::restarted(before.runtime.clone(), before.at + later);
+    after.tell(Input::PodsListed { source: Source::Api, pods: vec![Arc::new(pod)] });
+    after.done("cgroup");
+    after.done("volumes");
+    after
+}
+
+/// kubernetes#125397: the delay counts from the container's start, whoever lived then.
+#[test]
+fn a_restart_of_the_node_cuts_no_initial_delay_short() {
+    for (field, kind) in
+        [("startupProbe", "Startup"), ("livenessProbe", "Liveness"), ("readinessProbe", "Readiness")]
+    {
+        let probe = json!({ "tcpSocket": { "port": 1 }, "initialDelaySeconds": 60, "periodSeconds": 5 });
+        let pod = with(json!({ field: probe }));
+        let before = begun(&pod);
+        let mut after = restarted(&before, &pod, Duration::from_secs(10));
+        after.play(&[("wait 49.9", ""), ("wait 0.1", &format!("probe a#0 {kind}"))]);
+        // Long after it there is nothing to wait for but the spread over a period.
+        let mut after = restarted(&before, &pod, Duration::from_secs(100));
+        after.play(&[("wait 5", &format!("probe a#0 {kind}"))]);
+    }
+}
+
+/// The end of the startup probe asks for readiness at once, but not within its delay.
+#[test]
+fn readiness_waits_for_its_delay_after_the_startup_probe_too() {
+    let mut story = begun(&with(json!({
+        "startupProbe": { "tcpSocket": { "port": 1 }, "initialDelaySeconds": 2, "periodSeconds": 1 },
+        "readinessProbe": { "tcpSocket": { "port": 1 }, "initialDelaySeconds": 5, "periodSeconds": 10 },
+    })));
+    story.play(&[
+        ("wait 2", "probe a#0 Startup"),
+        ("ok probe", "write Running ready=False a=running"),
+        ("ok write", ""),
+        ("wait 2.9", ""),
+        ("wait 0.1", "probe a#0 Readiness"),
     ]);
 }

@@ -18,6 +18,7 @@ use model::{
     SandboxObservation,
 };
 
+use super::super::probes::ProbeMemory;
 use super::super::record::{ContainerMemory, KillCause};
 use super::*;
 
@@ -506,7 +507,8 @@ fn a_sidecar_holds_back_what_follows_until_it_has_started() {
     let seen = observation(&pod, "0+ s1=run");
     let mut memory = memory(&seen);
     assert_eq!(text(&plan_of(&pod, &seen, &memory)), "");
-    let mut probe = super::super::probes::ProbeMemory::new(ContainerId::from("s1#0"), None, Duration::ZERO);
+    let now = Now { wall: at(NOW), mono: Duration::from_secs(NOW) };
+    let mut probe = ProbeMemory::new(ContainerId::from("s1#0"), &Probe::default(), Duration::ZERO, now);
     probe.verdict = Some(true);
     memory.get_mut("s1").unwrap().probes.insert(model::probe::ProbeKind::Startup, probe);
     assert_eq!(text(&plan_of(&pod, &seen, &memory)), "start a#0");
