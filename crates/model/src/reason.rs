@@ -9,6 +9,8 @@ pub mod waiting {
     pub const POD_INITIALIZING: &str = "PodInitializing";
     /// A container that ended waits out its back-off.
     pub const CRASH_LOOP_BACK_OFF: &str = "CrashLoopBackOff";
+    /// Its pod restarts all containers in their place.
+    pub const RESTARTING_ALL_CONTAINERS: &str = "RestartingAllContainers";
     /// A pull just failed.
     pub const ERR_IMAGE_PULL: &str = "ErrImagePull";
     /// A pull failed and waits out its back-off.

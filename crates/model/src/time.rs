@@ -6,6 +6,9 @@ use jiff::Timestamp;
 
 /// One reading of both clocks. Deadlines are computed on the monotonic one, so that a wall
 /// clock that jumps neither fires nor starves them; what users read is written from the wall one.
+/// Where a deadline counts from a time that only the API server or the runtime has noted (the start
+/// of a pod or container, the end of one), a jump does move it ([`Now::since_wall`]), as it moves
+/// upstream's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// Wall-clock time, for status fields and events.
@@ -20,7 +23,8 @@ impl Now {
         self.mono.saturating_add(delay)
     }
 
-    /// How long ago `wall` was; zero when it lies in the future.
+    /// How long ago `wall` was; zero when it lies in the future. Wrong by as much as the wall clock
+    /// jumped since.
     pub fn since_wall(self, wall: Timestamp) -> Duration {
         Duration::try_from(self.wall.duration_since(wall)).unwrap_or_default()
     }

@@ -139,12 +139,14 @@ pub enum Action {
         /// Time between the signals.
         grace: Duration,
     },
-    /// Remove a container that is not running, with its log. → `Done`
+    /// Remove a container that is not running. → `Done`
     RemoveContainer {
         /// The pod it belongs to.
         uid: PodUid,
         /// Which.
         id: ContainerId,
+        /// Its log stays, until the pod goes.
+        keeps_log: bool,
     },
     /// Run a lifecycle hook of a container. → `Done`
     RunHook {

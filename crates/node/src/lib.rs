@@ -35,7 +35,7 @@ pub use effect::{Action, ClassAmounts, Effect, EffectId, EventObject, EventRecor
 pub use input::{
     Failure, FailureKind, ImageAnswer, Input, ObjectKind, ObjectName, Outcome, RuntimeChange, Source,
 };
-pub use settings::Settings;
+pub use settings::{RestartRules, Settings};
 pub use view::{PodView, View, Wait};
 
 #[cfg(test)]

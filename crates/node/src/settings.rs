@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use crate::pods::rules::RestartRules;
+
 /// Fixed for the life of the process.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -20,6 +22,8 @@ pub struct Settings {
     pub limits_class_memory: bool,
     /// Upper bound of the restart back-off (`crashLoopBackOff.maxContainerRestartPeriod`).
     pub max_restart_backoff: Duration,
+    /// Which restart rules of containers are obeyed.
+    pub restart_rules: RestartRules,
     /// How often node status is computed (`nodeStatusUpdateFrequency`).
     pub node_status_update_every: Duration,
     /// How often an unchanged node status is written all the same (`nodeStatusReportFrequency`).

@@ -4,6 +4,7 @@
 mod life;
 mod play;
 mod probing;
+mod restarting;
 mod story;
 mod trouble;
 mod words;

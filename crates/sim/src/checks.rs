@@ -216,6 +216,9 @@ impl World {
         if let Some((id, _)) = knows.ready.iter().find(|(id, u)| **u == uid && self.is_ready(id)) {
             return Err(format!("a sandbox is made for {uid} beside {id}"));
         }
+        if let Some(s) = self.runtime.networks(&uid).find(|s| !s.is_ghost) {
+            return Err(format!("a sandbox is made for {uid}, and {} was never stopped", s.seen.id));
+        }
         self.check_prepared(&uid)
     }
 
@@ -360,6 +363,9 @@ impl World {
         if let Some(s) = self.runtime.ready(uid).find(|s| !s.is_ghost) {
             return Err(format!("the object of {uid} is deleted while {} is ready", s.seen.id));
         }
+        if let Some(s) = self.runtime.networks(uid).find(|s| !s.is_ghost) {
+            return Err(format!("the object of {uid} is deleted, and {} was never stopped", s.seen.id));
+        }
         if self.host.volumes.contains(uid) || self.host.cgroups.contains(uid) {
             return Err(format!("the object of {uid} is deleted before its volumes and cgroup are gone"));
         }
@@ -397,6 +403,14 @@ impl World {
             self.process.knows.ending.insert(uid.clone());
         }
         Ok(())
+    }
+
+    /// A sandbox that holds no container any more begins anew, init containers first.
+    pub(crate) fn begins_anew(&mut self, sandbox: &SandboxId) {
+        if !self.runtime.containers.values().any(|c| c.seen.sandbox_id == *sandbox) {
+            self.truth.passed.retain(|(of, _)| of != sandbox);
+            self.truth.started.retain(|(of, _)| of != sandbox);
+        }
     }
 
     /// Judges what has come to be.

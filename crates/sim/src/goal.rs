@@ -1,10 +1,12 @@
 //! What must be reached once nothing goes wrong any more.
 
+use k8s_openapi::api::core::v1::PodStatus;
 use model::pod::{self, ContainerKind, RestartPolicy};
 use model::{Pod, PodUid};
 
 use crate::api::is_terminal;
 use crate::checks::exit_code;
+use crate::specs::FAILED;
 use crate::world::World;
 
 impl World {
@@ -66,19 +68,34 @@ impl World {
         if self.runtime.ready(&uid).count() != 1 {
             return Err(format!("{uid} has {} sandboxes", self.runtime.ready(&uid).count()));
         }
+        if let Some(s) = self.runtime.networks(&uid).find(|s| !s.seen.is_ready) {
+            return Err(format!("{} of {uid} is dead and was never stopped", s.seen.id));
+        }
         let mut are_all_up = true;
         let mut is_any_up = false;
         for c in pod::containers(pod) {
             let name = &c.spec.name;
             let latest = self.runtime.containers.values().filter(|o| o.uid == uid && o.seen.name == *name);
-            let latest = latest
-                .max_by_key(|o| o.seen.attempt)
-                .ok_or_else(|| format!("{name} of {uid} is not there"))?;
+            let Some(latest) = latest.max_by_key(|o| o.seen.attempt) else {
+                if c.kind == ContainerKind::Regular && has_ended(&status, name) {
+                    // Lost with all of its pod, and not to be run again.
+                    are_all_up = false;
+                    continue;
+                }
+                return Err(format!("{name} of {uid} is not there"));
+            };
             let is_up = latest.seen.state.is_running();
             if is_up && !self.is_ready_sandbox_of(latest) {
                 return Err(format!("{name} of {uid} runs in a dead sandbox"));
             }
-            let may_be_over = match (c.kind, pod::restart_policy(pod)) {
+            if exit_code(&latest.seen.state) == Some(FAILED) && c.spec.restart_policy_rules.is_some() {
+                return Err(format!("all containers of {uid} are to be restarted after {name}"));
+            }
+            let policy = match c.spec.restart_policy.as_deref() {
+                Some("Never") => RestartPolicy::Never,
+                _ => pod::restart_policy(pod),
+            };
+            let may_be_over = match (c.kind, policy) {
                 (ContainerKind::Init, _) => exit_code(&latest.seen.state) == Some(0),
                 (ContainerKind::Sidecar, _) | (_, RestartPolicy::Always) => false,
                 (_, RestartPolicy::OnFailure) => exit_code(&latest.seen.state) == Some(0),
@@ -146,9 +163,18 @@ impl World {
         if self.runtime.running(uid).next().is_some() || self.runtime.ready(uid).next().is_some() {
             return Err(format!("{uid} is over and still has processes"));
         }
+        if let Some(s) = self.runtime.networks(uid).next() {
+            return Err(format!("{uid} is over and {} was never stopped", s.seen.id));
+        }
         if self.host.volumes.contains(uid) || self.host.cgroups.contains(uid) {
             return Err(format!("{uid} is over and still has volumes or a cgroup"));
         }
         Ok(())
     }
+}
+
+/// Whether a status says of a regular container that it has ended.
+fn has_ended(status: &PodStatus, name: &str) -> bool {
+    let said = status.container_statuses.iter().flatten().find(|s| s.name == *name);
+    said.and_then(|s| s.state.as_ref()).is_some_and(|s| s.terminated.is_some())
 }

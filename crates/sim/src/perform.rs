@@ -381,8 +381,9 @@ impl World {
                 self.end_container(id, 137);
                 Outcome::ContainerStopped(None)
             }
-            Action::RemoveContainer { uid, id } => {
-                if self.runtime.containers.remove(id).is_some() {
+            Action::RemoveContainer { uid, id, .. } => {
+                if let Some(removed) = self.runtime.containers.remove(id) {
+                    self.begins_anew(&removed.seen.sandbox_id);
                     self.hint(uid, id.as_str(), RuntimeChange::Deleted);
                 }
                 Outcome::Done

@@ -18,6 +18,8 @@ pub(crate) struct Sandbox {
     pub(crate) seen: SandboxObservation,
     /// Nobody was told that it would come to be: its creation outlived whoever asked for it.
     pub(crate) is_ghost: bool,
+    /// Its namespace, address and host ports are taken: a process that dies does not give them back.
+    pub(crate) has_network: bool,
 }
 
 /// A container.
@@ -91,7 +93,10 @@ impl Runtime {
             vec![format!("10.0.{}.{}", self.next / 256, self.next % 256)]
         };
         let seen = SandboxObservation { id: id.clone(), attempt, is_ready: true, created_at: now, ips };
-        self.sandboxes.insert(id.clone(), Sandbox { uid: pod::uid(pod), key: pod::key(pod), seen, is_ghost });
+        self.sandboxes.insert(
+            id.clone(),
+            Sandbox { uid: pod::uid(pod), key: pod::key(pod), seen, is_ghost, has_network: true },
+        );
         id
     }
 
@@ -138,8 +143,8 @@ impl Runtime {
         true
     }
 
-    /// Stops a sandbox and everything in it. Returns the containers that ran.
-    pub(crate) fn stop_sandbox(&mut self, id: &SandboxId, now: Timestamp) -> Vec<ContainerId> {
+    /// Ends a sandbox's process and everything in it. Returns the containers that ran.
+    pub(crate) fn end_sandbox(&mut self, id: &SandboxId, now: Timestamp) -> Vec<ContainerId> {
         let Some(sandbox) = self.sandboxes.get_mut(id) else { return Vec::new() };
         sandbox.seen.is_ready = false;
         sandbox.seen.ips.clear();
@@ -194,6 +199,11 @@ impl Runtime {
     /// The running containers of a pod.
     pub(crate) fn running<'a>(&'a self, uid: &'a PodUid) -> impl Iterator<Item = &'a Container> {
         self.containers.values().filter(move |c| c.uid == *uid && c.seen.state.is_running())
+    }
+
+    /// The sandboxes of a pod whose network has not been taken down.
+    pub(crate) fn networks<'a>(&'a self, uid: &'a PodUid) -> impl Iterator<Item = &'a Sandbox> {
+        self.sandboxes.values().filter(move |s| s.uid == *uid && s.has_network)
     }
 
     /// The ready sandboxes of a pod.

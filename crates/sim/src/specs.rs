@@ -4,11 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ExecAction, Lifecycle, LifecycleHandler, PodSpec, Probe};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerRestartRule, ContainerRestartRuleOnExitCodes, ExecAction, Lifecycle,
+    LifecycleHandler, PodSpec, Probe,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use model::{Pod, pod};
 
 use crate::chance::Chance;
+
+/// Exit code of a container that fails by itself.
+pub(crate) const FAILED: i32 = 1;
 
 /// The node all pods are bound to.
 pub(crate) const NODE: &str = "node";
@@ -16,7 +22,7 @@ pub(crate) const NODE: &str = "node";
 /// A pod as a user would create it.
 pub(crate) fn pod(chance: &mut Chance, name: &str, uid: &str, now: Timestamp) -> Pod {
     let policy = *chance.pick(&["Always", "Always", "OnFailure", "Never"]).unwrap_or(&"Always");
-    let regular = (0..chance.number(1, 3).min(chance.number(1, 3)))
+    let regular: Vec<Container> = (0..chance.number(1, 3).min(chance.number(1, 3)))
         .map(|n| container(chance, &format!("c{n}")))
         .collect();
     let mut init: Vec<Container> = Vec::new();
@@ -32,6 +38,12 @@ pub(crate) fn pod(chance: &mut Chance, name: &str, uid: &str, now: Timestamp) ->
             }
             init.push(c);
         }
+    }
+    let mut regular = regular;
+    if chance.percent(15) {
+        let all: Vec<&mut Container> =
+            regular.iter_mut().chain(init.iter_mut().filter(|c| c.restart_policy.is_none())).collect();
+        restart_all(chance, all);
     }
     Pod {
         metadata: ObjectMeta {
@@ -90,6 +102,20 @@ fn container(chance: &mut Chance, name: &str) -> Container {
         startup_probe: chance.percent(12).then(|| probe(chance)),
         ..Container::default()
     }
+}
+
+/// Gives one of the containers the rule that restarts all of them when it fails.
+fn restart_all(chance: &mut Chance, containers: Vec<&mut Container>) {
+    let index = chance.number(0, u32::try_from(containers.len()).unwrap_or(1).saturating_sub(1));
+    let Some(chosen) = containers.into_iter().nth(index as usize) else { return };
+    chosen.restart_policy = Some("Never".to_owned());
+    chosen.restart_policy_rules = Some(vec![ContainerRestartRule {
+        action: "RestartAllContainers".to_owned(),
+        exit_codes: Some(ContainerRestartRuleOnExitCodes {
+            operator: "In".to_owned(),
+            values: Some(vec![FAILED]),
+        }),
+    }]);
 }
 
 fn handler() -> LifecycleHandler {

@@ -23,7 +23,7 @@ pub(crate) fn action(action: &Action) -> String {
             format!("start {}/{container} attempt {attempt} in {sandbox}", uid(pod))
         }
         Action::StopContainer { uid, id, grace } => format!("stop {id} of {uid} within {grace:?}"),
-        Action::RemoveContainer { uid, id } => format!("remove {id} of {uid}"),
+        Action::RemoveContainer { uid, id, .. } => format!("remove {id} of {uid}"),
         Action::RunHook { pod, id, hook, timeout, .. } => {
             format!("{hook:?} of {id} of {} {timeout:?}", uid(pod))
         }

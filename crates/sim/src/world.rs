@@ -618,15 +618,22 @@ impl World {
         let Some(id) = self.chance.pick(&ready).cloned() else { return };
         self.note(|_| format!("{id} dies"));
         let is_removed = self.chance.percent(20);
-        self.stop_sandbox(&id);
+        self.end_sandbox(&id);
         if is_removed {
             self.runtime.remove_sandbox(&id);
         }
     }
 
-    /// Stops a sandbox and tells of everything that ended with it.
+    /// Stops a sandbox with its network and tells of everything that ended with it.
     pub(crate) fn stop_sandbox(&mut self, id: &SandboxId) {
-        let ended = self.runtime.stop_sandbox(id, crate::process::wall(self.at));
+        self.end_sandbox(id);
+        if let Some(sandbox) = self.runtime.sandboxes.get_mut(id) {
+            sandbox.has_network = false;
+        }
+    }
+
+    fn end_sandbox(&mut self, id: &SandboxId) {
+        let ended = self.runtime.end_sandbox(id, crate::process::wall(self.at));
         for container in ended {
             self.ended(&container, 137);
         }

@@ -97,7 +97,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "ReloadKubeletServerCertificateFile", works: false, effect: "re-reads tlsCertFile/tlsPrivateKeyFile on change" },
     Consulted { name: "ResourceHealthStatus", works: false, effect: "writes containerStatuses[].allocatedResourcesStatus; consumes DRA health stream" },
     Consulted { name: "ResourceHealthStatusMessage", works: false, effect: "adds message to each resource health entry" },
-    Consulted { name: "RestartAllContainersOnContainerExits", works: false, effect: "RestartAllContainers rule action and AllContainersRestarting condition" },
+    Consulted { name: "RestartAllContainersOnContainerExits", works: true, effect: "RestartAllContainers rule action and AllContainersRestarting condition" },
     Consulted { name: "RotateKubeletServerCertificate", works: false, effect: "permits serverTLSBootstrap" },
     Consulted { name: "RuntimeClassInImageCriApi", works: false, effect: "passes runtime handler to image RPCs and keys images by handler" },
     Consulted { name: "SELinuxChangePolicy", works: false, effect: "honours securityContext.seLinuxChangePolicy" },

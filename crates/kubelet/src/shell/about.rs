@@ -60,7 +60,7 @@ impl About {
             Action::RemoveSandbox { uid: u, id } => sandbox(uid("remove pod sandbox", u), id),
             Action::StartContainer { pod: p, container: c, .. } => container(pod("start container", p), c),
             Action::StopContainer { uid: u, id: c, .. } => id(uid("stop container", u), c),
-            Action::RemoveContainer { uid: u, id: c } => id(uid("remove container", u), c),
+            Action::RemoveContainer { uid: u, id: c, .. } => id(uid("remove container", u), c),
             Action::RunHook { pod: p, container: c, hook, .. } => {
                 let is_first = matches!(hook, node::Hook::PostStart);
                 container(pod(if is_first { "run postStart hook" } else { "run preStop hook" }, p), c)

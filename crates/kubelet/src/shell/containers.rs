@@ -225,13 +225,13 @@ where
     }
 }
 
-/// Removes a dead container with its logs and links.
-pub(crate) async fn remove(adapters: &Adapters, uid: &PodUid, id: &ContainerId) -> Outcome {
+/// Removes a dead container, and its log with the links to it unless that is kept.
+pub(crate) async fn remove(adapters: &Adapters, uid: &PodUid, id: &ContainerId, keeps_log: bool) -> Outcome {
     let known = adapters.container(uid, id);
     if let Err(error) = adapters.runtime.remove_container(id).await {
         return failure::runtime(&error);
     }
-    if let Some((key, name, attempt)) = known {
+    if let Some((key, name, attempt)) = known.filter(|_| !keeps_log) {
         let dir = podfiles::pod_log_dir(&adapters.config.paths.pod_logs, &key, uid);
         let link = adapters.log_links.join(podfiles::log_link_name(&key, &name, id));
         let path = dir.join(podfiles::container_log_path(&name, attempt));

@@ -161,8 +161,8 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
         Action::StopContainer { uid, id, grace } => {
             Box::pin(async move { containers::stop(adapters, &uid, &id, grace).await })
         }
-        Action::RemoveContainer { uid, id } => {
-            Box::pin(async move { containers::remove(adapters, &uid, &id).await })
+        Action::RemoveContainer { uid, id, keeps_log } => {
+            Box::pin(async move { containers::remove(adapters, &uid, &id, keeps_log).await })
         }
         Action::RunHook { pod, container, id, hook, pod_ip, timeout } => Box::pin(async move {
             probes::hook(adapters, &pod, &container, &id, hook, pod_ip.as_deref(), timeout).await

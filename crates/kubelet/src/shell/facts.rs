@@ -207,7 +207,7 @@ impl Sample {
 /// What the API server may count on here beyond what every kubelet of this version does, sorted
 /// (KEP-5328).
 fn declared(gates: &FeatureGates) -> Vec<String> {
-    let features = ["ExtendWebSocketsToKubelet"];
+    let features = ["ExtendWebSocketsToKubelet", "RestartAllContainersOnContainerExits"];
     features.into_iter().filter(|name| gates.enabled(name)).map(str::to_owned).collect()
 }
 

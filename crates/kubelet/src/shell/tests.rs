@@ -20,6 +20,7 @@ fn settings() -> Settings {
         max_pods: 10_000,
         limits_class_memory: false,
         max_restart_backoff: Duration::from_secs(300),
+        restart_rules: node::RestartRules { of_containers: true, of_pods: true },
         node_status_update_every: Duration::from_secs(10),
         node_status_report_every: Duration::from_secs(300),
         sources: vec![Source::Api],

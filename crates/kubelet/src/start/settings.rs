@@ -87,6 +87,10 @@ pub(super) fn of_core(config: &Config, node_name: &str, ips: &[IpAddr], has_api:
         max_pods: config.node.max_pods,
         limits_class_memory: config.pods.reserves_memory || config.pods.qos_reserved_memory_percent.is_some(),
         max_restart_backoff: config.pods.crash_loop_max,
+        restart_rules: node::RestartRules {
+            of_containers: config.gates.enabled("ContainerRestartRules"),
+            of_pods: config.gates.enabled("RestartAllContainersOnContainerExits"),
+        },
         node_status_update_every: config.node.status_update_interval,
         node_status_report_every: config.node.status_report_interval,
         sources,

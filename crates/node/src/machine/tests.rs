@@ -28,6 +28,7 @@ fn node() -> Node {
         max_pods: 110,
         limits_class_memory: false,
         max_restart_backoff: Duration::from_secs(300),
+        restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
         node_status_update_every: Duration::from_secs(10),
         node_status_report_every: Duration::from_secs(300),
         sources: Vec::new(),

@@ -10,8 +10,11 @@ pub(crate) const BACKOFF_INITIAL: Duration = Duration::from_secs(10);
 /// Bound of the pull back-off.
 pub(crate) const PULL_BACKOFF_MAX: Duration = Duration::from_secs(300);
 
+/// How long nothing has to go wrong for the back-off to begin anew, whatever its maximum.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+
 /// Upstream's keyed back-off (`client-go/util/flowcontrol`), for restarts and pulls: doubles
-/// with every use, and forgets after twice its maximum without one.
+/// with every use, and forgets after ten minutes without one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Backoff {
     entry: Option<(Duration, Duration)>,
@@ -19,12 +22,12 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// When an attempt that follows an end at `ended_at` may begin; `None` for at once.
-    pub(crate) fn wait_until(&self, ended_at: Timestamp, max: Duration, now: Now) -> Option<Duration> {
+    pub(crate) fn wait_until(&self, ended_at: Timestamp, now: Now) -> Option<Duration> {
         let (delay, updated) = self.entry?;
-        if now.mono.saturating_sub(updated) > max * 2 {
+        let waited = now.since_wall(ended_at);
+        if now.mono.saturating_sub(waited).saturating_sub(updated) > FORGOTTEN_AFTER {
             return None;
         }
-        let waited = now.since_wall(ended_at);
         (waited < delay).then(|| now.after(delay - waited))
     }
 
@@ -36,10 +39,12 @@ impl Backoff {
     /// Notes that an attempt is made now, for the sake of the next one.
     pub(crate) fn advance(&mut self, ran_until: Timestamp, max: Duration, now: Now) {
         // Upstream compares the end of the last run with the last use: a container that ran
-        // longer than twice the maximum starts over with the initial delay.
+        // longer than ten minutes starts over with the initial delay.
         let ended = now.mono.saturating_sub(now.since_wall(ran_until));
         let delay = match self.entry {
-            Some((delay, updated)) if ended.saturating_sub(updated) <= max * 2 => (delay * 2).min(max),
+            Some((delay, updated)) if ended.saturating_sub(updated) <= FORGOTTEN_AFTER => {
+                (delay * 2).min(max)
+            }
             _ => BACKOFF_INITIAL.min(max),
         };
         self.entry = Some((delay, now.mono));
@@ -105,7 +110,7 @@ mod tests {
         let mut delays = Vec::new();
         for _ in 0..8 {
             let ended = at(clock).wall;
-            if let Some(until) = backoff.wait_until(ended, MAX, at(clock)) {
+            if let Some(until) = backoff.wait_until(ended, at(clock)) {
                 delays.push(until.as_secs() - clock);
                 clock = until.as_secs();
             } else {
@@ -123,9 +128,20 @@ mod tests {
         backoff.advance(at(0).wall, MAX, at(0));
         backoff.advance(at(20).wall, MAX, at(20));
         assert_eq!(backoff.delay(), Duration::from_secs(20));
-        assert_eq!(backoff.wait_until(at(700).wall, MAX, at(700)), None);
+        assert_eq!(backoff.wait_until(at(700).wall, at(700)), None);
         backoff.advance(at(700).wall, MAX, at(700));
         assert_eq!(backoff.delay(), Duration::from_secs(10));
+    }
+
+    /// `maxContainerRestartPeriod: 10s` makes no difference to that.
+    #[test]
+    fn a_small_maximum_forgets_no_sooner() {
+        let max = Duration::from_secs(10);
+        let mut backoff = Backoff::default();
+        backoff.advance(at(0).wall, max, at(0));
+        assert_eq!(backoff.wait_until(at(21).wall, at(21)), Some(Duration::from_secs(31)));
+        assert_eq!(backoff.wait_until(at(600).wall, at(600)), Some(Duration::from_secs(610)));
+        assert_eq!(backoff.wait_until(at(601).wall, at(601)), None);
     }
 
     #[test]

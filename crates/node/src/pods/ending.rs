@@ -1,7 +1,6 @@
 //! Ends a pod: hooks, signals, sandbox, then everything else that is left of it
 //! (<https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination>).
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::pod::{self, ContainerKind};
@@ -19,6 +18,15 @@ use crate::outbox::Outbox;
 /// up the whole grace period (upstream's `minimumGracePeriodInSeconds`).
 const MIN_GRACE: Duration = Duration::from_secs(2);
 
+/// Whether a container that is to end may be signalled. Its preStop hook runs in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It may.
+    Now,
+    /// Others end first.
+    Waits,
+}
+
 impl PodRecord {
     /// Moves the pod to its end, or, when it already is on its way, at most shortens its grace.
     pub(crate) fn begin_end(&mut self, why: EndCause, ctx: &Context<'_>, out: &mut Outbox) {
@@ -28,8 +36,7 @@ impl PodRecord {
                 for (_, id) in self.busy.iter().filter(|(slot, _)| slot.is_for_running()) {
                     out.cancel(*id);
                 }
-                self.phase =
-                    Phase::Terminating(Terminating { why, deadline, retry: None, stopped: BTreeSet::new() });
+                self.phase = Phase::Terminating(Terminating { why, deadline, retry: None });
             }
             Phase::Terminating(end) => {
                 if end.why == EndCause::Completed {
@@ -83,16 +90,16 @@ impl PodRecord {
             .map(|c| (self.kind_of(&c.name), c.name.clone(), c.id.clone()))
             .collect();
         if !running.is_empty() {
-            let stops = self.next_to_stop(running, end.deadline <= ctx.now.mono);
-            return stops.into_iter().fold(next, |next, (name, id)| {
+            let stops = self.turns(running, end.deadline <= ctx.now.mono);
+            return stops.into_iter().fold(next, |next, (name, id, turn)| {
                 let text = format!("Stopping container {name}");
-                earliest(next, self.drive_stop(&name, &id, end.deadline, &text, ctx, out))
+                earliest(next, self.drive_stop(&name, &id, end.deadline, turn, &text, ctx, out))
             });
         }
         let sandboxes: Vec<SandboxId> = observed
             .sandboxes
             .iter()
-            .filter(|s| s.is_ready && !end.stopped.contains(&s.id))
+            .filter(|s| !self.stopped_sandboxes.contains(&s.id))
             .map(|s| s.id.clone())
             .collect();
         for id in sandboxes {
@@ -118,40 +125,42 @@ impl PodRecord {
         next
     }
 
-    /// Which of the running containers are stopped now: sidecars only after all others, and then
-    /// in reverse order one by one (KEP-753), unless the grace period is over.
-    fn next_to_stop(
+    /// Whether each of the running containers may be signalled now: sidecars only after all regular
+    /// ones, and then in reverse order one by one (KEP-753), unless the grace period is over.
+    pub(crate) fn turns(
         &self,
         running: Vec<(ContainerKind, String, ContainerId)>,
         is_out_of_time: bool,
-    ) -> Vec<(String, ContainerId)> {
-        let (sidecars, others): (Vec<_>, Vec<_>) =
-            running.into_iter().partition(|(kind, ..)| *kind == ContainerKind::Sidecar);
-        if is_out_of_time {
-            return others.into_iter().chain(sidecars).map(|(_, name, id)| (name, id)).collect();
-        }
-        if !others.is_empty() {
-            return others.into_iter().map(|(_, name, id)| (name, id)).collect();
-        }
+    ) -> Vec<(String, ContainerId, Turn)> {
+        let has_regular = running.iter().any(|(kind, ..)| *kind == ContainerKind::Regular);
         let order: Vec<String> = self
             .desired
             .pod()
             .map(|p| pod::containers(p).map(|c| c.spec.name.clone()).collect())
             .unwrap_or_default();
-        sidecars
-            .into_iter()
-            .max_by_key(|(_, name, _)| order.iter().position(|n| n == name))
-            .map(|(_, name, id)| (name, id))
-            .into_iter()
-            .collect()
+        let place = |name: &str| order.iter().position(|n| n == name);
+        let sidecars = running.iter().filter(|(kind, ..)| *kind == ContainerKind::Sidecar);
+        let last = sidecars.map(|(_, name, _)| place(name)).max().flatten();
+        let turn_of = |kind: ContainerKind, name: &str| {
+            let waits = kind == ContainerKind::Sidecar && (has_regular || place(name) != last);
+            if waits && !is_out_of_time { Turn::Waits } else { Turn::Now }
+        };
+        let with_turn = |(kind, name, id): (ContainerKind, String, ContainerId)| {
+            let turn = turn_of(kind, &name);
+            (name, id, turn)
+        };
+        running.into_iter().map(with_turn).collect()
     }
 
-    /// Brings one running container closer to its end: announcement, preStop hook, signals.
+    /// Brings one running container closer to its end: announcement, preStop hook, and in its
+    /// turn, signals.
+    #[expect(clippy::too_many_arguments, reason = "what is stopped, how, and the surroundings")]
     pub(crate) fn drive_stop(
         &mut self,
         name: &str,
         id: &ContainerId,
         deadline: Duration,
+        turn: Turn,
         text: &str,
         ctx: &Context<'_>,
         out: &mut Outbox,
@@ -204,6 +213,9 @@ impl PodRecord {
             self.start(hook, action, out);
             return Some(deadline);
         }
+        if turn == Turn::Waits && !remaining.is_zero() {
+            return Some(deadline);
+        }
         let is_forced =
             self.desired.pod().is_some_and(|p| p.metadata.deletion_grace_period_seconds == Some(0));
         let grace = if is_forced { remaining } else { remaining.max(MIN_GRACE) };
@@ -229,7 +241,6 @@ impl PodRecord {
                 why: end.why.clone(),
                 deadline: ctx.now.after(MIN_GRACE),
                 retry: None,
-                stopped: BTreeSet::new(),
             });
             return self.drive_ending(ctx, out);
         }
@@ -295,7 +306,8 @@ impl PodRecord {
         for id in strays {
             let slot = Slot::RemoveContainer(id.clone());
             if !self.busy.contains_key(&slot) {
-                self.start(slot, Action::RemoveContainer { uid: self.uid.clone(), id }, out);
+                let action = Action::RemoveContainer { uid: self.uid.clone(), id, keeps_log: false };
+                self.start(slot, action, out);
             }
         }
         let logs = end.logs.as_ref()?;

@@ -247,6 +247,7 @@ impl PodRecord {
         now: Now,
     ) {
         let memory = self.memory(name);
+        memory.replaced = None;
         let failed_before = match &memory.image {
             Image::Failed { at, .. } => *at,
             _ => now.wall,

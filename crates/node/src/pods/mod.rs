@@ -10,7 +10,9 @@ pub(crate) mod plan;
 pub(crate) mod probes;
 pub(crate) mod record;
 mod report;
+mod restart_all;
 pub(crate) mod results;
+pub(crate) mod rules;
 mod running;
 mod slot;
 #[cfg(test)]

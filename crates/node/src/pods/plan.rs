@@ -3,17 +3,18 @@
 //! observed and what is remembered; [`running`](super::running) carries it out.
 //!
 //! The rules are those of the pod lifecycle documentation
-//! (<https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/>), KEP-753 (sidecars) and
-//! KEP-5307 (container restart rules).
+//! (<https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/>) and KEP-753 (sidecars).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
 use model::pod::{self, ContainerKind, RestartPolicy};
 use model::{ContainerId, ContainerObservation, ContainerState, Now, Pod, PodObservation, SandboxId};
 
 use super::record::{ContainerMemory, KillCause};
+use super::rules::RestartRules;
 
 /// What a container whose end nobody saw counts as: killed.
 const LOST_EXIT_CODE: i32 = 137;
@@ -24,8 +25,13 @@ pub(crate) struct PlanInputs<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) observed: &'a PodObservation,
     pub(crate) memory: &'a BTreeMap<String, ContainerMemory>,
-    /// Bound of the restart back-off.
-    pub(crate) max_backoff: Duration,
+    /// Sandboxes that were stopped for certain.
+    pub(crate) stopped: &'a BTreeSet<SandboxId>,
+    /// Regular containers that have ended for good by what the API server was told, and of which the
+    /// runtime holds nothing any more.
+    pub(crate) ended: &'a BTreeSet<String>,
+    /// Which restart rules of containers are obeyed.
+    pub(crate) rules: RestartRules,
     pub(crate) now: Now,
 }
 
@@ -79,6 +85,8 @@ pub(crate) struct StopPlan {
     pub(crate) name: String,
     pub(crate) id: ContainerId,
     pub(crate) why: KillCause,
+    /// Another takes its place, however it ends.
+    pub(crate) is_replaced: bool,
 }
 
 /// A container in `CrashLoopBackOff`.
@@ -136,12 +144,19 @@ fn without_sandbox(inputs: PlanInputs<'_>) -> Plan {
         .containers
         .iter()
         .filter(|c| c.state.is_running())
-        .map(|c| StopPlan { name: c.name.clone(), id: c.id.clone(), why: KillCause::SandboxGone })
+        .map(|c| StopPlan {
+            name: c.name.clone(),
+            id: c.id.clone(),
+            why: KillCause::SandboxGone,
+            is_replaced: true,
+        })
         .collect();
-    let ready: Vec<_> = observed.sandboxes.iter().filter(|s| s.is_ready).map(|s| s.id.clone()).collect();
+    // A dead one, too: what it holds, a host port above all, is in the way of its successor.
+    let held: Vec<_> =
+        observed.sandboxes.iter().map(|s| s.id.clone()).filter(|id| !inputs.stopped.contains(id)).collect();
     let sandbox = match observed.sandboxes.first() {
         _ if !stop.is_empty() => SandboxPlan::Keep,
-        _ if !ready.is_empty() => SandboxPlan::Replace { stop: ready },
+        _ if !held.is_empty() => SandboxPlan::Replace { stop: held },
         Some(newest) => SandboxPlan::Create { attempt: newest.attempt.saturating_add(1) },
         None => SandboxPlan::Create { attempt: 0 },
     };
@@ -161,12 +176,17 @@ fn wants_sandbox(inputs: PlanInputs<'_>) -> bool {
     }
     pod::containers(inputs.pod).filter(|c| c.kind == ContainerKind::Regular).any(|c| {
         match observed.latest(&c.spec.name) {
-            None => true,
+            None => !inputs.ended.contains(&c.spec.name),
+            Some(latest) if inputs.memory.get(&c.spec.name).is_some_and(|m| m.is_replaced(&latest.id)) => {
+                true
+            }
             Some(latest) => match &latest.state {
-                ContainerState::Exited(exit) => restarts_after(inputs.pod, &c.spec, c.kind, exit.exit_code),
+                ContainerState::Exited(exit) => {
+                    inputs.rules.restarts_after(inputs.pod, &c.spec, c.kind, exit.exit_code)
+                }
                 // Killed with its sandbox, or lost.
                 ContainerState::Running { .. } | ContainerState::Created | ContainerState::Unknown => {
-                    restarts_after(inputs.pod, &c.spec, c.kind, LOST_EXIT_CODE)
+                    inputs.rules.restarts_after(inputs.pod, &c.spec, c.kind, LOST_EXIT_CODE)
                 }
             },
         }
@@ -184,6 +204,7 @@ fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
             name: stray.name.clone(),
             id: stray.id.clone(),
             why: KillCause::SandboxGone,
+            is_replaced: false,
         });
     }
     let specs: Vec<_> = pod::containers(inputs.pod).collect();
@@ -219,7 +240,7 @@ fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
             ContainerKind::Regular if !init_passed => regular_over = false,
             ContainerKind::Regular => {
                 step.keep_up(&mut plan);
-                regular_over &= step.is_over();
+                regular_over &= step.is_over() || step.is_ending_for_good(&plan);
             }
             ContainerKind::Ephemeral => {
                 if step.latest_anywhere().is_none() {
@@ -232,6 +253,8 @@ fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
     if regular_over {
         plan.start.clear();
         plan.back_off.clear();
+        // The pod's end stops whatever still runs.
+        plan.stop.clear();
         plan.is_over = true;
     }
     plan
@@ -279,7 +302,12 @@ impl Look<'_> {
         match &latest.state {
             ContainerState::Running { .. } => InitProgress::Pending,
             ContainerState::Unknown
-                if !restarts_after(self.inputs.pod, self.spec, self.kind, LOST_EXIT_CODE) =>
+                if !self.inputs.rules.restarts_after(
+                    self.inputs.pod,
+                    self.spec,
+                    self.kind,
+                    LOST_EXIT_CODE,
+                ) =>
             {
                 InitProgress::Failed
             }
@@ -289,7 +317,7 @@ impl Look<'_> {
             }
             ContainerState::Exited(exit) if exit.exit_code == 0 => InitProgress::Passed,
             ContainerState::Exited(exit) => {
-                if !restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code) {
+                if !self.inputs.rules.restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code) {
                     return InitProgress::Failed;
                 }
                 self.restart(plan, latest);
@@ -310,14 +338,18 @@ impl Look<'_> {
             _ => self.latest_anywhere(),
         };
         let Some(latest) = latest else {
-            self.start(plan, self.latest_anywhere().map(|c| &c.id));
+            if !self.inputs.ended.contains(&self.spec.name) {
+                self.start(plan, self.latest_anywhere().map(|c| &c.id));
+            }
             return false;
         };
         match &latest.state {
             ContainerState::Running { .. } if latest.sandbox_id != *self.sandbox => false,
             ContainerState::Running { .. } => {
                 if let Some(why) = self.kill_cause(latest) {
-                    plan.stop.push(StopPlan { name: self.spec.name.clone(), id: latest.id.clone(), why });
+                    let is_replaced = self.is_replaced_after(&why);
+                    let (name, id) = (self.spec.name.clone(), latest.id.clone());
+                    plan.stop.push(StopPlan { name, id, why, is_replaced });
                     return false;
                 }
                 self.is_started(latest)
@@ -327,7 +359,7 @@ impl Look<'_> {
                 false
             }
             ContainerState::Exited(exit) => {
-                if restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code) {
+                if self.restarts(latest, exit.exit_code) {
                     self.restart(plan, latest);
                 }
                 false
@@ -358,8 +390,37 @@ impl Look<'_> {
             self.restart(plan, latest);
         } else {
             let (name, id) = (self.spec.name.clone(), latest.id.clone());
-            plan.stop.push(StopPlan { name, id, why: KillCause::Lost });
+            plan.stop.push(StopPlan { name, id, why: KillCause::Lost, is_replaced: false });
         }
+    }
+
+    /// Whether an instance that ended is followed by another.
+    fn restarts(&self, latest: &ContainerObservation, exit_code: i32) -> bool {
+        self.memory().is_some_and(|m| m.is_replaced(&latest.id))
+            || self.inputs.rules.restarts_after(self.inputs.pod, self.spec, self.kind, exit_code)
+    }
+
+    /// Whether an instance that is ended for this reason is followed by another, however it ends.
+    /// No restart rule is asked, since there is no exit code yet.
+    fn is_replaced_after(&self, why: &KillCause) -> bool {
+        match why {
+            KillCause::Changed => true,
+            KillCause::Liveness | KillCause::Startup => {
+                self.kind == ContainerKind::Sidecar
+                    || self.inputs.rules.policy(self.inputs.pod, self.spec) != RestartPolicy::Never
+            }
+            // The exit code decides.
+            KillCause::PostStart | KillCause::Lost | KillCause::SandboxGone => false,
+        }
+    }
+
+    /// Whether a regular container runs, is being ended, and is not started again.
+    fn is_ending_for_good(&self, plan: &Plan) -> bool {
+        plan.stop.iter().any(|s| {
+            s.name == self.spec.name
+                && matches!(s.why, KillCause::Liveness | KillCause::Startup)
+                && !s.is_replaced
+        })
     }
 
     fn kill_cause(&self, latest: &ContainerObservation) -> Option<KillCause> {
@@ -381,14 +442,11 @@ impl Look<'_> {
     /// Whether a regular container has ended for good.
     fn is_over(&self) -> bool {
         match self.latest_anywhere().map(|c| &c.state) {
-            None
-            | Some(ContainerState::Running { .. } | ContainerState::Created | ContainerState::Unknown) => {
-                false
-            }
-            Some(ContainerState::Exited(exit)) => {
-                !self.latest_anywhere().is_some_and(|c| self.is_stopped(c))
-                    && !restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code)
-            }
+            None => self.inputs.ended.contains(&self.spec.name),
+            Some(ContainerState::Running { .. } | ContainerState::Created | ContainerState::Unknown) => false,
+            Some(ContainerState::Exited(exit)) => self
+                .latest_anywhere()
+                .is_some_and(|c| !self.is_stopped(c) && !self.restarts(c, exit.exit_code)),
         }
     }
 
@@ -404,16 +462,14 @@ impl Look<'_> {
     }
 
     fn restart(&self, plan: &mut Plan, latest: &ContainerObservation) {
-        let ended_at = match &latest.state {
-            ContainerState::Exited(exit) => exit.finished_at.unwrap_or(latest.created_at),
-            _ => latest.created_at,
-        };
         let inputs = self.inputs;
         let memory = self.memory();
+        let Some(ended_at) = backs_off_from(latest, memory) else {
+            return self.start(plan, Some(&latest.id));
+        };
         // The exit that the last start already answered: what waits now is that start's result.
         let is_answered = memory.is_some_and(|m| m.restarted_after.as_ref() == Some(&latest.id));
-        let wait =
-            memory.and_then(|m| m.restart_backoff.wait_until(ended_at, inputs.max_backoff, inputs.now));
+        let wait = memory.and_then(|m| m.restart_backoff.wait_until(ended_at, inputs.now));
         match wait {
             Some(until) if !is_answered => plan.back_off.push(BackOffPlan {
                 name: self.spec.name.clone(),
@@ -426,37 +482,19 @@ impl Look<'_> {
     }
 }
 
-/// Whether a container that ended with this code is started again: the container's own rules
-/// and policy first (KEP-5307), then the pod's.
-pub(crate) fn restarts_after(pod: &Pod, spec: &Container, kind: ContainerKind, exit_code: i32) -> bool {
-    match kind {
-        ContainerKind::Sidecar => return true,
-        ContainerKind::Ephemeral => return false,
-        ContainerKind::Init | ContainerKind::Regular => {}
+/// The end that the back-off of a restart after this instance counts from: its own, or if it was
+/// ended to be replaced, that of the one before it; `None` when there was none.
+pub(crate) fn backs_off_from(
+    latest: &ContainerObservation,
+    memory: Option<&ContainerMemory>,
+) -> Option<Timestamp> {
+    if let Some(replaced) = memory.and_then(|m| m.replaced.as_ref()).filter(|r| r.id == latest.id) {
+        return replaced.previous_end;
     }
-    for rule in spec.restart_policy_rules.iter().flatten() {
-        let Some(codes) = &rule.exit_codes else { continue };
-        let listed = codes.values.iter().flatten().any(|v| *v == exit_code);
-        let applies = match codes.operator.as_str() {
-            "In" => listed,
-            "NotIn" => !listed,
-            _ => false,
-        };
-        if applies && rule.action == "Restart" {
-            return true;
-        }
-    }
-    let policy = match spec.restart_policy.as_deref() {
-        Some("Always") => RestartPolicy::Always,
-        Some("OnFailure") => RestartPolicy::OnFailure,
-        Some("Never") => RestartPolicy::Never,
-        _ => pod::restart_policy(pod),
-    };
-    match policy {
-        RestartPolicy::Always => kind == ContainerKind::Regular || exit_code != 0,
-        RestartPolicy::OnFailure => exit_code != 0,
-        RestartPolicy::Never => false,
-    }
+    Some(match &latest.state {
+        ContainerState::Exited(exit) => exit.finished_at.unwrap_or(latest.created_at),
+        _ => latest.created_at,
+    })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::probes::ProbeMemory;
 use super::slot::Slot;
 use crate::effect::EffectId;
 use crate::input::Source;
+use crate::status;
 use model::probe::ProbeKind;
 
 /// One pod: what is wanted, what was seen, and what neither of the two tells.
@@ -49,6 +50,9 @@ pub(crate) struct PodRecord {
     pub(crate) volumes_refresh_at: Option<Duration>,
     /// The creation of its sandbox.
     pub(crate) sandbox: Step,
+    /// Sandboxes that were stopped for certain. One that is merely not ready has lost its process;
+    /// its namespace, address and host ports are taken until it is stopped.
+    pub(crate) stopped_sandboxes: BTreeSet<SandboxId>,
     /// Whether the last look found the runtime's network not ready, to record it once.
     pub(crate) is_network_wait_recorded: bool,
     /// Per container name.
@@ -127,8 +131,6 @@ pub(crate) struct Terminating {
     pub(crate) deadline: Duration,
     /// The last failure to stop something, and when that is tried again.
     pub(crate) retry: Option<Retry>,
-    /// Sandboxes stopped since this began, so that one that stays NotReady is not asked again.
-    pub(crate) stopped: BTreeSet<SandboxId>,
 }
 
 /// The data of a pod that has ended.
@@ -227,6 +229,8 @@ pub(crate) struct ContainerMemory {
     pub(crate) start_retry: Option<Retry>,
     /// A running instance that must end, and why.
     pub(crate) kill: Option<(ContainerId, KillCause)>,
+    /// The instance that was ended so that another can take its place.
+    pub(crate) replaced: Option<Replaced>,
     /// The instance whose start was taken note of: its postStart hook runs, has run, or there is none.
     pub(crate) begun: Option<ContainerId>,
     /// The instance whose postStart hook is done, or that has none.
@@ -247,6 +251,23 @@ pub(crate) struct ContainerMemory {
     pub(crate) backoff_recorded: Option<ContainerId>,
     /// The instance that restart accounting was done for, so that one exit advances the back-off once.
     pub(crate) restarted_after: Option<ContainerId>,
+}
+
+impl ContainerMemory {
+    /// Whether an instance was ended so that another can take its place.
+    pub(crate) fn is_replaced(&self, id: &ContainerId) -> bool {
+        self.replaced.as_ref().is_some_and(|r| r.id == *id)
+    }
+}
+
+/// An instance that was ended so that another can take its place: how it ends says nothing about
+/// whether it is started again, until that has failed once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Replaced {
+    /// Which.
+    pub(crate) id: ContainerId,
+    /// When the instance before it had ended, wall clock: the back-off counts from there.
+    pub(crate) previous_end: Option<Timestamp>,
 }
 
 /// What is known of the image for a container's next start. Forgotten after each start, since
@@ -350,6 +371,7 @@ impl PodRecord {
             volumes: Step::Todo,
             volumes_refresh_at: None,
             sandbox: Step::Todo,
+            stopped_sandboxes: BTreeSet::new(),
             is_network_wait_recorded: false,
             containers: BTreeMap::new(),
             report: Report {
@@ -372,11 +394,14 @@ impl PodRecord {
     /// Takes over from the status which restart counts were given before: the containers that had
     /// them may be gone, and a count never goes back.
     pub(crate) fn recall_attempts(&mut self) {
-        let status = self.report.written.clone();
-        for said in status.container_statuses.iter().chain(&status.init_container_statuses).flatten() {
+        let written = self.report.written.clone();
+        for said in written.container_statuses.iter().chain(&written.init_container_statuses).flatten() {
             let Ok(count) = u32::try_from(said.restart_count) else { continue };
             let has_run = said.container_id.as_deref().is_some_and(|id| !id.is_empty())
                 || said.last_state.as_ref().is_some_and(|s| s.terminated.is_some());
+            // Removed for a restart of all, its end is counted already.
+            let has_run =
+                has_run && !(said.container_id.is_none() && status::restarting::ended_for_restart(said));
             let last = if has_run { Some(count) } else { count.checked_sub(1) };
             if last.is_some() {
                 let memory = self.memory(&said.name);
@@ -398,6 +423,11 @@ impl PodRecord {
     /// When a container whose start failed may be started again.
     pub(crate) fn start_retry_at(&self, name: &str) -> Option<Duration> {
         self.containers.get(name)?.start_retry.as_ref().map(|retry| retry.next_at)
+    }
+
+    /// Whether an instance was ended so that another can take its place.
+    pub(crate) fn is_replaced(&self, name: &str, id: &ContainerId) -> bool {
+        self.containers.get(name).is_some_and(|m| m.is_replaced(id))
     }
 
     /// The memory of a container, made when there is none.

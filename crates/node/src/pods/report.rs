@@ -1,6 +1,6 @@
 //! Tells the API server what is true of a pod: few writes, the urgent ones at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +36,12 @@ impl PodRecord {
             {
                 return None;
             }
-            self.report.current = Arc::new(status);
+            // An API server would refuse it: what it holds stays true a little longer.
+            let rules = ctx.settings.restart_rules;
+            let is_allowed = |pod| status::transition::is_allowed(rules, pod, &self.report.current, &status);
+            if self.desired.pod().is_some_and(|pod| is_allowed(pod)) {
+                self.report.current = Arc::new(status);
+            }
         }
         let uid = self.report.api_uid.clone()?;
         if !ctx.settings.has_api || self.report.is_gone || self.report.in_flight.is_some() {
@@ -125,6 +130,7 @@ fn is_urgent(old: &PodStatus, new: &PodStatus) -> bool {
         || old.reason != new.reason
         || condition(old, "Ready") != condition(new, "Ready")
         || condition(old, "ContainersReady") != condition(new, "ContainersReady")
+        || condition(old, status::RESTARTING_CONDITION) != condition(new, status::RESTARTING_CONDITION)
     {
         return true;
     }
@@ -151,7 +157,7 @@ fn condition<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a str> {
 
 impl PodRecord {
     /// The status as it is now; `None` before anything is known.
-    fn compute_status(&self, ctx: &Context<'_>) -> Option<PodStatus> {
+    pub(crate) fn compute_status(&self, ctx: &Context<'_>) -> Option<PodStatus> {
         let pod = self.desired.pod()?;
         let empty = PodObservation::empty(self.uid.clone(), self.key.clone());
         let observed = self.observed.as_ref().unwrap_or(&empty);
@@ -160,6 +166,7 @@ impl PodRecord {
         Some(status::generate(&StatusInputs {
             pod,
             observed,
+            rules: ctx.settings.restart_rules,
             previous: &self.report.current,
             notes: &notes,
             stage,
@@ -176,6 +183,23 @@ impl PodRecord {
         self.compute_status(ctx).is_some_and(|s| status::is_terminal(&s))
     }
 
+    /// Regular containers that have ended for good by what the API server was told, and of which the
+    /// runtime holds nothing any more: the API server takes such an end for the last word.
+    pub(crate) fn ended_by_status(&self, pod: &Pod, ctx: &Context<'_>) -> BTreeSet<String> {
+        let mut ended = BTreeSet::new();
+        for said in self.report.current.container_statuses.iter().flatten() {
+            let code = said.state.as_ref().and_then(|s| s.terminated.as_ref()).map(|t| t.exit_code);
+            let is_held = self.observed.as_ref().is_none_or(|o| o.latest(&said.name).is_some());
+            if let Some(code) = code.filter(|_| !is_held)
+                && let Some(c) = pod::container(pod, &said.name)
+                && !ctx.settings.restart_rules.restarts_after(pod, &c.spec, c.kind, code)
+            {
+                ended.insert(said.name.clone());
+            }
+        }
+        ended
+    }
+
     fn notes(&self, pod: &Pod, observed: &PodObservation) -> BTreeMap<String, ContainerNote> {
         let mut notes = BTreeMap::new();
         for container in pod::containers(pod) {
@@ -184,7 +208,12 @@ impl PodRecord {
             let (is_started, is_ready) =
                 running.map_or((false, false), |c| self.readiness_of(&container.spec, &c.id));
             let waiting = memory.and_then(|m| m.waiting.as_ref()).map(|w| (w.reason, w.message.clone()));
-            notes.insert(container.spec.name.clone(), ContainerNote { waiting, is_started, is_ready });
+            let is_replaced = matches!(self.phase, Phase::Running { .. })
+                && observed
+                    .latest(&container.spec.name)
+                    .is_some_and(|c| !c.state.is_running() && memory.is_some_and(|m| m.is_replaced(&c.id)));
+            let note = ContainerNote { waiting, is_started, is_ready, is_replaced };
+            notes.insert(container.spec.name.clone(), note);
         }
         notes
     }

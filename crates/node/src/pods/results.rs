@@ -107,6 +107,7 @@ impl PodRecord {
             Outcome::Observed(mut observed) => {
                 observed.sort();
                 let is_first = self.observed.is_none();
+                self.stopped_sandboxes.retain(|id| observed.sandboxes.iter().any(|s| s.id == *id));
                 self.observed = Some(observed);
                 // Newer than what was known, though perhaps not the newest.
                 self.is_stale = std::mem::take(&mut self.read_again);
@@ -235,8 +236,8 @@ impl PodRecord {
             {
                 sandbox.is_ready = false;
             }
+            self.stopped_sandboxes.insert(id.clone());
             if let Phase::Terminating(end) = &mut self.phase {
-                end.stopped.insert(id.clone());
                 end.retry = None;
             }
             self.sandbox = Step::Todo;
@@ -275,6 +276,7 @@ impl PodRecord {
                 memory.waiting = None;
                 memory.start_retry = None;
                 memory.kill = None;
+                memory.replaced = None;
                 memory.last_attempt = memory.last_attempt.max(Some(container.attempt));
                 self.merge_container(container);
                 self.record_container_event(
@@ -315,6 +317,7 @@ impl PodRecord {
             Retry::after(memory.start_retry.as_ref(), failure.message.clone(), Pauses::CALLS, ctx.now);
         let mut is_new = true;
         if let Some(reason) = reason {
+            memory.replaced = None;
             is_new =
                 memory.waiting.as_ref().is_none_or(|w| w.reason != reason || w.message != failure.message);
             memory.waiting = Some(Waiting {

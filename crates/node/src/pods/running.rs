@@ -9,12 +9,33 @@ use model::reason::{event, waiting};
 use model::{ContainerId, Pod};
 
 use super::Context;
-use super::plan::{Plan, PlanInputs, SandboxPlan, StartPlan, first_to_start, plan};
+use super::ending::Turn;
+use super::plan::{Plan, PlanInputs, SandboxPlan, StartPlan, StopPlan, backs_off_from, first_to_start, plan};
 use super::probes::{self, earliest};
-use super::record::{EndCause, Image, KillCause, Phase, PodRecord, Step, Waiting};
+use super::record::{EndCause, Image, KillCause, Phase, PodRecord, Replaced, Step, Waiting};
 use super::slot::Slot;
 use crate::effect::{Action, Hook};
 use crate::outbox::Outbox;
+
+/// What the `Killing` event says.
+fn kill_text(stop: &StopPlan, kind: ContainerKind) -> String {
+    let name = &stop.name;
+    let (noun, then) = match (kind, stop.is_replaced) {
+        (ContainerKind::Init | ContainerKind::Sidecar, _) => ("Init container", ""),
+        (_, true) => ("Container", ", will be restarted"),
+        (_, false) => ("Container", ""),
+    };
+    match stop.why {
+        KillCause::Liveness => format!("{noun} {name} failed liveness probe{then}"),
+        KillCause::Startup => format!("{noun} {name} failed startup probe{then}"),
+        KillCause::Changed => format!("{noun} {name} definition changed{then}"),
+        KillCause::PostStart => "FailedPostStartHook".to_owned(),
+        KillCause::SandboxGone => format!("Stopping container {name}"),
+        KillCause::Lost => {
+            format!("The container runtime lost track of container {name}, will be restarted")
+        }
+    }
+}
 
 impl PodRecord {
     /// One round for a pod in [`Phase::Running`]. Returns when the next is due by itself.
@@ -24,12 +45,21 @@ impl PodRecord {
             self.begin_end(end, ctx, out);
             return self.drive_ending(ctx, out);
         }
+        if self.is_restarting_all(&pod, ctx) {
+            let (is_over, next) = self.drive_restart_all(&pod, ctx, out);
+            if !is_over {
+                return earliest(next, self.active_deadline(&pod, ctx));
+            }
+        }
+        let ended = self.ended_by_status(&pod, ctx);
         let plan = self.observed.as_ref().map(|observed| {
             plan(PlanInputs {
                 pod: &pod,
                 observed,
                 memory: &self.containers,
-                max_backoff: ctx.settings.max_restart_backoff,
+                stopped: &self.stopped_sandboxes,
+                ended: &ended,
+                rules: ctx.settings.restart_rules,
                 now: ctx.now,
             })
         })?;
@@ -132,7 +162,14 @@ impl PodRecord {
 
     fn drive_stops(&mut self, plan: &Plan, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
         let mut next = None;
+        let leaving = plan.stop.iter().filter(|s| s.why == KillCause::SandboxGone);
+        let leaving = leaving.map(|s| (self.kind_of(&s.name), s.name.clone(), s.id.clone())).collect();
+        let turns = self.turns(leaving, false);
         for stop in &plan.stop {
+            if stop.is_replaced {
+                self.note_replaced(&stop.name, &stop.id);
+            }
+            let turn = turns.iter().find(|(_, id, _)| *id == stop.id).map_or(Turn::Now, |(.., turn)| *turn);
             let grace = self.restart_grace(&stop.name, &stop.why);
             let memory = self.memory(&stop.name);
             let deadline = match &memory.kill_deadline {
@@ -143,25 +180,26 @@ impl PodRecord {
                     deadline
                 }
             };
-            let text = match stop.why {
-                KillCause::Liveness => {
-                    format!("Container {} failed liveness probe, will be restarted", stop.name)
-                }
-                KillCause::Startup => {
-                    format!("Container {} failed startup probe, will be restarted", stop.name)
-                }
-                KillCause::Changed => {
-                    format!("Container {} definition changed, will be restarted", stop.name)
-                }
-                KillCause::PostStart => "FailedPostStartHook".to_owned(),
-                KillCause::SandboxGone => format!("Stopping container {}", stop.name),
-                KillCause::Lost => {
-                    format!("The container runtime lost track of container {}, will be restarted", stop.name)
-                }
-            };
-            next = earliest(next, self.drive_stop(&stop.name, &stop.id, deadline, &text, ctx, out));
+            let text = kill_text(stop, self.kind_of(&stop.name));
+            next = earliest(next, self.drive_stop(&stop.name, &stop.id, deadline, turn, &text, ctx, out));
         }
         next
+    }
+
+    /// An instance is ended so that another can take its place.
+    fn note_replaced(&mut self, name: &str, id: &ContainerId) {
+        if self.is_replaced(name, id) {
+            return;
+        }
+        let others =
+            self.observed.iter().flat_map(|o| &o.containers).filter(|c| c.name == name && c.id != *id);
+        let previous_end = others
+            .filter_map(|c| match &c.state {
+                model::ContainerState::Exited(exit) => Some(exit.finished_at.unwrap_or(c.created_at)),
+                _ => None,
+            })
+            .max();
+        self.memory(name).replaced = Some(Replaced { id: id.clone(), previous_end });
     }
 
     /// A probe may bring a grace period of its own (KEP-2238).
@@ -276,20 +314,17 @@ impl PodRecord {
     /// Advances the restart back-off once for each exit that is answered by a start.
     fn account_restart(&mut self, item: &StartPlan, ctx: &Context<'_>) {
         let Some(after) = &item.after else { return };
-        let ended_at = self.observed.as_ref().and_then(|o| o.containers.iter().find(|c| c.id == *after)).map(
-            |c| match &c.state {
-                model::ContainerState::Exited(exit) => exit.finished_at.unwrap_or(c.created_at),
-                _ => c.created_at,
-            },
-        );
+        let observed = self.observed.as_ref().and_then(|o| o.containers.iter().find(|c| c.id == *after));
+        let ended_at = match observed {
+            Some(container) => backs_off_from(container, self.containers.get(&item.name)),
+            None => Some(ctx.now.wall),
+        };
         let memory = self.memory(&item.name);
         if memory.restarted_after.as_ref() != Some(after) {
             memory.restarted_after = Some(after.clone());
-            memory.restart_backoff.advance(
-                ended_at.unwrap_or(ctx.now.wall),
-                ctx.settings.max_restart_backoff,
-                ctx.now,
-            );
+            if let Some(ended_at) = ended_at {
+                memory.restart_backoff.advance(ended_at, ctx.settings.max_restart_backoff, ctx.now);
+            }
         }
     }
 
@@ -316,7 +351,8 @@ impl PodRecord {
         for id in containers {
             let slot = Slot::RemoveContainer(id.clone());
             if !self.busy.contains_key(&slot) {
-                self.start(slot, Action::RemoveContainer { uid: self.uid.clone(), id }, out);
+                let action = Action::RemoveContainer { uid: self.uid.clone(), id, keeps_log: false };
+                self.start(slot, action, out);
             }
         }
         for id in sandboxes {

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::pod::{self, ContainerKind};
 use model::time;
 
-use super::StatusInputs;
+use super::{StatusInputs, restarting};
 
 const OWNED: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
@@ -45,6 +45,14 @@ pub(super) fn generate(inputs: &StatusInputs<'_>, status: &PodStatus) -> Vec<Pod
     for (kind, verdict) in verdicts {
         all.push(condition(inputs, kind, verdict));
     }
+    if inputs.rules.may_restart_all(inputs.pod) {
+        let verdict = restarting_all(inputs, status);
+        // Upstream says of no generation that this is about it.
+        all.push(PodCondition {
+            observed_generation: None,
+            ..condition(inputs, restarting::CONDITION, verdict)
+        });
+    }
     all
 }
 
@@ -54,13 +62,17 @@ pub(super) fn of_others(inputs: &StatusInputs<'_>) -> Vec<PodCondition> {
     // Others write to the API object; what the node itself added on the way is in the previous.
     let theirs = pod_status.and_then(|s| s.conditions.as_ref()).or(inputs.previous.conditions.as_ref());
     let mut all: Vec<PodCondition> =
-        theirs.into_iter().flatten().filter(|c| !OWNED.contains(&c.type_.as_str())).cloned().collect();
+        theirs.into_iter().flatten().filter(|c| !is_owned(inputs, &c.type_)).cloned().collect();
     for kept in inputs.previous.conditions.iter().flatten().filter(|c| c.type_ == DISRUPTION_TARGET) {
         if !all.iter().any(|c| c.type_ == kept.type_) {
             all.push(kept.clone());
         }
     }
     all
+}
+
+fn is_owned(inputs: &StatusInputs<'_>, kind: &str) -> bool {
+    OWNED.contains(&kind) || (inputs.rules.of_pods && kind == restarting::CONDITION)
 }
 
 /// Whether the node's own conditions, and the one it shares, say the same. Since when, and of
@@ -70,7 +82,10 @@ pub(super) fn is_same(a: &PodStatus, b: &PodStatus) -> bool {
         let found = status.conditions.iter().flatten().find(|c| c.type_ == kind);
         found.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()))
     };
-    OWNED.iter().chain([&DISRUPTION_TARGET]).all(|kind| find(a, kind) == find(b, kind))
+    OWNED
+        .iter()
+        .chain([&DISRUPTION_TARGET, &restarting::CONDITION])
+        .all(|kind| find(a, kind) == find(b, kind))
 }
 
 fn condition(inputs: &StatusInputs<'_>, kind: &str, verdict: Verdict) -> PodCondition {
@@ -188,4 +203,19 @@ fn ready(inputs: &StatusInputs<'_>, containers: &Verdict, others: &[PodCondition
         return Verdict::yes();
     }
     Verdict::no("ReadinessGatesNotReady", Some(unmet.join(", ")))
+}
+
+fn restarting_all(inputs: &StatusInputs<'_>, status: &PodStatus) -> Verdict {
+    let StatusInputs { rules, pod, observed, previous, .. } = *inputs;
+    match status.phase.as_deref() {
+        Some("Succeeded") => return Verdict::no("PodCompleted", None),
+        Some("Failed") => return Verdict::no("PodFailed", None),
+        _ => {}
+    }
+    let is_under_way = restarting::is_under_way(rules, pod, observed, previous);
+    if !is_under_way || restarting::is_cleaned_up(pod, observed) {
+        return Verdict { is_true: false, reason: None, message: None };
+    }
+    let message = Some(restarting::STARTED_MESSAGE.to_owned());
+    Verdict { is_true: true, reason: Some(restarting::STARTED), message }
 }

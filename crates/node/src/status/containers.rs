@@ -11,8 +11,7 @@ use model::pod::{self, ContainerKind};
 use model::reason::waiting;
 use model::{ContainerObservation, ContainerState, Pod, time};
 
-use super::{Stage, StatusInputs};
-use crate::pods::plan::restarts_after;
+use super::{Stage, StatusInputs, restarting};
 
 /// Exit code written for a container whose real one nobody knows: that of SIGKILL.
 const LOST_EXIT_CODE: i32 = 137;
@@ -22,6 +21,8 @@ const MAX_TERMINATION_MESSAGES_BYTES: usize = 12 * 1024;
 
 /// Fills in the three lists.
 pub(super) fn fill(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
+    let StatusInputs { rules, pod, observed, previous, .. } = *inputs;
+    let is_restarting = restarting::is_under_way(rules, pod, observed, previous);
     let has_init = pod::containers(inputs.pod).any(|c| c.kind < ContainerKind::Regular);
     let mut regular = Vec::new();
     let mut init = Vec::new();
@@ -35,7 +36,7 @@ pub(super) fn fill(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
             ContainerKind::Ephemeral => (&mut ephemeral, &inputs.previous.ephemeral_container_statuses),
         };
         let before = previous.iter().flatten().find(|s| s.name == c.spec.name);
-        list.push(One { inputs, spec: &c.spec, kind: c.kind, before, has_init }.status());
+        list.push(One { inputs, spec: &c.spec, kind: c.kind, before, has_init, is_restarting }.status());
     }
     let limit = MAX_TERMINATION_MESSAGES_BYTES / (regular.len() + init.len() + ephemeral.len()).max(1);
     for status in regular.iter_mut().chain(&mut init).chain(&mut ephemeral) {
@@ -131,6 +132,8 @@ struct One<'a> {
     /// Its status before.
     before: Option<&'a ContainerStatus>,
     has_init: bool,
+    /// All containers are being restarted.
+    is_restarting: bool,
 }
 
 impl One<'_> {
@@ -207,6 +210,9 @@ impl One<'_> {
 
     /// A container of which the runtime has nothing.
     fn unobserved(&self) -> ContainerStatus {
+        if let Some(removed) = self.removed_for_restart() {
+            return removed;
+        }
         if let Some(before) = self.before
             && before.state.as_ref().is_some_and(|s| s.terminated.is_some())
         {
@@ -244,6 +250,22 @@ impl One<'_> {
         status
     }
 
+    /// A container that was removed because all are being restarted.
+    fn removed_for_restart(&self) -> Option<ContainerStatus> {
+        let before = self.before.filter(|_| self.is_restarting && self.kind != ContainerKind::Ephemeral)?;
+        if restarting::is_removed(before) {
+            return Some(before.clone());
+        }
+        let was_waiting = before.state.as_ref().is_some_and(|s| s.waiting.is_some());
+        let (reason, message) = restarting::waits();
+        (!was_waiting).then(|| ContainerStatus {
+            restart_count: before.restart_count.saturating_add(1),
+            state: Some(waiting(reason, Some(message))),
+            last_state: Some(restarting::removed()),
+            ..self.blank()
+        })
+    }
+
     /// A container that was never started.
     fn blank(&self) -> ContainerStatus {
         ContainerStatus {
@@ -263,15 +285,19 @@ impl One<'_> {
         if self.inputs.stage != Stage::Running || is_settled || newest.is_some_and(|c| c.state.is_running()) {
             return;
         }
+        let note = self.inputs.notes.get(&self.spec.name);
+        let restarts = |code| self.inputs.rules.restarts_after(self.inputs.pod, self.spec, self.kind, code);
         let is_to_start = match newest.map(|c| &c.state) {
             None | Some(ContainerState::Created) => true,
-            Some(ContainerState::Exited(exit)) => {
-                restarts_after(self.inputs.pod, self.spec, self.kind, exit.exit_code)
-            }
-            Some(_) => restarts_after(self.inputs.pod, self.spec, self.kind, LOST_EXIT_CODE),
+            Some(ContainerState::Exited(exit)) => restarts(exit.exit_code),
+            Some(_) => restarts(LOST_EXIT_CODE),
         };
-        let note = self.inputs.notes.get(&self.spec.name).and_then(|n| n.waiting.as_ref());
-        let Some((reason, message)) = note.filter(|_| is_to_start) else { return };
+        let is_replaced = note.is_some_and(|n| n.is_replaced);
+        let why = note.and_then(|n| n.waiting.clone()).filter(|_| is_to_start || is_replaced);
+        // To the API server, an end that the policy does not answer by a start would be the last word.
+        let is_between = is_replaced && !is_to_start;
+        let why = why.or_else(|| is_between.then(|| (self.default_reason(), String::new())));
+        let Some((reason, message)) = why else { return };
         if let Some(state) = status.state.take().filter(|s| s.terminated.is_some()) {
             status.last_state = Some(state);
         }
@@ -283,7 +309,7 @@ impl One<'_> {
                 ..self.blank()
             };
         }
-        status.state = Some(waiting(reason, Some(message.clone()).filter(|m| !m.is_empty())));
+        status.state = Some(waiting(reason, Some(message).filter(|m| !m.is_empty())));
     }
 
     fn default_reason(&self) -> &'static str {

@@ -6,8 +6,10 @@ mod conditions;
 mod containers;
 mod phase;
 mod resources;
+pub(crate) mod restarting;
 #[cfg(test)]
 mod tests;
+pub(crate) mod transition;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,6 +18,10 @@ use k8s_openapi::api::core::v1::{HostIP, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::{Now, Pod, PodObservation, QosClass, pod, time};
 
+pub(crate) use restarting::CONDITION as RESTARTING_CONDITION;
+
+use crate::settings::RestartRules;
+
 /// What a status is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct StatusInputs<'a> {
@@ -23,6 +29,8 @@ pub struct StatusInputs<'a> {
     pub pod: &'a Pod,
     /// What the runtime holds of it.
     pub observed: &'a PodObservation,
+    /// Which restart rules of containers are obeyed.
+    pub rules: RestartRules,
     /// The status as last computed, or as the API server had it when the node first saw the pod.
     pub previous: &'a PodStatus,
     /// What the core knows of each container beyond the observation.
@@ -48,6 +56,8 @@ pub struct ContainerNote {
     pub is_started: bool,
     /// Its running instance is ready to serve.
     pub is_ready: bool,
+    /// Its newest instance was ended so that another can take its place.
+    pub is_replaced: bool,
 }
 
 /// Where a pod is in its life, as far as its status differs.
@@ -156,7 +166,7 @@ pub fn is_terminal(status: &PodStatus) -> bool {
 fn set_phase(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
     let StatusInputs { pod, previous, stage, .. } = inputs;
     let is_ended = matches!(stage, Stage::Ended(_));
-    let mut phase = phase::of(pod, inputs.observed, status, is_ended);
+    let mut phase = phase::of(inputs, status, is_ended);
     let terminal = |s: &PodStatus| s.phase.clone().filter(|_| is_terminal(s));
     let was_terminal = terminal(previous).or_else(|| pod.status.as_ref().and_then(terminal));
     // Out of a terminal phase there is no way back.

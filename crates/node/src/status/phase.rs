@@ -2,10 +2,10 @@
 //! (<https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-phase>).
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+use model::Pod;
 use model::pod::{self, ContainerKind};
-use model::{Pod, PodObservation};
 
-use crate::pods::plan::restarts_after;
+use super::{StatusInputs, restarting};
 
 /// What the states of a pod's containers add up to.
 #[derive(Default)]
@@ -26,8 +26,9 @@ struct Count {
 
 /// The phase that the container statuses of `status` amount to. `is_ended`: nothing of the pod
 /// will run again, whatever its restart policy.
-pub(super) fn of(pod: &Pod, observed: &PodObservation, status: &PodStatus, is_ended: bool) -> String {
-    let count = count(pod, status);
+pub(super) fn of(inputs: &StatusInputs<'_>, status: &PodStatus, is_ended: bool) -> String {
+    let StatusInputs { pod, observed, .. } = inputs;
+    let count = count(inputs, status);
     // Only the current sandbox counts: in a new one, init containers run again.
     let sandbox = observed.sandboxes.first().map(|s| &s.id);
     let is_initialized = pod::containers(pod).any(|c| {
@@ -60,7 +61,8 @@ fn phase(pod: &Pod, count: &Count, is_ended: bool, is_initialized: bool) -> &'st
     "Pending"
 }
 
-fn count(pod: &Pod, status: &PodStatus) -> Count {
+fn count(inputs: &StatusInputs<'_>, status: &PodStatus) -> Count {
+    let pod = inputs.pod;
     let mut count = Count::default();
     for c in pod::containers(pod) {
         let list = match c.kind {
@@ -70,13 +72,17 @@ fn count(pod: &Pod, status: &PodStatus) -> Count {
         };
         let found = list.iter().flatten().find(|s| s.name == c.spec.name);
         let state = found.map(state);
+        let is_replaced = inputs.notes.get(&c.spec.name).is_some_and(|n| n.is_replaced);
+        let is_removed = found.is_some_and(restarting::ended_for_restart);
+        let restarts =
+            |code| is_replaced || is_removed || inputs.rules.restarts_after(pod, &c.spec, c.kind, code);
         match c.kind {
             ContainerKind::Init => match state {
                 Some(State::Ended(0)) => {}
                 Some(State::Ended(code) | State::WaitingAfter(code)) if code != 0 => {
-                    count.failed_init += u32::from(!restarts_after(pod, &c.spec, c.kind, code));
+                    count.failed_init += u32::from(!restarts(code));
                     // Being tried again: not through yet.
-                    count.pending_init += u32::from(restarts_after(pod, &c.spec, c.kind, code));
+                    count.pending_init += u32::from(restarts(code));
                 }
                 Some(State::WaitingAfter(_)) => {}
                 _ => count.pending_init += 1,
@@ -98,12 +104,12 @@ fn count(pod: &Pod, status: &PodStatus) -> Count {
                 Some(State::Running) => count.running += 1,
                 Some(State::Ended(code)) => {
                     count.stopped += 1;
-                    count.stopped_for_good += u32::from(!restarts_after(pod, &c.spec, c.kind, code));
+                    count.stopped_for_good += u32::from(!restarts(code));
                     count.succeeded += u32::from(code == 0);
                 }
                 Some(State::WaitingAfter(code)) => {
                     count.stopped += 1;
-                    count.stopped_for_good += u32::from(!restarts_after(pod, &c.spec, c.kind, code));
+                    count.stopped_for_good += u32::from(!restarts(code));
                 }
                 Some(State::Waiting) => count.waiting += 1,
             },

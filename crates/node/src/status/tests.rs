@@ -32,7 +32,10 @@ impl World {
         let mut observed = PodObservation::empty(pod::uid(&pod), pod::key(&pod));
         observed.sandboxes.push(sandbox("s1", true));
         let notes = pod::containers(&pod).map(|c| {
-            (c.spec.name.clone(), ContainerNote { waiting: None, is_started: true, is_ready: true })
+            (
+                c.spec.name.clone(),
+                ContainerNote { is_started: true, is_ready: true, ..ContainerNote::default() },
+            )
         });
         let notes = notes.collect();
         Self {
@@ -58,14 +61,20 @@ impl World {
     }
 
     fn note(mut self, name: &str, is_started: bool, is_ready: bool) -> Self {
-        self.notes.insert(name.to_owned(), ContainerNote { waiting: None, is_started, is_ready });
+        self.notes
+            .insert(name.to_owned(), ContainerNote { is_started, is_ready, ..ContainerNote::default() });
         self
     }
 
     fn generate(&self, stage: Stage<'_>) -> PodStatus {
-        generate(&StatusInputs {
+        generate(&self.inputs(stage))
+    }
+
+    fn inputs<'a>(&'a self, stage: Stage<'a>) -> StatusInputs<'a> {
+        StatusInputs {
             pod: &self.pod,
             observed: &self.observed,
+            rules: RestartRules { of_containers: true, of_pods: true },
             previous: &self.previous,
             notes: &self.notes,
             stage,
@@ -73,7 +82,7 @@ impl World {
             host_ips: &self.host_ips,
             runtime_name: "containerd",
             now: Now { wall: self.now, mono: std::time::Duration::from_secs(1) },
-        })
+        }
     }
 
     /// Takes a status as the previous one and forgets what the runtime had.

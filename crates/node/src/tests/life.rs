@@ -151,10 +151,44 @@ fn a_sidecar_comes_first_and_goes_last() {
     while let Some(text) = story.under_way().first().cloned() {
         story.done(&text);
     }
-    assert_eq!(story.apply(&deleted(&pod, 30)), "Killing: Stopping container a | stop a#0 30s");
+    let both = "Killing: Stopping container s | Killing: Stopping container a | stop a#0 30s";
+    assert_eq!(story.apply(&deleted(&pod, 30)), both);
     let then = story.done("stop a#0");
-    assert!(then.starts_with("Killing: Stopping container s | stop s#0 30s"), "{then}");
+    assert!(then.starts_with("stop s#0 30s"), "{then}");
     assert!(story.done("stop s#0").contains("stop-sandbox box0"));
+}
+
+/// A sidecar's hook runs when the end of its pod begins, at the same time as all others; its signal waits for its turn,
+/// and for its hook. The hook's time is the pod's.
+#[test]
+fn a_sidecars_hook_does_not_wait_for_its_turn() {
+    let hook = json!({ "preStop": { "exec": { "command": ["x"] } } });
+    let pod = pod(json!({
+        "initContainers": [
+            { "name": "s", "image": "i", "restartPolicy": "Always", "lifecycle": hook },
+            { "name": "t", "image": "i", "restartPolicy": "Always", "lifecycle": hook },
+        ],
+        "containers": [{ "name": "a", "image": "i" }],
+    }));
+    let killing = "Killing: Stopping container s | preStop s#0 30s | Killing: Stopping container t | preStop t#0 30s | \
+                   Killing: Stopping container a | stop a#0 30s";
+    let mut story = Story::new();
+    story.up(&pod);
+    assert_eq!(story.apply(&deleted(&pod, 30)), killing);
+    story.play(&[("ok preStop s#0", ""), ("wait 5", "")]);
+    assert!(!story.done("stop a#0").contains("stop"), "the hook of the next one still runs");
+    story.play(&[("ok preStop t#0", "stop t#0 25s")]);
+    assert!(story.done("stop t#0").contains("stop s#0 25s"));
+
+    // Without an end of the hooks and of the application, all are killed when the time is up.
+    let mut story = Story::new();
+    story.up(&pod);
+    story.apply(&deleted(&pod, 30));
+    assert_eq!(story.wait(Duration::from_secs(30)), "cancel preStop s#0 30s | cancel preStop t#0 30s");
+    story.play(&[
+        ("cancelled preStop t#0", "cancel preStop s#0 30s | stop t#0 2s"),
+        ("cancelled preStop s#0", "stop s#0 2s"),
+    ]);
 }
 
 #[test]

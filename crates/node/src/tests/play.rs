@@ -44,7 +44,7 @@ impl Story {
             Action::StopContainer { uid, id, .. } => {
                 Outcome::ContainerStopped(self.end_container(uid, id, STOPPED))
             }
-            Action::RemoveContainer { uid, id } => {
+            Action::RemoveContainer { uid, id, .. } => {
                 self.runtime.get_mut(uid).unwrap().containers.retain(|c| c.id != *id);
                 Outcome::Done
             }
@@ -130,6 +130,12 @@ impl Story {
     pub(super) fn exits(&mut self, id: &str, code: i32) -> String {
         self.ends_silently(id, code);
         self.hint(id, RuntimeChange::Stopped)
+    }
+
+    /// The process of a sandbox of the pod `u` dies, and nobody says so.
+    pub(super) fn sandbox_dies(&mut self, id: &str) {
+        let held = self.runtime.get_mut(&PodUid::from("u")).unwrap();
+        held.sandboxes.iter_mut().find(|s| s.id.as_str() == id).unwrap().is_ready = false;
     }
 
     /// The runtime no longer knows what became of a container of the pod `u`.

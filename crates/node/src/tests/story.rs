@@ -60,6 +60,7 @@ impl Story {
             max_pods: 110,
             limits_class_memory: true,
             max_restart_backoff: Duration::from_secs(300),
+            restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
             node_status_update_every: Duration::from_secs(10),
             node_status_report_every: Duration::from_secs(300),
             sources: vec![Source::Api, Source::File],

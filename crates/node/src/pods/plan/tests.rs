@@ -3,8 +3,8 @@
 //! two can be compared; how they are written down is ours.
 //!
 //! A pod is `POLICY names…`: `i…` are init containers, `s…` sidecars, `e…` ephemeral, others
-//! regular. An observation is a list of sandboxes (`0+` ready, `0-` not, `0!` ready without an
-//! address; the number is the attempt) and containers (`name=state`, where the state is `run`,
+//! regular. An observation is a list of sandboxes (`0+` ready, `0-` not, `0x` not and stopped,
+//! `0!` ready without an address; the number is the attempt) and containers (`name=state`, where the state is `run`,
 //! `created`, `unknown` or an exit code, and `@0` a sandbox other than the newest).
 
 use std::collections::BTreeMap;
@@ -25,6 +25,7 @@ use super::*;
 mod rules;
 
 const NOW: u64 = 1000;
+const RULES: RestartRules = RestartRules { of_containers: true, of_pods: true };
 
 fn now() -> Now {
     Now { wall: at(NOW), mono: Duration::from_secs(NOW) }
@@ -67,7 +68,7 @@ fn observation(pod: &Pod, text: &str) -> PodObservation {
             seen.sandboxes.push(SandboxObservation {
                 id: SandboxId::from(&word[..1]),
                 attempt: word[..1].parse().unwrap(),
-                is_ready: mark != "-",
+                is_ready: !matches!(mark, "-" | "x"),
                 created_at: at(0),
                 ips: if mark == "+" { vec!["10.0.0.1".to_owned()] } else { vec![] },
             });
@@ -134,14 +135,32 @@ fn text(plan: &Plan) -> String {
 }
 
 fn plan_of(pod: &Pod, seen: &PodObservation, memory: &BTreeMap<String, ContainerMemory>) -> Plan {
-    plan(PlanInputs { pod, observed: seen, memory, max_backoff: Duration::from_secs(300), now: now() })
+    plan_with(pod, seen, memory, &BTreeSet::new())
+}
+
+fn plan_with(
+    pod: &Pod,
+    seen: &PodObservation,
+    memory: &BTreeMap<String, ContainerMemory>,
+    stopped: &BTreeSet<SandboxId>,
+) -> Plan {
+    plan(PlanInputs {
+        pod,
+        observed: seen,
+        memory,
+        stopped,
+        ended: &BTreeSet::new(),
+        rules: RULES,
+        now: now(),
+    })
 }
 
 fn check(cases: &[(&str, &str, &str, &str)]) {
     for (name, pod_text, seen, expected) in cases {
         let pod = pod(pod_text);
+        let stopped = seen.split(' ').filter_map(|w| w.strip_suffix('x')).map(SandboxId::from).collect();
         let seen = observation(&pod, seen);
-        assert_eq!(text(&plan_of(&pod, &seen, &memory(&seen))), *expected, "{name}");
+        assert_eq!(text(&plan_with(&pod, &seen, &memory(&seen), &stopped)), *expected, "{name}");
     }
 }
 
@@ -179,7 +198,9 @@ fn regular_containers() {
             "0- a=run b=run c=run",
             "stop a b c",
         ),
-        ("… once everything is stopped", "Always a b c", "0- a=137 b=137 c=137", "create 1"),
+        ("… once everything is stopped", "Always a b c", "0- a=137 b=137 c=137", "replace 0"),
+        ("… and the sandbox, too", "Always a b c", "0x a=137 b=137 c=137", "create 1"),
+        ("… which may be the second", "Always a", "1- 0x a=137", "replace 1"),
         ("… and in the new sandbox", "Always a b", "1+ 0- a=137@0 b=137@0", "start a#1 b#1"),
         (
             "Kill pod and recreate all containers (except for the succeeded one) if the pod sandbox is dead, and RestartPolicy == OnFailure",
@@ -215,7 +236,7 @@ fn regular_containers() {
         (
             "Verify we create a pod sandbox if no ready sandbox for pod with RestartPolicy=Never and no containers have ever been created",
             "Never a b",
-            "2-",
+            "2x",
             "create 3",
         ),
         (
@@ -291,13 +312,13 @@ fn init_containers() {
         (
             "Pod sandbox not ready, and RestartPolicy == Never, but no visible init containers; create a new pod sandbox",
             "Never i1 a",
-            "0-",
+            "0x",
             "create 1",
         ),
         (
             "Pod sandbox not ready, init container failed, and RestartPolicy == OnFailure; create a new pod sandbox",
             "OnFailure i1 i2 a",
-            "0- i1=0 i2=137",
+            "0x i1=0 i2=137",
             "create 1",
         ),
         (
@@ -372,7 +393,7 @@ fn sidecars() {
         (
             "Pod sandbox not ready, and RestartPolicy == Never, but no visible restartable init containers; create a new pod sandbox",
             "Never s1 a",
-            "0-",
+            "0x",
             "create 1",
         ),
         (
@@ -436,7 +457,7 @@ fn ephemeral_containers() {
         (
             "Kill pod and do not restart ephemeral container if the pod sandbox is dead",
             "Always i1 a e1",
-            "0- i1=0 a=137 e1=137",
+            "0x i1=0 a=137 e1=137",
             "create 1",
         ),
         (

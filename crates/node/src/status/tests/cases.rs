@@ -99,7 +99,7 @@ fn phases() {
             container_statuses: Some(statuses("c", regular)),
             ..PodStatus::default()
         };
-        assert_eq!(phase::of(&world.pod, &world.observed, &status, *is_ended), *want, "{case}");
+        assert_eq!(phase::of(&world.inputs(Stage::Running), &status, *is_ended), *want, "{case}");
     }
 }
 

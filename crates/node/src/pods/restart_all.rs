@@ -1,0 +1,117 @@
+//! Restarts all containers of a pod in its place (KEP-5532): ends those that run, without hooks and with the least
+//! grace, removes all of them, and lets the pod begin anew in the sandbox it has, init containers first. The containers
+//! whose exit asked for it go last, so that a process that takes over knows what was going on.
+
+use std::time::Duration;
+
+use model::pod::ContainerKind;
+use model::{ContainerId, ContainerState, Pod};
+
+use super::Context;
+use super::ending::Turn;
+use super::probes::earliest;
+use super::record::{Image, PodRecord};
+use super::slot::Slot;
+use crate::effect::Action;
+use crate::outbox::Outbox;
+use crate::status::restarting;
+
+/// What the `Killing` event says.
+const KILLING: &str = "killing";
+
+impl PodRecord {
+    /// Whether all containers are being restarted.
+    pub(crate) fn is_restarting_all(&self, pod: &Pod, ctx: &Context<'_>) -> bool {
+        let rules = ctx.settings.restart_rules;
+        self.observed.as_ref().is_some_and(|o| restarting::is_under_way(rules, pod, o, &self.report.current))
+    }
+
+    /// One step of that. Returns whether it is over, and when the next is due by itself.
+    pub(crate) fn drive_restart_all(
+        &mut self,
+        pod: &Pod,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) -> (bool, Option<Duration>) {
+        let Some(observed) = self.observed.as_ref().filter(|_| !self.is_stale) else { return (false, None) };
+        if restarting::is_cleaned_up(pod, observed) {
+            let is_over = !self.is_changing();
+            if is_over {
+                self.note_cleaned_up(pod, ctx);
+            }
+            return (is_over, None);
+        }
+        let mut running: Vec<(ContainerKind, String, ContainerId)> = Vec::new();
+        let mut removed: Vec<(bool, ContainerId)> = Vec::new();
+        for part in restarting::parts(pod) {
+            for held in observed.containers.iter().filter(|o| o.name == part.spec.name) {
+                match &held.state {
+                    ContainerState::Exited(exit) => {
+                        let asked = ctx.settings.restart_rules.restarts_all_after(&part.spec, exit.exit_code);
+                        removed.push((asked, held.id.clone()));
+                    }
+                    ContainerState::Created => removed.push((false, held.id.clone())),
+                    // One that the runtime lost track of may run still.
+                    ContainerState::Running { .. } | ContainerState::Unknown => {
+                        running.push((part.kind, held.name.clone(), held.id.clone()));
+                    }
+                }
+            }
+        }
+        if !running.is_empty() {
+            return (false, self.end_for_restart(running, ctx, out));
+        }
+        let has_others = removed.iter().any(|(asked, _)| !asked);
+        for (_, id) in removed.into_iter().filter(|(asked, _)| !(*asked && has_others)) {
+            let slot = Slot::RemoveContainer(id.clone());
+            if !self.busy.contains_key(&slot) {
+                let action = Action::RemoveContainer { uid: self.uid.clone(), id, keeps_log: true };
+                self.start(slot, action, out);
+            }
+        }
+        (false, None)
+    }
+
+    /// Regular containers end first, then the others.
+    fn end_for_restart(
+        &mut self,
+        running: Vec<(ContainerKind, String, ContainerId)>,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) -> Option<Duration> {
+        let has_regular = running.iter().any(|(kind, ..)| *kind == ContainerKind::Regular);
+        let mut next = None;
+        for (kind, name, id) in running {
+            if has_regular && kind != ContainerKind::Regular {
+                continue;
+            }
+            let memory = self.memory(&name);
+            let deadline = match &memory.kill_deadline {
+                Some((of, deadline)) if *of == id => (*deadline).min(ctx.now.mono),
+                _ => ctx.now.mono,
+            };
+            memory.kill_deadline = Some((id.clone(), deadline));
+            memory.waiting = None;
+            next = earliest(next, self.drive_stop(&name, &id, deadline, Turn::Now, KILLING, ctx, out));
+        }
+        next
+    }
+
+    /// All are gone: the status says so, and what is remembered of them counts no more.
+    fn note_cleaned_up(&mut self, pod: &Pod, ctx: &Context<'_>) {
+        for part in restarting::parts(pod) {
+            let memory = self.memory(&part.spec.name);
+            memory.waiting = None;
+            memory.start_retry = None;
+            memory.kill = None;
+            memory.replaced = None;
+            memory.restart_backoff = super::backoff::Backoff::default();
+            if !matches!(memory.image, Image::Outdated | Image::Wanted) {
+                memory.image = Image::Unknown;
+            }
+        }
+        if let Some(status) = self.compute_status(ctx) {
+            self.report.current = std::sync::Arc::new(status);
+        }
+    }
+}
