@@ -86,3 +86,40 @@ pub(super) async fn sidecar_ends_last(scene: Scene) -> Result<()> {
     );
     Ok(())
 }
+
+/// A sidecar's preStop hook runs when the pod's end begins, its signal comes when everything before it has ended.
+pub(super) async fn sidecars_hooks_run_at_the_start_of_the_end(scene: Scene) -> Result<()> {
+    let proxy = "trap 'echo proxy TERM; exit 0' TERM; echo started; while :; do sleep 0.1; done";
+    let proxy_with = |hook: &str| {
+        let hook = json!({ "preStop": { "exec": { "command": ["sh", "-c", hook] } } });
+        with(shared(shell("proxy", proxy)), json!({ "restartPolicy": "Always", "lifecycle": hook }))
+    };
+    // The main container ends after the hook has begun, and the hook after the main container has ended.
+    let waits = "echo hook begins > /proc/1/fd/1; touch /shared/hook; \
+                 until test -e /shared/ended; do sleep 0.1; done; echo hook ends > /proc/1/fd/1";
+    let main = "trap 'until test -e /shared/hook; do sleep 0.1; done; touch /shared/ended; exit 0' TERM; \
+                while :; do sleep 0.1; done";
+    let spec = json!({
+        "initContainers": [proxy_with(waits)],
+        "containers": [shared(shell("main", main))],
+        "volumes": volumes(),
+        "terminationGracePeriodSeconds": 50,
+    });
+    scene.ready_pod("hooked", spec).await?;
+    // A hook that takes longer than the application: the signal waits for it.
+    let slow = json!({
+        "initContainers": [proxy_with("echo hook begins > /proc/1/fd/1; sleep 4; echo hook ends > /proc/1/fd/1")],
+        "containers": [shell("main", "trap 'exit 0' TERM; while :; do sleep 0.1; done")],
+        "volumes": volumes(),
+        "terminationGracePeriodSeconds": 50,
+    });
+    scene.ready_pod("slow", slow).await?;
+    for pod in ["hooked", "slow"] {
+        let log = scene.follow(pod, "proxy").await?;
+        scene.delete(pod).await?;
+        scene.gone(pod).await?;
+        let lines = log.lines().await?;
+        ensure!(lines == ["started", "hook begins", "hook ends", "proxy TERM"], "{pod}: {lines:?}");
+    }
+    Ok(())
+}

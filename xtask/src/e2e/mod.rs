@@ -27,6 +27,7 @@ mod registry;
 mod restarts;
 mod rotation;
 mod runner;
+mod sandboxes;
 mod scene;
 mod startup;
 mod static_pods;
@@ -72,6 +73,11 @@ fn all() -> Vec<Scenario> {
         Calm failures::pod_that_does_not_fit_is_rejected,
         Calm failures::every_wait_is_explained,
         Calm registry::pull_secrets_open_it,
+        Calm sandboxes::dead_ones_are_replaced_and_free_what_they_held,
+        Calm init::sidecars_hooks_run_at_the_start_of_the_end,
+        Calm restarts::changed_image_is_run_whatever_the_policy,
+        Calm restarts::failed_liveness_asks_the_policy_not_the_exit_code,
+        Calm restarts::rule_restarts_all_containers,
         Calm lifecycle::pod_runs_and_is_deleted_gracefully,
         Calm lifecycle::pre_stop_hook_runs_first,
         Calm lifecycle::post_start_hook_runs,
