@@ -8,8 +8,10 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 
+use crate::footprints::Footprints;
 use crate::isolation::{self, Plan, Task};
 use crate::peers::{Peers, Purpose};
+use crate::progress::Progress;
 use crate::setup::{self, Prepared};
 use crate::workspace::{Profile, Workspace};
 use crate::{command, parity, tidy};
@@ -42,21 +44,16 @@ impl Tally {
 pub(crate) fn parity(kubelet: Option<&str>, filter: &[String]) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let peers = Peers::build(&workspace.root, Purpose::Comparison)?;
-    let kubelet = workspace.kubelet(kubelet, &peers, Profile::Dev)?;
-    let tally = compare(&peers, &kubelet, filter)?;
+    let kubelet = workspace.kubelet(kubelet, &peers, Profile::Dev, &Progress::new()?)?;
+    let before = Footprints::find();
+    let mut tally = compare(&peers, &kubelet, filter)?;
+    tally.check("footprints", Footprints::find().check(&before));
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn compare(peers: &Peers, kubelet: &Path, filter: &[String]) -> Result<Tally> {
-    let go = peers.kubernetes("kubelet");
-    let programs = parity::Programs {
-        judge: peers.config_judge(),
-        manifest_judge: peers.manifest_judge(),
-        go: &go,
-        ours: kubelet,
-    };
-    let outcome = parity::run(programs, filter)?;
+    let outcome = parity::apart::run(peers, kubelet, filter)?;
     for failure in &outcome.failures {
         println!("parity {failure} ... FAILED");
     }
@@ -68,12 +65,13 @@ pub(crate) fn outer(kubelet: Option<&str>, filter: Vec<String>, e2e_only: bool) 
     let mut tally = Tally::default();
     // First, for unit tests too may look at what the peers bring.
     let ready = setup::prepare(Purpose::Tests)?;
+    let before = Footprints::find();
     if !e2e_only && filter.is_empty() {
         static_checks(&ready.workspace, &mut tally);
         tally.add(unit_tests(&ready.workspace)?);
         // Upstream's own kubelet needs no comparison with itself.
         if kubelet != Some("go") {
-            let ours = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Dev)?;
+            let ours = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Dev, &Progress::new()?)?;
             match compare(&ready.peers, &ours, &[]) {
                 Ok(compared) => tally.add(compared),
                 Err(error) => tally.check("configuration", Err(error)),
@@ -85,6 +83,7 @@ pub(crate) fn outer(kubelet: Option<&str>, filter: Vec<String>, e2e_only: bool) 
         Ok(tests) => tally.add(tests),
         Err(error) => tally.check("end-to-end tests", Err(error)),
     }
+    tally.check("footprints", Footprints::find().check(&before));
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -135,7 +134,7 @@ fn parse_result(line: &str) -> Option<Tally> {
 }
 
 fn end_to_end(ready: Prepared, kubelet: Option<&str>, filter: Vec<String>) -> Result<Tally> {
-    let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Dev)?;
+    let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Dev, &Progress::new()?)?;
     let logs = ready.workspace.target.join("xtask/test/logs");
     let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task: Task::Test { filter } };
     let outcome = isolation::launch("test", plan, &logs)?;

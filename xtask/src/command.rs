@@ -1,9 +1,12 @@
 //! Running other programs to their end, with errors that say which one failed and what it printed.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+
+use crate::progress::Progress;
 
 /// Cargo, as if it was called from a shell. What it told this program about its own package has to go: build scripts
 /// that look at such variables would run anew, and all that depends on them, whenever the two ways alternate.
@@ -43,6 +46,47 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         bail!("{} ended with {}: {}", line(command), done.status, said.trim());
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// Runs a program whose messages are shown, but for those that `takes` knows what to do with.
+pub(crate) fn watch(
+    what: &str,
+    mut program: Command,
+    progress: &Progress,
+    mut takes: impl FnMut(&str) -> bool,
+) -> Result<()> {
+    program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = program.spawn().with_context(|| format!("start what is to {what}"))?;
+    let output = child.stderr.take().context("its messages")?;
+    let mut reader = BufReader::new(output);
+    let mut line = Vec::new();
+    let shown = loop {
+        line.clear();
+        // Cargo ends a line of progress with a carriage return.
+        match reader.read_until(b'\n', &mut line) {
+            Ok(0) => break Ok(()),
+            Ok(_) => {}
+            Err(error) => break Err(error).context("read its messages"),
+        }
+        for part in String::from_utf8_lossy(&line).split(['\r', '\n']).filter(|part| !part.is_empty()) {
+            if !takes(part) {
+                progress.say(part);
+            }
+        }
+        if let Err(error) = progress.check() {
+            break Err(error);
+        }
+    };
+    if shown.is_err() {
+        // It may have ended by itself.
+        let _ = child.kill();
+    }
+    let status = child.wait().with_context(|| format!("wait for what is to {what}"))?;
+    shown.with_context(|| what.to_owned())?;
+    if !status.success() {
+        bail!("{what}: it ended with {status}");
+    }
+    Ok(())
 }
 
 /// Whether a program can be found in `PATH`.

@@ -13,12 +13,15 @@ mod checks;
 mod cluster;
 mod command;
 mod e2e;
+mod footprints;
+mod go;
 mod images;
 mod isolation;
 mod packages;
 mod parity;
 mod peers;
 mod process;
+mod progress;
 mod run;
 mod setup;
 mod tidy;
@@ -30,6 +33,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::peers::Purpose;
+use crate::workspace::Profile;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Development tasks of ferrolet")]
@@ -61,6 +65,12 @@ enum Task {
         /// The state folder of the cluster.
         state: PathBuf,
     },
+    /// The process that compares configurations in a mount namespace of its own.
+    #[command(hide = true)]
+    Compare {
+        /// The folder with its order.
+        folder: PathBuf,
+    },
     /// The process that starts a cluster and uses it.
     #[command(hide = true)]
     Worker {
@@ -74,6 +84,9 @@ struct RunArgs {
     /// The kubelet to run: a path, `go` for the upstream one, or nothing to build ours.
     #[arg(long)]
     kubelet: Option<String>,
+    /// Build ours as it is shipped, which takes longer.
+    #[arg(long, conflicts_with = "kubelet")]
+    release: bool,
     /// A name for the cluster, so that several can run side by side.
     #[arg(long, default_value = "run")]
     name: String,
@@ -116,7 +129,10 @@ struct BenchArgs {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup => setup::prepare(Purpose::Tests).map(|_| ExitCode::SUCCESS),
-        Task::Run(args) => run::outer(&args.name, args.kubelet.as_deref()),
+        Task::Run(args) => {
+            let profile = if args.release { Profile::Release } else { Profile::Dev };
+            run::outer(&args.name, args.kubelet.as_deref(), profile)
+        }
         Task::Test(args) => checks::outer(args.kubelet.as_deref(), args.filter, args.e2e_only),
         Task::Parity(args) => checks::parity(args.kubelet.as_deref(), &args.filter),
         Task::Bench(args) => bench::outer(args.quick, args.only, args.kubelet.as_deref()),
@@ -124,6 +140,7 @@ fn main() -> ExitCode {
         Task::Enter(args) => isolation::enter(args).map(|never| match never {}),
         Task::Inside { state } => isolation::inside(&state),
         Task::Worker { state } => isolation::worker(&state),
+        Task::Compare { folder } => parity::apart::inside(&folder),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -1,32 +1,21 @@
 //! The Go programs a kubelet works with, built once from the versions pinned in `tools/`.
 //!
-//! One cache folder a module, named after a hash of all that decides the result. Each program is built under a
-//! temporary name and renamed, so a build that was cut off leaves nothing half-made and is continued by the next.
+//! One cache folder a module, named after a hash of all that decides the result.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use crate::{command, workspace};
+use crate::go::{self, Build, Program};
+use crate::progress::Progress;
+use crate::workspace;
 
 struct Module {
     /// The folder under `tools/`.
     name: &'static str,
     programs: &'static [Program],
-}
-
-#[derive(Debug)]
-struct Program {
-    name: &'static str,
-    package: &'static str,
-    /// Values of Go variables: versions the programs report.
-    variables: &'static [&'static str],
-    tags: &'static str,
-    /// Whether the program needs a C compiler.
-    cgo: bool,
 }
 
 const fn program(name: &'static str, package: &'static str) -> Program {
@@ -106,10 +95,41 @@ const CONTAINERD: Module = Module {
 pub(crate) enum Purpose {
     /// To compare configurations, without a cluster.
     Comparison,
-    /// To run a cluster.
+    /// To run the sample on one kubelet.
+    Sample {
+        /// Whether that kubelet is upstream's.
+        on_go_kubelet: bool,
+    },
+    /// To measure both kubelets on a cluster.
     Cluster,
     /// Everything.
     Tests,
+}
+
+/// What a cluster needs of Kubernetes beside a kubelet.
+const CONTROL_PLANE: &[&str] = &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"];
+
+impl Purpose {
+    /// Whether containers run.
+    fn has_cluster(self) -> bool {
+        self != Self::Comparison
+    }
+
+    /// Whether both kubelets are asked what they make of a configuration.
+    fn compares(self) -> bool {
+        matches!(self, Self::Comparison | Self::Tests)
+    }
+
+    /// Whether a program of the Kubernetes module is needed.
+    pub(crate) fn needs(self, program: &str) -> bool {
+        match self {
+            Self::Comparison => program == "kubelet",
+            Self::Sample { on_go_kubelet } => {
+                CONTROL_PLANE.contains(&program) || (on_go_kubelet && program == "kubelet")
+            }
+            Self::Cluster | Self::Tests => true,
+        }
+    }
 }
 
 /// The folders with the programs; those that the purpose had no use for may not be there.
@@ -125,20 +145,28 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
+    /// Where the programs are, and what has to be built first.
+    pub(crate) fn plan(root: &Path, purpose: Purpose) -> Result<(Self, Vec<Build>)> {
+        let tests = purpose == Purpose::Tests;
+        let cluster = purpose.has_cluster();
+        let mut builds = Vec::new();
+        let peers = Self {
+            etcd: module(root, &ETCD, |_| cluster, &mut builds)?,
+            containerd: module(root, &CONTAINERD, |_| cluster, &mut builds)?,
+            kubernetes: module(root, &KUBERNETES, |program| purpose.needs(program), &mut builds)?,
+            config_judge: own(root, &CONFIG_JUDGE, purpose.compares(), &mut builds)?,
+            manifest_judge: own(root, &MANIFEST_JUDGE, purpose.compares(), &mut builds)?,
+            page_judge: own(root, &PAGE_JUDGE, tests, &mut builds)?,
+            metrics_server: module(root, &METRICS_SERVER, |_| tests, &mut builds)?,
+        };
+        Ok((peers, builds))
+    }
+
     /// Builds what is missing.
     pub(crate) fn build(root: &Path, purpose: Purpose) -> Result<Self> {
-        let cluster = purpose != Purpose::Comparison;
-        let tests = purpose == Purpose::Tests;
-        let comparison = purpose != Purpose::Cluster;
-        Ok(Self {
-            etcd: module(root, &ETCD, cluster)?,
-            containerd: module(root, &CONTAINERD, cluster)?,
-            kubernetes: module(root, &KUBERNETES, true)?,
-            config_judge: own(root, &CONFIG_JUDGE, comparison)?,
-            manifest_judge: own(root, &MANIFEST_JUDGE, comparison)?,
-            page_judge: own(root, &PAGE_JUDGE, tests)?,
-            metrics_server: module(root, &METRICS_SERVER, tests)?,
-        })
+        let (peers, builds) = Self::plan(root, purpose)?;
+        go::build(&builds, &Progress::new()?)?;
+        Ok(peers)
     }
 
     /// A program of the Kubernetes module.
@@ -196,8 +224,13 @@ pub(crate) fn short_hash(parts: &[&[u8]]) -> String {
     })
 }
 
-/// The folder of a module's programs, which are there afterwards if they are wanted.
-fn module(root: &Path, module: &Module, is_wanted: bool) -> Result<PathBuf> {
+/// The folder of a module's programs. Those that are wanted and missing are added to the builds.
+fn module(
+    root: &Path,
+    module: &'static Module,
+    is_wanted: impl Fn(&str) -> bool,
+    builds: &mut Vec<Build>,
+) -> Result<PathBuf> {
     let source = root.join("tools").join(module.name);
     let read = |name: &str| {
         let path = source.join(name);
@@ -207,14 +240,13 @@ fn module(root: &Path, module: &Module, is_wanted: bool) -> Result<PathBuf> {
     let flags = format!("{} {:?}", std::env::consts::ARCH, module.programs);
     let key = short_hash(&[&go_mod, &go_sum, flags.as_bytes()]);
     let folder = workspace::cache()?.join("peers").join(format!("{}-{key}", module.name));
-    if is_wanted {
-        compile_missing(&source, &folder, module.programs)?;
-    }
+    let wanted = module.programs.iter().filter(|program| is_wanted(program.name));
+    builds.extend(go::missing(module.name, &source, &folder, wanted));
     Ok(folder)
 }
 
 /// A program whose source is in `tools/`; with the Kubernetes module, for it uses some of that.
-fn own(root: &Path, program: &Program, is_wanted: bool) -> Result<PathBuf> {
+fn own(root: &Path, program: &'static Program, is_wanted: bool, builds: &mut Vec<Build>) -> Result<PathBuf> {
     let source = root.join("tools").join(KUBERNETES.name);
     let mut parts = vec![format!("{} {program:?}", std::env::consts::ARCH).into_bytes()];
     let mut files = vec![source.join("go.mod"), source.join("go.sum")];
@@ -229,39 +261,27 @@ fn own(root: &Path, program: &Program, is_wanted: bool) -> Result<PathBuf> {
     }
     let key = short_hash(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
     let folder = workspace::cache()?.join("peers").join(format!("{}-{key}", program.name));
-    if is_wanted {
-        compile_missing(&source, &folder, std::slice::from_ref(program))?;
-    }
+    builds.extend(go::missing(program.name, &source, &folder, is_wanted.then_some(program)));
     Ok(folder.join(program.name))
 }
 
-fn compile_missing(source: &Path, folder: &Path, programs: &[Program]) -> Result<()> {
-    let missing: Vec<&Program> = programs.iter().filter(|p| !folder.join(p.name).exists()).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    if !command::exists("go") {
-        bail!("building the peers needs Go 1.26 or newer in PATH: install it from https://go.dev/dl/");
-    }
-    workspace::create_dir(folder)?;
-    missing.into_iter().try_for_each(|program| compile(source, folder, program))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn compile(source: &Path, folder: &Path, program: &Program) -> Result<()> {
-    let unfinished = folder.join(format!(".{}.{}", program.name, std::process::id()));
-    let variables: String = program.variables.iter().map(|variable| format!(" -X {variable}")).collect();
-    let mut go = Command::new("go");
-    go.current_dir(source).env("CGO_ENABLED", if program.cgo { "1" } else { "0" });
-    // Neither a workspace file nor flags of the user's environment may change what is built.
-    go.env("GOWORK", "off").env_remove("GOFLAGS");
-    go.args(["build", "-buildvcs=false", "-mod=readonly", "-tags", program.tags]);
-    go.arg("-ldflags").arg(format!("-s -w{variables}"));
-    go.arg("-o").arg(&unfinished).arg(program.package);
-    let built = command::run(&format!("build {}", program.name), &mut go);
-    if let Err(error) = built {
-        let _ = std::fs::remove_file(&unfinished);
-        return Err(error);
+    #[test]
+    fn the_sample_does_without_the_other_kubelet_and_the_programs_of_tests() {
+        let needed = |purpose: Purpose| -> Vec<&str> {
+            KUBERNETES
+                .programs
+                .iter()
+                .map(|program| program.name)
+                .filter(|name| purpose.needs(name))
+                .collect()
+        };
+        assert_eq!(needed(Purpose::Sample { on_go_kubelet: false }), CONTROL_PLANE);
+        assert!(needed(Purpose::Sample { on_go_kubelet: true }).contains(&"kubelet"));
+        assert_eq!(needed(Purpose::Comparison), ["kubelet"]);
+        assert_eq!(needed(Purpose::Tests).len(), KUBERNETES.programs.len());
     }
-    let finished = folder.join(program.name);
-    std::fs::rename(&unfinished, &finished).with_context(|| format!("rename to {}", finished.display()))
 }

@@ -10,16 +10,16 @@ use kube::api::{Api, PostParams};
 use serde_json::json;
 
 use crate::cluster::{Cluster, Paths, wait_for};
-use crate::images::{AGNHOST, BUSYBOX};
+use crate::images::BUSYBOX;
 use crate::isolation::{self, Plan, Task};
 use crate::peers::Purpose;
 use crate::setup;
 use crate::workspace::Profile;
 
 /// Prepares everything and runs the cluster until it is interrupted.
-pub(crate) fn outer(name: &str, kubelet: Option<&str>) -> Result<ExitCode> {
-    let ready = setup::prepare(Purpose::Cluster)?;
-    let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Release)?;
+pub(crate) fn outer(name: &str, kubelet: Option<&str>, profile: Profile) -> Result<ExitCode> {
+    let purpose = Purpose::Sample { on_go_kubelet: kubelet == Some("go") };
+    let (ready, kubelet) = setup::prepare_with_kubelet(purpose, kubelet, profile)?;
     let logs = ready.workspace.target.join("xtask").join(name).join("logs");
     let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task: Task::Run };
     Ok(isolation::launch(name, plan, &logs)?.code)
@@ -53,7 +53,8 @@ async fn deploy(cluster: &Cluster) -> Result<()> {
     }))?;
     let probe = json!({ "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 2 });
     let server = json!({
-        "name": "server", "image": AGNHOST, "args": ["netexec", "--http-port=8080"],
+        "name": "server", "image": BUSYBOX,
+        "command": ["sh", "-c", "mkdir /www && echo ok >/www/healthz && exec httpd -fv -p 8080 -h /www"],
         "ports": [{ "containerPort": 8080 }],
         "readinessProbe": probe, "livenessProbe": probe,
     });

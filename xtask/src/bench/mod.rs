@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Cluster, FakeRuntime, Kind, Paths};
 use crate::isolation::{self, NODE, Plan, Task};
 use crate::peers::Purpose;
+use crate::progress::Progress;
 use crate::setup;
 use crate::workspace::Profile;
 use feed::Feed;
@@ -57,9 +58,12 @@ pub(crate) struct Order {
 /// Prepares everything and measures.
 pub(crate) fn outer(quick: bool, only: Option<Part>, kubelet: Option<&str>) -> Result<ExitCode> {
     let ready = setup::prepare(Purpose::Cluster)?;
-    let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Release)?;
+    let progress = Progress::new()?;
+    let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Release, &progress)?;
     let is_dense = only.is_none_or(|part| part == Part::Density);
-    let fake_cri = is_dense.then(|| ready.workspace.build("fake-cri")).transpose()?;
+    let fake_cri =
+        is_dense.then(|| ready.workspace.build("fake-cri", Profile::Release, &progress)).transpose()?;
+    drop(progress);
     let logs = ready.workspace.target.join("xtask/bench/logs");
     let task = Task::Bench(Order { quick, only, fake_cri });
     let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task };

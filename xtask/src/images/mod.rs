@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::peers::{self, Peers};
+use crate::peers::{self, Peers, Purpose};
 use crate::{command, workspace};
 use oci::{Archive, Config, Entry};
 pub(crate) use read::Stored;
@@ -23,19 +23,22 @@ pub(crate) const BUSYBOX: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0
 /// Servers and clients for tests.
 pub(crate) const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.66.1";
 
+/// The program in that image.
+const AGNHOST_PROGRAM: &str = "agnhost";
+
 /// Counts up when the way the archive is written changes.
 const FORMAT: &[u8] = b"1";
 
 /// Waits for signals and reaps what the sandbox's pid namespace leaves to it.
 const PAUSE_SOURCE: &str = include_str!("pause.c");
 
-/// Writes the archive unless it is there, and returns its path.
-pub(crate) fn build(peers: &Peers) -> Result<PathBuf> {
+/// Writes the archive unless it is there, and returns its path. The sample does without agnhost.
+pub(crate) fn build(peers: &Peers, purpose: Purpose) -> Result<PathBuf> {
     let busybox = Path::new("/bin/busybox");
-    let agnhost = peers.kubernetes("agnhost");
+    let agnhost = purpose.needs(AGNHOST_PROGRAM).then(|| peers.kubernetes(AGNHOST_PROGRAM));
     let shell = std::fs::read(busybox).context("read /bin/busybox, of the package busybox-static")?;
-    let agnhost_key =
-        agnhost.parent().map(|folder| folder.as_os_str().as_encoded_bytes()).unwrap_or_default();
+    let folder = agnhost.as_deref().and_then(Path::parent);
+    let agnhost_key = folder.map(|folder| folder.as_os_str().as_encoded_bytes()).unwrap_or_default();
     let key = peers::short_hash(&[FORMAT, PAUSE_SOURCE.as_bytes(), &shell, agnhost_key]);
     let archive = workspace::cache()?.join("images").join(format!("{key}.tar"));
     if archive.exists() {
@@ -46,7 +49,6 @@ pub(crate) fn build(peers: &Peers) -> Result<PathBuf> {
     workspace::create_dir(folder)?;
     let pause = compile_pause(folder)?;
     let applets = command::output(Command::new(busybox).arg("--list"))?;
-    let agnhost = std::fs::read(&agnhost).with_context(|| format!("read {}", agnhost.display()))?;
 
     let unfinished = folder.join(format!(".{key}.{}", std::process::id()));
     let file =
@@ -54,12 +56,15 @@ pub(crate) fn build(peers: &Peers) -> Result<PathBuf> {
     let mut out = Archive::new(file)?;
     let pause = out.layer(&[Entry::program("pause", pause)])?;
     let shell = out.layer(&busybox_files(shell, &applets))?;
-    let agnhost = out.layer(&[Entry::program("agnhost", agnhost)])?;
     let user = Config { entrypoint: &["/pause"], user: "65535:65535", ..Config::default() };
     out.image(PAUSE, &user, &[&pause])?;
     out.image(BUSYBOX, &Config { command: &["sh"], ..Config::default() }, &[&shell])?;
-    let server = Config { entrypoint: &["/agnhost"], command: &["pause"], ..Config::default() };
-    out.image(AGNHOST, &server, &[&shell, &agnhost])?;
+    if let Some(agnhost) = agnhost {
+        let program = std::fs::read(&agnhost).with_context(|| format!("read {}", agnhost.display()))?;
+        let agnhost = out.layer(&[Entry::program(AGNHOST_PROGRAM, program)])?;
+        let server = Config { entrypoint: &["/agnhost"], command: &["pause"], ..Config::default() };
+        out.image(AGNHOST, &server, &[&shell, &agnhost])?;
+    }
     out.finish()?;
     std::fs::rename(&unfinished, &archive).with_context(|| format!("rename to {}", archive.display()))?;
     Ok(archive)

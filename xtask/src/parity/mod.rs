@@ -8,6 +8,7 @@
 //!
 //! What is kept of upstream's static pods is checked as well, for a uid that differs restarts a control plane.
 
+pub(crate) mod apart;
 mod case;
 mod judge;
 mod kubeconfig;
@@ -22,6 +23,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use case::{Case, Input};
 use judge::Description;
@@ -29,6 +31,7 @@ use verdict::Verdict;
 use wanted::Wanted;
 
 /// How many held, and what did not.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Outcome {
     /// Cases in which both kubelets agree, or differ as wanted.
     pub(crate) passed: u64,
@@ -41,19 +44,19 @@ const AT_A_TIME: usize = 4;
 
 /// The programs that are compared.
 #[derive(Clone, Copy)]
-pub(crate) struct Programs<'a> {
+struct Programs<'a> {
     /// Says what upstream makes of a configuration.
-    pub(crate) judge: &'a Path,
+    judge: &'a Path,
     /// Says what upstream makes of a static pod's manifest.
-    pub(crate) manifest_judge: &'a Path,
+    manifest_judge: &'a Path,
     /// Upstream's kubelet.
-    pub(crate) go: &'a Path,
+    go: &'a Path,
     /// Our kubelet.
-    pub(crate) ours: &'a Path,
+    ours: &'a Path,
 }
 
 /// Runs every case whose name contains one of the filters; all of them without filters.
-pub(crate) fn run(programs: Programs<'_>, filter: &[String]) -> Result<Outcome> {
+fn run(programs: Programs<'_>, filter: &[String]) -> Result<Outcome> {
     eprintln!("==> compare the configuration with upstream's");
     let folder = tempfile::tempdir().context("make a folder for the cases")?;
     let description = judge::describe(programs.judge)?;
