@@ -39,11 +39,14 @@ pub(super) async fn users_of_a_user_namespace_are_others_outside(scene: Scene) -
         nodes.get(NODE).await?.status.and_then(|status| status.runtime_handlers).unwrap_or_default();
     let default = handlers.into_iter().find(|handler| handler.name.as_deref().is_none_or(str::is_empty));
     let is_supported = default.and_then(|handler| handler.features?.user_namespaces) == Some(true);
-    let script = "id -u; cat /proc/self/uid_map /proc/self/gid_map; wc -c < /map/key";
+    // Both go on: the ids of a pod that has ended are free for the next.
+    let script =
+        "id -u; cat /proc/self/uid_map /proc/self/gid_map; wc -c < /map/key; touch /done; sleep 100000";
     let container =
         with(shell("main", script), json!({ "volumeMounts": [{ "name": "map", "mountPath": "/map" }] }));
+    let done = json!({ "exec": { "command": ["test", "-e", "/done"] }, "periodSeconds": 1 });
+    let container = with(container, json!({ "readinessProbe": done }));
     let spec = json!({
-        "restartPolicy": "Never",
         "hostUsers": false,
         "containers": [container],
         "volumes": [{ "name": "map", "configMap": { "name": "map" } }],
@@ -57,7 +60,8 @@ pub(super) async fn users_of_a_user_namespace_are_others_outside(scene: Scene) -
     }
     let mut ranges = Vec::new();
     for name in ["one", "other"] {
-        let (_, log) = scene.finished_pod(name, spec.clone()).await?;
+        scene.ready_pod(name, spec.clone()).await?;
+        let log = scene.log(name, None).await?;
         let lines: Vec<Vec<&str>> = log.lines().map(|line| line.split_whitespace().collect()).collect();
         let [user, users, groups, length] = lines.as_slice() else { bail!("four lines: {log:?}") };
         ensure!(user == &["0"] && length == &["4"], "root inside, who can read the volume: {log:?}");

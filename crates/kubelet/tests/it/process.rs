@@ -29,8 +29,7 @@ const ENTER: &str = r#"
 set -e
 for file in $(cd "$LAB/sys" && find . -type f); do mount --bind "$LAB/sys/$file" "/proc/sys/$file"; done
 mount --bind "$LAB/swaps" /proc/swaps
-mkdir -p /var/log/containers
-mount --bind "$LAB/links" /var/log/containers
+mount --bind "$LAB/log" /var/log
 exec "$@"
 "#;
 
@@ -62,7 +61,7 @@ impl Lab {
             lab.write(&format!("sys/{name}"), value);
         }
         lab.write("swaps", "Filename\tType\tSize\tUsed\tPriority\n");
-        fs::create_dir(lab.path("links")).unwrap();
+        fs::create_dir_all(lab.path("log/containers")).unwrap();
         lab
     }
 
