@@ -25,6 +25,7 @@ use super::api::Api;
 use super::cgroups::Driver;
 use super::endings::Endings;
 use super::failure::{self, FailureLog};
+use super::log_links::LogLinks;
 use super::objects::ObjectPort;
 use super::turns::Turns;
 use super::user_namespaces::UserNamespaces;
@@ -56,8 +57,8 @@ pub(crate) struct Adapters {
     pub(crate) user_namespaces: Arc<UserNamespaces>,
     /// A pull may have changed which images there are.
     pub(crate) images_changed: Arc<Notify>,
-    /// `/var/log/containers`.
-    pub(crate) log_links: PathBuf,
+    /// Links to the logs of containers.
+    pub(crate) log_links: LogLinks,
     /// The last measurement of the node.
     pub(crate) facts: ArcSwap<NodeFacts>,
     pub(crate) view: watch::Receiver<Arc<View>>,
@@ -160,18 +161,21 @@ impl Adapters {
 
     /// Removes a pod's log folder, and the links into it.
     pub(crate) async fn remove_logs(&self, uid: PodUid, key: PodKey) -> Outcome {
-        let (root, links) = (self.config.paths.pod_logs.clone(), self.log_links.clone());
-        blocking(move || {
+        let root = self.config.paths.pod_logs.clone();
+        let name = key.clone();
+        let removed = blocking(move || {
             let dirs = if key.name.is_empty() {
                 dirs_ending_with(&root, uid.as_str())
             } else {
                 vec![podfiles::pod_log_dir(&root, &key, &uid)]
             };
-            dirs.iter().try_for_each(|dir| podfiles::remove_pod_log_dir(dir))?;
-            remove_dangling(&links, &key);
-            Ok::<(), podfiles::PodFileError>(())
+            dirs.iter().try_for_each(|dir| podfiles::remove_pod_log_dir(dir))
         })
-        .await
+        .await;
+        if matches!(removed, Outcome::Done) {
+            self.log_links.remove_dangling(&name).await;
+        }
+        removed
     }
 }
 
@@ -180,17 +184,6 @@ fn dirs_ending_with(root: &std::path::Path, uid: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
     let is_pods = |name: &str| name.rsplit_once('_').is_some_and(|(_, end)| end == uid);
     entries.flatten().filter(|e| e.file_name().to_str().is_some_and(is_pods)).map(|e| e.path()).collect()
-}
-
-/// Removes links of a pod's containers that lead nowhere any more. One that stays harms nobody.
-fn remove_dangling(links: &std::path::Path, key: &PodKey) {
-    let prefix = format!("{}_{}_", key.name, key.namespace);
-    let Ok(entries) = std::fs::read_dir(links) else { return };
-    for entry in entries.flatten() {
-        if entry.file_name().to_str().is_some_and(|n| n.starts_with(&prefix)) && !entry.path().exists() {
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
 }
 
 async fn blocking<E: std::error::Error + Send + 'static>(

@@ -198,7 +198,7 @@ async fn link_log(adapters: &Adapters, key: &PodKey, uid: &PodUid, start: &Start
     let log = podfiles::pod_log_dir(&adapters.config.paths.pod_logs, key, uid)
         .join(podfiles::container_log_path(&start.container, start.attempt));
     let name = podfiles::log_link_name(key, &start.container, id);
-    let dir = adapters.log_links.clone();
+    let dir = adapters.log_links.folder().to_owned();
     if let Err(failure) = blocking(move || podfiles::link_log(&dir, &name, &log)).await {
         warn!(
             pod = %key,
@@ -233,7 +233,7 @@ pub(crate) async fn remove(adapters: &Adapters, uid: &PodUid, id: &ContainerId, 
     }
     if let Some((key, name, attempt)) = known.filter(|_| !keeps_log) {
         let dir = podfiles::pod_log_dir(&adapters.config.paths.pod_logs, &key, uid);
-        let link = adapters.log_links.join(podfiles::log_link_name(&key, &name, id));
+        let link = adapters.log_links.path(&key, &name, id);
         let path = dir.join(podfiles::container_log_path(&name, attempt));
         let removed = tokio::task::spawn_blocking(move || {
             // Gone is what they are meant to be.

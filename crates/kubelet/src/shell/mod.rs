@@ -23,6 +23,7 @@ pub(crate) mod failure;
 pub(crate) mod feeds;
 mod hoard;
 mod images;
+pub(crate) mod log_links;
 pub(crate) mod metering;
 pub(crate) mod objects;
 mod probes;

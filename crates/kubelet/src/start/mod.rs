@@ -249,7 +249,7 @@ impl Ground {
             pull_records: self.pull_records.clone(),
             user_namespaces: self.user_namespaces.clone(),
             images_changed: Arc::new(Notify::new()),
-            log_links: PathBuf::from("/var/log/containers"),
+            log_links: shell::log_links::LogLinks::new(PathBuf::from("/var/log/containers")),
             facts: ArcSwap::from_pointee(node::node_status::NodeFacts::default()),
             view: published,
             config: config.clone(),
