@@ -1,7 +1,9 @@
 //! `cargo xtask tidy`: the rules of the code's shape that the compiler does not know.
 //!
-//! Crates depend downwards only, every source file starts by saying why it exists, no file grows without end, and
-//! nothing in the repository depends on one machine.
+//! Crates depend downwards only, every source file starts by saying why it exists, no file grows without end, what is
+//! public has a caller, and nothing in the repository depends on one machine.
+
+mod callers;
 
 use std::path::{Path, PathBuf};
 
@@ -56,10 +58,13 @@ const GENERATED: &[&str] = &["Cargo.lock", "go.sum", "go.mod"];
 pub(crate) fn run() -> Result<()> {
     let workspace = Workspace::load()?;
     let mut wrong = dependencies(&workspace.metadata);
+    let mut texts = Vec::new();
     for path in files(&workspace.root)? {
         let Ok(text) = std::fs::read_to_string(workspace.root.join(&path)) else { continue };
         wrong.extend(file(&path, &text));
+        texts.push((path, text));
     }
+    wrong.extend(callers::check(&texts));
     if wrong.is_empty() { Ok(()) } else { bail!("the tree is not tidy:\n  {}", wrong.join("\n  ")) }
 }
 

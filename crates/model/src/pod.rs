@@ -1,7 +1,5 @@
 //! Views of a pod that its API type lacks. All are pure functions of the pod.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::Container;
 
 use crate::{Pod, PodKey, PodUid};
@@ -147,9 +145,6 @@ pub fn field_path(kind: ContainerKind, name: &str) -> String {
         ContainerKind::Ephemeral => format!("spec.ephemeralContainers{{{name}}}"),
     }
 }
-
-/// A pod shared between the places that hold it.
-pub type SharedPod = Arc<Pod>;
 
 fn ephemeral_as_container(c: &k8s_openapi::api::core::v1::EphemeralContainer) -> Container {
     Container {

@@ -77,13 +77,6 @@ pub struct RuntimeVersion {
     pub api_version: String,
 }
 
-impl RuntimeVersion {
-    /// `containerRuntimeVersion` of the node's status: `containerd://2.3.7`.
-    pub fn node_text(&self) -> String {
-        format!("{}://{}", self.name, self.version)
-    }
-}
-
 /// Who creates cgroups below the parents this node names (CRI `RuntimeConfig`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupDriver {

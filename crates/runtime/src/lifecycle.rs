@@ -83,30 +83,6 @@ impl Runtime {
         gone_is_fine(result.map(|_| ()))
     }
 
-    /// Tells the runtime that a pod's cgroup now has these limits. A runtime without this call
-    /// loses nothing.
-    ///
-    /// # Errors
-    /// When the runtime does not answer or refuses.
-    pub async fn update_sandbox_resources(
-        &self,
-        id: &SandboxId,
-        resources: &ContainerLimits,
-        overhead: &ContainerLimits,
-    ) -> Result<(), RuntimeError> {
-        let mut client = self.runtime();
-        let request = self.request(wire::UpdatePodSandboxResourcesRequest {
-            pod_sandbox_id: id.to_string(),
-            overhead: Some(overhead.0.clone()),
-            resources: Some(resources.0.clone()),
-        });
-        let answer = client.update_pod_sandbox_resources(request);
-        match self.call("UpdatePodSandboxResources", id.as_str(), answer).await {
-            Err(error) if !error.is_unimplemented() => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     /// Creates a container in a sandbox. `sandbox_spec` is what the sandbox was made from.
     ///
     /// # Errors

@@ -24,17 +24,6 @@ const OOM_BEST_EFFORT: i64 = 1000;
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContainerLimits(pub(crate) LinuxContainerResources);
 
-impl ContainerLimits {
-    /// Only which CPUs and memory nodes may be used; everything else stays as it is.
-    pub fn cpuset_only(cpus: &str, memory_nodes: &str) -> Self {
-        Self(LinuxContainerResources {
-            cpuset_cpus: cpus.to_owned(),
-            cpuset_mems: memory_nodes.to_owned(),
-            ..Default::default()
-        })
-    }
-}
-
 /// All limits of a container.
 pub fn limits(
     pod: &Pod,

@@ -20,7 +20,7 @@ pub use programs::{CredentialPrograms, ServiceAccountFacts, ServiceAccounts};
 pub use records::{PullLimits, PullRecords, PullUnderWay, RecordError, Wanted};
 
 use crate::client::Runtime;
-use crate::error::{RuntimeError, gone_is_fine};
+use crate::error::RuntimeError;
 use crate::observe::timestamp;
 use crate::sandbox::SandboxSpec;
 use crate::wire;
@@ -164,17 +164,6 @@ impl Runtime {
         let request = self.request(wire::ListImagesRequest { filter: None });
         let answer = self.call("ListImages", "", client.list_images(request)).await?;
         Ok(answer.images.into_iter().map(facts).collect())
-    }
-
-    /// Deletes an image with all its names. Fine when it is gone already.
-    ///
-    /// # Errors
-    /// When the runtime does not answer or refuses.
-    pub async fn remove_image(&self, id: &ImageRef) -> Result<(), RuntimeError> {
-        let mut client = self.images();
-        let request = self.request(wire::RemoveImageRequest { image: Some(image_spec(id.as_str(), "")) });
-        let result = self.call("RemoveImage", id.as_str(), client.remove_image(request)).await;
-        gone_is_fine(result.map(|_| ()))
     }
 
     /// What images and writable layers take, and where.

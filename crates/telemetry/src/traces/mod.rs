@@ -108,7 +108,8 @@ impl Span {
     }
 
     /// Whether anybody will see it.
-    pub fn is_recorded(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_recorded(&self) -> bool {
         self.0.as_ref().is_some_and(|context| context.span().is_recording())
     }
 

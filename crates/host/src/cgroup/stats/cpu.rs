@@ -71,15 +71,6 @@ impl GroupReader {
         self.cpu_time(group).map(|time| time.usage_nanos)
     }
 
-    /// CPU time used on each CPU, nanoseconds, by the CPU's number. Version 1 only.
-    pub fn cpu_time_of_each(&mut self, group: &str) -> Option<Vec<u64>> {
-        if !self.is_v1() {
-            return None;
-        }
-        let text = self.text(Controller::CpuAcct, group, "cpuacct.usage_percpu")?;
-        text.split_ascii_whitespace().map(|nanos| nanos.parse().ok()).collect()
-    }
-
     /// Throttling of the group.
     pub fn cpu_throttling(&mut self, group: &str) -> Option<CpuThrottling> {
         self.cpu_stat(group).map(|(_, throttling)| throttling)

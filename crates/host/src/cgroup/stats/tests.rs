@@ -97,21 +97,14 @@ fn cpu_of_both_versions() {
     };
     let limits =
         |shares, quota_micros| CpuLimits { shares: Some(shares), period_micros: Some(100_000), quota_micros };
-    for (machine, used, throttled, limited, of_each) in [
-        (
-            &v1,
-            time(123_456_789, 70_000_000, 50_000_000),
-            throttling(5_000, 30),
-            limits(512, None),
-            Some(vec![100_000_000, 23_456_789]),
-        ),
-        (&v2, time(123_000, 70_000, 53_000), throttling(5_000, 3_000), limits(500, Some(50_000)), None),
+    for (machine, used, throttled, limited) in [
+        (&v1, time(123_456_789, 70_000_000, 50_000_000), throttling(5_000, 30), limits(512, None)),
+        (&v2, time(123_000, 70_000, 53_000), throttling(5_000, 3_000), limits(500, Some(50_000))),
     ] {
         let mut reader = machine.reader();
         assert_eq!(reader.cpu_time(GROUP), Some(used), "version {}", machine.version);
         assert_eq!(reader.cpu_throttling(GROUP), Some(throttled), "version {}", machine.version);
         assert_eq!(reader.cpu_limits(GROUP), Some(limited), "version {}", machine.version);
-        assert_eq!(reader.cpu_time_of_each(GROUP), of_each, "version {}", machine.version);
     }
     v2.put(GROUP, "cpu/cpu.max", "max 100000\n");
     assert_eq!(v2.reader().cpu_limits(GROUP).unwrap().quota_micros, None);
