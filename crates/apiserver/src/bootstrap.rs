@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Client;
+use model::chain;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::call::{Cause, Purpose, call_bytes, chain};
+use crate::call::{Cause, Purpose, call_bytes};
 use crate::certificates::{
     Asked, CertificatePair, CertificateRequestError, CertificateStore, Question, RequestKey, Requester,
     RotationNews, RotationTask, SigningError, StoreError, Template, Use, ask, certificate_of, digested_name,

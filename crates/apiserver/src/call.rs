@@ -221,22 +221,6 @@ pub(crate) fn refusal_of(status: Status) -> Cause {
     Cause::Refused { code: status.code, reason: status.reason, message: status.message, retry_after: None }
 }
 
-/// An error with everything beneath it on one line, for the log.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let line = source.to_string();
-        // Some libraries print their source themselves.
-        if !text.ends_with(&line) {
-            text.push_str(": ");
-            text.push_str(&line);
-        }
-        next = source.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,8 +13,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use kube::Client;
 use kube::api::{GetParams, PostParams};
 use kube::core::Request;
+use model::chain;
 
-use crate::call::{Cause, Purpose, RequestError, call, chain};
+use crate::call::{Cause, Purpose, RequestError, call};
 use crate::node::get_node;
 use crate::watch::retry_pause;
 

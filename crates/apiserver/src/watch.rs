@@ -14,10 +14,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{ListParams, VersionMatch, WatchParams};
 use kube::core::{ObjectList, Request, WatchEvent};
+use model::chain;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::call::{Cause, Purpose, RequestError, call, chain, open, refusal_of};
+use crate::call::{Cause, Purpose, RequestError, call, open, refusal_of};
 
 /// First pause after a failure.
 const PAUSE_FIRST: Duration = Duration::from_millis(800);

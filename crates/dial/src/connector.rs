@@ -28,6 +28,15 @@ const PROXY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Why there is no connection.
 #[derive(Debug, Error)]
 pub enum DialError {
+    /// The server is not there.
+    #[error("connect to {server}")]
+    Direct {
+        /// Host and port.
+        server: String,
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
     /// There is a proxy that cannot be used.
     #[error(transparent)]
     Unusable(#[from] ProxyError),
@@ -106,9 +115,11 @@ where
         let proxy = match chosen {
             Ok(Some(proxy)) => proxy,
             Ok(None) => {
+                let at = address(&server);
                 let opened = self.tcp.call(server);
                 return Box::pin(async move {
-                    let stream = MaybeHttpsStream::Http(opened.await.map_err(Into::into)?);
+                    let absent = |error: C::Error| DialError::Direct { server: at, source: error.into() };
+                    let stream = MaybeHttpsStream::Http(opened.await.map_err(absent)?);
                     Ok(Link { stream, is_forwarded: false })
                 });
             }

@@ -98,9 +98,12 @@ fn client_tls(roots: RootCertStore) -> ClientConfig {
 }
 
 async fn dial_with(tls: ClientConfig, proxy: &str, server: &str) -> Result<Link, String> {
+    dial_by(Proxies::always(Proxy::parse(proxy).unwrap()), tls, server).await
+}
+
+async fn dial_by(proxies: Proxies, tls: ClientConfig, server: &str) -> Result<Link, String> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
-    let proxies = Proxies::always(Proxy::parse(proxy).unwrap());
     let opened = Dial::new(tcp, proxies, tls, None).call(server.parse().unwrap()).await;
     opened.map_err(|error| {
         let mut text = error.to_string();
@@ -154,6 +157,19 @@ async fn a_proxy_is_asked_for_a_tunnel() {
         let found = head.lines().find_map(|line| line.strip_prefix("proxy-authorization: "));
         assert_eq!(found, authorization);
     }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named() {
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let tls = client_tls(RootCertStore::empty());
+    let dialled = dial_by(Proxies::of_variables(|_| None), tls, &format!("https://{closed}/api")).await;
+    let error = dialled.unwrap_err();
+    assert!(error.starts_with(&format!("connect to {closed}: ")), "{error}");
+    assert!(error.contains("refused"), "{error}");
 }
 
 #[tokio::test]

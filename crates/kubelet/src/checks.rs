@@ -133,7 +133,7 @@ pub(crate) fn host(config: &Config, cgroups: &CgroupMounts) -> Result<(), HostEr
         if config.pods.single_process_oom_kill == Some(false) {
             return Err(HostError::SingleProcessOomKill);
         }
-        warn!("cgroup v1 is not supported any more and will not work for ever: move the host to cgroup v2");
+        warn!("cgroup v1 is deprecated and support for it will be removed: migrate this host to cgroup v2");
     }
     let table = match host::text::read("/proc/swaps") {
         Err(error) if !error.is_not_found() => return Err(HostError::UnknownSwap(error)),

@@ -200,11 +200,11 @@ async fn stop_on_signal(
             _ = interrupt.recv() => "SIGINT",
         };
         if stop.is_cancelled() {
-            error!(signal = name, "Told to end a second time: ending at once");
+            error!("Received {name} a second time, exiting at once");
             log.flush();
             std::process::exit(1);
         }
-        info!(signal = name, "Told to end");
+        info!("Received {name}, shutting down");
         stop.cancel();
     }
 }

@@ -6,6 +6,7 @@
 //! containers are sidecars, what a pod effectively requests, which QoS class it has), and the
 //! shapes in which adapters report what they observed ([`observed`]).
 
+mod chain;
 pub mod downward;
 pub mod hash;
 pub mod ids;
@@ -21,6 +22,7 @@ pub mod resources;
 pub mod sysctl;
 pub mod time;
 
+pub use chain::chain;
 pub use ids::{ContainerId, ImageRef, PodKey, PodUid, SandboxId};
 pub use observed::{
     ContainerObservation, ContainerState, PodObservation, RuntimeCondition, RuntimeHealth, SandboxObservation,

@@ -36,6 +36,8 @@ pub(crate) struct Folder {
     files: BTreeMap<PathBuf, Manifest>,
     /// Why the folder itself cannot be read.
     trouble: Option<String>,
+    /// Whether the folder was not there at the last look.
+    is_absent: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +71,7 @@ impl Stamp {
 
 impl Folder {
     pub(crate) fn new(path: PathBuf, node_name: String) -> Self {
-        Self { path, node_name, files: BTreeMap::new(), trouble: None }
+        Self { path, node_name, files: BTreeMap::new(), trouble: None, is_absent: false }
     }
 
     /// Looks at everything. Only files that changed are read.
@@ -78,16 +80,21 @@ impl Folder {
             Ok(found) => found,
             // A folder that is not there is an empty one; one that cannot be read says nothing.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.say_trouble(Some("does not exist".to_owned()));
+                self.set_trouble(None);
+                if !std::mem::replace(&mut self.is_absent, true) {
+                    // As on every node that joins a cluster.
+                    tracing::info!(v = 2, path = %self.path.display(), "There is no folder with static pods");
+                }
                 self.files.clear();
                 return;
             }
             Err(error) => {
-                self.say_trouble(Some(error.to_string()));
+                self.set_trouble(Some(error.to_string()));
                 return;
             }
         };
-        self.say_trouble(None);
+        self.set_trouble(None);
+        self.is_absent = false;
         self.files.retain(|path, _| found.contains(path));
         for path in found {
             self.read(&path, true);
@@ -179,9 +186,6 @@ impl Folder {
 
     fn problem(&mut self, path: &Path, stamp: Option<Stamp>, problem: String, is_rescan: bool) {
         let manifest = self.files.entry(path.to_owned()).or_default();
-        if manifest.problem.as_ref() != Some(&problem) {
-            tracing::error!(path = %path.display(), err = problem, "Manifest is not a static pod and is left out");
-        }
         manifest.stamp = stamp;
         manifest.problem = Some(problem);
         if is_rescan {
@@ -189,14 +193,10 @@ impl Folder {
         }
     }
 
-    fn say_trouble(&mut self, trouble: Option<String>) {
-        if self.trouble != trouble {
-            match &trouble {
-                Some(trouble) => {
-                    tracing::warn!(path = %self.path.display(), err = trouble, "Static pods cannot be read")
-                }
-                None => tracing::info!(path = %self.path.display(), "Static pods can be read"),
-            }
+    fn set_trouble(&mut self, trouble: Option<String>) {
+        // The trouble itself is told by whoever gets the set.
+        if self.trouble.is_some() && trouble.is_none() {
+            tracing::info!(path = %self.path.display(), "Static pods can be read again");
         }
         self.trouble = trouble;
     }

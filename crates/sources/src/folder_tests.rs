@@ -91,7 +91,7 @@ fn one_file_and_no_folder() {
     let path = dir.path().join("pod.yaml");
     let mut folder = Folder::new(path.clone(), "n".into());
     folder.rescan();
-    assert_eq!(folder.set().problems, [(path.clone(), "does not exist".to_owned())]);
+    assert!(folder.set().problems.is_empty(), "a node without static pods is none to worry about");
     write(&dir, "pod.yaml", &manifest("a", "i"));
     write(&dir, "other.yaml", &manifest("b", "i"));
     folder.touched(&path);
@@ -201,7 +201,7 @@ fn a_folder_that_goes_takes_its_pods_along() {
     std::fs::remove_dir_all(&path).unwrap();
     folder.rescan();
     assert!(folder.set().pods.is_empty());
-    assert_eq!(folder.set().problems, [(path.clone(), "does not exist".to_owned())]);
+    assert!(folder.set().problems.is_empty());
     std::fs::create_dir(&path).unwrap();
     folder.rescan();
     assert!(folder.set().problems.is_empty());

@@ -1,13 +1,12 @@
 //! Why a volume is not there. These texts end up in `FailedMount` events and container statuses,
 //! so unlike elsewhere a message tells its whole chain.
 
-use std::error::Error;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use host::FileError;
 use host::beneath::BeneathError;
 use host::mount::MountError;
+pub(crate) use model::chain;
 use model::downward::DownwardError;
 
 use crate::objects::ObjectError;
@@ -187,18 +186,6 @@ pub enum MountFailure {
     /// The blocking work panicked or the runtime shut down.
     #[error("preparing mounts was interrupted")]
     Interrupted,
-}
-
-/// A message with those of all its sources.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {source}");
-        next = source.source();
-    }
-    text
 }
 
 /// A name from a pod that has to be a single plain path component.

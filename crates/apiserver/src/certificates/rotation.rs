@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
+use model::chain;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -23,7 +24,6 @@ use super::pair::CertificatePair;
 use super::request::{self, Template, Use};
 use super::signing::{Question, SigningError, ask, certificate_of};
 use super::store::{CertificateStore, StoreError};
-use crate::call::chain;
 use crate::connect::{ConnectError, Initial};
 
 /// How long one request may wait for its approval before another one is made.

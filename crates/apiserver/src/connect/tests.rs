@@ -123,7 +123,7 @@ async fn bad_kubeconfigs_are_named() {
     );
     let error = connect(&path, ClientSettings::default()).await.unwrap_err();
     assert!(matches!(error, ConnectError::Identity { .. }), "{error:?}");
-    assert!(crate::call::chain(&error).contains("no.crt"));
+    assert!(model::chain(&error).contains("no.crt"));
     let path = pki.kubeconfig("server: 'https://localhost:1', certificate-authority: no-ca.crt", "token: t");
     assert!(matches!(connect(&path, ClientSettings::default()).await, Err(ConnectError::Kubeconfig { .. })));
     let path = pki.kubeconfig("server: 'https://localhost:1'", "auth-provider: {name: gcp}");
@@ -141,7 +141,7 @@ async fn a_mistake_does_not_give_away_the_line_it_is_in() {
     let path = folder.path().join("kubeconfig");
     std::fs::write(&path, "users:\n- user:\n    token: s3cret: x\n").unwrap();
     let error = connect(&path, ClientSettings::default()).await.unwrap_err();
-    let text = crate::call::chain(&error);
+    let text = model::chain(&error);
     assert!(!text.contains("s3cret") && !format!("{error:?}").contains("s3cret"), "{text}");
     assert!(text.contains("line 3"), "{text}");
 }
@@ -236,7 +236,7 @@ async fn a_server_that_never_answers_is_given_up() {
         ClientSettings { heartbeat_timeout: Duration::from_millis(20), ..ClientSettings::default() };
     let connection = connect(&path, settings).await.unwrap();
     let error = get_node(&connection.heartbeat, "n").await.unwrap_err();
-    assert!(crate::call::chain(&error).ends_with("no answer within 20ms"), "{}", crate::call::chain(&error));
+    assert!(model::chain(&error).ends_with("no answer within 20ms"), "{}", model::chain(&error));
     assert!(error.is_retryable());
 }
 
@@ -498,11 +498,7 @@ async fn a_plugin_is_run_when_something_is_sent() {
     // It need not be there yet when the node starts.
     let connection = connect(&path, ClientSettings::default()).await.unwrap();
     let error = get_node(&connection.api, "n").await.unwrap_err();
-    assert!(
-        crate::call::chain(&error).contains("exec plugin \"sh\" ended with"),
-        "{}",
-        crate::call::chain(&error)
-    );
+    assert!(model::chain(&error).contains("exec plugin \"sh\" ended with"), "{}", model::chain(&error));
     std::fs::write(&plugin, format!("echo '{answer}'")).unwrap();
     assert!(get_node(&connection.api, "n").await.unwrap().is_some());
     assert_eq!(fake.next().await.authorization, "Bearer t");

@@ -74,7 +74,7 @@ impl TokenFile {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(error = crate::call::chain(&error), "keep using the last token");
+                    tracing::warn!(error = model::chain(&error), "keep using the last token");
                 }
             }
             last.read_at = Some(Instant::now());

@@ -16,11 +16,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
-use model::Pod;
+use model::{Pod, chain};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::call::{Purpose, RequestError, call_bytes, chain};
+use crate::call::{Purpose, RequestError, call_bytes};
 use correlate::{Correlator, Verdict, Write};
 
 /// Events waiting to be written. A node that starts 110 pods records some 600 within seconds and

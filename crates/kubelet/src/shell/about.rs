@@ -82,6 +82,14 @@ impl About {
         self
     }
 
+    /// Names the container where the action has its id only.
+    pub(crate) fn of_container(mut self, name: impl FnOnce(&str, &str) -> Option<String>) -> Self {
+        if let (None, Some(uid), Some(id)) = (&self.container, &self.pod_uid, &self.container_id) {
+            self.container = name(uid, id);
+        }
+        self
+    }
+
     /// Everything logged within says which object it is about.
     pub(crate) fn span(&self) -> Span {
         let span = info_span!(
@@ -172,7 +180,7 @@ fn done(what: &str) -> Option<&'static str> {
         "stop container" => "Stopped container",
         "remove pod from the API server" => "Removed pod from the API server",
         "create mirror of static pod" => "Created mirror of static pod",
-        "register node" => "Registered node",
+        "register node" => "Successfully registered node",
         _ => return None,
     })
 }
@@ -207,5 +215,8 @@ mod tests {
         assert_eq!(about.done, None);
         let about = about.named(|uid| (uid == "u").then(|| "ns/web".to_owned()));
         assert_eq!(about.identity(), "remove cgroup of pod/u/ns/web");
+        let remove = About::action(&Action::RemoveContainer { uid: "u".into(), id: "x".into() });
+        let remove = remove.of_container(|uid, id| ((uid, id) == ("u", "x")).then(|| "app".to_owned()));
+        assert_eq!(remove.container.as_deref(), Some("app"));
     }
 }

@@ -16,7 +16,9 @@ use super::{containers, failure, images, probes, sandboxes};
 
 /// Carries out an action and says how it ended, whatever happens.
 pub(crate) async fn carry_out(adapters: Arc<Adapters>, action: Action, cancel: CancellationToken) -> Outcome {
-    let about = About::action(&action).named(|uid| adapters.pod_name(uid));
+    let about = About::action(&action)
+        .named(|uid| adapters.pod_name(uid))
+        .of_container(|uid, id| adapters.container(&uid.into(), &id.into()).map(|(_, name, _)| name));
     let span = about.span();
     let traced = about.traced(&adapters.tracer);
     let work = traced.run(perform(&adapters, action));
@@ -51,18 +53,22 @@ fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
             let is_away = failure.kind == FailureKind::RuntimeUnavailable;
             // The runtime's absence is told by the health feed, once.
             if !is_away && adapters.failures.is_new(&about.identity(), &failure.message) {
-                warn!(err = failure.message, "Failed to {what}, will be tried again");
+                warn!(err = failure.message, "Failed to {what}, retrying");
             } else {
                 debug!(err = failure.message, "Failed again to {what}");
             }
         }
-        Outcome::Cancelled => debug!("Did not {what}: not wanted any more"),
+        Outcome::Cancelled => debug!("Cancelled: {what}"),
         _ => {
             log_endings(adapters, outcome);
             if adapters.failures.succeeded(|| about.identity()) {
-                info!("Managed to {what} after failures");
+                info!("Succeeded after failures: {what}");
             }
             match (outcome, about.done) {
+                // The one line that says of a start that all went well.
+                (Outcome::Registered(node), Some(done)) => {
+                    info!(node = node.metadata.name.as_deref().unwrap_or_default(), "{done}");
+                }
                 (Outcome::SandboxStarted(sandbox), Some(done)) => {
                     info!(v = 2, podSandboxID = %sandbox.id, "{done}");
                 }

@@ -1,9 +1,9 @@
 //! From adapters' errors to what the core tells apart, in one place.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::sync::{Mutex, PoisonError};
 
+pub(crate) use model::chain;
 use node::{Failure, FailureKind, Outcome};
 use runtime::RuntimeError;
 
@@ -21,22 +21,6 @@ pub(crate) fn runtime(error: &RuntimeError) -> Outcome {
 pub(crate) fn of_runtime(error: &RuntimeError, kind: FailureKind) -> Failure {
     let kind = if error.is_unavailable() { FailureKind::RuntimeUnavailable } else { kind };
     Failure { kind, message: error.message().to_owned() }
-}
-
-/// An error with everything below it, for a message that ends up in an event or a log line. What an
-/// error of a library says of its own cause is not said again.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let reason = cause.to_string();
-        if !text.ends_with(&reason) {
-            text.push_str(": ");
-            text.push_str(&reason);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Actions whose failure is remembered. Beyond that some failure is told twice.
@@ -73,22 +57,7 @@ impl FailureLog {
 
 #[cfg(test)]
 mod tests {
-    use super::{FailureLog, chain};
-
-    #[derive(Debug, thiserror::Error)]
-    enum Step {
-        #[error("open x")]
-        Quiet(#[source] std::io::Error),
-        #[error("open x: {0}")]
-        Talkative(#[source] std::io::Error),
-    }
-
-    #[test]
-    fn a_cause_is_told_once() {
-        let cause = || std::io::Error::other("no disk");
-        assert_eq!(chain(&Step::Quiet(cause())), "open x: no disk");
-        assert_eq!(chain(&Step::Talkative(cause())), "open x: no disk");
-    }
+    use super::FailureLog;
 
     #[test]
     fn a_failure_is_new_until_it_repeats_and_after_a_success() {

@@ -21,12 +21,14 @@ pub(crate) async fn started(lab: Lab) -> (Lab, tokio::process::Child, Systemd) {
 
 #[tokio::test]
 async fn a_signal_ends_it_with_status_0() {
-    for name in [Signal::TERM, Signal::INT] {
+    for (kind, last) in
+        [(Signal::TERM, "Received SIGTERM, shutting down"), (Signal::INT, "Received SIGINT, shutting down")]
+    {
         let (_lab, child, _systemd) = started(Lab::new()).await;
-        signal(&child, name);
+        signal(&child, kind);
         let Ended { code, stdout, stderr } = ended(child).await;
         assert_eq!((code, stdout.as_str()), (Some(0), ""), "{stderr}");
-        for line in ["Kubelet version", "Standalone mode", "Started kubelet", "Told to end"] {
+        for line in ["Kubelet version", "Standalone mode", "Started kubelet", last] {
             assert!(stderr.contains(line), "{line}: {stderr}");
         }
         assert!(!stderr.lines().any(|line| line.starts_with('E')), "{stderr}");

@@ -152,7 +152,7 @@ async fn a_proxy_that_refuses_is_named_without_its_password() {
     pki.write_client("node");
     let connection = through(&pki, 1, format!("http://me:s3cret@127.0.0.1:{port}")).await;
     let error = get_node(&connection.api, "n").await.unwrap_err();
-    let said = crate::call::chain(&error);
+    let said = model::chain(&error);
     let expect = format!(
         "ask the proxy http://127.0.0.1:{port} for a connection to localhost:1: \
          it answers 407 Proxy Authentication Required"

@@ -159,7 +159,7 @@ async fn failures_are_told_apart_and_never_show_what_was_printed() {
         (setup.answer(&json!({"clientKeyData": "secret"})), "a certificate or a key, not both"),
     ] {
         let error = setup.plugin(&script).header().await.unwrap_err();
-        let text = crate::call::chain(&error);
+        let text = model::chain(&error);
         assert!(text.contains(want) && !text.contains("secret"), "{script}: {text}");
     }
     let script = setup.answer(&json!({"clientKeyData": "secret", "clientCertificateData": "secret"}));
