@@ -51,7 +51,7 @@ async fn deploy(cluster: &Cluster) -> Result<()> {
         "metadata": { "name": "sample" },
         "spec": { "selector": { "app": "sample" }, "ports": [{ "port": 80, "targetPort": 8080 }] },
     }))?;
-    let probe = json!({ "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 2 });
+    let probe = json!({ "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 1 });
     let server = json!({
         "name": "server", "image": BUSYBOX,
         "command": ["sh", "-c", "mkdir /www && echo ok >/www/healthz && exec httpd -fv -p 8080 -h /www"],
