@@ -11,8 +11,7 @@ use host::network::{Interface, Network, NetworkError};
 pub(crate) struct AddressChoice {
     /// `--node-ip`: none, one, or one of each family. An unspecified one (`::`) only says which family comes first.
     given: Vec<IpAddr>,
-    /// The host name as reported, which may be an address (`--hostname-override`).
-    hostname: String,
+    /// Which may be an address (`--hostname-override`).
     node_name: String,
     is_cloud_provider_external: bool,
 }
@@ -47,10 +46,9 @@ pub(crate) enum Unfit {
 
 impl AddressChoice {
     /// The choice of a node.
-    pub(crate) fn new(config: &Config, hostname: &str, node_name: &str) -> Self {
+    pub(crate) fn new(config: &Config, node_name: &str) -> Self {
         Self {
             given: config.identity.node_ips.clone(),
-            hostname: hostname.to_owned(),
             node_name: node_name.to_owned(),
             is_cloud_provider_external: config.identity.external_cloud_provider,
         }
@@ -79,7 +77,7 @@ impl AddressChoice {
 
     fn asks_dns(&self) -> bool {
         self.specified().next().is_none()
-            && self.hostname.parse::<IpAddr>().is_err()
+            && self.node_name.parse::<IpAddr>().is_err()
             && !self.waits_for_cloud()
     }
 
@@ -94,7 +92,7 @@ impl AddressChoice {
         if !given.is_empty() || self.waits_for_cloud() {
             return Ok(given);
         }
-        if let Ok(address) = self.hostname.parse() {
+        if let Ok(address) = self.node_name.parse() {
             return Ok(vec![address]);
         }
         let is_ipv6_first = self.given.first().is_some_and(IpAddr::is_ipv6);

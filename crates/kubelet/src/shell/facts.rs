@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use config::{Config, EvictionSignal, FeatureGates};
@@ -21,6 +22,9 @@ use super::addresses::AddressChoice;
 use super::failure::{self, FailureLog};
 use super::signals::{self, Places, Sample};
 use crate::usage;
+
+/// For the runtime's answer: a runtime that hangs is no reason not to see what runs short.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Measures again and again; keeps what does not change.
 pub(crate) struct Measurer {
@@ -55,13 +59,7 @@ impl Measured {
 
 impl Measurer {
     /// A measurer for a machine, under a configuration.
-    pub(crate) fn new(
-        config: &Config,
-        name: &str,
-        hostname: &str,
-        machine: MachineFacts,
-        runtime: RuntimeVersion,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, name: &str, machine: MachineFacts, runtime: RuntimeVersion) -> Self {
         let node = &config.node;
         let huge_pages = machine.huge_pages.iter().map(|h| (h.page_bytes, h.page_bytes * h.count)).collect();
         let max_pods = match node.pods_per_core {
@@ -70,7 +68,6 @@ impl Measurer {
         };
         let base = NodeFacts {
             name: name.to_owned(),
-            hostname: hostname.to_owned(),
             node_ips: None,
             provided_node_ips: config
                 .identity
@@ -123,7 +120,7 @@ impl Measurer {
             // They are read when the runtime has said that it is well, so that no start waits for them.
             are_images_stale: AtomicBool::new(false),
             image_folder: ArcSwapOption::empty(),
-            choice: AddressChoice::new(config, hostname, name),
+            choice: AddressChoice::new(config, name),
             addresses: ArcSwapOption::empty(),
             address_failures: FailureLog::default(),
         }
@@ -201,10 +198,11 @@ impl Measurer {
         if let Some(folder) = self.image_folder.load_full() {
             return Some(folder.as_ref().clone());
         }
-        let told = adapters.runtime.image_fs().await;
-        let told =
-            told.inspect_err(|error| debug!(err = error.message(), "Cannot ask where images are")).ok()?;
-        let folder = told.images.into_iter().next()?.mountpoint;
+        let asked = tokio::time::timeout(RUNTIME_PATIENCE, adapters.runtime.image_fs());
+        // Cancel-safe: the question is simply asked again.
+        let told = asked.await.inspect_err(|_| debug!("The runtime does not say where images are")).ok()?;
+        let told = told.inspect_err(|error| debug!(err = error.message(), "Cannot ask where images are"));
+        let folder = told.ok()?.images.into_iter().next()?.mountpoint;
         self.image_folder.store(Some(Arc::new(folder.clone())));
         Some(folder)
     }

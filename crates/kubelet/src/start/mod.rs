@@ -74,7 +74,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let adapters = Arc::new(ground.adapters(remote, published)?);
     let machine = host.machine.clone();
     let runtime = ground.runtime_version.clone();
-    let measurer = Arc::new(Measurer::new(&config, &host.node_name, &host.hostname, machine, runtime));
+    let measurer = Arc::new(Measurer::new(&config, &host.node_name, machine, runtime));
     measurer.find_addresses().await;
     let node_ips = measurer.addresses();
     info!(node = host.node_name, nodeIPs = ?node_ips, "Starting the node");

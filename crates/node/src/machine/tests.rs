@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::{Now, RuntimeCondition, RuntimeHealth};
 
 use crate::node_status::NodeFacts;
+use crate::pressure::{Limit, Observation, Signal, Threshold};
 use crate::{Action, Effect, EffectId, Input, Node, Outcome, Settings};
 
 const START: i64 = 1_000_000;
@@ -218,12 +219,21 @@ fn a_reboot_is_told_once() {
 fn whether_pods_may_come_is_told_when_it_changes() {
     let cordoned = object(|node| node.spec.get_or_insert_default().unschedulable = Some(true));
     let (mut node, effects) = settled(facts(), &object(|_| {}));
-    assert!(events(&effects).iter().all(|(_, reason)| !reason.ends_with("Schedulable")));
-    let effects = node.step(at(3), Input::NodeObject(cordoned.clone()));
-    assert_eq!(events(&effects), [(false, "NodeNotSchedulable")]);
-    assert_eq!(events(&node.step(at(4), Input::NodeObject(cordoned.clone()))), []);
-    let effects = node.step(at(5), Input::NodeObject(object(|_| {})));
-    assert!(events(&effects).contains(&(false, "NodeSchedulable")));
+    let about_pods = |effects: &[Effect]| -> Vec<&str> {
+        let reasons = events(effects).into_iter().map(|(_, reason)| reason);
+        reasons.filter(|reason| reason.ends_with("Schedulable")).collect()
+    };
+    assert_eq!(about_pods(&effects), [""; 0]);
+    let mut seen = |time: u64, object: Arc<ApiNode>| {
+        let effects = node.step(at(time), Input::NodeObject(object));
+        if let Some(id) = write(&effects) {
+            node.step(at(time), Input::Finished { id, outcome: Outcome::Written { version: 0 } });
+        }
+        about_pods(&effects)
+    };
+    assert_eq!(seen(3, cordoned.clone()), ["NodeNotSchedulable"]);
+    assert_eq!(seen(4, cordoned.clone()), [""; 0]);
+    assert_eq!(seen(5, object(|_| {})), ["NodeSchedulable"]);
     let (_, effects) = settled(facts(), &cordoned);
     assert!(
         events(&effects).contains(&(false, "NodeNotSchedulable")),
@@ -305,4 +315,26 @@ fn the_annotation_for_a_cloud_provider_is_put_on_an_object_that_lacks_it() {
     });
     node.step(at(3), Input::NodeObject(annotated));
     assert_eq!(changes(&node.step(at(14), Input::Tick)), [] as [bool; 0]);
+}
+
+#[test]
+fn a_shortage_is_told_at_once_and_its_end_after_the_transition_period() {
+    let threshold =
+        Threshold { signal: Signal::Memory, limit: Limit::Amount(100), grace: Duration::ZERO, reclaim: None };
+    let node = Node::new(Settings { thresholds: vec![threshold], ..settings() });
+    let (mut node, _) = settle(node, facts(), &object(|_| {}));
+    let left =
+        |available| Input::Observations([(Signal::Memory, Observation { available, capacity: 1000 })].into());
+    let mut told = |time: u64, available: u64| -> Vec<&str> {
+        let effects = node.step(at(time), left(available));
+        if let Some(id) = write(&effects) {
+            node.step(at(time), Input::Finished { id, outcome: Outcome::Written { version: 0 } });
+        }
+        let reasons = events(&effects).into_iter().map(|(_, reason)| reason);
+        reasons.filter(|reason| reason.contains("Memory")).collect()
+    };
+    assert_eq!(told(3, 100), [""; 0]);
+    assert_eq!(told(4, 99), ["NodeHasInsufficientMemory"]);
+    assert_eq!(told(303, 500), [""; 0]);
+    assert_eq!(told(304, 500), ["NodeHasSufficientMemory"]);
 }

@@ -9,10 +9,8 @@ use model::Quantity;
 /// the runtime's health. Filled in by whoever measures the machine; nothing here is looked up.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeFacts {
-    /// `metadata.name`.
+    /// `metadata.name`; also the host name, for the label and the address of that kind.
     pub name: String,
-    /// The host name, for the label and the address of that kind.
-    pub hostname: String,
     /// The node's addresses as reported, primary first; none where a cloud provider is to tell. `None` when they could not be
     /// found: then the addresses already reported stay.
     pub node_ips: Option<Vec<String>>,

@@ -78,7 +78,7 @@ fn provided_ips(facts: &NodeFacts) -> Option<String> {
 
 fn labels(facts: &NodeFacts) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
-        ("kubernetes.io/hostname".to_owned(), facts.hostname.clone()),
+        ("kubernetes.io/hostname".to_owned(), facts.name.clone()),
         (OS_LABEL.to_owned(), facts.operating_system.clone()),
         (ARCH_LABEL.to_owned(), facts.architecture.clone()),
         ("beta.kubernetes.io/os".to_owned(), facts.operating_system.clone()),

@@ -66,7 +66,7 @@ fn addresses(facts: &NodeFacts, previous: &NodeStatus) -> Option<Vec<NodeAddress
     };
     let address = |kind: &str, text: &str| NodeAddress { type_: kind.to_owned(), address: text.to_owned() };
     let ips = node_ips.iter().map(|ip| address("InternalIP", ip));
-    Some(ips.chain([address("Hostname", &facts.hostname)]).collect())
+    Some(ips.chain([address("Hostname", &facts.name)]).collect())
 }
 
 /// The node's addresses as its pods see them, one of each family at most: internal ones before external ones, those of the

@@ -21,7 +21,6 @@ const FINE: Pressures = Pressures { memory: false, disk: false, pids: false };
 fn facts() -> NodeFacts {
     NodeFacts {
         name: "n1".to_owned(),
-        hostname: "host1".to_owned(),
         node_ips: Some(vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()]),
         is_attach_by_controller: true,
         kubelet_port: 10250,
@@ -50,7 +49,7 @@ fn facts() -> NodeFacts {
 }
 
 fn at(second: i64) -> Now {
-    Now { wall: jiff::Timestamp::new(second, 500_000_000).unwrap(), mono: Duration::ZERO }
+    Now { wall: jiff::Timestamp::new(second, 500_000_000).unwrap(), mono: std::time::Duration::ZERO }
 }
 
 fn time(second: i64) -> Option<Time> {
@@ -77,7 +76,7 @@ fn a_first_status_reads_as_upstreams() {
         "addresses": [
             {"type": "InternalIP", "address": "10.0.0.1"},
             {"type": "InternalIP", "address": "fd00::1"},
-            {"type": "Hostname", "address": "host1"},
+            {"type": "Hostname", "address": "n1"},
         ],
         "capacity": {"cpu": "8", "memory": "24570120Ki", "ephemeral-storage": "103865303040", "pods": "110"},
         "allocatable": {"cpu": "8", "memory": "24467720Ki", "ephemeral-storage": "93478772736", "pods": "110"},
@@ -154,7 +153,7 @@ fn readiness_names_every_cause_once() {
     ] {
         let runtime = errors(runtime);
         let health =
-            NodeHealth { runtime_errors: &runtime, network_error: network, runtime: None, is_shutting_down };
+            NodeHealth { runtime_errors: &runtime, network_error: network, is_shutting_down, ..HEALTHY };
         let mut facts = facts();
         if !has_storage {
             facts.ephemeral_storage_bytes = None;

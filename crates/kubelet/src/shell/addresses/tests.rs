@@ -52,8 +52,7 @@ const USUAL: Case =
 fn chosen(case: &Case, network: &Network, is_external: bool) -> String {
     let choice = AddressChoice {
         given: ips(case.given),
-        hostname: case.hostname.to_owned(),
-        node_name: "node-1".to_owned(),
+        node_name: case.hostname.to_owned(),
         is_cloud_provider_external: is_external,
     };
     match choice.choose(network, &ips(case.dns)) {
