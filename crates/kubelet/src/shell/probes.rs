@@ -94,7 +94,7 @@ fn target<'a>(
 ) -> ProbeTarget<'a> {
     let host = || pod.status.as_ref().and_then(|s| s.host_ip.as_deref()?.parse().ok());
     let own = || pod_ip.and_then(|ip| ip.parse().ok());
-    let node = || adapters.node_ips.first().copied();
+    let node = || adapters.host_ips().first()?.parse().ok();
     let pod_ip = if pod::is_host_network(pod) { node().or_else(host) } else { own() };
     ProbeTarget { pod_ip, container, gates: ProbeGates::default() }
 }

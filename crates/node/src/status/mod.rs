@@ -41,6 +41,8 @@ pub struct StatusInputs<'a> {
     pub started: jiff::Timestamp,
     /// The node's addresses, primary first.
     pub host_ips: &'a [String],
+    /// Whether a pod's IPv6 address comes before its IPv4 one.
+    pub is_ipv6_first: bool,
     /// Name of the runtime: the scheme of container ids.
     pub runtime_name: &'a str,
     /// For transition times.
@@ -222,7 +224,7 @@ fn addresses(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
         host_ips.to_vec()
     } else {
         let newest = inputs.observed.sandboxes.first();
-        newest.map(|s| by_family(&s.ips, host_ips.first().map(String::as_str))).unwrap_or_default()
+        newest.map(|s| by_family(&s.ips, inputs.is_ipv6_first)).unwrap_or_default()
     };
     if own.is_empty() || matches!(inputs.stage, Stage::Ended(_)) && previous.pod_ip.is_some() {
         // The last known address stays with a pod that has ended, as upstream keeps it.
@@ -234,11 +236,10 @@ fn addresses(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
     status.pod_ips = Some(own.into_iter().take(2).map(|ip| PodIP { ip }).collect());
 }
 
-/// The first address of the node's family, then the first of the other, in their usual spelling.
+/// The first address of the family that comes first, then the first of the other, in their usual spelling.
 /// What is no address is left out.
-fn by_family(ips: &[String], primary_host_ip: Option<&str>) -> Vec<String> {
+fn by_family(ips: &[String], is_ipv6_first: bool) -> Vec<String> {
     let ips: Vec<IpAddr> = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
-    let is_v6_first = primary_host_ip.and_then(|ip| ip.parse().ok()).is_some_and(|ip: IpAddr| ip.is_ipv6());
-    let first = |is_v6: bool| ips.iter().find(|ip| ip.is_ipv6() == is_v6).map(IpAddr::to_string);
-    first(is_v6_first).into_iter().chain(first(!is_v6_first)).collect()
+    let first = |is_ipv6: bool| ips.iter().find(|ip| ip.is_ipv6() == is_ipv6).map(IpAddr::to_string);
+    first(is_ipv6_first).into_iter().chain(first(!is_ipv6_first)).collect()
 }

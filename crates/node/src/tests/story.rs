@@ -54,7 +54,7 @@ impl Story {
     pub(super) fn restarted(runtime: BTreeMap<PodUid, PodObservation>, at: Duration) -> Self {
         let settings = Settings {
             node_name: "node".into(),
-            node_ips: vec!["192.0.2.1".into()],
+            is_ipv6_first: false,
             is_registering: false,
             has_api: true,
             max_pods: 110,
@@ -64,6 +64,9 @@ impl Story {
             restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
             node_status_update_every: Duration::from_secs(10),
             node_status_report_every: Duration::from_secs(300),
+            thresholds: Vec::new(),
+            pressure_transition: Duration::from_secs(300),
+            seed: 0,
             sources: vec![Source::Api, Source::File],
         };
         let facts = NodeFacts {
