@@ -11,6 +11,7 @@ use bytes::Bytes;
 use config::Config;
 use futures::stream::{BoxStream, StreamExt as _};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::{ContainerObservation, ContainerState, Pod, PodKey, PodObservation, pod};
 use node::{PodView, View};
 use runtime::logs::{LogOptions, LogPath, LogReader, LogWatches, StreamSelection};
@@ -122,6 +123,11 @@ fn stream_error(error: &RuntimeError) -> StreamError {
 /// when, which static pods have in their object already.
 fn shown(view: &PodView) -> Option<ShownPod> {
     let pod = view.pod.clone()?;
+    Some(ShownPod { metadata: shown_metadata(view, &pod), pod, status: view.status.clone() })
+}
+
+/// The metadata of a pod as clients are shown it.
+pub(crate) fn shown_metadata(view: &PodView, pod: &Pod) -> ObjectMeta {
     let mut metadata = pod.metadata.clone();
     if !view.is_static {
         let annotations = metadata.annotations.get_or_insert_default();
@@ -130,7 +136,7 @@ fn shown(view: &PodView) -> Option<ShownPod> {
         }
         annotations.insert(pod::ANNOTATION_CONFIG_SOURCE.to_owned(), "api".to_owned());
     }
-    Some(ShownPod { metadata, pod, status: view.status.clone() })
+    metadata
 }
 
 impl Ports for NodePorts {

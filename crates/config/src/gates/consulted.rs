@@ -89,7 +89,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "PodLogsQuerySplitStreams", works: true, effect: "containerLogs accepts stream=Stdout or Stderr" },
     Consulted { name: "PodObservedGenerationTracking", works: true, effect: "writes status.observedGeneration and conditions[].observedGeneration" },
     Consulted { name: "PodReadyToStartContainersCondition", works: true, effect: "writes PodReadyToStartContainers condition" },
-    Consulted { name: "PodsAPI", works: false, effect: "gRPC pods API socket served" },
+    Consulted { name: "PodsAPI", works: true, effect: "gRPC pods API socket served" },
     Consulted { name: "QOSReserved", works: true, effect: "qosReserved memory limits on QoS cgroups" },
     Consulted { name: "RecoverVolumeExpansionFailure", works: false, effect: "node expansion uses allocatedResourceStatuses" },
     Consulted { name: "RecursiveReadOnlyMounts", works: true, effect: "volumeMounts[].recursiveReadOnly honoured" },
