@@ -188,6 +188,7 @@ impl Ground {
             Some(&config.runtime.image_endpoint),
             RuntimeSettings {
                 request_timeout: config.runtime.request_timeout,
+                has_chunked_lists: config.gates.enabled("CRIListStreaming"),
                 observer: metering::calls::runtime(&metrics),
                 tracer: tracer.clone(),
             },
