@@ -124,6 +124,9 @@ struct BenchArgs {
     /// The kubelet to measure beside the Go one: a path, or nothing to build ours.
     #[arg(long)]
     kubelet: Option<String>,
+    /// One more kubelet that takes its turns beside those two, such as an earlier build of ours: a path.
+    #[arg(long)]
+    against: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -135,7 +138,9 @@ fn main() -> ExitCode {
         }
         Task::Test(args) => checks::outer(args.kubelet.as_deref(), args.filter, args.e2e_only),
         Task::Parity(args) => checks::parity(args.kubelet.as_deref(), &args.filter),
-        Task::Bench(args) => bench::outer(args.quick, args.only, args.kubelet.as_deref()),
+        Task::Bench(args) => {
+            bench::outer(args.quick, args.only, args.kubelet.as_deref(), args.against.as_deref())
+        }
         Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
         Task::Enter(args) => isolation::enter(args).map(|never| match never {}),
         Task::Inside { state } => isolation::inside(&state),

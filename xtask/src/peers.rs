@@ -60,6 +60,9 @@ const MANIFEST_JUDGE: Program = kubernetes("manifest-judge", "./manifest-judge")
 /// Says what Prometheus makes of a page of metrics; likewise ours.
 const PAGE_JUDGE: Program = program("page-judge", "./page-judge");
 
+/// Asks the Pods API as an agent on the node would; likewise ours.
+const PODS_CLIENT: Program = program("pods-client", "./pods-client");
+
 /// What `kubectl top` asks.
 const METRICS_SERVER: Module = Module {
     name: "metrics-server",
@@ -141,6 +144,7 @@ pub(crate) struct Peers {
     config_judge: PathBuf,
     manifest_judge: PathBuf,
     page_judge: PathBuf,
+    pods_client: PathBuf,
     metrics_server: PathBuf,
 }
 
@@ -157,6 +161,7 @@ impl Peers {
             config_judge: own(root, &CONFIG_JUDGE, purpose.compares(), &mut builds)?,
             manifest_judge: own(root, &MANIFEST_JUDGE, purpose.compares(), &mut builds)?,
             page_judge: own(root, &PAGE_JUDGE, tests, &mut builds)?,
+            pods_client: own(root, &PODS_CLIENT, tests, &mut builds)?,
             metrics_server: module(root, &METRICS_SERVER, |_| tests, &mut builds)?,
         };
         Ok((peers, builds))
@@ -187,6 +192,11 @@ impl Peers {
     /// The program that reads a page of metrics as Prometheus does.
     pub(crate) fn page_judge(&self) -> &Path {
         &self.page_judge
+    }
+
+    /// The program that asks the Pods API.
+    pub(crate) fn pods_client(&self) -> &Path {
+        &self.pods_client
     }
 
     /// What `kubectl top` asks.

@@ -146,6 +146,7 @@ mod tests {
             status: Arc::new(PodStatus::default()),
             observed: None,
             phase: "Running",
+            is_finished: false,
             are_volumes_made,
             waits: Vec::new(),
         }

@@ -127,7 +127,8 @@ impl Node {
     /// What is published: an immutable picture, cheap to make since unchanged pods are shared
     /// with the last one.
     pub fn view(&mut self) -> Arc<View> {
-        self.view.build(&self.machine, self.mirrors.len(), self.tallies)
+        let are_synced = self.are_sources_synced();
+        self.view.build(&self.machine, are_synced, self.mirrors.len(), self.tallies)
     }
 
     /// How many actions are under way.

@@ -22,6 +22,8 @@ pub struct View {
     pub last_relist: Option<Duration>,
     /// The node's addresses, primary first.
     pub host_ips: Arc<Vec<String>>,
+    /// Whether every source has named its pods, so that a pod that is not here is none of this node's.
+    pub are_sources_synced: bool,
     /// Mirror pods the API server holds for this node.
     pub mirrors: usize,
     /// What happened how often.
@@ -56,6 +58,8 @@ pub struct PodView {
     pub observed: Option<PodObservation>,
     /// Where it is in its life.
     pub phase: &'static str,
+    /// Whether it has ended and nothing of it is left but its logs and its objects.
+    pub is_finished: bool,
     /// Whether all its volumes are there.
     pub are_volumes_made: bool,
     /// Everything it waits for.
@@ -109,6 +113,7 @@ impl ViewBuilder {
                 Phase::Terminating(_) => "Terminating",
                 Phase::Terminated(_) => "Terminated",
             },
+            is_finished: is_finished(&record.phase),
             are_volumes_made: matches!(record.volumes, Step::Done),
             waits: waits(record),
         };
@@ -119,8 +124,15 @@ impl ViewBuilder {
         self.pods.remove(uid);
     }
 
-    pub(crate) fn build(&mut self, machine: &Machine, mirrors: usize, tallies: Tallies) -> Arc<View> {
+    pub(crate) fn build(
+        &mut self,
+        machine: &Machine,
+        are_sources_synced: bool,
+        mirrors: usize,
+        tallies: Tallies,
+    ) -> Arc<View> {
         Arc::new(View {
+            are_sources_synced,
             pods: self.pods.clone(),
             runtime_error: machine.runtime_error(),
             last_relist: machine.last_relist(),
@@ -129,6 +141,10 @@ impl ViewBuilder {
             tallies,
         })
     }
+}
+
+fn is_finished(phase: &Phase) -> bool {
+    matches!(phase, Phase::Terminated(end) if end.volumes == Step::Done && end.cgroup == Step::Done)
 }
 
 fn waits(record: &PodRecord) -> Vec<Wait> {

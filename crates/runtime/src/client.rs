@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
@@ -14,13 +15,15 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Response, Status};
 
 use crate::error::{RpcStatus, RuntimeError};
+use crate::lists::Chunks;
 use crate::news::{CallNews, CallObserver};
 use crate::wire::image_service_client::ImageServiceClient;
 use crate::wire::runtime_service_client::RuntimeServiceClient;
 use crate::wire::{self, CgroupDriver as WireDriver};
 
 /// The calls of the image service; all others are the runtime service's.
-const IMAGE_CALLS: [&str; 5] = ["PullImage", "ListImages", "ImageStatus", "RemoveImage", "ImageFsInfo"];
+const IMAGE_CALLS: [&str; 6] =
+    ["PullImage", "ListImages", "StreamImages", "ImageStatus", "RemoveImage", "ImageFsInfo"];
 /// Largest answer accepted, as upstream: lists of a node with very many containers are large.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -32,6 +35,8 @@ type Wire = InterceptedService<Channel, Carry>;
 pub struct RuntimeSettings {
     /// `runtimeRequestTimeout`: the deadline of an ordinary call.
     pub request_timeout: Duration,
+    /// Feature gate `CRIListStreaming`: lists are asked for in chunks.
+    pub has_chunked_lists: bool,
     /// Hears of every call.
     pub observer: CallObserver,
     /// Every call is a span.
@@ -42,6 +47,7 @@ impl Default for RuntimeSettings {
     fn default() -> Self {
         Self {
             request_timeout: Duration::from_secs(120),
+            has_chunked_lists: false,
             observer: CallObserver::default(),
             tracer: Tracer::default(),
         }
@@ -64,6 +70,7 @@ pub struct Runtime {
     runtime: RuntimeServiceClient<Wire>,
     images: ImageServiceClient<Wire>,
     settings: RuntimeSettings,
+    chunks: Arc<Chunks>,
 }
 
 /// What the runtime calls itself (CRI `Version`).
@@ -118,6 +125,7 @@ impl Runtime {
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
             images: ImageServiceClient::with_interceptor(image_channel, Carry)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            chunks: Arc::new(Chunks::new(settings.has_chunked_lists)),
             settings,
         })
     }
@@ -185,6 +193,10 @@ impl Runtime {
 
     pub(crate) fn images(&self) -> ImageServiceClient<Wire> {
         self.images.clone()
+    }
+
+    pub(crate) fn chunks(&self) -> &Chunks {
+        &self.chunks
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {

@@ -24,6 +24,7 @@ pub mod hostname;
 pub mod images;
 pub mod labels;
 mod lifecycle;
+mod lists;
 pub mod logs;
 mod news;
 mod node_settings;

@@ -14,6 +14,7 @@ use model::{
 use crate::client::Runtime;
 use crate::error::RuntimeError;
 use crate::labels::{self, text};
+use crate::lists::List;
 use crate::{termination, wire};
 
 impl Runtime {
@@ -109,19 +110,33 @@ impl Runtime {
     async fn list_sandboxes(&self, uid: Option<&PodUid>) -> Result<Vec<wire::PodSandbox>, RuntimeError> {
         let filter =
             uid.map(|uid| wire::PodSandboxFilter { label_selector: selector(uid), ..Default::default() });
-        let mut client = self.runtime();
-        let request = self.request(wire::ListPodSandboxRequest { filter });
-        let object = uid.map_or("", PodUid::as_str);
-        Ok(self.call("ListPodSandbox", object, client.list_pod_sandbox(request)).await?.items)
+        let (mut client, mut other) = (self.runtime(), self.runtime());
+        let chunks = self.request(wire::StreamPodSandboxesRequest { filter: filter.clone() });
+        let whole = self.request(wire::ListPodSandboxRequest { filter });
+        let list = List {
+            calls: ("StreamPodSandboxes", "ListPodSandbox"),
+            object: uid.map_or("", PodUid::as_str),
+            has_chunks: &self.chunks().runtime,
+            chunks: client.stream_pod_sandboxes(chunks),
+            whole: other.list_pod_sandbox(whole),
+        };
+        self.list(list, |chunk| chunk.pod_sandboxes, |whole| whole.items).await
     }
 
     async fn list_containers(&self, uid: Option<&PodUid>) -> Result<Vec<wire::Container>, RuntimeError> {
         let filter =
             uid.map(|uid| wire::ContainerFilter { label_selector: selector(uid), ..Default::default() });
-        let mut client = self.runtime();
-        let request = self.request(wire::ListContainersRequest { filter });
-        let object = uid.map_or("", PodUid::as_str);
-        Ok(self.call("ListContainers", object, client.list_containers(request)).await?.containers)
+        let (mut client, mut other) = (self.runtime(), self.runtime());
+        let chunks = self.request(wire::StreamContainersRequest { filter: filter.clone() });
+        let whole = self.request(wire::ListContainersRequest { filter });
+        let list = List {
+            calls: ("StreamContainers", "ListContainers"),
+            object: uid.map_or("", PodUid::as_str),
+            has_chunks: &self.chunks().runtime,
+            chunks: client.stream_containers(chunks),
+            whole: other.list_containers(whole),
+        };
+        self.list(list, |chunk| chunk.containers, |whole| whole.containers).await
     }
 
     /// `None` when there is no sandbox or it vanished meanwhile.

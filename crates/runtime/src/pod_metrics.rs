@@ -3,6 +3,7 @@
 
 use crate::client::Runtime;
 use crate::error::RuntimeError;
+use crate::lists::List;
 use crate::wire;
 
 /// A family of metrics as the runtime describes it.
@@ -51,10 +52,16 @@ impl Runtime {
     /// # Errors
     /// When the runtime does not answer or does not know this call.
     pub async fn pod_metrics(&self) -> Result<Vec<MetricSample>, RuntimeError> {
-        let mut client = self.runtime();
-        let request = self.request(wire::ListPodSandboxMetricsRequest {});
-        let answer = self.call("ListPodSandboxMetrics", "", client.list_pod_sandbox_metrics(request)).await?;
-        let pods = answer.pod_metrics.into_iter();
+        let (mut client, mut other) = (self.runtime(), self.runtime());
+        let list = List {
+            calls: ("StreamPodSandboxMetrics", "ListPodSandboxMetrics"),
+            object: "",
+            has_chunks: &self.chunks().runtime,
+            chunks: client.stream_pod_sandbox_metrics(self.request(wire::StreamPodSandboxMetricsRequest {})),
+            whole: other.list_pod_sandbox_metrics(self.request(wire::ListPodSandboxMetricsRequest {})),
+        };
+        let pods =
+            self.list(list, |chunk| chunk.pod_sandbox_metrics, |whole| whole.pod_metrics).await?.into_iter();
         let metrics = pods.flat_map(|pod| {
             let containers = pod.container_metrics.into_iter().flat_map(|c| c.metrics);
             pod.metrics.into_iter().chain(containers)

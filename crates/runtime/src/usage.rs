@@ -8,6 +8,7 @@ use model::{ContainerId, SandboxId};
 
 use crate::client::Runtime;
 use crate::error::RuntimeError;
+use crate::lists::List;
 use crate::observe::timestamp;
 use crate::wire;
 
@@ -168,10 +169,17 @@ impl Runtime {
     /// # Errors
     /// When the runtime does not answer.
     pub async fn container_usage(&self) -> Result<Vec<ContainerUsage>, RuntimeError> {
-        let mut client = self.runtime();
-        let request = self.request(wire::ListContainerStatsRequest { filter: None });
-        let answer = self.call("ListContainerStats", "", client.list_container_stats(request)).await?;
-        Ok(answer.stats.into_iter().filter_map(container).collect())
+        let (mut client, mut other) = (self.runtime(), self.runtime());
+        let chunks = self.request(wire::StreamContainerStatsRequest { filter: None });
+        let list = List {
+            calls: ("StreamContainerStats", "ListContainerStats"),
+            object: "",
+            has_chunks: &self.chunks().runtime,
+            chunks: client.stream_container_stats(chunks),
+            whole: other.list_container_stats(self.request(wire::ListContainerStatsRequest { filter: None })),
+        };
+        let all = self.list(list, |chunk| chunk.container_stats, |whole| whole.stats).await?;
+        Ok(all.into_iter().filter_map(container).collect())
     }
 
     /// What every pod uses; `None` when the runtime does not know this call.
@@ -179,10 +187,18 @@ impl Runtime {
     /// # Errors
     /// When the runtime does not answer.
     pub async fn sandbox_usage(&self) -> Result<Option<Vec<SandboxUsage>>, RuntimeError> {
-        let mut client = self.runtime();
-        let request = self.request(wire::ListPodSandboxStatsRequest { filter: None });
-        match self.call("ListPodSandboxStats", "", client.list_pod_sandbox_stats(request)).await {
-            Ok(answer) => Ok(Some(answer.stats.into_iter().filter_map(sandbox).collect())),
+        let (mut client, mut other) = (self.runtime(), self.runtime());
+        let chunks = self.request(wire::StreamPodSandboxStatsRequest { filter: None });
+        let whole = self.request(wire::ListPodSandboxStatsRequest { filter: None });
+        let list = List {
+            calls: ("StreamPodSandboxStats", "ListPodSandboxStats"),
+            object: "",
+            has_chunks: &self.chunks().runtime,
+            chunks: client.stream_pod_sandbox_stats(chunks),
+            whole: other.list_pod_sandbox_stats(whole),
+        };
+        match self.list(list, |chunk| chunk.pod_sandbox_stats, |whole| whole.stats).await {
+            Ok(all) => Ok(Some(all.into_iter().filter_map(sandbox).collect())),
             Err(error) if error.is_unimplemented() => Ok(None),
             Err(error) => Err(error),
         }

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use sha2::{Digest, Sha256};
+use x509_parser::der_parser::{Oid, oid};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::ports::UserInfo;
@@ -17,9 +18,13 @@ use crate::ports::UserInfo;
 /// What the API server records as the credential behind a request (KEP-4193).
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
+/// What names the uid of a holder in a subject; Kubernetes' own.
+const UID: Oid<'static> = oid!(1.3.6.1.4.1.57683.2);
+
 /// The authorities whose client certificates count, from `clientCAFile`.
 pub(crate) struct ClientTrust {
     path: PathBuf,
+    reads_uid: bool,
     current: ArcSwap<Trusted>,
 }
 
@@ -69,12 +74,13 @@ pub(crate) enum TrustError {
 }
 
 impl ClientTrust {
-    /// Reads the file. Blocks on the disk.
-    pub(crate) fn load(path: &Path) -> Result<Self, TrustError> {
+    /// Reads the file. Blocks on the disk. Whether the uid of a holder is looked for decides the feature gate
+    /// `AllowParsingUserUIDFromCertAuth`.
+    pub(crate) fn load(path: &Path, reads_uid: bool) -> Result<Self, TrustError> {
         let pem = std::fs::read(path).map_err(TrustError::Read)?;
         let verifier = verifier(&pem)?;
         let current = ArcSwap::from_pointee(Trusted { pem, verifier });
-        Ok(Self { path: path.to_owned(), current })
+        Ok(Self { path: path.to_owned(), reads_uid, current })
     }
 
     /// The file.
@@ -119,7 +125,10 @@ impl ClientTrust {
             .verify_client_cert(certificate, intermediates, now)
             .map_err(|error| error.to_string())?;
         let parsed = parsed(certificate)?;
-        let user = holder(&parsed, certificate)?;
+        let mut user = holder(&parsed, certificate)?;
+        if self.reads_uid {
+            user.uid = uid(&parsed)?;
+        }
         let mut expires = parsed.validity().not_after.timestamp();
         for intermediate in intermediates {
             expires = expires.min(self::parsed(intermediate)?.validity().not_after.timestamp());
@@ -146,6 +155,18 @@ fn holder(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<UserInfo, Str
     let digest = Sha256::digest(der).iter().map(|b| format!("{b:02x}")).collect::<String>();
     let extra = [(CREDENTIAL_ID.to_owned(), vec![format!("X509SHA256={digest}")])].into();
     Ok(UserInfo { name, uid: String::new(), groups, extra })
+}
+
+/// The uid a certificate names, if any. One that is no text, is empty, or is not the only one lets nobody in, as upstream.
+fn uid(certificate: &X509Certificate<'_>) -> Result<String, String> {
+    let mut uids = certificate.subject().iter_by_oid(&UID).map(|uid| uid.as_str());
+    match (uids.next(), uids.next()) {
+        (None, _) => Ok(String::new()),
+        (Some(Ok("")), None) => Err("the certificate names an empty uid".into()),
+        (Some(Ok(uid)), None) => Ok(uid.to_owned()),
+        (Some(Err(_)), None) => Err("the certificate names a uid that is no text".into()),
+        (Some(_), Some(_)) => Err("the certificate names several uids".into()),
+    }
 }
 
 fn verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, TrustError> {
@@ -183,12 +204,40 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_may_name_the_uid_of_its_holder() {
+        let ours = authority();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.crt");
+        std::fs::write(&file, ours.pem()).unwrap();
+        let uid = || DnType::CustomDnType(vec![1, 3, 6, 1, 4, 1, 57683, 2]);
+        for (value, reads_uid, want) in [
+            (None, true, Ok("")),
+            (Some("u-1"), true, Ok("u-1")),
+            (Some("u-1"), false, Ok("")),
+            (Some(""), true, Err("the certificate names an empty uid")),
+            (Some(""), false, Ok("")),
+        ] {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, "somebody");
+            if let Some(value) = value {
+                params.distinguished_name.push(uid(), value);
+            }
+            params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+            let certificate = params.signed_by(&KeyPair::generate().unwrap(), &ours).unwrap();
+            let trust = ClientTrust::load(&file, reads_uid).unwrap();
+            let found = trust.identify(&Shown::new(vec![certificate.der().clone()])).map(|user| user.uid);
+            assert_eq!(found, want.map(str::to_owned).map_err(str::to_owned), "{value:?} {reads_uid}");
+        }
+    }
+
+    #[test]
     fn what_a_connection_has_shown_is_verified_again_when_that_may_change_the_answer() {
         let (ours, other) = (authority(), authority());
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ca.crt");
         std::fs::write(&file, ours.pem()).unwrap();
-        let trust = ClientTrust::load(&file).unwrap();
+        let trust = ClientTrust::load(&file, true).unwrap();
 
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();

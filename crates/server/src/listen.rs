@@ -112,7 +112,10 @@ impl Server {
             Some(path) => {
                 let client_ca =
                     |source| ListenError::ClientCa { path: path.clone(), source: Box::new(source) };
-                Some(Arc::new(ClientTrust::load(path).map_err(client_ca)?))
+                Some(Arc::new(
+                    ClientTrust::load(path, settings.access.reads_uid_from_certificates)
+                        .map_err(client_ca)?,
+                ))
             }
             None => None,
         };

@@ -49,6 +49,7 @@ impl Settings {
                 is_anonymous_allowed: false,
                 token_cache_ttl: None,
                 client_ca_file: None,
+                reads_uid_from_certificates: false,
                 authorization: Authorization::AlwaysAllow,
             },
             tls: TlsSettings::default(),
@@ -105,6 +106,8 @@ pub struct AccessSettings {
     pub token_cache_ttl: Option<Duration>,
     /// `authentication.x509.clientCAFile`.
     pub client_ca_file: Option<PathBuf>,
+    /// Feature gate `AllowParsingUserUIDFromCertAuth`: client certificates may name the uid of their holder.
+    pub reads_uid_from_certificates: bool,
     /// `authorization.mode`.
     pub authorization: Authorization,
 }

@@ -81,8 +81,8 @@ pub fn hold_session(bytes: &[u8]) {
         is_tty: which & 8 != 0,
     };
     block_on(async {
-        let (mut sink, source) = websocket::over(scripted(client)).await.split();
-        translate::translate(&mut sink, source, scripted(runtime), wanted).await;
+        let (mut sink, mut source) = websocket::over(scripted(client)).await.split();
+        translate::translate(&mut sink, &mut source, scripted(runtime), wanted).await;
     });
 }
 
@@ -106,7 +106,7 @@ fn halves(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn block_on(work: impl Future<Output = ()>) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
     runtime.block_on(work);
 }
 

@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
+mod endings;
 mod hostile;
 
 use super::*;
@@ -282,6 +283,7 @@ async fn start(ports: Fake, change: impl FnOnce(&mut Settings)) -> Node {
             is_anonymous_allowed: false,
             token_cache_ttl: Some(Duration::from_secs(120)),
             client_ca_file: Some(ca_file),
+            reads_uid_from_certificates: true,
             authorization: Authorization::Webhook {
                 allowed_ttl: Duration::from_secs(300),
                 denied_ttl: Duration::from_secs(30),
@@ -850,6 +852,7 @@ async fn settings_that_cannot_work_are_refused() {
                 is_anonymous_allowed: false,
                 token_cache_ttl: None,
                 client_ca_file: None,
+                reads_uid_from_certificates: false,
                 authorization: Authorization::AlwaysAllow,
             },
             tls: TlsSettings::default(),

@@ -6,23 +6,23 @@
 //! version 5 is that a channel is at its end; `kubectl cp` and pipes into `kubectl exec -i` need it.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Sink, SinkExt as _, Stream, StreamExt as _};
 use http::Request;
 use hyper::body::Incoming;
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::answer::Answer;
 use crate::ports::Streams;
+use crate::pump::LINGER;
 use crate::spdy::{Event, Reader, Writer};
 use crate::tunnel::{self, Activity, Head, TunnelContext};
-use crate::websocket::Offer;
+use crate::websocket::{self, Offer};
 
 /// The protocol's name.
 pub(crate) const PROTOCOL: &str = "v5.channel.k8s.io";
@@ -38,6 +38,8 @@ const CLOSE: u8 = 255;
 
 /// Longest report of how a command ended that is passed on, bytes.
 const MAX_STATUS: usize = 64 * 1024;
+/// How long the last bytes of a connection may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Things the reading half asks the writing half for: pongs, and the end of standard input. Both are
 /// rare; when the writer hangs, the reader waits for it.
 const ASKED: usize = 4;
@@ -77,7 +79,19 @@ async fn session(offer: Offer, url: &str, wanted: Streams, activity: &Activity) 
             return;
         }
     };
-    let (mut sink, source) = socket.split();
+    let (mut sink, mut source) = socket.split();
+    hold(&mut sink, &mut source, url, wanted, activity).await;
+    if let Ok(mut socket) = sink.reunite(source) {
+        // A client that takes nothing any more does not hear of it.
+        let _ = tokio::time::timeout(FAREWELL, socket.get_mut().shutdown()).await;
+    }
+}
+
+async fn hold<K, S>(sink: &mut K, source: &mut S, url: &str, wanted: Streams, activity: &Activity)
+where
+    K: Sink<Message, Error = Error> + Unpin,
+    S: Stream<Item = Result<Message, Error>> + Unpin,
+{
     // The client learns with the first message that it is connected.
     let first = match wanted {
         Streams { has_stdout: true, .. } => STDOUT,
@@ -88,13 +102,13 @@ async fn session(offer: Offer, url: &str, wanted: Streams, activity: &Activity) 
         return;
     }
     match tunnel::dial(url, &Head::spdy(RUNTIME_PROTOCOL)).await {
-        Ok(runtime) => translate(&mut sink, source, activity.watch(runtime), wanted).await,
+        Ok(runtime) => translate(sink, source, activity.watch(runtime), wanted).await,
         Err(error) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "failed to open a session with the runtime"
             );
-            end(&mut sink, &internal_error(&error.to_string())).await;
+            end(sink, source, &internal_error(&error.to_string())).await;
         }
     }
 }
@@ -136,7 +150,7 @@ enum Asked {
 
 pub(crate) async fn translate<S, R>(
     sink: &mut (impl Sink<Message, Error = Error> + Unpin),
-    source: S,
+    source: &mut S,
     runtime: R,
     wanted: Streams,
 ) where
@@ -147,20 +161,23 @@ pub(crate) async fn translate<S, R>(
     let mut writer = Writer::new(to_runtime);
     let numbers = match Numbers::open(&mut writer, wanted).await {
         Ok(numbers) => numbers,
-        Err(error) => return end(sink, &internal_error(&error.to_string())).await,
+        Err(error) => return end(sink, source, &internal_error(&error.to_string())).await,
     };
     let (ask, asked) = mpsc::channel(ASKED);
     let down = async {
         match outputs(sink, Reader::new(from_runtime), numbers, &ask).await {
-            Ok(status) => end(sink, &status).await,
-            Err(Lost::Client) => {}
-            Err(Lost::Runtime(error)) => end(sink, &internal_error(&error.to_string())).await,
+            Ok(status) => tell(sink, &status).await,
+            Err(Lost::Client) => false,
+            Err(Lost::Runtime(error)) => tell(sink, &internal_error(&error.to_string())).await,
         }
     };
-    tokio::select! {
+    let is_told = tokio::select! {
         // When the outputs are at their end the session is; when the client is gone, too.
-        () = down => {}
-        () = inputs(source, writer, numbers, asked) => {}
+        is_told = down => is_told,
+        () = inputs(&mut *source, writer, numbers, asked) => false,
+    };
+    if is_told {
+        linger(source).await;
     }
 }
 
@@ -182,9 +199,14 @@ async fn outputs<R: AsyncRead + Unpin>(
         [numbers.error, numbers.stdout, numbers.stderr].into_iter().filter(|number| *number != 0).collect();
     let mut status = Vec::new();
     while !open.is_empty() {
-        let event = reader.next().await.map_err(Lost::Runtime)?;
-        let lost = || Lost::Runtime(io::Error::other("the container runtime closed the connection"));
-        let ended = match event.ok_or_else(lost)? {
+        let lost = || io::Error::other("the container runtime closed the connection");
+        let event = match reader.next().await.and_then(|event| event.ok_or_else(lost)) {
+            Ok(event) => event,
+            // A runtime that is still being sent input resets the connection once it has said all this.
+            Err(_) if !open.contains(&numbers.error) || is_report(&status) => break,
+            Err(error) => return Err(Lost::Runtime(error)),
+        };
+        let ended = match event {
             Event::Data { stream, bytes, is_last } => {
                 if stream == numbers.error {
                     let room = MAX_STATUS.saturating_sub(status.len());
@@ -223,7 +245,7 @@ impl Numbers {
 
 /// Passes on what the client sends, until it is gone.
 async fn inputs<W: AsyncWrite + Unpin>(
-    mut source: impl Stream<Item = Result<Message, Error>> + Unpin,
+    source: &mut (impl Stream<Item = Result<Message, Error>> + Unpin),
     mut writer: Writer<W>,
     numbers: Numbers,
     mut asked: mpsc::Receiver<Asked>,
@@ -280,9 +302,18 @@ fn verdict(status: &[u8]) -> String {
         return json!({ "metadata": {}, "status": "Success" }).to_string();
     }
     match serde_json::from_slice::<serde_json::Value>(status) {
-        Ok(value) if value["status"].is_string() => value.to_string(),
+        Ok(value) if is_metav1(&value) => value.to_string(),
         _ => internal_error(&format!("error stream protocol error: {}", String::from_utf8_lossy(status))),
     }
+}
+
+fn is_metav1(value: &serde_json::Value) -> bool {
+    value["status"].is_string()
+}
+
+/// Whether these bytes are all of how the command ended.
+fn is_report(status: &[u8]) -> bool {
+    serde_json::from_slice(status).is_ok_and(|value| is_metav1(&value))
 }
 
 fn internal_error(reason: &str) -> String {
@@ -298,12 +329,27 @@ fn internal_error(reason: &str) -> String {
 }
 
 /// Says how it ended and closes. A client that is gone does not hear it.
-async fn end(sink: &mut (impl Sink<Message, Error = Error> + Unpin), status: &str) {
-    if sink.send(message(ERROR, status.as_bytes())).await.is_ok() {
-        // Without a code, clients take it for a connection that broke.
-        let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-        let _ = sink.send(Message::Close(Some(normal))).await;
+async fn end(
+    sink: &mut (impl Sink<Message, Error = Error> + Unpin),
+    source: &mut (impl Stream<Item = Result<Message, Error>> + Unpin),
+    status: &str,
+) {
+    if tell(sink, status).await {
+        linger(source).await;
     }
+}
+
+/// Whether the client was told.
+async fn tell(sink: &mut (impl Sink<Message, Error = Error> + Unpin), status: &str) -> bool {
+    sink.send(message(ERROR, status.as_bytes())).await.is_ok()
+        && sink.send(websocket::normal_close()).await.is_ok()
+}
+
+/// Drops what the client still sends until it has closed its side, too: with something in it that nobody read, the
+/// connection would be reset, and what was just said be lost.
+async fn linger(source: &mut (impl Stream<Item = Result<Message, Error>> + Unpin)) {
+    let rest = async { while let Some(Ok(_)) = source.next().await {} };
+    let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use crate::answer::{self, Answer};
 use crate::counting::Served;
-use crate::pump;
+use crate::pump::{self, Ended};
 use crate::slots::Slot;
 use crate::websocket::{self, Offer};
 
@@ -257,9 +257,9 @@ async fn copy<C>(
     let (client, runtime) = (activity.watch(client), activity.watch(TokioIo::new(runtime)));
     tokio::select! {
         // Every arm ends the tunnel: what the others were about to do no longer matters.
-        ended = pump::both_ways(client, runtime) => {
-            if let Err(error) = ended {
-                tracing::debug!(error = &error as &dyn std::error::Error, "tunnel ended");
+        ended = pump::session(client, runtime) => {
+            if let Ended::Client(error) = ended {
+                tracing::debug!(error = &error as &dyn std::error::Error, "the client cut off a tunnel");
             }
         }
         () = activity.idle_for(idle_timeout) => tracing::info!("closing an idle tunnel"),

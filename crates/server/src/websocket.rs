@@ -1,8 +1,11 @@
 //! The server's end of a WebSocket (RFC 6455): the answer to the client's request, and the
 //! connection after it.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::Bytes;
-use futures::{SinkExt as _, StreamExt as _};
+use futures::{Sink, SinkExt as _, StreamExt as _};
 use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -13,7 +16,8 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 
@@ -98,6 +102,11 @@ pub(crate) fn accept(method: &Method, headers: &HeaderMap) -> Result<HeaderValue
     HeaderValue::from_str(&text).map_err(|_| "bad WebSocket key")
 }
 
+/// What closes a connection in good order. Without a code, clients take it for a connection that broke.
+pub(crate) fn normal_close() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
+}
+
 /// A WebSocket's binary messages as a stream of bytes, in both directions.
 pub(crate) fn into_bytes<S>(socket: WebSocketStream<S>) -> impl AsyncRead + AsyncWrite + Unpin + Send
 where
@@ -111,10 +120,40 @@ where
             Err(error) => Some(Err(io_error(error))),
         })
     });
-    let sink = sink
-        .sink_map_err(io_error)
-        .with(|bytes: Bytes| std::future::ready(Ok::<_, std::io::Error>(Message::Binary(bytes))));
+    let sink = Pieces { sink, is_closing: false };
     tokio::io::join(StreamReader::new(pieces), SinkWriter::new(CopyToBytes::new(sink)))
+}
+
+/// Writes pieces as binary messages, and closes in good order.
+struct Pieces<K> {
+    sink: K,
+    is_closing: bool,
+}
+
+impl<K: Sink<Message, Error = Error> + Unpin> Sink<Bytes> for Pieces<K> {
+    type Error = std::io::Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.get_mut().sink.poll_ready_unpin(cx).map_err(io_error)
+    }
+
+    fn start_send(self: Pin<&mut Self>, bytes: Bytes) -> Result<(), Self::Error> {
+        self.get_mut().sink.start_send_unpin(Message::Binary(bytes)).map_err(io_error)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.get_mut().sink.poll_flush_unpin(cx).map_err(io_error)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let this = self.get_mut();
+        if !this.is_closing {
+            ready!(this.sink.poll_ready_unpin(cx)).map_err(io_error)?;
+            this.sink.start_send_unpin(normal_close()).map_err(io_error)?;
+            this.is_closing = true;
+        }
+        this.sink.poll_flush_unpin(cx).map_err(io_error)
+    }
 }
 
 fn io_error(error: Error) -> std::io::Error {

@@ -1,6 +1,7 @@
-//! `cargo xtask bench`: our kubelet and the Go kubelet on the same node, in turn.
+//! `cargo xtask bench`: our kubelet and the Go kubelet on the same node, in turn; and one more, such as an
+//! earlier build, if that is asked for.
 //!
-//! Both get the same API server, container runtime, images, files and flags. Turns are interleaved and every value
+//! All get the same API server, container runtime, images, files and flags. Turns are interleaved and every value
 //! is shown per turn too, because a machine that is busy with other things varies by half.
 
 mod density;
@@ -51,21 +52,31 @@ pub(crate) struct Order {
     quick: bool,
     /// What is measured; everything if this does not say.
     only: Option<Part>,
+    /// The kubelet that ours is measured against besides the Go one.
+    pub(crate) against: Option<PathBuf>,
     /// The runtime without containers, where it is needed.
     pub(crate) fake_cri: Option<PathBuf>,
 }
 
 /// Prepares everything and measures.
-pub(crate) fn outer(quick: bool, only: Option<Part>, kubelet: Option<&str>) -> Result<ExitCode> {
+pub(crate) fn outer(
+    quick: bool,
+    only: Option<Part>,
+    kubelet: Option<&str>,
+    against: Option<&str>,
+) -> Result<ExitCode> {
     let ready = setup::prepare(Purpose::Cluster)?;
     let progress = Progress::new()?;
     let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Release, &progress)?;
+    let against = against
+        .map(|path| ready.workspace.kubelet(Some(path), &ready.peers, Profile::Release, &progress))
+        .transpose()?;
     let is_dense = only.is_none_or(|part| part == Part::Density);
     let fake_cri =
         is_dense.then(|| ready.workspace.build("fake-cri", Profile::Release, &progress)).transpose()?;
     drop(progress);
     let logs = ready.workspace.target.join("xtask/bench/logs");
-    let task = Task::Bench(Order { quick, only, fake_cri });
+    let task = Task::Bench(Order { quick, only, against, fake_cri });
     let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task };
     Ok(isolation::launch("bench", plan, &logs)?.code)
 }
@@ -74,30 +85,31 @@ pub(crate) fn outer(quick: bool, only: Option<Part>, kubelet: Option<&str>) -> R
 pub(crate) async fn inside(paths: Paths, ours: &Path, order: &Order) -> Result<ExitCode> {
     eprintln!("==> start the cluster");
     let mut cluster = Cluster::start_without_kubelet(paths).await?;
+    let go = cluster.paths.peers.kubernetes("kubelet");
+    let kubelets = Kubelets { go, ours: ours.to_owned(), against: order.against.clone() };
     // The ordinary node's measurements begin with those of starts.
     if matches!(order.only, None | Some(Part::Pods | Part::Starts)) {
-        let report = usual(&mut cluster, ours, order).await?;
+        let report = usual(&mut cluster, &kubelets, order).await?;
         println!("{report}");
     }
     if matches!(order.only, None | Some(Part::Doors)) {
-        let report = at_the_doors(&mut cluster, ours, order.quick).await?;
+        let report = at_the_doors(&mut cluster, &kubelets, order.quick).await?;
         println!("The HTTP server, 110 pods:\n\n{report}");
     }
     let Some(fake_cri) = &order.fake_cri else { return Ok(ExitCode::SUCCESS) };
     cluster.containerd.service.stop().await?;
-    let report = dense(&mut cluster, ours, fake_cri, order.quick).await?;
+    let report = dense(&mut cluster, &kubelets, fake_cri, order.quick).await?;
     println!("On a runtime without containers:\n\n{report}");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Both kubelets with containerd.
-async fn usual(cluster: &mut Cluster, ours: &Path, order: &Order) -> Result<Report> {
+/// The kubelets with containerd.
+async fn usual(cluster: &mut Cluster, kubelets: &Kubelets, order: &Order) -> Result<Report> {
     let extent = if order.quick { Extent::QUICK } else { Extent::FULL };
     let mut report = Report::default();
-    for (round, kubelet) in turns(extent.rounds) {
-        let (name, binary) = binary(cluster, kubelet, ours);
+    for (round, (kubelet, name, binary)) in kubelets.turns(extent.rounds) {
         eprintln!("==> round {round} of {}: {name}", extent.rounds);
-        cluster.kubelet = cluster.other_kubelet(name, &binary, Kind::Usual);
+        cluster.kubelet = cluster.other_kubelet(name, binary, Kind::Usual);
         let measured = turn(cluster, &extent, order.only == Some(Part::Starts)).await;
         report.add(kubelet, measured.with_context(|| format!("measure {name}"))?);
         clear(cluster).await.context("clear the node for the next turn")?;
@@ -105,14 +117,13 @@ async fn usual(cluster: &mut Cluster, ours: &Path, order: &Order) -> Result<Repo
     Ok(report)
 }
 
-/// Both kubelets with containerd, asked over HTTP.
-async fn at_the_doors(cluster: &mut Cluster, ours: &Path, quick: bool) -> Result<Report> {
+/// The kubelets with containerd, asked over HTTP.
+async fn at_the_doors(cluster: &mut Cluster, kubelets: &Kubelets, quick: bool) -> Result<Report> {
     let extent = if quick { doors::Extent::QUICK } else { doors::Extent::FULL };
     let mut report = Report::default();
-    for (round, kubelet) in turns(extent.rounds) {
-        let (name, binary) = binary(cluster, kubelet, ours);
+    for (round, (kubelet, name, binary)) in kubelets.turns(extent.rounds) {
         eprintln!("==> HTTP server, round {round} of {}: {name}", extent.rounds);
-        cluster.kubelet = cluster.kubelet_configured(name, &binary, &doors::fields())?;
+        cluster.kubelet = cluster.kubelet_configured(name, binary, &doors::fields())?;
         let feed = Feed::start(cluster.client.clone());
         cluster.kubelet.start().await?;
         cluster.node_ready(Duration::from_secs(90)).await?;
@@ -129,30 +140,37 @@ async fn at_the_doors(cluster: &mut Cluster, ours: &Path, quick: bool) -> Result
     Ok(report)
 }
 
-/// Both kubelets with `fake-cri`.
-async fn dense(cluster: &mut Cluster, ours: &Path, fake_cri: &Path, quick: bool) -> Result<Report> {
+/// The kubelets with `fake-cri`.
+async fn dense(cluster: &mut Cluster, kubelets: &Kubelets, fake_cri: &Path, quick: bool) -> Result<Report> {
     let extent = if quick { density::Extent::QUICK } else { density::Extent::FULL };
     let runtime = FakeRuntime::new(&cluster.paths, fake_cri)?;
     let mut report = Report::default();
-    for (round, kubelet) in turns(extent.rounds) {
-        let (name, binary) = binary(cluster, kubelet, ours);
+    for (round, (kubelet, name, binary)) in kubelets.turns(extent.rounds) {
         eprintln!("==> density, round {round} of {}: {name}", extent.rounds);
-        cluster.kubelet = cluster.other_kubelet(name, &binary, Kind::Dense);
+        cluster.kubelet = cluster.other_kubelet(name, binary, Kind::Dense);
         let measured = density::turn(cluster, &runtime, &extent).await;
         report.add(kubelet, measured.with_context(|| format!("measure {name} on the dense node"))?);
     }
     Ok(report)
 }
 
-/// The rounds, each with both kubelets.
-fn turns(rounds: usize) -> impl Iterator<Item = (usize, Kubelet)> {
-    (1..=rounds).flat_map(|round| [Kubelet::Go, Kubelet::Ours].map(|kubelet| (round, kubelet)))
+/// The programs that take turns.
+struct Kubelets {
+    go: PathBuf,
+    ours: PathBuf,
+    against: Option<PathBuf>,
 }
 
-fn binary(cluster: &Cluster, kubelet: Kubelet, ours: &Path) -> (&'static str, PathBuf) {
-    match kubelet {
-        Kubelet::Go => ("kubelet-go", cluster.paths.peers.kubernetes("kubelet")),
-        Kubelet::Ours => ("kubelet-ours", ours.to_owned()),
+impl Kubelets {
+    /// The rounds, each with all of them: whose turn it is, the name of its log, and the program.
+    fn turns(&self, rounds: usize) -> impl Iterator<Item = (usize, (Kubelet, &'static str, &Path))> {
+        let against = self.against.as_deref().map(|path| (Kubelet::Against, "kubelet-against", path));
+        let all = [
+            Some((Kubelet::Go, "kubelet-go", self.go.as_path())),
+            against,
+            Some((Kubelet::Ours, "kubelet-ours", self.ours.as_path())),
+        ];
+        (1..=rounds).flat_map(move |round| all.into_iter().flatten().map(move |kubelet| (round, kubelet)))
     }
 }
 

@@ -9,6 +9,8 @@ use super::measure::Turn;
 pub(super) enum Kubelet {
     /// The upstream kubelet.
     Go,
+    /// The one that ours is measured against besides.
+    Against,
     /// Ours.
     Ours,
 }
@@ -45,17 +47,21 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "| what | Go p50 / p99 | ours p50 / p99 | ours ÷ Go (p50) |")?;
-        writeln!(out, "|---|---|---|---|")?;
+        let has_third = self.turns.iter().any(|(whose, _)| *whose == Kubelet::Against);
+        let (heads, rules) =
+            if has_third { (" against p50 / p99 | ours ÷ against (p50) |", "---|---|") } else { ("", "") };
+        writeln!(out, "| what | Go p50 / p99 | ours p50 / p99 | ours ÷ Go (p50) |{heads}")?;
+        writeln!(out, "|---|---|---|---|{rules}")?;
         let rows = self.rows();
         for row in &rows {
-            let go = self.samples(Kubelet::Go, row).concat();
-            let ours = self.samples(Kubelet::Ours, row).concat();
-            let ratio = match (percentile(&go, 50), percentile(&ours, 50)) {
-                (Some(go), Some(ours)) if go > 0.0 => format!("{:.2}", ours / go),
-                _ => "–".to_owned(),
-            };
-            writeln!(out, "| {row} | {} | {} | {ratio} |", pair(&go), pair(&ours))?;
+            let all = |kubelet| self.samples(kubelet, row).concat();
+            let (go, ours) = (all(Kubelet::Go), all(Kubelet::Ours));
+            write!(out, "| {row} | {} | {} | {} |", pair(&go), pair(&ours), ratio(&ours, &go))?;
+            if has_third {
+                let against = all(Kubelet::Against);
+                write!(out, " {} | {} |", pair(&against), ratio(&ours, &against))?;
+            }
+            writeln!(out)?;
         }
         writeln!(out, "\nMedians of each turn, in order:")?;
         for row in &rows {
@@ -63,9 +69,21 @@ impl fmt::Display for Report {
                 let turns = self.samples(kubelet, row).into_iter();
                 turns.map(|turn| number(percentile(turn, 50))).collect::<Vec<_>>().join(", ")
             };
-            writeln!(out, "{row}: Go {}; ours {}", medians(Kubelet::Go), medians(Kubelet::Ours))?;
+            write!(out, "{row}: Go {}; ours {}", medians(Kubelet::Go), medians(Kubelet::Ours))?;
+            if has_third {
+                write!(out, "; against {}", medians(Kubelet::Against))?;
+            }
+            writeln!(out)?;
         }
         Ok(())
+    }
+}
+
+/// How many times the median of others this median is.
+fn ratio(these: &[f64], others: &[f64]) -> String {
+    match (percentile(these, 50), percentile(others, 50)) {
+        (Some(these), Some(others)) if others > 0.0 => format!("{:.2}", these / others),
+        _ => "–".to_owned(),
     }
 }
 
@@ -95,6 +113,28 @@ pub(super) fn percentile(samples: &[f64], percent: usize) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_third_kubelet_has_columns_of_its_own() {
+        let mut report = Report::default();
+        let turn = |value| {
+            let mut turn = Turn::default();
+            turn.add("start, s", vec![value]);
+            turn
+        };
+        report.add(Kubelet::Go, turn(8.0));
+        report.add(Kubelet::Ours, turn(2.0));
+        assert!(
+            report.to_string().contains("| start, s | 8.000 / 8.000 | 2.000 / 2.000 | 0.25 |\n"),
+            "{report}"
+        );
+        report.add(Kubelet::Against, turn(4.0));
+        let text = report.to_string();
+        assert!(
+            text.contains("| 0.25 | 4.000 / 4.000 | 0.50 |\n") && text.contains("; against 4.000\n"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn percentiles() {

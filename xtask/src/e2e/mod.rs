@@ -25,6 +25,7 @@ mod lifecycle;
 mod node;
 mod node_object;
 mod packet_rules;
+mod pods_api;
 mod pods_from_url;
 mod probes;
 mod registry;
@@ -119,6 +120,7 @@ fn all() -> Vec<Scenario> {
         Calm streams::logs,
         Calm streams::logs_of_the_previous_container,
         Calm streams::exec,
+        Stricter streams::exec_ends_with_its_code_while_input_flows,
         Calm streams::attach,
         Calm streams::port_forward,
         Calm streams::port_forward_of_several_ports,
@@ -129,6 +131,7 @@ fn all() -> Vec<Scenario> {
         Calm debugging::pod_on_the_node,
         Calm cadvisor::families_labels_and_values,
         Calm clients::prometheus_reads_every_page,
+        Calm pods_api::tells_a_pods_life,
         Calm node::reports_itself,
         Calm node::serves_pods_metrics_and_configuration,
         Calm node::changes_its_log_verbosity,
@@ -162,6 +165,7 @@ fn all() -> Vec<Scenario> {
         Disturbing registry::what_a_secret_opened_stays_closed_to_others,
         Stricter registry::kubelets_read_each_others_records,
         Disturbing pods_from_url::come_change_and_go,
+        Disturbing pods_api::is_not_there_without_its_gate,
         Disturbing rotation::follower_misses_nothing,
         Disturbing startup::drop_ins_change_the_configuration,
         Disturbing startup::lock_file_is_handed_over,

@@ -14,11 +14,12 @@ pub(super) struct Consulted {
 #[rustfmt::skip]
 pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "AllowDNSOnlyNodeCSR", works: false, effect: "serving-certificate CSR may be sent with DNS names only, before any node IP is known" },
+    Consulted { name: "AllowParsingUserUIDFromCertAuth", works: true, effect: "the uid of a caller is read from the subject of its client certificate" },
     Consulted { name: "AtomicWriteVolumeUserFields", works: false, effect: "honours per-volume/per-item owner UID on configMap, secret, downwardAPI and projected files" },
     Consulted { name: "CPUManagerPolicyAlphaOptions", works: false, effect: "unlocks alpha-level static CPU policy options" },
     Consulted { name: "CPUManagerPolicyBetaOptions", works: false, effect: "unlocks beta-level static CPU policy options" },
     Consulted { name: "CPUManagerPolicyOptions", works: false, effect: "static policy options always allowed" },
-    Consulted { name: "CRIListStreaming", works: false, effect: "uses CRI streaming list RPCs (StreamPodSandboxes, StreamContainers, StreamContainerStats, StreamPodSandboxStats, StreamPodSandboxMetrics, StreamImages) instead of unary lists" },
+    Consulted { name: "CRIListStreaming", works: true, effect: "uses CRI streaming list RPCs (StreamPodSandboxes, StreamContainers, StreamContainerStats, StreamPodSandboxStats, StreamPodSandboxMetrics, StreamImages) instead of unary lists" },
     Consulted { name: "CSIServiceAccountTokenSecrets", works: false, effect: "SA tokens may be passed in NodePublishVolume secrets when CSIDriver.spec.serviceAccountTokenInSecrets is true" },
     Consulted { name: "CSIVolumeHealth", works: false, effect: "reads CSI VolumeCondition from NodeGetVolumeStats and reports abnormal volumes" },
     Consulted { name: "ChangeContainerStatusOnKubeletRestart", works: true, effect: "when on, container started/ready are reset on kubelet restart (old behaviour); off keeps the statuses" },
@@ -88,7 +89,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "PodLogsQuerySplitStreams", works: true, effect: "containerLogs accepts stream=Stdout or Stderr" },
     Consulted { name: "PodObservedGenerationTracking", works: true, effect: "writes status.observedGeneration and conditions[].observedGeneration" },
     Consulted { name: "PodReadyToStartContainersCondition", works: true, effect: "writes PodReadyToStartContainers condition" },
-    Consulted { name: "PodsAPI", works: false, effect: "gRPC pods API socket served" },
+    Consulted { name: "PodsAPI", works: true, effect: "gRPC pods API socket served" },
     Consulted { name: "QOSReserved", works: true, effect: "qosReserved memory limits on QoS cgroups" },
     Consulted { name: "RecoverVolumeExpansionFailure", works: false, effect: "node expansion uses allocatedResourceStatuses" },
     Consulted { name: "RecursiveReadOnlyMounts", works: true, effect: "volumeMounts[].recursiveReadOnly honoured" },

@@ -118,9 +118,9 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     record_start(&adapters);
     let driver = tokio::spawn(driver.run(stop.clone()));
     let notifier = process.notifier.clone();
-    if server.is_some() || config.healthz.is_some() {
-        doors::serve(server, ground.ports(adapters, process), stop).await;
-    }
+    let ports = ground.ports(adapters, process);
+    doors::serve_pods(&ports, stop.clone())?;
+    doors::serve(server, ports, stop).await;
     info!("Started kubelet");
     notifier.ready();
     // A driver that ends before it is told to has panicked: the node is of no use without it.
@@ -191,6 +191,7 @@ impl Ground {
             Some(&config.runtime.image_endpoint),
             RuntimeSettings {
                 request_timeout: config.runtime.request_timeout,
+                has_chunked_lists: config.gates.enabled("CRIListStreaming"),
                 observer: metering::calls::runtime(&metrics),
                 tracer: tracer.clone(),
             },

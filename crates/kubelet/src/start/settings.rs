@@ -138,6 +138,7 @@ pub(super) fn of_server(config: &Config, settings: &config::Server, node_name: &
             is_anonymous_allowed: settings.authentication.anonymous,
             token_cache_ttl: settings.authentication.webhook,
             client_ca_file: settings.authentication.client_ca.clone(),
+            reads_uid_from_certificates: config.gates.enabled("AllowParsingUserUIDFromCertAuth"),
             authorization: match settings.authorization {
                 config::Authorization::AlwaysAllow => server::settings::Authorization::AlwaysAllow,
                 config::Authorization::Webhook { authorized_ttl, unauthorized_ttl } => {

@@ -21,6 +21,7 @@ pub use records::{PullLimits, PullRecords, PullUnderWay, RecordError, Wanted};
 
 use crate::client::Runtime;
 use crate::error::RuntimeError;
+use crate::lists::List;
 use crate::observe::timestamp;
 use crate::sandbox::SandboxSpec;
 use crate::wire;
@@ -160,10 +161,16 @@ impl Runtime {
     /// # Errors
     /// When the runtime does not answer.
     pub async fn list_images(&self) -> Result<Vec<ImageFacts>, RuntimeError> {
-        let mut client = self.images();
-        let request = self.request(wire::ListImagesRequest { filter: None });
-        let answer = self.call("ListImages", "", client.list_images(request)).await?;
-        Ok(answer.images.into_iter().map(facts).collect())
+        let (mut client, mut other) = (self.images(), self.images());
+        let list = List {
+            calls: ("StreamImages", "ListImages"),
+            object: "",
+            has_chunks: &self.chunks().images,
+            chunks: client.stream_images(self.request(wire::StreamImagesRequest { filter: None })),
+            whole: other.list_images(self.request(wire::ListImagesRequest { filter: None })),
+        };
+        let images = self.list(list, |chunk| chunk.images, |whole| whole.images).await?;
+        Ok(images.into_iter().map(facts).collect())
     }
 
     /// What images and writable layers take, and where.

@@ -62,6 +62,52 @@ fn container(id: &str, uid: &str, name: &str, state: wire::ContainerState) -> Co
     }
 }
 
+/// In chunks or whole, what is told is the same; a runtime that knows no chunks is not asked for them again.
+#[tokio::test]
+async fn lists_come_in_chunks_where_that_is_wanted_and_known() {
+    let chunks = ["StreamPodSandboxes", "StreamContainers", "StreamContainerStats", "StreamImages"];
+    let whole = ["ListPodSandbox", "ListContainers", "ListContainerStats", "ListImages"];
+    for (is_wanted, is_known) in [(false, true), (true, true), (true, false)] {
+        let lab = lab();
+        {
+            let mut world = lab.fake.0.lock().unwrap();
+            world.gives_chunks = is_known;
+            let sandbox = |id, uid| sandbox_of(id, uid, 0, PodSandboxState::SandboxReady);
+            world.sandboxes = vec![sandbox("sb-1", "uid-1"), sandbox("sb-2", "uid-2")];
+            for id in ["c-1", "c-2"] {
+                let status = container(id, "uid-1", id, wire::ContainerState::ContainerRunning);
+                world.statuses.insert(id.into(), status);
+            }
+            world.images = ["a", "b"].map(|id| Image { id: id.into(), ..Default::default() }).into();
+        }
+        let settings = RuntimeSettings { has_chunked_lists: is_wanted, ..RuntimeSettings::default() };
+        let runtime = lab.served.connect(settings);
+        for _ in 0..2 {
+            let pods = runtime.relist().await.unwrap();
+            assert_eq!(pods.len(), 2);
+            assert_eq!(pods.iter().map(|pod| pod.containers.len()).sum::<usize>(), 2);
+            assert_eq!(runtime.container_usage().await.unwrap().len(), 2);
+            assert_eq!(runtime.list_images().await.unwrap().len(), 2);
+        }
+        let asked = lab.fake.0.lock().unwrap().asked.clone();
+        let times = |call| asked.iter().filter(|asked| **asked == call).count();
+        let (of_chunks, of_whole) = (chunks.map(times), whole.map(times));
+        match (is_wanted, is_known) {
+            (false, _) => assert_eq!((of_chunks, of_whole), ([0; 4], [2; 4])),
+            // The fake makes its chunks of pods and containers from its whole lists.
+            (true, true) => assert_eq!((of_chunks, of_whole), ([2; 4], [2, 2, 0, 0])),
+            (true, false) => {
+                // Sandboxes and containers are asked for at once: either may learn it first.
+                assert!(
+                    of_chunks[0] + of_chunks[1] >= 1 && of_chunks[..2].iter().all(|n| *n <= 1),
+                    "{asked:?}"
+                );
+                assert_eq!((of_chunks[2], of_chunks[3], of_whole), (0, 1, [2; 4]), "{asked:?}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn relist_groups_by_pod_and_leaves_strangers_out() {
     let lab = lab();

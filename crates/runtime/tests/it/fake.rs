@@ -28,6 +28,10 @@ pub(crate) struct World {
     pub(crate) pull_answers: Vec<Result<String, Status>>,
     pub(crate) pull_users: Vec<String>,
     pub(crate) images: Vec<Image>,
+    /// Whether lists are given in chunks.
+    pub(crate) gives_chunks: bool,
+    /// The lists that were asked for, in order.
+    pub(crate) asked: Vec<&'static str>,
     /// Receivers of events, one for each stream opened.
     pub(crate) watchers: Vec<mpsc::Sender<Result<ContainerEventResponse, Status>>>,
 }
@@ -87,6 +91,32 @@ fn is_selected(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, St
     selector.iter().all(|(k, v)| labels.get(k) == Some(v))
 }
 
+impl Fake {
+    /// Notes the call, and refuses it if it is not known here.
+    fn chunks(&self, call: &'static str) -> Result<(), Status> {
+        let mut world = self.0.lock().unwrap();
+        world.asked.push(call);
+        if world.gives_chunks { Ok(()) } else { Err(Status::unimplemented("unknown method")) }
+    }
+}
+
+/// One after another.
+fn in_chunks<I: Send + 'static, C: Send + 'static>(
+    all: Vec<I>,
+    chunk: fn(Vec<I>) -> C,
+) -> Answer<BoxStream<C>> {
+    let chunks = all.into_iter().map(move |one| Ok(chunk(vec![one])));
+    Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
+}
+
+fn two_stats() -> Vec<ContainerStats> {
+    let stats = |id: &str| ContainerStats {
+        attributes: Some(ContainerAttributes { id: id.into(), ..Default::default() }),
+        ..Default::default()
+    };
+    vec![stats("c-1"), stats("c-2")]
+}
+
 #[tonic::async_trait]
 impl RuntimeService for Fake {
     async fn version(&self, _: Request<VersionRequest>) -> Answer<VersionResponse> {
@@ -98,16 +128,59 @@ impl RuntimeService for Fake {
         }))
     }
 
+    async fn stream_pod_sandboxes(
+        &self,
+        r: Request<StreamPodSandboxesRequest>,
+    ) -> Answer<BoxStream<StreamPodSandboxesResponse>> {
+        self.chunks("StreamPodSandboxes")?;
+        let filter = r.into_inner().filter;
+        let all =
+            self.list_pod_sandbox(Request::new(ListPodSandboxRequest { filter })).await?.into_inner().items;
+        in_chunks(all, |pod_sandboxes| StreamPodSandboxesResponse { pod_sandboxes })
+    }
+
+    async fn stream_containers(
+        &self,
+        r: Request<StreamContainersRequest>,
+    ) -> Answer<BoxStream<StreamContainersResponse>> {
+        self.chunks("StreamContainers")?;
+        let filter = r.into_inner().filter;
+        let all = self
+            .list_containers(Request::new(ListContainersRequest { filter }))
+            .await?
+            .into_inner()
+            .containers;
+        in_chunks(all, |containers| StreamContainersResponse { containers })
+    }
+
+    async fn stream_container_stats(
+        &self,
+        _: Request<StreamContainerStatsRequest>,
+    ) -> Answer<BoxStream<StreamContainerStatsResponse>> {
+        self.chunks("StreamContainerStats")?;
+        in_chunks(two_stats(), |container_stats| StreamContainerStatsResponse { container_stats })
+    }
+
+    async fn list_container_stats(
+        &self,
+        _: Request<ListContainerStatsRequest>,
+    ) -> Answer<ListContainerStatsResponse> {
+        self.0.lock().unwrap().asked.push("ListContainerStats");
+        Ok(Response::new(ListContainerStatsResponse { stats: two_stats() }))
+    }
+
     async fn list_pod_sandbox(&self, r: Request<ListPodSandboxRequest>) -> Answer<ListPodSandboxResponse> {
         let selector = r.into_inner().filter.unwrap_or_default().label_selector;
-        let world = self.0.lock().unwrap();
+        let mut world = self.0.lock().unwrap();
+        world.asked.push("ListPodSandbox");
         let items = world.sandboxes.iter().filter(|s| is_selected(&s.labels, &selector)).cloned().collect();
         Ok(Response::new(ListPodSandboxResponse { items }))
     }
 
     async fn list_containers(&self, r: Request<ListContainersRequest>) -> Answer<ListContainersResponse> {
         let selector = r.into_inner().filter.unwrap_or_default().label_selector;
-        let world = self.0.lock().unwrap();
+        let mut world = self.0.lock().unwrap();
+        world.asked.push("ListContainers");
         let listed = world.statuses.values().map(|status| Container {
             id: status.id.clone(),
             pod_sandbox_id: "sb-1".into(),
@@ -193,8 +266,18 @@ impl ImageService for Fake {
         Ok(Response::new(ImageStatusResponse::default()))
     }
 
+    async fn stream_images(
+        &self,
+        _: Request<StreamImagesRequest>,
+    ) -> Answer<BoxStream<StreamImagesResponse>> {
+        self.chunks("StreamImages")?;
+        in_chunks(self.0.lock().unwrap().images.clone(), |images| StreamImagesResponse { images })
+    }
+
     async fn list_images(&self, _: Request<ListImagesRequest>) -> Answer<ListImagesResponse> {
-        let images = self.0.lock().unwrap().images.clone();
+        let mut world = self.0.lock().unwrap();
+        world.asked.push("ListImages");
+        let images = world.images.clone();
         Ok(Response::new(ListImagesResponse { images }))
     }
 

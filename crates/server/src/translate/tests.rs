@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures::channel::mpsc::{Receiver, Sender, channel};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncReadExt as _, DuplexStream};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
 
@@ -22,12 +23,12 @@ async fn soon<F: Future>(what: F) -> F::Output {
 }
 
 fn lab(wanted: Streams) -> Lab {
-    let (client, source) = channel(16);
+    let (client, mut source) = channel(16);
     let (sink, told) = channel(16);
     let (runtime, ours) = tokio::io::duplex(1 << 16);
     tokio::spawn(async move {
         let mut sink = sink.sink_map_err(|_| Error::ConnectionClosed);
-        translate(&mut sink, source, ours, wanted).await;
+        translate(&mut sink, &mut source, ours, wanted).await;
     });
     Lab { client: Some(client), told, runtime }
 }
@@ -96,6 +97,11 @@ async fn channels_become_streams_and_back_until_all_is_told() {
     let (channel, status) = lab.hear().await.unwrap();
     assert_eq!((channel, status.contains("\"Success\"")), (ERROR, true), "{status}");
     assert_eq!(lab.hear().await.unwrap().0, CLOSE);
+    // The session is over, and what the client still says is dropped until it is gone.
+    for _ in 0..100 {
+        lab.say(b"\x00more").await;
+    }
+    lab.client = None;
     assert_eq!(lab.hear().await, None);
 }
 
@@ -108,6 +114,26 @@ async fn an_exit_code_is_passed_on_as_the_runtime_says_it() {
     lab.send(3, b"", true).await;
     let (channel, text) = lab.hear().await.unwrap();
     assert_eq!((channel, text.contains("NonZeroExitCode")), (ERROR, true));
+}
+
+/// A runtime that did not read all of its input resets the connection, perhaps before it has ended each stream.
+#[tokio::test]
+async fn a_report_counts_although_streams_have_no_end() {
+    let failed = r#"{"metadata":{},"status":"Failure","reason":"NonZeroExitCode"}"#;
+    for (status, is_last, want) in [
+        (failed, false, "NonZeroExitCode"),
+        (failed, true, "NonZeroExitCode"),
+        ("", true, "Success"),
+        ("", false, "closed the connection"),
+        ("{\"status\":", false, "closed the connection"),
+    ] {
+        let mut lab = lab(ALL);
+        lab.opened(4).await;
+        lab.send(E, status.as_bytes(), is_last).await;
+        lab.runtime.shutdown().await.unwrap();
+        let (channel, text) = lab.hear().await.unwrap();
+        assert_eq!((channel, text.contains(want)), (ERROR, true), "{status} {is_last}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -283,6 +283,14 @@ metrics! {
     pleg_relist_interval: Histogram(USUAL) = "kubelet_pleg_relist_interval_seconds" on Main, "[ALPHA] Seconds between two lists of all pods.";
     /// Pods whose resources are being changed while they run.
     pod_resizes: Gauge = "kubelet_pod_in_progress_resizes" on Main, "[ALPHA] Pods whose resources are being changed while they run.";
+    /// Answers of the Pods API to `GetPod`, by version of the API and gRPC code.
+    pod_requests_get: Counter[server_api_version, status_code] = "kubelet_pod_requests_get_total" on Main, "[ALPHA] Times the Pods API was asked for a pod, by version and by code of the answer.";
+    /// Answers of the Pods API to `ListPods`, by version of the API and gRPC code.
+    pod_requests_list: Counter[server_api_version, status_code] = "kubelet_pod_requests_list_total" on Main, "[ALPHA] Times the Pods API was asked for all pods, by version and by code of the answer.";
+    /// Answers of the Pods API, by version of the API and gRPC code.
+    pod_requests: Counter[server_api_version, status_code] = "kubelet_pod_requests_total" on Main, "[ALPHA] Times the Pods API was asked anything, by version and by code of the answer.";
+    /// Watches of the Pods API that have ended, by version of the API and gRPC code.
+    pod_requests_watch: Counter[server_api_version, status_code] = "kubelet_pod_requests_watch_total" on Main, "[ALPHA] Watches of the Pods API that have ended, by version and by code of the end.";
     /// From seeing a pod to its running, in seconds.
     pod_start_duration: Histogram(POD_START) = "kubelet_pod_start_duration_seconds" on Main, "[ALPHA] Seconds from first seeing a pod to its running.";
     /// From creation to running, without pulls and init containers, in seconds.
@@ -293,6 +301,8 @@ metrics! {
     pod_status_sync_duration: Histogram(POD_STATUS_SYNC) = "kubelet_pod_status_sync_duration_seconds" on Main, "[ALPHA] Seconds from a change of a pod's status to its being written.";
     /// Time spent on a pod at a time, in seconds, by `create`, `update`, `sync` or `terminating`.
     pod_worker_duration: Histogram[operation_type](USUAL) = "kubelet_pod_worker_duration_seconds" on Main, "[ALPHA] Seconds it took to bring a pod up to date, by kind of change.";
+    /// Watches of the Pods API that were ended because the client did not keep up.
+    pod_watch_events_dropped: Counter = "kubelet_pod_watch_events_dropped_total" on Main, "[ALPHA] News of pods that watches of the Pods API had no room for.";
     /// From seeing a pod to the start of work on it, in seconds.
     pod_worker_start_duration: Histogram(USUAL) = "kubelet_pod_worker_start_duration_seconds" on Main, "[ALPHA] Seconds from seeing a pod to beginning to work on it.";
     /// Pods evicted to make room for critical ones.

@@ -1,0 +1,3 @@
+//! The protocols against upstream's facts.
+
+mod facts;
