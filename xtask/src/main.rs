@@ -10,6 +10,7 @@
 
 mod bench;
 mod checks;
+mod claims;
 mod cluster;
 mod command;
 mod e2e;
@@ -24,6 +25,7 @@ mod process;
 mod progress;
 mod run;
 mod setup;
+mod status;
 mod tidy;
 mod workspace;
 

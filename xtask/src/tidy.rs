@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::claims;
+use crate::status;
 use crate::workspace::Workspace;
 
 /// Each crate may depend on those after it.
@@ -65,7 +67,24 @@ pub(crate) fn run() -> Result<()> {
         texts.push((path, text));
     }
     wrong.extend(callers::check(&texts));
+    wrong.extend(claims::check(&workspace.root, &texts));
+    wrong.extend(status_table(&workspace.root)?);
     if wrong.is_empty() { Ok(()) } else { bail!("the tree is not tidy:\n  {}", wrong.join("\n  ")) }
+}
+
+/// The README's table is made from [`status`].
+fn status_table(root: &Path) -> Result<Option<String>> {
+    let path = root.join("README.md");
+    let readme = std::fs::read_to_string(&path).context("read the README")?;
+    let renewed = status::renewed(&readme).context("the README has no status table")?;
+    if renewed == readme {
+        return Ok(None);
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, renewed).context("write the README")?;
+        return Ok(None);
+    }
+    Ok(Some("README.md: the status table is old: run UPDATE_DOCS=1 cargo xtask tidy".to_owned()))
 }
 
 /// All files below the root, but for what is built and git's own.

@@ -18,9 +18,9 @@ use crate::flags::LocalFlags;
 use crate::gates::FeatureGates;
 use crate::label;
 use crate::parts::{
-    ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, Detection, Eviction,
-    Identity, ImageGc, ImageVerification, LogFormat, Logging, Node, Paths, Pods, Process, ReservedCgroup,
-    Runtime, Server, Shutdown, Sources, Tls, TlsFiles, TlsVersion, Tracing,
+    ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, DeadContainers, Detection,
+    Eviction, Identity, ImageVerification, LogFormat, Logging, Node, Paths, Pods, Process, ReservedCgroup,
+    Runtime, Server, Sources, Tls, TlsFiles, TlsVersion, Tracing,
 };
 use crate::wire::{Dict, GoDuration};
 
@@ -38,7 +38,6 @@ pub(crate) fn build(
             root: absolute("--root-dir", &local.root_dir, findings),
             certificates: absolute("--cert-dir", &local.cert_dir, findings),
             pod_logs: document.pod_logs_dir.clone().into(),
-            volume_plugins: document.volume_plugin_dir.clone().into(),
         },
         api: api(&document, local),
         runtime: runtime(&document, local, &gates, findings),
@@ -54,13 +53,11 @@ pub(crate) fn build(
         node: node(&document, local, findings),
         pods: pods(&document, local, &gates, findings),
         container_logs: container_logs(&document, findings),
-        image_gc: image_gc(&document),
         logging: logging(&document, &gates),
         tracing: document.tracing.as_ref().map(|tracing| Tracing {
             endpoint: tracing.endpoint.clone(),
             samples_per_million: unsigned(tracing.sampling_rate_per_million.unwrap_or_default()),
         }),
-        shutdown: shutdown(&document),
         process: Process {
             oom_score_adj: document.oom_score_adj.unwrap_or_default(),
             max_open_files: u64::try_from(document.max_open_files).unwrap_or(0),
@@ -69,6 +66,11 @@ pub(crate) fn build(
             protect_kernel_defaults: document.protect_kernel_defaults,
             cgroup: some(&document.kubelet_cgroups),
             system_cgroup: some(&document.system_cgroups),
+        },
+        dead_containers: DeadContainers {
+            minimum_age: local.minimum_container_ttl_duration.to_std(),
+            of_each: usize::try_from(local.maximum_dead_containers_per_container).ok(),
+            in_all: usize::try_from(local.maximum_dead_containers).ok(),
         },
         gates,
         document: Box::new(document),
@@ -170,7 +172,6 @@ fn api(document: &KubeletConfiguration, local: &LocalFlags) -> ApiClient {
         burst: unsigned(document.kube_api_burst),
         events_per_second: unsigned(document.event_record_qps.unwrap_or_default()),
         event_burst: unsigned(document.event_burst),
-        content_type: document.content_type.clone(),
     }
 }
 
@@ -264,8 +265,28 @@ fn tls(document: &KubeletConfiguration, findings: &mut Findings) -> Tls {
         bootstrap: document.server_tls_bootstrap,
         min_version,
         cipher_suites: document.tls_cipher_suites.items().to_vec(),
-        curves: document.tls_curve_preferences.items().to_vec(),
+        key_exchange_groups: key_exchange_groups(document, findings),
     }
+}
+
+/// The key exchange groups the server's TLS has, of those the document may name: P-256, P-384 and X25519.
+const KEY_EXCHANGE_GROUPS: [u16; 3] = [23, 24, 29];
+
+/// What is asked for as a restriction must not end in the usual choice, so that there has to be one of them.
+fn key_exchange_groups(document: &KubeletConfiguration, findings: &mut Findings) -> Vec<u16> {
+    let numbers = document.tls_curve_preferences.items().iter();
+    let groups: Vec<u16> = numbers.filter_map(|number| u16::try_from(*number).ok()).collect();
+    for (index, group) in groups.iter().enumerate() {
+        if !KEY_EXCHANGE_GROUPS.contains(group) {
+            let message = format!("key exchange group {group} is not implemented yet and is left out");
+            findings.push(Finding::warning(format!("tlsCurvePreferences[{index}]"), message));
+        }
+    }
+    if !groups.is_empty() && !groups.iter().any(|group| KEY_EXCHANGE_GROUPS.contains(group)) {
+        let message = "none of these key exchange groups is implemented yet";
+        findings.push(Finding::error("tlsCurvePreferences", message).hint("add 23, 24 or 29"));
+    }
+    groups
 }
 
 fn healthz(document: &KubeletConfiguration, findings: &mut Findings) -> Option<SocketAddr> {
@@ -319,8 +340,8 @@ fn node(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Find
         kube_reserved_cgroup: reserved_cgroup(document, "kube-reserved", &document.kube_reserved_cgroup),
         eviction: Eviction {
             thresholds: eviction::thresholds(document, findings),
+            is_allocatable: local.experimental_allocatable_ignore_eviction,
             pressure_transition: document.eviction_pressure_transition_period.to_std(),
-            max_pod_grace_seconds: document.eviction_max_pod_grace_period,
         },
         controller_attaches: document.enable_controller_attach_detach.unwrap_or(true),
         local_storage_isolation: document.local_storage_capacity_isolation.unwrap_or(true),
@@ -503,17 +524,6 @@ fn container_logs(document: &KubeletConfiguration, findings: &mut Findings) -> C
     }
 }
 
-fn image_gc(document: &KubeletConfiguration) -> ImageGc {
-    let percent = |value: Option<i32>| u8::try_from(value.unwrap_or_default()).unwrap_or(100);
-    let maximum = document.image_maximum_gc_age;
-    ImageGc {
-        high_percent: percent(document.image_gc_high_threshold_percent),
-        low_percent: percent(document.image_gc_low_threshold_percent),
-        minimum_age: document.image_minimum_gc_age.to_std(),
-        maximum_age: (maximum > GoDuration::ZERO).then(|| maximum.to_std()),
-    }
-}
-
 fn logging(document: &KubeletConfiguration, gates: &FeatureGates) -> Logging {
     let logging = &document.logging;
     let is_json = logging.format == "json";
@@ -527,23 +537,5 @@ fn logging(document: &KubeletConfiguration, gates: &FeatureGates) -> Logging {
         split_stream: options.split_stream,
         info_buffer_bytes: u64::try_from(buffer).unwrap_or(0),
         flush_interval: logging.flush_frequency.duration.to_std(),
-    }
-}
-
-fn shutdown(document: &KubeletConfiguration) -> Shutdown {
-    let mut by_priority: Vec<(i32, Duration)> = document
-        .shutdown_grace_period_by_pod_priority
-        .items()
-        .iter()
-        .map(|entry| {
-            let seconds = u64::try_from(entry.shutdown_grace_period_seconds).unwrap_or(0);
-            (entry.priority, Duration::from_secs(seconds))
-        })
-        .collect();
-    by_priority.sort_unstable_by_key(|(priority, _)| *priority);
-    Shutdown {
-        grace: document.shutdown_grace_period.to_std(),
-        critical_grace: document.shutdown_grace_period_critical_pods.to_std(),
-        by_priority,
     }
 }

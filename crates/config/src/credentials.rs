@@ -288,6 +288,10 @@ mod tests {
 
     /// Reads one document; findings as `path: message` without the folder.
     fn read_text(providers: &str) -> (Programs, Vec<String>) {
+        read_with(providers, &FeatureGates::default())
+    }
+
+    fn read_with(providers: &str, gates: &FeatureGates) -> (Programs, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("p.yaml");
         let head = "apiVersion: kubelet.config.k8s.io/v1\nkind: CredentialProviderConfig\n";
@@ -297,8 +301,7 @@ mod tests {
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut findings = Findings::default();
         let at = folder.path().display().to_string();
-        let gates = FeatureGates::default();
-        let programs = load(&file.display().to_string(), &at, &gates, &mut findings);
+        let programs = load(&file.display().to_string(), &at, gates, &mut findings);
         let said = findings.into_list().into_iter().map(|finding| finding.path).collect();
         (programs, said)
     }
@@ -318,6 +321,18 @@ mod tests {
         assert_eq!(providers[0].default_cache_duration, Some(GoDuration::from_secs(60)));
         assert_eq!(providers[0].env.items()[0].value.0, "hunter2");
         assert!(!format!("{providers:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn tokens_need_their_gate() {
+        let text = GOOD.replace(
+            ", env:",
+            ", tokenAttributes: {serviceAccountTokenAudience: a, cacheType: Token, requireServiceAccount: true}, env:",
+        );
+        assert_eq!(read_text(&text).1, [""; 0]);
+        let off = [("KubeletServiceAccountTokenForCredentialProviders", false)];
+        let gates = FeatureGates::from_settings(off.into_iter(), &mut Findings::default());
+        assert_eq!(read_with(&text, &gates).1, ["providers[0].tokenAttributes"]);
     }
 
     #[test]

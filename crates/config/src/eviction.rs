@@ -50,7 +50,7 @@ impl EvictionSignal {
         Self::NAMES.iter().find(|(_, signal)| *signal == self).map_or("", |(name, _)| name)
     }
 
-    fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, signal)| *signal)
     }
 }

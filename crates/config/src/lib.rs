@@ -46,8 +46,8 @@ pub use finding::{Finding, Severity};
 pub use gates::FeatureGates;
 pub use load::{Invocation, Loaded, Refused, load};
 pub use parts::{
-    ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, Detection, EmptyNodeName,
-    Eviction, Identity, ImageGc, ImageVerification, LogFormat, Logging, Node, Paths, Pods, Process,
-    ReservedCgroup, Runtime, Server, Shutdown, Sources, Tls, TlsFiles, TlsVersion, Tracing,
+    ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, DeadContainers, Detection,
+    EmptyNodeName, Eviction, Identity, ImageVerification, LogFormat, Logging, Node, Paths, Pods, Process,
+    ReservedCgroup, Runtime, Server, Sources, Tls, TlsFiles, TlsVersion, Tracing,
 };
 pub use wire::{Dict, Headers, List, QuantityText, Secret, TextOrNanos};

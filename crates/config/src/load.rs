@@ -172,6 +172,9 @@ fn warn_of_flags(line: &CommandLine, findings: &mut Findings) {
                         .hint(format!("set {field} in the file given to --config instead")),
                 );
             }
+            (Deprecation::GoingAway, _) => {
+                findings.push(Finding::warning(path, "this flag is deprecated and will be removed"));
+            }
             (Deprecation::Unused, _) => {
                 findings.push(Finding::warning(path, "this flag is deprecated and has no effect"));
             }
@@ -188,6 +191,8 @@ fn local(line: &CommandLine, findings: &mut Findings) -> LocalFlags {
     let mut local = LocalFlags {
         root_dir: "/var/lib/kubelet".to_owned(),
         cert_dir: "/var/lib/kubelet/pki".to_owned(),
+        maximum_dead_containers_per_container: 1,
+        maximum_dead_containers: -1,
         ..LocalFlags::default()
     };
     for (flag, value) in line.set.iter().filter(|(flag, _)| flag.place == Place::Local) {
@@ -379,6 +384,10 @@ fn merge_drop_ins(
     if let Err(finding) = walk(folder, &mut files) {
         findings.push(finding);
     }
+    if files.is_empty() && folder.is_symlink() {
+        let message = "is a symbolic link, which is not followed: no drop-in is read, as upstream";
+        findings.push(Finding::warning("--config-dir", message).hint("name the folder itself"));
+    }
     for file in files {
         let Some(tree) = read_tree(&file, findings) else { continue };
         let file = file.display().to_string();
@@ -409,8 +418,10 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Finding> {
     let refused = |error: std::io::Error| {
         Finding::error("--config-dir", format!("cannot list the folder {}: {error}", folder.display()))
     };
-    // As upstream: a file in place of the folder is the only one there is.
-    if folder.is_file() {
+    // As upstream: a file in place of the folder is the only one there is, and so is a symbolic link, whatever it leads
+    // to.
+    let is_folder = std::fs::symlink_metadata(folder).map_err(refused)?.is_dir();
+    if !is_folder {
         if folder.as_os_str().as_encoded_bytes().ends_with(b".conf") {
             files.push(folder.to_owned());
         }

@@ -38,14 +38,12 @@ pub struct Config {
     pub pods: Pods,
     /// Container logs on disk.
     pub container_logs: ContainerLogs,
-    /// Removal of unused images.
-    pub image_gc: ImageGc,
+    /// Which dead containers stay.
+    pub dead_containers: DeadContainers,
     /// The kubelet's own log.
     pub logging: Logging,
     /// Where spans go; `None` when there are none.
     pub tracing: Option<Tracing>,
-    /// What happens to pods when the node shuts down.
-    pub shutdown: Shutdown,
     /// The process itself.
     pub process: Process,
     /// Which features are on.
@@ -165,8 +163,6 @@ pub struct Paths {
     pub certificates: PathBuf,
     /// Logs of pods, usually `/var/log/pods`; absolute.
     pub pod_logs: PathBuf,
-    /// FlexVolume drivers.
-    pub volume_plugins: PathBuf,
 }
 
 /// How to reach the API server.
@@ -186,8 +182,6 @@ pub struct ApiClient {
     pub events_per_second: u32,
     /// Events that may exceed that at once.
     pub event_burst: u32,
-    /// Content type of requests.
-    pub content_type: String,
 }
 
 /// How to reach the container runtime.
@@ -263,7 +257,7 @@ pub struct Tls {
     /// Cipher suites up to TLS 1.2 by their IANA names; empty for the usual ones.
     pub cipher_suites: Vec<String>,
     /// Key exchange groups by their IANA numbers; empty for the usual ones.
-    pub curves: Vec<i32>,
+    pub key_exchange_groups: Vec<u16>,
 }
 
 /// A certificate and its key.
@@ -370,11 +364,11 @@ pub struct ReservedCgroup {
 pub struct Eviction {
     /// The thresholds, hard ones first.
     pub thresholds: Vec<EvictionThreshold>,
+    /// Whether pods may use what hard thresholds keep free
+    /// (`--experimental-allocatable-ignore-eviction`).
+    pub is_allocatable: bool,
     /// How long a pressure condition stays once it is gone.
     pub pressure_transition: Duration,
-    /// The longest grace period for a pod evicted by a soft threshold; 0 does not limit, a negative
-    /// one leaves it to the pod.
-    pub max_pod_grace_seconds: i32,
 }
 
 /// Which images a pod may use, though they are present, only with credentials that open them.
@@ -497,19 +491,6 @@ pub struct ContainerLogs {
     pub check_interval: Duration,
 }
 
-/// Removal of unused images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ImageGc {
-    /// Percentage of the disk in use that starts it; 100 is never.
-    pub high_percent: u8,
-    /// Percentage of the disk in use that it aims at.
-    pub low_percent: u8,
-    /// How long an image must have been unused.
-    pub minimum_age: Duration,
-    /// After how long an unused image goes in any case; `None` is never.
-    pub maximum_age: Option<Duration>,
-}
-
 /// The kubelet's own log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logging {
@@ -562,15 +543,15 @@ pub struct Tracing {
     pub samples_per_million: u32,
 }
 
-/// What happens to pods when the node shuts down.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shutdown {
-    /// How long the shutdown is held up for pods, critical ones included.
-    pub grace: Duration,
-    /// The last part of it, for critical pods.
-    pub critical_grace: Duration,
-    /// Instead of both: a grace period for pods from a priority upwards, lowest first.
-    pub by_priority: Vec<(i32, Duration)>,
+/// Which dead containers stay, of pods that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadContainers {
+    /// Younger ones neither go nor count.
+    pub minimum_age: Duration,
+    /// How many of each container; `None` is all.
+    pub of_each: Option<usize>,
+    /// How many on the whole node; `None` is all.
+    pub in_all: Option<usize>,
 }
 
 /// The process itself.

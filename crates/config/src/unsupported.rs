@@ -2,8 +2,14 @@
 //! ignored: each entry that applies becomes a warning, and disappears from this list on the day the
 //! feature works.
 
+use std::time::Duration;
+
+use crate::defaults;
 use crate::document::KubeletConfiguration;
+use crate::duration::GoDuration;
+use crate::eviction::EvictionSignal;
 use crate::finding::{Finding, Findings};
+use crate::wire::Dict;
 
 struct Entry {
     path: &'static str,
@@ -13,14 +19,45 @@ struct Entry {
 
 #[rustfmt::skip]
 const ENTRIES: &[Entry] = &[
+    Entry { path: "contentType", is_asked_for: |d| !matches!(d.content_type.as_str(), PROTOBUF | "application/json"), instead: "the API server is sent JSON" },
     Entry { path: "cpuManagerPolicy", is_asked_for: |d| d.cpu_manager_policy != "none", instead: "no container gets CPUs of its own" },
+    Entry { path: "cpuManagerPolicyOptions", is_asked_for: |d| d.cpu_manager_policy_options.iter().next().is_some(), instead: "no container gets CPUs of its own" },
+    Entry { path: "cpuManagerReconcilePeriod", is_asked_for: |d| d.cpu_manager_reconcile_period.to_std() != Duration::from_secs(10), instead: "no container gets CPUs of its own" },
     Entry { path: "enableContentionProfiling", is_asked_for: |d| d.enable_contention_profiling, instead: "there is no profile of lock contention" },
+    Entry { path: "evictionHard", is_asked_for: |d| evicts(&d.eviction_hard), instead: "the node says that it runs short, and no pod is evicted" },
+    Entry { path: "evictionMaxPodGracePeriod", is_asked_for: |d| d.eviction_max_pod_grace_period != 0, instead: "no pod is evicted" },
+    Entry { path: "evictionMinimumReclaim", is_asked_for: |d| d.eviction_minimum_reclaim.iter().next().is_some(), instead: "no pod is evicted" },
+    Entry { path: "evictionSoft", is_asked_for: |d| d.eviction_soft.iter().next().is_some(), instead: "the node says that it runs short, and no pod is evicted" },
+    Entry { path: "imageGCHighThresholdPercent", is_asked_for: |d| !matches!(d.image_gc_high_threshold_percent, None | Some(85 | 100)), instead: "no image is removed" },
+    Entry { path: "imageGCLowThresholdPercent", is_asked_for: |d| !matches!(d.image_gc_low_threshold_percent, None | Some(80)), instead: "no image is removed" },
+    Entry { path: "imageMaximumGCAge", is_asked_for: |d| d.image_maximum_gc_age > GoDuration::ZERO, instead: "no image is removed" },
+    Entry { path: "imageMinimumGCAge", is_asked_for: |d| d.image_minimum_gc_age.to_std() != Duration::from_secs(120), instead: "no image is removed" },
     Entry { path: "kernelMemcgNotification", is_asked_for: |d| d.kernel_memcg_notification, instead: "memory is measured at intervals" },
     Entry { path: "memoryManagerPolicy", is_asked_for: |d| d.memory_manager_policy != "None", instead: "no container gets memory of a NUMA node of its own" },
     Entry { path: "reservedMemory", is_asked_for: |d| !d.reserved_memory.items().is_empty(), instead: "no memory of a NUMA node is held back" },
     Entry { path: "shutdownGracePeriod", is_asked_for: |d| d.shutdown_grace_period.nanos() > 0 || !d.shutdown_grace_period_by_pod_priority.items().is_empty(), instead: "a shutdown of the node is not held up for pods" },
+    Entry { path: "shutdownGracePeriodCriticalPods", is_asked_for: |d| d.shutdown_grace_period_critical_pods.nanos() > 0, instead: "a shutdown of the node is not held up for pods" },
     Entry { path: "topologyManagerPolicy", is_asked_for: |d| d.topology_manager_policy != "none", instead: "resources are not aligned to NUMA nodes" },
+    Entry { path: "topologyManagerPolicyOptions", is_asked_for: |d| d.topology_manager_policy_options.iter().next().is_some(), instead: "resources are not aligned to NUMA nodes" },
+    Entry { path: "topologyManagerScope", is_asked_for: |d| d.topology_manager_scope != "container", instead: "resources are not aligned to NUMA nodes" },
+    Entry { path: "volumePluginDir", is_asked_for: |d| d.volume_plugin_dir != FLEX_VOLUMES, instead: "FlexVolume drivers are not used" },
 ];
+
+/// The default of `contentType`. What is sent instead means the same.
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+/// The default of `volumePluginDir`.
+const FLEX_VOLUMES: &str = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/";
+
+/// Whether thresholds other than the usual ones are set. Those of zero are how eviction is turned off.
+fn evicts(thresholds: &Dict<String>) -> bool {
+    thresholds.iter().any(|(signal, value)| {
+        let is_usual =
+            defaults::EVICTION_HARD.iter().any(|(known, usual)| *known == signal && usual == value);
+        !is_usual
+            && EvictionSignal::from_name(signal).is_some()
+            && !matches!(value.as_str(), "0" | "0%" | "100%")
+    })
+}
 
 /// Warns of everything the document asks for in vain.
 pub(crate) fn warn(document: &KubeletConfiguration, findings: &mut Findings) {
@@ -55,5 +92,17 @@ mod tests {
             document.kernel_memcg_notification = true;
         });
         assert_eq!(paths, ["cpuManagerPolicy", "kernelMemcgNotification"]);
+    }
+
+    #[test]
+    fn thresholds_that_turn_eviction_off_ask_for_nothing() {
+        let hard = |thresholds: &[(&str, &str)]| {
+            let all = thresholds.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let all = all.collect();
+            warned(|document| document.eviction_hard = Dict(Some(all)))
+        };
+        assert_eq!(hard(&[("nodefs.available", "0%"), ("imagefs.available", "0%")]), [""; 0]);
+        assert_eq!(hard(&[("nodefs.available", "10%"), ("memory.available", "100Mi")]), [""; 0]);
+        assert_eq!(hard(&[("memory.available", "500Mi")]), ["evictionHard"]);
     }
 }

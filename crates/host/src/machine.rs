@@ -34,6 +34,8 @@ pub struct MachineFacts {
     pub os_image: String,
     /// `nodeInfo.architecture`, in Go's spelling.
     pub architecture: &'static str,
+    /// Whether the kernel enforces AppArmor profiles.
+    pub has_apparmor: bool,
 }
 
 /// Huge pages of one size.
@@ -72,8 +74,15 @@ impl MachineFacts {
             kernel_version: rustix::system::uname().release().to_string_lossy().into_owned(),
             os_image: os_image(&["/etc/os-release", "/usr/lib/os-release"]),
             architecture: architecture(),
+            has_apparmor: has_apparmor(Path::new("/sys")),
         })
     }
+}
+
+/// Both the file system in which profiles are loaded and the kernel's word for it.
+fn has_apparmor(sys: &Path) -> bool {
+    let enabled = text::read(sys.join("module/apparmor/parameters/enabled"));
+    sys.join("kernel/security/apparmor").exists() && enabled.is_ok_and(|text| text.starts_with('Y'))
 }
 
 /// The node's host name as the kernel has it, trimmed and in lower case as node names must be.
@@ -196,6 +205,19 @@ mod tests {
         assert!(facts.cpus > 0 && facts.memory_bytes > 1 << 20 && facts.max_pids > 300);
         assert!(!facts.boot_id.is_empty() && !facts.kernel_version.is_empty() && !facts.os_image.is_empty());
         assert!(!host_name().is_empty());
+    }
+
+    #[test]
+    fn apparmor_needs_its_files_and_the_kernels_word() {
+        let sys = tempfile::tempdir().unwrap();
+        let parameters = sys.path().join("module/apparmor/parameters");
+        std::fs::create_dir_all(&parameters).unwrap();
+        std::fs::write(parameters.join("enabled"), "Y\n").unwrap();
+        assert!(!has_apparmor(sys.path()));
+        std::fs::create_dir_all(sys.path().join("kernel/security/apparmor")).unwrap();
+        assert!(has_apparmor(sys.path()));
+        std::fs::write(parameters.join("enabled"), "N\n").unwrap();
+        assert!(!has_apparmor(sys.path()));
     }
 
     #[test]

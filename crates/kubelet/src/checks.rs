@@ -212,7 +212,7 @@ fn swaps(table: &str) -> Vec<&str> {
 pub(crate) fn kernel(config: &Config) -> Result<(), HostError> {
     kernel_at(Path::new(PROC_SYS), config.process.protect_kernel_defaults, || {
         // In a user namespace of its own the kubelet may not, and there it may be told not to mind.
-        config.gates.enabled("KubeletInUserNamespace")
+        config.gates.enabled("KubeletInUserNamespace") && host::process::is_in_user_namespace()
     })
 }
 

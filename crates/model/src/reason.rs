@@ -50,6 +50,96 @@ pub mod waiting {
     }
 }
 
+/// Why a pod was refused: `status.reason`, and the reason of the event that tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// A profile that this host cannot enforce, or one without a name.
+    AppArmor,
+    /// The node runs short of something.
+    Evicted,
+    /// The node's labels are not those asked for.
+    NodeAffinity,
+    /// The pod belongs to another node.
+    NodeName,
+    /// A port of the host is taken.
+    NodePorts,
+    /// Not enough is left of a resource.
+    OutOf(String),
+    /// The pod needs something that the node does not declare.
+    PodFeatureUnsupported,
+    /// Resources of the whole pod, with their gate off.
+    PodLevelResourcesNotSupported,
+    /// Made for another operating system, by `spec.os`.
+    PodOsNotSupported,
+    /// Made for another operating system, by its label.
+    PodOsSelectorNodeLabelDoesNotMatch,
+    /// Strict groups, which the runtime does not know.
+    SupplementalGroupsPolicyNotSupported,
+    /// A kernel parameter that pods may not set here.
+    SysctlForbidden,
+    /// A taint that expels the pod.
+    TaintToleration,
+}
+
+impl Refusal {
+    const NAMED: [(Self, &'static str); 12] = [
+        (Self::AppArmor, "AppArmor"),
+        (Self::Evicted, "Evicted"),
+        (Self::NodeAffinity, "NodeAffinity"),
+        (Self::NodeName, "NodeName"),
+        (Self::NodePorts, "NodePorts"),
+        (Self::PodFeatureUnsupported, "PodFeatureUnsupported"),
+        (Self::PodLevelResourcesNotSupported, "PodLevelResourcesNotSupported"),
+        (Self::PodOsNotSupported, "PodOSNotSupported"),
+        (Self::PodOsSelectorNodeLabelDoesNotMatch, "PodOSSelectorNodeLabelDoesNotMatch"),
+        (Self::SupplementalGroupsPolicyNotSupported, "SupplementalGroupsPolicyNotSupported"),
+        (Self::SysctlForbidden, "SysctlForbidden"),
+        (Self::TaintToleration, "TaintToleration"),
+    ];
+    const SHORTAGE: &'static str = "OutOf";
+
+    /// Reads it back from a status.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(resource) = text.strip_prefix(Self::SHORTAGE) {
+            return Some(Self::OutOf(resource.to_owned()));
+        }
+        Self::NAMED.into_iter().find(|(_, name)| *name == text).map(|(reason, _)| reason)
+    }
+
+    /// The label of `kubelet_admission_rejections_total`, one of few whatever resources are called. Reasons that the
+    /// scheduler has as well share `Other`, as upstream.
+    #[must_use]
+    pub fn metric_label(&self) -> &'static str {
+        match self {
+            Self::OutOf(resource) => match resource.as_str() {
+                "cpu" => "OutOfcpu",
+                "memory" => "OutOfmemory",
+                "ephemeral-storage" => "OutOfephemeral-storage",
+                "pods" => "OutOfpods",
+                _ => "OutOfExtendedResources",
+            },
+            Self::NodeAffinity | Self::NodeName | Self::NodePorts | Self::TaintToleration => "Other",
+            _ => self.name(),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        Self::NAMED.iter().find(|(reason, _)| reason == self).map_or(Self::SHORTAGE, |(_, name)| *name)
+    }
+}
+
+/// As status and event spell it.
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::OutOf(resource) => f.write_str(resource),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Event reasons.
 pub mod event {
     /// Container created.
@@ -92,6 +182,8 @@ pub mod event {
     pub const FAILED_POST_START_HOOK: &str = "FailedPostStartHook";
     /// A preStop hook failed.
     pub const FAILED_PRE_STOP_HOOK: &str = "FailedPreStopHook";
+    /// A new version of a pod needs what the node does not declare.
+    pub const FAILED_NODE_DECLARED_FEATURES_CHECK: &str = "FailedNodeDeclaredFeaturesCheck";
     /// The node agent started.
     pub const STARTING: &str = "Starting";
     /// Pods may come to the node again.
@@ -110,4 +202,26 @@ pub mod event {
     pub const FAILED_NODE_ALLOCATABLE_ENFORCEMENT: &str = "FailedNodeAllocatableEnforcement";
     /// What is in memory for volumes may be swapped.
     pub const POSSIBLE_MEMORY_BACKED_VOLUMES_ON_DISK: &str = "PossibleMemoryBackedVolumesOnDisk";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Refusal;
+
+    #[test]
+    fn refusals_are_read_back_and_have_few_labels() {
+        for (text, label) in [
+            ("AppArmor", "AppArmor"),
+            ("OutOfcpu", "OutOfcpu"),
+            ("OutOfhugepages-2Mi", "OutOfExtendedResources"),
+            ("OutOfexample.com/gpu", "OutOfExtendedResources"),
+            ("PodOSNotSupported", "PodOSNotSupported"),
+            ("TaintToleration", "Other"),
+            ("NodeAffinity", "Other"),
+        ] {
+            let refusal = Refusal::parse(text).unwrap();
+            assert_eq!((refusal.to_string().as_str(), refusal.metric_label()), (text, label));
+        }
+        assert_eq!(Refusal::parse("Preempting"), None);
+    }
 }

@@ -16,7 +16,11 @@ impl Node {
         let mut waiting: Vec<(Option<jiff::Timestamp>, PodUid)> = self
             .dirty_pods()
             .filter(|p| {
-                p.phase == Phase::Admitting && p.desired.is_present() && p.observed.is_some() && !p.is_stale
+                p.phase == Phase::Admitting
+                    && p.desired.is_present()
+                    && p.observed.is_some()
+                    && !p.is_stale
+                    && self.knows_enough_of_runtime(p)
             })
             .map(|p| {
                 (
@@ -29,6 +33,12 @@ impl Node {
         for (_, uid) in waiting {
             self.admit_one(now, &uid);
         }
+    }
+
+    /// Whether the runtime has said what it can do, as far as the decision hangs on it.
+    fn knows_enough_of_runtime(&self, record: &PodRecord) -> bool {
+        !record.desired.pod().is_some_and(|pod| admission::has_strict_groups(pod))
+            || self.machine.has_strict_groups().is_some()
     }
 
     fn admit_one(&mut self, now: Now, uid: &PodUid) {
@@ -58,16 +68,16 @@ impl Node {
                 }
             }
             Err(rejection) => {
+                // The event tells the reason bare; only the status has the prefix.
                 self.out.record(EventRecord {
                     about: EventObject::Pod { key: record.key.clone(), uid: uid.clone(), field_path: None },
                     is_warning: true,
-                    reason: admission::event_reason(&rejection.reason),
+                    reason: rejection.reason.to_string().into(),
                     message: rejection.message.clone(),
                 });
-                // In the status only.
                 let message = format!("Pod was rejected: {}", rejection.message);
                 record.phase = Phase::Terminated(Terminated {
-                    why: EndCause::Rejected { reason: rejection.reason, message },
+                    why: EndCause::Rejected { reason: rejection.reason.to_string(), message },
                     volumes: Step::Done,
                     cgroup: Step::Done,
                     object: Step::Todo,
@@ -111,7 +121,8 @@ impl Node {
                 node_name: &self.settings.node_name,
                 labels: &labels,
                 taints: self.machine.taints(),
-                max_pods: self.settings.max_pods,
+                gates: self.settings.gates,
+                has_strict_groups: self.machine.has_strict_groups().unwrap_or(false),
                 is_static: pod::is_static(pod),
                 active: &active,
                 facts: self.machine.facts(),

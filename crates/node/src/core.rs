@@ -96,6 +96,7 @@ impl Node {
                 break;
             }
         }
+        self.cap_dead_containers(now);
         self.remove_stray_mirrors(now);
         if self.are_sources_synced() {
             self.classes.drive(now, self.pods.values(), &mut self.out);
@@ -152,6 +153,7 @@ impl Node {
                     self.want_relist();
                     self.dirty.extend(self.pods.keys().cloned());
                 }
+                self.mark_admitting();
             }
             Input::Finished { id, outcome } => self.finished(now, id, outcome),
             Input::NodeObject(node) => {
@@ -241,7 +243,7 @@ impl Node {
             self.out.record(EventRecord {
                 about: EventObject::Pod { key, uid, field_path: None },
                 is_warning: true,
-                reason: model::reason::event::FAILED_VALIDATION,
+                reason: model::reason::event::FAILED_VALIDATION.into(),
                 message,
             });
             false
@@ -545,6 +547,7 @@ pub(crate) fn context<'a>(now: Now, settings: &'a Settings, machine: &'a Machine
         network_wait: machine.network_wait(),
         runtime_name: machine.runtime_name(),
         host_ips: machine.host_ips(),
+        declared_features: &machine.facts().declared_features,
     }
 }
 

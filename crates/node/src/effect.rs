@@ -1,6 +1,7 @@
 //! What the core wants done. An effect is plain data: the shell that executes it adds sockets,
 //! files and clocks, and reports back with exactly one [`Input::Finished`](crate::Input).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -248,7 +249,7 @@ pub struct EventRecord {
     /// Whether it is of type `Warning`; `Normal` otherwise.
     pub is_warning: bool,
     /// CamelCase reason.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// Text for people.
     pub message: String,
 }

@@ -8,6 +8,7 @@
 //! - [`core`]: the owner of all state; routes inputs.
 //! - [`pods`]: the life of each pod.
 //! - [`admission`], [`admit`]: which pods are let in.
+//! - [`container_gc`]: which dead containers stay.
 //! - [`status`], [`node_status`]: what the API server is told, as pure functions.
 //! - [`machine`]: the node's own health, registration and report.
 //! - [`mirrors`]: how static pods show in the API.
@@ -17,6 +18,7 @@
 pub mod admission;
 mod admit;
 mod classes;
+mod container_gc;
 mod core;
 mod effect;
 mod input;
@@ -34,11 +36,12 @@ pub mod status;
 mod view;
 
 pub use crate::core::Node;
+pub use container_gc::DeadContainers;
 pub use effect::{Action, ClassAmounts, Effect, EffectId, EventObject, EventRecord, Hook};
 pub use input::{
     Failure, FailureKind, ImageAnswer, Input, ObjectKind, ObjectName, Outcome, RuntimeChange, Source,
 };
-pub use settings::{RestartRules, Settings};
+pub use settings::{PodGates, RestartRules, Settings};
 pub use view::{PodView, View, Wait};
 
 #[cfg(test)]

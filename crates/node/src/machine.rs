@@ -238,6 +238,15 @@ impl Machine {
             .unwrap_or_default()
     }
 
+    /// Whether the runtime knows strict groups; before it was asked, what the node reported last. `None` when nobody
+    /// has said.
+    pub(crate) fn has_strict_groups(&self) -> Option<bool> {
+        if let Some(health) = &self.runtime.health {
+            return Some(health.has_supplemental_groups_policy);
+        }
+        self.object.as_ref()?.status.as_ref()?.features.as_ref()?.supplemental_groups_policy
+    }
+
     // ---- what is done about it ----
 
     pub(crate) fn drive(&mut self, now: Now, settings: &Settings, out: &mut Outbox) {
@@ -453,7 +462,8 @@ fn is_unschedulable(node: &ApiNode) -> bool {
 
 fn record(events: Vec<(&'static str, String)>, is_warning: bool, out: &mut Outbox) {
     for (reason, message) in events {
-        out.record(EventRecord { about: EventObject::Node, is_warning, reason, message });
+        let about = EventObject::Node;
+        out.record(EventRecord { about, is_warning, reason: reason.into(), message });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::container_gc::DeadContainers;
 pub use crate::pods::rules::RestartRules;
 use crate::pressure::Threshold;
 
@@ -16,8 +17,8 @@ pub struct Settings {
     pub is_registering: bool,
     /// Whether there is an API server to report to.
     pub has_api: bool,
-    /// Pods at most (`maxPods`).
-    pub max_pods: u32,
+    /// What feature gates say about pods.
+    pub gates: PodGates,
     /// Whether the memory that QoS classes request together matters for their cgroups (`memoryReservationPolicy`,
     /// `qosReserved`).
     pub limits_class_memory: bool,
@@ -38,8 +39,26 @@ pub struct Settings {
     pub pressure_transition: Duration,
     /// What chance follows from, so that the nodes of a cluster do not all write at the same time.
     pub seed: u64,
+    /// Which dead containers stay.
+    pub dead_containers: DeadContainers,
     /// Sources whose first complete list must be in before anything unknown is removed.
     pub sources: Vec<crate::Source>,
+}
+
+/// What feature gates say about pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodGates {
+    /// Whether a whole pod may have resources (`PodLevelResources`).
+    pub has_pod_level_resources: bool,
+    /// Whether tolerations may compare numbers (`TaintTolerationComparisonOperators`).
+    pub compares_tolerations: bool,
+}
+
+/// As v1.37 has them.
+impl Default for PodGates {
+    fn default() -> Self {
+        Self { has_pod_level_resources: true, compares_tolerations: false }
+    }
 }
 
 /// Time between full relists while the runtime's event stream is up: only a safety net, so slow.

@@ -4,6 +4,7 @@
 mod life;
 mod play;
 mod probing;
+mod refusals;
 mod restarting;
 mod statics;
 mod story;

@@ -249,7 +249,9 @@ async fn reload(
     trust: Option<Arc<ClientTrust>>,
     tls: Arc<ArcSwap<ServerConfig>>,
 ) {
-    let files = certificate.files().chain(trust.iter().map(|trust| trust.path()));
+    let trust = trust.filter(|_| settings.access.reloads_client_ca);
+    let is_reloading = settings.tls.reloads_certificate;
+    let files = certificate.files().filter(|_| is_reloading).chain(trust.iter().map(|trust| trust.path()));
     let folders = FolderNews::of(files);
     loop {
         tokio::time::sleep(RELOAD_PAUSE).await;
@@ -258,7 +260,7 @@ async fn reload(
         let (settings, certificate) = (settings.clone(), certificate.clone());
         let (trust, tls) = (trust.clone(), tls.clone());
         let reading = tokio::task::spawn_blocking(move || {
-            if let Err(error) = certificate.reload() {
+            if is_reloading && let Err(error) = certificate.reload() {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "keeping the old serving certificate"

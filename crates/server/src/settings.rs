@@ -49,6 +49,7 @@ impl Settings {
                 is_anonymous_allowed: false,
                 token_cache_ttl: None,
                 client_ca_file: None,
+                reloads_client_ca: true,
                 reads_uid_from_certificates: false,
                 authorization: Authorization::AlwaysAllow,
             },
@@ -106,6 +107,8 @@ pub struct AccessSettings {
     pub token_cache_ttl: Option<Duration>,
     /// `authentication.x509.clientCAFile`.
     pub client_ca_file: Option<PathBuf>,
+    /// Whether another content of that file is taken (`ReloadKubeletClientCAFile`).
+    pub reloads_client_ca: bool,
     /// Feature gate `AllowParsingUserUIDFromCertAuth`: client certificates may name the uid of their holder.
     pub reads_uid_from_certificates: bool,
     /// `authorization.mode`.
@@ -127,11 +130,26 @@ pub enum Authorization {
 }
 
 /// How TLS is spoken.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
     /// `tlsMinVersion`: TLS 1.3 only. 1.2 is the least this server speaks in any case.
     pub is_tls13_only: bool,
     /// `tlsCipherSuites`, by IANA name; empty for the defaults. Those of TLS 1.3 are not
     /// configurable, as upstream.
     pub cipher_suites: Vec<String>,
+    /// Whether a certificate that changed on disk is taken (`ReloadKubeletServerCertificateFile`).
+    pub reloads_certificate: bool,
+    /// `tlsCurvePreferences`, by IANA number; empty for the defaults. Their order says nothing, as upstream.
+    pub key_exchange_groups: Vec<u16>,
+}
+
+impl Default for TlsSettings {
+    fn default() -> Self {
+        Self {
+            is_tls13_only: false,
+            cipher_suites: Vec::new(),
+            reloads_certificate: true,
+            key_exchange_groups: Vec::new(),
+        }
+    }
 }

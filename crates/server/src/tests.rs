@@ -283,6 +283,7 @@ async fn start(ports: Fake, change: impl FnOnce(&mut Settings)) -> Node {
             is_anonymous_allowed: false,
             token_cache_ttl: Some(Duration::from_secs(120)),
             client_ca_file: Some(ca_file),
+            reloads_client_ca: true,
             reads_uid_from_certificates: true,
             authorization: Authorization::Webhook {
                 allowed_ttl: Duration::from_secs(300),
@@ -834,6 +835,21 @@ fn self_signed_certificates_are_kept_while_they_are_good() {
 }
 
 #[tokio::test]
+async fn key_exchange_is_restricted_to_the_groups_named() {
+    for (groups, agreed) in [
+        (vec![], rustls::NamedGroup::X25519),
+        (vec![24, 4588], rustls::NamedGroup::secp384r1),
+        (vec![24, 29], rustls::NamedGroup::X25519),
+    ] {
+        let node = start(fake(), |settings| settings.tls.key_exchange_groups = groups).await;
+        let io = tls(node.addresses.main, None, b"http/1.1").await.unwrap();
+        let group =
+            io.get_ref().1.negotiated_key_exchange_group().map(rustls::crypto::SupportedKxGroup::name);
+        assert_eq!(group, Some(agreed));
+    }
+}
+
+#[tokio::test]
 async fn settings_that_cannot_work_are_refused() {
     let settings = |change: &dyn Fn(&mut Settings)| {
         let mut settings = Settings {
@@ -852,6 +868,7 @@ async fn settings_that_cannot_work_are_refused() {
                 is_anonymous_allowed: false,
                 token_cache_ttl: None,
                 client_ca_file: None,
+                reloads_client_ca: true,
                 reads_uid_from_certificates: false,
                 authorization: Authorization::AlwaysAllow,
             },
@@ -875,6 +892,8 @@ async fn settings_that_cannot_work_are_refused() {
         bind(&|s| s.tls.cipher_suites = suites(&["TLS_RSA_WITH_AES_128_CBC_SHA"])).await,
         Some("failed to set TLS up".into())
     );
+    assert_eq!(bind(&|s| s.tls.key_exchange_groups = vec![23, 4588]).await, None);
+    assert_eq!(bind(&|s| s.tls.key_exchange_groups = vec![4588]).await, Some("failed to set TLS up".into()));
     assert_eq!(
         bind(&|s| s.access.client_ca_file = Some(Path::new("/nonexistent").into())).await,
         Some("failed to load client CA file \"/nonexistent\"".into())

@@ -20,6 +20,9 @@ pub(crate) enum TlsError {
     /// All the suites named are unknown to this server, or unsafe.
     #[error("none of the TLS cipher suites is supported: {}", .0.join(", "))]
     NoSuite(Vec<String>),
+    /// None of the key exchange groups named is one this server has.
+    #[error("none of the TLS curves is supported: {0:?}")]
+    NoGroup(Vec<u16>),
     /// The suites left and the versions do not go together.
     #[error("combine TLS versions and cipher suites")]
     Versions(#[source] rustls::Error),
@@ -37,6 +40,13 @@ pub(crate) fn config(
         let has_tls12 = provider.cipher_suites.iter().any(|suite| suite.tls13().is_none());
         if !has_tls12 && !settings.is_tls13_only && !settings.cipher_suites.iter().all(|s| is_tls13(s)) {
             return Err(TlsError::NoSuite(settings.cipher_suites.clone()));
+        }
+    }
+    let groups = &settings.key_exchange_groups;
+    if !groups.is_empty() {
+        provider.kx_groups.retain(|group| groups.contains(&u16::from(group.name())));
+        if provider.kx_groups.is_empty() {
+            return Err(TlsError::NoGroup(groups.clone()));
         }
     }
     let provider = Arc::new(provider);

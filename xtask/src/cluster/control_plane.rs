@@ -94,6 +94,8 @@ fn apiserver(paths: &Paths) -> Program {
         "--enable-bootstrap-token-auth".into(),
         "--allow-privileged=true".into(),
         "--endpoint-reconciler-type=none".into(),
+        // So that pods may ask for what a kubelet can be told to do.
+        "--feature-gates=TaintTolerationComparisonOperators=true".into(),
     ];
     Program::new("kube-apiserver", paths.peers.kubernetes("kube-apiserver"), args)
 }

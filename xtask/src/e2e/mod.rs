@@ -19,6 +19,7 @@ mod environment;
 mod failures;
 mod floods;
 mod folders;
+mod gates;
 mod identity;
 mod init;
 mod lifecycle;
@@ -77,6 +78,7 @@ fn all() -> Vec<Scenario> {
         Calm failures::missing_command_is_a_start_error,
         Calm failures::image_that_may_not_be_pulled,
         Calm failures::pod_that_does_not_fit_is_rejected,
+        Calm gates::apparmor_needs_a_host_with_it,
         Calm failures::every_wait_is_explained,
         Calm registry::pull_secrets_open_it,
         Calm sandboxes::dead_ones_are_replaced_and_free_what_they_held,
@@ -170,6 +172,11 @@ fn all() -> Vec<Scenario> {
         Disturbing startup::drop_ins_change_the_configuration,
         Disturbing startup::lock_file_is_handed_over,
         Disturbing startup::systemd_is_told,
+        Disturbing gates::what_is_on_goes_when_turned_off,
+        Stricter gates::without_the_event_stream,
+        Disturbing gates::what_is_off_comes_when_turned_on,
+        Disturbing gates::what_they_hold_back_is_refused,
+        Disturbing gates::room_is_what_the_node_says,
         Disturbing traces::of_a_pods_start,
         Stricter traces::of_a_request_with_a_trace,
         Stricter crowd::a_thousand_streams_at_once,

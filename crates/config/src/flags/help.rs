@@ -49,6 +49,7 @@ fn tail(flag: &Flag) -> String {
     let deprecation = match flag.deprecation {
         Deprecation::No => "",
         Deprecation::SetInFile => " (DEPRECATED: set it in the file given to --config)",
+        Deprecation::GoingAway => " (DEPRECATED: will be removed)",
         Deprecation::Unused => " (DEPRECATED: has no effect)",
     };
     default + deprecation

@@ -9,7 +9,7 @@ pub(crate) use help::help;
 pub(crate) use parse::{CommandLine, parse};
 pub(crate) use table::FLAGS;
 
-use crate::wire::{Dict, document};
+use crate::wire::{Dict, GoDuration, document};
 
 /// One flag.
 #[derive(Debug)]
@@ -112,6 +112,8 @@ pub(crate) enum Deprecation {
     No,
     /// It has a place in the document.
     SetInFile,
+    /// It works, and has no place in the document: what it does is going to go with it.
+    GoingAway,
     /// It has no effect any more.
     Unused,
 }
@@ -157,6 +159,14 @@ document! {
         pub lock_file: String = "lock-file",
         /// Whether to end when another process opens that file.
         pub exit_on_lock_contention: bool = "exit-on-lock-contention",
+        /// The least age of dead containers that are removed.
+        pub minimum_container_ttl_duration: GoDuration = "minimum-container-ttl-duration",
+        /// How many dead instances of a container are kept; all when negative.
+        pub maximum_dead_containers_per_container: i32 = "maximum-dead-containers-per-container",
+        /// How many dead containers are kept in all; all when negative.
+        pub maximum_dead_containers: i32 = "maximum-dead-containers",
+        /// Whether what pods may use includes what hard eviction thresholds keep free.
+        pub experimental_allocatable_ignore_eviction: bool = "experimental-allocatable-ignore-eviction",
         /// Labels the node registers with.
         pub node_labels: Dict<String> = "node-labels",
         /// The cgroup the container runtime runs in.

@@ -168,7 +168,7 @@ fn every_flag_is_accepted_with_a_value_of_its_kind() {
             Kind::TextList => "a,b",
             Kind::Map | Kind::MapWhole | Kind::Labels => "a=b",
             Kind::Thresholds => "memory.available<1Gi",
-            Kind::Gates => "ContainerStopSignals=true",
+            Kind::Gates => "TaintTolerationComparisonOperators=true",
             Kind::Headers => "A:b",
             Kind::Taints => "a=b:NoSchedule",
             Kind::ReservedMemory => "0:memory=1Gi",
@@ -208,6 +208,23 @@ fn flags_win_over_drop_ins_over_the_file() {
     assert_eq!(config.server.unwrap().address.port(), 1003);
     assert_eq!(config.pods.cluster_domain, "file");
     assert_eq!(config.pods.cluster_dns, ["10.0.0.2".parse::<std::net::IpAddr>().unwrap()]);
+}
+
+/// As upstream, whose walk does not follow the link it begins with.
+#[test]
+fn a_link_to_a_folder_of_drop_ins_is_not_followed() {
+    let files = Files::new(&[("config.yaml", "maxPods: 1\n"), ("d/a.conf", "maxPods: 2\n")]);
+    let (file, link, named) = (files.path("config.yaml"), files.path("link"), files.path("link.conf"));
+    std::os::unix::fs::symlink(files.path("d"), &link).unwrap();
+    std::os::unix::fs::symlink(files.path("d/a.conf"), &named).unwrap();
+    let loaded = |folder: &str| invoke(&["--config", &file, "--config-dir", folder]).unwrap();
+    assert_eq!(loaded(&files.path("d")).config.node.max_pods, 2);
+    let followed = loaded(&link);
+    assert_eq!(followed.config.node.max_pods, 1);
+    let said: Vec<_> = followed.warnings.iter().map(|warning| warning.path.as_str()).collect();
+    assert_eq!(said, ["--config-dir"]);
+    // One that leads to a drop-in is that drop-in.
+    assert_eq!(loaded(&named).config.node.max_pods, 2);
 }
 
 #[test]
@@ -355,12 +372,16 @@ fn the_report_interval_follows_an_update_interval_set_by_hand() {
 #[test]
 fn flags_replace_lists_and_maps_but_merge_gates() {
     let text = "evictionHard: {memory.available: 1Gi}\nfeatureGates: {EnvFiles: false, MemoryQoS: false}\n";
-    let flags =
-        ["--eviction-hard=nodefs.available<1%", "--feature-gates=EnvFiles=true,ContainerStopSignals=true"];
+    let flags = [
+        "--eviction-hard=nodefs.available<1%",
+        "--feature-gates=EnvFiles=true,TaintTolerationComparisonOperators=true",
+    ];
     let config = with_document(text, &flags).unwrap().config;
     assert_eq!(config.node.eviction.thresholds.len(), 1);
     assert_eq!(config.node.eviction.thresholds[0].signal, EvictionSignal::NodeFsAvailable);
-    for (gate, expected) in [("EnvFiles", true), ("MemoryQoS", false), ("ContainerStopSignals", true)] {
+    for (gate, expected) in
+        [("EnvFiles", true), ("MemoryQoS", false), ("TaintTolerationComparisonOperators", true)]
+    {
         assert_eq!(config.gates.enabled(gate), expected, "{gate}");
     }
 }
@@ -447,7 +468,7 @@ fn reserved_cgroups_are_limited_where_that_is_enforced() {
 fn upstreams_node_suite_can_start_it() {
     let files = Files::new(&[(
         "config.yaml",
-        "failCgroupV1: false\nfeatureGates: {ContainerStopSignals: true}\nserializeImagePulls: false\nfailSwapOn: false\n\
+        "failCgroupV1: false\nfeatureGates: {TaintTolerationComparisonOperators: true}\nserializeImagePulls: false\nfailSwapOn: false\n\
          volumeStatsAggPeriod: 10s\nstaticPodPath: /tmp/static\nkubeletCgroups: \"\"\nevictionHard: {memory.available: 250Mi}\n",
     )]);
     std::fs::create_dir(files.path("d")).unwrap();
@@ -482,7 +503,7 @@ fn upstreams_node_suite_can_start_it() {
     assert_eq!(config.pods.parallel_pulls, None);
     assert!(!config.pods.fail_cgroup_v1);
     assert!(!config.gates.enabled("EnvFiles"));
-    assert!(config.gates.enabled("ContainerStopSignals"));
+    assert!(config.gates.enabled("TaintTolerationComparisonOperators"));
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Api {
         remote.events.record(NewEvent {
             subject,
             event_type,
-            reason: event.reason.to_owned(),
+            reason: event.reason.into_owned(),
             message: event.message,
             at: jiff::Timestamp::now(),
         });

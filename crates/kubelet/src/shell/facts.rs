@@ -13,7 +13,7 @@ use host::machine::MachineFacts;
 use model::Quantity;
 use node::Input;
 use node::node_status::{ImageFacts, NodeFacts};
-use node::pressure::Observations;
+use node::pressure::{Observations, Signal};
 use runtime::RuntimeVersion;
 use tracing::{debug, error, warn};
 
@@ -95,6 +95,7 @@ impl Measurer {
                 .gates
                 .enabled("KubeletInUserNamespace")
                 .then(host::process::is_in_user_namespace),
+            has_apparmor: machine.has_apparmor,
             swap_bytes: machine.swap_bytes,
             kube_reserved: node.kube_reserved.clone(),
             system_reserved: node.system_reserved.clone(),
@@ -189,8 +190,10 @@ impl Measurer {
         let sample = tokio::task::spawn_blocking(move || Sample::take(&places)).await.unwrap_or_default();
         facts.ephemeral_storage_bytes = sample.disk_bytes;
         facts.hard_eviction = hard_eviction(&adapters.config, &facts);
+        let mut observations = sample.observations;
+        leave_huge_pages_out(&adapters.config, &facts, &mut observations);
         adapters.facts.store(Arc::new(facts.clone()));
-        Measured { facts, observations: sample.observations }
+        Measured { facts, observations }
     }
 
     /// Where the images lie. The runtime is asked once each time it comes up.
@@ -226,6 +229,9 @@ impl Measurer {
 
 /// What hard thresholds keep from pods, by resource.
 fn hard_eviction(config: &Config, facts: &NodeFacts) -> BTreeMap<String, Quantity> {
+    if config.node.eviction.is_allocatable {
+        return BTreeMap::new();
+    }
     let hard = config.node.eviction.thresholds.iter().filter(|threshold| threshold.grace.is_none());
     hard.filter_map(|threshold| {
         let (resource, capacity) = match threshold.signal {
@@ -244,4 +250,48 @@ fn hard_eviction(config: &Config, facts: &NodeFacts) -> BTreeMap<String, Quantit
 fn declared(gates: &FeatureGates) -> Vec<String> {
     let features = ["ExtendWebSocketsToKubelet", "RestartAllContainersOnContainerExits"];
     features.into_iter().filter(|name| gates.enabled(name)).map(str::to_owned).collect()
+}
+
+/// Huge pages count as free although nobody but those who ask for them gets them.
+fn leave_huge_pages_out(config: &Config, facts: &NodeFacts, observations: &mut Observations) {
+    if config.gates.enabled("HugepageAwareEviction")
+        && let Some(memory) = observations.get_mut(&Signal::Memory)
+    {
+        memory.available = memory.available.saturating_sub(facts.huge_pages.values().sum());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use node::pressure::Observation;
+
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.yaml");
+        let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
+                    containerRuntimeEndpoint: unix:///x\n";
+        std::fs::write(&file, format!("{head}{text}")).unwrap();
+        let args = [format!("--config={}", file.display())];
+        match config::load(&args) {
+            Ok(config::Invocation::Run(loaded)) => loaded.config,
+            _ => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn huge_pages_are_not_free_memory() {
+        let available = |gates: &str| {
+            let memory = Observation { available: 300 << 20, capacity: 1 << 30 };
+            let mut observations = Observations::default();
+            observations.insert(Signal::Memory, memory);
+            let facts =
+                NodeFacts { huge_pages: BTreeMap::from([(2 << 20, 256 << 20)]), ..NodeFacts::default() };
+            leave_huge_pages_out(&config(gates), &facts, &mut observations);
+            observations[&Signal::Memory].available >> 20
+        };
+        assert_eq!(available(""), 44);
+        assert_eq!(available("featureGates: {HugepageAwareEviction: false}\n"), 300);
+    }
 }

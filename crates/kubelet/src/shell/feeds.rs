@@ -34,6 +34,11 @@ const MEASURE_EVERY: Duration = Duration::from_secs(10);
 
 /// Hints from the runtime's event stream.
 pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>) {
+    // Off by default upstream, where all containers are listed every second either way. Here the stream stands in for
+    // that, so it is there unless somebody does not want it.
+    if adapters.config.gates.is_turned_off("EventedPLEG") {
+        return;
+    }
     let mut events = std::pin::pin!(adapters.runtime.events());
     while let Some(event) = events.next().await {
         let input = match event {

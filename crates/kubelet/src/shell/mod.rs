@@ -117,7 +117,7 @@ fn log_event(event: &EventRecord) {
             (key.to_string(), "Pod", field_path.as_deref().unwrap_or_default())
         }
     };
-    let (reason, message) = (event.reason, event.message.as_str());
+    let (reason, message) = (event.reason.as_ref(), event.message.as_str());
     // `message` alone is what tracing calls the words of the line itself; the log leaves the underscore out.
     info!(v = 3, object, fieldPath = path, kind, r#type, reason, message_ = message, "Event occurred");
 }

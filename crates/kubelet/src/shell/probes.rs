@@ -73,7 +73,7 @@ pub(crate) async fn hook(
                 adapters.metrics.lifecycle_http_fallbacks.increment();
                 let about = EventObject::Pod { key: pod::key(pod), uid: pod::uid(pod), field_path: None };
                 let reason = "LifecycleHTTPFallback";
-                adapters.api.record(EventRecord { about, is_warning: true, reason, message });
+                adapters.api.record(EventRecord { about, is_warning: true, reason: reason.into(), message });
             }
             Outcome::Done
         }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use model::ContainerId;
 use node::View;
 use runtime::logs::{LogPath, RotationPolicy, rotate};
@@ -36,19 +37,27 @@ pub(crate) async fn run(adapters: Arc<Adapters>) {
                 |c: &Candidate| std::fs::metadata(c.path.full()).is_ok_and(|m| m.len() >= max_bytes);
             candidates.into_iter().filter(is_large).collect::<Vec<_>>()
         });
-        for candidate in large.await.unwrap_or_default() {
-            let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::system()).datetime();
-            let reopen = || adapters.runtime.reopen_log(&candidate.id);
-            if let Err(error) = rotate(&candidate.path, policy, now, reopen).await {
-                warn!(
-                    pod = %candidate.pod,
-                    containerName = candidate.container,
-                    containerID = %candidate.id,
-                    error = &error as &dyn std::error::Error,
-                    "Cannot rotate the log"
-                );
-            }
-        }
+        let rotations = large.await.unwrap_or_default();
+        // Each ends on its own; a runtime that hangs on one log holds up one worker (`containerLogMaxWorkers`).
+        futures::stream::iter(rotations)
+            .for_each_concurrent(settings.workers as usize, |candidate| {
+                rotate_one(&adapters, candidate, policy)
+            })
+            .await;
+    }
+}
+
+async fn rotate_one(adapters: &Adapters, candidate: Candidate, policy: RotationPolicy) {
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::system()).datetime();
+    let reopen = || adapters.runtime.reopen_log(&candidate.id);
+    if let Err(error) = rotate(&candidate.path, policy, now, reopen).await {
+        warn!(
+            pod = %candidate.pod,
+            containerName = candidate.container,
+            containerID = %candidate.id,
+            error = &error as &dyn std::error::Error,
+            "Cannot rotate the log"
+        );
     }
 }
 

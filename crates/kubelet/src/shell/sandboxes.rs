@@ -20,11 +20,11 @@ pub(crate) async fn run(adapters: &Adapters, pod: Arc<Pod>, attempt: u32) -> Out
         adapters.api.record(EventRecord {
             about: EventObject::Pod { key: pod::key(&pod), uid: pod::uid(&pod), field_path: None },
             is_warning: true,
-            reason: warning.reason,
+            reason: warning.reason.into(),
             message: warning.message,
         });
         if let Some(message) = warning.of_node {
-            let (about, reason) = (EventObject::Node, warning.reason);
+            let (about, reason) = (EventObject::Node, warning.reason.into());
             adapters.api.record(EventRecord { about, is_warning: true, reason, message });
         }
     }

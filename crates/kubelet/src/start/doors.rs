@@ -30,10 +30,7 @@ pub(super) fn serve_pods(ports: &NodePorts, stop: CancellationToken) -> Result<(
     if !ports.config.gates.enabled("PodsAPI") {
         return Ok(());
     }
-    let service = PodsService::new(PodsPorts {
-        view: ports.view.clone(),
-        metrics: ports.metrics.clone(),
-    });
+    let service = PodsService::new(PodsPorts { view: ports.view.clone(), metrics: ports.metrics.clone() });
     service.serve(&ports.config.paths.root.join(PODS_API), async move { stop.cancelled().await })
 }
 

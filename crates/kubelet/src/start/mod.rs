@@ -295,9 +295,14 @@ fn sandboxes_at_once() -> usize {
 
 /// Says that the node starts, and what is the matter with it that nobody would notice otherwise.
 fn record_start(adapters: &Adapters) {
-    let record = |is_warning, reason, message: &str| {
+    let record = |is_warning, reason: &'static str, message: &str| {
         let about = EventObject::Node;
-        adapters.api.record(EventRecord { about, is_warning, reason, message: message.to_owned() });
+        adapters.api.record(EventRecord {
+            about,
+            is_warning,
+            reason: reason.into(),
+            message: message.to_owned(),
+        });
     };
     record(false, model::reason::event::STARTING, "Starting kubelet.");
     if let Some(message) = resolver_excess(&adapters.config) {

@@ -86,7 +86,15 @@ pub(super) fn of_core(config: &Config, node_name: &str, has_api: bool) -> Settin
         is_ipv6_first: config.identity.node_ips.first().is_some_and(IpAddr::is_ipv6),
         is_registering: has_api && config.node.register,
         has_api,
-        max_pods: config.node.max_pods,
+        gates: node::PodGates {
+            has_pod_level_resources: config.gates.enabled("PodLevelResources"),
+            compares_tolerations: config.gates.enabled("TaintTolerationComparisonOperators"),
+        },
+        dead_containers: node::DeadContainers {
+            of_each: config.dead_containers.of_each,
+            in_all: config.dead_containers.in_all,
+            minimum_age: config.dead_containers.minimum_age,
+        },
         limits_class_memory: config.pods.reserves_memory || config.pods.qos_reserved_memory_percent.is_some(),
         forgets_readiness: config.gates.enabled("ChangeContainerStatusOnKubeletRestart"),
         max_restart_backoff: config.pods.crash_loop_max,
@@ -138,6 +146,7 @@ pub(super) fn of_server(config: &Config, settings: &config::Server, node_name: &
             is_anonymous_allowed: settings.authentication.anonymous,
             token_cache_ttl: settings.authentication.webhook,
             client_ca_file: settings.authentication.client_ca.clone(),
+            reloads_client_ca: config.gates.enabled("ReloadKubeletClientCAFile"),
             reads_uid_from_certificates: config.gates.enabled("AllowParsingUserUIDFromCertAuth"),
             authorization: match settings.authorization {
                 config::Authorization::AlwaysAllow => server::settings::Authorization::AlwaysAllow,
@@ -152,6 +161,8 @@ pub(super) fn of_server(config: &Config, settings: &config::Server, node_name: &
         tls: server::settings::TlsSettings {
             is_tls13_only: settings.tls.min_version == config::TlsVersion::V1_3,
             cipher_suites: settings.tls.cipher_suites.clone(),
+            reloads_certificate: config.gates.enabled("ReloadKubeletServerCertificateFile"),
+            key_exchange_groups: settings.tls.key_exchange_groups.clone(),
         },
         streaming_idle_timeout: settings.streaming_idle_timeout,
     }

@@ -3,13 +3,15 @@
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
 use model::Pod;
 
+use model::reason::Refusal;
+
 use super::{AdmissionContext, OS, OS_LABEL, Rejection};
 
 pub(super) fn check(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
     if is_match(pod, ctx) {
         return Ok(());
     }
-    Err(Rejection::predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"))
+    Err(Rejection::predicate(Refusal::NodeAffinity, "node(s) didn't match Pod's node affinity/selector"))
 }
 
 fn is_match(pod: &Pod, ctx: &AdmissionContext<'_>) -> bool {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::reason::Refusal;
 use model::resources::{self, ResourceList};
 use model::{Pod, Quantity};
 
@@ -10,10 +11,12 @@ use crate::node_status::{CPU, EPHEMERAL_STORAGE, HUGE_PAGES_PREFIX, MEMORY, PODS
 
 pub(super) fn check(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
     let pods = i64::try_from(ctx.active.len()).unwrap_or(i64::MAX);
-    if pods >= i64::from(ctx.max_pods) {
-        return Err(shortage(PODS, 1, pods, i64::from(ctx.max_pods)));
-    }
     let allocatable = ctx.facts.allocatable();
+    // Fewer than `maxPods` where `podsPerCore` says so.
+    let max_pods = allocatable.get(PODS).map_or(0, |amount| amount.units());
+    if pods >= max_pods {
+        return Err(shortage(PODS, 1, pods, max_pods));
+    }
     let wanted = amounts(&resources::pod_requests(pod))
         // A resource that this node does not know may be the cluster's, which is none of its business.
         .filter(|(name, amount)| *amount > 0 && (!is_extended(name) || allocatable.contains_key(name)))
@@ -43,7 +46,7 @@ pub(super) fn check(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejecti
 
 fn shortage(resource: &str, requested: i64, used: i64, capacity: i64) -> Rejection {
     Rejection {
-        reason: format!("OutOf{resource}"),
+        reason: Refusal::OutOf(resource.to_owned()),
         message: format!(
             "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
         ),

@@ -9,6 +9,8 @@
 //! resource named.
 
 mod affinity;
+mod apparmor;
+mod features;
 mod fit;
 mod ports;
 mod sysctls;
@@ -19,10 +21,14 @@ mod tests;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Taint;
+use model::reason::Refusal;
 use model::{Pod, QosClass, pod};
+
+pub(crate) use features::missing_for_update;
 
 use crate::node_status::NodeFacts;
 use crate::pressure::Pressures;
+use crate::settings::PodGates;
 
 /// The operating system this is built for, in the API's word.
 const OS: &str = "linux";
@@ -37,8 +43,10 @@ pub struct AdmissionContext<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// The Node object's taints.
     pub taints: &'a [Taint],
-    /// Pods at most.
-    pub max_pods: u32,
+    /// What the feature gates say.
+    pub gates: PodGates,
+    /// Whether the runtime knows strict groups (`supplementalGroupsPolicy`).
+    pub has_strict_groups: bool,
     /// Whether the pod comes from a file or URL.
     pub is_static: bool,
     /// All other pods that were let in and have not ended.
@@ -53,26 +61,33 @@ pub struct AdmissionContext<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// The pod's `status.reason`.
-    pub reason: String,
+    pub reason: Refusal,
     /// Text for people, without the prefix `Pod was rejected: `.
     pub message: String,
 }
 
 impl Rejection {
-    fn new(reason: &str, message: impl Into<String>) -> Self {
-        Self { reason: reason.to_owned(), message: message.into() }
+    fn new(reason: Refusal, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
     }
 
-    fn predicate(name: &str, description: &str) -> Self {
-        Self::new(name, format!("Predicate {name} failed: {description}"))
+    fn predicate(reason: Refusal, description: &str) -> Self {
+        let message = format!("Predicate {reason} failed: {description}");
+        Self { reason, message }
     }
 }
 
 /// Decides about one pod. Of several reasons against it the first counts, in upstream's order.
 pub fn admit(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
-    check_pressure(pod, ctx.pressures)?;
+    check_pressure(pod, ctx)?;
     sysctls::check(pod, ctx.facts)?;
     check_os(pod)?;
+    if has_strict_groups(pod) && !ctx.has_strict_groups {
+        return Err(Rejection::new(
+            Refusal::SupplementalGroupsPolicyNotSupported,
+            "SupplementalGroupsPolicy=Strict is not supported in this node",
+        ));
+    }
     let shortage = fit::check(pod, ctx);
     if !pod::is_critical(pod) {
         // A critical pod's shortage could be mended, so what cannot be mended is named first.
@@ -82,14 +97,23 @@ pub fn admit(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
     check_node_name(pod, ctx.node_name)?;
     ports::check(pod, ctx.active)?;
     if !ctx.is_static {
-        taints::check(pod, ctx.taints)?;
+        taints::check(pod, ctx.taints, ctx.gates)?;
     }
-    shortage
+    shortage?;
+    apparmor::check(pod, ctx.facts.has_apparmor)?;
+    features::check(pod, ctx)
+}
+
+/// Whether the pod's processes get no other groups than it names, which is the runtime's doing.
+pub(crate) fn has_strict_groups(pod: &Pod) -> bool {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    context.and_then(|context| context.supplemental_groups_policy.as_deref()) == Some("Strict")
 }
 
 /// A node that runs short takes no new pods, except critical ones; short of memory alone, it
 /// takes also those that said how much they need or that tolerate the shortage.
-fn check_pressure(pod: &Pod, pressures: Pressures) -> Result<(), Rejection> {
+fn check_pressure(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
+    let pressures = ctx.pressures;
     let conditions: Vec<&str> = [
         (pressures.memory, "MemoryPressure"),
         (pressures.disk, "DiskPressure"),
@@ -103,23 +127,23 @@ fn check_pressure(pod: &Pod, pressures: Pressures) -> Result<(), Rejection> {
     }
     let is_memory_alone = conditions == ["MemoryPressure"];
     let has_requests = QosClass::of(pod) != QosClass::BestEffort;
-    if is_memory_alone && (has_requests || taints::tolerates_memory_pressure(pod)) {
+    if is_memory_alone && (has_requests || taints::tolerates_memory_pressure(pod, ctx.gates)) {
         return Ok(());
     }
-    Err(Rejection::new("Evicted", format!("The node had condition: [{}]. ", conditions.join(" "))))
+    Err(Rejection::new(Refusal::Evicted, format!("The node had condition: [{}]. ", conditions.join(" "))))
 }
 
 fn check_os(pod: &Pod) -> Result<(), Rejection> {
     let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(OS_LABEL));
     if label.is_some_and(|os| os != OS) {
         return Err(Rejection::new(
-            "PodOSSelectorNodeLabelDoesNotMatch",
+            Refusal::PodOsSelectorNodeLabelDoesNotMatch,
             "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
         ));
     }
     if pod.spec.as_ref().and_then(|spec| spec.os.as_ref()).is_some_and(|os| os.name != OS) {
         return Err(Rejection::new(
-            "PodOSNotSupported",
+            Refusal::PodOsNotSupported,
             "Failed to admit pod as the OS field doesn't match node OS",
         ));
     }
@@ -131,38 +155,5 @@ fn check_node_name(pod: &Pod, node_name: &str) -> Result<(), Rejection> {
     if wanted.is_empty() || wanted == node_name {
         return Ok(());
     }
-    Err(Rejection::predicate("NodeName", "node(s) didn't match the requested node name"))
-}
-
-/// The reason as an event carries it, which is one of a known set. A reason outside of it, such as
-/// a shortage of a resource with a name of its own, is told by the message.
-pub fn event_reason(reason: &str) -> &'static str {
-    const UNEXPECTED: &str = "UnexpectedAdmissionError";
-    const KNOWN: [&str; 24] = [
-        "OutOfcpu",
-        "OutOfmemory",
-        "OutOfephemeral-storage",
-        "OutOfpods",
-        "OutOfhugepages-2Mi",
-        "OutOfhugepages-1Gi",
-        "NodeAffinity",
-        "NodeName",
-        "NodePorts",
-        "TaintToleration",
-        "NodeShutdown",
-        "Evicted",
-        "PodOSNotSupported",
-        "PodOSSelectorNodeLabelDoesNotMatch",
-        "InvalidNodeInfo",
-        "SupplementalGroupsPolicyNotSupported",
-        "UnknownReason",
-        "PodFeatureUnsupported",
-        "AppArmor",
-        "PodLevelResourcesNotSupported",
-        "SysctlForbidden",
-        "TopologyAffinityError",
-        "SMTAlignmentError",
-        UNEXPECTED,
-    ];
-    KNOWN.into_iter().find(|known| *known == reason).unwrap_or(UNEXPECTED)
+    Err(Rejection::predicate(Refusal::NodeName, "node(s) didn't match the requested node name"))
 }

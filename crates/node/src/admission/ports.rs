@@ -2,6 +2,8 @@
 
 use model::{Pod, pod};
 
+use model::reason::Refusal;
+
 use super::Rejection;
 
 const ANY_ADDRESS: &str = "0.0.0.0";
@@ -11,7 +13,7 @@ pub(super) fn check(pod: &Pod, active: &[&Pod]) -> Result<(), Rejection> {
         .any(|wanted| active.iter().any(|other| host_ports(other).any(|p| p.collides(&wanted))));
     if is_taken {
         return Err(Rejection::predicate(
-            "NodePorts",
+            Refusal::NodePorts,
             "node(s) didn't have free ports for the requested pod ports",
         ));
     }

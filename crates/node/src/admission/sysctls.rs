@@ -4,6 +4,7 @@
 //! others must be allowed by configuration.
 
 use model::Pod;
+use model::reason::Refusal;
 use model::sysctl::{Namespace, namespace_of, with_dots};
 
 use super::Rejection;
@@ -50,7 +51,7 @@ pub(super) fn check(pod: &Pod, facts: &NodeFacts) -> Result<(), Rejection> {
 }
 
 fn forbidden(why: String) -> Rejection {
-    Rejection::new("SysctlForbidden", format!("forbidden sysctl: {why}"))
+    Rejection::new(Refusal::SysctlForbidden, format!("forbidden sysctl: {why}"))
 }
 
 /// The namespace of a parameter that pods may set; `None` for one they may not.

@@ -43,6 +43,8 @@ struct Node {
     facts: NodeFacts,
     pressures: Pressures,
     is_static: bool,
+    gates: PodGates,
+    has_strict_groups: bool,
 }
 
 impl Node {
@@ -55,6 +57,8 @@ impl Node {
             facts: facts(),
             pressures: Pressures::default(),
             is_static: false,
+            gates: PodGates::default(),
+            has_strict_groups: false,
         }
     }
 
@@ -68,7 +72,8 @@ impl Node {
             node_name: "here",
             labels: &self.labels,
             taints: &self.taints,
-            max_pods: self.facts.max_pods,
+            gates: self.gates,
+            has_strict_groups: self.has_strict_groups,
             is_static: self.is_static,
             active: &active,
             facts: &self.facts,
@@ -79,7 +84,7 @@ impl Node {
 
     /// The reason, or an empty text for a pod that is let in.
     fn verdict(&self, pod: &Pod) -> String {
-        self.admit(pod).err().map(|rejection| rejection.reason).unwrap_or_default()
+        self.admit(pod).err().map(|rejection| rejection.reason.to_string()).unwrap_or_default()
     }
 }
 
@@ -109,7 +114,7 @@ fn a_shortage_is_told_in_upstreams_words() {
         ),
     ] {
         let rejection = Node::with(vec![used.clone()]).admit(&asking(requests)).unwrap_err();
-        assert_eq!(rejection.reason, format!("OutOf{resource}"));
+        assert_eq!(rejection.reason, Refusal::OutOf(resource.to_owned()));
         assert_eq!(rejection.message, format!("Node didn't have enough resource: {resource}, {numbers}"));
     }
 }
@@ -133,7 +138,7 @@ fn pods_are_counted() {
     let small = asking(json!({}));
     assert_eq!(Node::with(vec![small.clone(); 2]).admit(&small), Ok(()));
     let rejection = Node::with(vec![small.clone(); 3]).admit(&small).unwrap_err();
-    assert_eq!(rejection.reason, "OutOfpods");
+    assert_eq!(rejection.reason, Refusal::OutOf("pods".to_owned()));
     assert_eq!(
         rejection.message,
         "Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3"
@@ -346,7 +351,7 @@ fn kernel_parameters_are_refused_unless_safe_or_allowed() {
         node.facts.allowed_unsafe_sysctls = allowed.map(str::to_owned).to_vec();
         let rejection = node.admit(&setting(name, spec.clone())).err();
         let expected = (!error.is_empty())
-            .then(|| Rejection::new("SysctlForbidden", format!("forbidden sysctl: {error}")));
+            .then(|| Rejection::new(Refusal::SysctlForbidden, format!("forbidden sysctl: {error}")));
         assert_eq!(rejection, expected, "{name} {spec}");
     }
     for (kernel, name, is_safe) in [
@@ -382,7 +387,7 @@ fn a_node_in_need_takes_few() {
     ] {
         let mut node = Node::new();
         node.pressures = Pressures { memory, disk, pids: false };
-        let expected = (!message.is_empty()).then(|| Rejection::new("Evicted", message));
+        let expected = (!message.is_empty()).then(|| Rejection::new(Refusal::Evicted, message));
         assert_eq!(node.admit(pod).err(), expected);
     }
 }
@@ -401,13 +406,146 @@ fn a_critical_pod_hears_first_what_no_room_would_mend() {
 }
 
 #[test]
-fn events_carry_known_reasons() {
-    for (reason, event) in [
-        ("OutOfcpu", "OutOfcpu"),
-        ("Evicted", "Evicted"),
-        ("SysctlForbidden", "SysctlForbidden"),
-        ("OutOfexample.com/gpu", "UnexpectedAdmissionError"),
+fn tolerations_compare_numbers_with_their_gate_on() {
+    let taint = |value: &str| Taint {
+        key: "k".to_owned(),
+        value: Some(value.to_owned()),
+        effect: "NoExecute".to_owned(),
+        time_added: None,
+    };
+    for (operator, tolerated, value, is_match) in [
+        ("Gt", "5", "6", true),
+        ("Gt", "5", "5", false),
+        ("Lt", "5", "4", true),
+        ("Lt", "5", "5", false),
+        ("Lt", "5", "-6", true),
+        ("Gt", "5", "word", false),
+        ("Gt", "5", "06", false),
+        ("Gt", "five", "6", false),
+        ("Gt", "-0", "6", false),
+        ("Gt", "5", "99999999999999999999", false),
     ] {
-        assert_eq!(event_reason(reason), event);
+        let tolerations = json!([{"key": "k", "operator": operator, "value": tolerated}]);
+        let pod = pod(json!({"spec": {"containers": [], "tolerations": tolerations}}));
+        let mut node = Node { taints: vec![taint(value)], ..Node::new() };
+        assert_eq!(node.verdict(&pod), "TaintToleration");
+        node.gates.compares_tolerations = true;
+        let expected = if is_match { "" } else { "TaintToleration" };
+        assert_eq!(node.verdict(&pod), expected, "{value} {operator} {tolerated}");
     }
+}
+
+#[test]
+fn strict_groups_need_a_runtime_that_knows_them() {
+    let policy = |name: &str| {
+        pod(json!({"spec": {"containers": [], "securityContext": {"supplementalGroupsPolicy": name}}}))
+    };
+    let mut node = Node::new();
+    assert_eq!(node.admit(&policy("Merge")), Ok(()));
+    let refusal = Rejection::new(
+        Refusal::SupplementalGroupsPolicyNotSupported,
+        "SupplementalGroupsPolicy=Strict is not supported in this node",
+    );
+    assert_eq!(node.admit(&policy("Strict")), Err(refusal));
+    node.has_strict_groups = true;
+    assert_eq!(node.admit(&policy("Strict")), Ok(()));
+}
+
+#[test]
+fn apparmor_profiles_need_a_host_that_enforces_them() {
+    let key = "container.apparmor.security.beta.kubernetes.io/a";
+    let field = |profile: Value| json!({"spec": {"containers": [{"name": "a", "securityContext": {"appArmorProfile": profile}}]}});
+    let whole = |profile: Value| json!({"spec": {"containers": [{"name": "a"}], "securityContext": {"appArmorProfile": profile}}});
+    let annotation = |value: &str| json!({"metadata": {"annotations": {key: value}}, "spec": {"containers": [{"name": "a"}]}});
+    let unable = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+    let nameless = |name: &str| {
+        format!(
+            "Cannot enforce AppArmor: invalid empty AppArmor profile name: \
+             \"&AppArmorProfile{{Type:Localhost,LocalhostProfile:{name},}}\""
+        )
+    };
+    for (value, without, with) in [
+        (json!({"spec": {"containers": [{"name": "a"}]}}), "", String::new()),
+        (field(json!({"type": "Unconfined"})), "", String::new()),
+        (field(json!({"type": "RuntimeDefault"})), unable, String::new()),
+        (field(json!({"type": "Localhost", "localhostProfile": "web"})), unable, String::new()),
+        (field(json!({"type": "Localhost", "localhostProfile": " "})), unable, nameless("* ")),
+        (whole(json!({"type": "RuntimeDefault"})), unable, String::new()),
+        (whole(json!({"type": "Localhost"})), unable, nameless("nil")),
+        (annotation("unconfined"), "", String::new()),
+        (annotation("runtime/default"), unable, String::new()),
+        (annotation("localhost/web"), unable, String::new()),
+        (annotation("localhost/"), unable, nameless("*")),
+    ] {
+        let mut node = Node::new();
+        let mut wanted = pod(value.clone());
+        let message = |node: &Node, pod: &Pod| {
+            node.admit(pod).err().map(|rejection| (rejection.reason, rejection.message))
+        };
+        let expected = |text: &str| (!text.is_empty()).then(|| (Refusal::AppArmor, text.to_owned()));
+        assert_eq!(message(&node, &wanted), expected(without), "{value}");
+        node.facts.has_apparmor = true;
+        assert_eq!(message(&node, &wanted), expected(&with), "{value}");
+        node.facts.has_apparmor = false;
+        wanted.status.get_or_insert_default().phase = Some("Running".to_owned());
+        assert_eq!(message(&node, &wanted), None, "running: {value}");
+    }
+}
+
+#[test]
+fn features_are_those_the_node_declares() {
+    let rules = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}}]);
+    let restarting = json!({"spec": {"containers": [{"name": "a", "restartPolicy": "Never", "restartPolicyRules": rules}]}});
+    let mounting = json!({"spec": {"hostNetwork": true, "hostUsers": false, "containers": [
+        {"name": "a", "volumeMounts": [{"name": "v", "mountPath": "/v", "bindMountOptions": ["noexec"]}]}]}});
+    for (value, missing) in [
+        (json!({"spec": {"containers": [{"name": "a"}]}}), ""),
+        (restarting.clone(), "RestartAllContainersOnContainerExits"),
+        (mounting, "UserNamespacesHostNetworkSupport, VolumeBindMountOptions"),
+    ] {
+        let expected = (!missing.is_empty()).then(|| {
+            let message = format!("Pod requires node features that are not available: {missing}");
+            Rejection::new(Refusal::PodFeatureUnsupported, message)
+        });
+        assert_eq!(Node::new().admit(&pod(value.clone())).err(), expected, "{value}");
+    }
+    let mut node = Node::new();
+    node.facts.declared_features = vec!["RestartAllContainersOnContainerExits".to_owned()];
+    assert_eq!(node.admit(&pod(restarting)), Ok(()));
+}
+
+#[test]
+fn a_new_version_may_need_more_features() {
+    let version = |cpu: &str, init: &str, limit: &str| {
+        let resources = |cpu: &str| json!({"requests": {"cpu": cpu}});
+        let volume = json!({"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": limit}});
+        pod(json!({"spec": {"resources": resources(cpu), "volumes": [volume], "containers": [{"name": "a"}],
+            "initContainers": [{"name": "i", "resources": resources(init)}]}}))
+    };
+    let old = version("1", "1", "1Mi");
+    for (new, missing) in [
+        (version("1", "1", "1Mi"), vec![]),
+        (version("2", "1", "1Mi"), vec!["InPlacePodLevelResourcesVerticalScaling"]),
+        (
+            version("1", "2", "2Mi"),
+            vec!["InPlacePodVerticalScalingInitContainers", "InPlacePodVerticalScalingMemoryBackedVolumes"],
+        ),
+    ] {
+        assert_eq!(missing_for_update(&old, &new, &[]), missing);
+    }
+    let declared = ["InPlacePodLevelResourcesVerticalScaling".to_owned()];
+    assert_eq!(missing_for_update(&old, &version("2", "1", "1Mi"), &declared), [""; 0]);
+}
+
+#[test]
+fn resources_of_a_whole_pod_need_their_gate() {
+    let with = |resources: Value| pod(json!({"spec": {"containers": [], "resources": resources}}));
+    let mut node = Node::new();
+    node.gates.has_pod_level_resources = false;
+    let refusal =
+        Rejection::new(Refusal::PodLevelResourcesNotSupported, "PodLevelResources feature gate is disabled");
+    assert_eq!(node.admit(&with(json!({"limits": {"cpu": "1"}}))), Err(refusal));
+    assert_eq!(node.admit(&with(json!({"limits": {"example.com/gpu": "1"}}))), Ok(()));
+    node.gates.has_pod_level_resources = true;
+    assert_eq!(node.admit(&with(json!({"limits": {"cpu": "1"}}))), Ok(()));
 }

@@ -75,6 +75,8 @@ pub struct NodeFacts {
     pub operating_system: String,
     /// `nodeInfo.runningInUserNamespace`; `None` leaves it out.
     pub is_in_user_namespace: Option<bool>,
+    /// Whether the kernel enforces AppArmor profiles.
+    pub has_apparmor: bool,
     /// The runtime's name (`containerd`).
     pub runtime_name: String,
     /// The runtime's version; empty while it is not known.

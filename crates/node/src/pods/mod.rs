@@ -44,6 +44,8 @@ pub(crate) struct Context<'a> {
     pub(crate) runtime_name: &'a str,
     /// The node's addresses, primary first.
     pub(crate) host_ips: &'a [String],
+    /// What the node declares that it can do, sorted.
+    pub(crate) declared_features: &'a [String],
 }
 
 impl PodRecord {
@@ -109,6 +111,6 @@ impl PodRecord {
         out: &mut Outbox,
     ) {
         let about = EventObject::Pod { key: self.key.clone(), uid: self.uid.clone(), field_path };
-        out.record(EventRecord { about, is_warning, reason, message });
+        out.record(EventRecord { about, is_warning, reason: reason.into(), message });
     }
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Volume};
+use model::reason::event;
 use model::{ContainerId, Now, Pod, PodObservation, pod};
 
 use super::Context;
 use super::backoff::Backoff;
 use super::record::{Desired, EndCause, Image, Phase, PodRecord, Step, resource_version};
 use super::slot::Slot;
+use crate::admission;
 use crate::input::{ObjectKind, ObjectName, RuntimeChange, Source};
 use crate::outbox::Outbox;
 
@@ -31,6 +33,12 @@ impl PodRecord {
         }
         if let Some(old) = &old {
             self.containers_changed(old, &pod, out);
+            let missing = admission::missing_for_update(old, &pod, ctx.declared_features);
+            if !missing.is_empty() {
+                let message =
+                    format!("Pod requires node features that are not available: {}", missing.join(", "));
+                self.record_event(true, event::FAILED_NODE_DECLARED_FEATURES_CHECK, message, out);
+            }
         }
         let is_deleted = pod.metadata.deletion_timestamp.is_some();
         self.key = pod::key(&pod);

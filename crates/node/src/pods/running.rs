@@ -1,6 +1,5 @@
 //! Carries out the [plan](super::plan) of a pod that is to run.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,7 +78,7 @@ impl PodRecord {
             next = earliest(next, self.drive_stops(&plan, ctx, out));
             next = earliest(next, self.drive_sandbox(&pod, &plan, ctx, out));
             next = earliest(next, self.drive_starts(&pod, &plan, ctx, out));
-            self.collect_garbage(out);
+            next = earliest(next, self.collect_garbage(ctx, out));
         }
         for item in &plan.back_off {
             next = earliest(next, Some(item.until));
@@ -329,19 +328,14 @@ impl PodRecord {
         }
     }
 
-    /// Removes dead instances beyond the newest of each container, and dead sandboxes that hold
-    /// nothing and are not the newest: upstream keeps one of each for its logs and last state.
-    fn collect_garbage(&mut self, out: &mut Outbox) {
-        let Some(observed) = &self.observed else { return };
-        let mut dead_seen: BTreeMap<&str, u32> = BTreeMap::new();
-        let mut containers: Vec<ContainerId> = Vec::new();
-        for c in observed.containers.iter().filter(|c| !c.state.is_running()) {
-            let seen = dead_seen.entry(c.name.as_str()).or_default();
-            *seen += 1;
-            if *seen > 1 && !self.busy.contains_key(&Slot::Container(c.name.clone())) {
-                containers.push(c.id.clone());
-            }
-        }
+    /// Removes dead instances beyond those that stay for their logs and last state, and dead sandboxes that hold nothing
+    /// and are not the newest.
+    fn collect_garbage(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+        let observed = self.observed.as_ref()?;
+        let (surplus, next) = ctx.settings.dead_containers.surplus(observed, ctx.now);
+        let is_starting = |name: &str| self.busy.contains_key(&Slot::Container(name.to_owned()));
+        let containers: Vec<ContainerId> =
+            surplus.into_iter().filter(|c| !is_starting(&c.name)).map(|c| c.id.clone()).collect();
         let sandboxes: Vec<_> = observed
             .sandboxes
             .iter()
@@ -350,11 +344,7 @@ impl PodRecord {
             .map(|s| s.id.clone())
             .collect();
         for id in containers {
-            let slot = Slot::RemoveContainer(id.clone());
-            if !self.busy.contains_key(&slot) {
-                let action = Action::RemoveContainer { uid: self.uid.clone(), id, keeps_log: false };
-                self.start(slot, action, out);
-            }
+            self.remove_container(id, out);
         }
         for id in sandboxes {
             let slot = Slot::RemoveSandbox(id.clone());
@@ -362,6 +352,20 @@ impl PodRecord {
                 self.start(slot, Action::RemoveSandbox { uid: self.uid.clone(), id }, out);
             }
         }
+        next
+    }
+
+    /// Removes a dead container, unless that is under way.
+    pub(crate) fn remove_container(&mut self, id: ContainerId, out: &mut Outbox) {
+        if !self.is_removing(&id) {
+            let action = Action::RemoveContainer { uid: self.uid.clone(), id: id.clone(), keeps_log: false };
+            self.start(Slot::RemoveContainer(id), action, out);
+        }
+    }
+
+    /// Whether a container is being removed.
+    pub(crate) fn is_removing(&self, id: &ContainerId) -> bool {
+        self.busy.contains_key(&Slot::RemoveContainer(id.clone()))
     }
 
     /// Monotonic time at which `activeDeadlineSeconds` runs out.

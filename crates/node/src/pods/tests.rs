@@ -78,7 +78,8 @@ impl Bench {
             is_ipv6_first: false,
             is_registering: false,
             has_api: false,
-            max_pods: 110,
+            gates: crate::PodGates::default(),
+            dead_containers: crate::DeadContainers::default(),
             limits_class_memory: false,
             forgets_readiness: false,
             max_restart_backoff: Duration::from_secs(300),
@@ -102,6 +103,7 @@ impl Bench {
             network_wait: None,
             runtime_name: "containerd",
             host_ips: &host_ips,
+            declared_features: &[],
         };
         work(&mut self.record, &ctx, &mut self.out)
     }

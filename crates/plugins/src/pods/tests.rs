@@ -140,10 +140,7 @@ async fn a_watch_begins_with_all_and_goes_on_with_what_happens() {
 #[tokio::test]
 async fn a_client_that_does_not_keep_up_is_sent_away() {
     let lab = lab(view(&[])).await;
-    let service = PodsService::new(PodsPorts {
-        view: lab.node.subscribe(),
-        metrics: lab.metrics.clone(),
-    });
+    let service = PodsService::new(PodsPorts { view: lab.node.subscribe(), metrics: lab.metrics.clone() });
     let mut events = service.watch().unwrap();
     let pods: Vec<PodView> = (0..=QUEUE).map(|n| pod(&format!("{n:03}"), "Running")).collect();
     lab.node.send_replace(Arc::new(view(&pods)));
@@ -163,10 +160,7 @@ async fn a_client_that_does_not_keep_up_is_sent_away() {
 #[tokio::test]
 async fn a_client_that_goes_is_counted_and_forgotten() {
     let lab = lab(view(&[])).await;
-    let service = PodsService::new(PodsPorts {
-        view: lab.node.subscribe(),
-        metrics: lab.metrics.clone(),
-    });
+    let service = PodsService::new(PodsPorts { view: lab.node.subscribe(), metrics: lab.metrics.clone() });
     let before = lab.node.receiver_count();
     let events = service.watch().unwrap();
     drop(events);

@@ -199,32 +199,16 @@ metrics! {
     credential_provider_config: Gauge[hash] = "kubelet_credential_provider_config_info" on Main, "[ALPHA] Which configuration of credential providers is in effect. The value is always 1.";
     /// What the runtime is missing for later versions.
     cri_losing_support: Gauge[version] = "kubelet_cri_losing_support" on Main, "[ALPHA] The version of Kubernetes that will not work with this container runtime any more.";
-    /// CPUs that containers have to themselves: none under the only policy there is.
-    cpus_exclusive: Gauge = "kubelet_cpu_manager_exclusive_cpu_allocation_count" on Main, "[ALPHA] CPUs that containers have to themselves.";
-    /// Containers that could not get CPUs to themselves.
-    cpu_pinning_errors: Counter = "kubelet_cpu_manager_pinning_errors_total" on Main, "[ALPHA] Containers that could not get CPUs to themselves.";
-    /// Containers that were to get CPUs to themselves.
-    cpu_pinning_requests: Counter = "kubelet_cpu_manager_pinning_requests_total" on Main, "[ALPHA] Containers that were to get CPUs to themselves.";
-    /// CPUs that the other containers share, in thousandths, where some have CPUs to themselves.
-    cpus_shared: Gauge = "kubelet_cpu_manager_shared_pool_size_millicores" on Main, "[ALPHA] CPUs that the other containers share, in thousandths, where some have CPUs to themselves.";
     /// Pods the kubelet was told to run.
     desired_pods: Gauge[static_] = "kubelet_desired_pods" on Main, "[ALPHA] Pods that the kubelet was told to run.";
-    /// Pods evicted, by signal.
-    evictions: Counter[eviction_signal] = "kubelet_evictions" on Main, "[ALPHA] Pods evicted, by the signal that caused it.";
     /// How long the first pod with a network of its own took, in seconds.
     first_network_pod_start: Gauge = "kubelet_first_network_pod_start_sli_duration_seconds" on Main, "[INTERNAL] Seconds from the creation of the first pod with a network of its own to all its containers running, without pulls and init containers.";
-    /// When the last graceful shutdown ended, in seconds since 1970; 0 if there was none.
-    graceful_shutdown_end: Gauge = "kubelet_graceful_shutdown_end_time_seconds" on Main, "[ALPHA] When the last graceful shutdown of the node ended, in seconds since 1970.";
-    /// When it began.
-    graceful_shutdown_start: Gauge = "kubelet_graceful_shutdown_start_time_seconds" on Main, "[ALPHA] When the last graceful shutdown of the node began, in seconds since 1970.";
     /// Requests being served.
     http_inflight_requests: Gauge[long_running, method, path, server_type] = "kubelet_http_inflight_requests" on Main, "[ALPHA] HTTP requests that are being served.";
     /// How long requests took, in seconds.
     http_requests_duration: Histogram[long_running, method, path, server_type](USUAL) = "kubelet_http_requests_duration_seconds" on Main, "[ALPHA] Seconds it took to serve an HTTP request.";
     /// Requests served. The path is that of the route, never the request's own.
     http_requests: Counter[long_running, method, path, server_type] = "kubelet_http_requests_total" on Main, "[ALPHA] HTTP requests served since the kubelet was started.";
-    /// Images removed, by `space` or `age`.
-    image_garbage_collected: Counter[reason] = "kubelet_image_garbage_collected_total" on Main, "[ALPHA] Images removed by garbage collection, by reason.";
     /// Images asked for, by whether they were there and by pull policy.
     ensured_images: Counter[present_locally, pull_policy, pull_required] = "kubelet_image_manager_ensure_image_requests_total" on Main, "[ALPHA] Images that were asked for, by whether they were there.";
     /// Whether pods may use an image that is present, by what came of it.
@@ -249,10 +233,6 @@ metrics! {
     memory_qos_node_min: Gauge = "kubelet_memory_qos_node_memory_min_bytes" on Main, "[ALPHA] Bytes of memory that Guaranteed pods request and that are never taken away from them (memory.min).";
     /// 1, with where the numbers on `/metrics/cadvisor` come from: `cadvisor` (read here) or `cri`.
     metrics_provider: Gauge[provider] = "kubelet_metrics_provider" on Main, "[ALPHA] Where the metrics of containers come from. The value is always 1.";
-    /// Containers that could not get memory of a NUMA node to themselves.
-    memory_pinning_errors: Counter = "kubelet_memory_manager_pinning_errors_total" on Main, "[ALPHA] Containers that could not get memory of a NUMA node to themselves.";
-    /// Containers that were to get memory of a NUMA node to themselves: none under the only policy there is.
-    memory_pinning_requests: Counter = "kubelet_memory_manager_pinning_requests_total" on Main, "[ALPHA] Containers that were to get memory of a NUMA node to themselves.";
     /// Mirror pods.
     mirror_pods: Gauge = "kubelet_mirror_pods" on Main, "[ALPHA] Mirror pods on this node.";
     /// 1, with the name of the node.
@@ -281,8 +261,6 @@ metrics! {
     pleg_relist_duration: Histogram(USUAL) = "kubelet_pleg_relist_duration_seconds" on Main, "[ALPHA] Seconds it took to list all pods.";
     /// How long after the one before, in seconds.
     pleg_relist_interval: Histogram(USUAL) = "kubelet_pleg_relist_interval_seconds" on Main, "[ALPHA] Seconds between two lists of all pods.";
-    /// Pods whose resources are being changed while they run.
-    pod_resizes: Gauge = "kubelet_pod_in_progress_resizes" on Main, "[ALPHA] Pods whose resources are being changed while they run.";
     /// Answers of the Pods API to `GetPod`, by version of the API and gRPC code.
     pod_requests_get: Counter[server_api_version, status_code] = "kubelet_pod_requests_get_total" on Main, "[ALPHA] Times the Pods API was asked for a pod, by version and by code of the answer.";
     /// Answers of the Pods API to `ListPods`, by version of the API and gRPC code.
@@ -305,8 +283,6 @@ metrics! {
     pod_watch_events_dropped: Counter = "kubelet_pod_watch_events_dropped_total" on Main, "[ALPHA] News of pods that watches of the Pods API had no room for.";
     /// From seeing a pod to the start of work on it, in seconds.
     pod_worker_start_duration: Histogram(USUAL) = "kubelet_pod_worker_start_duration_seconds" on Main, "[ALPHA] Seconds from seeing a pod to beginning to work on it.";
-    /// Pods evicted to make room for critical ones.
-    preemptions: Counter[preemption_signal] = "kubelet_preemptions" on Main, "[ALPHA] Pods evicted to make room for critical ones, by what was missing.";
     /// Pods that came back with another UID.
     restarted_pods: Counter[static_] = "kubelet_restarted_pods_total" on Main, "[ALPHA] Pods replaced by one of the same name while they ran.";
     /// How long it took to run sandboxes, in seconds.

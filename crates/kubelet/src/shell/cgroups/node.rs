@@ -130,7 +130,7 @@ async fn enforce(adapters: &Adapters, driver: &Driver, limits: CgroupLimits) -> 
     if is_warning {
         tracing::warn!(err = message, "The limit of all pods together is not set; trying again every minute");
     }
-    adapters.api.record(EventRecord { about: EventObject::Node, is_warning, reason, message });
+    adapters.api.record(EventRecord { about: EventObject::Node, is_warning, reason: reason.into(), message });
     result.is_ok()
 }
 
@@ -155,7 +155,7 @@ async fn limit_reserved(
             format!("Failed to enforce {what} reserved limits on {cgroup:?}: {}", failure::chain(error)),
         ),
     };
-    adapters.api.record(EventRecord { about: EventObject::Node, is_warning, reason, message });
+    adapters.api.record(EventRecord { about: EventObject::Node, is_warning, reason: reason.into(), message });
     result.map_err(|source| PrepareError::Reserved { what, cgroup, source })
 }
 

@@ -1,33 +1,8 @@
 //! What a status that was written tells: that a pod was turned away, and which containers ended.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+use model::reason::Refusal;
 use telemetry::metrics::Metrics;
-
-/// Reasons that are a label of their own; they are few, and what is not among them is counted as
-/// `Other`, so that nobody can make labels up.
-const REASONS: [&str; 21] = [
-    "AppArmor",
-    "Evicted",
-    "InitContainerRestartPolicyForbidden",
-    "InvalidNodeInfo",
-    "NodeShutdown",
-    "OutOfcpu",
-    "OutOfephemeral-storage",
-    "OutOfmemory",
-    "OutOfpods",
-    "PodFeatureUnsupported",
-    "PodLevelResourcesNotSupported",
-    "PodOSNotSupported",
-    "PodOSSelectorNodeLabelDoesNotMatch",
-    "SupplementalGroupsPolicyNotSupported",
-    "SysctlForbidden",
-    "TopologyAffinityError",
-    "UnexpectedAdmissionError",
-    "UnexpectedPredicateFailureType",
-    "UnknownReason",
-    "VolumeAttachmentLimitExceeded",
-    "node(s) had taints that the pod didn't tolerate",
-];
 
 type List = fn(&PodStatus) -> &Option<Vec<ContainerStatus>>;
 
@@ -38,8 +13,9 @@ pub(super) fn written(metrics: &Metrics, old: &PodStatus, new: &PodStatus) {
             && s.message.as_deref().is_some_and(|m| m.starts_with("Pod was rejected: "))
     };
     if is_rejected(new) && !is_rejected(old) {
-        let reason = reason(new.reason.as_deref().unwrap_or_default());
-        metrics.admission_rejections.with([reason]).increment();
+        let reason = Refusal::parse(new.reason.as_deref().unwrap_or_default());
+        let label = reason.map_or("Other", |reason| reason.metric_label());
+        metrics.admission_rejections.with([label]).increment();
     }
     let lists: [(&str, List); 3] = [
         ("init_container", |s| &s.init_container_statuses),
@@ -56,13 +32,5 @@ pub(super) fn written(metrics: &Metrics, old: &PodStatus, new: &PodStatus) {
                 metrics.terminated_containers.with(labels).increment();
             }
         }
-    }
-}
-
-fn reason(reason: &str) -> &'static str {
-    match REASONS.into_iter().find(|known| *known == reason) {
-        Some(known) => known,
-        None if reason.starts_with("OutOf") => "OutOfExtendedResources",
-        None => "Other",
     }
 }

@@ -1,0 +1,261 @@
+//! Feature gates: what they switch goes when they are turned off, and comes when they are turned on.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use serde_json::{Value, json};
+
+use super::scene::{SOON, Scene, is_ready, phase, restarts, shell, with};
+use crate::cluster::{Changes, wait_for};
+use crate::isolation::NODE;
+use crate::process::Service;
+
+/// A kubelet with these fields in place of the cluster's own one, which a first pod of its has shown to work.
+async fn changed(scene: &Scene, name: &'static str, fields: Value) -> Result<Service> {
+    scene.cluster.kubelet.stop().await?;
+    let kubelet = scene.cluster.kubelet_changed(name, Changes { fields, ..Changes::default() })?;
+    kubelet.start().await?;
+    let spec = json!({ "containers": [shell("main", "echo out; echo err >&2; sleep 100000")] });
+    // Cancel-safe: both only watch; the pod stays for the end of the scenario.
+    tokio::select! {
+        ready = scene.ready_pod(name, spec) => drop(ready?),
+        died = kubelet.died() => return Err(died),
+    }
+    Ok(kubelet)
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+}
+
+fn proxy(path: &str) -> String {
+    format!("/api/v1/nodes/{NODE}/proxy/{path}")
+}
+
+/// Whether the kubelet has a path.
+async fn has(scene: &Scene, path: &str) -> Result<bool> {
+    let said = scene.kubectl_with(b"", &["get", "--raw", &proxy(path)]).await?;
+    ensure!(said.code == 0 || said.err.contains("could not find"), "{path}: {}", said.err.trim());
+    Ok(said.code == 0)
+}
+
+/// Whether the kubelet may be asked to checkpoint a container. Whether the runtime can is another question.
+async fn checkpoints(scene: &Scene, pod: &str) -> Result<bool> {
+    let path = proxy(&format!("checkpoint/{}/{pod}/main", scene.namespace));
+    let said = scene.kubectl_with(b"", &["create", "--raw", &path, "--filename=-"]).await?;
+    Ok(said.code == 0 || !said.err.contains("could not find the requested resource"))
+}
+
+async fn node(scene: &Scene, until: impl Fn(&Node) -> bool) -> Result<Node> {
+    let nodes: Api<Node> = Api::all(scene.cluster.client.clone());
+    let found = wait_for(&nodes, NODE, SOON, |node: Option<&Node>| node.is_some_and(&until)).await?;
+    found.context("the node is gone")
+}
+
+fn declares(node: &Node, feature: &str) -> bool {
+    let status = node.status.as_ref();
+    let declared = status.and_then(|status| status.declared_features.as_ref());
+    declared.is_some_and(|all| all.iter().any(|name| name == feature))
+}
+
+fn knows_its_user_namespace(node: &Node) -> bool {
+    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    info.is_some_and(|info| info.running_in_user_namespace.is_some())
+}
+
+/// A pod that ends with 42, whose container alone says that this is no reason to end for good.
+fn restarting() -> Value {
+    let rules = json!([{ "action": "Restart", "exitCodes": { "operator": "In", "values": [42] } }]);
+    let own = json!({ "restartPolicy": "Never", "restartPolicyRules": rules });
+    json!({ "restartPolicy": "Never", "containers": [with(shell("main", "exit 42"), own)] })
+}
+
+/// A pod with resources of its own beside its container's.
+fn with_resources() -> Value {
+    json!({ "resources": { "limits": { "memory": "64Mi" } }, "containers": [shell("main", "sleep 100000")] })
+}
+
+pub(super) async fn what_is_on_goes_when_turned_off(scene: Scene) -> Result<()> {
+    scene.ready_pod("before", json!({ "containers": [shell("main", "sleep 100000")] })).await?;
+    for path in ["flagz", "statusz"] {
+        ensure!(has(&scene, path).await?, "{path} is there as long as nobody turns it off");
+    }
+    ensure!(checkpoints(&scene, "before").await?, "checkpoints are served");
+    node(&scene, |node| declares(node, "ExtendWebSocketsToKubelet") && knows_its_user_namespace(node))
+        .await
+        .context("wait for what the node declares")?;
+    scene.pod("restarts", restarting()).await?;
+    scene.until("restarts", "restarted by its rule", SOON, |pod| restarts(pod, "main") > 0).await?;
+    scene.ready_pod("resources", with_resources()).await?;
+
+    let gates = json!({
+        "ComponentFlagz": false, "ComponentStatusz": false, "ContainerCheckpoint": false,
+        "ContainerRestartRules": false, "RestartAllContainersOnContainerExits": false,
+        "ExtendWebSocketsToKubelet": false, "KubeletInUserNamespace": false, "PodLevelResources": false,
+        // These need it.
+        "InPlacePodLevelResourcesVerticalScaling": false, "PodLevelResourcesFixDefaulting": false,
+        "PodLevelResourcesFixKubeletQOSClass": false,
+    });
+    let kubelet = changed(&scene, "gates-off", json!({ "featureGates": gates })).await?;
+    for path in ["flagz", "statusz"] {
+        ensure!(!has(&scene, path).await?, "{path} is gone");
+    }
+    ensure!(!checkpoints(&scene, "gates-off").await?, "checkpoints are not served");
+    node(&scene, |node| !declares(node, "ExtendWebSocketsToKubelet") && !knows_its_user_namespace(node))
+        .await
+        .context("wait for the node to declare it no longer")?;
+    scene.pod("ends", restarting()).await?;
+    let ended = scene.until("ends", "failed", SOON, |pod| phase(pod) == "Failed").await?;
+    ensure!(restarts(&ended, "main") == 0, "its rule does not count");
+    scene.pod("refused", with_resources()).await?;
+    let refused = scene.until("refused", "refused", SOON, |pod| phase(pod) == "Failed").await?;
+    let reason = refused.status.and_then(|status| status.reason);
+    ensure!(reason.as_deref() == Some("PodLevelResourcesNotSupported"), "the reason is {reason:?}");
+    kubelet.stop().await
+}
+
+/// Without the runtime's events the node goes by its lists, and works.
+pub(super) async fn without_the_event_stream(scene: Scene) -> Result<()> {
+    const UP: &str = "event stream is up";
+
+    ensure!(read(scene.cluster.kubelet.log())?.contains(UP), "it is used as long as nobody turns it off");
+    let off = json!({ "featureGates": { "EventedPLEG": false } });
+    let kubelet = changed(&scene, "events-off", off).await?;
+    ensure!(!read(kubelet.log())?.contains(UP), "nobody asked for events");
+    scene.pod("ends", json!({ "restartPolicy": "Never", "containers": [shell("main", "exit 3")] })).await?;
+    scene.until("ends", "failed", SOON, |pod| phase(pod) == "Failed").await?;
+    kubelet.stop().await
+}
+
+pub(super) async fn what_is_off_comes_when_turned_on(scene: Scene) -> Result<()> {
+    ensure!(!has(&scene, "allocatedPods").await?, "allocated pods are not served");
+    let sysctl = "net.ipv4.ip_unprivileged_port_start";
+    let fields = json!({
+        "featureGates": {
+            "DefaultPodSysctls": true, "KubeletAllocatedPodsEndpoint": true, "PodLogsQuerySplitStreams": true,
+            "PodAndContainerStatsFromCRI": true, "TaintTolerationComparisonOperators": true,
+        },
+        "defaultPodSysctls": { sysctl: "7" },
+    });
+    let kubelet = changed(&scene, "gates-on", fields).await?;
+    ensure!(has(&scene, "allocatedPods").await?, "allocated pods are served");
+    let metrics = scene.kubectl_out(&["get", "--raw", &proxy("metrics")]).await?;
+    ensure!(metrics.contains("provider=\"cri\""), "figures of pods come from the runtime");
+    let log = format!("containerLogs/{}/gates-on/main?stream=Stderr", scene.namespace);
+    let printed = scene.kubectl_out(&["get", "--raw", &proxy(&log)]).await?;
+    ensure!(printed == "err\n", "one stream of its log is {printed:?}");
+    let reads = format!("cat /proc/sys/{}", sysctl.replace('.', "/"));
+    let spec = json!({ "restartPolicy": "Never", "containers": [shell("main", &reads)] });
+    let (_, printed) = scene.finished_pod("sysctl", spec).await?;
+    ensure!(printed == "7\n", "{sysctl} is {printed:?}");
+    compares_tolerations(&scene).await?;
+    kubelet.stop().await
+}
+
+/// Pods are held against a taint by number.
+async fn compares_tolerations(scene: &Scene) -> Result<()> {
+    let taint = "example.com/level=5:NoExecute";
+    scene.kubectl_out(&["taint", "node", NODE, taint]).await?;
+    node(scene, |node| {
+        let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+        taints.is_some_and(|all| all.iter().any(|taint| taint.key == "example.com/level"))
+    })
+    .await?;
+    let pod = |operator: &str| {
+        let tolerations = json!([{ "key": "example.com/level", "operator": operator, "value": "4" }]);
+        json!({ "tolerations": tolerations, "containers": [shell("main", "sleep 100000")] })
+    };
+    let judged = async {
+        scene.ready_pod("above", pod("Gt")).await?;
+        scene.pod("below", pod("Lt")).await?;
+        let refused = scene.until("below", "refused", SOON, |pod| phase(pod) == "Failed").await?;
+        let reason = refused.status.and_then(|status| status.reason);
+        ensure!(reason.as_deref() == Some("TaintToleration"), "the reason is {reason:?}");
+        Ok(())
+    };
+    let judged = judged.await;
+    scene.kubectl_out(&["taint", "node", NODE, &format!("{taint}-")]).await?;
+    judged
+}
+
+/// A setting that a gate holds back keeps the kubelet from starting.
+pub(super) async fn what_they_hold_back_is_refused(scene: Scene) -> Result<()> {
+    scene.cluster.kubelet.stop().await?;
+    for (name, gate, value, fields) in [
+        ("no-period", "CustomCPUCFSQuotaPeriod", false, json!({ "cpuCFSQuotaPeriod": "50ms" })),
+        (
+            "no-maximum",
+            "KubeletCrashLoopBackOffMax",
+            false,
+            json!({ "crashLoopBackOff": { "maxContainerRestartPeriod": "10s" } }),
+        ),
+        ("no-reservation", "MemoryQoS", false, json!({ "memoryReservationPolicy": "TieredReservation" })),
+        ("no-bootstrap", "RotateKubeletServerCertificate", false, json!({ "serverTLSBootstrap": true })),
+        (
+            "no-sysctls",
+            "DefaultPodSysctls",
+            false,
+            json!({ "defaultPodSysctls": { "kernel.shm_rmid_forced": "1" } }),
+        ),
+    ] {
+        let fields = with(fields, json!({ "featureGates": { gate: value } }));
+        let kubelet = scene.cluster.kubelet_changed(name, Changes { fields, ..Changes::default() })?;
+        kubelet.start().await?;
+        let ended = tokio::time::timeout(SOON, kubelet.died()).await;
+        let ended = ended.with_context(|| format!("it starts without {gate}"))?;
+        ensure!(!ended.to_string().contains("exit status: 0"), "{gate}: {ended}");
+        // The one who reads it has to learn which.
+        let log = read(kubelet.log())?;
+        ensure!(log.contains(gate), "the log does not name {gate}");
+    }
+    Ok(())
+}
+
+/// Pods for which there is room by `maxPods` and not by `podsPerCore`.
+pub(super) async fn room_is_what_the_node_says(scene: Scene) -> Result<()> {
+    let kubelet = changed(&scene, "few-pods", json!({ "podsPerCore": 1 })).await?;
+    let cores = std::thread::available_parallelism().context("count the cores")?.get();
+    let said = |node: &Node| {
+        let all = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+        all.and_then(|all| all.get("pods")?.0.parse::<usize>().ok())
+    };
+    let room = said(&node(&scene, |node| said(node).is_some_and(|room| room <= cores)).await?);
+    let room = room.context("it says how many pods it takes")?;
+    let mut is_refused = false;
+    for number in 0..room {
+        let name = format!("pod-{number}");
+        scene.pod(&name, json!({ "containers": [shell("main", "sleep 100000")] })).await?;
+        let pod = scene.until(&name, "judged", SOON, |pod| is_ready(pod) || phase(pod) == "Failed").await?;
+        let reason = pod.status.and_then(|status| status.reason);
+        is_refused |= reason.as_deref() == Some("OutOfpods");
+    }
+    ensure!(is_refused, "with the first one there are {} pods where {room} have room", room + 1);
+    kubelet.stop().await
+}
+
+/// A host that cannot enforce a profile takes no pod that asks for one. Which kind of host this is, the kernel says.
+pub(super) async fn apparmor_needs_a_host_with_it(scene: Scene) -> Result<()> {
+    let enabled = read(Path::new("/sys/module/apparmor/parameters/enabled"));
+    if enabled.is_ok_and(|text| text.starts_with('Y')) {
+        return Ok(());
+    }
+    let field = json!({ "securityContext": { "appArmorProfile": { "type": "RuntimeDefault" } } });
+    scene.pod("field", json!({ "containers": [with(shell("main", "true"), field)] })).await?;
+    let mut annotated = super::scene::pod("annotated", json!({ "containers": [shell("main", "true")] }));
+    let key = "container.apparmor.security.beta.kubernetes.io/main";
+    annotated["metadata"]["annotations"][key] = json!("localhost/any");
+    scene.create::<k8s_openapi::api::core::v1::Pod>(annotated).await?;
+    for name in ["field", "annotated"] {
+        let pod = scene.until(name, "refused", SOON, |pod| phase(pod) == "Failed").await?;
+        let status = pod.status.unwrap_or_default();
+        let (reason, message) = (status.reason.unwrap_or_default(), status.message.unwrap_or_default());
+        let why = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+        ensure!(reason == "AppArmor", "{name}: the reason is {reason:?}");
+        ensure!(message == format!("Pod was rejected: {why}"), "{name}: the message is {message:?}");
+        let told = scene.event(name, "AppArmor", SOON).await?;
+        ensure!(told == why, "{name}: the event says {told:?}");
+    }
+    Ok(())
+}

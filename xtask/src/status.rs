@@ -1,0 +1,130 @@
+//! The status table of the README: what is there and what is not yet, area by area.
+//!
+//! `cargo xtask tidy` compares the README with it, and `UPDATE_DOCS=1 cargo xtask tidy` writes it there.
+
+/// One area of what a kubelet does.
+struct Row {
+    area: &'static str,
+    /// What tests cover.
+    there: &'static str,
+    /// What upstream has beside that.
+    missing: &'static str,
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        area: "configuration",
+        there: "all flags, the whole `v1beta1` document, drop-ins, feature gates, credential providers, kubeconfigs, \
+                compared with upstream's kubelet in more than two thousand cases; every mistake reported at once \
+                with line and column; `kubelet config check`, `show` and `kubeconfig`",
+        missing: "fields for features that are missing are accepted with a warning that says so; gates of such \
+                  features are listed in [docs/FEATURE_GATES.md](docs/FEATURE_GATES.md)",
+    },
+    Row {
+        area: "start and end",
+        there: "checks of swap, cgroup version and kernel settings, `--lock-file`, limits, systemd's notify and \
+                watchdog, standalone mode, upstream's exit codes and last words",
+        missing: "",
+    },
+    Row {
+        area: "log and metrics",
+        there: "klog text and JSON, `-v`, `--vmodule` and `PUT /debug/flags/v`, contextual fields, split streams; \
+                `/metrics` with what is done for pods, containers, images and the node, for volumes, with calls to \
+                the runtime, requests to the API server and to this one; OpenTelemetry traces of the same",
+        missing: "metrics of what is missing: volumes of claims, eviction, shutdown, devices, resize",
+    },
+    Row {
+        area: "pods",
+        there: "from the API server, the static pod folder and a URL, with mirror pods and upstream's uids; start, \
+                restart with back-off, init, sidecar and ephemeral containers, probes, hooks, graceful end, \
+                upstream's status, conditions and events",
+        missing: "in-place resize, eviction, preemption, limits of local storage",
+    },
+    Row {
+        area: "container runtime",
+        there: "CRI v1: sandboxes, containers, images, log rotation, RuntimeClass, pull secrets and credential \
+                provider plugins, credentials verified for images that are present, user namespaces",
+        missing: "image garbage collection",
+    },
+    Row {
+        area: "volumes",
+        there: "emptyDir, hostPath, configMap, secret, downwardAPI, projected, subPath",
+        missing: "CSI, persistent volumes, image volumes, NFS, iSCSI, Fibre Channel, FlexVolume, \
+                  `clusterTrustBundle` and `podCertificate` in projected volumes, mounts with an SELinux context",
+    },
+    Row {
+        area: "node",
+        there: "registration, status with pressure conditions, lease, labels and taints",
+        missing: "graceful shutdown, events about processes that the kernel killed for want of memory",
+    },
+    Row {
+        area: "credentials",
+        there: "TLS bootstrap, rotation of the client certificate, serving certificates signed by the cluster, files \
+                that are replaced, tokens, exec plugins, proxies by HTTP, HTTPS and SOCKS 5; dead connections are \
+                replaced",
+        missing: "",
+    },
+    Row {
+        area: "resources",
+        there: "QoS and pod cgroups, cgroup v1 and v2, with the cgroupfs driver or, as kubeadm sets a node up, with \
+                systemd's; node allocatable and reserved cgroups enforced (systemd's driver was compared with \
+                upstream's on Debian 12 with systemd 252; the tests that come along have no systemd); memory \
+                protected and limited by QoS class",
+        missing: "static CPU, memory and topology policies, device plugins, DRA, the pod-resources socket",
+    },
+    Row {
+        area: "stats",
+        there: "`/stats/summary`, `/metrics/resource` and `/metrics/cadvisor` with everything upstream shows, from \
+                control groups of both versions, from the runtime (writable layers, images; pods too with the gate \
+                `PodAndContainerStatsFromCRI`) and from file systems, whose use is added up in the background; read \
+                only when somebody asks",
+        missing: "volumes of claims, until there are any",
+    },
+    Row {
+        area: "server",
+        there: "TLS, client certificates and webhook; health, pods, configz, logs, exec, attach, port-forward, the \
+                machine's logs and log query, checkpoints, profiles, `/flagz`, `/statusz`, `/metrics` as text and \
+                protobuf; compared with upstream's kubelet in more than a thousand requests",
+        missing: "",
+    },
+    Row { area: "platform", there: "Linux", missing: "Windows" },
+];
+
+const HEAD: &str = "| area | there | not yet |\n|---|---|---|\n";
+
+/// The table as Markdown.
+fn table() -> String {
+    let mut table = HEAD.to_owned();
+    for Row { area, there, missing } in ROWS {
+        let missing = if missing.is_empty() { " ".to_owned() } else { format!(" {missing} ") };
+        table.push_str(&format!("| {area} | {there} |{missing}|\n"));
+    }
+    table
+}
+
+/// The README with the table in the place of the one it has; `None` if it has none.
+pub(crate) fn renewed(readme: &str) -> Option<String> {
+    let (before, rest) = readme.split_once(HEAD)?;
+    let after: String =
+        rest.lines().skip_while(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect();
+    Some(format!("{before}{}{after}", table()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_takes_the_place_of_an_old_one() {
+        let old = format!("# Title\n\n{HEAD}| x | y | z |\n\nThe end.\n");
+        let new = renewed(&old).unwrap();
+        assert_eq!(new, format!("# Title\n\n{}\nThe end.\n", table()));
+        assert_eq!(renewed(&new), Some(new.clone()));
+        assert_eq!(renewed("no table\n"), None);
+    }
+
+    #[test]
+    fn cells_do_not_break_the_table() {
+        assert!(table().lines().all(|line| line.matches('|').count() == 4));
+    }
+}
