@@ -11,7 +11,8 @@ use bytes::Bytes;
 use config::Config;
 use futures::stream::{BoxStream, StreamExt as _};
 use jiff::Timestamp;
-use model::{ContainerObservation, ContainerState, Pod, PodKey, PodObservation, pod};
+use k8s_openapi::api::core::v1::ContainerStateTerminated;
+use model::{ContainerId, ContainerObservation, Pod, PodKey, PodObservation, pod};
 use node::{PodView, View};
 use runtime::logs::{LogOptions, LogPath, LogReader, LogWatches, StreamSelection};
 use runtime::{RuntimeError, podfiles};
@@ -118,19 +119,10 @@ fn stream_error(error: &RuntimeError) -> StreamError {
     }
 }
 
-/// A pod as clients are shown it: its object with the status as it is now, and whence it came and
-/// when, which static pods have in their object already.
+/// A pod as clients are shown it: its object with the status as it is now.
 fn shown(view: &PodView) -> Option<ShownPod> {
     let pod = view.pod.clone()?;
-    let mut metadata = pod.metadata.clone();
-    if !view.is_static {
-        let annotations = metadata.annotations.get_or_insert_default();
-        if let Some(seen) = &view.status.start_time {
-            annotations.insert(pod::ANNOTATION_CONFIG_SEEN.to_owned(), seen.0.to_string());
-        }
-        annotations.insert(pod::ANNOTATION_CONFIG_SOURCE.to_owned(), "api".to_owned());
-    }
-    Some(ShownPod { metadata, pod, status: view.status.clone() })
+    Some(ShownPod { metadata: pod.metadata.clone(), pod, status: view.status.clone() })
 }
 
 impl Ports for NodePorts {
@@ -445,51 +437,45 @@ impl NodePorts {
     }
 }
 
-/// Which instance of a container a log request means, with upstream's words when there is none.
+/// Which instance of a container a log request means, with upstream's words when there is none. The
+/// status decides: an instance whose postStart hook still runs is not shown yet.
 fn log_instance(
     view: &PodView,
     pod: &str,
     container: &str,
     is_previous: bool,
 ) -> Result<ContainerObservation, String> {
-    let all = view.observed.iter().flat_map(|o| &o.containers).filter(|c| c.name == container);
-    let instances: Vec<&ContainerObservation> = all.collect();
-    if is_previous {
-        // A container that waits for its restart is itself the previous one.
-        let mut dead = instances.iter().filter(|c| !c.state.is_running());
-        let waits = view
-            .status
-            .container_statuses
-            .iter()
-            .flatten()
-            .chain(view.status.init_container_statuses.iter().flatten())
-            .any(|s| s.name == container && s.state.as_ref().is_some_and(|s| s.waiting.is_some()));
-        let skip = usize::from(!waits && instances.first().is_some_and(|c| !c.state.is_running()));
-        return dead
-            .nth(skip)
-            .map(|c| (*c).clone())
-            .ok_or_else(|| format!("previous terminated container {container:?} in pod {pod:?} not found"));
-    }
-    match instances.first() {
-        Some(newest) if newest.state != ContainerState::Created => Ok((*newest).clone()),
-        _ => {
-            let statuses = [
-                &view.status.container_statuses,
-                &view.status.init_container_statuses,
-                &view.status.ephemeral_container_statuses,
-            ];
-            let waiting = statuses.into_iter().flatten().flatten().find(|s| s.name == container);
-            match waiting.and_then(|s| s.state.as_ref()?.waiting.as_ref()?.reason.clone()) {
-                Some(reason) if reason == "ErrImagePull" || reason == "ImagePullBackOff" => Err(format!(
-                    "container {container:?} in pod {pod:?} is waiting to start: trying and failing to pull image"
-                )),
-                Some(reason) => {
-                    Err(format!("container {container:?} in pod {pod:?} is waiting to start: {reason}"))
-                }
-                None => Err(format!("container {container:?} in pod {pod:?} is not available")),
-            }
-        }
-    }
+    let lists = [
+        &view.status.container_statuses,
+        &view.status.init_container_statuses,
+        &view.status.ephemeral_container_statuses,
+    ];
+    let status = lists.into_iter().flatten().flatten().find(|s| s.name == container);
+    let status = status.ok_or_else(|| format!("container {container:?} in pod {pod:?} is not available"))?;
+    let state = status.state.clone().unwrap_or_default();
+    let ended = |of: Option<ContainerStateTerminated>| of?.container_id.filter(|id| !id.is_empty());
+    let last = status.last_state.clone().unwrap_or_default().terminated;
+    let was_ended = state.terminated.is_some() || last.is_some();
+    let id = if is_previous {
+        let lacks = || format!("previous terminated container {container:?} in pod {pod:?} not found");
+        ended(last).ok_or_else(lacks)?
+    } else if state.running.is_some() {
+        status.container_id.clone().unwrap_or_default()
+    } else if was_ended {
+        let lacks = || format!("container {container:?} in pod {pod:?} is terminated");
+        ended(state.terminated).or_else(|| ended(last)).ok_or_else(lacks)?
+    } else {
+        let why = match state.waiting.and_then(|waiting| waiting.reason).as_deref() {
+            Some("ErrImagePull") => ": image can't be pulled".to_owned(),
+            Some("ImagePullBackOff") => ": trying and failing to pull image".to_owned(),
+            Some(reason) => format!(": {reason}"),
+            None => " - no logs yet".to_owned(),
+        };
+        return Err(format!("container {container:?} in pod {pod:?} is waiting to start{why}"));
+    };
+    let bare = id.rsplit_once("://").map_or(id.as_str(), |(_, bare)| bare);
+    let instance = view.container_by_id(&ContainerId::from(bare)).cloned();
+    instance.ok_or_else(|| format!("unable to retrieve container logs for {id}"))
 }
 
 /// A pod put together again from what the runtime runs (`/runningpods/`).

@@ -33,5 +33,36 @@ pub enum ProbeOutcome {
     /// It answered wrongly, or not in time; the text goes into the `Unhealthy` event.
     Failure(String),
     /// The attempt itself could not be made (say, the runtime was away). Counts for nothing.
-    Error(String),
+    Error {
+        /// How far it came.
+        state: ErrorState,
+        /// Why, for the `Unhealthy` event.
+        text: String,
+    },
+}
+
+impl ProbeOutcome {
+    /// An attempt of which nothing was heard.
+    pub fn unknown(text: impl Into<String>) -> Self {
+        Self::Error { state: ErrorState::Unknown, text: text.into() }
+    }
+}
+
+/// How far an attempt came that could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorState {
+    /// There was no answer at all.
+    Unknown,
+    /// An answer began and broke off.
+    Failure,
+}
+
+impl ErrorState {
+    /// The word that upstream's event has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Failure => "failure",
+        }
+    }
 }

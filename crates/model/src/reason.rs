@@ -80,6 +80,8 @@ pub mod event {
     pub const FAILED_CREATE_POD_CONTAINER: &str = "FailedCreatePodContainer";
     /// The runtime has no network yet.
     pub const NETWORK_NOT_READY: &str = "NetworkNotReady";
+    /// A pod of a source was not taken.
+    pub const FAILED_VALIDATION: &str = "FailedValidation";
     /// A volume could not be mounted.
     pub const FAILED_MOUNT: &str = "FailedMount";
     /// A probe failed.

@@ -58,13 +58,14 @@ impl Node {
                 }
             }
             Err(rejection) => {
-                let message = format!("Pod was rejected: {}", rejection.message);
                 self.out.record(EventRecord {
                     about: EventObject::Pod { key: record.key.clone(), uid: uid.clone(), field_path: None },
                     is_warning: true,
                     reason: admission::event_reason(&rejection.reason),
-                    message: message.clone(),
+                    message: rejection.message.clone(),
                 });
+                // In the status only.
+                let message = format!("Pod was rejected: {}", rejection.message);
                 record.phase = Phase::Terminated(Terminated {
                     why: EndCause::Rejected { reason: rejection.reason, message },
                     volumes: Step::Done,
@@ -77,12 +78,17 @@ impl Node {
         }
     }
 
-    /// A static pod that was edited has a new uid and the old name: the old one ends first.
+    /// A static pod that was edited has a new uid and the old name: the old one ends first. Nor do two
+    /// of one name from two sources run at once: the second waits for the end of the first.
     fn has_predecessor(&self, record: &PodRecord) -> bool {
         self.pods.values().any(|other| {
+            let is_first = match other.desired {
+                Desired::Present { .. } => other.desired.is_static() && other.phase != Phase::Admitting,
+                Desired::Removed { .. } | Desired::Unknown => true,
+            };
             other.uid != record.uid
                 && other.key == record.key
-                && !matches!(other.desired, Desired::Present { .. })
+                && is_first
                 && !matches!(other.phase, Phase::Terminated(_))
         })
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use model::{ContainerId, Now, Pod, PodKey, PodObservation, PodUid, pod};
 
 use crate::classes::{self, ClassLimits};
-use crate::effect::{Action, Effect, EffectId};
+use crate::effect::{Action, Effect, EffectId, EventObject, EventRecord};
 use crate::input::{Input, ObjectName, Outcome, RuntimeChange, Source};
 use crate::machine::Machine;
 use crate::mirrors::Mirrors;
@@ -137,8 +137,10 @@ impl Node {
             }
             Input::Finished { id, outcome } => self.finished(now, id, outcome),
             Input::NodeObject(node) => {
+                let was_known = self.machine.node_uid().is_some();
                 self.machine.node_seen(node);
                 self.mark_admitting();
+                self.mirrors_may_be_made(was_known);
             }
             Input::NodeFacts(facts) => {
                 self.machine.measured(now, *facts);
@@ -159,9 +161,18 @@ impl Node {
         self.dirty.extend(waiting);
     }
 
+    /// Mirrors name the Node object as their owner: there are none before it is known.
+    fn mirrors_may_be_made(&mut self, was_known: bool) {
+        if !was_known && self.machine.node_uid().is_some() {
+            let statics = self.pods.values().filter(|p| p.desired.is_static());
+            self.dirty.extend(statics.map(|p| p.uid.clone()));
+        }
+    }
+
     // ---- desired ----
 
-    fn pods_listed(&mut self, now: Now, source: Source, pods: Vec<Arc<Pod>>) {
+    fn pods_listed(&mut self, now: Now, source: Source, mut pods: Vec<Arc<Pod>>) {
+        self.drop_namesakes(source, &mut pods);
         let listed: BTreeSet<PodUid> = pods.iter().map(|p| pod::uid(p)).collect();
         let known = self
             .pods
@@ -184,6 +195,34 @@ impl Node {
         }
     }
 
+    /// Of several pods of one name in one list only the first counts, as upstream has it.
+    fn drop_namesakes(&mut self, source: Source, pods: &mut Vec<Arc<Pod>>) {
+        if source == Source::Api {
+            return;
+        }
+        let mut names = BTreeSet::new();
+        pods.retain(|pod| {
+            let (key, uid) = (pod::key(pod), pod::uid(pod));
+            if names.insert(key.clone()) {
+                return true;
+            }
+            let message = format!(
+                "Error validating pod {}_{}({uid}) from {} due to duplicate pod name {:?}, ignoring",
+                key.name,
+                key.namespace,
+                source.as_str(),
+                key.name
+            );
+            self.out.record(EventRecord {
+                about: EventObject::Pod { key, uid, field_path: None },
+                is_warning: true,
+                reason: model::reason::event::FAILED_VALIDATION,
+                message,
+            });
+            false
+        });
+    }
+
     fn pod_applied(&mut self, now: Now, source: Source, pod: Arc<Pod>) {
         let (uid, key) = (pod::uid(&pod), pod::key(&pod));
         if source == Source::Api && pod::is_mirror(&pod) {
@@ -193,6 +232,8 @@ impl Node {
         }
         self.dirty.insert(uid.clone());
         let ctx = context(now, &self.settings, &self.machine);
+        let known = self.pods.get(&uid).and_then(|record| record.desired.pod());
+        let pod = if source == Source::Api { with_origin(pod, known, now) } else { pod };
         let Some(record) = self.pods.get_mut(&uid) else {
             let mut record = PodRecord::new(uid.clone(), key, Desired::Present { source, pod });
             if self.relist.has_succeeded {
@@ -325,8 +366,10 @@ impl Node {
         match place {
             Place::Relist => self.relisted(now, outcome),
             Place::Register => {
+                let was_known = self.machine.node_uid().is_some();
                 self.machine.registered(now, outcome);
                 self.mark_admitting();
+                self.mirrors_may_be_made(was_known);
             }
             Place::NodeStatus => self.machine.status_written(now, outcome),
             Place::ClassLimits => self.classes.finished(outcome, now),
@@ -370,6 +413,7 @@ impl Node {
         let are_synced = self.are_sources_synced();
         let mut ended: BTreeSet<PodKey> = BTreeSet::new();
         while let Some(uid) = self.dirty.pop_first() {
+            let has_mirror = self.has_mirror(&uid);
             let ctx = context(now, &self.settings, &self.machine);
             let Some(record) = self.pods.get_mut(&uid) else { continue };
             let is_stray = matches!(record.desired, Desired::Unknown) && record.phase == Phase::Admitting;
@@ -390,9 +434,8 @@ impl Node {
                 record.is_weighed = !record.is_weighed;
                 self.classes.pods_changed();
             }
-            if record.desired.is_static() && record.desired.is_present() && self.synced.contains(&Source::Api)
-            {
-                next = earliest(next, self.mirrors.drive(record, &ctx, &mut self.out));
+            if has_mirror && let Some(node_uid) = self.machine.node_uid() {
+                next = earliest(next, self.mirrors.drive(record, node_uid, &ctx, &mut self.out));
             }
             match next {
                 Some(at) => self.wakes.insert(uid.clone(), at),
@@ -401,15 +444,17 @@ impl Node {
             if record.is_forgettable() {
                 let (key, desired, leaves_logs) =
                     (record.key.clone(), record.desired.clone(), record.leaves_logs());
+                let attempts = record.attempts();
                 self.pods.remove(&uid);
                 self.wakes.remove(&uid);
                 self.view.remove(&uid);
                 if desired.is_present() {
                     // The same static pod again.
                     self.tallies.restarted_static += 1;
-                    let mut record = PodRecord::new(uid.clone(), key.clone(), desired);
-                    record.observed = Some(PodObservation::empty(uid.clone(), key.clone()));
-                    self.pods.insert(uid, record);
+                    let mut again = PodRecord::new(uid.clone(), key.clone(), desired);
+                    again.observed = Some(PodObservation::empty(uid.clone(), key.clone()));
+                    again.count_on_from(&attempts);
+                    self.pods.insert(uid, again);
                     ended.insert(key);
                 } else if leaves_logs {
                     self.old_logs.keep(uid, key, now);
@@ -423,6 +468,26 @@ impl Node {
         !self.dirty.is_empty()
     }
 
+    /// Whether the mirror of that name is this pod's to keep. One that waits for its predecessor leaves
+    /// it to that one, whose end the mirror shows.
+    fn has_mirror(&self, uid: &PodUid) -> bool {
+        let Some(record) = self.pods.get(uid) else { return false };
+        let is_before = |other: &PodRecord| {
+            other.uid != record.uid
+                && other.key == record.key
+                && other.desired.is_static()
+                && matches!(other.phase, Phase::Running { .. } | Phase::Terminating(_))
+        };
+        record.desired.is_static()
+            && record.desired.is_present()
+            && self.synced.contains(&Source::Api)
+            && match record.phase {
+                Phase::Admitting => false,
+                Phase::Running { .. } | Phase::Terminating(_) => true,
+                Phase::Terminated(_) => !self.pods.values().any(is_before),
+            }
+    }
+
     fn remove_stray_mirrors(&mut self, now: Now) {
         if self.are_sources_synced() && !self.mirrors.is_empty() {
             let held: BTreeSet<&PodKey> =
@@ -430,6 +495,17 @@ impl Node {
             self.mirrors.remove_strays(&held, now, &mut self.out);
         }
     }
+}
+
+/// A pod of the API server with what a kubelet adds to each pod it takes in, whatever the object has
+/// there: whence it came, and when it was first seen. Static pods have that from their source.
+fn with_origin(mut pod: Arc<Pod>, known: Option<&Arc<Pod>>, now: Now) -> Arc<Pod> {
+    let seen = known.and_then(|known| pod::annotation(known, pod::ANNOTATION_CONFIG_SEEN));
+    let seen = seen.map_or_else(|| format!("{:.9}", now.wall), str::to_owned);
+    let annotations = Arc::make_mut(&mut pod).metadata.annotations.get_or_insert_default();
+    annotations.insert(pod::ANNOTATION_CONFIG_SEEN.to_owned(), seen);
+    annotations.insert(pod::ANNOTATION_CONFIG_SOURCE.to_owned(), Source::Api.as_str().to_owned());
+    pod
 }
 
 /// The surroundings of a pod in one step.

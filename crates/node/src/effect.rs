@@ -198,6 +198,8 @@ pub enum Action {
     CreateMirror {
         /// The static pod.
         pod: Arc<Pod>,
+        /// The Node object, which owns the mirror.
+        node_uid: String,
     },
     /// Remove the log folder of a pod that is gone. → `Done`
     RemovePodLogs {

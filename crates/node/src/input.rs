@@ -89,6 +89,17 @@ pub enum Source {
     Http,
 }
 
+impl Source {
+    /// Upstream's word for it, in events and in the annotation `kubernetes.io/config.source`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::File => "file",
+            Self::Http => "http",
+        }
+    }
+}
+
 /// What the runtime's event said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuntimeChange {

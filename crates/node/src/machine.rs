@@ -80,6 +80,11 @@ impl Machine {
 
     /// The API server's version of the node. Others write to it, too: what they changed of its
     /// status (say, Ready to Unknown) is compared with from now on, and so put right at once.
+    /// The uid of the Node object, once there is one.
+    pub(crate) fn node_uid(&self) -> Option<&str> {
+        self.object.as_ref()?.metadata.uid.as_deref()
+    }
+
     pub(crate) fn node_seen(&mut self, node: Arc<ApiNode>) {
         if self.registration.is_done()
             && self.report.in_flight.is_none()

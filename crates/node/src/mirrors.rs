@@ -11,6 +11,7 @@ use crate::effect::Action;
 use crate::input::Outcome;
 use crate::outbox::{Outbox, Place};
 use crate::pods::backoff::{Pauses, Retry};
+use crate::pods::probes::earliest;
 use crate::pods::record::{PodRecord, Step, resource_version};
 use crate::pods::{Context, Slot, results::is_gone};
 
@@ -55,6 +56,7 @@ impl Mirrors {
     pub(crate) fn drive(
         &self,
         record: &mut PodRecord,
+        node_uid: &str,
         ctx: &Context<'_>,
         out: &mut Outbox,
     ) -> Option<Duration> {
@@ -69,7 +71,9 @@ impl Mirrors {
                     record.report.version = version;
                     record.report.is_gone = false;
                     record.report.written = Arc::new(mirror.status.clone().unwrap_or_default());
-                    return record.drive_report(ctx, out);
+                    // Probes may follow from what it says.
+                    let next = if record.recall_mirror(ctx) { record.drive(ctx, out) } else { None };
+                    return earliest(next, record.drive_report(ctx, out));
                 }
                 None
             }
@@ -90,7 +94,8 @@ impl Mirrors {
             None => {
                 let is_busy = [Slot::Mirror, Slot::MirrorRemoval].iter().any(|s| record.busy.contains_key(s));
                 if !is_busy && record.mirror.is_due(ctx.now) {
-                    record.start(Slot::Mirror, Action::CreateMirror { pod }, out);
+                    let node_uid = node_uid.to_owned();
+                    record.start(Slot::Mirror, Action::CreateMirror { pod, node_uid }, out);
                 }
                 record.mirror.next_at(ctx.now)
             }

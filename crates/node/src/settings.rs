@@ -20,6 +20,9 @@ pub struct Settings {
     /// Whether the memory that QoS classes request together matters for their cgroups (`memoryReservationPolicy`,
     /// `qosReserved`).
     pub limits_class_memory: bool,
+    /// Whether what was started and ready is neither after a restart, until its probes say so
+    /// (`ChangeContainerStatusOnKubeletRestart`).
+    pub forgets_readiness: bool,
     /// Upper bound of the restart back-off (`crashLoopBackOff.maxContainerRestartPeriod`).
     pub max_restart_backoff: Duration,
     /// Which restart rules of containers are obeyed.

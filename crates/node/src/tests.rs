@@ -5,6 +5,7 @@ mod life;
 mod play;
 mod probing;
 mod restarting;
+mod statics;
 mod story;
 mod trouble;
 mod words;

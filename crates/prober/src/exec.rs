@@ -39,7 +39,7 @@ pub(crate) fn outcome(
         Ok(output) if output.exit_code == 0 => ProbeOutcome::Success,
         Ok(output) => ProbeOutcome::Failure(combined(output)),
         Err(error @ ExecError::TimedOut) => ProbeOutcome::Failure(timed_out(&error, command, timeout)),
-        Err(error) => ProbeOutcome::Error(error.to_string()),
+        Err(error) => ProbeOutcome::unknown(error.to_string()),
     }
 }
 

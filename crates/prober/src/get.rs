@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::HTTPGetAction;
-use model::probe::ProbeOutcome;
+use model::probe::{ErrorState, ProbeOutcome};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::dial::{self, DialError};
@@ -101,7 +101,7 @@ pub(crate) async fn probe(
 ) -> ProbeOutcome {
     let mut get = match build(action, target, Purpose::Probe) {
         Ok(get) => get,
-        Err(BuildError::Target(error)) => return ProbeOutcome::Error(error.to_string()),
+        Err(BuildError::Target(error)) => return ProbeOutcome::unknown(error.to_string()),
         Err(BuildError::Header { url, name }) => {
             return ProbeOutcome::Failure(failed(&url, &GetError::Header(name)));
         }
@@ -111,9 +111,9 @@ pub(crate) async fn probe(
     let result = tokio::time::timeout(timeout, fetch(get, &mut progress)).await;
     match result {
         Ok(Ok(reply)) => judge(&reply),
-        Ok(Err(GetError::Body(text))) => ProbeOutcome::Error(text),
+        Ok(Err(GetError::Body(text))) => broken_off(text),
         Ok(Err(error)) => ProbeOutcome::Failure(failed(&progress.url, &error)),
-        Err(_) if progress.is_reading_body => ProbeOutcome::Error(
+        Err(_) if progress.is_reading_body => broken_off(
             "context deadline exceeded (Client.Timeout or context cancellation while reading body)".into(),
         ),
         Err(_) => ProbeOutcome::Failure(format!(
@@ -121,6 +121,11 @@ pub(crate) async fn probe(
             text::quote(&progress.url)
         )),
     }
+}
+
+/// The head came and the body did not: upstream has another word for that.
+fn broken_off(text: String) -> ProbeOutcome {
+    ProbeOutcome::Error { state: ErrorState::Failure, text }
 }
 
 /// What a reply says: 200..399 is healthy, and a redirect that was not followed is worth a warning.

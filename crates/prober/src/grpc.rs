@@ -39,7 +39,7 @@ pub(crate) async fn probe(action: &GRPCAction, target: &ProbeTarget<'_>, timeout
         .and_then(|host| target::port_number(action.port).map(|port| (host, port)));
     let (host, port) = match place {
         Ok(place) => place,
-        Err(error) => return ProbeOutcome::Error(error.to_string()),
+        Err(error) => return ProbeOutcome::unknown(error.to_string()),
     };
     let is_tls = target.gates.is_grpc_tls_enabled && action.mode.as_deref() == Some("TLS");
     let service = action.service.clone().unwrap_or_default();

@@ -20,7 +20,7 @@ pub struct HookReport {
     pub http_fallback: Option<String>,
 }
 
-/// A hook that did not work. [`std::fmt::Display`] gives the cause; [`HookError::event_message`]
+/// A hook that did not work. [`std::fmt::Display`] gives the cause; [`HookError::status_message`]
 /// what users see.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HookError {
@@ -29,7 +29,9 @@ pub enum HookError {
     Exec {
         /// As the spec has it.
         command: Vec<String>,
-        /// What the runtime said, or the exit status.
+        /// What it ended with; `None` when it could not be run.
+        exit_code: Option<i32>,
+        /// What the runtime said, or the exit status with what was written to standard error.
         cause: String,
         /// Both outputs of the command, cut.
         output: String,
@@ -48,12 +50,23 @@ pub enum HookError {
 }
 
 impl HookError {
-    /// The message of the `FailedPostStartHook` or `FailedPreStopHook` event. `pod` is
-    /// `name_namespace(uid)`.
-    pub fn event_message(&self, container: &str, pod: &str) -> String {
+    /// Why it failed, without anything that the command or the server said, or that the spec has them
+    /// told: for logs.
+    pub fn without_output(&self) -> String {
+        match self {
+            Self::Exec { exit_code: Some(code), .. } => format!("the command ended with exit code {code}"),
+            Self::Exec { exit_code: None, .. } => "the command could not be run".to_owned(),
+            Self::Http { .. } => "the request got no answer".to_owned(),
+            Self::Invalid => self.to_string(),
+        }
+    }
+
+    /// The message of the status of a container that waits because of this, as upstream has it. `pod`
+    /// is `name_namespace(uid)`. Never for events or logs: it holds what the command printed.
+    pub fn status_message(&self, container: &str, pod: &str) -> String {
         let about = format!("for Container {} in Pod {} failed", text::quote(container), text::quote(pod));
         match self {
-            Self::Exec { command, cause, output } => format!(
+            Self::Exec { command, cause, output, .. } => format!(
                 "Exec lifecycle hook ([{}]) {about} - error: {cause}, message: {}",
                 command.join(" "),
                 text::quote(output)
@@ -99,9 +112,13 @@ fn exec_report(result: Result<ExecOutput, ExecError>, command: Vec<String>) -> R
                 output.exit_code,
                 String::from_utf8_lossy(&output.stderr)
             );
-            Err(HookError::Exec { command, cause, output: combined(output) })
+            let exit_code = Some(output.exit_code);
+            Err(HookError::Exec { command, exit_code, cause, output: combined(output) })
         }
-        Err(error) => Err(HookError::Exec { command, cause: error.to_string(), output: String::new() }),
+        Err(error) => {
+            let cause = error.to_string();
+            Err(HookError::Exec { command, exit_code: None, cause, output: String::new() })
+        }
     }
 }
 

@@ -75,7 +75,7 @@ where
     let timeout = Duration::from_secs(seconds);
     let mut outcome = once(probe, target, &exec, timeout).await;
     for _ in 1..MAX_TRIES {
-        if !matches!(outcome, ProbeOutcome::Error(_)) {
+        if !matches!(outcome, ProbeOutcome::Error { .. }) {
             break;
         }
         outcome = once(probe, target, &exec, timeout).await;
@@ -105,13 +105,13 @@ where
             target.container,
         ) {
             Ok((host, port)) => tcp(&host, port, timeout).await,
-            Err(error) => ProbeOutcome::Error(error.to_string()),
+            Err(error) => ProbeOutcome::unknown(error.to_string()),
         };
     }
     if let Some(action) = &probe.grpc {
         return Box::pin(grpc::probe(action, target, timeout)).await;
     }
-    ProbeOutcome::Error(format!("missing probe handler for container {}", target.container.name))
+    ProbeOutcome::unknown(format!("missing probe handler for container {}", target.container.name))
 }
 
 async fn tcp(host: &str, port: u16, timeout: Duration) -> ProbeOutcome {

@@ -199,14 +199,14 @@ async fn impossible_targets_are_errors_not_failures() {
         (by_number(0), "invalid port number: 0"),
         (by_number(70_000), "invalid port number: 70000"),
     ] {
-        assert_eq!(run(http(action), 80).await, ProbeOutcome::Error(want.into()));
+        assert_eq!(run(http(action), 80).await, ProbeOutcome::unknown(want));
     }
     let container = container(80);
     let target = ProbeTarget { pod_ip: None, container: &container, gates: ProbeGates::default() };
     let outcome = attempt(&http(http_get("/")), &target, no_exec).await;
-    assert_eq!(outcome, ProbeOutcome::Error("pod has no IP address".into()));
+    assert_eq!(outcome, ProbeOutcome::unknown("pod has no IP address"));
     let outcome = attempt(&Probe::default(), &target, no_exec).await;
-    assert_eq!(outcome, ProbeOutcome::Error("missing probe handler for container main".into()));
+    assert_eq!(outcome, ProbeOutcome::unknown("missing probe handler for container main"));
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn exec_maps_exit_status_timeout_and_errors() {
             Err(ExecError::TimedOut),
             ProbeOutcome::Failure("command timed out: \"cat x\" timed out after 3s".into()),
         ),
-        (Err(ExecError::Runtime("gone".into())), ProbeOutcome::Error("gone".into())),
+        (Err(ExecError::Runtime("gone".into())), ProbeOutcome::unknown("gone")),
     ] {
         let action = ExecAction { command: Some(vec!["cat".into(), "$(F)".into()]) };
         let probe = Probe { exec: Some(action), timeout_seconds: Some(3), ..Default::default() };
@@ -242,7 +242,7 @@ async fn exec_maps_exit_status_timeout_and_errors() {
         })
         .await;
         assert_eq!(outcome, want);
-        let expected = if matches!(want, ProbeOutcome::Error(_)) { MAX_TRIES } else { 1 };
+        let expected = if matches!(want, ProbeOutcome::Error { .. }) { MAX_TRIES } else { 1 };
         assert_eq!(tries.into_inner(), expected);
     }
 }
@@ -440,7 +440,7 @@ async fn hooks_that_fail_say_which_and_where() {
     );
     assert_eq!(error.to_string(), why);
     assert_eq!(
-        error.event_message("main", "web_default(u)"),
+        error.status_message("main", "web_default(u)"),
         format!(
             "HTTP lifecycle hook (/bye) for Container \"main\" in Pod \"web_default(u)\" failed - error: {why}"
         )
@@ -448,10 +448,11 @@ async fn hooks_that_fail_say_which_and_where() {
     let exec = ExecAction { command: Some(vec!["sh".into(), "-c".into(), "x".into()]) };
     let error = run_hook(LifecycleHandler { exec: Some(exec), ..Default::default() }, 1).await.unwrap_err();
     assert_eq!(
-        error.event_message("main", "p"),
+        error.status_message("main", "p"),
         "Exec lifecycle hook ([sh -c x]) for Container \"main\" in Pod \"p\" failed - error: \
          command 'sh -c x' exited with 3: err, message: \"outerr\""
     );
+    assert_eq!(error.without_output(), "the command ended with exit code 3");
     let sleep = LifecycleHandler { sleep: Some(SleepAction { seconds: 30 }), ..Default::default() };
     assert_eq!(run_hook(sleep, 1).await, Ok(hook::HookReport::default()));
     assert_eq!(run_hook(LifecycleHandler::default(), 1).await, Err(hook::HookError::Invalid));

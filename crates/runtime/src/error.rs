@@ -32,7 +32,12 @@ pub struct RpcStatus {
 
 impl fmt::Display for RpcStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rpc error: code = {:?} desc = {}", self.code, self.message)
+        // The names of Go's library, which people know from upstream's events.
+        match self.code {
+            Code::Ok => write!(f, "rpc error: code = OK desc = {}", self.message),
+            Code::Cancelled => write!(f, "rpc error: code = Canceled desc = {}", self.message),
+            code => write!(f, "rpc error: code = {code:?} desc = {}", self.message),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus};
+use k8s_openapi::api::core::v1::NodeStatus;
 use model::pod::{self, ContainerKind};
 use model::probe::ProbeOutcome;
 use model::{ContainerId, ContainerState, ImageRef, Pod, SandboxId};
@@ -270,8 +270,8 @@ impl World {
                 let is_running = self.runtime.containers.get(id).is_some_and(|c| c.seen.state.is_running());
                 let fails = self.chance.percent(self.weather.probe_fails);
                 return Outcome::Probed(match (is_running, fails) {
-                    (false, _) => ProbeOutcome::Error("not running".to_owned()),
-                    (true, true) if self.chance.percent(30) => ProbeOutcome::Error("no answer".to_owned()),
+                    (false, _) => ProbeOutcome::unknown("not running"),
+                    (true, true) if self.chance.percent(30) => ProbeOutcome::unknown("no answer"),
                     (true, true) => ProbeOutcome::Failure("bad".to_owned()),
                     (true, false) => ProbeOutcome::Success,
                 });
@@ -306,11 +306,13 @@ impl World {
                 }
                 None => Outcome::Gone,
             },
-            Action::CreateMirror { pod } => self.create_mirror(pod),
-            Action::RegisterNode { node } => Outcome::Registered(std::sync::Arc::new(ApiNode {
-                status: Some(NodeStatus::default()),
-                ..(**node).clone()
-            })),
+            Action::CreateMirror { pod, .. } => self.create_mirror(pod),
+            Action::RegisterNode { node } => {
+                let mut node = (**node).clone();
+                node.metadata.uid = Some("node-uid".to_owned());
+                node.status = Some(NodeStatus::default());
+                Outcome::Registered(std::sync::Arc::new(node))
+            }
             _ => Outcome::Written { version: 0 },
         }
     }

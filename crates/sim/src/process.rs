@@ -64,6 +64,7 @@ impl Process {
             has_api: true,
             max_pods: 110,
             limits_class_memory: false,
+            forgets_readiness: false,
             max_restart_backoff: Duration::from_secs(300),
             restart_rules: node::RestartRules { of_containers: true, of_pods: true },
             node_status_update_every: Duration::from_secs(10),
@@ -136,7 +137,7 @@ pub(crate) fn uid_of(action: &Action) -> Option<PodUid> {
         | Action::StartContainer { pod, .. }
         | Action::RunHook { pod, .. }
         | Action::Probe { pod, .. }
-        | Action::CreateMirror { pod } => Some(uid(pod)),
+        | Action::CreateMirror { pod, .. } => Some(uid(pod)),
         Action::Relist
         | Action::LimitClasses { .. }
         | Action::RegisterNode { .. }

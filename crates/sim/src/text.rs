@@ -30,7 +30,7 @@ pub(crate) fn action(action: &Action) -> String {
         Action::Probe { pod, id, kind, .. } => format!("{} probe of {id} of {}", kind.as_str(), uid(pod)),
         Action::WriteStatus { uid, new, .. } => format!("write status of {uid}: {}", status(new)),
         Action::DeletePod { uid, .. } => format!("delete object {uid}"),
-        Action::CreateMirror { pod } => format!("create mirror of {}", uid(pod)),
+        Action::CreateMirror { pod, .. } => format!("create mirror of {}", uid(pod)),
         Action::RemovePodLogs { uid, .. } => format!("remove logs of {uid}"),
         Action::RegisterNode { .. } => "register node".to_owned(),
         Action::WriteNodeStatus { .. } => "write node status".to_owned(),

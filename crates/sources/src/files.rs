@@ -43,6 +43,7 @@ pub fn watch_files(settings: FileSettings) -> impl Stream<Item = StaticPodSet> +
         watch: None,
         next_scan: Instant::now(),
         sent: None,
+        touched_next: Vec::new(),
     };
     futures::stream::unfold(follower, |mut follower| async {
         let set = follower.next().await;
@@ -58,6 +59,8 @@ struct Follower {
     watch: Option<FolderWatch>,
     next_scan: Instant,
     sent: Option<Shape>,
+    /// What is looked at once it was told what went.
+    touched_next: Vec<PathBuf>,
 }
 
 /// What a consumer can tell sets apart by.
@@ -70,6 +73,8 @@ fn shape(set: &StaticPodSet) -> Shape {
 enum Work {
     Rescan,
     Touched(Vec<PathBuf>),
+    /// These went, and the others are to be looked at after that has been told.
+    Removed(Vec<PathBuf>),
 }
 
 impl Follower {
@@ -86,6 +91,9 @@ impl Follower {
     }
 
     async fn wait(&mut self) -> Work {
+        if !self.touched_next.is_empty() {
+            return Work::Touched(std::mem::take(&mut self.touched_next));
+        }
         if self.watch.is_none() {
             // Watch first, look second: nothing can happen in between unseen.
             self.watch = FolderWatch::open(&self.path).ok();
@@ -106,7 +114,18 @@ impl Follower {
             }
             // Cancel-safe: events are read in one go after readiness, nothing is held between.
             events = watch.events() => match events {
-                Ok(Events::Paths(paths)) => Work::Touched(paths),
+                // What was removed ends, even if it is back by now: upstream does not look either.
+                Ok(Events::Paths(touches)) => {
+                    let went = touches.iter().filter(|touch| touch.was_removed);
+                    let went: Vec<PathBuf> = went.map(|touch| touch.path.clone()).collect();
+                    let touched = touches.into_iter().map(|touch| touch.path).collect();
+                    if went.is_empty() {
+                        Work::Touched(touched)
+                    } else {
+                        self.touched_next = touched;
+                        Work::Removed(went)
+                    }
+                }
                 // Events were lost, or the folder was moved, removed or unmounted.
                 Ok(Events::Lost) | Err(_) => {
                     self.watch = None;
@@ -125,6 +144,7 @@ impl Follower {
             match work {
                 Work::Rescan => folder.rescan(),
                 Work::Touched(paths) => paths.iter().for_each(|path| folder.touched(path)),
+                Work::Removed(paths) => paths.iter().for_each(|path| folder.removed(path)),
             }
             let set = folder.set();
             (folder, set)
@@ -150,8 +170,15 @@ struct FolderWatch {
 }
 
 enum Events {
-    Paths(Vec<PathBuf>),
+    Paths(Vec<Touch>),
     Lost,
+}
+
+/// Something happened to a file.
+struct Touch {
+    path: PathBuf,
+    /// It was removed, or moved away, at some moment.
+    was_removed: bool,
 }
 
 impl FolderWatch {
@@ -194,7 +221,7 @@ impl FolderWatch {
     fn drain(&self) -> io::Result<Events> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(self.inotify.as_fd(), &mut buffer);
-        let mut paths = Vec::new();
+        let mut paths: Vec<Touch> = Vec::new();
         loop {
             let event = match reader.next() {
                 Ok(event) => event,
@@ -215,8 +242,13 @@ impl FolderWatch {
             if event.events().contains(ReadFlags::CREATE) && is_being_written(&path) {
                 continue;
             }
-            if self.only.as_ref().is_none_or(|only| *only == path) && !paths.contains(&path) {
-                paths.push(path);
+            if self.only.as_ref().is_some_and(|only| *only != path) {
+                continue;
+            }
+            let was_removed = event.events().intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM);
+            match paths.iter_mut().find(|touch| touch.path == path) {
+                Some(touch) => touch.was_removed |= was_removed,
+                None => paths.push(Touch { path, was_removed }),
             }
         }
     }

@@ -3,6 +3,9 @@
 //! A file that turns bad keeps its pod until the next full look at the folder, which lets go of
 //! it, as upstream does: a manifest saved half done does not stop a pod at once, one that stays
 //! broken does.
+//!
+//! A name without a leading dot is enough to make a file a manifest: a backup copy is one, too, and
+//! two of them may describe one pod. Only one of those counts, and it is said which.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -12,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use model::Pod;
+use model::{Pod, PodKey, pod};
 
 use crate::manifest::{ManifestError, Origin, Place, parse};
 
@@ -103,19 +106,45 @@ impl Folder {
 
     /// Looks at one file that may have changed or gone.
     pub(crate) fn touched(&mut self, path: &Path) {
-        let is_ours = path == self.path || path.parent() == Some(&self.path);
-        if is_ours && !is_hidden(path) {
+        if self.is_ours(path) {
             self.read(path, false);
         }
     }
 
+    /// Forgets a file that was removed, whether or not there is another one in its place by now.
+    pub(crate) fn removed(&mut self, path: &Path) {
+        if self.is_ours(path) {
+            self.files.remove(path);
+        }
+    }
+
+    fn is_ours(&self, path: &Path) -> bool {
+        (path == self.path || path.parent() == Some(&self.path)) && !is_hidden(path)
+    }
+
+    /// One pod for each name. Of several files with a pod of one name the last counts, which is what
+    /// a full look of upstream's comes to; what upstream does between two of those, and so twice as
+    /// many restarts, is not followed.
     pub(crate) fn set(&self) -> StaticPodSet {
         let mut set = StaticPodSet::default();
         if let Some(trouble) = &self.trouble {
             set.problems.push((self.path.clone(), trouble.clone()));
         }
+        let with_pods = || self.files.iter().filter_map(|(path, file)| Some((path, file.pod.as_ref()?)));
+        let chosen: BTreeMap<PodKey, &PathBuf> =
+            with_pods().map(|(path, pod)| (pod::key(pod), path)).collect();
+        for (path, pod) in with_pods() {
+            let key = pod::key(pod);
+            match chosen.get(&key) {
+                Some(other) if *other != path => {
+                    let other = other.display();
+                    let problem = format!("describes the pod {key}, and so does {other}, which is used");
+                    set.problems.push((path.clone(), problem));
+                }
+                _ => set.pods.push(pod.clone()),
+            }
+        }
         for (path, manifest) in &self.files {
-            set.pods.extend(manifest.pod.clone());
             set.problems.extend(manifest.problem.clone().map(|problem| (path.clone(), problem)));
         }
         set

@@ -206,3 +206,33 @@ fn a_folder_that_goes_takes_its_pods_along() {
     folder.rescan();
     assert!(folder.set().problems.is_empty());
 }
+
+/// kubernetes/kubeadm#2823: a backup beside a manifest is a manifest, too.
+#[test]
+fn of_two_files_with_one_pod_the_last_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let original = write(&dir, "etcd.yaml", &manifest("etcd", "new"));
+    let backup = write(&dir, "etcd.yaml.bak", &manifest("etcd", "old"));
+    write(&dir, "other.yaml", &manifest("other", "i"));
+    let mut folder = Folder::new(dir.path().to_owned(), "n".into());
+    let images = |folder: &Folder| -> Vec<String> {
+        let image = |pod: &Arc<Pod>| pod.spec.as_ref()?.containers[0].image.clone();
+        folder.set().pods.iter().filter_map(image).collect()
+    };
+    folder.rescan();
+    assert_eq!(images(&folder), ["old", "i"]);
+    let problem =
+        format!("describes the pod default/etcd-n, and so does {}, which is used", backup.display());
+    assert_eq!(folder.set().problems, [(original.clone(), problem)]);
+    // Not by which was touched last.
+    folder.touched(&original);
+    assert_eq!(images(&folder), ["old", "i"]);
+    std::fs::remove_file(&backup).unwrap();
+    folder.touched(&backup);
+    assert_eq!((images(&folder), folder.set().problems), (vec!["new".into(), "i".into()], vec![]));
+    // One in another namespace is another pod.
+    let elsewhere = manifest("etcd", "else").replace("{name: etcd}", "{name: etcd, namespace: else}");
+    write(&dir, "z.yaml", &elsewhere);
+    folder.rescan();
+    assert_eq!(images(&folder), ["new", "i", "else"]);
+}

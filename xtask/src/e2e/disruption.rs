@@ -18,13 +18,13 @@ use crate::process::Service;
 use crate::workspace;
 
 /// A named pipe through which a container tells the test what it does while the API server is away.
-struct Voice {
+pub(super) struct Voice {
     path: PathBuf,
     lines: tokio::io::Lines<BufReader<pipe::Receiver>>,
 }
 
 impl Voice {
-    fn new(scene: &Scene) -> Result<Self> {
+    pub(super) fn new(scene: &Scene) -> Result<Self> {
         let folder = scene.cluster.paths.file(&scene.namespace);
         workspace::create_dir(&folder)?;
         let path = folder.join("voice");
@@ -42,11 +42,16 @@ impl Voice {
         with(shell("main", &script), json!({ "volumeMounts": [{ "name": "voice", "mountPath": "/voice" }] }))
     }
 
-    fn volumes(&self) -> Value {
-        json!([{ "name": "voice", "hostPath": { "path": self.path.parent() } }])
+    /// The folder that containers have as `/voice`.
+    pub(super) fn folder(&self) -> &std::path::Path {
+        self.path.parent().unwrap_or(&self.path)
     }
 
-    async fn hear(&mut self) -> Result<String> {
+    pub(super) fn volumes(&self) -> Value {
+        json!([{ "name": "voice", "hostPath": { "path": self.folder() } }])
+    }
+
+    pub(super) async fn hear(&mut self) -> Result<String> {
         let line = tokio::time::timeout(EVENTUALLY, self.lines.next_line()).await;
         line.context("the container says nothing")??.context("the pipe ended")
     }
@@ -185,6 +190,47 @@ pub(super) async fn kubelet_restart_keeps_probed_pods_ready(scene: Scene) -> Res
     let pod = scene.ready_pod("probed", spec).await?;
     scene.cluster.kubelet.restart().await?;
     unchanged(&scene, vec![("probed".to_owned(), identity(&pod))]).await
+}
+
+/// kubernetes#125397: the initial delay counts from the container's start. Were it cut short by either
+/// restart, one failure would be enough to kill.
+pub(super) async fn kubelet_restart_cuts_no_initial_delay_short(scene: Scene) -> Result<()> {
+    const DELAY_SECONDS: u32 = 40;
+    let note = "cut -d' ' -f1 /proc/uptime >> /tmp/asked";
+    let probe = |check: &str| {
+        json!({ "exec": { "command": ["sh", "-c", format!("{note}; {check}")] }, "initialDelaySeconds": DELAY_SECONDS,
+            "periodSeconds": 2, "timeoutSeconds": 3, "failureThreshold": 1 })
+    };
+    let script = format!("{note}; sleep 30; touch /tmp/ok; sleep 100000");
+    let slow = with(shell("slow", &script), json!({ "livenessProbe": probe("test -f /tmp/ok") }));
+    let starter = with(shell("starter", &script), json!({ "startupProbe": probe("test -f /tmp/ok") }));
+    let ready = json!({ "exec": { "command": ["true"] }, "periodSeconds": 1 });
+    let steady = with(shell("main", "sleep 100000"), json!({ "readinessProbe": ready }));
+    let steady = scene.ready_pod("steady", json!({ "containers": [steady] })).await?;
+    scene.pod("slow", json!({ "containers": [slow, starter] })).await?;
+    let runs = |pod: &Pod, name: &str| {
+        container(pod, name).is_some_and(|s| s.state.as_ref().is_some_and(|state| state.running.is_some()))
+    };
+    scene.until("slow", "running", SOON, move |pod| runs(pod, "slow") && runs(pod, "starter")).await?;
+    scene.cluster.kubelet.restart().await?;
+    unchanged(&scene, vec![("steady".to_owned(), identity(&steady))]).await?;
+    scene.cluster.kubelet.kill().await?;
+    scene.cluster.kubelet.start().await?;
+    let pod = scene.until("slow", "ready", EVENTUALLY, is_ready).await?;
+    ensure!(restarts(&pod, "slow") == 0 && restarts(&pod, "starter") == 0, "no container was killed");
+    for name in ["slow", "starter"] {
+        let asked = "until test $(wc -l < /tmp/asked) -ge 2; do sleep 0.2; done; head -n 2 /tmp/asked";
+        let asked = scene.kubectl_out(&["exec", "slow", "-c", name, "--", "sh", "-c", asked]).await?;
+        let times: Vec<f64> = asked.lines().filter_map(|line| line.parse().ok()).collect();
+        let [started, first] = times[..] else { return Err(anyhow!("not two times: {asked:?}")) };
+        // Upstream counts in whole seconds.
+        ensure!(
+            first - started > DELAY_SECONDS - 1.0,
+            "{name} is asked {} s after its start",
+            first - started
+        );
+    }
+    unchanged(&scene, vec![("steady".to_owned(), identity(&steady))]).await
 }
 
 /// The promise to an administrator who replaces the binary and restarts the service.

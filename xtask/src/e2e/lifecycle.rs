@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams};
 use serde_json::json;
 
-use super::scene::{SOON, Scene, container, ended, phase, shell, with};
+use super::scene::{SOON, Scene, container, ended, phase, shell, waiting, with};
 
 pub(super) async fn pod_runs_and_is_deleted_gracefully(scene: Scene) -> Result<()> {
     let script = "trap 'echo asked to end; exit 0' TERM; echo started; sleep 1000 & wait";
@@ -59,6 +59,58 @@ pub(super) async fn post_start_hook_runs(scene: Scene) -> Result<()> {
     scene.pod("failing", json!({ "restartPolicy": "Never", "containers": [container] })).await?;
     scene.until("failing", "failed", SOON, |pod| phase(pod) == "Failed").await?;
     scene.event("failing", "FailedPostStartHook", SOON).await?;
+    Ok(())
+}
+
+/// Service meshes hold the application back by a postStart hook. Until it is through, its container is one that is
+/// being made, and so are the next ones.
+pub(super) async fn post_start_hook_holds_the_next_container_back(scene: Scene) -> Result<()> {
+    let mounts = json!([{ "name": "shared", "mountPath": "/shared" }]);
+    let hook = "until test -e /shared/go; do sleep 0.1; done; touch /shared/hook-done";
+    let hook = json!({ "postStart": { "exec": { "command": ["sh", "-c", hook] } } });
+    let mesh =
+        with(shell("mesh", "echo up; sleep 1000"), json!({ "lifecycle": hook, "volumeMounts": mounts }));
+    let app = with(
+        shell("app", "ls /shared/hook-done > /shared/seen 2>&1; sleep 1000"),
+        json!({ "volumeMounts": mounts }),
+    );
+    let volumes = json!([{ "name": "shared", "emptyDir": {} }]);
+    scene.pod("holds", json!({ "containers": [mesh, app], "volumes": volumes })).await?;
+    scene.event("holds", "Started", SOON).await?;
+    // The event comes before the status, if there is one: the hook lasts until it is told to end.
+    let refused = scene.kubectl_with(b"", &["logs", "holds", "--container=mesh"]).await?;
+    let why = "container \"mesh\" in pod \"holds\" is waiting to start: ContainerCreating";
+    ensure!(refused.code != 0 && refused.err.contains(why), "no log yet: {refused:?}");
+    let pod = scene.until("holds", "known", SOON, |pod| container(pod, "mesh").is_some()).await?;
+    ensure!(phase(&pod) == "Pending", "it is being started: {}", phase(&pod));
+    for name in ["mesh", "app"] {
+        let status = container(&pod, name).cloned().unwrap_or_default();
+        ensure!(waiting(&pod, name) == "ContainerCreating", "{name} is being made: {:?}", status.state);
+        ensure!(!status.ready && status.started != Some(true), "{name} is neither ready nor started");
+    }
+    scene.kubectl_out(&["exec", "holds", "--container=mesh", "--", "touch", "/shared/go"]).await?;
+    scene.until("holds", "ready", SOON, super::scene::is_ready).await?;
+    let seen = scene.kubectl_out(&["exec", "holds", "--container=app", "--", "cat", "/shared/seen"]).await?;
+    ensure!(seen == "/shared/hook-done\n", "the application began after the hook: {seen:?}");
+    Ok(())
+}
+
+/// A hook that fails takes its own container with it, and nobody is told what it printed.
+pub(super) async fn failed_post_start_hook_tells_no_secret(scene: Scene) -> Result<()> {
+    let hook =
+        json!({ "postStart": { "exec": { "command": ["sh", "-c", "echo pretend-password; exit 1"] } } });
+    let failing = with(shell("hook", "sleep 1000"), json!({ "lifecycle": hook }));
+    scene.pod("failing", json!({ "containers": [failing, shell("app", "sleep 1000")] })).await?;
+    let message = scene.event("failing", "FailedPostStartHook", SOON).await?;
+    ensure!(message == "PostStartHook failed", "upstream's words, and no more: {message:?}");
+    scene.event_naming("failing", "Killing", "FailedPostStartHook").await?;
+    let runs = |pod: &Pod| {
+        let app = container(pod, "app").and_then(|status| status.state.clone()).unwrap_or_default();
+        app.running.is_some() && super::scene::restarts(pod, "hook") >= 1
+    };
+    scene.until("failing", "running beside it, and the container tried again", SOON, runs).await?;
+    let events = scene.events("failing").await?;
+    ensure!(!events.iter().any(|event| event.contains("pretend-password")), "{events:?}");
     Ok(())
 }
 

@@ -50,6 +50,19 @@ pub(super) async fn startup_holds_the_others_back(scene: Scene) -> Result<()> {
     Ok(())
 }
 
+/// A probe that cannot be made says so, instead of leaving a pod unready for no reason.
+pub(super) async fn command_that_does_not_exist_is_told(scene: Scene) -> Result<()> {
+    let probe = json!({ "exec": { "command": ["/nonexistent"] }, "periodSeconds": 2 });
+    let main = with(shell("main", "sleep 1000"), json!({ "readinessProbe": probe }));
+    scene.pod("unmade", json!({ "containers": [main] })).await?;
+    let message = scene.event("unmade", "Unhealthy", SOON).await?;
+    let start = "Readiness probe errored and resulted in unknown state: rpc error: code = ";
+    ensure!(message.starts_with(start) && message.contains("/nonexistent"), "it says why: {message:?}");
+    let pod = scene.until("unmade", "running", SOON, |pod| super::scene::phase(pod) == "Running").await?;
+    ensure!(!is_ready(&pod) && restarts(&pod, "main") == 0, "unready, and nothing else");
+    Ok(())
+}
+
 pub(super) async fn http_tcp_and_grpc(scene: Scene) -> Result<()> {
     let server = |name: &str, args: serde_json::Value, probe: serde_json::Value| {
         let probe = with(probe, json!({ "periodSeconds": 1 }));

@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use super::scene::{EVENTUALLY, SOON, Scene, container, is_ready, pod, restarts, shell, with};
+use super::disruption::Voice;
+use super::scene::{EVENTUALLY, SOON, Scene, container, is_ready, phase, pod, restarts, shell, with};
 use crate::cluster::{Kind, MANIFESTS};
 use crate::isolation::NODE;
 use crate::workspace;
@@ -117,6 +118,148 @@ pub(super) async fn deleted_mirror_comes_back(scene: Scene) -> Result<()> {
         .until(&name, "created again", EVENTUALLY, |pod| pod.metadata.uid != uid && is_ready(pod))
         .await?;
     ensure!(id(&before) == id(&after) && restarts(&after, "main") == 0, "its container was left alone");
+    file.remove()?;
+    scene.gone(&name).await
+}
+
+/// "mirror pod termination should satisfy grace period when static pod is updated" of upstream's suite: as long as the
+/// old pod runs, its mirror says so.
+pub(super) async fn mirror_of_an_edited_pod_stays_until_it_has_ended(scene: Scene) -> Result<()> {
+    let mut voice = Voice::new(&scene)?;
+    let file = Manifest::new(&scene, "edited");
+    let mounts = json!({ "volumeMounts": [{ "name": "voice", "mountPath": "/voice" }] });
+    let spec = |word: &str| {
+        let script = format!(
+            "trap 'echo ending {word} > /voice/voice; until test -e /voice/go; do sleep 0.1; done; exit 0' TERM; \
+             echo begin {word} > /voice/voice; while :; do sleep 0.1; done"
+        );
+        let main = with(shell("main", &script), mounts.clone());
+        json!({ "containers": [main], "volumes": voice.volumes(), "terminationGracePeriodSeconds": 100 })
+    };
+    let (first, second) = (spec("first"), spec("second"));
+    file.write_pod("edited", first)?;
+    let name = mirror("edited");
+    ensure!(voice.hear().await? == "begin first", "it begins");
+    let before = scene.until(&name, "ready", SOON, is_ready).await?;
+    file.write_pod("edited", second)?;
+    ensure!(voice.hear().await? == "ending first", "it is told to end");
+    let now = scene.api::<Pod>().get(&name).await?;
+    ensure!(now.metadata.uid == before.metadata.uid, "the mirror is still the old pod's");
+    ensure!(now.metadata.deletion_timestamp.is_none() && phase(&now) == "Running", "and says that it runs");
+    workspace::write(&voice.folder().join("go"), "")?;
+    ensure!(voice.hear().await? == "begin second", "the new one begins after the end of the old one");
+    let uid = before.metadata.uid;
+    scene.until(&name, "replaced", SOON, |pod| pod.metadata.uid != uid && is_ready(pod)).await?;
+    file.remove()?;
+    scene.gone(&name).await
+}
+
+/// "should successfully recreate when file is removed and recreated" of upstream's suite: however quickly.
+pub(super) async fn removed_and_recreated_file_restarts_its_pod(scene: Scene) -> Result<()> {
+    let file = Manifest::new(&scene, "again");
+    let spec = json!({ "containers": [shell("main", "echo begin; sleep 100000")] });
+    file.write_pod("again", spec.clone())?;
+    let name = mirror("again");
+    scene.until(&name, "ready", SOON, is_ready).await?;
+    file.remove()?;
+    file.write_pod("again", spec)?;
+    let once = |pod: &Pod| restarts(pod, "main") == 1 && is_ready(pod);
+    scene.until(&name, "running with one restart", EVENTUALLY, once).await?;
+    file.remove()?;
+    scene.gone(&name).await
+}
+
+/// What administrators do in the folder: rewriting, editors' files, a backup beside the manifest (kubernetes/kubeadm#2823),
+/// renaming. Whatever becomes of the pod, no two of it ever run at once.
+pub(super) async fn backup_rewriting_and_renaming(scene: Scene) -> Result<()> {
+    let lives = scene.cluster.paths.file(&scene.namespace);
+    workspace::create_dir(&lives)?;
+    let spec = |value: &str| {
+        let script = "say() { echo $V $1 >> /lives/log; }; say begin; trap 'say end; exit 0' TERM; \
+                      while :; do sleep 0.1; done";
+        let own = json!({ "env": [{ "name": "V", "value": value }], "volumeMounts": [{ "name": "lives", "mountPath": "/lives" }] });
+        let volumes = json!([{ "name": "lives", "hostPath": { "path": lives } }]);
+        json!({ "containers": [with(shell("main", script), own)], "volumes": volumes, "terminationGracePeriodSeconds": 30 })
+    };
+    let log = || std::fs::read_to_string(lives.join("log")).unwrap_or_default();
+    let file = Manifest::new(&scene, "copied");
+    file.write_pod("copied", spec("one"))?;
+    let name = mirror("copied");
+    let before = scene.until(&name, "ready", SOON, is_ready).await?;
+    // Rewritten as it is, and what an editor leaves.
+    let text = std::fs::read_to_string(&file.path).context("read the manifest")?;
+    std::fs::write(&file.path, &text).context("write the manifest again")?;
+    let folder = file.path.parent().context("the folder")?.to_owned();
+    std::fs::write(folder.join(format!(".{}.swp", scene.namespace)), "").context("an editor's file")?;
+    std::fs::write(folder.join("4913"), "").context("an editor's file")?;
+    std::fs::remove_file(folder.join("4913")).context("remove an editor's file")?;
+    later_pod(&scene, "later").await?;
+    let now = scene.api::<Pod>().get(&name).await?;
+    let id = |pod: &Pod| container(pod, "main").and_then(|status| status.container_id.clone());
+    ensure!(id(&now) == id(&before) && log() == "one begin\n", "nothing of that is a change: {:?}", log());
+    // A backup, and then the change.
+    let backup = Manifest { path: with_suffix(&file.path, ".backup"), namespace: file.namespace.clone() };
+    std::fs::copy(&file.path, &backup.path).context("copy the manifest")?;
+    file.write_pod("copied", spec("two"))?;
+    later_pod(&scene, "still-later").await?;
+    scene.until(&name, "ready, with either manifest", EVENTUALLY, is_ready).await?;
+    backup.remove()?;
+    let is_two = |pod: &Pod| {
+        let spec = pod.spec.as_ref().and_then(|spec| spec.containers.first()?.env.clone());
+        spec.is_some_and(|env| env[0].value.as_deref() == Some("two")) && is_ready(pod)
+    };
+    let two = scene.until(&name, "the changed one", EVENTUALLY, is_two).await?;
+    // Renamed, it is another pod: the file's name is part of what it is.
+    let renamed = Manifest::new(&scene, "renamed");
+    std::fs::rename(&file.path, &renamed.path).context("rename the manifest")?;
+    let hash = annotation(&two, "kubernetes.io/config.hash");
+    let is_other = |pod: &Pod| annotation(pod, "kubernetes.io/config.hash") != hash && is_ready(pod);
+    scene.until(&name, "replaced after the renaming", EVENTUALLY, is_other).await?;
+    renamed.remove()?;
+    scene.gone(&name).await?;
+    let _ = std::fs::remove_file(folder.join(format!(".{}.swp", scene.namespace)));
+    let words: Vec<String> =
+        log().lines().map(|line| line.split(' ').nth(1).unwrap_or_default().to_owned()).collect();
+    let takes_turns = words.chunks(2).all(|life| life == ["begin", "end"]);
+    ensure!(takes_turns, "each life ends before the next begins: {:?}", log());
+    Ok(())
+}
+
+/// What was written before it has been seen by the time this runs.
+async fn later_pod(scene: &Scene, name: &str) -> Result<()> {
+    let file = Manifest::new(scene, name);
+    file.write_pod(name, json!({ "containers": [shell("main", "sleep 1000")] }))?;
+    scene.until(&mirror(name), "ready", SOON, is_ready).await?;
+    file.remove()?;
+    scene.gone(&mirror(name)).await
+}
+
+fn with_suffix(path: &std::path::Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// After a restart of the kubelet the mirror of a pod with probes says what it said before.
+pub(super) async fn kubelet_restart_leaves_their_status_alone(scene: Scene) -> Result<()> {
+    let file = Manifest::new(&scene, "probed");
+    let probe = json!({ "exec": { "command": ["true"] }, "periodSeconds": 10 });
+    let probes = json!({ "startupProbe": probe, "readinessProbe": probe, "livenessProbe": probe });
+    file.write_pod("probed", json!({ "containers": [with(shell("main", "sleep 100000"), probes)] }))?;
+    let name = mirror("probed");
+    let before = scene.until(&name, "ready", SOON, is_ready).await?;
+    let since = |pod: &Pod| {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+        let started = pod.status.as_ref().and_then(|status| status.start_time.clone());
+        let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
+        (started, ready.map(|ready| (ready.status, ready.last_transition_time)))
+    };
+    scene.cluster.kubelet.restart().await?;
+    // The kubelet knows the mirror by now: both come from the same watch.
+    scene.ready_pod("new", json!({ "containers": [shell("main", "sleep 1000")] })).await?;
+    let after = scene.api::<Pod>().get(&name).await?;
+    ensure!(since(&after) == since(&before), "from {:?} to {:?}", since(&before), since(&after));
+    ensure!(restarts(&after, "main") == 0, "and it was left alone");
     file.remove()?;
     scene.gone(&name).await
 }

@@ -21,7 +21,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "CRIListStreaming", works: false, effect: "uses CRI streaming list RPCs (StreamPodSandboxes, StreamContainers, StreamContainerStats, StreamPodSandboxStats, StreamPodSandboxMetrics, StreamImages) instead of unary lists" },
     Consulted { name: "CSIServiceAccountTokenSecrets", works: false, effect: "SA tokens may be passed in NodePublishVolume secrets when CSIDriver.spec.serviceAccountTokenInSecrets is true" },
     Consulted { name: "CSIVolumeHealth", works: false, effect: "reads CSI VolumeCondition from NodeGetVolumeStats and reports abnormal volumes" },
-    Consulted { name: "ChangeContainerStatusOnKubeletRestart", works: false, effect: "when on, container started/ready are reset on kubelet restart (old behaviour); off keeps the statuses" },
+    Consulted { name: "ChangeContainerStatusOnKubeletRestart", works: true, effect: "when on, container started/ready are reset on kubelet restart (old behaviour); off keeps the statuses" },
     Consulted { name: "ClusterTrustBundleProjection", works: false, effect: "watches ClusterTrustBundle objects and supports projected clusterTrustBundle sources" },
     Consulted { name: "ComponentFlagz", works: true, effect: "registers /flagz" },
     Consulted { name: "ComponentStatusz", works: true, effect: "registers /statusz" },

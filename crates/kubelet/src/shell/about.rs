@@ -4,6 +4,9 @@ use node::Action;
 use telemetry::traces::{self, Tracer};
 use tracing::{Span, field, info_span};
 
+const POST_START: &str = "run postStart hook";
+const PRE_STOP: &str = "run preStop hook";
+
 /// An action's name and its object. Fields that do not apply are empty.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct About {
@@ -63,11 +66,11 @@ impl About {
             Action::RemoveContainer { uid: u, id: c, .. } => id(uid("remove container", u), c),
             Action::RunHook { pod: p, container: c, hook, .. } => {
                 let is_first = matches!(hook, node::Hook::PostStart);
-                container(pod(if is_first { "run postStart hook" } else { "run preStop hook" }, p), c)
+                container(pod(if is_first { POST_START } else { PRE_STOP }, p), c)
             }
             Action::WriteStatus { key: name, uid, .. } => key("write status of pod", name, Some(uid)),
             Action::DeletePod { key: name, uid } => key("remove pod from the API server", name, Some(uid)),
-            Action::CreateMirror { pod: p } => pod("create mirror of static pod", p),
+            Action::CreateMirror { pod: p, .. } => pod("create mirror of static pod", p),
             Action::RemovePodLogs { uid, key: name } => key("remove logs of pod", name, Some(uid)),
             Action::RegisterNode { .. } => of("register node"),
             Action::WriteNodeStatus { .. } => of("write node status"),
@@ -135,6 +138,11 @@ impl About {
         })
     }
 
+    /// Whether it is a container's hook, whose failure holds what the hook printed.
+    pub(crate) fn is_hook(&self) -> bool {
+        matches!(self.what, POST_START | PRE_STOP)
+    }
+
     /// Tells one action on one object from all others.
     pub(crate) fn identity(&self) -> String {
         let parts = [&self.pod_uid, &self.pod, &self.container, &self.container_id, &self.sandbox_id];
@@ -157,10 +165,10 @@ fn sync(what: &str) -> Option<&'static str> {
         | "pull image"
         | "start pod sandbox"
         | "start container"
-        | "run postStart hook"
+        | POST_START
         | "write status of pod"
         | "create mirror of static pod" => "syncPod",
-        "run preStop hook" | "stop container" | "stop pod sandbox" => "syncTerminatingPod",
+        PRE_STOP | "stop container" | "stop pod sandbox" => "syncTerminatingPod",
         "unmount volumes of pod"
         | "remove cgroup of pod"
         | "remove logs of pod"

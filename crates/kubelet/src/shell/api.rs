@@ -6,7 +6,6 @@ use apiserver::{
     Connection, EventRecorder, EventType, MirrorOutcome, NewEvent, PatchOutcome, RequestError, ServiceIndex,
     Subject,
 };
-use arc_swap::ArcSwapOption;
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, PodStatus, Service, ServicePort, ServiceSpec};
 use model::{Pod, PodKey, PodUid, pod};
 use node::{EventObject, EventRecord, Outcome};
@@ -18,8 +17,6 @@ pub(crate) struct Api {
     node_name: String,
     /// `None` for a node that has no API server.
     remote: Option<Remote>,
-    /// The Node object's uid, once registered: what mirror pods name as their owner.
-    node_uid: ArcSwapOption<String>,
 }
 
 /// A connected API server.
@@ -31,7 +28,7 @@ pub(crate) struct Remote {
 
 impl Api {
     pub(crate) fn new(node_name: String, remote: Option<Remote>) -> Self {
-        Self { node_name, remote, node_uid: ArcSwapOption::empty() }
+        Self { node_name, remote }
     }
 
     /// The connection, for feeds and the server's reviews.
@@ -123,12 +120,9 @@ impl Api {
         }
     }
 
-    pub(crate) async fn create_mirror(&self, pod: &Pod) -> Outcome {
+    pub(crate) async fn create_mirror(&self, pod: &Pod, node_uid: &str) -> Outcome {
         let Some(remote) = &self.remote else { return Outcome::Cancelled };
-        let Some(node_uid) = self.node_uid.load_full() else {
-            return failure::other("the node is not registered yet".to_owned());
-        };
-        match apiserver::create_mirror(&remote.connection.api, pod, &self.node_name, &node_uid).await {
+        match apiserver::create_mirror(&remote.connection.api, pod, &self.node_name, node_uid).await {
             Ok(MirrorOutcome::Created(_) | MirrorOutcome::Present(_)) => Outcome::Done,
             Ok(MirrorOutcome::Occupied(other)) => {
                 let uid = pod::uid(&other);
@@ -144,11 +138,7 @@ impl Api {
     pub(crate) async fn register(&self, node: ApiNode) -> Outcome {
         let Some(remote) = &self.remote else { return Outcome::Cancelled };
         match apiserver::register(&remote.connection.api, &node).await {
-            Ok(registered) => {
-                let node = registered.node().clone();
-                self.node_uid.store(node.metadata.uid.clone().map(Arc::new));
-                Outcome::Registered(Arc::new(node))
-            }
+            Ok(registered) => Outcome::Registered(Arc::new(registered.node().clone())),
             Err(error) => failed(&error),
         }
     }

@@ -33,9 +33,9 @@ pub(crate) struct Start {
 }
 
 /// Creates and starts a container, and reads it back.
-pub(crate) async fn start(adapters: &Adapters, start: Start) -> Outcome {
+pub(crate) async fn start(adapters: &Adapters, mut start: Start) -> Outcome {
     let (uid, key) = (pod::uid(&start.pod), pod::key(&start.pod));
-    let id = match create(adapters, &start).await {
+    let id = match create(adapters, &mut start).await {
         Ok(id) => id,
         Err(failure) => return Outcome::Failed(failure),
     };
@@ -62,16 +62,24 @@ pub(crate) async fn stop(adapters: &Adapters, uid: &PodUid, id: &ContainerId, gr
     }
 }
 
-async fn create(adapters: &Adapters, start: &Start) -> Result<ContainerId, Failure> {
+async fn create(adapters: &Adapters, start: &mut Start) -> Result<ContainerId, Failure> {
     let Some(spec) = pod::container(&start.pod, &start.container) else {
         return Err(config(format!("container {} is not in the pod's spec", start.container)));
     };
     let sandbox_attempt = adapters.sandbox_attempt(&pod::uid(&start.pod));
     let sandbox_spec = sandboxes::spec(adapters, &start.pod, sandbox_attempt).await?;
+    let (log_dir, name) = (sandbox_spec.log_directory().to_owned(), start.container.clone());
+    let logged = blocking(move || {
+        podfiles::create_container_log_dir(&log_dir, &name)?;
+        Ok::<_, podfiles::PodFileError>(podfiles::next_attempt(&log_dir, &name))
+    });
+    let logged = logged.await?;
+    if start.attempt == 0 {
+        // Nobody knows of an instance before this one. Its log does, after a reboot that the
+        // runtime's containers did not outlive, and a static pod has no other memory.
+        start.attempt = logged;
+    }
     let container_spec = describe(adapters, start, &spec).await?;
-    let log_dir = sandbox_spec.log_directory().to_owned();
-    let name = start.container.clone();
-    blocking(move || podfiles::create_container_log_dir(&log_dir, &name)).await?;
     adapters
         .runtime
         .create_container(&start.sandbox, &sandbox_spec, &container_spec)

@@ -24,7 +24,7 @@ pub(crate) async fn carry_out(adapters: Arc<Adapters>, action: Action, cancel: C
     let work = traced.run(perform(&adapters, action));
     let outcome = to_the_end(work, &cancel).instrument(span.clone()).await;
     if let Outcome::Failed(failure) = &outcome {
-        traced.fail(failure.message.clone());
+        traced.fail(if about.is_hook() { "the hook failed".to_owned() } else { failure.message.clone() });
     }
     drop(traced);
     span.in_scope(|| log(&adapters, &about, &outcome));
@@ -49,6 +49,8 @@ pub(super) async fn to_the_end(work: impl Future<Output = Outcome>, cancel: &Can
 fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
     let what = about.what;
     match outcome {
+        // Told where it failed, without what it printed: that may be secret.
+        Outcome::Failed(_) if about.is_hook() => {}
         Outcome::Failed(failure) => {
             let is_away = failure.kind == FailureKind::RuntimeUnavailable;
             // The runtime's absence is told by the health feed, once.
@@ -180,7 +182,9 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
             Box::pin(async move { adapters.api.write_status(&key, &uid, &old, &new).await })
         }
         Action::DeletePod { key, uid } => Box::pin(async move { adapters.api.delete_pod(&key, &uid).await }),
-        Action::CreateMirror { pod } => Box::pin(async move { adapters.api.create_mirror(&pod).await }),
+        Action::CreateMirror { pod, node_uid } => {
+            Box::pin(async move { adapters.api.create_mirror(&pod, &node_uid).await })
+        }
         Action::RemovePodLogs { uid, key } => Box::pin(adapters.remove_logs(uid, key)),
         Action::RegisterNode { node } => Box::pin(adapters.api.register(*node)),
         Action::WriteNodeStatus { old, new } => {

@@ -9,6 +9,7 @@ use model::{ContainerId, Pod};
 use node::{EventObject, EventRecord, Hook, Outcome};
 use prober::{ExecError, ExecOutput, ProbeGates, ProbeTarget};
 use runtime::Runtime;
+use tracing::warn;
 
 use super::adapters::Adapters;
 use super::failure;
@@ -60,6 +61,7 @@ pub(crate) async fn hook(
                 if handler.sleep.is_some() {
                     adapters.metrics.sleeps_cut_short.increment();
                 }
+                warn!("The {hook:?} hook did not end within the grace period");
                 return failure::other(format!("{hook:?} hook did not end within the grace period"));
             }
         },
@@ -76,9 +78,10 @@ pub(crate) async fn hook(
             Outcome::Done
         }
         Err(error) => {
+            warn!(err = error.without_output(), "The {hook:?} hook failed");
             let key = pod::key(pod);
             let name = format!("{}_{}({})", key.name, key.namespace, pod::uid(pod));
-            failure::other(error.event_message(&container.spec.name, &name))
+            failure::other(error.status_message(&container.spec.name, &name))
         }
     }
 }
@@ -107,6 +110,7 @@ async fn exec(
             Ok(ExecOutput { stdout: output.stdout, stderr: output.stderr, exit_code: output.exit_code })
         }
         Err(error) if error.is_timeout() => Err(ExecError::TimedOut),
-        Err(error) => Err(ExecError::Runtime(error.message().to_owned())),
+        // With its code, as upstream has it in events about probes.
+        Err(error) => Err(ExecError::Runtime(error.source.to_string())),
     }
 }

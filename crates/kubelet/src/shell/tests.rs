@@ -19,6 +19,7 @@ fn settings() -> Settings {
         has_api: true,
         max_pods: 10_000,
         limits_class_memory: false,
+        forgets_readiness: false,
         max_restart_backoff: Duration::from_secs(300),
         restart_rules: node::RestartRules { of_containers: true, of_pods: true },
         node_status_update_every: Duration::from_secs(10),

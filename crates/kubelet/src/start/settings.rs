@@ -86,6 +86,7 @@ pub(super) fn of_core(config: &Config, node_name: &str, ips: &[IpAddr], has_api:
         has_api,
         max_pods: config.node.max_pods,
         limits_class_memory: config.pods.reserves_memory || config.pods.qos_reserved_memory_percent.is_some(),
+        forgets_readiness: config.gates.enabled("ChangeContainerStatusOnKubeletRestart"),
         max_restart_backoff: config.pods.crash_loop_max,
         restart_rules: node::RestartRules {
             of_containers: config.gates.enabled("ContainerRestartRules"),

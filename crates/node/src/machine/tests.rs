@@ -27,6 +27,7 @@ fn node() -> Node {
         has_api: true,
         max_pods: 110,
         limits_class_memory: false,
+        forgets_readiness: false,
         max_restart_backoff: Duration::from_secs(300),
         restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
         node_status_update_every: Duration::from_secs(10),

@@ -41,8 +41,19 @@ fn mirror(of: &str, uid: &str, resource_version: u64) -> Arc<Pod> {
     Arc::new(pod)
 }
 
+fn object() -> k8s_openapi::api::core::v1::Node {
+    serde_json::from_str(r#"{"metadata":{"name":"node","uid":"node-uid"}}"#).unwrap()
+}
+
 /// A node whose runtime holds nothing.
 fn node() -> Node {
+    let mut node = unregistered();
+    node.step(now(0), Input::NodeObject(Arc::new(object())));
+    node
+}
+
+/// The same before it is known to the API server.
+fn unregistered() -> Node {
     let mut node = Node::new(Settings {
         node_name: "node".to_owned(),
         node_ips: vec![],
@@ -50,6 +61,7 @@ fn node() -> Node {
         has_api: true,
         max_pods: 110,
         limits_class_memory: false,
+        forgets_readiness: false,
         max_restart_backoff: Duration::from_secs(300),
         restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
         node_status_update_every: Duration::from_secs(10),
@@ -67,7 +79,7 @@ fn step(node: &mut Node, at: u64, input: Input) -> Vec<(EffectId, String)> {
     let texts = node.step(now(at), input).into_iter().filter_map(|effect| {
         let Effect::Start { id, action } = effect else { return None };
         let text = match action {
-            Action::CreateMirror { pod } => format!("create for {}", pod::uid(&pod)),
+            Action::CreateMirror { pod, .. } => format!("create for {}", pod::uid(&pod)),
             Action::DeletePod { uid, .. } => format!("delete {uid}"),
             Action::WriteStatus { uid, .. } => format!("write {uid}"),
             _ => return None,
@@ -109,6 +121,15 @@ fn a_static_pod_gets_a_mirror_and_the_mirror_its_status() {
     assert_eq!(words(&made), ["create for v1"]);
     assert!(step(&mut node, 0, done(made[0].0, Outcome::Done)).is_empty());
     assert_eq!(words(&step(&mut node, 0, applied(mirror("v1", "m1", 7)))), ["write m1"]);
+}
+
+/// The Node object owns the mirror: until it is there, none is asked for in vain, and then at once.
+#[test]
+fn a_mirror_is_made_as_soon_as_the_node_is_known() {
+    let mut node = unregistered();
+    step(&mut node, 0, files(&[manifest("v1")]));
+    assert!(step(&mut node, 0, api(&[])).is_empty());
+    assert_eq!(words(&step(&mut node, 3, Input::NodeObject(Arc::new(object())))), ["create for v1"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Container;
-use model::pod::ContainerKind;
+use model::pod::{self, ContainerKind};
 use model::reason::waiting::is_about_image;
 use model::reason::{event, waiting};
 use model::{ImageRef, Now};
@@ -137,7 +137,7 @@ impl PodRecord {
                 let is_checked = matches!(answer, ImageAnswer::Accessible(_));
                 let checked = if is_checked { " and can be accessed by the pod" } else { "" };
                 let text = format!("Container image \"{image}\" already present on machine{checked}");
-                self.record_container_event(kind, name, false, event::PULLED, text, out);
+                self.record_pulled(kind, name, text, out);
             }
             // The same words whether it is absent or not this pod's: whose images are here is nobody's business.
             Outcome::Image(_) if policy(container) == PullPolicy::Never => {
@@ -161,10 +161,34 @@ impl PodRecord {
                     model::time::go_duration(*took),
                     model::time::go_duration(*took_with_wait),
                 );
-                self.record_container_event(kind, name, false, event::PULLED, text, out);
+                self.record_pulled(kind, name, text, out);
             }
             Outcome::Failed(failure) => self.image_error(container, kind, failure, ctx, out),
             _ => self.memory(name).image = Image::Unknown,
+        }
+    }
+
+    /// Images are looked for while volumes and sandbox are made. Events tell it in upstream's order,
+    /// where they come after the sandbox.
+    fn record_pulled(&mut self, kind: ContainerKind, name: &str, text: String, out: &mut Outbox) {
+        if self.has_sandbox() {
+            self.record_container_event(kind, name, false, event::PULLED, text, out);
+        } else {
+            self.memory(name).pulled_untold = Some(text);
+        }
+    }
+
+    /// Tells what was found out about images before the sandbox was there.
+    pub(crate) fn tell_pulled(&mut self, out: &mut Outbox) {
+        if self.containers.values().all(|memory| memory.pulled_untold.is_none()) {
+            return;
+        }
+        let Some(pod) = self.desired.pod().cloned() else { return };
+        for container in pod::containers(&pod) {
+            let name = &container.spec.name;
+            if let Some(text) = self.containers.get_mut(name).and_then(|m| m.pulled_untold.take()) {
+                self.record_container_event(container.kind, name, false, event::PULLED, text, out);
+            }
         }
     }
 

@@ -1,7 +1,9 @@
-//! The life of each pod: what is wanted of it ([`record`]), what to do about it ([`plan`]),
+//! The life of each pod: what is wanted of it ([`record`]), what an earlier process left of it
+//! ([`adopt`]), what to do about it ([`plan`]),
 //! doing it ([`running`], [`ending`], [`images`], [`probes`]), taking in how it went
 //! ([`results`]), and telling the API server ([`report`]).
 
+mod adopt;
 pub(crate) mod backoff;
 mod ending;
 mod images;

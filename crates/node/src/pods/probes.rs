@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Probe};
 use model::pod;
 use model::probe::{ProbeKind, ProbeOutcome};
-use model::{ContainerId, ContainerObservation, ContainerState, Now};
+use model::{ContainerId, ContainerState, Now};
 
 use super::Context;
 use super::record::{ContainerMemory, KillCause, Phase, PodRecord};
@@ -14,7 +14,7 @@ use super::slot::Slot;
 use crate::effect::Action;
 use crate::outbox::{Outbox, Place};
 
-const KINDS: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness];
+pub(crate) const KINDS: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness];
 
 /// One probe of one container instance.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,7 @@ impl ProbeMemory {
     }
 
     /// Plans the next attempt for this monotonic time, or for the end of the initial delay.
-    fn plan(&mut self, at: Duration) {
+    pub(crate) fn plan(&mut self, at: Duration) {
         self.next_at = at.max(self.not_before);
     }
 }
@@ -74,18 +74,12 @@ fn passed(container: &Container, memory: &ContainerMemory, id: &ContainerId, kin
         || memory.probes.get(&kind).is_some_and(|p| p.container == *id && p.verdict == Some(true))
 }
 
-fn seconds(value: Option<i32>, default: u64) -> Duration {
+pub(crate) fn seconds(value: Option<i32>, default: u64) -> Duration {
     Duration::from_secs(value.and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default))
 }
 
 fn threshold(value: Option<i32>, default: u32) -> u32 {
     value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default)
-}
-
-/// A fraction of the period that differs between containers and not between runs, so that the
-/// probes of a node that was restarted do not all come at once.
-fn spread(key: &str, period: Duration) -> Duration {
-    period.mul_f64(f64::from(model::hash::fnv1a_32(key.as_bytes()) % 1000) / 1000.0)
 }
 
 impl PodRecord {
@@ -111,6 +105,7 @@ impl PodRecord {
                 let is_busy = self.busy.contains_key(&slot);
                 let memory = self.memory(&container.spec.name);
                 let is_started = is_started(&container.spec, memory, &id);
+                let is_through_hook = memory.hook_done.as_ref() == Some(&id);
                 if memory.probes.get(&kind).is_none_or(|p| p.container != id) {
                     let mut new = ProbeMemory::new(id.clone(), probe, age, ctx.now);
                     if kind == ProbeKind::Liveness {
@@ -123,7 +118,7 @@ impl PodRecord {
                 }
                 let Some(state) = memory.probes.get_mut(&kind) else { continue };
                 let is_wanted = match kind {
-                    ProbeKind::Startup => state.verdict != Some(true),
+                    ProbeKind::Startup => is_through_hook && state.verdict != Some(true),
                     ProbeKind::Liveness | ProbeKind::Readiness => is_started,
                 };
                 if is_busy || state.is_on_hold || !is_wanted {
@@ -149,33 +144,6 @@ impl PodRecord {
         next
     }
 
-    /// Takes over the probes of a container that an earlier process started: nothing that was
-    /// ready stops being so, and no initial delay is cut short.
-    pub(crate) fn adopt_probes(
-        &mut self,
-        container: &Container,
-        running: &ContainerObservation,
-        was: (bool, bool),
-        now: Now,
-    ) {
-        let (was_started, was_ready) = was;
-        let ContainerState::Running { started_at } = running.state else { return };
-        let age = now.since_wall(started_at.unwrap_or(running.created_at));
-        let key = format!("{}/{}", self.uid, container.name);
-        let memory = self.memory(&container.name);
-        for kind in KINDS {
-            let Some(probe) = spec(container, kind) else { continue };
-            let mut adopted = ProbeMemory::new(running.id.clone(), probe, age, now);
-            adopted.verdict = match kind {
-                ProbeKind::Startup => was_started.then_some(true),
-                ProbeKind::Liveness => None,
-                ProbeKind::Readiness => was_ready.then_some(true),
-            };
-            adopted.plan(now.after(spread(&key, seconds(probe.period_seconds, 10))));
-            memory.probes.insert(kind, adopted);
-        }
-    }
-
     /// Takes in the outcome of an attempt.
     pub(crate) fn probed(
         &mut self,
@@ -188,29 +156,29 @@ impl PodRecord {
         let Some(pod) = self.desired.pod().cloned() else { return };
         let Some(container) = pod::container(&pod, name) else { return };
         let Some(probe) = spec(&container.spec, kind) else { return };
-        let (good, text) = match outcome {
-            ProbeOutcome::Success => (true, None),
-            ProbeOutcome::Warning(text) => (true, Some(format!("{} probe warning: {text}", kind.as_str()))),
-            ProbeOutcome::Failure(text) => (false, Some(format!("{} probe failed: {text}", kind.as_str()))),
-            // An attempt that could not be made says nothing about the container.
-            ProbeOutcome::Error(_) => return,
-        };
         let running = self.observed.as_ref().and_then(|o| o.latest(name)).filter(|c| c.state.is_running());
         let Some(id) = running.map(|c| c.id.clone()) else { return };
-        let Some(state) = self.memory(name).probes.get_mut(&kind).filter(|p| p.container == id) else {
+        if self.memory(name).probes.get(&kind).is_none_or(|p| p.container != id) {
             return;
+        }
+        if let Some((is_good, message)) = event_of(kind, outcome) {
+            let reason =
+                if is_good { model::reason::event::PROBE_WARNING } else { model::reason::event::UNHEALTHY };
+            self.record_container_event(container.kind, name, true, reason, message, out);
+        }
+        let good = match outcome {
+            ProbeOutcome::Success | ProbeOutcome::Warning(_) => true,
+            ProbeOutcome::Failure(_) => false,
+            // An attempt that could not be made says nothing about the container.
+            ProbeOutcome::Error { .. } => return,
         };
+        let Some(state) = self.memory(name).probes.get_mut(&kind) else { return };
         state.run = if state.run.0 == good { (good, state.run.1.saturating_add(1)) } else { (good, 1) };
         let needed =
             if good { threshold(probe.success_threshold, 1) } else { threshold(probe.failure_threshold, 3) };
         let crossed = state.run.1 >= needed && state.verdict != Some(good);
         if crossed {
             state.verdict = Some(good);
-        }
-        if let Some(message) = text {
-            let reason =
-                if good { model::reason::event::PROBE_WARNING } else { model::reason::event::UNHEALTHY };
-            self.record_container_event(container.kind, name, true, reason, message, out);
         }
         if crossed && kind == ProbeKind::Startup && good {
             // Readiness is asked at once, not at the end of its current period.
@@ -233,6 +201,20 @@ impl PodRecord {
         debug_assert!(!self.busy.contains_key(&slot), "{slot:?} is taken");
         let id = out.start(Place::Pod(self.uid.clone(), slot.clone()), action);
         self.busy.insert(slot, id);
+    }
+}
+
+/// Whether an event about an outcome tells of something good, and its message, in upstream's words.
+fn event_of(kind: ProbeKind, outcome: &ProbeOutcome) -> Option<(bool, String)> {
+    let kind = kind.as_str();
+    match outcome {
+        ProbeOutcome::Success => None,
+        ProbeOutcome::Warning(text) => Some((true, format!("{kind} probe warning: {text}"))),
+        ProbeOutcome::Failure(text) => Some((false, format!("{kind} probe failed: {text}"))),
+        ProbeOutcome::Error { state, text } => {
+            let state = state.as_str();
+            Some((false, format!("{kind} probe errored and resulted in {state} state: {text}")))
+        }
     }
 }
 

@@ -63,6 +63,9 @@ pub(crate) struct PodRecord {
     pub(crate) mirror: Step,
     /// Whether the pod was admitted, here or by an earlier process.
     pub(crate) was_admitted: bool,
+    /// A static pod that an earlier process started, and of which only its mirror, not yet seen, knows
+    /// what that process said last.
+    pub(crate) is_unrecalled: bool,
 }
 
 /// What is wanted of a pod.
@@ -217,6 +220,8 @@ impl Step {
 pub(crate) struct ContainerMemory {
     /// The image for its next start.
     pub(crate) image: Image,
+    /// The message of a `Pulled` event that waits for the sandbox.
+    pub(crate) pulled_untold: Option<String>,
     /// Pulls that failed.
     pub(crate) pull_backoff: Backoff,
     /// Restarts.
@@ -386,6 +391,7 @@ impl PodRecord {
             },
             mirror: Step::Todo,
             was_admitted: false,
+            is_unrecalled: false,
         };
         record.recall_attempts();
         record
@@ -407,6 +413,19 @@ impl PodRecord {
                 let memory = self.memory(&said.name);
                 memory.last_attempt = memory.last_attempt.max(last);
             }
+        }
+    }
+
+    /// The restart counts given so far, by container.
+    pub(crate) fn attempts(&self) -> BTreeMap<String, u32> {
+        let known = self.containers.iter().filter_map(|(name, m)| Some((name.clone(), m.last_attempt?)));
+        known.collect()
+    }
+
+    /// Goes on from these restart counts: the same pod, begun anew.
+    pub(crate) fn count_on_from(&mut self, attempts: &BTreeMap<String, u32>) {
+        for (name, attempt) in attempts {
+            self.memory(name).last_attempt = Some(*attempt);
         }
     }
 

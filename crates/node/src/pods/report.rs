@@ -212,7 +212,9 @@ impl PodRecord {
                 && observed
                     .latest(&container.spec.name)
                     .is_some_and(|c| !c.state.is_running() && memory.is_some_and(|m| m.is_replaced(&c.id)));
-            let note = ContainerNote { waiting, is_started, is_ready, is_replaced };
+            let is_in_post_start =
+                running.is_some_and(|c| memory.is_none_or(|m| m.hook_done.as_ref() != Some(&c.id)));
+            let note = ContainerNote { waiting, is_in_post_start, is_started, is_ready, is_replaced };
             notes.insert(container.spec.name.clone(), note);
         }
         notes

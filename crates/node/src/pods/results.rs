@@ -185,7 +185,7 @@ impl PodRecord {
                 if is_first || retry.failures.is_power_of_two() {
                     self.record_event(true, event::FAILED_MOUNT, failure.message, out);
                 }
-                if self.volumes.is_done() || self.has_run() {
+                if self.volumes.is_done() || self.has_sandbox() {
                     // A refresh failed: what is mounted stays in use.
                     self.volumes = Step::Done;
                     self.volumes_refresh_at = earliest(self.volumes_refresh_at, Some(retry.next_at));
@@ -199,7 +199,8 @@ impl PodRecord {
         }
     }
 
-    fn has_run(&self) -> bool {
+    /// Whether there is a sandbox that works.
+    pub(crate) fn has_sandbox(&self) -> bool {
         self.observed.as_ref().is_some_and(|o| o.ready_sandbox().is_some())
     }
 
@@ -273,7 +274,6 @@ impl PodRecord {
                 let id = container.id.clone();
                 let memory = self.memory(name);
                 memory.image = Image::Unknown;
-                memory.waiting = None;
                 memory.start_retry = None;
                 memory.kill = None;
                 memory.replaced = None;
@@ -377,7 +377,7 @@ impl PodRecord {
     fn post_start_done(&mut self, id: &ContainerId, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
         let Some(name) = self.name_of(id) else { return };
         match outcome {
-            Outcome::Done => self.memory(&name).hook_done = Some(id.clone()),
+            Outcome::Done => self.is_through_post_start(&name, id),
             Outcome::Failed(failure) => {
                 let kind = self.kind_of(&name);
                 let memory = self.memory(&name);
@@ -388,11 +388,19 @@ impl PodRecord {
                     since: ctx.now.mono,
                     next_at: None,
                 });
-                let text = format!("PostStartHook failed: {}", failure.message);
+                // Not the hook's output, nor the answer it got: more people may read events.
+                let text = "PostStartHook failed".to_owned();
                 self.record_container_event(kind, &name, true, event::FAILED_POST_START_HOOK, text, out);
             }
             _ => {}
         }
+    }
+
+    /// From here on the container is shown as it is.
+    pub(crate) fn is_through_post_start(&mut self, name: &str, id: &ContainerId) {
+        let memory = self.memory(name);
+        memory.hook_done = Some(id.clone());
+        memory.waiting = None;
     }
 
     fn pre_stop_done(&mut self, id: &ContainerId, outcome: &Outcome, out: &mut Outbox) {

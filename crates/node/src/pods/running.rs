@@ -280,6 +280,7 @@ impl PodRecord {
             return None;
         }
         let sandbox = self.observed.as_ref()?.sandboxes.first().map(|s| s.id.clone())?;
+        self.tell_pulled(out);
         let mut next = None;
         for item in &plan.start {
             if let Some(at) = self.start_retry_at(&item.name).filter(|at| *at > ctx.now.mono) {
@@ -378,38 +379,6 @@ impl PodRecord {
         })
     }
 
-    /// Takes over what an earlier process left running.
-    pub(crate) fn adopt(&mut self, ctx: &Context<'_>) {
-        let Some(pod) = self.desired.pod().cloned() else { return };
-        let status = self.report.written.clone();
-        let known = |name: &str, id: &ContainerId| {
-            let all = [
-                &status.container_statuses,
-                &status.init_container_statuses,
-                &status.ephemeral_container_statuses,
-            ];
-            let found = all.into_iter().flatten().flatten().find(|s| s.name == name)?;
-            let is_same = found.container_id.as_deref().is_some_and(|text| text.ends_with(id.as_str()));
-            is_same.then(|| (found.started.unwrap_or(false), found.ready))
-        };
-        for container in pod::containers(&pod) {
-            let name = container.spec.name.clone();
-            let Some(latest) = self.observed.as_ref().and_then(|o| o.latest(&name)).cloned() else {
-                continue;
-            };
-            let memory = self.memory(&name);
-            memory.last_attempt = memory.last_attempt.max(Some(latest.attempt));
-            if latest.state.is_running() {
-                // Whether its hook ran cannot be known; upstream does not run it again either.
-                memory.begun = Some(latest.id.clone());
-                memory.hook_done = Some(latest.id.clone());
-                let was = known(&name, &latest.id).unwrap_or((false, false));
-                self.adopt_probes(&container.spec, &latest, was, ctx.now);
-            }
-        }
-        self.was_admitted = true;
-    }
-
     /// What the pod does to reach the hook stage of a container that just started.
     pub(crate) fn after_container_started(&mut self, name: &str, id: &ContainerId, out: &mut Outbox) {
         let Some(pod) = self.desired.pod().cloned() else { return };
@@ -427,7 +396,7 @@ impl PodRecord {
             };
             self.start(Slot::Hook(id.clone(), Hook::PostStart), action, out);
         } else {
-            self.memory(name).hook_done = Some(id.clone());
+            self.is_through_post_start(name, id);
         }
     }
 

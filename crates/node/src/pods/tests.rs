@@ -80,6 +80,7 @@ impl Bench {
             has_api: false,
             max_pods: 110,
             limits_class_memory: false,
+            forgets_readiness: false,
             max_restart_backoff: Duration::from_secs(300),
             restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
             node_status_update_every: Duration::from_secs(10),
@@ -263,8 +264,8 @@ fn bad() -> ProbeOutcome {
 
 #[test]
 fn thresholds_count_outcomes_in_a_row() {
-    use ProbeOutcome::{Error, Success};
-    let error = || Error("away".to_owned());
+    use ProbeOutcome::Success;
+    let error = || ProbeOutcome::unknown("away");
     let cases: [(&str, &[ProbeOutcome], &str); 5] = [
         ("as many as the threshold", &[bad(), bad(), bad()], "stop"),
         ("one less", &[bad(), bad()], ""),

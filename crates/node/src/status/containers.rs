@@ -138,14 +138,17 @@ struct One<'a> {
 
 impl One<'_> {
     fn status(&self) -> ContainerStatus {
-        let mut instances = self.inputs.observed.containers.iter().filter(|c| c.name == self.spec.name);
+        let note = self.inputs.notes.get(&self.spec.name);
+        // While a pod ends, what runs is shown, whatever its hook came to.
+        let is_hidden = self.inputs.stage == Stage::Running && note.is_some_and(|note| note.is_in_post_start);
+        let instances = self.inputs.observed.containers.iter().filter(|c| c.name == self.spec.name);
+        let mut instances = instances.skip(usize::from(is_hidden));
         let newest = instances.next();
         let mut status = match newest {
             Some(newest) => self.observed(newest, instances.next()),
             None => self.unobserved(),
         };
         self.apply_waiting(newest, &mut status);
-        let note = self.inputs.notes.get(&self.spec.name);
         let is_running = status.state.as_ref().is_some_and(|s| s.running.is_some());
         // Nobody waits for an ephemeral container, so it has no such state.
         status.started =

@@ -52,6 +52,9 @@ pub struct StatusInputs<'a> {
 pub struct ContainerNote {
     /// Reason and message of `state.waiting`, for a container that is to run and does not.
     pub waiting: Option<(&'static str, String)>,
+    /// Its newest instance runs, and is not through its postStart hook: until it is, upstream's
+    /// status does not know of that instance.
+    pub is_in_post_start: bool,
     /// Its running instance is through its postStart hook and startup probe.
     pub is_started: bool,
     /// Its running instance is ready to serve.

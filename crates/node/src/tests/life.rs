@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use model::{Pod, PodUid};
+use model::{Pod, PodUid, pod};
 use serde_json::json;
 
 use super::story::{Story, pod};
@@ -40,11 +40,12 @@ fn a_pod_comes_up_and_goes() {
         ("ok write", ""),
         ("ok volumes", ""),
         ("ok cgroup", "sandbox 0"),
+        ("ok inspect a", ""),
+        // In the order of upstream's events.
         (
-            "ok inspect a",
-            "Pulled: Container image \"i\" already present on machine and can be accessed by the pod",
+            "ok sandbox",
+            "Pulled: Container image \"i\" already present on machine and can be accessed by the pod | start a#0",
         ),
-        ("ok sandbox", "start a#0"),
         (
             "ok start a#0",
             "Created: Container created | Started: Container started | write Running ready=True a=running!",
@@ -146,7 +147,7 @@ fn a_sidecar_comes_first_and_goes_last() {
     for text in ["write", "volumes", "cgroup", "inspect s"] {
         story.done(text);
     }
-    story.play(&[("ok sandbox", "start s#0")]);
+    assert!(story.done("sandbox").ends_with(" | start s#0"));
     assert!(story.done("start s#0").contains("inspect a"), "the regular ones follow once it has started");
     while let Some(text) = story.under_way().first().cloned() {
         story.done(&text);
@@ -271,4 +272,25 @@ fn classes_are_limited_by_what_their_pods_request() {
     }
     story.wait(Duration::from_secs(2));
     assert_eq!(story.classes, amounts(1100, 2048, 1 << 20));
+}
+
+/// Whence a pod came and when it was first seen is written on it, whatever its object says there.
+#[test]
+fn a_pod_of_the_api_server_says_that_it_is_one() {
+    let mut pod = web();
+    let static_one = (pod::ANNOTATION_CONFIG_SOURCE.to_owned(), "file".to_owned());
+    pod.metadata.annotations = Some([static_one].into());
+    let mut story = Story::new();
+    story.apply(&pod);
+    let origin = |story: &Story| {
+        let record = &story.node.pods[&PodUid::from("u")];
+        let pod = record.desired.pod().unwrap();
+        let of = |key| pod::annotation(pod, key).unwrap().to_owned();
+        (of(pod::ANNOTATION_CONFIG_SOURCE), of(pod::ANNOTATION_CONFIG_SEEN))
+    };
+    assert_eq!(origin(&story), ("api".into(), "2023-11-14T22:30:00.000000000Z".into()));
+    story.wait(Duration::from_secs(5));
+    pod.metadata.resource_version = Some("2".into());
+    story.apply(&pod);
+    assert_eq!(origin(&story).1, "2023-11-14T22:30:00.000000000Z", "when it was first seen");
 }

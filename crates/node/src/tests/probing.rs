@@ -56,7 +56,10 @@ fn an_attempt_that_could_not_be_made_counts_for_nothing() {
     })));
     story.play(&[("wait 2", "probe a#0 Liveness"), ("bad probe", "Unhealthy: Liveness probe failed: no")]);
     story.play(&[("wait 2", "probe a#0 Liveness")]);
-    assert_eq!(story.ends("probe", Outcome::Probed(ProbeOutcome::Error("away".into()))), "");
+    assert_eq!(
+        story.ends("probe", Outcome::Probed(ProbeOutcome::unknown("away"))),
+        "Unhealthy: Liveness probe errored and resulted in unknown state: away"
+    );
     story.play(&[
         ("wait 2", "probe a#0 Liveness"),
         (
@@ -132,4 +135,51 @@ fn readiness_waits_for_its_delay_after_the_startup_probe_too() {
         ("wait 2.9", ""),
         ("wait 0.1", "probe a#0 Readiness"),
     ]);
+}
+
+/// Until its postStart hook is through, a container is shown as one that is being made, nothing
+/// asks whether it works, and the next one waits; when a hook fails, the others start all the same.
+#[test]
+fn a_container_is_not_there_before_its_hook_is_through() {
+    let hook = json!({ "postStart": { "exec": { "command": ["hook"] } } });
+    let startup = json!({ "tcpSocket": { "port": 1 }, "periodSeconds": 1 });
+    let pod = pod(json!({ "containers": [
+        { "name": "a", "image": "i", "lifecycle": hook, "startupProbe": startup },
+        { "name": "b", "image": "i" },
+    ] }));
+    let mut story = Story::new();
+    story.apply(&pod);
+    for text in ["write", "volumes", "cgroup", "inspect a", "inspect b", "sandbox"] {
+        story.done(text);
+    }
+    story.play(&[
+        ("ok start a#0", "Created: Container created | Started: Container started | postStart a#0"),
+        ("wait 5", "write Pending ready=False a=ContainerCreating b=ContainerCreating"),
+        ("ok write", ""),
+        (
+            "fail postStart a#0: the password is x",
+            "FailedPostStartHook: PostStartHook failed | Killing: FailedPostStartHook | stop a#0 30s | start b#0 | \
+             write Pending ready=False a=PostStartHookError b=ContainerCreating",
+        ),
+        ("ok write", ""),
+    ]);
+    assert!(story.done("stop a#0").starts_with("inspect a"), "it is tried again");
+}
+
+/// `ChangeContainerStatusOnKubeletRestart`: what was ready is not, until its probe says so again.
+#[test]
+fn a_restart_of_the_node_may_forget_what_was_ready() {
+    let pod = with(json!({ "readinessProbe": { "tcpSocket": { "port": 1 }, "periodSeconds": 10 } }));
+    let mut before = begun(&pod);
+    assert_eq!(before.done("probe"), "write Running ready=True a=running!");
+    before.done("write");
+    let mut shown = pod.clone();
+    shown.status = Some((*before.statuses[&PodUid::from("u")]).clone());
+    for (forgets, expected) in [(false, ""), (true, "write Running ready=False a=running")] {
+        let mut after = Story::restarted(before.runtime.clone(), before.at + Duration::from_secs(20));
+        after.node.settings.forgets_readiness = forgets;
+        let listed = Input::PodsListed { source: Source::Api, pods: vec![Arc::new(shown.clone())] };
+        let said = after.tell(listed);
+        assert_eq!(said.split(" | ").find(|line| line.starts_with("write")).unwrap_or_default(), expected);
+    }
 }

@@ -59,6 +59,7 @@ impl Story {
             has_api: true,
             max_pods: 110,
             limits_class_memory: true,
+            forgets_readiness: false,
             max_restart_backoff: Duration::from_secs(300),
             restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
             node_status_update_every: Duration::from_secs(10),
@@ -90,7 +91,9 @@ impl Story {
             statuses: BTreeMap::new(),
             classes: None,
         };
+        let object = json!({ "metadata": { "name": "node", "uid": "node-uid" } });
         for input in [
+            Input::NodeObject(serde_json::from_value(object).unwrap()),
             Input::NodeFacts(Box::new(facts)),
             Input::EventStream { is_connected: true },
             Input::RuntimeHealth(Ok(health)),

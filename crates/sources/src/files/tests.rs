@@ -136,3 +136,27 @@ async fn a_changed_pod_is_another_pod_and_a_moved_file_is_gone() {
     std::fs::rename(&a, dir.path().join(".a.yaml")).unwrap();
     assert!(next(&mut sets).await.pods.is_empty());
 }
+
+/// "should successfully recreate when file is removed and recreated": nobody may have looked while it
+/// was away.
+#[tokio::test]
+async fn a_file_that_was_removed_and_is_back_went_in_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = dir.path().join("a.yaml");
+    std::fs::write(&a, manifest("a")).unwrap();
+    std::fs::write(dir.path().join("b.yaml"), manifest("b")).unwrap();
+    let mut sets = Box::pin(watch_files(settings(dir.path())));
+    let first = next(&mut sets).await;
+    assert_eq!(names(&first), ["a-n", "b-n"]);
+    std::fs::remove_file(&a).unwrap();
+    std::fs::write(&a, manifest("a")).unwrap();
+    assert_eq!(names(&next(&mut sets).await), ["b-n"]);
+    let last = next(&mut sets).await;
+    assert_eq!(names(&last), ["a-n", "b-n"]);
+    assert_eq!(first.pods[0].metadata.uid, last.pods[0].metadata.uid);
+    // Another one that takes its place is no removal.
+    std::fs::write(dir.path().join(".next"), manifest("a")).unwrap();
+    std::fs::rename(dir.path().join(".next"), &a).unwrap();
+    std::fs::write(dir.path().join("c.yaml"), manifest("c")).unwrap();
+    assert_eq!(names(&next(&mut sets).await), ["a-n", "b-n", "c-n"]);
+}

@@ -248,7 +248,8 @@ impl Metering {
         let result = match result {
             ProbeOutcome::Success | ProbeOutcome::Warning(_) => "successful",
             ProbeOutcome::Failure(_) => "failed",
-            ProbeOutcome::Error(_) => "unknown",
+            // Upstream counts attempts that were made.
+            ProbeOutcome::Error { .. } => return,
         };
         let (key, uid) = (pod::key(pod), pod::uid(pod));
         let labels = [container, &key.namespace, &key.name, uid.as_str(), kind.as_str(), result];

@@ -180,7 +180,9 @@ fn probes_are_counted_until_the_pod_is_gone() {
         kind: ProbeKind::Liveness,
         pod_ip: None,
     };
-    for outcome in [ProbeOutcome::Success, ProbeOutcome::Failure(String::new())] {
+    // One that could not be made is not counted, as upstream does not.
+    let unmade = ProbeOutcome::unknown("away");
+    for outcome in [ProbeOutcome::Success, ProbeOutcome::Failure(String::new()), unmade] {
         let id = story.start(&probe);
         story.end(id, 1, Outcome::Probed(outcome), None);
     }
@@ -193,6 +195,7 @@ fn probes_are_counted_until_the_pod_is_gone() {
             "prober_probe_duration_seconds_count{container=\"c\",namespace=\"d\",pod=\"p\",probe_type=\"Liveness\"} 1",
         ],
     );
+    assert!(!story.page(Endpoint::Probes).contains("unknown"));
     let id = story.start(&Action::RemoveCgroup { uid: PodUid::from("u") });
     story.end(id, 1, Outcome::Done, None);
     assert!(!story.page(Endpoint::Probes).contains("probe_type"));

@@ -1,0 +1,114 @@
+//! Takes over what an earlier process of the node left: containers that run, and what was said of
+//! them. Nothing that was ready stops being so, and nothing runs or is asked a second time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodStatus};
+use model::pod;
+use model::probe::ProbeKind;
+use model::{ContainerId, ContainerObservation, ContainerState, Now};
+
+use super::Context;
+use super::probes::{self, KINDS, ProbeMemory, seconds};
+use super::record::PodRecord;
+use crate::status::is_terminal;
+
+impl PodRecord {
+    /// Takes over what an earlier process left running.
+    pub(crate) fn adopt(&mut self, ctx: &Context<'_>) {
+        let Some(pod) = self.desired.pod().cloned() else { return };
+        let said = self.report.written.clone();
+        for container in pod::containers(&pod) {
+            let name = container.spec.name.clone();
+            let Some(latest) = self.observed.as_ref().and_then(|o| o.latest(&name)).cloned() else {
+                continue;
+            };
+            self.is_unrecalled |= self.desired.is_static();
+            let memory = self.memory(&name);
+            memory.last_attempt = memory.last_attempt.max(Some(latest.attempt));
+            if latest.state.is_running() {
+                // Whether its hook ran cannot be known; upstream does not run it again either.
+                memory.begun = Some(latest.id.clone());
+                memory.hook_done = Some(latest.id.clone());
+                self.adopt_probes(&container.spec, &latest, ctx.now);
+                if !ctx.settings.forgets_readiness {
+                    self.believe(&container.spec, &latest.id, &said);
+                }
+            }
+        }
+        self.was_admitted = true;
+    }
+
+    /// Takes over what the mirror of a static pod says, the first time it is seen: its manifest
+    /// says nothing of what an earlier process found out. Returns whether there was something.
+    pub(crate) fn recall_mirror(&mut self, ctx: &Context<'_>) -> bool {
+        if !std::mem::take(&mut self.is_unrecalled) {
+            return false;
+        }
+        let said = self.report.written.clone();
+        let Some(pod) = self.desired.pod().cloned() else { return false };
+        // Out of a terminal phase there is no way back, and this pod runs.
+        if said.start_time.is_none() || is_terminal(&said) {
+            return false;
+        }
+        // When it began and since when it is ready go on from there.
+        self.report.current = said.clone();
+        self.recall_attempts();
+        if ctx.settings.forgets_readiness {
+            return true;
+        }
+        for container in pod::containers(&pod) {
+            let latest = self.observed.as_ref().and_then(|o| o.latest(&container.spec.name));
+            if let Some(id) = latest.filter(|c| c.state.is_running()).map(|c| c.id.clone()) {
+                self.believe(&container.spec, &id, &said);
+            }
+        }
+        true
+    }
+
+    /// The probes of a container that runs already go on at some moment of their period, and no
+    /// initial delay is cut short.
+    fn adopt_probes(&mut self, container: &Container, running: &ContainerObservation, now: Now) {
+        let ContainerState::Running { started_at } = running.state else { return };
+        let age = now.since_wall(started_at.unwrap_or(running.created_at));
+        let key = format!("{}/{}", self.uid, container.name);
+        let memory = self.memory(&container.name);
+        for kind in KINDS {
+            let Some(probe) = probes::spec(container, kind) else { continue };
+            let mut adopted = ProbeMemory::new(running.id.clone(), probe, age, now);
+            adopted.plan(now.after(spread(&key, seconds(probe.period_seconds, 10))));
+            memory.probes.insert(kind, adopted);
+        }
+    }
+
+    /// What was said of an instance holds until its probes say otherwise.
+    fn believe(&mut self, container: &Container, id: &ContainerId, said: &Arc<PodStatus>) {
+        let Some(status) = status_of(said, &container.name, id) else { return };
+        let memory = self.memory(&container.name);
+        let words =
+            [(ProbeKind::Startup, status.started == Some(true)), (ProbeKind::Readiness, status.ready)];
+        for (kind, is_good) in words {
+            if let Some(probe) = memory.probes.get_mut(&kind)
+                && probe.container == *id
+                && probe.verdict.is_none()
+            {
+                probe.verdict = is_good.then_some(true);
+            }
+        }
+    }
+}
+
+/// What a status says of this instance of a container.
+fn status_of<'a>(said: &'a PodStatus, name: &str, id: &ContainerId) -> Option<&'a ContainerStatus> {
+    let all = [&said.container_statuses, &said.init_container_statuses, &said.ephemeral_container_statuses];
+    let found = all.into_iter().flatten().flatten().find(|s| s.name == name)?;
+    let is_same = found.container_id.as_deref().is_some_and(|text| text.ends_with(id.as_str()));
+    is_same.then_some(found)
+}
+
+/// A fraction of the period that differs between containers and not between runs, so that the
+/// probes of a node that was restarted do not all come at once.
+fn spread(key: &str, period: Duration) -> Duration {
+    period.mul_f64(f64::from(model::hash::fnv1a_32(key.as_bytes()) % 1000) / 1000.0)
+}

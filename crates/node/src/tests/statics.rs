@@ -1,0 +1,145 @@
+//! Static pods: edited, removed and brought back, of one name, and what a new process learns of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Pod, PodUid, pod};
+use serde_json::{Value, json};
+
+use super::story::Story;
+use crate::{Input, Source};
+
+/// A static pod of this version of its manifest.
+fn manifest(version: &str, container: Value) -> Pod {
+    let metadata = json!({ "namespace": "ns", "name": "web-node", "uid": version });
+    let mut pod: Pod =
+        serde_json::from_value(json!({ "metadata": metadata, "spec": { "containers": [container] } }))
+            .unwrap();
+    pod.metadata.annotations = Some(BTreeMap::from([
+        (pod::ANNOTATION_CONFIG_SOURCE.to_owned(), "file".to_owned()),
+        (pod::ANNOTATION_CONFIG_HASH.to_owned(), version.to_owned()),
+    ]));
+    pod
+}
+
+fn plain(version: &str) -> Pod {
+    manifest(version, json!({ "name": "a", "image": "i" }))
+}
+
+fn files(pods: &[&Pod]) -> Input {
+    Input::PodsListed { source: Source::File, pods: pods.iter().map(|p| Arc::new((*p).clone())).collect() }
+}
+
+/// The mirror of a pod as the API server shows it, with the last status written to it.
+fn mirror(story: &Story, of: &Pod) -> Arc<Pod> {
+    let mut mirror = of.clone();
+    let hash = pod::uid(of).to_string();
+    mirror.metadata.uid = Some(format!("mirror-of-{hash}"));
+    mirror.metadata.resource_version = Some("700".into());
+    mirror.status = story.statuses.get(&pod::uid(&mirror)).map(|status| (**status).clone());
+    let annotations = mirror.metadata.annotations.as_mut().unwrap();
+    annotations.insert(pod::ANNOTATION_CONFIG_MIRROR.to_owned(), hash);
+    Arc::new(mirror)
+}
+
+/// Lets everything that is under way go well, until nothing is.
+fn settle(story: &mut Story) -> String {
+    let mut lines = Vec::new();
+    while let Some(text) = story.under_way().first().cloned() {
+        lines.push(story.done(&text));
+    }
+    lines.retain(|line| !line.is_empty());
+    lines.join(" | ")
+}
+
+/// A pod that runs and has its mirror.
+fn running(of: &Pod) -> Story {
+    let mut story = Story::new();
+    story.tell(files(&[of]));
+    settle(&mut story);
+    let mirror = mirror(&story, of);
+    story.tell(Input::PodApplied { source: Source::Api, pod: mirror });
+    settle(&mut story);
+    story.wait(Duration::from_secs(2));
+    settle(&mut story);
+    story
+}
+
+/// "mirror pod termination should satisfy grace period when static pod is updated"
+#[test]
+fn the_mirror_of_an_edited_pod_stays_until_the_old_one_has_ended() {
+    let (old, new) = (plain("v1"), plain("v2"));
+    let mut story = running(&old);
+    assert_eq!(story.tell(files(&[&new])), "Killing: Stopping container a | stop a#0 30s");
+    assert_eq!(story.wait(Duration::from_secs(20)), "", "its status is the old one's");
+    story.done("stop a#0");
+    let then = settle(&mut story);
+    let (deleted, started) = (then.find("delete of mirror-of-v1"), then.find("start a#0"));
+    assert!(deleted.is_some() && started.is_some(), "{then}");
+}
+
+/// "should successfully recreate when file is removed and recreated": the restart count goes on.
+#[test]
+fn a_pod_whose_file_went_and_came_back_begins_anew_and_counts_on() {
+    let pod = plain("v1");
+    let mut story = running(&pod);
+    assert_eq!(story.tell(files(&[])), "Killing: Stopping container a | stop a#0 30s");
+    assert_eq!(story.tell(files(&[&pod])), "");
+    let then = settle(&mut story);
+    assert!(then.contains("start a#1"), "{then}");
+    assert!(!then.contains("delete"), "it has its mirror: {then}");
+}
+
+/// Two sources, one name: never both at once.
+#[test]
+fn the_second_of_one_name_waits_for_the_first() {
+    let (first, second) = (plain("v1"), plain("v2"));
+    let mut story = running(&first);
+    let also = Input::PodsListed { source: Source::Http, pods: vec![Arc::new(second)] };
+    assert_eq!(story.tell(also), "");
+    assert_eq!(story.wait(Duration::from_secs(100)), "", "and leaves the mirror alone");
+    story.tell(files(&[]));
+    let then = settle(&mut story);
+    assert!(then.contains("delete of mirror-of-v1") && then.contains("start a#0"), "{then}");
+}
+
+/// In one list the first counts, in upstream's words.
+#[test]
+fn of_two_of_one_name_in_a_list_the_first_is_taken() {
+    let (first, second) = (plain("v1"), plain("v2"));
+    let mut story = Story::new();
+    let said =
+        story.tell(Input::PodsListed { source: Source::Http, pods: vec![Arc::new(first), Arc::new(second)] });
+    let event = "FailedValidation: Error validating pod web-node_ns(v2) from http due to duplicate pod name \
+                 \"web-node\", ignoring";
+    assert!(said.starts_with(event), "{said}");
+    assert_eq!(said.matches("volumes").count(), 1, "{said}");
+}
+
+/// What the mirror says holds for a new process, whichever it hears of first.
+#[test]
+fn a_restarted_node_believes_the_mirror() {
+    let probe = json!({ "tcpSocket": { "port": 1 }, "periodSeconds": 10 });
+    let pod = manifest(
+        "v1",
+        json!({ "name": "a", "image": "i", "startupProbe": probe, "readinessProbe": probe, "livenessProbe": probe }),
+    );
+    let before = running(&pod);
+    let uid = PodUid::from("mirror-of-v1");
+    assert!(
+        before.statuses[&uid].container_statuses.as_ref().unwrap()[0].ready,
+        "{:?}",
+        before.statuses[&uid]
+    );
+    let api = || Input::PodsListed { source: Source::Api, pods: vec![mirror(&before, &pod)] };
+    let file = || files(&[&pod]);
+    for (first, second) in [(file(), api()), (api(), file())] {
+        let mut after = Story::restarted(before.runtime.clone(), before.at + Duration::from_secs(50));
+        let said = format!("{} {}", after.tell(first), after.tell(second));
+        assert!(!said.contains("write"), "{said}");
+        let said = format!("{} {}", settle(&mut after), after.wait(Duration::from_secs(10)));
+        assert!(!said.contains("write") && !said.contains("Startup"), "{said}");
+        assert!(said.contains("Liveness") && said.contains("Readiness"), "{said}");
+    }
+}
