@@ -4,7 +4,7 @@ use anyhow::Result;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::json;
 
-use super::scene::{Scene, expect_line, shell, with};
+use super::scene::{Scene, expect_line, restarts, shell, with};
 
 pub(super) async fn config_maps_secrets_and_fields(scene: Scene) -> Result<()> {
     scene
@@ -66,4 +66,29 @@ pub(super) async fn config_maps_secrets_and_fields(scene: Scene) -> Result<()> {
     }
     anyhow::ensure!(!log.contains("ABSENT"), "an optional key that is absent sets nothing: {log}");
     Ok(())
+}
+
+pub(super) async fn host_network_pods_have_the_nodes_addresses(scene: Scene) -> Result<()> {
+    let field =
+        |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+    let env = json!([
+        field("POD_IP", "status.podIP"),
+        field("POD_IPS", "status.podIPs"),
+        field("HOST_IP", "status.hostIP"),
+    ]);
+    // What is shown is what the container says after its restart.
+    let script = "echo POD=$POD_IP PODS=$POD_IPS HOST=$HOST_IP; test -e /d/again || { touch /d/again; exit 1; }";
+    let mounts = json!([{ "name": "d", "mountPath": "/d" }]);
+    let container = with(shell("main", script), json!({ "env": env, "volumeMounts": mounts }));
+    let spec = json!({
+        "restartPolicy": "OnFailure", "hostNetwork": true, "containers": [container],
+        "volumes": [{ "name": "d", "emptyDir": {} }],
+    });
+    let (pod, log) = scene.finished_pod("host", spec).await?;
+    anyhow::ensure!(restarts(&pod, "main") == 1, "it was restarted once: {:?}", pod.status);
+    let status = pod.status.unwrap_or_default();
+    let all: Vec<String> = status.pod_ips.unwrap_or_default().into_iter().map(|ip| ip.ip).collect();
+    let node = crate::isolation::NODE_IP;
+    anyhow::ensure!(status.pod_ip.as_deref() == Some(node), "its address is the node's: {:?}", status.pod_ip);
+    expect_line(&log, &format!("POD={node} PODS={} HOST={node}", all.join(",")))
 }

@@ -92,6 +92,7 @@ fn all() -> Vec<Scenario> {
         Calm containers::host_network_and_names,
         Calm containers::users_of_a_user_namespace_are_others_outside,
         Calm environment::config_maps_secrets_and_fields,
+        Calm environment::host_network_pods_have_the_nodes_addresses,
         Calm volumes::show_their_content,
         Calm volumes::empty_dir_is_shared_and_belongs_to_the_group,
         Calm volumes::sub_paths_and_host_paths,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use model::{ContainerId, ImageRef, Pod, PodKey, PodObservation, PodUid, SandboxId};
 
+use super::Context;
 use super::backoff::{Backoff, Retry};
 use super::probes::ProbeMemory;
 use super::slot::Slot;
@@ -434,9 +435,10 @@ impl PodRecord {
         self.busy.keys().any(Slot::is_change)
     }
 
-    /// The primary address first.
-    pub(crate) fn pod_ips(&self) -> Vec<String> {
-        self.observed.as_ref().and_then(|o| o.sandboxes.first()).map(|s| s.ips.clone()).unwrap_or_default()
+    /// The pod's addresses as its status has them, for its environment, hosts file, probes and hooks.
+    pub(crate) fn pod_ips(&self, ctx: &Context<'_>) -> Vec<String> {
+        let (Some(pod), Some(observed)) = (self.desired.pod(), &self.observed) else { return Vec::new() };
+        status::pod_ips(pod, observed, &ctx.settings.node_ips)
     }
 
     /// When a container whose start failed may be started again.

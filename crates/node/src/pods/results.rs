@@ -116,7 +116,7 @@ impl PodRecord {
                     self.adopt(ctx);
                 }
                 self.note_attempts();
-                self.begin_found(out);
+                self.begin_found(ctx, out);
                 self.forget_dead_kills();
             }
             Outcome::Failed(failure) => {
@@ -140,7 +140,7 @@ impl PodRecord {
 
     /// A start that was reported as failed may have succeeded all the same: what runs and was not
     /// announced by a result goes on from here.
-    fn begin_found(&mut self, out: &mut Outbox) {
+    fn begin_found(&mut self, ctx: &Context<'_>, out: &mut Outbox) {
         let running = self.observed.iter().flat_map(|o| &o.containers).filter(|c| c.state.is_running());
         let found: Vec<_> = running.map(|c| (c.name.clone(), c.id.clone())).collect();
         for (name, id) in found {
@@ -152,7 +152,7 @@ impl PodRecord {
                 memory.image = Image::Unknown;
                 memory.waiting = None;
                 memory.start_retry = None;
-                self.after_container_started(&name, &id, out);
+                self.after_container_started(&name, &id, ctx, out);
             }
         }
     }
@@ -295,7 +295,7 @@ impl PodRecord {
                     "Container started".into(),
                     out,
                 );
-                self.after_container_started(name, &id, out);
+                self.after_container_started(name, &id, ctx, out);
             }
             Outcome::Failed(failure) => self.start_failed(name, failure, ctx, out),
             _ => self.is_stale = true,

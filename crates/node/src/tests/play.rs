@@ -68,7 +68,7 @@ impl Story {
             attempt,
             is_ready: true,
             created_at: self.now().wall,
-            ips: vec!["10.0.0.1".into()],
+            ips: vec!["10.0.0.1".into(), "fd00::1".into()],
         };
         let held = self.held(pod::uid(pod), pod::key(pod));
         held.sandboxes.push(sandbox.clone());

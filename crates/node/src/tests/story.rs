@@ -44,7 +44,12 @@ pub(super) struct Story {
 impl Story {
     /// A node whose runtime is up and that has heard of no pod.
     pub(super) fn new() -> Self {
-        let mut story = Self::restarted(BTreeMap::new(), Duration::from_secs(1000));
+        Self::with_addresses(&["192.0.2.1"])
+    }
+
+    /// The same with these addresses.
+    pub(super) fn with_addresses(node_ips: &[&str]) -> Self {
+        let mut story = Self::begun(BTreeMap::new(), Duration::from_secs(1000), node_ips);
         assert_eq!(story.tell(Input::PodsListed { source: Source::File, pods: vec![] }), "");
         assert_eq!(story.tell(Input::PodsListed { source: Source::Api, pods: vec![] }), "");
         story
@@ -52,9 +57,13 @@ impl Story {
 
     /// A node that was just started over a runtime that holds this.
     pub(super) fn restarted(runtime: BTreeMap<PodUid, PodObservation>, at: Duration) -> Self {
+        Self::begun(runtime, at, &["192.0.2.1"])
+    }
+
+    fn begun(runtime: BTreeMap<PodUid, PodObservation>, at: Duration, node_ips: &[&str]) -> Self {
         let settings = Settings {
             node_name: "node".into(),
-            node_ips: vec!["192.0.2.1".into()],
+            node_ips: node_ips.iter().map(ToString::to_string).collect(),
             is_registering: false,
             has_api: true,
             max_pods: 110,
@@ -175,6 +184,11 @@ impl Story {
         let index = open.iter().position(|t| t == text || t.starts_with(&format!("{text} ")));
         let Some(index) = index else { panic!("no {text:?} is under way, only {open:?}") };
         self.open.remove(index)
+    }
+
+    /// The actions under way.
+    pub(super) fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.open.iter().map(|(_, action)| action)
     }
 
     /// What is under way.
