@@ -16,6 +16,7 @@ pub mod memory;
 pub mod mount;
 pub mod process;
 pub mod profile;
+pub mod selinux;
 pub mod text;
 pub mod topology;
 pub mod tunables;

@@ -60,6 +60,8 @@ pub mod event {
     pub const FAILED: &str = "Failed";
     /// Container is being stopped.
     pub const KILLING: &str = "Killing";
+    /// A secret for pulls could not be read.
+    pub const FAILED_TO_RETRIEVE_PULL_SECRET: &str = "FailedToRetrieveImagePullSecret";
     /// Restart or pull waits.
     pub const BACK_OFF: &str = "BackOff";
     /// A pull begins.
@@ -92,6 +94,8 @@ pub mod event {
     pub const FAILED_POST_START_HOOK: &str = "FailedPostStartHook";
     /// A preStop hook failed.
     pub const FAILED_PRE_STOP_HOOK: &str = "FailedPreStopHook";
+    /// The pod's object asks for other resources than it can be given.
+    pub const RESIZE_INFEASIBLE: &str = "ResizeInfeasible";
     /// The node agent started.
     pub const STARTING: &str = "Starting";
     /// The boot id changed.

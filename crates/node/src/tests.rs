@@ -5,6 +5,7 @@ mod addresses;
 mod life;
 mod play;
 mod probing;
+mod resizing;
 mod restarting;
 mod statics;
 mod story;

@@ -36,6 +36,8 @@ pub struct RuntimeSettings {
     pub observer: CallObserver,
     /// Every call is a span.
     pub tracer: Tracer,
+    /// Feature gate `ContainerStopSignals`: whether a container's stop signal is told.
+    pub reports_stop_signals: bool,
 }
 
 impl Default for RuntimeSettings {
@@ -44,6 +46,7 @@ impl Default for RuntimeSettings {
             request_timeout: Duration::from_secs(120),
             observer: CallObserver::default(),
             tracer: Tracer::default(),
+            reports_stop_signals: false,
         }
     }
 }
@@ -63,7 +66,7 @@ pub struct EndpointError {
 pub struct Runtime {
     runtime: RuntimeServiceClient<Wire>,
     images: ImageServiceClient<Wire>,
-    settings: RuntimeSettings,
+    pub(crate) settings: RuntimeSettings,
 }
 
 /// What the runtime calls itself (CRI `Version`).

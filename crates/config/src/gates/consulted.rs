@@ -14,7 +14,7 @@ pub(super) struct Consulted {
 #[rustfmt::skip]
 pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "AllowDNSOnlyNodeCSR", works: false, effect: "serving-certificate CSR may be sent with DNS names only, before any node IP is known" },
-    Consulted { name: "AtomicWriteVolumeUserFields", works: false, effect: "honours per-volume/per-item owner UID on configMap, secret, downwardAPI and projected files" },
+    Consulted { name: "AtomicWriteVolumeUserFields", works: true, effect: "honours per-volume/per-item owner UID on configMap, secret, downwardAPI and projected files" },
     Consulted { name: "CPUManagerPolicyAlphaOptions", works: false, effect: "unlocks alpha-level static CPU policy options" },
     Consulted { name: "CPUManagerPolicyBetaOptions", works: false, effect: "unlocks beta-level static CPU policy options" },
     Consulted { name: "CPUManagerPolicyOptions", works: false, effect: "static policy options always allowed" },

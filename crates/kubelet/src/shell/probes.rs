@@ -86,10 +86,7 @@ pub(crate) async fn hook(
     }
 }
 
-fn target<'a>(
-    container: &'a k8s_openapi::api::core::v1::Container,
-    pod_ip: Option<&str>,
-) -> ProbeTarget<'a> {
+fn target<'a>(container: &'a k8s_openapi::api::core::v1::Container, pod_ip: Option<&str>) -> ProbeTarget<'a> {
     let pod_ip = pod_ip.and_then(|ip| ip.parse().ok());
     ProbeTarget { pod_ip, container, gates: ProbeGates::default() }
 }

@@ -6,6 +6,7 @@ use model::{ContainerId, ContainerObservation, ContainerState, PodObservation, S
 
 use super::Context;
 use super::backoff::{Pauses, Retry};
+use super::missing_volumes::MissingVolumes;
 use super::probes::earliest;
 use super::record::{Image, KillCause, Phase, PodRecord, Step, Terminated, Waiting};
 use super::slot::Slot;
@@ -169,32 +170,43 @@ impl PodRecord {
         }
     }
 
+    /// Each of the messages is an event of its own.
+    fn volumes_failed(&mut self, messages: Vec<String>, ctx: &Context<'_>, out: &mut Outbox) {
+        let all = messages.join("; ");
+        let is_first = self.volumes.retry().is_none_or(|r| r.error != all);
+        let retry = Retry::after(self.volumes.retry(), all, Pauses::VOLUMES, ctx.now);
+        // The same errors again are told again less and less often, as the pauses grow.
+        if is_first || retry.failures.is_power_of_two() {
+            for message in messages {
+                self.record_event(true, event::FAILED_MOUNT, message, out);
+            }
+        }
+        if self.volumes.is_done() || self.has_sandbox() {
+            // A refresh failed: what is mounted stays in use.
+            self.volumes = Step::Done;
+            self.missing_volumes = MissingVolumes::default();
+            self.volumes_refresh_at = earliest(self.volumes_refresh_at, Some(retry.next_at));
+        } else if self.volumes_refresh_at.take().is_some_and(|at| at <= ctx.now.mono) {
+            self.volumes = Step::Todo;
+        } else {
+            self.volumes = Step::Failed(retry);
+        }
+    }
+
     fn volumes_done(&mut self, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
         match outcome {
             Outcome::VolumesSynced { refresh_after } => {
                 self.volumes = Step::Done;
+                self.missing_volumes = MissingVolumes::default();
                 // What changed while this was under way may have come too late for it.
                 let again = refresh_after.map(|after| ctx.now.after(after));
                 self.volumes_refresh_at = earliest(self.volumes_refresh_at, again);
             }
-            Outcome::Failed(failure) => {
-                let is_first = self.volumes.retry().is_none_or(|r| r.error != failure.message);
-                let retry =
-                    Retry::after(self.volumes.retry(), failure.message.clone(), Pauses::VOLUMES, ctx.now);
-                // The same error again is told again less and less often, as the pauses grow.
-                if is_first || retry.failures.is_power_of_two() {
-                    self.record_event(true, event::FAILED_MOUNT, failure.message, out);
-                }
-                if self.volumes.is_done() || self.has_sandbox() {
-                    // A refresh failed: what is mounted stays in use.
-                    self.volumes = Step::Done;
-                    self.volumes_refresh_at = earliest(self.volumes_refresh_at, Some(retry.next_at));
-                } else if self.volumes_refresh_at.take().is_some_and(|at| at <= ctx.now.mono) {
-                    self.volumes = Step::Todo;
-                } else {
-                    self.volumes = Step::Failed(retry);
-                }
+            Outcome::VolumesFailed(volumes) => {
+                self.missing_volumes.failed(volumes.iter().map(|(name, _)| name.clone()).collect());
+                self.volumes_failed(volumes.into_iter().map(|(_, message)| message).collect(), ctx, out);
             }
+            Outcome::Failed(failure) => self.volumes_failed(vec![failure.message], ctx, out),
             _ => self.volumes = Step::Todo,
         }
     }

@@ -97,12 +97,16 @@ impl PodRecord {
         let is_due = self.volumes.is_due(ctx.now) || refresh.is_some_and(|at| at <= ctx.now.mono);
         if is_due && !self.busy.contains_key(&Slot::Volumes) {
             self.volumes_refresh_at = None;
+            if !self.volumes.is_done() && !self.has_sandbox() {
+                self.missing_volumes.tried(pod, ctx);
+            }
             let pod_ips = self.pod_ips(ctx);
             self.start(Slot::Volumes, Action::SyncVolumes { pod: pod.clone(), pod_ips }, out);
         }
         let is_looking = self.busy.contains_key(&Slot::Volumes);
         let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done() && !is_looking);
-        [self.cgroup.next_at(ctx.now), self.volumes.next_at(ctx.now), refresh]
+        let telling = self.tell_of_missing_volumes(ctx, out);
+        [self.cgroup.next_at(ctx.now), self.volumes.next_at(ctx.now), refresh, telling]
             .into_iter()
             .fold(None, earliest)
     }

@@ -27,6 +27,8 @@ use crate::settings::RestartRules;
 pub struct StatusInputs<'a> {
     /// The pod as its source has it.
     pub pod: &'a Pod,
+    /// Whether the pod's object asks for other resources than `pod`, which has what was given.
+    pub is_resize_pending: bool,
     /// What the runtime holds of it.
     pub observed: &'a PodObservation,
     /// Which restart rules of containers are obeyed.
@@ -94,6 +96,8 @@ pub enum Cause<'a> {
         message: &'a str,
     },
 }
+
+pub(crate) use conditions::{RESIZE_IS_INFEASIBLE, is_resize_pending, resize_pending_since};
 
 /// Computes the status.
 pub fn generate(inputs: &StatusInputs<'_>) -> PodStatus {

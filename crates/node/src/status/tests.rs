@@ -7,7 +7,7 @@
 //! `TestConvertToAPIContainerStatuses`, `TestStatusNormalizationEnforcesMaxBytes`, `TestSortPodIPs`.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition};
-use model::observed::ContainerExit;
+use model::observed::{ContainerExit, ContainerResources};
 use model::{ContainerObservation, ContainerState, SandboxObservation};
 use serde_json::{Value, json};
 
@@ -23,6 +23,7 @@ struct World {
     notes: BTreeMap<String, ContainerNote>,
     host_ips: Vec<String>,
     now: jiff::Timestamp,
+    is_resize_pending: bool,
 }
 
 impl World {
@@ -45,6 +46,7 @@ impl World {
             notes,
             host_ips: vec!["10.0.0.1".to_owned()],
             now: at(1000),
+            is_resize_pending: false,
         }
     }
 
@@ -73,6 +75,7 @@ impl World {
     fn inputs<'a>(&'a self, stage: Stage<'a>) -> StatusInputs<'a> {
         StatusInputs {
             pod: &self.pod,
+            is_resize_pending: self.is_resize_pending,
             observed: &self.observed,
             rules: RestartRules { of_containers: true, of_pods: true },
             previous: &self.previous,
@@ -133,6 +136,8 @@ fn instance(name: &str, attempt: u32, state: &str) -> ContainerObservation {
         pod_grace_seconds: None,
         resources: None,
         user: None,
+        stop_signal: None,
+        recursive_read_only: Vec::new(),
     }
 }
 

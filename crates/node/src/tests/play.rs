@@ -97,6 +97,8 @@ impl Story {
             pod_grace_seconds: None,
             resources: None,
             user: None,
+            stop_signal: None,
+            recursive_read_only: Vec::new(),
         };
         let held = self.held(pod::uid(pod), pod::key(pod));
         held.containers.push(container.clone());
