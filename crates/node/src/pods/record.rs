@@ -457,8 +457,10 @@ impl PodRecord {
     /// Gives an admitted pod what it asks for, or what it had from an earlier process.
     pub(crate) fn give(&mut self, is_adopted: bool, out: &mut Outbox) {
         let Some(pod) = self.desired.pod().cloned() else { return };
+        // A static pod that asks for something else is another pod.
+        let is_recalled = is_adopted && !self.desired.is_static();
         self.grant =
-            Some(if is_adopted { Grant::recalled(&pod, &self.report.written) } else { Grant::all(&pod) });
+            Some(if is_recalled { Grant::recalled(&pod, &self.report.written) } else { Grant::all(&pod) });
         let version = self.compare_with_grant(pod, out);
         if let Desired::Present { pod, .. } | Desired::Removed { pod, .. } = &mut self.desired {
             *pod = version;
