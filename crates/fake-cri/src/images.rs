@@ -31,10 +31,17 @@ pub(crate) fn image_id(name: &str) -> String {
     if name.starts_with("sha256:") { name.to_owned() } else { format!("sha256:{}", digest(name)) }
 }
 
+/// An image's reference by its manifest, which is not its id.
+pub(crate) fn image_ref(name: &str) -> String {
+    let repository = name.rsplit_once(':').map_or(name, |(repository, _)| repository);
+    format!("{repository}@sha256:{}", digest(&format!("manifest {name}")))
+}
+
 fn image(name: &str) -> Image {
     Image {
         id: image_id(name),
         repo_tags: Some(name.to_owned()).filter(|name| !name.starts_with("sha256:")).into_iter().collect(),
+        repo_digests: Some(image_ref(name)).filter(|_| !name.starts_with("sha256:")).into_iter().collect(),
         size: SIZE_BYTES,
         uid: Some(Int64Value { value: 0 }),
         spec: Some(ImageSpec { image: name.to_owned(), ..Default::default() }),

@@ -17,6 +17,9 @@ use crate::gate::{Running, now};
 use crate::server::{Service, State};
 use crate::world;
 
+/// What sandboxes are made from.
+const SANDBOX_IMAGE: &str = "registry.k8s.io/pause:3.10";
+
 type Answer<T> = Result<Response<T>, Status>;
 
 fn answer<T>(message: T) -> Answer<T> {
@@ -140,10 +143,14 @@ impl RuntimeService for Service {
         &self,
         r: Request<PodSandboxStatusRequest>,
     ) -> Answer<PodSandboxStatusResponse> {
-        let id = r.into_inner().pod_sandbox_id;
+        let request = r.into_inner();
+        let id = request.pod_sandbox_id;
         let _running = self.enter("PodSandboxStatus", &id).await;
         let status = self.world().sandbox(&id)?;
-        answer(PodSandboxStatusResponse { status: Some(status), ..Default::default() })
+        // In the form of containerd, as far as anybody asks.
+        let info = format!("{{\"image\":\"{SANDBOX_IMAGE}\",\"pid\":1}}");
+        let info = request.verbose.then(|| ("info".to_owned(), info)).into_iter().collect();
+        answer(PodSandboxStatusResponse { status: Some(status), info, ..Default::default() })
     }
 
     async fn list_pod_sandbox(&self, r: Request<ListPodSandboxRequest>) -> Answer<ListPodSandboxResponse> {

@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 use tonic::Status;
 
 use crate::annotation;
-use crate::images::image_id;
+use crate::images::{image_id, image_ref};
 
 /// Events kept for a slow listener: a thousand pods started at once announce 3,000.
 const EVENTS: usize = 16_384;
@@ -182,7 +182,7 @@ impl World {
             metadata: config.metadata,
             state: ContainerState::ContainerCreated.into(),
             created_at: now,
-            image_ref: image_id(&image.image),
+            image_ref: image_ref(&image.user_specified_image),
             image_id: image_id(&image.image),
             image: Some(image),
             labels: config.labels,

@@ -17,6 +17,7 @@ pub mod mount;
 pub mod network;
 pub mod process;
 pub mod profile;
+pub mod selinux;
 pub mod text;
 pub mod topology;
 pub mod tunables;

@@ -13,6 +13,7 @@ use stats::cadvisor::{Cadvisor, CadvisorSettings, Owner, Owners, Role};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
+use crate::sandbox_images::SandboxImages;
 use crate::shell::Clock;
 use crate::shell::adapters::Adapters;
 use crate::shell::failure;
@@ -24,6 +25,7 @@ pub(crate) struct CadvisorPage {
     adapters: Arc<Adapters>,
     /// Whether the runtime's own metrics are shown instead of those of control groups.
     is_from_runtime: bool,
+    sandbox_images: SandboxImages,
     /// One page at a time: a full node's is some megabytes long.
     turn: Arc<Semaphore>,
 }
@@ -39,6 +41,7 @@ impl CadvisorPage {
             cadvisor: Arc::new(cadvisor),
             adapters: adapters.clone(),
             is_from_runtime: gates.enabled("PodAndContainerStatsFromCRI"),
+            sandbox_images: SandboxImages::default(),
             turn: Arc::new(Semaphore::new(1)),
         }
     }
@@ -55,6 +58,7 @@ impl CadvisorPage {
             })
             .await
         } else {
+            self.sandbox_images.update(&self.adapters.runtime, view).await;
             let (owners, clock) = (self.owners(view), Clock::start());
             tokio::task::spawn_blocking(move || {
                 let _turn = turn;
@@ -101,7 +105,9 @@ impl CadvisorPage {
         }
         let Some(observed) = &view.observed else { return };
         for sandbox in observed.sandboxes.iter().filter(|s| s.is_ready) {
-            owners.add(sandbox.id.to_string(), owner(Role::Sandbox, Some(sandbox.created_at)));
+            let image = self.sandbox_images.of(&sandbox.id);
+            let of_sandbox = Owner { image, ..owner(Role::Sandbox, Some(sandbox.created_at)) };
+            owners.add(sandbox.id.to_string(), of_sandbox);
         }
         for container in observed.containers.iter().filter(|c| c.state.is_running()) {
             let of_container = Owner {

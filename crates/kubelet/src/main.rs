@@ -13,6 +13,7 @@ mod kubeconfig;
 mod lock;
 mod notify;
 mod ports;
+mod sandbox_images;
 mod shell;
 mod start;
 mod usage;

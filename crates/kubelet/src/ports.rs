@@ -120,14 +120,14 @@ fn stream_error(error: &RuntimeError) -> StreamError {
 }
 
 /// A pod as clients are shown it: its object with the status as it is now.
-fn shown(view: &PodView) -> Option<ShownPod> {
-    let pod = view.pod.clone()?;
+fn shown(view: &PodView, pod: Option<&Arc<Pod>>) -> Option<ShownPod> {
+    let pod = pod?.clone();
     Some(ShownPod { metadata: pod.metadata.clone(), pod, status: view.status.clone() })
 }
 
 impl Ports for NodePorts {
     fn pods(&self) -> Vec<ShownPod> {
-        self.views().iter().filter_map(|v| shown(v)).collect()
+        self.views().iter().filter_map(|v| shown(v, v.asked.as_ref().or(v.pod.as_ref()))).collect()
     }
 
     fn pod(&self, key: &PodKey) -> Option<Arc<Pod>> {
@@ -137,7 +137,7 @@ impl Ports for NodePorts {
     fn allocated_pods(&self) -> Vec<ShownPod> {
         // Those that are not let in yet have nothing, those that are over have given it back.
         let has_resources = |view: &&Arc<PodView>| matches!(view.phase, "Running" | "Terminating");
-        self.views().iter().filter(has_resources).filter_map(|v| shown(v)).collect()
+        self.views().iter().filter(has_resources).filter_map(|v| shown(v, v.pod.as_ref())).collect()
     }
 
     async fn running_pods(&self) -> Result<Vec<Pod>, String> {

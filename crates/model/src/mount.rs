@@ -13,6 +13,11 @@ pub struct ContainerMount {
     pub is_read_only: bool,
     /// Whether the mounts below it are read-only too (`recursiveReadOnly`).
     pub is_recursive_read_only: bool,
+    /// Whether the source is the kubelet's own and, on a node with SELinux, is labelled for the container.
+    pub is_relabelled: bool,
+    /// Further options of the bind mount: `noexec`, `nodev`, `nosuid`. That a pod may ask for them, is the API
+    /// server's to decide (`VolumeBindMountOptions`).
+    pub bind_options: Vec<String>,
     /// How mounts travel between host and container.
     pub propagation: MountPropagation,
 }

@@ -55,7 +55,8 @@ pub struct ContainerObservation {
     pub spec_hash: Option<u64>,
     /// The image as the user asked for it. Empty in a relist.
     pub image: String,
-    /// The image's digest reference for `status.containerStatuses[].imageID`. Empty in a relist.
+    /// The image's digest reference, CRI's `image_ref`, for `status.containerStatuses[].imageID`.
+    /// Empty in a relist.
     pub image_id: String,
     /// Annotation `io.kubernetes.pod.terminationGracePeriod`, seconds: how to end a pod whose
     /// spec is gone.
@@ -64,6 +65,11 @@ pub struct ContainerObservation {
     pub resources: Option<ContainerResources>,
     /// User the first process runs as, when the runtime reports it (Linux uid, gid, supplemental).
     pub user: Option<ContainerUser>,
+    /// The signal that ends it, as the API spells it (`SIGTERM`); `None` when the runtime does not
+    /// say, or feature gate `ContainerStopSignals` is off.
+    pub stop_signal: Option<String>,
+    /// Where in the container mounts are read-only with all that is below them. Empty in a relist.
+    pub recursive_read_only: Vec<String>,
 }
 
 /// Linux limits as the runtime applied them (CRI `LinuxContainerResources`).

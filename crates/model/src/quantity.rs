@@ -1,6 +1,7 @@
 //! Amounts as Kubernetes writes them: `250m`, `64Mi`, `1.5`, `1e3`
 //! (<https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>).
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,10 +10,32 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 const NANO: i128 = 1_000_000_000;
 
 /// An exact amount. Upstream keeps nine decimal places, so does this; anything finer is rounded
-/// up, as upstream does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// up, as upstream does. Amounts compare by what they are, however they are written.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Quantity {
     nanos: i128,
+    /// Whether it was written with a binary suffix, and is to be written so again.
+    is_binary: bool,
+}
+
+impl PartialEq for Quantity {
+    fn eq(&self, other: &Self) -> bool {
+        self.nanos == other.nanos
+    }
+}
+
+impl Eq for Quantity {}
+
+impl PartialOrd for Quantity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Quantity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.nanos.cmp(&other.nanos)
+    }
 }
 
 /// Why a text is no quantity.
@@ -24,16 +47,20 @@ pub struct ParseQuantityError {
 
 impl Quantity {
     /// Nothing.
-    pub const ZERO: Self = Self { nanos: 0 };
+    pub const ZERO: Self = Self::decimal(0);
+
+    const fn decimal(nanos: i128) -> Self {
+        Self { nanos, is_binary: false }
+    }
 
     /// A whole amount, such as bytes or cores.
     pub fn from_units(units: i64) -> Self {
-        Self { nanos: i128::from(units) * NANO }
+        Self::decimal(i128::from(units) * NANO)
     }
 
     /// Thousandths, such as millicores.
     pub fn from_millis(millis: i64) -> Self {
-        Self { nanos: i128::from(millis) * (NANO / 1000) }
+        Self::decimal(i128::from(millis) * (NANO / 1000))
     }
 
     /// The amount in whole units, rounded up as upstream's `Value()`.
@@ -51,40 +78,33 @@ impl Quantity {
         self.nanos == 0
     }
 
-    /// The sum, saturating.
+    /// The sum, saturating, written as the first of the two that is not zero.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        Self { nanos: self.nanos.saturating_add(other.nanos) }
+        Self { nanos: self.nanos.saturating_add(other.nanos), is_binary: self.style(other) }
     }
 
-    /// The difference, saturating; may be negative.
+    /// The difference, saturating; may be negative. Written as a sum would be.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
-        Self { nanos: self.nanos.saturating_sub(other.nanos) }
+        Self { nanos: self.nanos.saturating_sub(other.nanos), is_binary: self.style(other) }
+    }
+
+    fn style(self, other: Self) -> bool {
+        if self.nanos == 0 { other.is_binary } else { self.is_binary }
     }
 
     /// Written with binary suffixes where exact (`64Mi`), as suits memory.
     pub fn to_binary_api(self) -> ApiQuantity {
-        const SUFFIXES: [(&str, i128); 6] = [
-            ("Ei", 1 << 60),
-            ("Pi", 1 << 50),
-            ("Ti", 1 << 40),
-            ("Gi", 1 << 30),
-            ("Mi", 1 << 20),
-            ("Ki", 1 << 10),
-        ];
-        if self.nanos % NANO == 0 && self.nanos != 0 {
-            let units = self.nanos / NANO;
-            for (suffix, factor) in SUFFIXES {
-                if units % factor == 0 {
-                    return ApiQuantity(format!("{}{suffix}", units / factor));
-                }
-            }
-        }
-        self.to_api()
+        Self { is_binary: true, ..self }.to_api()
     }
 
-    /// Written in plain decimal notation: whole, or with suffix `m`, `u` or `n`.
+    /// Written with decimal suffixes where exact (`250m`, `2k`), however it was written before.
+    pub fn to_decimal_api(self) -> ApiQuantity {
+        Self { is_binary: false, ..self }.to_api()
+    }
+
+    /// Written in the canonical form, in the notation it was read in.
     pub fn to_api(self) -> ApiQuantity {
         ApiQuantity(self.to_string())
     }
@@ -96,14 +116,42 @@ impl Quantity {
     }
 }
 
+const BINARY_SUFFIXES: [(&str, i128); 6] =
+    [("Ei", 1 << 60), ("Pi", 1 << 50), ("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
+
+const DECIMAL_SUFFIXES: [(&str, i128); 9] = [
+    ("E", 1_000_000_000_000_000_000 * NANO),
+    ("P", 1_000_000_000_000_000 * NANO),
+    ("T", 1_000_000_000_000 * NANO),
+    ("G", 1_000_000_000 * NANO),
+    ("M", 1_000_000 * NANO),
+    ("k", 1000 * NANO),
+    ("", NANO),
+    ("m", NANO / 1000),
+    ("u", NANO / 1_000_000),
+];
+
+/// The canonical form: the largest suffix that leaves a whole number.
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (suffix, factor) in [("", NANO), ("m", NANO / 1000), ("u", 1000)] {
-            if self.nanos % factor == 0 {
-                return write!(f, "{}{suffix}", self.nanos / factor);
-            }
+        if self.nanos == 0 {
+            return f.write_str("0");
         }
-        write!(f, "{}n", self.nanos)
+        let binary = BINARY_SUFFIXES.iter().map(|(suffix, factor)| (*suffix, factor * NANO));
+        let binary = binary.filter(|_| self.is_binary);
+        // What has no whole binary form has a decimal one: below 1024, or not of whole units.
+        let decimal = DECIMAL_SUFFIXES.into_iter().filter(|(suffix, _)| !self.is_large_binary(suffix));
+        match binary.chain(decimal).find(|(_, factor)| self.nanos % factor == 0) {
+            Some((suffix, factor)) => write!(f, "{}{suffix}", self.nanos / factor),
+            None => write!(f, "{}n", self.nanos),
+        }
+    }
+}
+
+impl Quantity {
+    /// Whether a decimal suffix would stand for thousands of what is written in binary.
+    fn is_large_binary(&self, suffix: &str) -> bool {
+        self.is_binary && self.nanos % NANO == 0 && matches!(suffix, "E" | "P" | "T" | "G" | "M" | "k")
     }
 }
 
@@ -144,7 +192,8 @@ fn parse(text: &str) -> Option<Quantity> {
         Some(scaled) => div_ceil(scaled, divisor),
         None => (mantissa / divisor).saturating_mul(numerator).saturating_mul(NANO),
     };
-    Some(Quantity { nanos: if negative { -magnitude } else { magnitude } })
+    let nanos = if negative { -magnitude } else { magnitude };
+    Some(Quantity { nanos, is_binary: suffix.ends_with('i') })
 }
 
 /// The factor a suffix stands for, as numerator and denominator.
@@ -220,10 +269,38 @@ mod tests {
 
     #[test]
     fn writes_what_it_reads() {
-        for text in ["0", "1", "250m", "1500m", "7u", "3n", "67108864"] {
+        for text in ["0", "1", "250m", "1500m", "7u", "3n", "67108864", "128M", "64Mi", "3Ki", "2k", "-5Gi"] {
             assert_eq!(text.parse::<Quantity>().unwrap().to_string(), text);
         }
         assert_eq!("67108864".parse::<Quantity>().unwrap().to_binary_api().0, "64Mi");
         assert_eq!("1000".parse::<Quantity>().unwrap().to_binary_api().0, "1000");
+        assert_eq!("64Mi".parse::<Quantity>().unwrap().to_decimal_api().0, "67108864");
+    }
+
+    /// What upstream's library makes of each.
+    #[test]
+    fn writes_the_canonical_form() {
+        for (text, want) in [
+            ("0.1", "100m"),
+            ("1000m", "1"),
+            ("1500", "1500"),
+            ("8000", "8k"),
+            ("1024Mi", "1Gi"),
+            ("0.5Gi", "512Mi"),
+            ("2Ki", "2Ki"),
+            ("0.5Ki", "512"),
+            ("1000Ki", "1000Ki"),
+            ("0.0005Ki", "512m"),
+            ("134217728500m", "134217728500m"),
+            ("8383852544", "8383852544"),
+            ("100e-3", "100m"),
+            ("0Mi", "0"),
+        ] {
+            assert_eq!(text.parse::<Quantity>().unwrap().to_string(), want, "{text}");
+        }
+        let [a, b, none]: [Quantity; 3] = ["1Mi", "1000000", "0"].map(|text| text.parse().unwrap());
+        assert_eq!(a.plus(b).to_string(), "2048576");
+        assert_eq!(b.plus(b).to_string(), "2M");
+        assert_eq!(none.plus(a).to_string(), "1Mi");
     }
 }

@@ -150,6 +150,8 @@ pub mod event {
     pub const FAILED: &str = "Failed";
     /// Container is being stopped.
     pub const KILLING: &str = "Killing";
+    /// A secret for pulls could not be read.
+    pub const FAILED_TO_RETRIEVE_PULL_SECRET: &str = "FailedToRetrieveImagePullSecret";
     /// Restart or pull waits.
     pub const BACK_OFF: &str = "BackOff";
     /// A pull begins.
@@ -184,6 +186,8 @@ pub mod event {
     pub const FAILED_PRE_STOP_HOOK: &str = "FailedPreStopHook";
     /// A new version of a pod needs what the node does not declare.
     pub const FAILED_NODE_DECLARED_FEATURES_CHECK: &str = "FailedNodeDeclaredFeaturesCheck";
+    /// The pod's object asks for other resources than it can be given.
+    pub const RESIZE_INFEASIBLE: &str = "ResizeInfeasible";
     /// The node agent started.
     pub const STARTING: &str = "Starting";
     /// Pods may come to the node again.

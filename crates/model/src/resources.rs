@@ -32,14 +32,9 @@ impl ResourceList {
         Self(map.into_iter().flatten().filter_map(parse).collect())
     }
 
-    /// The API's form, with the suffixes usual for each resource.
+    /// The API's form, each amount in the notation it was read in.
     pub fn to_api(&self) -> BTreeMap<String, ApiQuantity> {
-        let write = |(name, amount): (&String, &Quantity)| {
-            let is_bytes =
-                matches!(name.as_str(), "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
-            (name.clone(), if is_bytes { amount.to_binary_api() } else { amount.to_api() })
-        };
-        self.0.iter().map(write).collect()
+        self.0.iter().map(|(name, amount)| (name.clone(), amount.to_api())).collect()
     }
 
     /// Only the resources that `keep` names.

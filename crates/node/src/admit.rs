@@ -59,6 +59,7 @@ impl Node {
         match verdict {
             Ok(()) => {
                 record.was_admitted = true;
+                record.give(is_adopted, &mut self.out);
                 record.phase = Phase::Running { since: started.unwrap_or(model::time::to_seconds(now.wall)) };
                 if is_over && !record.desired.is_static() {
                     record.begin_end(EndCause::Completed, &ctx, &mut self.out);

@@ -148,6 +148,8 @@ mod tests {
                 pod_grace_seconds: None,
                 resources: None,
                 user: None,
+                stop_signal: None,
+                recursive_read_only: Vec::new(),
             });
         }
         let (surplus, next) = policy.surplus(&observed, now);

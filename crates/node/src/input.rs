@@ -156,6 +156,8 @@ pub enum Outcome {
     Relisted(Vec<PodObservation>),
     /// One pod's details.
     Observed(PodObservation),
+    /// Some volumes are not as they should be: their names, and why.
+    VolumesFailed(Vec<(String, String)>),
     /// Volumes are as they should be.
     VolumesSynced {
         /// When to look again although nothing changed, because a token grows old.

@@ -1,10 +1,12 @@
 //! Short stories of pods: a node is told what happens, and what it wants done is compared as text.
 //! The [`story`] plays the runtime, the API server and the clock.
 
+mod addresses;
 mod life;
 mod play;
 mod probing;
 mod refusals;
+mod resizing;
 mod restarting;
 mod statics;
 mod story;

@@ -48,6 +48,8 @@ pub struct PodView {
     pub key: PodKey,
     /// What is wanted; `None` for a pod found in the runtime that no source knows.
     pub pod: Option<Arc<Pod>>,
+    /// Its object, where that asks for other resources than `pod` was given.
+    pub asked: Option<Arc<Pod>>,
     /// Whether its source still has it.
     pub is_wanted: bool,
     /// Whether it comes from a file or URL.
@@ -103,6 +105,7 @@ impl ViewBuilder {
             uid: record.uid.clone(),
             key: record.key.clone(),
             pod: record.desired.pod().cloned(),
+            asked: record.asked.clone(),
             is_wanted: record.desired.is_present(),
             is_static: record.desired.is_static(),
             status: record.report.current.clone(),

@@ -41,6 +41,8 @@ pub struct RuntimeSettings {
     pub observer: CallObserver,
     /// Every call is a span.
     pub tracer: Tracer,
+    /// Feature gate `ContainerStopSignals`: whether a container's stop signal is told.
+    pub reports_stop_signals: bool,
 }
 
 impl Default for RuntimeSettings {
@@ -50,6 +52,7 @@ impl Default for RuntimeSettings {
             has_chunked_lists: false,
             observer: CallObserver::default(),
             tracer: Tracer::default(),
+            reports_stop_signals: false,
         }
     }
 }
@@ -69,7 +72,7 @@ pub struct EndpointError {
 pub struct Runtime {
     runtime: RuntimeServiceClient<Wire>,
     images: ImageServiceClient<Wire>,
-    settings: RuntimeSettings,
+    pub(crate) settings: RuntimeSettings,
     chunks: Arc<Chunks>,
 }
 

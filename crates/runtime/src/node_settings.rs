@@ -46,6 +46,8 @@ pub struct NodeSettings {
     pub default_sysctls: BTreeMap<String, String>,
     /// Feature gate `ContainerStopSignals`: whether `lifecycle.stopSignal` is honoured.
     pub honours_stop_signals: bool,
+    /// Whether SELinux is in force, so that what containers are given has to be labelled for them.
+    pub has_selinux: bool,
     /// Paths that exist on this machine and are masked besides the fixed ones
     /// ([`crate::container::thermal_paths`]).
     pub masked_paths: Vec<String>,
@@ -67,6 +69,7 @@ impl Default for NodeSettings {
             seccomp_root: PathBuf::from("/var/lib/kubelet/seccomp"),
             default_sysctls: BTreeMap::new(),
             honours_stop_signals: false,
+            has_selinux: false,
             masked_paths: Vec::new(),
         }
     }

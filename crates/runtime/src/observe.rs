@@ -12,6 +12,7 @@ use model::{
 };
 
 use crate::client::Runtime;
+use crate::container::signal;
 use crate::error::RuntimeError;
 use crate::labels::{self, text};
 use crate::lists::List;
@@ -149,6 +150,19 @@ impl Runtime {
         }))
     }
 
+    /// The image a sandbox was made from, by name; empty when the runtime does not tell. containerd and CRI-O
+    /// tell it among what they say of themselves only, which is costly: to be asked once.
+    ///
+    /// # Errors
+    /// When the runtime does not answer.
+    pub async fn sandbox_image(&self, id: &SandboxId) -> Result<String, RuntimeError> {
+        let mut client = self.runtime();
+        let request =
+            self.request(wire::PodSandboxStatusRequest { pod_sandbox_id: id.to_string(), verbose: true });
+        let answer = self.call("PodSandboxStatus", id.as_str(), client.pod_sandbox_status(request)).await?;
+        Ok(answer.info.get("info").map(|text| image_in(text)).unwrap_or_default())
+    }
+
     async fn sandbox_status(&self, id: &SandboxId) -> Result<Option<wire::PodSandboxStatus>, RuntimeError> {
         let mut client = self.runtime();
         let request =
@@ -187,8 +201,22 @@ impl Runtime {
             let words = tokio::task::spawn_blocking(move || source.read()).await.unwrap_or_default();
             append_words(&mut status.message, &words);
         }
-        Ok(Some(container_from_status(status, sandbox_id)))
+        let mut container = container_from_status(status, sandbox_id);
+        if !self.settings.reports_stop_signals {
+            container.stop_signal = None;
+        }
+        Ok(Some(container))
     }
+}
+
+/// The image in what a runtime says of a sandbox beyond the protocol: a document of its own.
+fn image_in(info: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Info {
+        #[serde(default)]
+        image: String,
+    }
+    serde_json::from_str::<Info>(info).map(|info| info.image).unwrap_or_default()
 }
 
 struct SandboxStatus {
@@ -251,10 +279,15 @@ fn container_from_list(container: wire::Container) -> ContainerObservation {
         pod_grace_seconds: about.pod_grace_seconds,
         resources: None,
         user: None,
+        stop_signal: None,
+        recursive_read_only: Vec::new(),
     }
 }
 
 fn container_from_status(status: wire::ContainerStatus, sandbox_id: String) -> ContainerObservation {
+    let stop_signal = signal::text(status.stop_signal());
+    let recursive = status.mounts.iter().filter(|mount| mount.recursive_read_only);
+    let recursive_read_only = recursive.map(|mount| mount.container_path.clone()).collect();
     let state = match status.state() {
         wire::ContainerState::ContainerCreated => ContainerState::Created,
         wire::ContainerState::ContainerRunning => {
@@ -271,8 +304,6 @@ fn container_from_status(status: wire::ContainerStatus, sandbox_id: String) -> C
         wire::ContainerState::ContainerUnknown => ContainerState::Unknown,
     };
     let about = About::of(status.metadata, &status.labels, &status.annotations);
-    // Runtimes before CRI 1.30 know only the reference.
-    let image_id = if status.image_id.is_empty() { status.image_ref } else { status.image_id };
     ContainerObservation {
         id: ContainerId::from(status.id),
         sandbox_id: sandbox_id.into(),
@@ -282,7 +313,7 @@ fn container_from_status(status: wire::ContainerStatus, sandbox_id: String) -> C
         created_at: timestamp(status.created_at).unwrap_or_default(),
         spec_hash: about.spec_hash,
         image: status.image.map(|image| image.image).unwrap_or_default(),
-        image_id,
+        image_id: status.image_ref,
         pod_grace_seconds: about.pod_grace_seconds,
         resources: status.resources.and_then(|r| r.linux).map(|linux| ContainerResources {
             cpu_shares: linux.cpu_shares,
@@ -295,6 +326,8 @@ fn container_from_status(status: wire::ContainerStatus, sandbox_id: String) -> C
             gid: linux.gid,
             supplemental_groups: linux.supplemental_groups,
         }),
+        stop_signal,
+        recursive_read_only,
     }
 }
 

@@ -155,6 +155,8 @@ pub fn write_hosts_file(
         container_path: ETC_HOSTS.to_owned(),
         is_read_only: false,
         is_recursive_read_only: false,
+        is_relabelled: true,
+        bind_options: Vec::new(),
         propagation: MountPropagation::Private,
     })
 }

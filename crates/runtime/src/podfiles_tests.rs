@@ -45,6 +45,7 @@ fn writes_the_hosts_file() {
         let mount = write_hosts_file(dir.path(), &pod(spec), &hostname, &ips, &node).unwrap();
         assert_eq!(fs::read_to_string(&mount.host_path).unwrap(), expect);
         assert_eq!((&*mount.container_path, mode(&mount.host_path)), ("/etc/hosts", 0o644));
+        assert!(mount.is_relabelled);
     }
 }
 
@@ -55,6 +56,8 @@ fn leaves_a_containers_own_hosts_file_alone() {
         container_path: "/etc/hosts".into(),
         is_read_only: true,
         is_recursive_read_only: false,
+        is_relabelled: false,
+        bind_options: Vec::new(),
         propagation: MountPropagation::Private,
     };
     let ips = ["10.0.0.2".to_owned()];

@@ -117,6 +117,8 @@ impl Runtime {
             pod_grace_seconds: Some(pod::grace_seconds(made.pod)),
             resources: None,
             user: None,
+            stop_signal: None,
+            recursive_read_only: Vec::new(),
         };
         let container = Container {
             uid: pod::uid(made.pod),

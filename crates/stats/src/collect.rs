@@ -33,6 +33,8 @@ pub(crate) struct FromRuntime {
     pub(crate) sandboxes: Option<HashMap<SandboxId, SandboxUsage>>,
     /// The first file system of images.
     pub(crate) images: Option<FilesystemUsage>,
+    /// The first file system of writable layers.
+    pub(crate) layers: Option<FilesystemUsage>,
 }
 
 /// Reads, and remembers what rates follow from.
@@ -90,17 +92,26 @@ impl Collector {
         self.groups.detail = Detail::Summary;
         let now = (self.groups.clock)();
         let mut fs = FileSystems::new(now.wall);
-        let image_fs = runtime.images.as_ref().map(|images| FsStats {
-            time: Time(images.at),
-            used_bytes: Some(images.used_bytes),
-            inodes_used: Some(images.inodes_used),
-            ..fs.room(&images.mountpoint)
-        });
+        let mut of_runtime = |usage: &FilesystemUsage| FsStats {
+            time: Time(usage.at),
+            used_bytes: Some(usage.used_bytes),
+            inodes_used: Some(usage.inodes_used),
+            ..fs.room(&usage.mountpoint)
+        };
+        let image_fs = runtime.images.as_ref().map(&mut of_runtime);
+        let layer_fs = runtime.layers.as_ref().map(&mut of_runtime);
+        // On one file system both are one, whatever the folders are.
+        let are_apart =
+            runtime.images.as_ref().zip(runtime.layers.as_ref()).is_some_and(|(images, layers)| {
+                images.mountpoint != layers.mountpoint
+                    && fs.device(&images.mountpoint) != fs.device(&layers.mountpoint)
+            });
+        let container_fs = if are_apart { layer_fs } else { image_fs };
         let node = NodeStats {
             start_time: Time(self.node.booted_at),
             network: self.groups.network_of(FIRST_PROCESS).filter(|n| !n.interfaces.is_empty()),
             fs: fs.whole(&self.node.root_dir),
-            runtime: Some(RuntimeStats { image_fs, container_fs: image_fs }),
+            runtime: Some(RuntimeStats { image_fs, container_fs }),
             rlimit: Some(rlimit(Time(now.wall))),
             ..self.node_basics()
         };

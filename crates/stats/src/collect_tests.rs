@@ -136,7 +136,7 @@ fn told(pod: &PodSubject) -> FromRuntime {
     };
     let containers = pod.containers.iter().map(|c| (c.id.clone(), layer(&c.id))).collect();
     let images = FilesystemUsage { at: at(6), mountpoint: "/".into(), used_bytes: 77, inodes_used: 8 };
-    FromRuntime { containers, sandboxes: None, images: Some(images) }
+    FromRuntime { containers, sandboxes: None, images: Some(images), layers: None }
 }
 
 fn json_of(summary: &Summary) -> Value {
@@ -292,6 +292,21 @@ fn the_node() {
         whole.cpu.map(|cpu| cpu.usage_core_nano_seconds)
     );
     assert_eq!(for_page.swap, whole.swap);
+}
+
+/// Writable layers are shown apart where they are on a file system of their own.
+#[test]
+fn the_file_system_of_layers() {
+    let machine = furnished(2);
+    for (mountpoint, is_apart) in [("/", false), ("/proc/..", false), ("/proc", true)] {
+        let layers =
+            FilesystemUsage { at: at(7), mountpoint: mountpoint.into(), used_bytes: 55, inodes_used: 3 };
+        let told = FromRuntime { layers: Some(layers), ..told(&pod("web", &["main"])) };
+        let summary = json_of(&machine.collector().all(&[], &told, &Measured::new()));
+        let runtime = &summary["node"]["runtime"];
+        assert_eq!(runtime["imageFs"]["usedBytes"], 77);
+        assert_eq!(runtime["containerFs"]["usedBytes"], if is_apart { 55 } else { 77 }, "{mountpoint}");
+    }
 }
 
 #[test]

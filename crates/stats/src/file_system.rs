@@ -40,6 +40,11 @@ impl FileSystems {
         Some(FsStats { used_bytes: Some(usage.used), inodes_used: Some(used), ..self.room(path) })
     }
 
+    /// Which file system holds a path; `None` if it cannot be asked.
+    pub(crate) fn device(&mut self, path: &Path) -> Option<u64> {
+        self.usage(path).map(|usage| usage.device)
+    }
+
     fn usage(&mut self, path: &Path) -> Option<FileSystemUsage> {
         if let Some(known) = self.asked.get(path) {
             return *known;

@@ -293,18 +293,19 @@ async fn hear_out(runtime: &Runtime, pods_from_runtime: bool) -> Result<FromRunt
     };
     let sandboxes = async { if pods_from_runtime { runtime.sandbox_usage().await } else { Ok(None) } };
     let (images, sandboxes) = tokio::join!(images, sandboxes);
-    let images = images.and_then(|all| all.images.into_iter().next());
+    let (images, layers) = images.map(|all| (all.images, all.containers)).unwrap_or_default();
+    let (images, layers) = (images.into_iter().next(), layers.into_iter().next());
     let told = match sandboxes? {
         Some(sandboxes) => {
             let containers = sandboxes.iter().flat_map(|s| &s.containers).cloned();
             let containers = containers.map(|c| (c.id.clone(), c)).collect();
             let sandboxes: HashMap<_, _> = sandboxes.into_iter().map(|s| (s.id.clone(), s)).collect();
-            FromRuntime { containers, sandboxes: Some(sandboxes), images }
+            FromRuntime { containers, sandboxes: Some(sandboxes), images, layers }
         }
         None => {
             let containers = runtime.container_usage().await?;
             let containers = containers.into_iter().map(|c| (c.id.clone(), c)).collect();
-            FromRuntime { containers, sandboxes: None, images }
+            FromRuntime { containers, sandboxes: None, images, layers }
         }
     };
     Ok(told)

@@ -12,6 +12,7 @@ use model::downward::DownwardError;
 use crate::objects::ObjectError;
 use crate::payload::PathError;
 use crate::plugins::host_path::HostPathError;
+use crate::plugins::huge_pages::HugePagesError;
 
 /// A failed operation on a pod's volumes.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,9 @@ pub enum SetUpError {
     /// A path on the host is not what the pod says.
     #[error(transparent)]
     HostPath(#[from] HostPathError),
+    /// Memory in huge pages is not to be had.
+    #[error(transparent)]
+    HugePages(#[from] HugePagesError),
     /// Nothing here makes volumes of that kind.
     #[error("volume plugin {plugin:?} is not supported")]
     Unsupported {

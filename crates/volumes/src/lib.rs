@@ -33,8 +33,9 @@ pub use measurable::MeasurableVolume;
 pub use objects::{ObjectError, Objects, Token, TokenSpec};
 pub use payload::PathError;
 pub use plugins::host_path::HostPathError;
+pub use plugins::huge_pages::HugePagesError;
 pub use timing::plugin_names;
-pub use world::{Synced, Volumes};
+pub use world::{Synced, VolumeSettings, Volumes};
 
 #[cfg(test)]
 mod tests;

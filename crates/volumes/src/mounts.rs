@@ -72,6 +72,8 @@ fn plan_one(
         container: container.name.clone(),
     })?;
     let (path, is_always_read_only) = plugins::location(layout, volume).map_err(MountFailure::Volume)?;
+    // What is the host's keeps its labels, or nobody else could use it any more.
+    let is_own = volume.host_path.is_none();
     let sub_path = sub_path_of(mount, env)?.map(|below| SubPath {
         volume: mount.name.clone(),
         container: container.name.clone(),
@@ -89,6 +91,8 @@ fn plan_one(
             container_path,
             is_read_only: mount.read_only.unwrap_or(false) || is_always_read_only,
             is_recursive_read_only: recursive_read_only(mount, supports_recursive_read_only)?,
+            is_relabelled: is_own,
+            bind_options: mount.bind_mount_options.clone().unwrap_or_default(),
             propagation: propagation(mount)?,
         },
         sub_path,

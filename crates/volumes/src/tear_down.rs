@@ -84,8 +84,8 @@ fn remove_volumes(
 /// process holding one of these must not keep the pod from going.
 fn unmount(pod: &Path, entry: &MountEntry) -> Result<(), SetUpError> {
     let below = entry.mount_point.strip_prefix(pod).unwrap_or(Path::new(""));
-    let is_ours =
-        below.starts_with("volume-subpaths") || (below.starts_with("volumes") && entry.fs_type == "tmpfs");
+    let is_memory = matches!(entry.fs_type.as_str(), "tmpfs" | "hugetlbfs");
+    let is_ours = below.starts_with("volume-subpaths") || (below.starts_with("volumes") && is_memory);
     match mount::unmount(&entry.mount_point) {
         Err(error) if is_ours => {
             tracing::warn!(mount = %entry.mount_point.display(), error = %crate::error::chain(&error), "detaching a volume in use");

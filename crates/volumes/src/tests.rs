@@ -64,6 +64,8 @@ impl Objects for Shared {
     }
 }
 
+const USERS: VolumeSettings = VolumeSettings { honours_file_users: true };
+
 struct World {
     dir: tempfile::TempDir,
     api: Shared,
@@ -77,7 +79,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let api = Shared::default();
         let metrics = Arc::default();
-        let volumes = Volumes::new(dir.path(), api.clone(), Arc::clone(&metrics));
+        let volumes = Volumes::new(dir.path(), api.clone(), Arc::clone(&metrics), USERS);
         let allocatable = BTreeMap::from([("memory".to_owned(), Quantity::from_units(512 << 20))]);
         Self { dir, api, volumes, metrics, facts: PodFacts { allocatable, ..PodFacts::default() } }
     }
@@ -277,7 +279,7 @@ fn another_kubelet_instance_adopts_what_is_there() {
         );
         world.sync(&pod).await;
         fs::write(world.volume("empty-dir", "e").join("data"), "kept").unwrap();
-        let second = Volumes::new(world.dir.path(), world.api.clone(), Arc::default());
+        let second = Volumes::new(world.dir.path(), world.api.clone(), Arc::default(), USERS);
         world.set_secret("s", "k", "2");
         second.sync(&pod, &world.facts).await.unwrap();
         assert_eq!(fs::read_to_string(world.volume("empty-dir", "e").join("data")).unwrap(), "kept");
@@ -424,6 +426,68 @@ fn tokens_are_replaced_when_due_and_kept_when_that_fails() {
     });
 }
 
+/// Whose files are, and which bits an emptyDir has, is the pod's to say.
+#[test]
+fn owners_and_modes_that_are_asked_for() {
+    run(|world| async move {
+        world.set_map("cm", json!({ "a": "1", "b": "2" }));
+        world.set_secret("s", "k", "v");
+        *world.api.0.token_seconds.lock().unwrap() = Some(3600);
+        let items = json!([{ "key": "a", "path": "a", "user": 7 }, { "key": "b", "path": "b" }]);
+        let labels = json!({ "path": "labels", "fieldRef": { "fieldPath": "metadata.labels" }, "user": 9 });
+        let pod = pod(
+            json!([
+                { "name": "map", "configMap": { "name": "cm", "defaultUser": 5, "items": items } },
+                { "name": "all", "projected": { "defaultUser": 6, "sources": [
+                    { "secret": { "name": "s" } },
+                    { "downwardAPI": { "items": [labels] } },
+                    { "serviceAccountToken": { "path": "token", "user": 8 } },
+                ] } },
+                { "name": "disk", "emptyDir": { "mode": 0o1770 } },
+                { "name": "mem", "emptyDir": { "mode": 0o700, "medium": "Memory" } },
+            ]),
+            json!({}),
+        );
+        world.sync(&pod).await;
+        let owner = |plugin, name, file| fs::metadata(world.volume(plugin, name).join(file)).unwrap().uid();
+        assert_eq!([owner("configmap", "map", "a"), owner("configmap", "map", "b")], [7, 5]);
+        let projected = ["k", "labels", "token"].map(|file| owner("projected", "all", file));
+        assert_eq!(projected, [6, 9, 8]);
+        assert_eq!(mode(world.volume("projected", "all").join("token")), 0o600, "its owner's alone");
+        assert_eq!(mode(world.volume("empty-dir", "disk")), 0o1770);
+
+        // With the gate off nobody but root owns anything.
+        let off =
+            Volumes::new(world.dir.path(), world.api.clone(), Arc::default(), VolumeSettings::default());
+        world.set_map("cm", json!({ "a": "3", "b": "4" }));
+        off.sync(&pod, &world.facts).await.unwrap();
+        assert_eq!([owner("configmap", "map", "a"), owner("configmap", "map", "b")], [0, 0]);
+    });
+}
+
+/// Of whatever size this kernel has. A file system of huge pages takes none as long as it is empty.
+#[test]
+fn empty_dirs_of_huge_pages() {
+    let Some(size) = host::machine::huge_page_sizes().first().copied() else { return };
+    run(move |world| async move {
+        let text = Quantity::from_units(i64::try_from(size).unwrap()).to_binary_api().0;
+        let request = json!({ format!("hugepages-{text}"): text });
+        let containers = json!([{ "name": "c", "resources": { "requests": request } }]);
+        let volumes = json!([
+            { "name": "any", "emptyDir": { "medium": "HugePages" } },
+            { "name": "sized", "emptyDir": { "medium": format!("HugePages-{text}") } },
+        ]);
+        let pod = pod(volumes, json!({ "containers": containers }));
+        world.sync(&pod).await;
+        world.sync(&pod).await;
+        let mounts = mount::mounts_below(&world.pod_dir()).unwrap();
+        let types: Vec<_> = mounts.iter().map(|m| m.fs_type.as_str()).collect();
+        assert_eq!(types, ["hugetlbfs", "hugetlbfs"], "each is mounted once");
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        assert!(mount::mounts_below(&world.pod_dir()).unwrap().is_empty());
+    });
+}
+
 #[test]
 fn mounts_follow_the_spec() {
     run(|world| async move {
@@ -439,7 +503,7 @@ fn mounts_follow_the_spec() {
         world.sync(&pod).await;
         let env = BTreeMap::from([("NAME".to_owned(), "pod-7".to_owned())]);
         let container = container(json!([
-            { "name": "e", "mountPath": "/e", "mountPropagation": "Bidirectional" },
+            { "name": "e", "mountPath": "/e", "mountPropagation": "Bidirectional", "bindMountOptions": ["noexec"] },
             { "name": "m", "mountPath": "m" },
             { "name": "h", "mountPath": "/h", "readOnly": true, "recursiveReadOnly": "IfPossible" },
             { "name": "e", "mountPath": "/s", "subPathExpr": "logs/$(NAME)" },
@@ -460,6 +524,14 @@ fn mounts_follow_the_spec() {
                 ("/s", false, false, private),
                 ("/etc/k", true, false, private),
             ]
+        );
+        assert_eq!(world.volumes.empty_dir(&pod, "e"), Some(world.volume("empty-dir", "e")));
+        assert_eq!((world.volumes.empty_dir(&pod, "m"), world.volumes.empty_dir(&pod, "h")), (None, None));
+        let relabelled: Vec<_> = mounts.iter().map(|m| m.is_relabelled).collect();
+        assert_eq!(relabelled, [true, true, false, true, true], "all but the host's own");
+        assert_eq!(
+            (&mounts[0].bind_options[..], &mounts[1].bind_options[..]),
+            (&["noexec".to_owned()][..], &[][..])
         );
         assert_eq!(mounts[0].host_path, world.volume("empty-dir", "e"));
         assert_eq!(mounts[2].host_path, Path::new("/opt"));

@@ -22,7 +22,9 @@ use crate::objects::Objects;
 use crate::plugins::files::{Files, nested_mount_points};
 use crate::plugins::host_path::HostPath;
 use crate::plugins::projected::Inputs;
-use crate::plugins::{self, Plan, PodContext, config_map, downward_api, empty_dir, projected, secret};
+use crate::plugins::{
+    self, FileDefaults, Plan, PodContext, config_map, downward_api, empty_dir, projected, secret,
+};
 use crate::tear_down;
 use crate::timing::{self, Operation, Timing};
 use crate::tokens::TokenCache;
@@ -36,6 +38,15 @@ pub struct Volumes<O> {
     tokens: TokenCache,
     locks: PodLocks,
     timing: Timing,
+    settings: VolumeSettings,
+}
+
+/// What is done differently by configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VolumeSettings {
+    /// Whether the owners that volumes name for their files are honoured (feature gate
+    /// `AtomicWriteVolumeUserFields`).
+    pub honours_file_users: bool,
 }
 
 /// A pod's volumes are as they should be.
@@ -47,10 +58,10 @@ pub struct Synced {
 
 impl<O: Objects> Volumes<O> {
     /// Volumes below the kubelet's root directory, which must exist. What is done with them is counted.
-    pub fn new(root: &Path, objects: O, metrics: Arc<Metrics>) -> Self {
+    pub fn new(root: &Path, objects: O, metrics: Arc<Metrics>, settings: VolumeSettings) -> Self {
         let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
         let timing = Timing::new(metrics);
-        Self { objects, root, tokens: TokenCache::default(), locks: PodLocks::default(), timing }
+        Self { objects, root, tokens: TokenCache::default(), locks: PodLocks::default(), timing, settings }
     }
 
     /// Makes all volumes of the pod and brings their content up to date. To be called before the
@@ -134,6 +145,15 @@ impl<O: Objects> Volumes<O> {
         layout.map(|layout| measurable::of_pod(&layout, pod)).unwrap_or_default()
     }
 
+    /// Where an emptyDir of the pod is on the host; `None` for a volume of another kind, and for one the
+    /// pod lacks.
+    pub fn empty_dir(&self, pod: &Pod, name: &str) -> Option<PathBuf> {
+        let mut volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+        let volume = volumes.find(|v| v.name == name && v.empty_dir.is_some())?;
+        let layout = PodLayout::new(&self.root, &pods::uid(pod)).ok()?;
+        plugins::location(&layout, volume).ok().map(|(path, _)| path)
+    }
+
     /// Unmounts everything below the pod's folder and removes it. A folder that is not there is
     /// fine. The pod's containers must be gone.
     pub async fn tear_down(&self, uid: &PodUid) -> Result<(), VolumeError> {
@@ -170,23 +190,40 @@ impl<O: Objects> Volumes<O> {
         let namespace = pods::key(pod).namespace;
         let on_disk = || empty_dir::Medium::Disk;
         let in_memory = || empty_dir::in_memory(pod, facts, None);
+        let honours_users = self.settings.honours_file_users;
+        let defaults = |mode, user| FileDefaults { mode, user, honours_users };
         let (plugin, medium, payload, refresh_after) = if let Some(source) = &volume.config_map {
             let found = self.objects.config_map(&namespace, &source.name).await;
             let is_optional = source.optional.unwrap_or(false);
-            let payload =
-                config_map::payload(found, source.items.as_deref(), source.default_mode, is_optional)?;
+            let payload = config_map::payload(
+                found,
+                source.items.as_deref(),
+                defaults(source.default_mode, source.default_user),
+                is_optional,
+            )?;
             (layout::CONFIG_MAP, on_disk(), payload, None)
         } else if let Some(source) = &volume.secret {
             let found =
                 self.objects.secret(&namespace, source.secret_name.as_deref().unwrap_or_default()).await;
             let is_optional = source.optional.unwrap_or(false);
-            let payload = secret::payload(found, source.items.as_deref(), source.default_mode, is_optional)?;
+            let payload = secret::payload(
+                found,
+                source.items.as_deref(),
+                defaults(source.default_mode, source.default_user),
+                is_optional,
+            )?;
             (layout::SECRET, in_memory(), payload, None)
         } else if let Some(source) = &volume.downward_api {
-            let payload = downward_api::payload(pod, facts, source.items.as_deref(), source.default_mode)?;
+            let payload = downward_api::payload(
+                pod,
+                facts,
+                source.items.as_deref(),
+                defaults(source.default_mode, source.default_user),
+            )?;
             (layout::DOWNWARD_API, in_memory(), payload, None)
         } else if let Some(source) = &volume.projected {
-            let inputs = Inputs { objects: &self.objects, tokens: &self.tokens, pod, facts, now };
+            let inputs =
+                Inputs { objects: &self.objects, tokens: &self.tokens, pod, facts, now, honours_users };
             let (payload, refresh_after) = projected::payload(&inputs, source).await?;
             (layout::PROJECTED, in_memory(), payload, refresh_after)
         } else {

@@ -244,9 +244,21 @@ impl Page {
             self.of("container_cpu_usage_seconds_total").filter(|s| s.labels["namespace"] == namespace);
         let of_pod: BTreeSet<&str> = of_pod.map(|s| s.labels["name"].as_str()).collect();
         ensure!(of_pod.contains("") && of_pod.len() >= 3, "pod, sandbox and container: {of_pod:?}");
+        // The sandbox's: dashboards take series with an image for those of pods.
+        let series = self.of("container_memory_working_set_bytes");
+        let mut sandboxes = series.filter(|s| {
+            s.labels["namespace"] == namespace
+                && s.labels["container"].is_empty()
+                && !s.labels["name"].is_empty()
+        });
+        let image = sandboxes.next().map(|s| s.labels["image"].as_str()).unwrap_or_default();
+        ensure!(image.contains("pause"), "the sandbox's image: {image:?}");
         let mut network = self.of("container_network_receive_packets_total");
         let eth0 = network.find(|s| s.labels["namespace"] == namespace && s.labels["interface"] == "eth0");
-        ensure!(eth0.is_some_and(|s| s.labels["container"].is_empty()), "the sandbox's network");
+        ensure!(
+            eth0.is_some_and(|s| s.labels["container"].is_empty() && s.labels["image"] == image),
+            "the sandbox's network"
+        );
         let cores = self.of("machine_cpu_cores").next().map(|s| s.value);
         ensure!(cores.is_some_and(|cores| cores >= 1.0), "{cores:?} processors");
         let errors = self.of("container_scrape_error").chain(self.of("machine_scrape_error"));

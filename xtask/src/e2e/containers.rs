@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::scene::{SOON, Scene, ended, expect_line, phase, shell, with};
+use super::scene::{self, SOON, Scene, ended, expect_line, is_ready, phase, shell, with};
+use super::static_pods::{Manifest, mirror, shown};
+use crate::cluster::Changes;
 use crate::isolation::NODE;
 
 pub(super) async fn security_context_is_applied(scene: Scene) -> Result<()> {
@@ -149,5 +152,81 @@ pub(super) async fn host_network_and_names(scene: Scene) -> Result<()> {
     expect_line(&log, &format!("inet {}", crate::isolation::NODE_IP))?;
     let address = pod.status.and_then(|status| status.pod_ip);
     ensure!(address.as_deref() == Some(crate::isolation::NODE_IP), "its address is the node's: {address:?}");
+    Ok(())
+}
+
+/// A static pod: an API server whose own gate is off keeps no such field of others.
+pub(super) async fn the_signal_that_ends_one_can_be_chosen(scene: Scene) -> Result<()> {
+    scene.cluster.kubelet.stop().await?;
+    let flags = vec!["--feature-gates=ContainerStopSignals=true".into()];
+    let kubelet = scene.cluster.kubelet_changed("stop-signals", Changes { flags, ..Changes::default() })?;
+    kubelet.start().await?;
+    let file = Manifest::new(&scene, "chosen");
+    let script = "trap 'echo got USR1; exit 0' USR1; trap 'echo got TERM; exit 1' TERM; \
+                  echo waits; while :; do sleep 1; done";
+    let container = with(shell("main", script), json!({ "lifecycle": { "stopSignal": "SIGUSR1" } }));
+    let spec = json!({
+        "os": { "name": "linux" }, "terminationGracePeriodSeconds": 30, "containers": [container],
+    });
+    file.write_pod("chosen", spec)?;
+    let name = mirror("chosen");
+    scene.until(&name, "ready", SOON, is_ready).await?;
+    let tells = |pod: Option<&Pod>| {
+        let status = pod.and_then(|pod| scene::container(pod, "main"));
+        status.is_some_and(|status| status.stop_signal.as_deref() == Some("SIGUSR1"))
+    };
+    shown(&scene, &name, "of that signal", tells).await?;
+    let log = scene.follow(&name, "main").await?;
+    file.remove()?;
+    let lines = log.lines().await?;
+    ensure!(lines == ["waits", "got USR1"], "it is ended by that signal: {lines:?}");
+    scene.gone(&name).await?;
+    kubelet.stop().await
+}
+
+/// A resize is made, and then the kernel knows of it, or it is pending, and then nothing has changed: what the
+/// status says is what the container has.
+pub(super) async fn a_resize_is_done_only_when_it_is_made(scene: Scene) -> Result<()> {
+    let amounts = |cpu: &str, memory: &str| json!({ "cpu": cpu, "memory": memory });
+    let resources =
+        json!({ "requests": amounts("100e-3", "50Mi"), "limits": amounts("0.2", "134217728500m") });
+    let container = with(shell("main", "sleep 100000"), json!({ "resources": resources }));
+    let before = scene.ready_pod("resize", json!({ "containers": [container] })).await?;
+    let given = |pod: &Pod| -> Option<[String; 2]> {
+        let resources = scene::container(pod, "main")?.resources.clone()?;
+        let limits = resources.limits?;
+        Some([resources.requests?.get("cpu")?.0.clone(), limits.get("memory")?.0.clone()])
+    };
+    let first = given(&before);
+    ensure!(first == Some(["100m".into(), "134217729".into()]), "amounts are canonical: {first:?}");
+    let wish = json!({ "requests": amounts("150m", "60Mi"), "limits": amounts("300m", "256Mi") });
+    let patch = json!({ "spec": { "containers": [{ "name": "main", "resources": wish }] } });
+    let (pods, params) = (scene.api::<Pod>(), PatchParams::default());
+    let patched = pods.patch_subresource("resize", "resize", &params, &Patch::Strategic(&patch)).await;
+    patched.context("ask for a resize")?;
+    let is_pending = |pod: &Pod| {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let mut all = conditions.into_iter().flatten();
+        let pending = all.find(|c| c.type_ == "PodResizePending" && c.status == "True");
+        pending.is_some_and(|c| {
+            c.observed_generation == pod.metadata.generation
+                && c.message.as_ref().is_some_and(|m| !m.is_empty())
+        })
+    };
+    let is_made = |pod: &Pod| given(pod).is_some_and(|amounts| amounts[1] == "256Mi");
+    let is_settled = |pod: &Pod| is_pending(pod) || is_made(pod);
+    let after = scene.until("resize", "resized, or said not to be", SOON, is_settled).await?;
+    let show =
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null || true";
+    let kernel = scene.kubectl_out(&["exec", "resize", "--", "sh", "-c", show]).await?;
+    // The kernel counts in pages.
+    let (wanted, text) = if is_made(&after) { (268_435_456, "256Mi") } else { (134_217_728, "134217729") };
+    let bytes: u64 = kernel.trim().parse().with_context(|| format!("read {kernel:?}"))?;
+    ensure!(bytes / 4096 == wanted / 4096, "the kernel has {bytes}, the status says {text}");
+    ensure!(given(&after).is_some_and(|amounts| amounts[1] == text), "the status: {:?}", after.status);
+    ensure!(
+        after.status.as_ref().and_then(|status| status.observed_generation) == after.metadata.generation,
+        "the status is about this generation"
+    );
     Ok(())
 }

@@ -225,7 +225,7 @@ pub(super) async fn kubelet_restart_cuts_no_initial_delay_short(scene: Scene) ->
         let [started, first] = times[..] else { return Err(anyhow!("not two times: {asked:?}")) };
         // Upstream counts in whole seconds.
         ensure!(
-            first - started > DELAY_SECONDS - 1.0,
+            first - started > f64::from(DELAY_SECONDS) - 1.0,
             "{name} is asked {} s after its start",
             first - started
         );

@@ -76,6 +76,27 @@ pub(super) async fn missing_secret_volume_is_mounted_once_created(scene: Scene) 
     Ok(())
 }
 
+/// Each volume that fails is told, and after two minutes and three seconds all of them in the words people look
+/// for.
+pub(super) async fn every_missing_volume_is_told(scene: Scene) -> Result<()> {
+    let mount = |name: &str| json!({ "name": name, "mountPath": format!("/{name}") });
+    let container =
+        with(shell("main", "true"), json!({ "volumeMounts": [mount("one"), mount("two"), mount("there")] }));
+    let volumes = json!([
+        { "name": "one", "configMap": { "name": "no-map" } },
+        { "name": "two", "secret": { "secretName": "no-secret" } },
+        { "name": "there", "emptyDir": {} },
+    ]);
+    scene.pod("waits", json!({ "containers": [container], "volumes": volumes })).await?;
+    for volume in ["one", "two"] {
+        let prefix = format!("MountVolume.SetUp failed for volume \"{volume}\" : ");
+        scene.event_naming("waits", "FailedMount", &prefix).await?;
+    }
+    let prefix = "Unable to attach or mount volumes: unmounted volumes=[one two], unattached volumes=[]";
+    scene.event_with("waits", "FailedMount", prefix, EVENTUALLY).await?;
+    Ok(())
+}
+
 pub(super) async fn pod_that_does_not_fit_is_rejected(scene: Scene) -> Result<()> {
     let greedy = json!({ "resources": { "requests": { "cpu": "1000" } } });
     scene.pod("greedy", json!({ "containers": [with(shell("main", "true"), greedy)] })).await?;

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use serde_json::{Value, json};
 
-use super::scene::{EVENTUALLY, SOON, Scene, is_ready, shell, waiting, with};
+use super::scene::{self, EVENTUALLY, SOON, Scene, is_ready, shell, waiting, with};
 use super::web::{self, Answer, Web};
 use crate::cluster::{Changes, Kind};
 use crate::images::{BUSYBOX, Stored};
@@ -138,6 +138,14 @@ pub(super) async fn pull_secrets_open_it(scene: Scene) -> Result<()> {
     let secrets = json!([{ "name": "nowhere" }, { "name": "wrong" }, { "name": "right" }]);
     scene.ready_pod("known", spec(&image, json!({ "imagePullSecrets": secrets }))).await?;
     ensure!(scene.first_line("known", "main").await? == "pulled", "it runs");
+    let missing = scene.event("known", "FailedToRetrieveImagePullSecret", SOON).await?;
+    let wanted =
+        "Unable to retrieve some image pull secrets (nowhere); attempting to pull the image may not succeed.";
+    ensure!(missing == wanted, "it is told what is missing: {missing}");
+    let known = scene.until("known", "ready", SOON, is_ready).await?;
+    let id = scene::container(&known, "main").map(|status| status.image_id.clone()).unwrap_or_default();
+    let repository = image.rsplit_once(':').map_or(&*image, |(repository, _)| repository);
+    ensure!(id.starts_with(&format!("{repository}@sha256:")), "its image is known by its manifest: {id:?}");
     Ok(())
 }
 

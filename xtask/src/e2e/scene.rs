@@ -172,7 +172,14 @@ impl Scene {
         self.event_with(name, reason, part, SOON).await.with_context(|| format!("look for {part:?}"))
     }
 
-    async fn event_with(&self, name: &str, reason: &str, part: &str, limit: Duration) -> Result<String> {
+    /// The same within a time of one's own.
+    pub(super) async fn event_with(
+        &self,
+        name: &str,
+        reason: &str,
+        part: &str,
+        limit: Duration,
+    ) -> Result<String> {
         let fields = format!("involvedObject.name={name},reason={reason}");
         let config = watcher::Config::default().fields(&fields);
         let stream = watcher(self.api::<Event>(), config).default_backoff().applied_objects();

@@ -15,7 +15,7 @@ pub(super) struct Consulted {
 pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "AllowDNSOnlyNodeCSR", works: true, effect: "serving-certificate CSR may be sent with DNS names only, before any node IP is known" },
     Consulted { name: "AllowParsingUserUIDFromCertAuth", works: true, effect: "the uid of a caller is read from the subject of its client certificate" },
-    Consulted { name: "AtomicWriteVolumeUserFields", works: false, effect: "honours per-volume/per-item owner UID on configMap, secret, downwardAPI and projected files" },
+    Consulted { name: "AtomicWriteVolumeUserFields", works: true, effect: "honours per-volume/per-item owner UID on configMap, secret, downwardAPI and projected files" },
     Consulted { name: "CPUManagerPolicyAlphaOptions", works: false, effect: "unlocks alpha-level static CPU policy options" },
     Consulted { name: "CPUManagerPolicyBetaOptions", works: false, effect: "unlocks beta-level static CPU policy options" },
     Consulted { name: "CPUManagerPolicyOptions", works: false, effect: "static policy options always allowed" },

@@ -35,6 +35,11 @@ async fn a_pod_runs_and_goes() {
     let pod = lab.observe("web").await;
     assert_eq!((pod.sandboxes.len(), pod.containers.len()), (1, 1));
     assert!(pod.sandboxes[0].is_ready);
+    assert!(!pod.containers[0].image_id.starts_with("sha256:"), "a reference is not an id");
+    assert_eq!(
+        lab.runtime.sandbox_image(&sandbox.as_str().into()).await.unwrap(),
+        "registry.k8s.io/pause:3.10"
+    );
     let ip: IpAddr = pod.sandboxes[0].ips[0].parse().unwrap();
     assert_ne!(lab.observe("other").await.sandboxes[0].ips[0], ip.to_string());
     assert!(matches!(pod.containers[0].state, ContainerState::Running { started_at: Some(_) }));
@@ -119,9 +124,11 @@ async fn lists_obey_filters() {
 #[tokio::test]
 async fn every_image_is_there() {
     let lab = Lab::start(&[]).await;
-    let facts = lab.runtime.image_status("r.io/a:1", "").await.unwrap().unwrap();
+    let facts = lab.runtime.image_status("r.io/a:1").await.unwrap().unwrap();
     let listed = lab.runtime.list_images().await.unwrap();
     assert_eq!(listed, [facts]);
+    let [reference] = listed[0].digests.as_slice() else { panic!("one digest: {listed:?}") };
+    assert!(reference.starts_with("r.io/a@sha256:") && *reference != listed[0].id.as_str(), "{reference}");
 }
 
 #[tokio::test]

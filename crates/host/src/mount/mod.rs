@@ -67,6 +67,17 @@ pub fn tmpfs(target: &Path, options: TmpfsOptions) -> Result<(), MountError> {
     .map_err(|source| refused("mount tmpfs at", target, source))
 }
 
+/// Mounts a file system of huge pages of this size at an existing directory.
+///
+/// # Errors
+/// When the kernel has no such pages or refuses.
+pub fn hugetlbfs(target: &Path, page_bytes: u64) -> Result<(), MountError> {
+    // A number contains no NUL.
+    let data = CString::new(format!("pagesize={page_bytes}")).unwrap_or_default();
+    rustix::mount::mount("nodev", target, "hugetlbfs", MountFlags::empty(), data.as_c_str())
+        .map_err(|source| refused("mount hugetlbfs at", target, source))
+}
+
 /// Whether a tmpfs can be kept from swap here (`noswap`), which kernels before 6.4 and user namespaces cannot. Tried out
 /// in a new folder below `folder`.
 ///

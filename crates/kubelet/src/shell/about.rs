@@ -225,7 +225,8 @@ mod tests {
         assert_eq!(about.done, None);
         let about = about.named(|uid| (uid == "u").then(|| "ns/web".to_owned()));
         assert_eq!(about.identity(), "remove cgroup of pod/u/ns/web");
-        let remove = About::action(&Action::RemoveContainer { uid: "u".into(), id: "x".into() });
+        let remove =
+            About::action(&Action::RemoveContainer { uid: "u".into(), id: "x".into(), keeps_log: false });
         let remove = remove.of_container(|uid, id| ((uid, id) == ("u", "x")).then(|| "app".to_owned()));
         assert_eq!(remove.container.as_deref(), Some("app"));
     }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use config::Config;
 use host::cgroup::CgroupTree;
 use model::downward::PodFacts;
-use model::{ContainerId, Pod, PodKey, PodUid, SandboxId};
+use model::{ContainerId, Pod, PodKey, PodUid, RuntimeHandler, SandboxId};
 use node::node_status::NodeFacts;
 use node::{Failure, FailureKind, Outcome, PodView, View};
 use runtime::dns::{DnsSettings, ResolvConf};
@@ -26,6 +26,7 @@ use super::endings::Endings;
 use super::failure::{self, FailureLog};
 use super::log_links::LogLinks;
 use super::objects::ObjectPort;
+use super::pull_rate::PullRate;
 use super::turns::Turns;
 use super::user_namespaces::UserNamespaces;
 
@@ -44,6 +45,8 @@ pub(crate) struct Adapters {
     pub(crate) metrics: Arc<Metrics>,
     /// How many images are pulled at once; `None` does not limit.
     pub(crate) pulls: Option<Semaphore>,
+    /// How often; `None` does not limit.
+    pub(crate) pull_rate: Option<PullRate>,
     /// How many sandboxes are made or stopped at once. Each costs several processes; started all
     /// together, all of them would be done only when the last one is.
     pub(crate) sandbox_turns: Turns,
@@ -130,6 +133,14 @@ impl Adapters {
                 .await
                 .map_err(|message| Failure { kind: FailureKind::Other, message }),
         }
+    }
+
+    /// What the runtime says of the handler of the pod's RuntimeClass; `None` when it says nothing of it.
+    pub(crate) async fn handler_features(&self, pod: &Pod) -> Result<Option<RuntimeHandler>, Failure> {
+        let name = self.runtime_handler(pod).await?;
+        let health =
+            self.runtime.status().await.map_err(|error| failure::of_runtime(&error, FailureKind::Other))?;
+        Ok(health.handlers.into_iter().find(|known| known.name == name))
     }
 
     /// `namespace/name` of a pod, for the log.

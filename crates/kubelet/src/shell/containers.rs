@@ -4,23 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Service;
-use model::downward::PodFacts;
+use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use model::pod::{self, ContainerRef};
 use model::{ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
 use node::{Failure, FailureKind, Outcome};
 use runtime::container::{ContainerInputs, ContainerSpec};
-use runtime::environment::{self, EnvVar, EnvironmentInputs};
 use runtime::images::ImageUser;
 use runtime::{container, hostname, podfiles};
 use tracing::warn;
-use volumes::{ObjectError, Objects as _};
 
 use super::adapters::Adapters;
-use super::{failure, sandboxes};
-
-/// After a restart pods may be known a moment before services.
-const SERVICES_WAIT: Duration = Duration::from_secs(5);
+use super::{environment, failure, sandboxes};
 
 /// What the core says about a container to start.
 pub(crate) struct Start {
@@ -94,12 +88,12 @@ async fn describe(
 ) -> Result<ContainerSpec, Failure> {
     let pod = &start.pod;
     let facts = adapters.pod_facts(start.pod_ips.clone());
-    let environment = environment(adapters, pod, spec, facts).await?;
+    let environment = environment::of(adapters, pod, spec, facts).await?;
     let variables: BTreeMap<String, String> =
         environment.iter().map(|v| (v.name.clone(), v.value.clone())).collect();
     let mut mounts = adapters
         .volumes
-        .mounts(pod, &spec.spec, &variables, true)
+        .mounts(pod, &spec.spec, &variables, makes_recursive_read_only(adapters, pod, &spec.spec).await?)
         .await
         .map_err(|error| config(failure::chain(&error)))?;
     let pod_dir = adapters.pod_dir(&pod::uid(pod));
@@ -114,7 +108,7 @@ async fn describe(
     }
     let name = start.container.clone();
     let termination_file = blocking(move || podfiles::create_termination_file(&pod_dir, &name)).await?;
-    let image_user = image_user(adapters, pod, &start.image).await?;
+    let image_user = image_user(adapters, &start.image).await?;
     let inputs = ContainerInputs {
         attempt: start.attempt,
         image_ref: start.image.clone(),
@@ -139,6 +133,21 @@ async fn describe(
     container::spec(pod, spec, &inputs, &adapters.runtime_node).map_err(|error| config(error.to_string()))
 }
 
+/// Whether the pod's runtime handler can make mounts recursively read-only. Asked only where a container
+/// wants one.
+async fn makes_recursive_read_only(
+    adapters: &Adapters,
+    pod: &Pod,
+    container: &Container,
+) -> Result<bool, Failure> {
+    let wants = |mount: &VolumeMount| matches!(mount.recursive_read_only.as_deref(), Some(mode) if !matches!(mode, "" | "Disabled"));
+    if !container.volume_mounts.iter().flatten().any(wants) {
+        return Ok(false);
+    }
+    let handler = adapters.handler_features(pod).await?;
+    Ok(handler.is_some_and(|handler| handler.has_recursive_read_only_mounts))
+}
+
 /// The container whose processes an ephemeral container shares (`targetContainerName`).
 fn target(adapters: &Adapters, pod: &Pod, name: &str) -> Option<ContainerId> {
     let all = pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
@@ -146,59 +155,13 @@ fn target(adapters: &Adapters, pod: &Pod, name: &str) -> Option<ContainerId> {
     adapters.running_container(&pod::uid(pod), &wanted)
 }
 
-async fn image_user(adapters: &Adapters, pod: &Pod, image: &ImageRef) -> Result<ImageUser, Failure> {
-    let handler = adapters.runtime_handler(pod).await?;
+async fn image_user(adapters: &Adapters, image: &ImageRef) -> Result<ImageUser, Failure> {
     let facts = adapters
         .runtime
-        .image_status(image.as_str(), &handler)
+        .image_status(image.as_str())
         .await
         .map_err(|error| failure::of_runtime(&error, FailureKind::ContainerConfig))?;
     facts.map(|f| f.user).ok_or_else(|| config(format!("image {image} is not present any more")))
-}
-
-async fn environment(
-    adapters: &Adapters,
-    pod: &Pod,
-    spec: &ContainerRef<'_>,
-    facts: PodFacts,
-) -> Result<Vec<EnvVar>, Failure> {
-    let namespace = pod::key(pod).namespace;
-    let references = environment::references(&spec.spec);
-    let mut inputs = EnvironmentInputs {
-        services: services(adapters, pod, &namespace).await?,
-        facts,
-        ..EnvironmentInputs::default()
-    };
-    for name in references.config_maps {
-        let found = found(adapters.objects.config_map(&namespace, &name).await)?;
-        inputs.config_maps.insert(name, found);
-    }
-    for name in references.secrets {
-        let found = found(adapters.objects.secret(&namespace, &name).await)?;
-        inputs.secrets.insert(name, found);
-    }
-    environment::build(pod, &spec.spec, &inputs).map_err(|error| config(error.to_string()))
-}
-
-/// The services a pod's environment names. A pod from the API server waits until they were read
-/// once, since that server evidently answers; a static pod must start without it.
-async fn services(adapters: &Adapters, pod: &Pod, namespace: &str) -> Result<Vec<Arc<Service>>, Failure> {
-    if pod::is_static(pod) {
-        return Ok(adapters.api.services(namespace).unwrap_or_default());
-    }
-    // Not in time only means that the core tries again.
-    let _ = tokio::time::timeout(SERVICES_WAIT, adapters.api.services_synced()).await;
-    adapters.api.services(namespace).ok_or_else(|| {
-        config("services have not yet been read at least once, cannot construct envvars".to_owned())
-    })
-}
-
-fn found<T>(result: Result<Arc<T>, ObjectError>) -> Result<Option<Arc<T>>, Failure> {
-    match result {
-        Ok(object) => Ok(Some(object)),
-        Err(ObjectError::NotFound { .. }) => Ok(None),
-        Err(error) => Err(config(error.to_string())),
-    }
 }
 
 /// Makes the log appear where collectors look for it. A container without that link runs as well.
@@ -217,7 +180,7 @@ async fn link_log(adapters: &Adapters, key: &PodKey, uid: &PodUid, start: &Start
     }
 }
 
-fn config(message: String) -> Failure {
+pub(super) fn config(message: String) -> Failure {
     Failure { kind: FailureKind::ContainerConfig, message }
 }
 

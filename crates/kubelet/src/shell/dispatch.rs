@@ -23,8 +23,11 @@ pub(crate) async fn carry_out(adapters: Arc<Adapters>, action: Action, cancel: C
     let traced = about.traced(&adapters.tracer);
     let work = traced.run(perform(&adapters, action));
     let outcome = to_the_end(work, &cancel).instrument(span.clone()).await;
-    if let Outcome::Failed(failure) = &outcome {
-        traced.fail(if about.is_hook() { "the hook failed".to_owned() } else { failure.message.clone() });
+    match &outcome {
+        Outcome::Failed(_) if about.is_hook() => traced.fail("the hook failed".to_owned()),
+        Outcome::Failed(failure) => traced.fail(failure.message.clone()),
+        Outcome::VolumesFailed(volumes) => traced.fail(messages(volumes)),
+        _ => {}
     }
     drop(traced);
     span.in_scope(|| log(&adapters, &about, &outcome));
@@ -46,20 +49,31 @@ pub(super) async fn to_the_end(work: impl Future<Output = Outcome>, cancel: &Can
     }
 }
 
+/// All that failed, in one text.
+fn messages(volumes: &[(String, String)]) -> String {
+    volumes.iter().map(|(_, message)| message.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+fn log_failure(adapters: &Adapters, about: &About, message: &str, is_told: bool) {
+    let what = about.what;
+    if is_told && adapters.failures.is_new(&about.identity(), message) {
+        warn!(err = message, "Failed to {what}, retrying");
+    } else {
+        debug!(err = message, "Failed again to {what}");
+    }
+}
+
 fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
     let what = about.what;
     match outcome {
         // Told where it failed, without what it printed: that may be secret.
         Outcome::Failed(_) if about.is_hook() => {}
         Outcome::Failed(failure) => {
-            let is_away = failure.kind == FailureKind::RuntimeUnavailable;
             // The runtime's absence is told by the health feed, once.
-            if !is_away && adapters.failures.is_new(&about.identity(), &failure.message) {
-                warn!(err = failure.message, "Failed to {what}, retrying");
-            } else {
-                debug!(err = failure.message, "Failed again to {what}");
-            }
+            let is_told = failure.kind != FailureKind::RuntimeUnavailable;
+            log_failure(adapters, about, &failure.message, is_told);
         }
+        Outcome::VolumesFailed(volumes) => log_failure(adapters, about, &messages(volumes), true),
         Outcome::Cancelled => debug!("Cancelled: {what}"),
         _ => {
             log_endings(adapters, outcome);
@@ -138,7 +152,7 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
         Action::SyncVolumes { pod, pod_ips } => Box::pin(async move {
             match adapters.volumes.sync(&pod, &adapters.pod_facts(pod_ips)).await {
                 Ok(synced) => Outcome::VolumesSynced { refresh_after: synced.refresh_after },
-                Err(error) => failure::other(failure::chain(&error)),
+                Err(error) => failure::volumes(&error),
             }
         }),
         Action::TearDownVolumes { uid } => Box::pin(async move {

@@ -74,6 +74,8 @@ mod tests {
             pod_grace_seconds: None,
             resources: None,
             user: None,
+            stop_signal: None,
+            recursive_read_only: Vec::new(),
         };
         pod.containers = containers.iter().map(container).collect();
         pod

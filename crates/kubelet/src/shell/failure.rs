@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) use model::chain;
 use node::{Failure, FailureKind, Outcome};
 use runtime::RuntimeError;
+use volumes::VolumeError;
 
 /// A failure of no special kind.
 pub(crate) fn other(message: String) -> Outcome {
@@ -21,6 +22,17 @@ pub(crate) fn runtime(error: &RuntimeError) -> Outcome {
 pub(crate) fn of_runtime(error: &RuntimeError, kind: FailureKind) -> Failure {
     let kind = if error.is_unavailable() { FailureKind::RuntimeUnavailable } else { kind };
     Failure { kind, message: error.message().to_owned() }
+}
+
+/// Volumes that could not be made, each with its reason.
+pub(crate) fn volumes(error: &VolumeError) -> Outcome {
+    let one = |error: &VolumeError| match error {
+        VolumeError::SetUp { volume, .. } | VolumeError::Mount { volume, .. } => {
+            (volume.clone(), error.to_string())
+        }
+        _ => (String::new(), error.to_string()),
+    };
+    Outcome::VolumesFailed(error.all().into_iter().map(one).collect())
 }
 
 /// Actions whose failure is remembered. Beyond that some failure is told twice.

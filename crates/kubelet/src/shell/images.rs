@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use model::reason::event;
 use model::{Pod, pod};
-use node::{Failure, FailureKind, ImageAnswer, Outcome};
+use node::{EventObject, EventRecord, Failure, FailureKind, ImageAnswer, Outcome};
 use runtime::images::{Credentials, Keyring, PullError, PullUnderWay, Wanted, normalize};
 use tracing::warn;
 use volumes::Objects as _;
 
 use super::adapters::Adapters;
-use super::{failure, sandboxes};
+use super::{failure, pull_rate, sandboxes};
 
 /// The name in the pod, which is what pulls are noted under, and the full name.
 fn image_names(pod: &Pod, container: &str) -> Result<(String, String), Failure> {
@@ -32,11 +33,7 @@ pub(crate) async fn inspect(adapters: &Adapters, pod: Arc<Pod>, container: &str)
         // It is pulled whatever there is.
         return Outcome::Image(ImageAnswer::Unproven);
     }
-    let handler = match adapters.runtime_handler(&pod).await {
-        Ok(handler) => handler,
-        Err(failure) => return Outcome::Failed(failure),
-    };
-    let id = match adapters.runtime.image_status(&image, &handler).await {
+    let id = match adapters.runtime.image_status(&image).await {
         Ok(Some(facts)) => facts.id,
         Ok(None) => return Outcome::Image(ImageAnswer::Absent),
         Err(error) => return failure::runtime(&error),
@@ -64,6 +61,10 @@ pub(crate) async fn pull(adapters: &Adapters, pod: Arc<Pod>, container: &str) ->
         Some(pulls) => pulls.acquire().await.ok(),
         None => None,
     };
+    if adapters.pull_rate.as_ref().is_some_and(|rate| !rate.admits()) {
+        let message = pull_rate::EXCEEDED.to_owned();
+        return Outcome::Failed(Failure { kind: FailureKind::Other, message });
+    }
     // Not before its turn has come: until then there is nothing to be noted.
     let noted = match begin(adapters, &name).await {
         Ok(noted) => noted,
@@ -72,8 +73,7 @@ pub(crate) async fn pull(adapters: &Adapters, pod: Arc<Pod>, container: &str) ->
     let started = Instant::now();
     match adapters.runtime.pull(&image, &credentials, &spec).await {
         Ok((reference, used)) => {
-            let handler = adapters.runtime_handler(&pod).await.unwrap_or_default();
-            let facts = adapters.runtime.image_status(reference.as_str(), &handler).await;
+            let facts = adapters.runtime.image_status(reference.as_str()).await;
             adapters.images_changed.notify_one();
             let facts = facts.ok().flatten();
             let size_bytes = facts.as_ref().map_or(0, |f| f.size_bytes);
@@ -148,8 +148,11 @@ async fn pods_credentials(adapters: &Adapters, pod: &Pod, image: &str, wanted: W
 
 async fn of_secrets(adapters: &Adapters, pod: &Pod, image: &str) -> Vec<Credentials> {
     let mut keyring = Keyring::default();
+    let mut missing = Vec::new();
     let namespace = pod::key(pod).namespace;
-    for reference in pod.spec.iter().flat_map(|s| s.image_pull_secrets.iter().flatten()) {
+    let references = pod.spec.iter().flat_map(|s| s.image_pull_secrets.iter().flatten());
+    // The API server lets nameless ones through.
+    for reference in references.filter(|reference| !reference.name.is_empty()) {
         match adapters.objects.secret(&namespace, &reference.name).await {
             Ok(secret) => {
                 if let Err(error) = keyring.add_secret(&secret) {
@@ -158,8 +161,20 @@ async fn of_secrets(adapters: &Adapters, pod: &Pod, image: &str) -> Vec<Credenti
             }
             Err(error) => {
                 warn!(pod = %pod::key(pod), secret = reference.name, err = %error, "Cannot read image pull secret");
+                missing.push(reference.name.as_str());
             }
         }
+    }
+    if !missing.is_empty() {
+        adapters.api.record(EventRecord {
+            about: EventObject::Pod { key: pod::key(pod), uid: pod::uid(pod), field_path: None },
+            is_warning: true,
+            reason: event::FAILED_TO_RETRIEVE_PULL_SECRET.into(),
+            message: format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            ),
+        });
     }
     keyring.lookup(image)
 }

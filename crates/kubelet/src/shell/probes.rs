@@ -30,7 +30,7 @@ pub(crate) async fn attempt(
         ProbeKind::Readiness => container.spec.readiness_probe.as_ref(),
     };
     let Some(spec) = spec else { return Outcome::Probed(ProbeOutcome::Success) };
-    let target = target(adapters, pod, &container.spec, pod_ip);
+    let target = target(&container.spec, pod_ip);
     let exec = |command, timeout| exec(adapters.runtime.clone(), id.clone(), command, timeout);
     Outcome::Probed(prober::attempt(spec, &target, exec).await)
 }
@@ -51,7 +51,7 @@ pub(crate) async fn hook(
         Hook::PreStop => l.pre_stop.clone(),
     });
     let Some(handler) = handler else { return Outcome::Done };
-    let target = target(adapters, pod, &container.spec, pod_ip);
+    let target = target(&container.spec, pod_ip);
     let exec = |command| exec(adapters.runtime.clone(), id.clone(), command, Duration::ZERO);
     let run = prober::hook::run(&handler, &target, exec);
     let result = match timeout {
@@ -86,16 +86,8 @@ pub(crate) async fn hook(
     }
 }
 
-fn target<'a>(
-    adapters: &Adapters,
-    pod: &Pod,
-    container: &'a k8s_openapi::api::core::v1::Container,
-    pod_ip: Option<&str>,
-) -> ProbeTarget<'a> {
-    let host = || pod.status.as_ref().and_then(|s| s.host_ip.as_deref()?.parse().ok());
-    let own = || pod_ip.and_then(|ip| ip.parse().ok());
-    let node = || adapters.host_ips().first()?.parse().ok();
-    let pod_ip = if pod::is_host_network(pod) { node().or_else(host) } else { own() };
+fn target<'a>(container: &'a k8s_openapi::api::core::v1::Container, pod_ip: Option<&str>) -> ProbeTarget<'a> {
+    let pod_ip = pod_ip.and_then(|ip| ip.parse().ok());
     ProbeTarget { pod_ip, container, gates: ProbeGates::default() }
 }
 

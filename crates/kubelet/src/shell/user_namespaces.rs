@@ -153,11 +153,8 @@ impl Adapters {
             return Ok(None);
         }
         let failed = |message| Failure { kind: FailureKind::Other, message };
-        let handler = self.runtime_handler(pod).await?;
-        let health =
-            self.runtime.status().await.map_err(|error| failure::of_runtime(&error, FailureKind::Other))?;
-        let known = health.handlers.iter().find(|known| known.name == handler);
-        if !known.is_some_and(|known| known.has_user_namespaces) {
+        if !self.handler_features(pod).await?.is_some_and(|known| known.has_user_namespaces) {
+            let handler = self.runtime_handler(pod).await?;
             let whose =
                 if handler.is_empty() { String::new() } else { format!("handler {handler:?} of the ") };
             return Err(failed(format!(

@@ -43,6 +43,7 @@ use crate::shell::cgroups::Driver;
 use crate::shell::facts::Measurer;
 use crate::shell::metering::{self, Metering};
 use crate::shell::objects::ObjectPort;
+use crate::shell::pull_rate::PullRate;
 use crate::shell::turns::Turns;
 use crate::shell::user_namespaces::UserNamespaces;
 use crate::shell::{self, Clock, Hands, Shell, cgroups};
@@ -194,6 +195,7 @@ impl Ground {
                 has_chunked_lists: config.gates.enabled("CRIListStreaming"),
                 observer: metering::calls::runtime(&metrics),
                 tracer: tracer.clone(),
+                reports_stop_signals: config.gates.enabled("ContainerStopSignals"),
             },
         )?;
         let (runtime_version, driver) = checks::runtime(&config, &runtime, &metrics).await?;
@@ -235,13 +237,19 @@ impl Ground {
         Ok(Adapters {
             runtime: self.runtime.clone(),
             runtime_node: settings::of_runtime(config, &host.machine, cgroups.mounts()),
-            volumes: Volumes::new(&config.paths.root, objects.clone(), metrics.clone()),
+            volumes: Volumes::new(
+                &config.paths.root,
+                objects.clone(),
+                metrics.clone(),
+                settings::of_volumes(config),
+            ),
             objects,
             cgroup_driver: Driver::new(cgroups.clone()),
             cgroups,
             api: Api::new(host.node_name.clone(), remote),
             metrics: metrics.clone(),
             pulls: config.pods.parallel_pulls.map(|n| Semaphore::new(n.max(1) as usize)),
+            pull_rate: PullRate::new(config.pods.pulls_per_second, config.pods.pull_burst),
             sandbox_turns: Turns::new(sandboxes_at_once()),
             credential_programs: CredentialPrograms::new(
                 &config.runtime.credential_providers,

@@ -15,6 +15,7 @@ use node::{Settings, Source};
 use runtime::images::{PullLimits, PullRecords};
 use runtime::{MemoryQos, NodeSettings};
 use telemetry::metrics::Metrics;
+use volumes::VolumeSettings;
 
 use crate::shell::signals;
 
@@ -45,9 +46,16 @@ pub(super) fn of_runtime(config: &Config, machine: &MachineFacts, cgroups: &Cgro
         default_sysctls: config.pods.default_sysctls.clone(),
         seccomp_default: config.pods.seccomp_default,
         seccomp_root: config.paths.root.join("seccomp"),
+        has_selinux: host::selinux::is_enabled(),
+        honours_stop_signals: config.gates.enabled("ContainerStopSignals"),
         masked_paths: runtime::container::thermal_paths(Path::new("/sys/devices/system/cpu")),
         ..NodeSettings::default()
     }
+}
+
+/// How volumes are made.
+pub(super) fn of_volumes(config: &Config) -> VolumeSettings {
+    VolumeSettings { honours_file_users: config.gates.enabled("AtomicWriteVolumeUserFields") }
 }
 
 /// What is noted of image pulls: nothing with the feature gate off.

@@ -168,8 +168,8 @@ fn a_limit_holds_for_the_pod_only_when_all_containers_have_one() {
 }
 
 #[test]
-fn writes_the_usual_suffixes() {
-    let api = list(&[("cpu", "1500m"), ("memory", "2147483648"), ("example.com/gpu", "1024")]).to_api();
+fn writes_each_amount_as_it_was_read() {
+    let api = list(&[("cpu", "1500m"), ("memory", "2048Mi"), ("example.com/gpu", "1024")]).to_api();
     let texts: Vec<_> = api.iter().map(|(name, amount)| format!("{name}={}", amount.0)).collect();
     assert_eq!(texts, ["cpu=1500m", "example.com/gpu=1024", "memory=2Gi"]);
 }

@@ -53,7 +53,7 @@ impl PodRecord {
             return false;
         }
         // When it began and since when it is ready go on from there.
-        self.report.current = said.clone();
+        self.report.current = Arc::new(self.as_far_as_it_holds(&said));
         self.recall_attempts();
         if ctx.settings.forgets_readiness {
             return true;
@@ -65,6 +65,22 @@ impl PodRecord {
             }
         }
         true
+    }
+
+    /// What was said, without containers that were replaced since by some that count from less: the
+    /// process that did so had nothing to count on from.
+    fn as_far_as_it_holds(&self, said: &PodStatus) -> PodStatus {
+        let mut said = said.clone();
+        let lists = [&mut said.container_statuses, &mut said.init_container_statuses];
+        for list in lists.into_iter().flatten() {
+            list.retain(|status| {
+                let latest = self.observed.as_ref().and_then(|o| o.latest(&status.name));
+                latest.is_none_or(|c| {
+                    is_about(status, &c.id) || i64::from(status.restart_count) < i64::from(c.attempt)
+                })
+            });
+        }
+        said
     }
 
     /// The probes of a container that runs already go on at some moment of their period, and no
@@ -103,8 +119,11 @@ impl PodRecord {
 fn status_of<'a>(said: &'a PodStatus, name: &str, id: &ContainerId) -> Option<&'a ContainerStatus> {
     let all = [&said.container_statuses, &said.init_container_statuses, &said.ephemeral_container_statuses];
     let found = all.into_iter().flatten().flatten().find(|s| s.name == name)?;
-    let is_same = found.container_id.as_deref().is_some_and(|text| text.ends_with(id.as_str()));
-    is_same.then_some(found)
+    is_about(found, id).then_some(found)
+}
+
+fn is_about(status: &ContainerStatus, id: &ContainerId) -> bool {
+    status.container_id.as_deref().is_some_and(|text| text.ends_with(id.as_str()))
 }
 
 /// A fraction of the period that differs between containers and not between runs, so that the

@@ -207,7 +207,7 @@ impl PodRecord {
                 container: name.to_owned(),
                 id: id.clone(),
                 hook: Hook::PreStop,
-                pod_ip: self.pod_ips().into_iter().next(),
+                pod_ip: self.pod_ips(ctx).into_iter().next(),
                 timeout: Some(remaining),
             };
             self.start(hook, action, out);

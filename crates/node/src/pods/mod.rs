@@ -6,7 +6,9 @@
 mod adopt;
 pub(crate) mod backoff;
 mod ending;
+pub(crate) mod grant;
 mod images;
+pub(crate) mod missing_volumes;
 mod news;
 pub(crate) mod plan;
 pub(crate) mod probes;

@@ -18,6 +18,7 @@ impl PodRecord {
     /// Its source has a newer version.
     pub(crate) fn pod_changed(&mut self, source: Source, pod: Arc<Pod>, ctx: &Context<'_>, out: &mut Outbox) {
         let version = resource_version(&pod);
+        let pod = self.compare_with_grant(pod, out);
         let old = self.desired.pod().cloned();
         if source == Source::Api {
             // The API object of a pod that was so far only found in the runtime.

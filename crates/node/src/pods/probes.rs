@@ -87,7 +87,7 @@ impl PodRecord {
     pub(crate) fn drive_probes(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
         let pod = self.desired.pod()?.clone();
         let is_ending = !matches!(self.phase, Phase::Running { .. });
-        let pod_ip = self.pod_ips().into_iter().next();
+        let pod_ip = self.pod_ips(ctx).into_iter().next();
         let mut next: Option<Duration> = None;
         for container in pod::containers(&pod) {
             let has_probe = KINDS.iter().any(|k| spec(&container.spec, *k).is_some());

@@ -8,13 +8,18 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use model::{ContainerId, ImageRef, Pod, PodKey, PodObservation, PodUid, SandboxId};
 
+use super::Context;
 use super::backoff::{Backoff, Retry};
+use super::grant::{self, Grant, Version};
+use super::missing_volumes::MissingVolumes;
 use super::probes::ProbeMemory;
 use super::slot::Slot;
 use crate::effect::EffectId;
 use crate::input::Source;
+use crate::outbox::Outbox;
 use crate::status;
 use model::probe::ProbeKind;
+use model::reason::event;
 
 /// One pod: what is wanted, what was seen, and what neither of the two tells.
 #[derive(Debug)]
@@ -48,6 +53,8 @@ pub(crate) struct PodRecord {
     pub(crate) volumes: Step,
     /// When volumes are looked at again although nothing changed.
     pub(crate) volumes_refresh_at: Option<Duration>,
+    /// Those of them it waits for.
+    pub(crate) missing_volumes: MissingVolumes,
     /// The creation of its sandbox.
     pub(crate) sandbox: Step,
     /// Sandboxes that were stopped for certain. One that is merely not ready has lost its process;
@@ -66,6 +73,10 @@ pub(crate) struct PodRecord {
     /// A static pod that an earlier process started, and of which only its mirror, not yet seen, knows
     /// what that process said last.
     pub(crate) is_unrecalled: bool,
+    /// What it was given; `None` before it is admitted.
+    pub(crate) grant: Option<Grant>,
+    /// The pod's object, as long as it asks for other resources than were given. `desired` has those.
+    pub(crate) asked: Option<Arc<Pod>>,
 }
 
 /// What is wanted of a pod.
@@ -375,6 +386,7 @@ impl PodRecord {
             cgroup: Step::Todo,
             volumes: Step::Todo,
             volumes_refresh_at: None,
+            missing_volumes: MissingVolumes::default(),
             sandbox: Step::Todo,
             stopped_sandboxes: BTreeSet::new(),
             is_network_wait_recorded: false,
@@ -392,6 +404,8 @@ impl PodRecord {
             mirror: Step::Todo,
             was_admitted: false,
             is_unrecalled: false,
+            grant: None,
+            asked: None,
         };
         record.recall_attempts();
         record
@@ -434,9 +448,37 @@ impl PodRecord {
         self.busy.keys().any(Slot::is_change)
     }
 
-    /// The primary address first.
-    pub(crate) fn pod_ips(&self) -> Vec<String> {
-        self.observed.as_ref().and_then(|o| o.sandboxes.first()).map(|s| s.ips.clone()).unwrap_or_default()
+    /// The pod's addresses as its status has them, for its environment, hosts file, probes and hooks.
+    pub(crate) fn pod_ips(&self, ctx: &Context<'_>) -> Vec<String> {
+        let (Some(pod), Some(observed)) = (self.desired.pod(), &self.observed) else { return Vec::new() };
+        status::pod_ips(pod, observed, ctx.host_ips, ctx.settings.is_ipv6_first)
+    }
+
+    /// Gives an admitted pod what it asks for, or what it had from an earlier process.
+    pub(crate) fn give(&mut self, is_adopted: bool, out: &mut Outbox) {
+        let Some(pod) = self.desired.pod().cloned() else { return };
+        // A static pod that asks for something else is another pod.
+        let is_recalled = is_adopted && !self.desired.is_static();
+        self.grant =
+            Some(if is_recalled { Grant::recalled(&pod, &self.report.written) } else { Grant::all(&pod) });
+        let version = self.compare_with_grant(pod, out);
+        if let Desired::Present { pod, .. } | Desired::Removed { pod, .. } = &mut self.desired {
+            *pod = version;
+        }
+    }
+
+    /// The pod as the node goes on with it, whatever its object asks for now.
+    pub(crate) fn compare_with_grant(&mut self, pod: Arc<Pod>, out: &mut Outbox) -> Arc<Pod> {
+        let Version { given, asked } = Version::of(pod, self.grant.as_ref());
+        let generation = |pod: &Arc<Pod>| pod.metadata.generation;
+        if let Some(asked) = &asked
+            && self.asked.as_ref().map(generation) != Some(generation(asked))
+            && status::resize_pending_since(&self.report.written) != generation(asked)
+        {
+            self.record_event(true, event::RESIZE_INFEASIBLE, grant::pending_event(asked), out);
+        }
+        self.asked = asked;
+        given
     }
 
     /// When a container whose start failed may be started again.

@@ -165,6 +165,7 @@ impl PodRecord {
         let (stage, started) = self.stage(ctx);
         Some(status::generate(&StatusInputs {
             pod,
+            is_resize_pending: self.asked.is_some(),
             observed,
             rules: ctx.settings.restart_rules,
             previous: &self.report.current,

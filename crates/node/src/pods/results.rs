@@ -6,6 +6,7 @@ use model::{ContainerId, ContainerObservation, ContainerState, PodObservation, S
 
 use super::Context;
 use super::backoff::{Pauses, Retry};
+use super::missing_volumes::MissingVolumes;
 use super::probes::earliest;
 use super::record::{Image, KillCause, Phase, PodRecord, Step, Terminated, Waiting};
 use super::slot::Slot;
@@ -116,7 +117,7 @@ impl PodRecord {
                     self.adopt(ctx);
                 }
                 self.note_attempts();
-                self.begin_found(out);
+                self.begin_found(ctx, out);
                 self.forget_dead_kills();
             }
             Outcome::Failed(failure) => {
@@ -140,7 +141,7 @@ impl PodRecord {
 
     /// A start that was reported as failed may have succeeded all the same: what runs and was not
     /// announced by a result goes on from here.
-    fn begin_found(&mut self, out: &mut Outbox) {
+    fn begin_found(&mut self, ctx: &Context<'_>, out: &mut Outbox) {
         let running = self.observed.iter().flat_map(|o| &o.containers).filter(|c| c.state.is_running());
         let found: Vec<_> = running.map(|c| (c.name.clone(), c.id.clone())).collect();
         for (name, id) in found {
@@ -152,7 +153,7 @@ impl PodRecord {
                 memory.image = Image::Unknown;
                 memory.waiting = None;
                 memory.start_retry = None;
-                self.after_container_started(&name, &id, out);
+                self.after_container_started(&name, &id, ctx, out);
             }
         }
     }
@@ -169,32 +170,43 @@ impl PodRecord {
         }
     }
 
+    /// Each of the messages is an event of its own.
+    fn volumes_failed(&mut self, messages: Vec<String>, ctx: &Context<'_>, out: &mut Outbox) {
+        let all = messages.join("; ");
+        let is_first = self.volumes.retry().is_none_or(|r| r.error != all);
+        let retry = Retry::after(self.volumes.retry(), all, Pauses::VOLUMES, ctx.now);
+        // The same errors again are told again less and less often, as the pauses grow.
+        if is_first || retry.failures.is_power_of_two() {
+            for message in messages {
+                self.record_event(true, event::FAILED_MOUNT, message, out);
+            }
+        }
+        if self.volumes.is_done() || self.has_sandbox() {
+            // A refresh failed: what is mounted stays in use.
+            self.volumes = Step::Done;
+            self.missing_volumes = MissingVolumes::default();
+            self.volumes_refresh_at = earliest(self.volumes_refresh_at, Some(retry.next_at));
+        } else if self.volumes_refresh_at.take().is_some_and(|at| at <= ctx.now.mono) {
+            self.volumes = Step::Todo;
+        } else {
+            self.volumes = Step::Failed(retry);
+        }
+    }
+
     fn volumes_done(&mut self, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
         match outcome {
             Outcome::VolumesSynced { refresh_after } => {
                 self.volumes = Step::Done;
+                self.missing_volumes = MissingVolumes::default();
                 // What changed while this was under way may have come too late for it.
                 let again = refresh_after.map(|after| ctx.now.after(after));
                 self.volumes_refresh_at = earliest(self.volumes_refresh_at, again);
             }
-            Outcome::Failed(failure) => {
-                let is_first = self.volumes.retry().is_none_or(|r| r.error != failure.message);
-                let retry =
-                    Retry::after(self.volumes.retry(), failure.message.clone(), Pauses::VOLUMES, ctx.now);
-                // The same error again is told again less and less often, as the pauses grow.
-                if is_first || retry.failures.is_power_of_two() {
-                    self.record_event(true, event::FAILED_MOUNT, failure.message, out);
-                }
-                if self.volumes.is_done() || self.has_sandbox() {
-                    // A refresh failed: what is mounted stays in use.
-                    self.volumes = Step::Done;
-                    self.volumes_refresh_at = earliest(self.volumes_refresh_at, Some(retry.next_at));
-                } else if self.volumes_refresh_at.take().is_some_and(|at| at <= ctx.now.mono) {
-                    self.volumes = Step::Todo;
-                } else {
-                    self.volumes = Step::Failed(retry);
-                }
+            Outcome::VolumesFailed(volumes) => {
+                self.missing_volumes.failed(volumes.iter().map(|(name, _)| name.clone()).collect());
+                self.volumes_failed(volumes.into_iter().map(|(_, message)| message).collect(), ctx, out);
             }
+            Outcome::Failed(failure) => self.volumes_failed(vec![failure.message], ctx, out),
             _ => self.volumes = Step::Todo,
         }
     }
@@ -295,7 +307,7 @@ impl PodRecord {
                     "Container started".into(),
                     out,
                 );
-                self.after_container_started(name, &id, out);
+                self.after_container_started(name, &id, ctx, out);
             }
             Outcome::Failed(failure) => self.start_failed(name, failure, ctx, out),
             _ => self.is_stale = true,

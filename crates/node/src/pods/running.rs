@@ -96,12 +96,16 @@ impl PodRecord {
         let is_due = self.volumes.is_due(ctx.now) || refresh.is_some_and(|at| at <= ctx.now.mono);
         if is_due && !self.busy.contains_key(&Slot::Volumes) {
             self.volumes_refresh_at = None;
-            let pod_ips = self.pod_ips();
+            if !self.volumes.is_done() && !self.has_sandbox() {
+                self.missing_volumes.tried(pod, ctx);
+            }
+            let pod_ips = self.pod_ips(ctx);
             self.start(Slot::Volumes, Action::SyncVolumes { pod: pod.clone(), pod_ips }, out);
         }
         let is_looking = self.busy.contains_key(&Slot::Volumes);
         let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done() && !is_looking);
-        [self.cgroup.next_at(ctx.now), self.volumes.next_at(ctx.now), refresh]
+        let telling = self.tell_of_missing_volumes(ctx, out);
+        [self.cgroup.next_at(ctx.now), self.volumes.next_at(ctx.now), refresh, telling]
             .into_iter()
             .fold(None, earliest)
     }
@@ -295,7 +299,7 @@ impl PodRecord {
                         sandbox,
                         attempt: item.attempt,
                         image,
-                        pod_ips: self.pod_ips(),
+                        pod_ips: self.pod_ips(ctx),
                     };
                     self.start(Slot::Container(item.name.clone()), action, out);
                     return next;
@@ -384,7 +388,13 @@ impl PodRecord {
     }
 
     /// What the pod does to reach the hook stage of a container that just started.
-    pub(crate) fn after_container_started(&mut self, name: &str, id: &ContainerId, out: &mut Outbox) {
+    pub(crate) fn after_container_started(
+        &mut self,
+        name: &str,
+        id: &ContainerId,
+        ctx: &Context<'_>,
+        out: &mut Outbox,
+    ) {
         let Some(pod) = self.desired.pod().cloned() else { return };
         let Some(container) = pod::container(&pod, name) else { return };
         self.memory(name).begun = Some(id.clone());
@@ -395,7 +405,7 @@ impl PodRecord {
                 container: name.to_owned(),
                 id: id.clone(),
                 hook: Hook::PostStart,
-                pod_ip: self.pod_ips().into_iter().next(),
+                pod_ip: self.pod_ips(ctx).into_iter().next(),
                 timeout: None,
             };
             self.start(Slot::Hook(id.clone(), Hook::PostStart), action, out);

@@ -63,6 +63,8 @@ impl Bench {
                 pod_grace_seconds: None,
                 resources: None,
                 user: None,
+                stop_signal: None,
+                recursive_read_only: Vec::new(),
             });
             let id = ContainerId::from(c.spec.name.as_str());
             let memory = record.memory(&c.spec.name);

@@ -6,10 +6,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::pod::{self, ContainerKind};
 use model::time;
 
-use super::{StatusInputs, restarting};
+use super::{Stage, StatusInputs, restarting};
 
-const OWNED: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OWNED: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    RESIZE_PENDING,
+    // Never begun here; what another kubelet left of it must not stay.
+    "PodResizeInProgress",
+];
+const RESIZE_PENDING: &str = "PodResizePending";
+/// Why a resize is not made.
+pub(crate) const RESIZE_IS_INFEASIBLE: &str = "In-place resize is not supported by this kubelet";
+const INFEASIBLE_REASON: &str = "Infeasible";
 /// Written by the node and by others.
 const DISRUPTION_TARGET: &str = "DisruptionTarget";
 
@@ -53,7 +65,34 @@ pub(super) fn generate(inputs: &StatusInputs<'_>, status: &PodStatus) -> Vec<Pod
             ..condition(inputs, restarting::CONDITION, verdict)
         });
     }
+    if inputs.is_resize_pending && !matches!(inputs.stage, Stage::Ended(_)) {
+        all.push(resize_pending(inputs));
+    }
     all
+}
+
+/// A resize is asked for that is not made.
+fn resize_pending(inputs: &StatusInputs<'_>) -> PodCondition {
+    let message = Some(RESIZE_IS_INFEASIBLE.to_owned());
+    let verdict = Verdict { is_true: true, reason: Some(INFEASIBLE_REASON), message };
+    let mut pending = condition(inputs, RESIZE_PENDING, verdict);
+    let before = inputs.previous.conditions.iter().flatten().find(|c| c.type_ == RESIZE_PENDING);
+    if before.is_some_and(|b| b.reason != pending.reason) {
+        pending.last_transition_time = Some(Time(time::to_seconds(inputs.now.wall)));
+    }
+    pending
+}
+
+/// Whether a status says that a resize is asked for and not made.
+pub(crate) fn is_resize_pending(status: &PodStatus) -> bool {
+    status.conditions.iter().flatten().any(|c| c.type_ == RESIZE_PENDING)
+}
+
+/// The generation of the pod that a status says is infeasible; `None` when it says no such thing.
+pub(crate) fn resize_pending_since(status: &PodStatus) -> Option<i64> {
+    let mut all = status.conditions.iter().flatten();
+    let found = all.find(|c| c.type_ == RESIZE_PENDING && c.reason.as_deref() == Some(INFEASIBLE_REASON));
+    found.and_then(|c| c.observed_generation)
 }
 
 /// The conditions that are not the node's to decide, as they were.
@@ -80,7 +119,9 @@ fn is_owned(inputs: &StatusInputs<'_>, kind: &str) -> bool {
 pub(super) fn is_same(a: &PodStatus, b: &PodStatus) -> bool {
     let find = |status: &PodStatus, kind: &str| {
         let found = status.conditions.iter().flatten().find(|c| c.type_ == kind);
-        found.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()))
+        // Of a wish to be resized, which one it is about is what it says.
+        let generation = |c: &PodCondition| c.observed_generation.filter(|_| kind == RESIZE_PENDING);
+        found.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone(), generation(c)))
     };
     OWNED
         .iter()

@@ -2,8 +2,7 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, PodStatus,
-    ResourceRequirements, VolumeMountStatus,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::observed::ContainerExit;
@@ -11,6 +10,7 @@ use model::pod::{self, ContainerKind};
 use model::reason::waiting;
 use model::{ContainerObservation, ContainerState, Pod, time};
 
+use super::resources::of_container as resources;
 use super::{Stage, StatusInputs, restarting};
 
 /// Exit code written for a container whose real one nobody knows: that of SIGKILL.
@@ -176,10 +176,11 @@ impl One<'_> {
             container_id: Some(id),
             state: Some(self.state(newest)),
             last_state: None,
-            volume_mounts: self.volume_mounts(),
-            resources: self.resources(),
+            volume_mounts: self.volume_mounts(Some(newest)),
+            resources: Some(resources(self.spec, newest)),
             allocated_resources: self.spec.resources.as_ref().and_then(|r| r.requests.clone()),
             user: newest.user.as_ref().map(user),
+            stop_signal: newest.stop_signal.clone(),
             ..ContainerStatus::default()
         };
         status.last_state = match older {
@@ -276,7 +277,7 @@ impl One<'_> {
             image: self.spec.image.clone().unwrap_or_default(),
             state: Some(waiting(self.default_reason(), None)),
             last_state: Some(ApiState::default()),
-            volume_mounts: self.volume_mounts(),
+            volume_mounts: self.volume_mounts(None),
             ..ContainerStatus::default()
         }
     }
@@ -346,25 +347,30 @@ impl One<'_> {
         }
     }
 
-    fn volume_mounts(&self) -> Option<Vec<VolumeMountStatus>> {
+    /// How volumes are mounted: whether recursively read-only, as the runtime tells. Before there is a
+    /// container only what leaves no choice is known.
+    fn volume_mounts(&self, container: Option<&ContainerObservation>) -> Option<Vec<VolumeMountStatus>> {
         let mounts = self.spec.volume_mounts.as_ref()?;
+        // A relative path is one below the container's root.
+        let below = |path: &str| path.trim_start_matches('/').to_owned();
+        let is_made =
+            |path: &str| container.map(|c| c.recursive_read_only.iter().any(|m| below(m) == below(path)));
         let status = |m: &k8s_openapi::api::core::v1::VolumeMount| {
-            let is_read_only = m.read_only.unwrap_or(false);
-            let wants = matches!(m.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"));
+            let is_recursive = match m.recursive_read_only.as_deref() {
+                Some("Enabled") => is_made(&m.mount_path).or(Some(true)),
+                Some("IfPossible") => is_made(&m.mount_path),
+                _ => Some(false),
+            };
+            let word = |is_recursive: bool| if is_recursive { "Enabled" } else { "Disabled" }.to_owned();
             VolumeMountStatus {
                 name: m.name.clone(),
                 mount_path: m.mount_path.clone(),
                 read_only: m.read_only,
-                recursive_read_only: is_read_only
-                    .then(|| if wants { "Enabled" } else { "Disabled" }.to_owned()),
+                recursive_read_only: is_recursive.filter(|_| m.read_only == Some(true)).map(word),
                 ..VolumeMountStatus::default()
             }
         };
         Some(mounts.iter().map(status).collect()).filter(|l: &Vec<_>| !l.is_empty())
-    }
-
-    fn resources(&self) -> Option<ResourceRequirements> {
-        Some(self.spec.resources.clone().unwrap_or_default())
     }
 }
 

@@ -27,6 +27,8 @@ use crate::settings::RestartRules;
 pub struct StatusInputs<'a> {
     /// The pod as its source has it.
     pub pod: &'a Pod,
+    /// Whether the pod's object asks for other resources than `pod`, which has what was given.
+    pub is_resize_pending: bool,
     /// What the runtime holds of it.
     pub observed: &'a PodObservation,
     /// Which restart rules of containers are obeyed.
@@ -96,6 +98,8 @@ pub enum Cause<'a> {
         message: &'a str,
     },
 }
+
+pub(crate) use conditions::{RESIZE_IS_INFEASIBLE, is_resize_pending, resize_pending_since};
 
 /// Computes the status.
 pub fn generate(inputs: &StatusInputs<'_>) -> PodStatus {
@@ -220,12 +224,7 @@ fn addresses(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
         status.host_ip = Some(first.clone());
         status.host_ips = Some(host_ips.iter().take(2).map(|ip| HostIP { ip: ip.clone() }).collect());
     }
-    let own = if pod::is_host_network(pod) {
-        host_ips.to_vec()
-    } else {
-        let newest = inputs.observed.sandboxes.first();
-        newest.map(|s| by_family(&s.ips, inputs.is_ipv6_first)).unwrap_or_default()
-    };
+    let own = pod_ips(pod, inputs.observed, host_ips, inputs.is_ipv6_first);
     if own.is_empty() || matches!(inputs.stage, Stage::Ended(_)) && previous.pod_ip.is_some() {
         // The last known address stays with a pod that has ended, as upstream keeps it.
         status.pod_ip = previous.pod_ip.clone();
@@ -233,7 +232,22 @@ fn addresses(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
         return;
     }
     status.pod_ip = own.first().cloned();
-    status.pod_ips = Some(own.into_iter().take(2).map(|ip| PodIP { ip }).collect());
+    status.pod_ips = Some(own.into_iter().map(|ip| PodIP { ip }).collect());
+}
+
+/// The addresses of a pod, primary first and at most one of each family: the node's in the host's
+/// network, otherwise those of its newest sandbox. Empty as long as there are none.
+pub(crate) fn pod_ips(
+    pod: &Pod,
+    observed: &PodObservation,
+    host_ips: &[String],
+    is_ipv6_first: bool,
+) -> Vec<String> {
+    if pod::is_host_network(pod) {
+        return host_ips.iter().take(2).cloned().collect();
+    }
+    let newest = observed.sandboxes.first();
+    newest.map(|s| by_family(&s.ips, is_ipv6_first)).unwrap_or_default()
 }
 
 /// The first address of the family that comes first, then the first of the other, in their usual spelling.

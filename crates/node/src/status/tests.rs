@@ -7,7 +7,7 @@
 //! `TestConvertToAPIContainerStatuses`, `TestStatusNormalizationEnforcesMaxBytes`, `TestSortPodIPs`.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition};
-use model::observed::ContainerExit;
+use model::observed::{ContainerExit, ContainerResources};
 use model::{ContainerObservation, ContainerState, SandboxObservation};
 use serde_json::{Value, json};
 
@@ -24,6 +24,7 @@ struct World {
     host_ips: Vec<String>,
     is_ipv6_first: bool,
     now: jiff::Timestamp,
+    is_resize_pending: bool,
 }
 
 impl World {
@@ -47,6 +48,7 @@ impl World {
             host_ips: vec!["10.0.0.1".to_owned()],
             is_ipv6_first: false,
             now: at(1000),
+            is_resize_pending: false,
         }
     }
 
@@ -75,6 +77,7 @@ impl World {
     fn inputs<'a>(&'a self, stage: Stage<'a>) -> StatusInputs<'a> {
         StatusInputs {
             pod: &self.pod,
+            is_resize_pending: self.is_resize_pending,
             observed: &self.observed,
             rules: RestartRules { of_containers: true, of_pods: true },
             previous: &self.previous,
@@ -136,6 +139,8 @@ fn instance(name: &str, attempt: u32, state: &str) -> ContainerObservation {
         pod_grace_seconds: None,
         resources: None,
         user: None,
+        stop_signal: None,
+        recursive_read_only: Vec::new(),
     }
 }
 

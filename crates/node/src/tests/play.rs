@@ -68,7 +68,7 @@ impl Story {
             attempt,
             is_ready: true,
             created_at: self.now().wall,
-            ips: vec!["10.0.0.1".into()],
+            ips: vec!["10.0.0.1".into(), "fd00::1".into()],
         };
         let held = self.held(pod::uid(pod), pod::key(pod));
         held.sandboxes.push(sandbox.clone());
@@ -97,6 +97,8 @@ impl Story {
             pod_grace_seconds: None,
             resources: None,
             user: None,
+            stop_signal: None,
+            recursive_read_only: Vec::new(),
         };
         let held = self.held(pod::uid(pod), pod::key(pod));
         held.containers.push(container.clone());

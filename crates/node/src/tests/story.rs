@@ -44,7 +44,12 @@ pub(super) struct Story {
 impl Story {
     /// A node whose runtime is up and that has heard of no pod.
     pub(super) fn new() -> Self {
-        let mut story = Self::restarted(BTreeMap::new(), Duration::from_secs(1000));
+        Self::with_addresses(&["192.0.2.1"])
+    }
+
+    /// The same with these addresses.
+    pub(super) fn with_addresses(node_ips: &[&str]) -> Self {
+        let mut story = Self::begun(BTreeMap::new(), Duration::from_secs(1000), node_ips);
         assert_eq!(story.tell(Input::PodsListed { source: Source::File, pods: vec![] }), "");
         assert_eq!(story.tell(Input::PodsListed { source: Source::Api, pods: vec![] }), "");
         story
@@ -52,9 +57,13 @@ impl Story {
 
     /// A node that was just started over a runtime that holds this.
     pub(super) fn restarted(runtime: BTreeMap<PodUid, PodObservation>, at: Duration) -> Self {
+        Self::begun(runtime, at, &["192.0.2.1"])
+    }
+
+    fn begun(runtime: BTreeMap<PodUid, PodObservation>, at: Duration, node_ips: &[&str]) -> Self {
         let settings = Settings {
             node_name: "node".into(),
-            is_ipv6_first: false,
+            is_ipv6_first: node_ips.first().is_some_and(|ip| ip.contains(':')),
             is_registering: false,
             has_api: true,
             gates: crate::PodGates::default(),
@@ -95,7 +104,11 @@ impl Story {
             statuses: BTreeMap::new(),
             classes: None,
         };
-        let object = json!({ "metadata": { "name": "node", "uid": "node-uid" } });
+        let addresses: Vec<_> =
+            node_ips.iter().map(|ip| json!({ "type": "InternalIP", "address": ip })).collect();
+        let object = json!({
+            "metadata": { "name": "node", "uid": "node-uid" }, "status": { "addresses": addresses },
+        });
         for input in [
             Input::NodeObject(serde_json::from_value(object).unwrap()),
             Input::NodeFacts(Box::new(facts)),
@@ -179,6 +192,11 @@ impl Story {
         let index = open.iter().position(|t| t == text || t.starts_with(&format!("{text} ")));
         let Some(index) = index else { panic!("no {text:?} is under way, only {open:?}") };
         self.open.remove(index)
+    }
+
+    /// The actions under way.
+    pub(super) fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.open.iter().map(|(_, action)| action)
     }
 
     /// What is under way.

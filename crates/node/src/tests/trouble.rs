@@ -179,6 +179,43 @@ fn volumes_that_lack_an_object_are_tried_again_when_it_comes() {
 }
 
 #[test]
+fn every_failing_volume_is_told_and_what_is_missing_for_long() {
+    let mut story = Story::new();
+    let mut pod = web("IfNotPresent");
+    pod.spec.as_mut().unwrap().volumes = serde_json::from_value(json!([
+        { "name": "v", "configMap": { "name": "c" } }, { "name": "k", "secret": { "secretName": "s" } },
+        { "name": "e", "emptyDir": {} },
+    ]))
+    .unwrap();
+    story.apply(&pod);
+    story.play(&[("ok write", ""), ("ok cgroup", "")]);
+    let failed = || {
+        let all = [("v", "no map"), ("k", "no secret")];
+        Outcome::VolumesFailed(all.map(|(name, why)| (name.to_owned(), why.to_owned())).to_vec())
+    };
+    assert_eq!(story.ends("volumes", failed()), "FailedMount: no map | FailedMount: no secret");
+    let mut told = Vec::new();
+    for _ in 0..250 {
+        told.push(story.wait(Duration::from_secs(1)));
+        if story.under_way().iter().any(|action| action == "volumes") {
+            story.ends("volumes", failed());
+        }
+    }
+    let missing = |line: &&String| line.contains("Unable to attach or mount volumes");
+    let wanted = "FailedMount: Unable to attach or mount volumes: unmounted volumes=[k v], unattached volumes=[], \
+                  failed to process volumes=[]: context deadline exceeded";
+    let found: Vec<_> = told.iter().filter(missing).collect();
+    assert_eq!(found.len(), 2, "once in 123 seconds: {found:?}");
+    assert!(found.iter().all(|line| line.split(" | ").any(|part| part == wanted)), "{found:?}");
+    while !story.under_way().iter().any(|action| action == "volumes") {
+        story.wait(Duration::from_secs(1));
+    }
+    story.done("volumes");
+    let after = story.wait(Duration::from_secs(300));
+    assert!(!after.contains("Unable to attach"), "{after}");
+}
+
+#[test]
 fn the_relist_finds_an_exit_nobody_told_of() {
     let mut story = Story::new();
     story.up(&web("IfNotPresent"));

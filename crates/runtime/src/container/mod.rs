@@ -5,7 +5,7 @@ mod annotations;
 mod memory;
 pub(crate) mod resources;
 pub(crate) mod security;
-mod signal;
+pub(crate) mod signal;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -197,7 +197,7 @@ pub fn spec(
         options.pid = wire::NamespaceMode::Target.into();
         options.target_id = target.to_string();
     }
-    let mounts = mounts(c, inputs, options.userns_options.as_ref());
+    let mounts = mounts(c, inputs, options.userns_options.as_ref(), node.has_selinux);
     security.namespace_options = Some(options);
     let lookup = |name: &str| inputs.environment.iter().find(|v| v.name == name).map(|v| v.value.as_str());
     let expanded =
@@ -254,12 +254,19 @@ fn device(device: &DeviceMapping) -> wire::Device {
     }
 }
 
-fn mounts(c: &Container, inputs: &ContainerInputs, users: Option<&wire::UserNamespace>) -> Vec<wire::Mount> {
+fn mounts(
+    c: &Container,
+    inputs: &ContainerInputs,
+    users: Option<&wire::UserNamespace>,
+    has_selinux: bool,
+) -> Vec<wire::Mount> {
     let volumes = inputs.mounts.iter().map(|mount| wire::Mount {
         host_path: mount.host_path.display().to_string(),
         container_path: mount.container_path.clone(),
         readonly: mount.is_read_only,
         recursive_read_only: mount.is_recursive_read_only,
+        selinux_relabel: mount.is_relabelled && has_selinux,
+        mount_options: mount.bind_options.clone(),
         propagation: match mount.propagation {
             MountPropagation::Private => wire::MountPropagation::PropagationPrivate,
             MountPropagation::HostToContainer => wire::MountPropagation::PropagationHostToContainer,
@@ -283,6 +290,7 @@ fn mounts(c: &Container, inputs: &ContainerInputs, users: Option<&wire::UserName
     let message = inputs.termination_file.as_ref().zip(message_path).map(|(file, path)| wire::Mount {
         host_path: file.display().to_string(),
         container_path: absolute(path),
+        selinux_relabel: has_selinux,
         ..Default::default()
     });
     let mut all: Vec<wire::Mount> = volumes.chain(images).chain(message).collect();

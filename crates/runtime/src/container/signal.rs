@@ -1,4 +1,4 @@
-//! `lifecycle.stopSignal` (KEP-4960).
+//! `lifecycle.stopSignal` and `status.containerStatuses[].stopSignal` (KEP-4960).
 
 use k8s_openapi::api::core::v1::Container;
 
@@ -15,6 +15,14 @@ pub(super) fn of(container: &Container, node: &NodeSettings) -> Signal {
     };
     let spelled = name.replace('+', "PLUS").replace('-', "MINUS");
     Signal::from_str_name(&format!("SIGNAL_{spelled}")).unwrap_or(Signal::RuntimeDefault)
+}
+
+/// The signal as the API spells it; `None` when the runtime does not tell which.
+pub(crate) fn text(signal: Signal) -> Option<String> {
+    let spelled = signal.as_str_name().strip_prefix("SIGNAL_")?;
+    // Only the numbered real-time signals are spelled otherwise.
+    let text = spelled.replace("PLUS", "+").replace("MINUS", "-");
+    (signal != Signal::RuntimeDefault).then_some(text)
 }
 
 #[cfg(test)]
@@ -36,6 +44,7 @@ mod tests {
             let on = NodeSettings { honours_stop_signals: true, ..Default::default() };
             assert_eq!(of(&container, &on), signal, "{name}");
             assert_eq!(of(&container, &NodeSettings::default()), Signal::RuntimeDefault);
+            assert_eq!(text(signal), Some(name.to_owned()).filter(|n| n != "SIGNONSENSE"));
         }
     }
 }

@@ -455,6 +455,8 @@ fn maps_users_in_mounts() {
         container_path: "/m".into(),
         is_read_only: true,
         is_recursive_read_only: false,
+        is_relabelled: true,
+        bind_options: vec!["nosuid".to_owned()],
         propagation: MountPropagation::Bidirectional,
     };
     let image = ImageMount {
@@ -476,5 +478,34 @@ fn maps_users_in_mounts() {
         config.mounts.iter().all(|m| m.uid_mappings.len() == 1 && m.gid_mappings.len() == 1 && m.readonly)
     );
     assert_eq!(config.mounts[0].propagation(), wire::MountPropagation::PropagationBidirectional);
+    assert_eq!(config.mounts[0].mount_options, ["nosuid"]);
     assert_eq!((&*config.mounts[1].image_sub_path, &*config.mounts[1].host_path), ("s", ""));
+}
+
+/// What is the kubelet's own is labelled, on nodes where that means anything.
+#[test]
+fn labels_what_is_the_kubelets_own() {
+    let mount = |path: &str, is_relabelled| ContainerMount {
+        host_path: "/v".into(),
+        container_path: path.into(),
+        is_read_only: false,
+        is_recursive_read_only: false,
+        is_relabelled,
+        bind_options: Vec::new(),
+        propagation: MountPropagation::Private,
+    };
+    let with = ContainerInputs {
+        mounts: vec![mount("/own", true), mount("/host", false)],
+        termination_file: Some("/t".into()),
+        ..inputs()
+    };
+    let pod = pod(json!({}), json!({"terminationMessagePath": "/message"}));
+    for has_selinux in [false, true] {
+        let node = NodeSettings { has_selinux, ..node() };
+        let container = pod::container(&pod, "app").unwrap();
+        let config = spec(&pod, &container, &with, &node).unwrap().config;
+        let labelled = config.mounts.iter().filter(|m| m.selinux_relabel).map(|m| &*m.container_path);
+        let want: &[&str] = if has_selinux { &["/own", "/message"] } else { &[] };
+        assert_eq!(labelled.collect::<Vec<_>>(), want);
+    }
 }

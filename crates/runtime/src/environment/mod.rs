@@ -7,9 +7,10 @@ pub mod env_file;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, FileKeySelector, Secret, Service};
 use model::downward::{self, DownwardError, PodFacts};
 use model::{Pod, pod};
 
@@ -51,11 +52,39 @@ pub struct EnvironmentInputs {
     pub secrets: BTreeMap<String, Option<Arc<Secret>>>,
     /// Services of the pod's namespace, and `default/kubernetes`.
     pub services: Vec<Arc<Service>>,
-    /// Keys of files in volumes, already read: `None` for a key that is not there
-    /// (`fileKeyRef`), by volume, path and key.
-    pub file_keys: BTreeMap<(String, String, String), Option<String>>,
+    /// Keys of files in volumes (`fileKeyRef`), already read, by volume, path and key; `None` while
+    /// feature gate `EnvFiles` is off, when such a variable is empty.
+    pub file_keys: Option<BTreeMap<(String, String, String), FileKey>>,
     /// What downward API fields refer to.
     pub facts: PodFacts,
+}
+
+/// What became of the reading of one key of a file.
+#[derive(Clone, PartialEq, Eq)]
+pub enum FileKey {
+    /// Its value.
+    Found(String),
+    /// The file has no such key, or an empty value for it.
+    Absent {
+        /// The file on the host.
+        file: PathBuf,
+    },
+    /// The file cannot be read, or not be understood.
+    Unreadable,
+    /// The pod has no such emptyDir.
+    NoVolume,
+}
+
+/// Without the value.
+impl std::fmt::Debug for FileKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Found(_) => "Found",
+            Self::Absent { .. } => "Absent",
+            Self::Unreadable => "Unreadable",
+            Self::NoVolume => "NoVolume",
+        })
+    }
 }
 
 /// Why a container has no environment: reason `CreateContainerConfigError`, with this text.
@@ -82,12 +111,22 @@ pub enum EnvironmentError {
         name: String,
     },
     /// A file in a volume lacks the key.
-    #[error("environment variable key {key:?} not found in file {path:?}")]
+    #[error("environment variable key {key:?} not found in file {file:?}")]
     NoFileKey {
         /// The key.
         key: String,
-        /// Path in the volume.
-        path: String,
+        /// The file on the host.
+        file: PathBuf,
+    },
+    /// A file in a volume cannot be read or understood. What is wrong with it is not told here, since
+    /// its lines may hold secrets.
+    #[error("couldn't parse env file")]
+    UnreadableFile,
+    /// The volume that holds a file is none of the pod's emptyDirs.
+    #[error("cannot find the volume {volume:?} referenced by FileKeyRef")]
+    NoFileVolume {
+        /// The volume's name.
+        volume: String,
     },
     /// A field or resource of the pod itself.
     #[error(transparent)]
@@ -197,15 +236,26 @@ impl Scope<'_> {
             return self.present(value, optional, "Secret", &reference.name, &reference.key);
         }
         if let Some(reference) = &source.file_key_ref {
-            let (path, key) = (&reference.path, &reference.key);
-            let place = (reference.volume_name.clone(), path.clone(), key.clone());
-            return match self.inputs.file_keys.get(&place).and_then(Option::as_ref) {
-                Some(value) => Ok(Some(value.clone())),
-                None if reference.optional.unwrap_or(false) => Ok(None),
-                None => Err(EnvironmentError::NoFileKey { key: key.clone(), path: path.clone() }),
-            };
+            return self.file_key(reference);
         }
         Ok(Some(String::new()))
+    }
+
+    /// Only the key may be optional: a file that is not there is an error, as it is upstream.
+    fn file_key(&self, reference: &FileKeySelector) -> Result<Option<String>, EnvironmentError> {
+        let Some(keys) = &self.inputs.file_keys else { return Ok(Some(String::new())) };
+        let FileKeySelector { volume_name, path, key, optional } = reference;
+        match keys.get(&(volume_name.clone(), path.clone(), key.clone())) {
+            Some(FileKey::Found(value)) => Ok(Some(value.clone())),
+            Some(FileKey::Absent { .. }) if optional.unwrap_or(false) => Ok(None),
+            Some(FileKey::Absent { file }) => {
+                Err(EnvironmentError::NoFileKey { key: key.clone(), file: file.clone() })
+            }
+            Some(FileKey::Unreadable) => Err(EnvironmentError::UnreadableFile),
+            Some(FileKey::NoVolume) | None => {
+                Err(EnvironmentError::NoFileVolume { volume: volume_name.clone() })
+            }
+        }
     }
 
     fn config_map(&self, name: &str, optional: bool) -> Result<Option<&ConfigMap>, EnvironmentError> {

@@ -34,8 +34,15 @@ fn inputs() -> EnvironmentInputs {
         ]
         .into(),
         facts: PodFacts { pod_ips: vec!["10.0.0.2".into()], ..Default::default() },
-        file_keys: [(("vol".to_owned(), "f.env".to_owned(), "K".to_owned()), Some("from file".to_owned()))]
+        file_keys: Some(
+            [
+                ("f.env", "K", FileKey::Found("from file".to_owned())),
+                ("f.env", "NONE", FileKey::Absent { file: "/volume/f.env".into() }),
+                ("broken.env", "K", FileKey::Unreadable),
+            ]
+            .map(|(path, key, found)| (("vol".to_owned(), path.to_owned(), key.to_owned()), found))
             .into(),
+        ),
         ..Default::default()
     }
 }
@@ -94,18 +101,35 @@ fn resolves_every_source() {
             Ok(vec!["X=from file"]),
         ),
         (
-            from(json!({"fileKeyRef": {"volumeName": "vol", "path": "f.env", "key": "L", "optional": true}})),
+            from(
+                json!({"fileKeyRef": {"volumeName": "vol", "path": "f.env", "key": "NONE", "optional": true}}),
+            ),
             Ok(vec![]),
         ),
         (
-            from(json!({"fileKeyRef": {"volumeName": "vol", "path": "f.env", "key": "L"}})),
-            Err("environment variable key \"L\" not found in file \"f.env\""),
+            from(json!({"fileKeyRef": {"volumeName": "vol", "path": "f.env", "key": "NONE"}})),
+            Err("environment variable key \"NONE\" not found in file \"/volume/f.env\""),
+        ),
+        (
+            from(
+                json!({"fileKeyRef": {"volumeName": "vol", "path": "broken.env", "key": "K", "optional": true}}),
+            ),
+            Err("couldn't parse env file"),
+        ),
+        (
+            from(
+                json!({"fileKeyRef": {"volumeName": "other", "path": "f.env", "key": "K", "optional": true}}),
+            ),
+            Err("cannot find the volume \"other\" referenced by FileKeyRef"),
         ),
     ] {
         let expect = expect.map(|list| list.into_iter().map(str::to_owned).collect()).map_err(str::to_owned);
         assert_eq!(shown(container.clone(), &inputs()), expect, "{container}");
     }
     assert!(shown(from(json!({"fieldRef": {"fieldPath": "spec.nonsense"}})), &inputs()).is_err());
+    let off = EnvironmentInputs { file_keys: None, ..inputs() };
+    let file = from(json!({"fileKeyRef": {"volumeName": "vol", "path": "f.env", "key": "K"}}));
+    assert_eq!(shown(file, &off), Ok(vec!["X=".to_owned()]));
 }
 
 #[test]

@@ -7,7 +7,6 @@ mod programs;
 mod records;
 mod verification;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -110,10 +109,10 @@ impl Runtime {
     ///
     /// # Errors
     /// When the runtime does not answer.
-    pub async fn image_status(&self, image: &str, handler: &str) -> Result<Option<ImageFacts>, RuntimeError> {
+    pub async fn image_status(&self, image: &str) -> Result<Option<ImageFacts>, RuntimeError> {
         let mut client = self.images();
-        let request = self
-            .request(wire::ImageStatusRequest { image: Some(image_spec(image, handler)), verbose: false });
+        let request =
+            self.request(wire::ImageStatusRequest { image: Some(image_spec(image)), verbose: false });
         let answer = self.call("ImageStatus", image, client.image_status(request)).await?;
         Ok(answer.image.map(facts))
     }
@@ -137,7 +136,7 @@ impl Runtime {
             Box::new(credentials.iter().map(Some))
         };
         for auth in all {
-            let mut spec = image_spec(image, &sandbox.runtime_handler);
+            let mut spec = image_spec(image);
             spec.annotations = sandbox.config.annotations.clone();
             let request = Request::new(wire::PullImageRequest {
                 image: Some(spec),
@@ -189,13 +188,10 @@ impl Runtime {
     }
 }
 
-fn image_spec(image: &str, handler: &str) -> wire::ImageSpec {
-    wire::ImageSpec {
-        image: image.to_owned(),
-        annotations: BTreeMap::new(),
-        runtime_handler: handler.to_owned(),
-        ..Default::default()
-    }
+/// Without a runtime handler, which upstream sends with feature gate `RuntimeClassInImageCriApi` only: a
+/// runtime may keep other snapshots of an image for each.
+fn image_spec(image: &str) -> wire::ImageSpec {
+    wire::ImageSpec { image: image.to_owned(), ..Default::default() }
 }
 
 fn facts(image: wire::Image) -> ImageFacts {

@@ -58,6 +58,7 @@ fn container(id: &str, uid: &str, name: &str, state: wire::ContainerState) -> Co
         ]),
         image: Some(ImageSpec { image: "img:1".into(), ..Default::default() }),
         image_ref: "img@sha256:1".into(),
+        image_id: "sha256:2".into(),
         ..Default::default()
     }
 }
@@ -194,6 +195,28 @@ async fn observe_tells_all_and_skips_what_vanished() {
 }
 
 #[tokio::test]
+async fn a_stop_signal_is_told_where_that_is_wanted() {
+    let lab = lab();
+    {
+        let mut world = lab.fake.0.lock().unwrap();
+        world.sandboxes = vec![sandbox_of("sb-1", "u1", 0, PodSandboxState::SandboxReady)];
+        for (id, signal) in [("c1", wire::Signal::Sigusr1), ("c2", wire::Signal::RuntimeDefault)] {
+            let mut status = container(id, "u1", id, wire::ContainerState::ContainerRunning);
+            status.stop_signal = signal.into();
+            world.statuses.insert(id.into(), status);
+        }
+    }
+    let key = PodKey::new("default", "web");
+    for (reports_stop_signals, want) in [(false, None), (true, Some("SIGUSR1"))] {
+        let runtime =
+            lab.served.connect(RuntimeSettings { reports_stop_signals, ..RuntimeSettings::default() });
+        let pod = runtime.observe(&PodUid::from("u1"), &key).await.unwrap();
+        assert_eq!(pod.latest("c1").unwrap().stop_signal.as_deref(), want);
+        assert_eq!(pod.latest("c2").unwrap().stop_signal, None);
+    }
+}
+
+#[tokio::test]
 async fn observe_of_an_unknown_pod_is_empty() {
     let lab = lab();
     let key = PodKey::new("default", "web");
@@ -306,7 +329,7 @@ async fn pull_tries_each_credential() {
     let (_, used) = lab.runtime.pull("r.io/a:1", &[], &sandbox).await.unwrap();
     assert_eq!(used, None);
     assert_eq!(lab.fake.0.lock().unwrap().pull_users, ["first", "second", "first", "second", ""]);
-    assert_eq!(lab.runtime.image_status("r.io/b:1", "").await, Ok(None));
+    assert_eq!(lab.runtime.image_status("r.io/b:1").await, Ok(None));
 }
 
 #[tokio::test]

@@ -11,8 +11,7 @@
 //!
 //! * Values are those of the moment of the scrape; upstream's are up to 15 s old.
 //! * Labels of containers come from what the kubelet knows. Upstream's cadvisor asks containerd or CRI-O
-//!   itself, and finds them at their default sockets only. The sandbox's image, which CRI does not tell,
-//!   is empty.
+//!   itself, and finds them at their default sockets only.
 //! * `container_fs_…_seconds_total` are seconds, and there for every disk. Upstream shows a billionth of
 //!   the milliseconds, and zero for NVMe.
 //! * `container_oom_events_total` is the kernel's own count of the group. Upstream counts messages in the

@@ -4,16 +4,16 @@ use k8s_openapi::api::core::v1::DownwardAPIVolumeFile;
 use model::Pod;
 use model::downward::{self, PodFacts};
 
-use super::mode;
+use super::FileDefaults;
 use crate::error::SetUpError;
-use crate::payload::{FileContent, Payload};
+use crate::payload::Payload;
 
 /// The files of a downward API volume.
 pub(crate) fn payload(
     pod: &Pod,
     facts: &PodFacts,
     items: Option<&[DownwardAPIVolumeFile]>,
-    default_mode: Option<i32>,
+    defaults: FileDefaults,
 ) -> Result<Payload, SetUpError> {
     let mut payload = Payload::default();
     let mut errors = Vec::new();
@@ -25,9 +25,7 @@ pub(crate) fn payload(
             (None, None) => Ok(String::new()),
         };
         let inserted = value.map_err(SetUpError::from).and_then(|value| {
-            let file =
-                FileContent { data: value.into_bytes(), mode: mode(item.mode, default_mode), owner: None };
-            Ok(payload.insert(&item.path, file)?)
+            Ok(payload.insert(&item.path, defaults.file(value.into_bytes(), item.mode, item.user))?)
         });
         errors.extend(inserted.err());
     }

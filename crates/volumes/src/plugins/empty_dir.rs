@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
 use model::downward::PodFacts;
 use model::{Pod, Quantity};
 
-use super::PodContext;
+use super::huge_pages::HugePagesError;
+use super::{PodContext, huge_pages};
 use crate::error::SetUpError;
 use crate::layout::{OWN_MODE, ready_below, volume_below};
 use crate::ownership::{self, GroupAccess};
@@ -21,6 +22,9 @@ const MODE: u32 = 0o777;
 const KIND_MODE: u32 = 0o755;
 /// A tmpfs is open to all and sticky, as the kernel makes it and upstream leaves it.
 const MEMORY_MODE: u32 = 0o1777;
+/// A hugetlbfs is its owner's alone as the kernel makes it. Upstream leaves that, with which only root and the
+/// group of `fsGroup` can use it.
+const HUGE_PAGES_MODE: u32 = 0o755;
 const READY: &str = "ready";
 
 /// Where the content is kept.
@@ -28,6 +32,33 @@ const READY: &str = "ready";
 pub(crate) enum Medium {
     Disk,
     Memory { size_bytes: Option<u64> },
+    HugePages { page_bytes: u64 },
+}
+
+impl Medium {
+    /// The type of the file system that is mounted for it; `None` for a mere folder.
+    fn fs_type(&self) -> Option<&'static str> {
+        match self {
+            Self::Disk => None,
+            Self::Memory { .. } => Some("tmpfs"),
+            Self::HugePages { .. } => Some("hugetlbfs"),
+        }
+    }
+}
+
+/// A volume that begins empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EmptyDir {
+    pub(crate) medium: Medium,
+    /// Permission bits that the pod asks for in place of the usual ones. That it may, is the API server's to
+    /// decide (`EmptyDirVolumeMode`).
+    pub(crate) mode: Option<u32>,
+}
+
+impl From<Medium> for EmptyDir {
+    fn from(medium: Medium) -> Self {
+        Self { medium, mode: None }
+    }
 }
 
 /// Understands the source; `None` (no source of any kind) is an emptyDir on disk.
@@ -35,16 +66,21 @@ pub(crate) fn plan(
     source: Option<&EmptyDirVolumeSource>,
     pod: &Pod,
     facts: &PodFacts,
-) -> Result<Medium, SetUpError> {
-    let Some(source) = source else { return Ok(Medium::Disk) };
+) -> Result<EmptyDir, SetUpError> {
+    let Some(source) = source else { return Ok(Medium::Disk.into()) };
+    let mode = source.mode.and_then(|mode| u32::try_from(mode).ok()).map(|mode| mode & 0o1777);
+    Ok(EmptyDir { medium: medium(source, pod, facts)?, mode })
+}
+
+fn medium(source: &EmptyDirVolumeSource, pod: &Pod, facts: &PodFacts) -> Result<Medium, SetUpError> {
     match source.medium.as_deref().unwrap_or_default() {
         "" => Ok(Medium::Disk),
         "Memory" => {
             let limit = source.size_limit.as_ref().and_then(Quantity::from_api);
             Ok(in_memory(pod, facts, limit))
         }
-        medium if medium == "HugePages" || medium.starts_with("HugePages-") => {
-            Err(SetUpError::Unsupported { plugin: "kubernetes.io/empty-dir with medium HugePages" })
+        medium if huge_pages::is_medium(medium) => {
+            Ok(Medium::HugePages { page_bytes: huge_pages::page_bytes(medium, pod)? })
         }
         other => Err(SetUpError::Invalid { what: "storage medium", value: other.to_owned() }),
     }
@@ -65,22 +101,27 @@ pub(crate) fn set_up(
     context: &PodContext<'_>,
     plugin: &str,
     name: &str,
-    medium: &Medium,
+    dir: &EmptyDir,
 ) -> Result<Root, SetUpError> {
+    let medium = &dir.medium;
     let below = volume_below(plugin, name)?;
     let path = context.folder.path().join(&below);
     let mounted = context.mounts.iter().rfind(|m| m.mount_point == path);
     let ready = ready_below(plugin, name)?;
     let is_ready = context.folder.open_handle(&ready.join(READY), Links::Refuse).is_ok();
-    let is_made = is_ready
-        && match medium {
-            Medium::Disk => true,
-            Medium::Memory { .. } => mounted.is_some_and(|m| m.fs_type == "tmpfs"),
-        };
+    let is_mounted = mounted.is_some_and(|m| medium.fs_type() == Some(m.fs_type.as_str()));
+    if let (Medium::HugePages { page_bytes }, Some(mounted)) = (medium, mounted.filter(|_| is_mounted))
+        && !huge_pages::has_pages(&mounted.super_options, *page_bytes)
+    {
+        let (wanted, mounted) =
+            (*page_bytes, huge_pages::mounted(&mounted.super_options).unwrap_or_default());
+        return Err(HugePagesError::Differs { path, mounted: mounted.to_owned(), wanted }.into());
+    }
+    let is_made = is_ready && (medium.fs_type().is_none() || is_mounted);
     if is_made && let Ok(volume) = context.folder.open_dir(&below, Links::Refuse) {
         return Ok(volume);
     }
-    let volume = make(context, &below, &path, medium, mounted.is_some_and(|m| m.fs_type == "tmpfs"))?;
+    let volume = make(context, &below, &path, dir, is_mounted)?;
     if let Some(group) = context.fs_group {
         context.timing.run(plugin, Operation::ApplyGroup, || {
             ownership::apply(&volume, group, GroupAccess::ReadWrite)
@@ -97,7 +138,7 @@ fn make(
     context: &PodContext<'_>,
     below: &Path,
     path: &Path,
-    medium: &Medium,
+    dir: &EmptyDir,
     is_mounted: bool,
 ) -> Result<Root, SetUpError> {
     // Only the volume is open to all; its kind's folder is what the usual umask makes of that, as upstream's.
@@ -105,13 +146,24 @@ fn make(
         context.folder.make_dirs(parent, KIND_MODE)?;
     }
     let volume = context.folder.make_dirs(below, MODE)?;
-    volume.set_mode(MODE)?;
-    let Medium::Memory { size_bytes } = medium else { return Ok(volume) };
-    if !is_mounted {
-        mount::tmpfs(path, TmpfsOptions { size_bytes: *size_bytes, is_noswap: true })?;
-    }
+    volume.set_mode(dir.mode.unwrap_or(MODE))?;
+    let mode = match &dir.medium {
+        Medium::Disk => return Ok(volume),
+        Medium::Memory { size_bytes } => {
+            if !is_mounted {
+                mount::tmpfs(path, TmpfsOptions { size_bytes: *size_bytes, is_noswap: true })?;
+            }
+            MEMORY_MODE
+        }
+        Medium::HugePages { page_bytes } => {
+            if !is_mounted {
+                mount::hugetlbfs(path, *page_bytes)?;
+            }
+            HUGE_PAGES_MODE
+        }
+    };
     // What was opened before lies under the mount.
     let volume = context.folder.open_dir(below, Links::Refuse)?;
-    volume.set_mode(MEMORY_MODE)?;
+    volume.set_mode(mode)?;
     Ok(volume)
 }

@@ -28,7 +28,7 @@ pub(crate) struct Files {
 
 impl Files {
     pub(crate) fn set_up(&self, context: &PodContext<'_>, name: &str) -> Result<(), SetUpError> {
-        let volume = empty_dir::set_up(context, self.plugin, name, &self.medium)?;
+        let volume = empty_dir::set_up(context, self.plugin, name, &self.medium.clone().into())?;
         // Containers get the volume read-only, so the runtime could not make these itself.
         for mount_point in &self.mount_points {
             volume.make_dirs(mount_point, 0o755)?;

@@ -6,6 +6,7 @@ pub(crate) mod downward_api;
 pub(crate) mod empty_dir;
 pub(crate) mod files;
 pub(crate) mod host_path;
+pub(crate) mod huge_pages;
 pub(crate) mod projected;
 pub(crate) mod secret;
 
@@ -19,12 +20,13 @@ use model::Pod;
 
 use crate::error::SetUpError;
 use crate::layout::{self, PodLayout};
+use crate::payload::FileContent;
 use crate::timing::Timing;
 
 /// What a volume has to become.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    EmptyDir(empty_dir::Medium),
+    EmptyDir(empty_dir::EmptyDir),
     HostPath(host_path::HostPath),
     Files(files::Files),
 }
@@ -43,7 +45,7 @@ pub(crate) struct PodContext<'a> {
 /// Makes the volume `name` or brings it up to date.
 pub(crate) fn carry_out(context: &PodContext<'_>, name: &str, plan: &Plan) -> Result<(), SetUpError> {
     match plan {
-        Plan::EmptyDir(medium) => empty_dir::set_up(context, layout::EMPTY_DIR, name, medium).map(drop),
+        Plan::EmptyDir(dir) => empty_dir::set_up(context, layout::EMPTY_DIR, name, dir).map(drop),
         Plan::HostPath(host_path) => Ok(host_path.check()?),
         Plan::Files(files) => files.set_up(context, name),
     }
@@ -111,7 +113,30 @@ pub(crate) fn fs_group(pod: &Pod) -> Result<Option<u32>, SetUpError> {
     group.map(to_id).transpose()
 }
 
-/// Permission bits as the API gives them; its default where a manifest has not been through it.
-pub(crate) fn mode(item: Option<i32>, default: Option<i32>) -> u32 {
-    u32::try_from(item.or(default).unwrap_or(0o644)).unwrap_or(0o644) & 0o777
+/// What a volume says of its files where an item of it says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FileDefaults {
+    /// `defaultMode`.
+    pub(crate) mode: Option<i32>,
+    /// `defaultUser`.
+    pub(crate) user: Option<i64>,
+    /// Whether users are honoured, an item's own included (`AtomicWriteVolumeUserFields`).
+    pub(crate) honours_users: bool,
+}
+
+impl FileDefaults {
+    /// A file with what an item says of it.
+    pub(crate) fn file(&self, data: Vec<u8>, mode: Option<i32>, user: Option<i64>) -> FileContent {
+        FileContent { data, mode: self.mode(mode), owner: self.owner(user) }
+    }
+
+    /// Permission bits as the API gives them; its default where a manifest has not been through it.
+    pub(crate) fn mode(&self, item: Option<i32>) -> u32 {
+        u32::try_from(item.or(self.mode).unwrap_or(0o644)).unwrap_or(0o644) & 0o777
+    }
+
+    /// The owner, if not root.
+    pub(crate) fn owner(&self, item: Option<i64>) -> Option<u32> {
+        item.or(self.user).filter(|_| self.honours_users).and_then(|user| u32::try_from(user).ok())
+    }
 }

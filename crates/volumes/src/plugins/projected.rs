@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ProjectedVolumeSource, ServiceAccountTokenProje
 use model::downward::PodFacts;
 use model::{Pod, pod as pods};
 
-use super::{config_map, downward_api, fs_group, mode, secret};
+use super::{FileDefaults, config_map, downward_api, fs_group, secret};
 use crate::error::SetUpError;
 use crate::objects::{Objects, TokenSpec};
 use crate::payload::{FileContent, Payload};
@@ -20,6 +20,7 @@ pub(crate) struct Inputs<'a, O> {
     pub(crate) pod: &'a Pod,
     pub(crate) facts: &'a PodFacts,
     pub(crate) now: Timestamp,
+    pub(crate) honours_users: bool,
 }
 
 /// The files of all sources, a later source winning over an earlier one, and when a token among
@@ -31,8 +32,13 @@ pub(crate) async fn payload<O: Objects>(
     let mut payload = Payload::default();
     let mut refresh_after: Option<Duration> = None;
     let mut errors = Vec::new();
+    let defaults = FileDefaults {
+        mode: source.default_mode,
+        user: source.default_user,
+        honours_users: inputs.honours_users,
+    };
     for projection in source.sources.iter().flatten() {
-        match one(inputs, projection, source.default_mode).await {
+        match one(inputs, projection, defaults).await {
             Ok((files, after)) => {
                 payload.extend(files);
                 refresh_after = [refresh_after, after].into_iter().flatten().min();
@@ -47,27 +53,27 @@ pub(crate) async fn payload<O: Objects>(
 async fn one<O: Objects>(
     inputs: &Inputs<'_, O>,
     projection: &VolumeProjection,
-    default_mode: Option<i32>,
+    defaults: FileDefaults,
 ) -> Result<(Payload, Option<Duration>), SetUpError> {
     let namespace = pods::key(inputs.pod).namespace;
     if let Some(source) = &projection.secret {
         let found = inputs.objects.secret(&namespace, &source.name).await;
         let is_optional = source.optional.unwrap_or(false);
-        let payload = secret::payload(found, source.items.as_deref(), default_mode, is_optional)?;
+        let payload = secret::payload(found, source.items.as_deref(), defaults, is_optional)?;
         return Ok((payload, None));
     }
     if let Some(source) = &projection.config_map {
         let found = inputs.objects.config_map(&namespace, &source.name).await;
         let is_optional = source.optional.unwrap_or(false);
-        let payload = config_map::payload(found, source.items.as_deref(), default_mode, is_optional)?;
+        let payload = config_map::payload(found, source.items.as_deref(), defaults, is_optional)?;
         return Ok((payload, None));
     }
     if let Some(source) = &projection.downward_api {
-        let payload = downward_api::payload(inputs.pod, inputs.facts, source.items.as_deref(), default_mode)?;
+        let payload = downward_api::payload(inputs.pod, inputs.facts, source.items.as_deref(), defaults)?;
         return Ok((payload, None));
     }
     if let Some(source) = &projection.service_account_token {
-        return token(inputs, source, default_mode).await;
+        return token(inputs, source, defaults).await;
     }
     if projection.cluster_trust_bundle.is_some() {
         return Err(SetUpError::Unsupported { plugin: "kubernetes.io/projected with a clusterTrustBundle" });
@@ -81,7 +87,7 @@ async fn one<O: Objects>(
 async fn token<O: Objects>(
     inputs: &Inputs<'_, O>,
     source: &ServiceAccountTokenProjection,
-    default_mode: Option<i32>,
+    defaults: FileDefaults,
 ) -> Result<(Payload, Option<Duration>), SetUpError> {
     let key = pods::key(inputs.pod);
     let account = inputs.pod.spec.as_ref().and_then(|s| s.service_account_name.clone());
@@ -95,10 +101,10 @@ async fn token<O: Objects>(
         expiration_seconds: seconds.unwrap_or(DEFAULT_EXPIRATION_SECONDS),
     };
     let fresh = inputs.tokens.get(inputs.objects, &spec, inputs.now).await.map_err(SetUpError::Token)?;
-    let owner = only_user(inputs.pod);
+    let owner = defaults.owner(source.user).or_else(|| only_user(inputs.pod));
     // With a known user or group nobody else needs to read it; fsGroup adds the group's bits.
     let is_private = owner.is_some() || fs_group(inputs.pod)?.is_some();
-    let mode = if is_private { 0o600 } else { mode(None, default_mode) };
+    let mode = if is_private { 0o600 } else { defaults.mode(None) };
     let mut payload = Payload::default();
     payload.insert(&source.path, FileContent { data: fresh.token.into_bytes(), mode, owner })?;
     Ok((payload, Some(fresh.refresh_after)))

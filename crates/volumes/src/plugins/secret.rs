@@ -2,17 +2,17 @@
 
 use k8s_openapi::api::core::v1::{KeyToPath, Secret};
 
-use super::mode;
+use super::FileDefaults;
 use crate::error::SetUpError;
 use crate::objects::ObjectError;
-use crate::payload::{FileContent, Payload};
+use crate::payload::Payload;
 
 /// The files of a secret. An optional one that is missing has none, and optional keys that are
 /// missing are left out.
 pub(crate) fn payload(
     found: Result<impl AsRef<Secret>, ObjectError>,
     items: Option<&[KeyToPath]>,
-    default_mode: Option<i32>,
+    defaults: FileDefaults,
     is_optional: bool,
 ) -> Result<Payload, SetUpError> {
     let secret = match found {
@@ -25,17 +25,14 @@ pub(crate) fn payload(
     let items = items.unwrap_or_default();
     if items.is_empty() {
         for (key, bytes) in data.into_iter().flatten() {
-            let file = FileContent { data: bytes.0.clone(), mode: mode(None, default_mode), owner: None };
-            payload.insert(key, file)?;
+            payload.insert(key, defaults.file(bytes.0.clone(), None, None))?;
         }
         return Ok(payload);
     }
     for item in items {
         match data.and_then(|d| d.get(&item.key)) {
             Some(bytes) => {
-                let file =
-                    FileContent { data: bytes.0.clone(), mode: mode(item.mode, default_mode), owner: None };
-                payload.insert(&item.path, file)?;
+                payload.insert(&item.path, defaults.file(bytes.0.clone(), item.mode, item.user))?;
             }
             None if is_optional => {}
             None => return Err(SetUpError::NoSecretKey { key: item.key.clone() }),

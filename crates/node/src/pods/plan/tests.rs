@@ -100,6 +100,8 @@ fn observation(pod: &Pod, text: &str) -> PodObservation {
             pod_grace_seconds: None,
             resources: None,
             user: None,
+            stop_signal: None,
+            recursive_read_only: Vec::new(),
         });
     }
     seen.sort();

@@ -274,10 +274,14 @@ fn a_container_in_full() {
         {"name": "v", "mountPath": "/v"},
         {"name": "w", "mountPath": "/w", "readOnly": true},
         {"name": "x", "mountPath": "/x", "readOnly": true, "recursiveReadOnly": "Enabled"},
+        {"name": "y", "mountPath": "/y", "readOnly": true, "recursiveReadOnly": "IfPossible"},
+        {"name": "z", "mountPath": "/z", "readOnly": true, "recursiveReadOnly": "IfPossible"},
     ]}]});
     let mut world = World::new(spec).with("c", 1, "exit 7");
     world.observed.containers[0].user =
         Some(model::observed::ContainerUser { uid: 1, gid: 2, supplemental_groups: vec![3] });
+    world.observed.containers[0].recursive_read_only = vec!["/x".to_owned(), "/y".to_owned()];
+    world.observed.containers[0].stop_signal = Some("SIGUSR1".to_owned());
     let status = world.generate(Stage::Running);
     let got = serde_json::to_value(&status.container_statuses.unwrap()[0]).unwrap();
     assert_eq!(
@@ -298,10 +302,13 @@ fn a_container_in_full() {
             "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}},
             "allocatedResources": {"cpu": "100m"},
             "user": {"linux": {"uid": 1, "gid": 2, "supplementalGroups": [3]}},
+            "stopSignal": "SIGUSR1",
             "volumeMounts": [
                 {"name": "v", "mountPath": "/v"},
                 {"name": "w", "mountPath": "/w", "readOnly": true, "recursiveReadOnly": "Disabled"},
                 {"name": "x", "mountPath": "/x", "readOnly": true, "recursiveReadOnly": "Enabled"},
+                {"name": "y", "mountPath": "/y", "readOnly": true, "recursiveReadOnly": "Enabled"},
+                {"name": "z", "mountPath": "/z", "readOnly": true, "recursiveReadOnly": "Disabled"},
             ],
         })
     );
@@ -756,6 +763,95 @@ fn resources_of_the_pod() {
     );
     // Only some containers have limits, so the pod's cgroup has none.
     assert_eq!(json!(running.resources), json!({"requests": {"cpu": "210m", "memory": "1Gi"}}));
+}
+
+/// Upstream's `TestConvertToAPIContainerStatusesForResources`: a running container has what the runtime says.
+#[test]
+fn resources_of_a_container() {
+    let applied = |cpu_shares, cpu_quota, memory_limit_bytes| {
+        Some(ContainerResources { cpu_shares, cpu_quota, cpu_period: 100_000, memory_limit_bytes })
+    };
+    let amounts = |requests: Value, limits: Value| json!({"requests": requests, "limits": limits});
+    for (case, asked, state, applied, want) in [
+        (
+            "in the canonical form",
+            amounts(json!({"cpu": "100e-3"}), json!({"cpu": "0.2", "memory": "134217728500m"})),
+            "running",
+            applied(102, 20_000, 134_217_729),
+            amounts(json!({"cpu": "100m"}), json!({"cpu": "200m", "memory": "134217729"})),
+        ),
+        (
+            "other than asked for",
+            amounts(json!({"cpu": "1", "memory": "1Gi"}), json!({"cpu": "2"})),
+            "running",
+            applied(512, 100_000, 0),
+            amounts(json!({"cpu": "500m", "memory": "1Gi"}), json!({"cpu": "1"})),
+        ),
+        (
+            "too little for the kernel to tell apart",
+            amounts(json!({"cpu": "1m"}), json!({"cpu": "5m"})),
+            "running",
+            applied(2, 1_000, 0),
+            amounts(json!({"cpu": "1m"}), json!({"cpu": "5m"})),
+        ),
+        (
+            "no limit",
+            amounts(json!({"cpu": "1"}), json!({"memory": "1Gi"})),
+            "running",
+            applied(1024, -1, 0),
+            amounts(json!({"cpu": "1"}), json!({"memory": "1Gi"})),
+        ),
+        ("none", json!({}), "running", applied(2, 0, 0), json!({})),
+        (
+            "of one that has ended",
+            amounts(json!({"cpu": "1"}), json!({"cpu": "2"})),
+            "exit 0",
+            applied(512, 100_000, 7),
+            amounts(json!({"cpu": "1"}), json!({"cpu": "2"})),
+        ),
+        (
+            "untold",
+            amounts(json!({"cpu": "1"}), json!({})),
+            "running",
+            None,
+            json!({"requests": {"cpu": "1"}}),
+        ),
+    ] {
+        let mut world =
+            World::new(json!({"containers": [{"name": "c", "resources": asked}]})).with("c", 0, state);
+        world.observed.containers[0].resources = applied;
+        let status = world.generate(Stage::Running);
+        let mut got = json!(status.container_statuses.unwrap()[0].resources);
+        // An empty list is as good as none.
+        got.as_object_mut().unwrap().retain(|_, list| list.as_object().is_some_and(|l| !l.is_empty()));
+        assert_eq!(got, want, "{case}");
+    }
+}
+
+#[test]
+fn a_resize_that_is_not_made() {
+    let mut world = World::new(one()).with("c", 0, "running");
+    let before = world.generate(Stage::Running);
+    assert_eq!(before.conditions.iter().flatten().find(|c| c.type_.starts_with("PodResize")), None);
+    world.is_resize_pending = true;
+    world.previous = before.clone();
+    let pending = world.generate(Stage::Running);
+    let want = "True Infeasible: In-place resize is not supported by this kubelet";
+    assert_eq!(verdict(&pending, "PodResizePending"), want);
+    assert_eq!(condition(&pending, "PodResizePending").observed_generation, Some(3));
+    assert!(!is_same(&before, &pending));
+    // The next wish is another.
+    world.previous = pending.clone();
+    world.pod.metadata.generation = Some(4);
+    let next = world.generate(Stage::Running);
+    assert!(!is_same(&PodStatus { observed_generation: Some(4), ..pending }, &next));
+    // What another kubelet was about to do is no business of this one.
+    let begun: PodCondition =
+        serde_json::from_value(json!({"type": "PodResizeInProgress", "status": "True"})).unwrap();
+    world.previous.conditions.as_mut().unwrap().push(begun);
+    world.is_resize_pending = false;
+    let after = world.generate(Stage::Running);
+    assert_eq!(after.conditions.iter().flatten().find(|c| c.type_.starts_with("PodResize")), None);
 }
 
 #[test]
