@@ -79,6 +79,21 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts everything but the kubelet.
     pub(crate) async fn start_without_kubelet(paths: Paths) -> Result<Self> {
+        let cluster = Self::start_programs(paths).await?;
+        cluster.default_account().await?;
+        Ok(cluster)
+    }
+
+    /// Starts everything, and returns when the node is ready.
+    pub(crate) async fn start(paths: Paths) -> Result<Self> {
+        let cluster = Self::start_programs(paths).await?;
+        // The controllers need a moment to make the account; the node need not wait for it.
+        cluster.kubelet.start().await?;
+        tokio::try_join!(cluster.default_account(), cluster.node_ready(Duration::from_secs(90)))?;
+        Ok(cluster)
+    }
+
+    async fn start_programs(paths: Paths) -> Result<Self> {
         certs::write_all(&paths).context("make the certificates")?;
         kubelet::write_files(&paths)?;
         let containerd = async {
@@ -88,23 +103,17 @@ impl Cluster {
         };
         let (control_plane, containerd) = tokio::try_join!(ControlPlane::start(&paths), containerd)?;
         let client = client(&paths.file("admin.kubeconfig")).await?;
-        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
-        wait_for(&accounts, "default", Duration::from_secs(60), |account: Option<&ServiceAccount>| {
-            account.is_some()
-        })
-        .await
-        .context("wait for the default service account")?;
         let program = kubelet::program("kubelet", &paths, &paths.kubelet, Kind::Usual);
         let kubelet = Service::new(program, &paths.logs);
         Ok(Self { control_plane, containerd, kubelet, client, paths })
     }
 
-    /// Starts everything, and returns when the node is ready.
-    pub(crate) async fn start(paths: Paths) -> Result<Self> {
-        let cluster = Self::start_without_kubelet(paths).await?;
-        cluster.kubelet.start().await?;
-        cluster.node_ready(Duration::from_secs(90)).await?;
-        Ok(cluster)
+    /// Waits for what pods of the default namespace need.
+    async fn default_account(&self) -> Result<()> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), "default");
+        let is_there = |account: Option<&ServiceAccount>| account.is_some();
+        let found = wait_for(&accounts, "default", Duration::from_secs(60), is_there).await;
+        found.map(drop).context("wait for the default service account")
     }
 
     /// Another kubelet binary for the same node, with a log of its own. Only one may run at a time.
