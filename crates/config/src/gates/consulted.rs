@@ -121,6 +121,8 @@ pub(super) const CONSULTED: &[Consulted] = &[
 pub(super) const TESTS: &[(&str, &str)] = &[
     ("AllowDNSOnlyNodeCSR", "crates/apiserver/src/certificates/request.rs serving_names_come_from_the_addresses_of_the_node"),
     ("AllowParsingUserUIDFromCertAuth", "crates/server/src/identity.rs a_certificate_may_name_the_uid_of_its_holder"),
+    ("AtomicWriteVolumeUserFields", "crates/volumes/src/tests.rs owners_and_modes_that_are_asked_for"),
+    ("CRIListStreaming", "crates/runtime/tests/it/calls.rs lists_come_in_chunks_where_that_is_wanted_and_known"),
     ("ChangeContainerStatusOnKubeletRestart", "crates/node/src/tests/probing.rs a_restart_of_the_node_may_forget_what_was_ready"),
     ("ComponentFlagz", "gates::what_is_on_goes_when_turned_off"),
     ("ComponentStatusz", "gates::what_is_on_goes_when_turned_off"),
