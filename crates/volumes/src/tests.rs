@@ -182,7 +182,7 @@ fn every_kind_is_made_kept_and_taken_down() {
         for (name, wanted) in [("disk", 0o777), ("mem", 0o1777), ("none", 0o777)] {
             assert_eq!(mode(world.volume("empty-dir", name)), wanted, "{name}");
         }
-        for (path, wanted) in [("", 0o750), ("volumes", 0o750), ("volumes/kubernetes.io~empty-dir", 0o750)] {
+        for (path, wanted) in [("", 0o750), ("volumes", 0o750), ("volumes/kubernetes.io~empty-dir", 0o755)] {
             assert_eq!(mode(world.pod_dir().join(path)), wanted, "{path}");
         }
         for marker in ["disk", "mem", "none", "wrapped_map", "wrapped_secret", "wrapped_down", "wrapped_all"]

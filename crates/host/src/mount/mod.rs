@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
-pub use table::{MountEntry, is_mount_point, mounts, mounts_below};
+pub use table::{MountEntry, containing, is_mount_point, mounts, mounts_below};
 
 use crate::text::FileError;
 
@@ -142,14 +142,18 @@ pub fn make_read_only(target: &Path, is_recursive: bool) -> Result<(), MountErro
     Ok(())
 }
 
-/// Makes mounts at and below `path` travel to and from its peers, first turning `path` into a
-/// mount point if it is none. Containers with bidirectional propagation need it of the kubelet's
-/// root directory.
+/// Makes mounts at and below `path` travel to and from its peers. Containers with bidirectional propagation need it of the
+/// kubelet's root directory. Where the mount that holds it is shared already, as systemd leaves `/`, nothing is to be done: a
+/// mount more would double every mount below it, and outlive what is removed there. Otherwise `path` becomes a mount of its
+/// own.
 pub fn make_recursively_shared(path: &Path) -> Result<(), MountError> {
-    if !is_mount_point(path)? {
-        rustix::mount::mount_bind_recursive(path, path)
-            .map_err(|source| refused("bind mount at", path, source))?;
+    // The table has no links in it.
+    let missing = |source| MountError::Refused { operation: "find", path: path.to_owned(), source };
+    let real = fs::canonicalize(path).map_err(missing)?;
+    if containing(&real)?.is_some_and(|entry| entry.is_shared) {
+        return Ok(());
     }
+    rustix::mount::mount_bind(path, path).map_err(|source| refused("bind mount at", path, source))?;
     rustix::mount::mount_change(path, MountPropagationFlags::SHARED | MountPropagationFlags::REC)
         .map_err(|source| refused("make shared", path, source))
 }
@@ -289,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn sharing_makes_a_mount_point() {
+    fn sharing_makes_a_mount_point_of_what_is_private() {
         in_mount_namespace(|| {
             let dir = tempfile::tempdir().unwrap();
             make_recursively_shared(dir.path()).unwrap();
@@ -298,6 +302,28 @@ mod tests {
             assert_eq!(entries.len(), 1);
             assert!(entries[0].is_shared);
             unmount(dir.path()).unwrap();
+        });
+    }
+
+    /// A second mount of it would show every mount below it twice.
+    #[test]
+    fn what_is_shared_already_is_left_alone() {
+        in_mount_namespace(|| {
+            let dir = tempfile::tempdir().unwrap();
+            tmpfs(dir.path(), TmpfsOptions::default()).unwrap();
+            rustix::mount::mount_change(dir.path(), MountPropagationFlags::SHARED).unwrap();
+            let root = dir.path().join("kubelet");
+            fs::create_dir(&root).unwrap();
+            let link = dir.path().join("link");
+            std::os::unix::fs::symlink(&root, &link).unwrap();
+            make_recursively_shared(&root).unwrap();
+            make_recursively_shared(&link).unwrap();
+            assert!(!is_mount_point(&root).unwrap());
+            let volume = root.join("volume");
+            fs::create_dir(&volume).unwrap();
+            tmpfs(&volume, TmpfsOptions::default()).unwrap();
+            assert_eq!(mounts_below(&root).unwrap().len(), 1, "each mount once");
+            unmount_below(dir.path()).unwrap();
         });
     }
 }

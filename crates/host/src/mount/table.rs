@@ -45,6 +45,12 @@ pub fn mounts_below(path: &Path) -> Result<Vec<MountEntry>, FileError> {
     Ok(found)
 }
 
+/// The mount that `path`, which must be free of symbolic links, is on.
+pub fn containing(path: &Path) -> Result<Option<MountEntry>, FileError> {
+    // A later one covers an earlier one at the same place and at those below it.
+    Ok(mounts()?.into_iter().rev().find(|m| path.starts_with(&m.mount_point)))
+}
+
 /// Whether something is mounted exactly at `path`, which must be free of symbolic links.
 pub fn is_mount_point(path: &Path) -> Result<bool, FileError> {
     Ok(mounts()?.iter().any(|m| m.mount_point == path))

@@ -18,6 +18,8 @@ use crate::timing::Operation;
 
 /// The containers' users are not known here, so all may write.
 const MODE: u32 = 0o777;
+/// Mode of the folder with all volumes of a kind.
+const KIND_MODE: u32 = 0o755;
 /// A tmpfs is open to all and sticky, as the kernel makes it and upstream leaves it.
 const MEMORY_MODE: u32 = 0o1777;
 /// A hugetlbfs is its owner's alone as the kernel makes it. Upstream leaves that, with which only root and the
@@ -139,9 +141,9 @@ fn make(
     dir: &EmptyDir,
     is_mounted: bool,
 ) -> Result<Root, SetUpError> {
-    // The kind's folder is the kubelet's own, only the volume is open to all.
+    // Only the volume is open to all; its kind's folder is what the usual umask makes of that, as upstream's.
     if let Some(parent) = below.parent() {
-        context.folder.make_dirs(parent, OWN_MODE)?;
+        context.folder.make_dirs(parent, KIND_MODE)?;
     }
     let volume = context.folder.make_dirs(below, MODE)?;
     volume.set_mode(dir.mode.unwrap_or(MODE))?;
