@@ -38,6 +38,7 @@ mod pump;
 mod service;
 pub mod settings;
 mod slots;
+mod socket;
 mod spdy;
 mod strangers;
 mod streaming;

@@ -30,6 +30,7 @@ use crate::ports::Ports;
 use crate::service::{Peer, Service};
 use crate::settings::Settings;
 use crate::slots::{Slot, Slots};
+use crate::socket;
 use crate::strangers::{Acquaintance, Strangers};
 use crate::tls;
 
@@ -106,7 +107,7 @@ pub enum ListenError {
 
 impl Server {
     /// Takes the addresses. Reads the client CA file, and thus blocks on the disk for a moment.
-    pub async fn bind(settings: Settings, certificate: ServingCertificate) -> Result<Self, ListenError> {
+    pub fn bind(settings: Settings, certificate: ServingCertificate) -> Result<Self, ListenError> {
         let trust = match &settings.access.client_ca_file {
             Some(path) => {
                 let client_ca =
@@ -117,14 +118,14 @@ impl Server {
         };
         let config = tls::config(&settings.tls, &certificate, trust.as_deref());
         let config = config.map_err(|error| ListenError::Tls(Box::new(error)))?;
-        let main = bind(SocketAddr::new(settings.address, settings.port)).await?;
+        let main = bind(SocketAddr::new(settings.address, settings.port))?;
         let read_only = match settings.read_only_port {
-            Some(port) => Some(bind(SocketAddr::new(settings.address, port)).await?),
+            Some(port) => Some(bind(SocketAddr::new(settings.address, port))?),
             None => None,
         };
         let healthz = match settings.healthz {
             // Tried again while serving: a node without this port still works.
-            Some(address) => bind(address).await.inspect_err(warn_healthz).ok(),
+            Some(address) => bind(address).inspect_err(warn_healthz).ok(),
             None => None,
         };
         let (settings, tls) = (Arc::new(settings), Arc::new(ArcSwap::new(config)));
@@ -184,8 +185,8 @@ pub struct HealthServer {
 
 impl HealthServer {
     /// Takes the address, if it can be had; else it is tried again while serving.
-    pub async fn bind(address: SocketAddr) -> Self {
-        let listener = bind(address).await.inspect_err(warn_healthz).ok();
+    pub fn bind(address: SocketAddr) -> Self {
+        let listener = bind(address).inspect_err(warn_healthz).ok();
         Self { listener, address }
     }
 
@@ -214,8 +215,8 @@ impl HealthServer {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| ListenError::Bind { address, source })
+fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    socket::listen(address).map_err(|source| ListenError::Bind { address, source })
 }
 
 fn warn_healthz(error: &ListenError) {
@@ -233,7 +234,7 @@ async fn accept_later<P: Ports>(
             break listener;
         }
         tokio::time::sleep(HEALTHZ_RETRY).await;
-        bound = bind(address).await.inspect_err(warn_healthz).ok();
+        bound = bind(address).inspect_err(warn_healthz).ok();
     };
     accept(listener, service, None).await;
 }

@@ -291,7 +291,7 @@ async fn start(ports: Fake, change: impl FnOnce(&mut Settings)) -> Node {
         streaming_idle_timeout: Duration::from_secs(4 * 3600),
     };
     change(&mut settings);
-    let server = Server::bind(settings, certificate.clone()).await.unwrap();
+    let server = Server::bind(settings, certificate.clone()).unwrap();
     let addresses = server.addresses().unwrap();
     let (stop, stopped) = oneshot::channel();
     let served = tokio::spawn(server.serve(ports, async { stopped.await.unwrap_or(()) }));
@@ -859,7 +859,7 @@ async fn settings_that_cannot_work_are_refused() {
         settings
     };
     let bind = async |change: &dyn Fn(&mut Settings)| {
-        Server::bind(settings(change), ServingCertificate::pending()).await.err().map(|e| e.to_string())
+        Server::bind(settings(change), ServingCertificate::pending()).err().map(|e| e.to_string())
     };
     let suites = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
     assert_eq!(bind(&|_| {}).await, None);
@@ -1068,9 +1068,9 @@ async fn without_log_queries_their_parameters_mean_nothing() {
 
 #[tokio::test]
 async fn the_health_port_needs_no_api() {
-    let server = HealthServer::bind((Ipv4Addr::LOCALHOST, 0).into()).await;
+    let server = HealthServer::bind((Ipv4Addr::LOCALHOST, 0).into());
     let address = server.address().unwrap();
-    assert_eq!(HealthServer::bind(address).await.address(), None);
+    assert_eq!(HealthServer::bind(address).address(), None);
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.serve(fake(), async { drop(stopped.await) }));
     let io = TcpStream::connect(address).await.unwrap();

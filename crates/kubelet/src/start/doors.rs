@@ -8,14 +8,14 @@ use super::settings;
 use crate::ports::NodePorts;
 
 /// Opens the ports of the API, if it is served.
-pub(super) async fn bind(
+pub(super) fn bind(
     config: &Config,
     node_name: &str,
     certificate: ServingCertificate,
 ) -> anyhow::Result<Option<server::Server>> {
     let Some(settings) = &config.server else { return Ok(None) };
     let settings = settings::of_server(config, settings, node_name);
-    Ok(Some(server::Server::bind(settings, certificate).await?))
+    Ok(Some(server::Server::bind(settings, certificate)?))
 }
 
 /// Serves until `stop` is cancelled.
@@ -25,7 +25,7 @@ pub(super) async fn serve(server: Option<server::Server>, ports: NodePorts, stop
         (Some(server), _) => drop(tokio::spawn(server.serve(ports, until))),
         // Without the API there is still the health port, as upstream.
         (None, Some(address)) => {
-            let server = server::HealthServer::bind(address).await;
+            let server = server::HealthServer::bind(address);
             drop(tokio::spawn(server.serve(ports, until)));
         }
         (None, None) => {}
