@@ -450,7 +450,7 @@ pub struct Pods {
     pub ids_per_user_namespace: u32,
     /// Sysctls of pods that set no others, named with dots.
     pub default_sysctls: BTreeMap<String, String>,
-    /// Whether chains are made that let other programs see which iptables is in use.
+    /// Whether iptables chains are made for others: a hint which kind is in use, and a shield for loopback addresses.
     pub iptables_chains: bool,
 }
 

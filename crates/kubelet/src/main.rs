@@ -8,6 +8,7 @@ mod checks;
 mod gauges;
 mod health;
 mod identity;
+mod iptables;
 mod kubeconfig;
 mod lock;
 mod notify;

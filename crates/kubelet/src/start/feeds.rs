@@ -1,4 +1,4 @@
-//! Whatever tells the core something, each in a task of its own.
+//! Whatever tells the core something or looks after something without being asked, each in a task of its own.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::identity::ServingNames;
+use crate::iptables;
 use crate::shell::adapters::Adapters;
 use crate::shell::facts::Measurer;
 use crate::shell::{feeds, rotation};
@@ -24,6 +25,9 @@ pub(super) fn spawn(
     tasks.spawn(feeds::runtime_events(adapters.clone(), inbox.clone()));
     tasks.spawn(feeds::measurements(adapters.clone(), measurer.clone(), inbox.clone()));
     tasks.spawn(rotation::run(adapters.clone()));
+    if adapters.config.pods.iptables_chains {
+        tasks.spawn(iptables::keep());
+    }
     if let (Some(connection), Some(cache)) = (adapters.api.connection(), adapters.objects.cache()) {
         let (client, name) = (connection.api.clone(), node_name.to_owned());
         tasks.spawn(feeds::api_pods(client.clone(), name.clone(), cache.clone(), inbox.clone()));
