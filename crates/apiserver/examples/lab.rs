@@ -56,7 +56,10 @@ async fn run() {
         "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}, {"type": "Hostname", "address": name}],
     }))
     .unwrap();
-    let patched = patch_node_status(&connection.heartbeat, &name, &old, &new).await.unwrap().unwrap();
+    let (labels, annotations) = (Default::default(), Default::default());
+    let metadata = NodeMetadata { labels: &labels, annotations: &annotations };
+    let patched =
+        patch_node_status(&connection.heartbeat, &name, &old, &new, metadata).await.unwrap().unwrap();
     println!("node addresses {:?}", patched.status.unwrap().addresses.unwrap().len());
 
     let (services, service_task) = ServiceIndex::new(connection.api.clone());

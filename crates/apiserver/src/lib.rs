@@ -59,7 +59,9 @@ pub use identity::IdentityError;
 pub use kubeconfig::{ExecFacts, KubeconfigFacts, KubeconfigFinding, examine_kubeconfig};
 pub use lease::{LeaseRenewerTask, LeaseSettings};
 pub use news::{AnsweredRequest, IdentityNews, Observer, RequestNews};
-pub use node::{NodeEvent, Registered, get_node, node_status_patch, patch_node_status, register, watch_node};
+pub use node::{
+    NodeEvent, NodeMetadata, Registered, get_node, node_status_patch, patch_node_status, register, watch_node,
+};
 pub use objects::{Detection, ObjectCache, ObjectChange, ObjectChanges, ObjectError, ObjectKind, ObjectName};
 pub use pods::{MirrorOutcome, PodEvent, create_mirror, delete_mirror, delete_pod, get_pod, watch_pods};
 pub use reviews::{AccessAnswer, AccessQuestion, Caller, TokenAnswer, review_access, review_token};

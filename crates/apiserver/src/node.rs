@@ -1,5 +1,6 @@
 //! The Node object: created or reconciled at start, its status patched, the object followed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::Stream;
@@ -148,7 +149,29 @@ pub fn node_status_patch(old: &NodeStatus, new: &NodeStatus) -> Option<Value> {
     diff(&value(old)?, &value(new)?, LISTS).map(Value::Object)
 }
 
-/// Writes the Node's status; `None` when nothing differs and nothing was sent.
+/// What of the Node's metadata is written along with its status.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeMetadata<'a> {
+    /// Labels to set.
+    pub labels: &'a BTreeMap<String, String>,
+    /// Annotations to set; `None` removes one.
+    pub annotations: &'a BTreeMap<String, Option<String>>,
+}
+
+impl NodeMetadata<'_> {
+    fn patch(&self) -> Map<String, Value> {
+        let mut patch = Map::new();
+        if !self.labels.is_empty() {
+            patch.insert("labels".to_owned(), json!(self.labels));
+        }
+        if !self.annotations.is_empty() {
+            patch.insert("annotations".to_owned(), json!(self.annotations));
+        }
+        patch
+    }
+}
+
+/// Writes the Node's status, and what is to change of its metadata; `None` when nothing differs and nothing was sent.
 ///
 /// # Errors
 /// The request failed.
@@ -157,9 +180,13 @@ pub async fn patch_node_status(
     name: &str,
     old: &NodeStatus,
     new: &NodeStatus,
+    metadata: NodeMetadata<'_>,
 ) -> Result<Option<Node>, RequestError> {
-    let Some(status) = node_status_patch(old, new) else { return Ok(None) };
-    let patch = Patch::Strategic(patch_of(Map::new(), Some(status)));
+    let (metadata, status) = (metadata.patch(), node_status_patch(old, new));
+    if metadata.is_empty() && status.is_none() {
+        return Ok(None);
+    }
+    let patch = Patch::Strategic(patch_of(metadata, status));
     let request = Request::new(NODES).patch_subresource("status", name, &PatchParams::default(), &patch);
     call(client, &Purpose::new("patch status of node", name), request).await.map(Some)
 }

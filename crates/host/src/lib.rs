@@ -14,6 +14,7 @@ pub mod disk_usage;
 pub mod machine;
 pub mod memory;
 pub mod mount;
+pub mod network;
 pub mod process;
 pub mod profile;
 pub mod selinux;

@@ -34,6 +34,24 @@ pub fn is_in_pid_namespace_of_proc() -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|text| has_one_pid(&text))
 }
 
+/// Whether this process is in a user namespace that is not the machine's, as that of a rootless node. Where the kernel does not
+/// tell there is none.
+pub fn is_in_user_namespace() -> bool {
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| is_other_than_first(&map))
+}
+
+/// In the first namespace all ids stand for themselves. A map that is still empty belongs to a new one.
+fn is_other_than_first(uid_map: &str) -> bool {
+    let mut fields = uid_map.split_whitespace().map(str::parse::<u64>);
+    match [fields.next(), fields.next(), fields.next()] {
+        [None, ..] => true,
+        [Some(Ok(inside)), Some(Ok(outside)), Some(Ok(count))] => {
+            (inside, outside, count) != (0, 0, 4_294_967_295)
+        }
+        _ => false,
+    }
+}
+
 /// A process has an id in each namespace from the one that `/proc` is about down to its own.
 fn has_one_pid(status: &str) -> bool {
     let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
@@ -80,6 +98,14 @@ mod tests {
         assert!(!has_one_pid("NSpid:\t17\t1\n"));
         assert!(!has_one_pid("Name:\tkubelet\n"));
         assert!(is_in_pid_namespace_of_proc());
+    }
+
+    #[test]
+    fn a_user_namespace_is_known_by_its_map() {
+        assert!(!is_other_than_first("         0          0 4294967295\n"));
+        assert!(is_other_than_first("         0       1000          1\n         1     100000      65536\n"));
+        assert!(is_other_than_first("0 0 65536\n") && is_other_than_first(""));
+        assert!(!is_other_than_first("what is this\n"));
     }
 
     #[test]

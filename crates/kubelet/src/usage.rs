@@ -101,16 +101,21 @@ pub(crate) fn system_groups(adapters: &Adapters) -> Vec<SystemGroup> {
     let config = &adapters.config;
     let named = |name: &str| Some(name.to_owned()).filter(|name| !name.is_empty());
     let own = || machine::group_of_process("self").ok().flatten();
-    let pods = || group_of(adapters, adapters.cgroups.kubepods_dir("memory")?);
     let document = config.document();
     let groups = [
         (SystemRole::Kubelet, named(&document.kubelet_cgroups).or_else(own)),
         (SystemRole::Runtime, config.runtime.cgroup.clone()),
         (SystemRole::Misc, named(&document.system_cgroups)),
-        (SystemRole::Pods, config.pods.cgroups_per_qos.then(pods).flatten()),
+        (SystemRole::Pods, pods_group(adapters)),
     ];
     let groups = groups.into_iter();
     groups.filter_map(|(role, group)| Some(SystemGroup { role, group: group? })).collect()
+}
+
+/// The group of all pods, if they have one.
+pub(crate) fn pods_group(adapters: &Adapters) -> Option<String> {
+    let dir = adapters.config.pods.cgroups_per_qos.then(|| adapters.cgroups.kubepods_dir("memory"));
+    group_of(adapters, dir.flatten()?)
 }
 
 /// The name of a group whose directory in the memory hierarchy is known.

@@ -52,6 +52,9 @@ pub enum DownwardError {
         /// The name as written.
         name: String,
     },
+    /// The node has no address (yet): a cloud provider may still have to tell.
+    #[error("host IP unknown")]
+    NoHostIp,
     /// No such resource can be referred to.
     #[error("container resource {resource:?} cannot be referred to")]
     UnsupportedResource {
@@ -108,6 +111,9 @@ pub fn field(pod: &Pod, facts: &PodFacts, path: &str) -> Result<String, Downward
             spec.and_then(|s| s.node_name.clone()).unwrap_or_else(|| facts.node_name.clone())
         }
         "spec.serviceAccountName" => spec.and_then(|s| s.service_account_name.clone()).unwrap_or_default(),
+        "status.hostIP" | "status.hostIPs" if facts.host_ips.is_empty() => {
+            return Err(DownwardError::NoHostIp);
+        }
         "status.hostIP" => first(&facts.host_ips),
         "status.hostIPs" => facts.host_ips.join(","),
         "status.podIP" => first(&facts.pod_ips),

@@ -98,6 +98,14 @@ pub mod event {
     pub const RESIZE_INFEASIBLE: &str = "ResizeInfeasible";
     /// The node agent started.
     pub const STARTING: &str = "Starting";
+    /// Pods may come to the node again.
+    pub const NODE_SCHEDULABLE: &str = "NodeSchedulable";
+    /// No pod may come to the node.
+    pub const NODE_NOT_SCHEDULABLE: &str = "NodeNotSchedulable";
+    /// The resolver configuration is too much for pods.
+    pub const CHECK_LIMITS_FOR_RESOLV_CONF: &str = "CheckLimitsForResolvConf";
+    /// The node has the first version of cgroups.
+    pub const CGROUP_V1: &str = "CgroupV1";
     /// The boot id changed.
     pub const REBOOTED: &str = "Rebooted";
     /// A limit that keeps something of the node from pods was set.

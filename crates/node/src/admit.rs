@@ -116,6 +116,7 @@ impl Node {
                 is_static: pod::is_static(pod),
                 active: &active,
                 facts: self.machine.facts(),
+                pressures: self.machine.pressures(),
             },
         )
     }

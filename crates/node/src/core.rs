@@ -14,6 +14,7 @@ use crate::machine::Machine;
 use crate::mirrors::Mirrors;
 use crate::old_logs::OldLogs;
 use crate::outbox::{Outbox, Place};
+use crate::pod_cidr::PodCidr;
 use crate::pods::record::{Desired, EndCause, Phase, PodRecord, Step};
 use crate::pods::{Context, Slot, probes::earliest};
 use crate::settings::Settings;
@@ -33,6 +34,7 @@ pub struct Node {
     pub(crate) old_logs: OldLogs,
     pub(crate) out: Outbox,
     relist: Relist,
+    pod_cidr: PodCidr,
     classes: ClassLimits,
     dirty: BTreeSet<PodUid>,
     wakes: BTreeMap<PodUid, Duration>,
@@ -59,14 +61,15 @@ impl Node {
     pub fn new(settings: Settings) -> Self {
         Self {
             classes: ClassLimits::new(settings.limits_class_memory),
+            machine: Machine::new(settings.seed),
             settings,
             pods: BTreeMap::new(),
             synced: BTreeSet::new(),
             mirrors: Mirrors::default(),
-            machine: Machine::default(),
             old_logs: OldLogs::default(),
             out: Outbox::default(),
             relist: Relist::default(),
+            pod_cidr: PodCidr::default(),
             dirty: BTreeSet::new(),
             wakes: BTreeMap::new(),
             view: ViewBuilder::default(),
@@ -77,9 +80,14 @@ impl Node {
     /// Takes in one thing that happened at `now` and returns what is to be done.
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
         self.take_in(now, input);
+        if self.machine.has_moved() {
+            // Every pod's status has the node's addresses.
+            self.dirty.extend(self.pods.keys().cloned());
+        }
         self.wake(now);
         self.drive_relist(now);
         self.machine.drive(now, &self.settings, &mut self.out);
+        self.pod_cidr.drive(now, &mut self.out);
         self.remove_old_logs(now);
         loop {
             self.admit_waiting(now);
@@ -102,9 +110,18 @@ impl Node {
         let pods = self.wakes.values().min().copied();
         let classes = self.classes.next_deadline().filter(|_| self.are_sources_synced());
         let old_logs = self.old_logs.next_deadline();
-        [relist, pods, self.machine.next_deadline(), self.mirrors.next_deadline(), classes, old_logs]
-            .into_iter()
-            .fold(None, earliest)
+        let pod_cidr = self.pod_cidr.next_deadline();
+        [
+            relist,
+            pod_cidr,
+            pods,
+            self.machine.next_deadline(),
+            self.mirrors.next_deadline(),
+            classes,
+            old_logs,
+        ]
+        .into_iter()
+        .fold(None, earliest)
     }
 
     /// What is published: an immutable picture, cheap to make since unchanged pods are shared
@@ -138,13 +155,20 @@ impl Node {
             Input::Finished { id, outcome } => self.finished(now, id, outcome),
             Input::NodeObject(node) => {
                 let was_known = self.machine.node_uid().is_some();
+                self.pod_cidr.of_node(&node);
                 self.machine.node_seen(node);
                 self.mark_admitting();
                 self.mirrors_may_be_made(was_known);
             }
             Input::NodeFacts(facts) => {
+                self.pod_cidr.configured(&facts.pod_cidr);
                 self.machine.measured(now, *facts);
                 self.mark_admitting();
+            }
+            Input::Observations(observed) => {
+                if self.machine.observed(now, &observed, &self.settings) {
+                    self.mark_admitting();
+                }
             }
             Input::ObjectChanged(object) => self.object_changed(now, &object),
             Input::ManyObjectsChanged => {
@@ -367,11 +391,15 @@ impl Node {
             Place::Relist => self.relisted(now, outcome),
             Place::Register => {
                 let was_known = self.machine.node_uid().is_some();
+                if let Outcome::Registered(node) = &outcome {
+                    self.pod_cidr.of_node(node);
+                }
                 self.machine.registered(now, outcome);
                 self.mark_admitting();
                 self.mirrors_may_be_made(was_known);
             }
             Place::NodeStatus => self.machine.status_written(now, outcome),
+            Place::PodCidr => self.pod_cidr.finished(now, outcome),
             Place::ClassLimits => self.classes.finished(outcome, now),
             Place::StrayMirror(uid) => {
                 self.mirrors.removal_done(&uid, &outcome, now);
@@ -510,7 +538,13 @@ fn with_origin(mut pod: Arc<Pod>, known: Option<&Arc<Pod>>, now: Now) -> Arc<Pod
 
 /// The surroundings of a pod in one step.
 pub(crate) fn context<'a>(now: Now, settings: &'a Settings, machine: &'a Machine) -> Context<'a> {
-    Context { now, settings, network_wait: machine.network_wait(), runtime_name: machine.runtime_name() }
+    Context {
+        now,
+        settings,
+        network_wait: machine.network_wait(),
+        runtime_name: machine.runtime_name(),
+        host_ips: machine.host_ips(),
+    }
 }
 
 impl Node {

@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, PodStatus};
 use model::probe::ProbeKind;
 use model::{ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
 
+use crate::node_status::MetadataChange;
+
 /// Names one started action, so that its result finds the place that waits for it. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EffectId(pub u64);
@@ -208,6 +210,11 @@ pub enum Action {
         /// Its name, which is part of the folder's.
         key: PodKey,
     },
+    /// Tell the runtime from which ranges pods get addresses. → `Done`
+    SetPodCidr {
+        /// One range, or one of each family, separated by a comma.
+        pod_cidr: String,
+    },
     /// Create the Node object, or adopt the one that is there. → `Registered`
     RegisterNode {
         /// The object as this node would create it.
@@ -219,6 +226,8 @@ pub enum Action {
         old: Arc<NodeStatus>,
         /// What it should hold.
         new: Arc<NodeStatus>,
+        /// What of the object's labels and annotations is to be put right.
+        metadata: MetadataChange,
     },
 }
 

@@ -13,6 +13,7 @@ use model::{
 
 use crate::effect::EffectId;
 use crate::node_status::NodeFacts;
+use crate::pressure::Observations;
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -65,6 +66,8 @@ pub enum Input {
     NodeObject(Arc<ApiNode>),
     /// What the node is and has, measured again.
     NodeFacts(Box<NodeFacts>),
+    /// What the node has left of what it can run short of, measured again.
+    Observations(Observations),
     /// A ConfigMap or Secret that pods refer to changed.
     ObjectChanged(ObjectName),
     /// So many of them changed that they cannot be named one by one.

@@ -9,23 +9,43 @@ use model::{Now, RuntimeHealth};
 
 use crate::effect::{Action, EventObject, EventRecord};
 use crate::input::Outcome;
+use crate::jitter::Jitter;
 use crate::node_status::{self, NodeFacts, NodeHealth};
 use crate::outbox::{Outbox, Place};
 use crate::pods::backoff::{Pauses, Retry};
 use crate::pods::probes::earliest;
 use crate::pods::record::Step;
+use crate::pressure::{Observations, PressureGauge, Pressures};
 use crate::settings::{RELIST_SILENCE_LIMIT, RUNTIME_SILENCE_LIMIT, Settings};
+
+/// Status is computed a little later than every so often, by this part of the time at most, in percent.
+const UPDATE_JITTER_PERCENT: u32 = 4;
 
 /// Everything about the node that is not about a pod.
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
+    jitter: Jitter,
     facts: NodeFacts,
     is_measured: bool,
+    gauge: PressureGauge,
     runtime: Runtime,
     object: Option<Arc<ApiNode>>,
+    /// The node's addresses as its pods see them, primary first.
+    host_ips: Arc<Vec<String>>,
+    /// Whether they have changed and no pod knows it yet.
+    has_moved: bool,
     registration: Step,
     is_registering: bool,
     report: NodeReport,
+    told: Told,
+}
+
+/// What events have told of the node.
+#[derive(Debug, Default)]
+struct Told {
+    /// Once is enough: what is known of the object may be older than the write that would end it.
+    reboot: bool,
+    is_unschedulable: bool,
 }
 
 /// What is known of the runtime's health.
@@ -49,8 +69,10 @@ struct NodeReport {
     current: Arc<NodeStatus>,
     in_flight: Option<Arc<NodeStatus>>,
     retry: Option<Retry>,
-    /// Monotonic.
-    written_at: Duration,
+    /// Monotonic; `None` before this process has written any.
+    written_at: Option<Duration>,
+    /// How long after a write an unchanged status is written.
+    write_after: Duration,
     /// Monotonic time at which status is computed again.
     next_at: Duration,
     /// Monotonic time from which status is written whatever is known; see [`Machine::may_report`].
@@ -59,6 +81,11 @@ struct NodeReport {
 }
 
 impl Machine {
+    /// A machine of which nothing is known; chance follows from the seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { jitter: Jitter::new(seed), ..Self::default() }
+    }
+
     // ---- what is known ----
 
     pub(crate) fn measured(&mut self, now: Now, facts: NodeFacts) {
@@ -68,6 +95,45 @@ impl Machine {
             self.report.is_dirty = true;
         }
         self.refresh_network(now);
+        self.refresh_host_ips();
+    }
+
+    /// What the node has left was measured. Returns whether it is short of something else than before.
+    pub(crate) fn observed(&mut self, now: Now, observed: &Observations, settings: &Settings) -> bool {
+        let has_changed =
+            self.gauge.observe(now, &settings.thresholds, settings.pressure_transition, observed);
+        self.report.is_dirty |= has_changed;
+        has_changed
+    }
+
+    /// What the node is short of.
+    pub(crate) fn pressures(&self) -> Pressures {
+        self.gauge.current()
+    }
+
+    /// Addresses are those of the object, whoever wrote them, and before there is one those it will have.
+    fn refresh_host_ips(&mut self) {
+        let host_ips = match self.object.as_ref() {
+            Some(node) => {
+                let addresses = node.status.as_ref().and_then(|status| status.addresses.as_deref());
+                node_status::host_ips(addresses.unwrap_or_default())
+            }
+            None => self.facts.node_ips.clone().unwrap_or_default(),
+        };
+        if *self.host_ips != host_ips {
+            self.host_ips = Arc::new(host_ips);
+            self.has_moved = true;
+        }
+    }
+
+    /// The node's addresses as its pods see them, primary first.
+    pub(crate) fn host_ips(&self) -> &Arc<Vec<String>> {
+        &self.host_ips
+    }
+
+    /// Whether the addresses have changed since this was asked last.
+    pub(crate) fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved)
     }
 
     pub(crate) fn is_measured(&self) -> bool {
@@ -97,7 +163,9 @@ impl Machine {
             self.report.written = Some(Arc::new(status));
             self.report.is_dirty |= is_news;
         }
+        self.report.is_dirty |= is_unschedulable(&node) != self.told.is_unschedulable;
         self.object = Some(node);
+        self.refresh_host_ips();
     }
 
     /// Takes in the runtime's answer. Returns whether it became usable, or its network did.
@@ -180,7 +248,11 @@ impl Machine {
         if is_due {
             self.is_registering = true;
             let mut node = node_status::initial_node(&self.facts);
-            let status = self.compute(now, &NodeStatus::default());
+            let unknown = NodeStatus::default();
+            let status = self.compute(now, &unknown);
+            if self.registration.retry().is_none() {
+                record(node_status::transition_events(&unknown, &status, &settings.node_name), false, out);
+            }
             node.status = Some(status);
             out.start(Place::Register, Action::RegisterNode { node: Box::new(node) });
         }
@@ -214,27 +286,57 @@ impl Machine {
         }
         let Some(written) = report.written.clone() else { return };
         let status = self.compute(now, &written);
-        for (reason, message) in node_status::transition_events(&written, &status, &settings.node_name) {
-            if self.report.retry.is_none() {
-                out.record(EventRecord { about: EventObject::Node, is_warning: false, reason, message });
-            }
+        if self.report.retry.is_none() {
+            record(node_status::transition_events(&written, &status, &settings.node_name), false, out);
         }
+        self.tell(&written, &status, &settings.node_name, out);
         self.report.is_dirty = false;
-        self.report.next_at = now.after(settings.node_status_update_every);
-        let silence = now.mono.saturating_sub(self.report.written_at);
+        let every = settings.node_status_update_every;
+        self.report.next_at = now.after(every + self.jitter.part_of(every * UPDATE_JITTER_PERCENT / 100));
         self.report.current = Arc::new(status);
-        if node_status::needs_write(
-            &written,
-            &self.report.current,
-            silence,
-            settings.node_status_report_every,
-        ) {
+        let metadata = self
+            .object
+            .as_ref()
+            .map(|node| node_status::metadata_change(&self.facts, node))
+            .unwrap_or_default();
+        let has_changed = node_status::has_changed(&written, &self.report.current) || !metadata.is_empty();
+        if has_changed || self.is_write_due(now) {
+            self.plan_next_write(has_changed, settings.node_status_report_every);
             let new = self.report.current.clone();
             self.report.in_flight = Some(new.clone());
-            out.start(Place::NodeStatus, Action::WriteNodeStatus { old: written, new });
+            out.start(Place::NodeStatus, Action::WriteNodeStatus { old: written, new, metadata });
         } else {
             // What could not be written is no longer to be.
             self.report.retry = None;
+        }
+    }
+
+    /// Whether the API server has not heard of the node for so long that it has to, news or not.
+    fn is_write_due(&self, now: Now) -> bool {
+        let report = &self.report;
+        report.written_at.is_none_or(|at| now.mono.saturating_sub(at) >= report.write_after)
+    }
+
+    /// After news, and at first, the time to the next write is anything from half to one and a half of the usual, so that the
+    /// nodes of a cluster that changed together do not write together for ever. Then it is the usual one.
+    fn plan_next_write(&mut self, has_changed: bool, every: Duration) {
+        let is_first = self.report.written_at.is_none();
+        self.report.write_after =
+            if has_changed || is_first { every / 2 + self.jitter.part_of(every) } else { every };
+    }
+
+    /// Events about what is no condition: that the machine was booted, and whether pods may come.
+    fn tell(&mut self, written: &NodeStatus, status: &NodeStatus, name: &str, out: &mut Outbox) {
+        if !self.told.reboot
+            && let Some(event) = node_status::reboot_event(written, status, name)
+        {
+            self.told.reboot = true;
+            record(vec![event], true, out);
+        }
+        let is_unschedulable = self.object.as_deref().is_some_and(is_unschedulable);
+        if self.told.is_unschedulable != is_unschedulable {
+            self.told.is_unschedulable = is_unschedulable;
+            record(vec![node_status::schedulable_event(is_unschedulable, name)], false, out);
         }
     }
 
@@ -245,6 +347,7 @@ impl Machine {
             runtime_errors: &errors,
             network_error,
             runtime: self.runtime.health.as_ref(),
+            pressures: self.gauge.current(),
             is_shutting_down: false,
         };
         node_status::status(&self.facts, &health, previous, now)
@@ -291,6 +394,7 @@ impl Machine {
                 self.report.written = Some(Arc::new(node.status.clone().unwrap_or_default()));
                 self.report.is_dirty = true;
                 self.object = Some(node);
+                self.refresh_host_ips();
             }
             Outcome::Failed(failure) => {
                 let pauses = Pauses { initial: Duration::from_millis(100), max: Duration::from_secs(7) };
@@ -306,7 +410,7 @@ impl Machine {
         match outcome {
             Outcome::Written { .. } => {
                 self.report.written = Some(sent);
-                self.report.written_at = now.mono;
+                self.report.written_at = Some(now.mono);
                 self.report.retry = None;
             }
             // Somebody deleted the Node object: make it again.
@@ -339,6 +443,17 @@ impl Machine {
             }
             _ => None,
         }
+    }
+}
+
+/// Whether new pods are kept away (`kubectl cordon`).
+fn is_unschedulable(node: &ApiNode) -> bool {
+    node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
+}
+
+fn record(events: Vec<(&'static str, String)>, is_warning: bool, out: &mut Outbox) {
+    for (reason, message) in events {
+        out.record(EventRecord { about: EventObject::Node, is_warning, reason, message });
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) enum Place {
     Register,
     /// The node's status.
     NodeStatus,
+    /// The ranges of pods' addresses.
+    PodCidr,
     /// The weight and the limits of the QoS classes.
     ClassLimits,
     /// The removal of a mirror pod that no static pod stands behind.

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 pub use crate::pods::rules::RestartRules;
+use crate::pressure::Threshold;
 
 /// Fixed for the life of the process.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The node's name.
     pub node_name: String,
-    /// The node's addresses, primary first, for status and environments.
-    pub node_ips: Vec<String>,
+    /// Whether a pod's IPv6 address comes before its IPv4 one (`--node-ip`).
+    pub is_ipv6_first: bool,
     /// Whether to write a Node object and its status at all (`registerNode`, and a kubeconfig).
     pub is_registering: bool,
     /// Whether there is an API server to report to.
@@ -31,6 +32,12 @@ pub struct Settings {
     pub node_status_update_every: Duration,
     /// How often an unchanged node status is written all the same (`nodeStatusReportFrequency`).
     pub node_status_report_every: Duration,
+    /// Below which amounts the node is short of something.
+    pub thresholds: Vec<Threshold>,
+    /// How long a shortage is shown after it is over (`evictionPressureTransitionPeriod`).
+    pub pressure_transition: Duration,
+    /// What chance follows from, so that the nodes of a cluster do not all write at the same time.
+    pub seed: u64,
     /// Sources whose first complete list must be in before anything unknown is removed.
     pub sources: Vec<crate::Source>,
 }

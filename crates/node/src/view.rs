@@ -20,6 +20,8 @@ pub struct View {
     pub runtime_error: Option<String>,
     /// Monotonic time of the last successful relist.
     pub last_relist: Option<Duration>,
+    /// The node's addresses, primary first.
+    pub host_ips: Arc<Vec<String>>,
     /// Mirror pods the API server holds for this node.
     pub mirrors: usize,
     /// What happened how often.
@@ -125,6 +127,7 @@ impl ViewBuilder {
             pods: self.pods.clone(),
             runtime_error: machine.runtime_error(),
             last_relist: machine.last_relist(),
+            host_ips: machine.host_ips().clone(),
             mirrors,
             tallies,
         })

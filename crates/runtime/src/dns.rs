@@ -10,6 +10,8 @@ use model::{Pod, pod};
 const MAX_SERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
 const MAX_SEARCH_CHARS: usize = 2048;
+/// How many search domains a cluster has.
+const CLUSTER_SEARCHES: usize = 3;
 /// Longer ones make some resolvers abort.
 const MAX_DOMAIN_CHARS: usize = 253;
 
@@ -23,7 +25,7 @@ pub struct DnsSettings {
     /// The node's own configuration; `None` when `resolvConf` is set to the empty text, which
     /// gives pods none.
     pub host: Option<ResolvConf>,
-    /// The node's addresses.
+    /// The addresses the node was given (`--node-ip`).
     pub node_ips: Vec<IpAddr>,
 }
 
@@ -45,6 +47,8 @@ pub struct DnsWarning {
     pub reason: &'static str,
     /// The text.
     pub message: String,
+    /// What to tell of the node on that occasion, under the same reason.
+    pub of_node: Option<String>,
 }
 
 /// A pod's configuration and what was dropped to make it fit.
@@ -191,6 +195,7 @@ fn limit_servers(servers: &mut Vec<String>, warnings: &mut Vec<DnsWarning>) {
                 "Nameserver limits were exceeded, some nameservers have been omitted, \
                  the applied nameserver line is: {applied}"
             ),
+            of_node: None,
         });
     }
 }
@@ -211,19 +216,40 @@ fn limit_searches(searches: &mut Vec<String>, warnings: &mut Vec<DnsWarning>) {
                 "Search Line limits were exceeded, some search paths have been omitted, \
                  the applied search line is: {applied}"
             ),
+            of_node: None,
         });
     }
 }
 
 fn missing_cluster_dns(pod: &Pod) -> DnsWarning {
+    let of_node = "kubelet does not have ClusterDNS IP configured and cannot create Pod using \"ClusterFirst\" policy. \
+                   Falling back to \"Default\" policy.";
     DnsWarning {
         reason: "MissingClusterDNS",
-        message: format!(
-            "pod: {:?}. kubelet does not have ClusterDNS IP configured and cannot create Pod using \
-             \"ClusterFirst\" policy. Falling back to \"Default\" policy.",
-            crate::sandbox::describe(pod)
-        ),
+        message: format!("pod: {:?}. {of_node}", crate::sandbox::describe(pod)),
+        of_node: Some(of_node.to_owned()),
     }
+}
+
+/// What is the matter with the node's own configuration, read from `path`, before any pod has to do with it: more search
+/// domains than a pod's resolver takes, together with those of the cluster if there are any.
+pub fn excess(path: &str, conf: &ResolvConf, has_cluster_domain: bool) -> Option<String> {
+    let domains = MAX_SEARCHES - if has_cluster_domain { CLUSTER_SEARCHES } else { 0 };
+    if conf.searches.len() > domains {
+        return Some(format!(
+            "Resolv.conf file '{path}' contains search line consisting of more than {domains} domains!"
+        ));
+    }
+    if conf.searches.iter().any(|domain| domain.len() > MAX_DOMAIN_CHARS) {
+        return Some(format!(
+            "Resolv.conf file {path:?} contains a search path which length is more than allowed {MAX_DOMAIN_CHARS} chars!"
+        ));
+    }
+    (conf.searches.join(" ").len() > MAX_SEARCH_CHARS).then(|| {
+        format!(
+            "Resolv.conf file '{path}' contains search line which length is more than allowed {MAX_SEARCH_CHARS} chars!"
+        )
+    })
 }
 
 #[cfg(test)]

@@ -107,3 +107,35 @@ fn parses_resolv_conf() {
     let error = ResolvConf::parse("\nnameserver\n").unwrap_err();
     assert_eq!(error.to_string(), "line 2 of the resolver configuration names no server");
 }
+
+#[test]
+fn what_is_too_much_for_any_pod_is_told_of_the_node() {
+    let domains = |count: usize, length: usize| ResolvConf {
+        searches: (0..count).map(|n| format!("{n:0>length$}")).collect(),
+        ..ResolvConf::default()
+    };
+    let is_more = |searches: &ResolvConf, has_cluster| excess("/etc/resolv.conf", searches, has_cluster);
+    assert_eq!(is_more(&domains(29, 10), true), None);
+    assert_eq!(
+        is_more(&domains(30, 10), true).as_deref(),
+        Some("Resolv.conf file '/etc/resolv.conf' contains search line consisting of more than 29 domains!")
+    );
+    assert_eq!(is_more(&domains(32, 10), false), None);
+    assert_eq!(
+        is_more(&domains(33, 10), false).as_deref(),
+        Some("Resolv.conf file '/etc/resolv.conf' contains search line consisting of more than 32 domains!")
+    );
+    assert_eq!(
+        is_more(&domains(1, 254), true).as_deref(),
+        Some(
+            "Resolv.conf file \"/etc/resolv.conf\" contains a search path which length is more than allowed 253 chars!"
+        )
+    );
+    assert_eq!(is_more(&domains(8, 253), true), None);
+    assert_eq!(
+        is_more(&domains(9, 253), true).as_deref(),
+        Some(
+            "Resolv.conf file '/etc/resolv.conf' contains search line which length is more than allowed 2048 chars!"
+        )
+    );
+}

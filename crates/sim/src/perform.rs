@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::NodeStatus;
+use k8s_openapi::api::core::v1::{NodeSpec, NodeStatus};
 use model::pod::{self, ContainerKind};
 use model::probe::ProbeOutcome;
 use model::{ContainerId, ContainerState, ImageRef, Pod, SandboxId};
@@ -226,6 +226,7 @@ impl World {
                 | Action::StartContainer { .. }
                 | Action::StopContainer { .. }
                 | Action::RemoveContainer { .. }
+                | Action::SetPodCidr { .. }
         );
         if is_runtimes {
             return if self.runtime.is_away { away() } else { self.perform_in_runtime(action, is_ghost) };
@@ -311,6 +312,8 @@ impl World {
                 let mut node = (**node).clone();
                 node.metadata.uid = Some("node-uid".to_owned());
                 node.status = Some(NodeStatus::default());
+                let pod_cidrs = Some(vec!["10.88.0.0/24".to_owned()]);
+                node.spec = Some(NodeSpec { pod_cidrs, ..NodeSpec::default() });
                 Outcome::Registered(std::sync::Arc::new(node))
             }
             _ => Outcome::Written { version: 0 },

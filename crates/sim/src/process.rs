@@ -59,7 +59,7 @@ impl Process {
     pub(crate) fn start(number: u32, at: Duration) -> Self {
         let settings = Settings {
             node_name: NODE.to_owned(),
-            node_ips: vec!["192.168.0.1".to_owned()],
+            is_ipv6_first: false,
             is_registering: true,
             has_api: true,
             max_pods: 110,
@@ -69,6 +69,9 @@ impl Process {
             restart_rules: node::RestartRules { of_containers: true, of_pods: true },
             node_status_update_every: Duration::from_secs(10),
             node_status_report_every: Duration::from_secs(300),
+            thresholds: Vec::new(),
+            pressure_transition: Duration::from_secs(300),
+            seed: u64::from(number),
             sources: vec![Source::Api, Source::File],
         };
         Self {
@@ -140,6 +143,7 @@ pub(crate) fn uid_of(action: &Action) -> Option<PodUid> {
         | Action::CreateMirror { pod, .. } => Some(uid(pod)),
         Action::Relist
         | Action::LimitClasses { .. }
+        | Action::SetPodCidr { .. }
         | Action::RegisterNode { .. }
         | Action::WriteNodeStatus { .. } => None,
     }

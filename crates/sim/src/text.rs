@@ -32,6 +32,7 @@ pub(crate) fn action(action: &Action) -> String {
         Action::DeletePod { uid, .. } => format!("delete object {uid}"),
         Action::CreateMirror { pod, .. } => format!("create mirror of {}", uid(pod)),
         Action::RemovePodLogs { uid, .. } => format!("remove logs of {uid}"),
+        Action::SetPodCidr { pod_cidr } => format!("set pod CIDR {pod_cidr}"),
         Action::RegisterNode { .. } => "register node".to_owned(),
         Action::WriteNodeStatus { .. } => "write node status".to_owned(),
     }
@@ -50,6 +51,7 @@ pub(crate) fn input(input: &Input) -> String {
         Input::Finished { id, outcome: o } => format!("#{} ends: {}", id.0, outcome(o)),
         Input::NodeObject(_) => "node object".to_owned(),
         Input::NodeFacts(_) => "node facts".to_owned(),
+        Input::Observations(_) => "what is left".to_owned(),
         Input::ObjectChanged(name) => format!("{} changed", name.name),
         Input::ManyObjectsChanged => "objects changed".to_owned(),
         Input::FoundOnHost { pods } => format!("found on host {pods:?}"),

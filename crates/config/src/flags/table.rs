@@ -11,7 +11,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag { name: "kubeconfig", short: None, kind: Kind::Text, default: "", deprecation: Deprecation::No, place: Place::Local, help: "API server credentials; empty means standalone mode" },
     Flag { name: "bootstrap-kubeconfig", short: None, kind: Kind::Text, default: "", deprecation: Deprecation::No, place: Place::Local, help: "kubeconfig used to obtain the client certificate when --kubeconfig is missing" },
     Flag { name: "hostname-override", short: None, kind: Kind::Text, default: "", deprecation: Deprecation::No, place: Place::Local, help: "node name source instead of the host name (lower-cased, trimmed)" },
-    Flag { name: "node-ip", short: None, kind: Kind::Text, default: "", deprecation: Deprecation::No, place: Place::Local, help: "node IP or dual-stack pair; 0.0.0.0 or :: select family preference" },
+    Flag { name: "node-ip", short: None, kind: Kind::Text, default: "", deprecation: Deprecation::No, place: Place::Local, help: "address of the node on this machine, or one of each family with a comma; 0.0.0.0 or :: only say which family comes first; if unset: what DNS says of the node's name, or the address on the interface of the default route" },
     Flag { name: "cert-dir", short: None, kind: Kind::Text, default: "/var/lib/kubelet/pki", deprecation: Deprecation::No, place: Place::Local, help: "certificate store directory" },
     Flag { name: "cloud-provider", short: None, kind: Kind::Text, default: "", deprecation: Deprecation::No, place: Place::Local, help: "empty or external" },
     Flag { name: "root-dir", short: None, kind: Kind::Text, default: "/var/lib/kubelet", deprecation: Deprecation::No, place: Place::Local, help: "state directory" },

@@ -72,6 +72,7 @@ impl About {
             Action::DeletePod { key: name, uid } => key("remove pod from the API server", name, Some(uid)),
             Action::CreateMirror { pod: p, .. } => pod("create mirror of static pod", p),
             Action::RemovePodLogs { uid, key: name } => key("remove logs of pod", name, Some(uid)),
+            Action::SetPodCidr { .. } => of("set pod CIDR of the runtime"),
             Action::RegisterNode { .. } => of("register node"),
             Action::WriteNodeStatus { .. } => of("write node status"),
         }
@@ -189,6 +190,7 @@ fn done(what: &str) -> Option<&'static str> {
         "remove pod from the API server" => "Removed pod from the API server",
         "create mirror of static pod" => "Created mirror of static pod",
         "register node" => "Successfully registered node",
+        "set pod CIDR of the runtime" => "Set pod CIDR of the runtime",
         _ => return None,
     })
 }

@@ -1,7 +1,6 @@
 //! Everything an effect may need, shared by all of them. Nothing in here changes but the
 //! published view and the last measurement, which are read as whole values.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,7 +33,6 @@ use super::user_namespaces::UserNamespaces;
 /// What effects work with.
 pub(crate) struct Adapters {
     pub(crate) config: Arc<Config>,
-    pub(crate) node_ips: Vec<IpAddr>,
     pub(crate) runtime: Runtime,
     pub(crate) runtime_node: NodeSettings,
     pub(crate) volumes: Volumes<ObjectPort>,
@@ -108,10 +106,16 @@ impl Adapters {
         let facts = self.facts.load();
         PodFacts {
             node_name: facts.name.clone(),
-            host_ips: self.node_ips.iter().map(IpAddr::to_string).collect(),
+            host_ips: self.host_ips(),
             pod_ips,
             allocatable: facts.allocatable(),
         }
+    }
+
+    /// The node's addresses as pods see them, primary first.
+    pub(crate) fn host_ips(&self) -> Vec<String> {
+        let known = self.view.borrow().host_ips.clone();
+        if known.is_empty() { self.facts.load().node_ips.clone().unwrap_or_default() } else { known.to_vec() }
     }
 
     /// `<root>/pods/<uid>`.
@@ -164,7 +168,7 @@ impl Adapters {
             cluster_dns: pods.cluster_dns.clone(),
             cluster_domain: pods.cluster_domain.clone(),
             host,
-            node_ips: self.node_ips.clone(),
+            node_ips: self.config.identity.node_ips.clone(),
         }
     }
 

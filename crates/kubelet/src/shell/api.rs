@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use apiserver::{
-    Connection, EventRecorder, EventType, MirrorOutcome, NewEvent, PatchOutcome, RequestError, ServiceIndex,
-    Subject,
+    Connection, EventRecorder, EventType, MirrorOutcome, NewEvent, NodeMetadata, PatchOutcome, RequestError,
+    ServiceIndex, Subject,
 };
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, PodStatus, Service, ServicePort, ServiceSpec};
 use model::{Pod, PodKey, PodUid, pod};
+use node::node_status::MetadataChange;
 use node::{EventObject, EventRecord, Outcome};
 
 use super::failure;
@@ -143,10 +144,16 @@ impl Api {
         }
     }
 
-    pub(crate) async fn write_node_status(&self, old: &NodeStatus, new: &NodeStatus) -> Outcome {
+    pub(crate) async fn write_node_status(
+        &self,
+        old: &NodeStatus,
+        new: &NodeStatus,
+        metadata: &MetadataChange,
+    ) -> Outcome {
         let Some(remote) = &self.remote else { return Outcome::Cancelled };
         let client = &remote.connection.heartbeat;
-        match apiserver::patch_node_status(client, &self.node_name, old, new).await {
+        let metadata = NodeMetadata { labels: &metadata.labels, annotations: &metadata.annotations };
+        match apiserver::patch_node_status(client, &self.node_name, old, new, metadata).await {
             Ok(_) => Outcome::Written { version: 0 },
             Err(error) if error.is_not_found() => Outcome::Gone,
             Err(error) => failed(&error),

@@ -200,9 +200,12 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
             Box::pin(async move { adapters.api.create_mirror(&pod, &node_uid).await })
         }
         Action::RemovePodLogs { uid, key } => Box::pin(adapters.remove_logs(uid, key)),
+        Action::SetPodCidr { pod_cidr } => {
+            Box::pin(async move { done(adapters.runtime.set_pod_cidr(&pod_cidr).await) })
+        }
         Action::RegisterNode { node } => Box::pin(adapters.api.register(*node)),
-        Action::WriteNodeStatus { old, new } => {
-            Box::pin(async move { adapters.api.write_node_status(&old, &new).await })
+        Action::WriteNodeStatus { old, new, metadata } => {
+            Box::pin(async move { adapters.api.write_node_status(&old, &new, &metadata).await })
         }
     }
 }

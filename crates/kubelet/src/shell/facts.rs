@@ -2,20 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use config::{Config, EvictionSignal, FeatureGates, ThresholdValue};
+use config::{Config, EvictionSignal, FeatureGates};
 use host::machine::MachineFacts;
-use host::usage::{self, FileSystemUsage};
 use model::Quantity;
+use node::Input;
 use node::node_status::{ImageFacts, NodeFacts};
+use node::pressure::Observations;
 use runtime::RuntimeVersion;
-use tracing::warn;
+use tracing::{debug, error, warn};
 
 use super::adapters::Adapters;
-use super::failure;
+use super::addresses::AddressChoice;
+use super::failure::{self, FailureLog};
+use super::signals::{self, Places, Sample};
+use crate::usage;
+
+/// For the runtime's answer: a runtime that hangs is no reason not to see what runs short.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Measures again and again; keeps what does not change.
 pub(crate) struct Measurer {
@@ -23,18 +32,34 @@ pub(crate) struct Measurer {
     runtime: ArcSwap<RuntimeVersion>,
     images: ArcSwapOption<Vec<ImageFacts>>,
     are_images_stale: AtomicBool,
+    image_folder: ArcSwapOption<PathBuf>,
+    choice: AddressChoice,
+    /// The addresses as last looked for; none where they could not be found.
+    addresses: ArcSwapOption<Vec<IpAddr>>,
+    /// Why they could not be found, so that the log tells of it once.
+    address_failures: FailureLog,
+}
+
+/// What the node is, and what it has left.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    /// What the node is and has.
+    pub(crate) facts: NodeFacts,
+    /// What there is left of it.
+    pub(crate) observations: Observations,
+}
+
+impl Measured {
+    /// As the core is told of it. What is left comes first: a node that starts while it is short of something says so from
+    /// the start.
+    pub(crate) fn inputs(self) -> [Input; 2] {
+        [Input::Observations(self.observations), Input::NodeFacts(Box::new(self.facts))]
+    }
 }
 
 impl Measurer {
     /// A measurer for a machine, under a configuration.
-    pub(crate) fn new(
-        config: &Config,
-        name: &str,
-        hostname: &str,
-        ips: &[IpAddr],
-        machine: MachineFacts,
-        runtime: RuntimeVersion,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, name: &str, machine: MachineFacts, runtime: RuntimeVersion) -> Self {
         let node = &config.node;
         let huge_pages = machine.huge_pages.iter().map(|h| (h.page_bytes, h.page_bytes * h.count)).collect();
         let max_pods = match node.pods_per_core {
@@ -43,8 +68,7 @@ impl Measurer {
         };
         let base = NodeFacts {
             name: name.to_owned(),
-            hostname: hostname.to_owned(),
-            node_ips: ips.iter().map(IpAddr::to_string).collect(),
+            node_ips: None,
             provided_node_ips: config
                 .identity
                 .node_ips
@@ -58,6 +82,7 @@ impl Measurer {
             labels: node.labels.clone(),
             taints: node.taints.clone(),
             kubelet_port: config.server.as_ref().map_or(10250, |s| s.address.port()),
+            pod_cidr: node.pod_cidr.clone().unwrap_or_default(),
             allowed_unsafe_sysctls: config.pods.allowed_unsafe_sysctls.clone(),
             cpu_millis: machine.cpus * 1000,
             memory_bytes: machine.memory_bytes,
@@ -66,7 +91,10 @@ impl Measurer {
             huge_pages,
             max_pods,
             extended: BTreeMap::new(),
-            is_in_user_namespace: Some(false),
+            is_in_user_namespace: config
+                .gates
+                .enabled("KubeletInUserNamespace")
+                .then(host::process::is_in_user_namespace),
             swap_bytes: machine.swap_bytes,
             kube_reserved: node.kube_reserved.clone(),
             system_reserved: node.system_reserved.clone(),
@@ -84,9 +112,6 @@ impl Measurer {
             declared_features: declared(&config.gates),
             images: Vec::new(),
             max_images: node.status_max_images.map(|n| i32::try_from(n).unwrap_or(i32::MAX)).or(Some(-1)),
-            has_memory_pressure: false,
-            has_disk_pressure: false,
-            has_pid_pressure: false,
         };
         Self {
             base,
@@ -94,12 +119,45 @@ impl Measurer {
             images: ArcSwapOption::empty(),
             // They are read when the runtime has said that it is well, so that no start waits for them.
             are_images_stale: AtomicBool::new(false),
+            image_folder: ArcSwapOption::empty(),
+            choice: AddressChoice::new(config, name),
+            addresses: ArcSwapOption::empty(),
+            address_failures: FailureLog::default(),
         }
+    }
+
+    /// Looks for the node's addresses, which may change. Returns whether they did.
+    pub(crate) async fn find_addresses(&self) -> bool {
+        const ACTION: &str = "find addresses";
+        let found = match self.choice.find().await {
+            Ok(found) => {
+                self.address_failures.succeeded(|| ACTION.to_owned());
+                Some(Arc::new(found))
+            }
+            Err(error) => {
+                let message = failure::chain(&error);
+                if self.address_failures.is_new(ACTION, &message) {
+                    error!(
+                        err = message,
+                        "No address of this node can be told; the node keeps those it has reported"
+                    );
+                }
+                None
+            }
+        };
+        let before = self.addresses.swap(found.clone());
+        before != found
+    }
+
+    /// The node's addresses as last found; none where there was none to be found.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        self.addresses.load().as_deref().cloned().unwrap_or_default()
     }
 
     /// The runtime told its name and version.
     pub(crate) fn runtime_is(&self, version: &RuntimeVersion) {
         self.runtime.store(Arc::new(version.clone()));
+        self.image_folder.store(None);
         self.images_changed();
     }
 
@@ -109,7 +167,7 @@ impl Measurer {
     }
 
     /// Measures now.
-    pub(crate) async fn measure(&self, adapters: &Adapters) -> NodeFacts {
+    pub(crate) async fn measure(&self, adapters: &Adapters) -> Measured {
         let mut facts = self.base.clone();
         let runtime = self.runtime.load_full();
         facts.runtime_name.clone_from(&runtime.name);
@@ -120,13 +178,33 @@ impl Measurer {
         if let Some(images) = self.images.load_full() {
             facts.images = images.as_ref().clone();
         }
-        let root = adapters.config.paths.root.clone();
-        let mounts = adapters.cgroups.mounts().clone();
-        let sampled =
-            tokio::task::spawn_blocking(move || Sample::take(&root, &mounts)).await.unwrap_or_default();
-        sampled.apply(&adapters.config, &mut facts);
+        facts.node_ips =
+            self.addresses.load().as_deref().map(|found| found.iter().map(IpAddr::to_string).collect());
+        let places = Places {
+            root: adapters.config.paths.root.clone(),
+            images: self.image_folder(adapters).await,
+            cgroups: adapters.cgroups.mounts().clone(),
+            pods: usage::pods_group(adapters),
+        };
+        let sample = tokio::task::spawn_blocking(move || Sample::take(&places)).await.unwrap_or_default();
+        facts.ephemeral_storage_bytes = sample.disk_bytes;
+        facts.hard_eviction = hard_eviction(&adapters.config, &facts);
         adapters.facts.store(Arc::new(facts.clone()));
-        facts
+        Measured { facts, observations: sample.observations }
+    }
+
+    /// Where the images lie. The runtime is asked once each time it comes up.
+    async fn image_folder(&self, adapters: &Adapters) -> Option<PathBuf> {
+        if let Some(folder) = self.image_folder.load_full() {
+            return Some(folder.as_ref().clone());
+        }
+        let asked = tokio::time::timeout(RUNTIME_PATIENCE, adapters.runtime.image_fs());
+        // Cancel-safe: the question is simply asked again.
+        let told = asked.await.inspect_err(|_| debug!("The runtime does not say where images are")).ok()?;
+        let told = told.inspect_err(|error| debug!(err = error.message(), "Cannot ask where images are"));
+        let folder = told.ok()?.images.into_iter().next()?.mountpoint;
+        self.image_folder.store(Some(Arc::new(folder.clone())));
+        Some(folder)
     }
 
     async fn read_images(&self, adapters: &Adapters) {
@@ -146,72 +224,24 @@ impl Measurer {
     }
 }
 
-/// What changes from one moment to the next.
-#[derive(Default)]
-struct Sample {
-    memory: Option<(u64, u64)>,
-    disk: Option<FileSystemUsage>,
-    tasks: Option<(u64, u64)>,
+/// What hard thresholds keep from pods, by resource.
+fn hard_eviction(config: &Config, facts: &NodeFacts) -> BTreeMap<String, Quantity> {
+    let hard = config.node.eviction.thresholds.iter().filter(|threshold| threshold.grace.is_none());
+    hard.filter_map(|threshold| {
+        let (resource, capacity) = match threshold.signal {
+            EvictionSignal::MemoryAvailable => ("memory", facts.memory_bytes),
+            EvictionSignal::NodeFsAvailable => ("ephemeral-storage", facts.ephemeral_storage_bytes?),
+            _ => return None,
+        };
+        let kept = signals::limit(&threshold.value).of(capacity);
+        Some((resource.to_owned(), Quantity::from_units(i64::try_from(kept).unwrap_or(i64::MAX))))
+    })
+    .collect()
 }
 
-impl Sample {
-    fn take(root: &std::path::Path, mounts: &host::cgroup::CgroupMounts) -> Self {
-        let memory = usage::node_memory(mounts)
-            .inspect_err(|e| warn!(err = failure::chain(e), "Cannot read memory usage"));
-        let disk = usage::file_system(root).inspect_err(
-            |e| warn!(path = %root.display(), err = failure::chain(e), "Cannot read disk usage"),
-        );
-        let tasks = usage::running_tasks().ok().zip(host::machine::max_pids().ok());
-        Self { memory: memory.ok().map(|m| (m.available(), m.capacity)), disk: disk.ok(), tasks }
-    }
-
-    fn apply(&self, config: &Config, facts: &mut NodeFacts) {
-        facts.ephemeral_storage_bytes = self.disk.map(|d| d.capacity);
-        for threshold in config.node.eviction.thresholds.iter().filter(|t| t.grace.is_none()) {
-            let (available, capacity, resource) = match threshold.signal {
-                EvictionSignal::MemoryAvailable => {
-                    (self.memory.map(|m| m.0), Some(facts.memory_bytes), Some("memory"))
-                }
-                EvictionSignal::NodeFsAvailable => {
-                    (self.disk.map(|d| d.available), self.disk.map(|d| d.capacity), Some("ephemeral-storage"))
-                }
-                EvictionSignal::NodeFsInodesFree => {
-                    (self.disk.map(|d| d.inodes_free), self.disk.map(|d| d.inodes), None)
-                }
-                EvictionSignal::PidAvailable => {
-                    (self.tasks.map(|(used, max)| max.saturating_sub(used)), self.tasks.map(|t| t.1), None)
-                }
-                _ => continue,
-            };
-            let Some(capacity) = capacity else { continue };
-            let limit = match &threshold.value {
-                ThresholdValue::Amount(quantity) => u64::try_from(quantity.units()).unwrap_or(0),
-                ThresholdValue::Share(share) => share_of(capacity, *share),
-            };
-            if let Some(resource) = resource {
-                let amount = Quantity::from_units(i64::try_from(limit).unwrap_or(i64::MAX));
-                facts.hard_eviction.insert(resource.to_owned(), amount);
-            }
-            let is_short = capacity > 0 && available.is_some_and(|a| a < limit);
-            match threshold.signal {
-                EvictionSignal::MemoryAvailable => facts.has_memory_pressure |= is_short,
-                EvictionSignal::PidAvailable => facts.has_pid_pressure |= is_short,
-                _ => facts.has_disk_pressure |= is_short,
-            }
-        }
-    }
-}
-
-/// A share of an amount, rounded down.
-#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 /// What the API server may count on here beyond what every kubelet of this version does, sorted
 /// (KEP-5328).
 fn declared(gates: &FeatureGates) -> Vec<String> {
     let features = ["ExtendWebSocketsToKubelet", "RestartAllContainersOnContainerExits"];
     features.into_iter().filter(|name| gates.enabled(name)).map(str::to_owned).collect()
-}
-
-fn share_of(amount: u64, share: f32) -> u64 {
-    // Amounts of memory and disk are far below 2^53, and a share lies between 0 and 1.
-    (amount as f64 * f64::from(share)) as u64
 }

@@ -97,12 +97,10 @@ pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measur
                             warn!(err = error.message(), "Cannot ask the container runtime for its version")
                         }
                     }
-                    if inbox
-                        .send(Input::NodeFacts(Box::new(measurer.measure(&adapters).await)))
-                        .await
-                        .is_err()
-                    {
-                        return;
+                    for input in measurer.measure(&adapters).await.inputs() {
+                        if inbox.send(input).await.is_err() {
+                            return;
+                        }
                     }
                 }
                 Err(error) => warn!(
@@ -137,10 +135,14 @@ async fn noticed<F: Future>(work: F, after: Duration, notice: impl FnOnce()) -> 
 pub(crate) async fn measurements(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
     let mut last = None;
     loop {
-        let facts = measurer.measure(&adapters).await;
-        if last.as_ref() != Some(&facts) {
-            last = Some(facts.clone());
-            if inbox.send(Input::NodeFacts(Box::new(facts))).await.is_err() {
+        let measured = measurer.measure(&adapters).await;
+        // What is left differs each time, and conditions end by it even when it does not.
+        if inbox.send(Input::Observations(measured.observations)).await.is_err() {
+            return;
+        }
+        if last.as_ref() != Some(&measured.facts) {
+            last = Some(measured.facts.clone());
+            if inbox.send(Input::NodeFacts(Box::new(measured.facts))).await.is_err() {
                 return;
             }
         }
@@ -148,6 +150,21 @@ pub(crate) async fn measurements(adapters: Arc<Adapters>, measurer: Arc<Measurer
         tokio::select! {
             () = tokio::time::sleep(MEASURE_EVERY) => {}
             () = adapters.images_changed.notified() => measurer.images_changed(),
+        }
+    }
+}
+
+/// The node's addresses, looked for as often as its status is.
+pub(crate) async fn addresses(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
+    loop {
+        tokio::time::sleep(adapters.config.node.status_update_interval).await;
+        if measurer.find_addresses().await {
+            info!(nodeIPs = ?measurer.addresses(), "The node's addresses have changed");
+            for input in measurer.measure(&adapters).await.inputs() {
+                if inbox.send(input).await.is_err() {
+                    return;
+                }
+            }
         }
     }
 }

@@ -13,6 +13,7 @@
 
 mod about;
 pub(crate) mod adapters;
+mod addresses;
 pub(crate) mod api;
 pub(crate) mod cgroups;
 mod containers;
@@ -32,6 +33,7 @@ pub(crate) mod pull_rate;
 pub(crate) mod pulse;
 pub(crate) mod rotation;
 mod sandboxes;
+pub(crate) mod signals;
 #[cfg(test)]
 mod tests;
 pub(crate) mod turns;

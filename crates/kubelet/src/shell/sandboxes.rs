@@ -23,6 +23,10 @@ pub(crate) async fn run(adapters: &Adapters, pod: Arc<Pod>, attempt: u32) -> Out
             reason: warning.reason,
             message: warning.message,
         });
+        if let Some(message) = warning.of_node {
+            let (about, reason) = (EventObject::Node, warning.reason);
+            adapters.api.record(EventRecord { about, is_warning: true, reason, message });
+        }
     }
     let log_dir = spec.log_directory().to_owned();
     if let Err(error) = tokio::fs::create_dir_all(&log_dir).await {

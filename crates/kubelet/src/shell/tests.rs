@@ -14,7 +14,7 @@ use super::*;
 fn settings() -> Settings {
     Settings {
         node_name: "n".into(),
-        node_ips: vec!["192.0.2.7".into()],
+        is_ipv6_first: false,
         is_registering: false,
         has_api: true,
         max_pods: 10_000,
@@ -24,6 +24,9 @@ fn settings() -> Settings {
         restart_rules: node::RestartRules { of_containers: true, of_pods: true },
         node_status_update_every: Duration::from_secs(10),
         node_status_report_every: Duration::from_secs(300),
+        thresholds: Vec::new(),
+        pressure_transition: Duration::from_secs(300),
+        seed: 0,
         sources: vec![Source::Api],
     }
 }

@@ -1,12 +1,9 @@
 //! The API server: the connection to it, and what is kept going over it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-
 use apiserver::{
     ClientSettings, EventRecorder, EventSettings, LeaseRenewerTask, LeaseSettings, ServiceIndex,
 };
-use config::Config;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::Ground;
 use crate::identity;
@@ -45,34 +42,4 @@ pub(super) async fn api(ground: &Ground) -> anyhow::Result<Option<Remote>> {
         tasks.spawn(LeaseRenewerTask::new(connection.heartbeat.clone(), lease).run());
     }
     Ok(Some(Remote { connection, events, services }))
-}
-
-/// The node's addresses: the configured ones, or the one packets to the API server leave from.
-pub(super) fn node_ips(config: &Config, server: Option<String>) -> Vec<IpAddr> {
-    let fixed: Vec<IpAddr> =
-        config.identity.node_ips.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
-    if !fixed.is_empty() {
-        return fixed;
-    }
-    let host =
-        server.and_then(|url| url.parse::<http::Uri>().ok()).and_then(|u| u.host()?.parse::<IpAddr>().ok());
-    // Connecting a datagram socket sends nothing; it only looks up the route. TEST-NET-1 stands
-    // for "somewhere else", which is what a default route is for.
-    let targets = [host, Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))];
-    for target in targets.into_iter().flatten().filter(|ip| !ip.is_loopback()) {
-        let any: SocketAddr =
-            if target.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
-        let local = UdpSocket::bind(any).and_then(|s| {
-            s.connect((target, 9))?;
-            s.local_addr()
-        });
-        if let Ok(local) = local
-            && !local.ip().is_loopback()
-            && !local.ip().is_unspecified()
-        {
-            return vec![local.ip()];
-        }
-    }
-    warn!("No address of this node can be told from its routes: set --node-ip");
-    Vec::new()
 }

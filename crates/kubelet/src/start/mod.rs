@@ -8,7 +8,6 @@ mod folders;
 mod settings;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use config::Config;
 use host::cgroup::{CgroupMounts, CgroupTree};
 use host::machine::MachineFacts;
 use node::{EventObject, EventRecord, Input, Node, View};
+use runtime::dns::ResolvConf;
 use runtime::images::{CredentialPrograms, PullRecords};
 use runtime::logs::LogWatches;
 use runtime::{Runtime, RuntimeSettings, RuntimeVersion};
@@ -70,25 +70,28 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let connecting = connect::api(&ground);
     let Some(remote) = unless_stopped(&stop, connecting).await.transpose()? else { return Ok(()) };
     let (config, host) = (ground.config.clone(), ground.host.clone());
-    let node_ips = connect::node_ips(&config, remote.as_ref().map(|r| r.connection.server()));
-    info!(node = host.node_name, nodeIPs = ?node_ips, "Starting the node");
 
     let (view, published) = watch::channel(Arc::new(View::default()));
-    let adapters = Arc::new(ground.adapters(remote, &node_ips, published)?);
+    let adapters = Arc::new(ground.adapters(remote, published)?);
     let machine = host.machine.clone();
     let runtime = ground.runtime_version.clone();
-    let measurer = Measurer::new(&config, &host.node_name, &host.hostname, &node_ips, machine, runtime);
-    let measurer = Arc::new(measurer);
-    let facts = measurer.measure(&adapters).await;
-    checks::reservations(&facts)?;
+    let measurer = Arc::new(Measurer::new(&config, &host.node_name, machine, runtime));
+    measurer.find_addresses().await;
+    let node_ips = measurer.addresses();
+    info!(node = host.node_name, nodeIPs = ?node_ips, "Starting the node");
+    let measured = measurer.measure(&adapters).await;
+    let facts = &measured.facts;
+    checks::reservations(facts)?;
     let for_cgroups =
         cgroups::Machine { cpus: host.machine.cpu_list.clone(), max_pids: host.machine.max_pids };
-    cgroups::prepare(&adapters, &facts, &for_cgroups).await?;
+    cgroups::prepare(&adapters, facts, &for_cgroups).await?;
     cgroups::keep(&adapters).await?;
 
     let (results, inbox) = shell::inbox();
-    // First, since every status is made from them. The inbox is empty so far and holds both.
-    results.try_send(Input::NodeFacts(Box::new(facts))).ok();
+    // First, since every status is made from them. The inbox is empty so far and holds all.
+    for input in measured.inputs() {
+        results.try_send(input).ok();
+    }
     results.try_send(Input::FoundOnHost { pods: folders::found_on_host(&adapters) }).ok();
     let (certificate, serving_names) = identity::serving_certificate(
         &config,
@@ -102,7 +105,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     feeds::spawn(&adapters, &measurer, &host.node_name, serving_names, &results, &ground.tasks);
     let has_api = adapters.api.connection().is_some();
     let driver = Shell {
-        core: Node::new(settings::of_core(&config, &host.node_name, &node_ips, has_api)),
+        core: Node::new(settings::of_core(&config, &host.node_name, has_api)),
         clock: Clock::start(),
         hands: Hands::new(adapters.clone()),
         inbox,
@@ -220,7 +223,6 @@ impl Ground {
     fn adapters(
         &self,
         remote: Option<Remote>,
-        node_ips: &[IpAddr],
         published: watch::Receiver<Arc<View>>,
     ) -> anyhow::Result<Adapters> {
         let Self { config, host, metrics, .. } = self;
@@ -232,7 +234,6 @@ impl Ground {
             (ObjectCache::with(connection.clone(), settings::detection(config)), connection)
         }));
         Ok(Adapters {
-            node_ips: node_ips.to_vec(),
             runtime: self.runtime.clone(),
             runtime_node: settings::of_runtime(config, &host.machine, cgroups.mounts()),
             volumes: Volumes::new(
@@ -306,9 +307,32 @@ fn record_start(adapters: &Adapters) {
         adapters.api.record(EventRecord { about, is_warning, reason, message: message.to_owned() });
     };
     record(false, model::reason::event::STARTING, "Starting kubelet.");
+    if let Some(message) = resolver_excess(&adapters.config) {
+        record(true, model::reason::event::CHECK_LIMITS_FOR_RESOLV_CONF, &message);
+    }
+    if adapters.cgroups.mounts().version() == 1 {
+        let message = "cgroup v1 detected. cgroup v1 support is deprecated and will be removed in a future release. Please \
+                       migrate to cgroup v2. More information at \
+                       https://git.k8s.io/enhancements/keps/sig-node/5573-remove-cgroup-v1";
+        record(true, model::reason::event::CGROUP_V1, message);
+    }
     if checks::may_swap_volumes(&adapters.config.paths.root) {
         let message = "There is swap, and tmpfs cannot be kept from it here (noswap): what pods keep in volumes in \
                        memory, secrets among it, may be written to a disk.";
         record(true, model::reason::event::POSSIBLE_MEMORY_BACKED_VOLUMES_ON_DISK, message);
+    }
+}
+
+/// What is the matter with the node's resolver configuration, of which pods get a part.
+fn resolver_excess(config: &Config) -> Option<String> {
+    let path = config.pods.resolv_conf.as_ref()?;
+    let has_cluster_domain = !config.pods.cluster_domain.is_empty();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return Some(format!("open {}: {error}", path.display())),
+    };
+    match ResolvConf::parse(&text) {
+        Ok(conf) => runtime::dns::excess(&path.to_string_lossy(), &conf, has_cluster_domain),
+        Err(error) => Some(error.to_string()),
     }
 }

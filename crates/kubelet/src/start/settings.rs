@@ -17,6 +17,8 @@ use runtime::{MemoryQos, NodeSettings};
 use telemetry::metrics::Metrics;
 use volumes::VolumeSettings;
 
+use crate::shell::signals;
+
 /// What every sandbox and container is made with.
 pub(super) fn of_runtime(config: &Config, machine: &MachineFacts, cgroups: &CgroupMounts) -> NodeSettings {
     let period = config.pods.cpu_cfs_quota_period;
@@ -76,7 +78,7 @@ pub(super) fn cgroup_driver(config: &Config) -> host::cgroup::CgroupDriver {
 }
 
 /// What the core goes by.
-pub(super) fn of_core(config: &Config, node_name: &str, ips: &[IpAddr], has_api: bool) -> Settings {
+pub(super) fn of_core(config: &Config, node_name: &str, has_api: bool) -> Settings {
     let mut sources = Vec::new();
     if has_api {
         sources.push(Source::Api);
@@ -89,7 +91,7 @@ pub(super) fn of_core(config: &Config, node_name: &str, ips: &[IpAddr], has_api:
     }
     Settings {
         node_name: node_name.to_owned(),
-        node_ips: ips.iter().map(IpAddr::to_string).collect(),
+        is_ipv6_first: config.identity.node_ips.first().is_some_and(IpAddr::is_ipv6),
         is_registering: has_api && config.node.register,
         has_api,
         max_pods: config.node.max_pods,
@@ -102,8 +104,16 @@ pub(super) fn of_core(config: &Config, node_name: &str, ips: &[IpAddr], has_api:
         },
         node_status_update_every: config.node.status_update_interval,
         node_status_report_every: config.node.status_report_interval,
+        thresholds: signals::thresholds(config),
+        pressure_transition: config.node.eviction.pressure_transition,
+        seed: seed(),
         sources,
     }
+}
+
+/// Another one in each process, from what the standard library keeps hash tables from being guessed by.
+fn seed() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
 }
 
 /// What the server listens to, and whom it lets in.

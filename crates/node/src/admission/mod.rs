@@ -22,6 +22,7 @@ use k8s_openapi::api::core::v1::Taint;
 use model::{Pod, QosClass, pod};
 
 use crate::node_status::NodeFacts;
+use crate::pressure::Pressures;
 
 /// The operating system this is built for, in the API's word.
 const OS: &str = "linux";
@@ -44,6 +45,8 @@ pub struct AdmissionContext<'a> {
     pub active: &'a [&'a Pod],
     /// What the node has.
     pub facts: &'a NodeFacts,
+    /// What the node is short of.
+    pub pressures: Pressures,
 }
 
 /// Why a pod is not let in.
@@ -67,7 +70,7 @@ impl Rejection {
 
 /// Decides about one pod. Of several reasons against it the first counts, in upstream's order.
 pub fn admit(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
-    check_pressure(pod, ctx.facts)?;
+    check_pressure(pod, ctx.pressures)?;
     sysctls::check(pod, ctx.facts)?;
     check_os(pod)?;
     let shortage = fit::check(pod, ctx);
@@ -86,11 +89,11 @@ pub fn admit(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
 
 /// A node that runs short takes no new pods, except critical ones; short of memory alone, it
 /// takes also those that said how much they need or that tolerate the shortage.
-fn check_pressure(pod: &Pod, facts: &NodeFacts) -> Result<(), Rejection> {
+fn check_pressure(pod: &Pod, pressures: Pressures) -> Result<(), Rejection> {
     let conditions: Vec<&str> = [
-        (facts.has_memory_pressure, "MemoryPressure"),
-        (facts.has_disk_pressure, "DiskPressure"),
-        (facts.has_pid_pressure, "PIDPressure"),
+        (pressures.memory, "MemoryPressure"),
+        (pressures.disk, "DiskPressure"),
+        (pressures.pids, "PIDPressure"),
     ]
     .into_iter()
     .filter_map(|(has, name)| has.then_some(name))

@@ -41,6 +41,7 @@ struct Node {
     taints: Vec<Taint>,
     active: Vec<Pod>,
     facts: NodeFacts,
+    pressures: Pressures,
     is_static: bool,
 }
 
@@ -52,6 +53,7 @@ impl Node {
             taints: Vec::new(),
             active: Vec::new(),
             facts: facts(),
+            pressures: Pressures::default(),
             is_static: false,
         }
     }
@@ -70,6 +72,7 @@ impl Node {
             is_static: self.is_static,
             active: &active,
             facts: &self.facts,
+            pressures: self.pressures,
         };
         admit(pod, &ctx)
     }
@@ -378,7 +381,7 @@ fn a_node_in_need_takes_few() {
         (true, true, &critical, ""),
     ] {
         let mut node = Node::new();
-        (node.facts.has_memory_pressure, node.facts.has_disk_pressure) = (memory, disk);
+        node.pressures = Pressures { memory, disk, pids: false };
         let expected = (!message.is_empty()).then(|| Rejection::new("Evicted", message));
         assert_eq!(node.admit(pod).err(), expected);
     }

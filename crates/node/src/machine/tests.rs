@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node as ApiNode, NodeCondition, NodeStatus};
+use k8s_openapi::api::core::v1::{Node as ApiNode, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::{Now, RuntimeCondition, RuntimeHealth};
 
 use crate::node_status::NodeFacts;
+use crate::pressure::{Limit, Observation, Signal, Threshold};
 use crate::{Action, Effect, EffectId, Input, Node, Outcome, Settings};
 
 const START: i64 = 1_000_000;
@@ -20,9 +21,13 @@ fn at(seconds: u64) -> Now {
 }
 
 fn node() -> Node {
-    Node::new(Settings {
+    Node::new(settings())
+}
+
+fn settings() -> Settings {
+    Settings {
         node_name: "n".into(),
-        node_ips: Vec::new(),
+        is_ipv6_first: false,
         is_registering: true,
         has_api: true,
         max_pods: 110,
@@ -32,8 +37,11 @@ fn node() -> Node {
         restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
         node_status_update_every: Duration::from_secs(10),
         node_status_report_every: Duration::from_secs(300),
+        thresholds: Vec::new(),
+        pressure_transition: Duration::from_secs(300),
+        seed: 0,
         sources: Vec::new(),
-    })
+    }
 }
 
 /// The node as an earlier process left it: ready since an hour.
@@ -123,4 +131,219 @@ fn a_runtime_that_stays_silent_makes_the_node_unready_in_time() {
     assert_eq!(written(&node.step(at(29), away())), []);
     assert!(node.next_deadline().is_some_and(|at| at <= Duration::from_secs(30)), "it wakes up for that");
     assert_eq!(written(&node.step(at(30), Input::Tick)), [("False".to_owned(), 30)]);
+}
+
+/// Reason and message of each event among the effects, and whether it is a warning.
+fn events(effects: &[Effect]) -> Vec<(bool, &'static str)> {
+    let records = effects.iter().filter_map(|effect| match effect {
+        Effect::Record(event) => Some((event.is_warning, event.reason)),
+        _ => None,
+    });
+    records.collect()
+}
+
+/// The effect that writes the node's status.
+fn write(effects: &[Effect]) -> Option<EffectId> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Start { id, action: Action::WriteNodeStatus { .. } } => Some(*id),
+        _ => None,
+    })
+}
+
+/// A node of which all is known, from the second 2 on.
+fn settled(facts: NodeFacts, object: &Arc<ApiNode>) -> (Node, Vec<Effect>) {
+    settle(node(), facts, object)
+}
+
+fn settle(mut node: Node, facts: NodeFacts, object: &Arc<ApiNode>) -> (Node, Vec<Effect>) {
+    let mut effects = node.step(at(0), Input::NodeFacts(Box::new(facts)));
+    let mut finish = |node: &mut Node, time: u64, wanted: fn(&Action) -> bool, outcome: Outcome| {
+        let id = effects.iter().find_map(|effect| match effect {
+            Effect::Start { id, action } if wanted(action) => Some(*id),
+            _ => None,
+        });
+        effects.extend(node.step(at(time), Input::Finished { id: id.unwrap(), outcome }));
+    };
+    finish(&mut node, 0, |a| matches!(a, Action::RegisterNode { .. }), Outcome::Registered(object.clone()));
+    finish(&mut node, 1, |a| matches!(a, Action::Relist), Outcome::Relisted(Vec::new()));
+    effects.extend(node.step(at(2), health(true)));
+    let id = write(&effects).expect("the first status is written");
+    effects.extend(node.step(at(2), Input::Finished { id, outcome: Outcome::Written { version: 0 } }));
+    (node, effects)
+}
+
+fn facts() -> NodeFacts {
+    NodeFacts {
+        name: "n".into(),
+        boot_id: "second".into(),
+        operating_system: "linux".into(),
+        architecture: "amd64".into(),
+        ..NodeFacts::default()
+    }
+}
+
+/// An object whose labels are as they have to be.
+fn object(change: impl FnOnce(&mut ApiNode)) -> Arc<ApiNode> {
+    let mut node = (*ready_node()).clone();
+    let labels = [("kubernetes.io/os", "linux"), ("kubernetes.io/arch", "amd64")];
+    node.metadata.labels = Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    change(&mut node);
+    Arc::new(node)
+}
+
+const AT_START: [(bool, &str); 3] =
+    [(false, "NodeHasSufficientMemory"), (false, "NodeHasNoDiskPressure"), (false, "NodeHasSufficientPID")];
+
+#[test]
+fn a_start_tells_that_nothing_is_short() {
+    let (_, effects) = settled(facts(), &object(|_| {}));
+    // Registration says so, and the first status, of which the object said nothing.
+    assert_eq!(events(&effects), [AT_START, AT_START].concat());
+}
+
+#[test]
+fn a_reboot_is_told_once() {
+    let booted = object(|node| {
+        let status = node.status.get_or_insert_default();
+        status.node_info = Some(NodeSystemInfo { boot_id: "first".into(), ..NodeSystemInfo::default() });
+    });
+    let (mut node, effects) = settled(facts(), &booted);
+    assert_eq!(events(&effects).iter().filter(|event| **event == (true, "Rebooted")).count(), 1);
+    // An object from before the write comes late.
+    let mut effects = node.step(at(3), Input::NodeObject(booted));
+    effects.extend(node.step(at(60), Input::Tick));
+    assert!(!events(&effects).contains(&(true, "Rebooted")));
+    let (_, effects) = settled(facts(), &object(|_| {}));
+    assert!(!events(&effects).contains(&(true, "Rebooted")), "there was no boot before");
+}
+
+#[test]
+fn whether_pods_may_come_is_told_when_it_changes() {
+    let cordoned = object(|node| node.spec.get_or_insert_default().unschedulable = Some(true));
+    let (mut node, effects) = settled(facts(), &object(|_| {}));
+    let about_pods = |effects: &[Effect]| -> Vec<&str> {
+        let reasons = events(effects).into_iter().map(|(_, reason)| reason);
+        reasons.filter(|reason| reason.ends_with("Schedulable")).collect()
+    };
+    assert_eq!(about_pods(&effects), [""; 0]);
+    let mut seen = |time: u64, object: Arc<ApiNode>| {
+        let effects = node.step(at(time), Input::NodeObject(object));
+        if let Some(id) = write(&effects) {
+            node.step(at(time), Input::Finished { id, outcome: Outcome::Written { version: 0 } });
+        }
+        about_pods(&effects)
+    };
+    assert_eq!(seen(3, cordoned.clone()), ["NodeNotSchedulable"]);
+    assert_eq!(seen(4, cordoned.clone()), [""; 0]);
+    assert_eq!(seen(5, object(|_| {})), ["NodeSchedulable"]);
+    let (_, effects) = settled(facts(), &cordoned);
+    assert!(
+        events(&effects).contains(&(false, "NodeNotSchedulable")),
+        "a cordoned node says so when it starts"
+    );
+}
+
+/// Nodes that start together do not write together: after news the next write is half to one and a half of the usual time
+/// later, and status is computed up to a twenty-fifth late.
+#[test]
+fn nodes_write_at_different_times() {
+    let mut writes = std::collections::BTreeSet::new();
+    for seed in 0..20 {
+        let node = Node::new(Settings { seed, ..settings() });
+        let (mut node, effects) = settle(node, facts(), &object(|_| {}));
+        let under_way = effects.iter().filter_map(|effect| match effect {
+            Effect::Start { id, action: Action::Relist } => Some(*id),
+            _ => None,
+        });
+        for id in under_way {
+            node.step(at(2), Input::Finished { id, outcome: Outcome::Relisted(Vec::new()) });
+        }
+        let mut found = Vec::new();
+        while found.len() < 3 {
+            let now = Now { wall: at(0).wall, mono: node.next_deadline().unwrap() };
+            for effect in node.step(now, health(true)) {
+                let Effect::Start { id, action } = effect else { continue };
+                let outcome = match action {
+                    Action::Relist => Outcome::Relisted(Vec::new()),
+                    Action::WriteNodeStatus { .. } => {
+                        found.push(now.mono);
+                        Outcome::Written { version: 0 }
+                    }
+                    other => panic!("{other:?}"),
+                };
+                node.step(now, Input::Finished { id, outcome });
+            }
+        }
+        let gap = |late: Duration, early: Duration| late.saturating_sub(early).as_millis();
+        // The first wait is any, those after it the usual one, rounded up to when status is computed.
+        assert!((150_000..=460_500).contains(&gap(found[0], Duration::from_secs(2))), "{found:?}");
+        assert!((300_000..=310_400).contains(&gap(found[1], found[0])), "{found:?}");
+        assert!((300_000..=310_400).contains(&gap(found[2], found[1])), "{found:?}");
+        writes.insert(found[0]);
+    }
+    assert!(writes.len() > 15, "they differ: {writes:?}");
+}
+
+#[test]
+fn pods_see_the_addresses_of_the_object() {
+    let address = |kind: &str, text: &str| NodeAddress { type_: kind.into(), address: text.into() };
+    let facts = NodeFacts { node_ips: Some(vec!["10.0.0.1".into()]), ..facts() };
+    let mut node = node();
+    node.step(at(0), Input::NodeFacts(Box::new(facts)));
+    assert_eq!(*node.view().host_ips, ["10.0.0.1"], "before there is an object");
+    let moved = object(|node| {
+        let status = node.status.get_or_insert_default();
+        status.addresses = Some(vec![address("InternalIP", "10.0.0.2"), address("InternalIP", "fd00::2")]);
+    });
+    node.step(at(1), Input::NodeObject(moved));
+    assert_eq!(*node.view().host_ips, ["10.0.0.2", "fd00::2"]);
+    node.step(at(2), Input::NodeObject(object(|_| {})));
+    assert!(node.view().host_ips.is_empty(), "a cloud provider has not spoken yet");
+}
+
+#[test]
+fn the_annotation_for_a_cloud_provider_is_put_on_an_object_that_lacks_it() {
+    let facts = NodeFacts {
+        is_cloud_provider_external: true,
+        provided_node_ips: vec!["10.0.0.1".into()],
+        node_ips: Some(vec!["10.0.0.1".into()]),
+        ..facts()
+    };
+    let (mut node, effects) = settled(facts, &object(|_| {}));
+    let changes = |effects: &[Effect]| -> Vec<bool> {
+        let metadata = effects.iter().filter_map(|effect| match effect {
+            Effect::Start { action: Action::WriteNodeStatus { metadata, .. }, .. } => Some(metadata),
+            _ => None,
+        });
+        metadata.map(|m| m.annotations.contains_key("alpha.kubernetes.io/provided-node-ip")).collect()
+    };
+    assert_eq!(changes(&effects), [true]);
+    let annotated = object(|node| {
+        let annotation = ("alpha.kubernetes.io/provided-node-ip".to_owned(), "10.0.0.1".to_owned());
+        node.metadata.annotations = Some([annotation].into());
+    });
+    node.step(at(3), Input::NodeObject(annotated));
+    assert_eq!(changes(&node.step(at(14), Input::Tick)), [] as [bool; 0]);
+}
+
+#[test]
+fn a_shortage_is_told_at_once_and_its_end_after_the_transition_period() {
+    let threshold =
+        Threshold { signal: Signal::Memory, limit: Limit::Amount(100), grace: Duration::ZERO, reclaim: None };
+    let node = Node::new(Settings { thresholds: vec![threshold], ..settings() });
+    let (mut node, _) = settle(node, facts(), &object(|_| {}));
+    let left =
+        |available| Input::Observations([(Signal::Memory, Observation { available, capacity: 1000 })].into());
+    let mut told = |time: u64, available: u64| -> Vec<&str> {
+        let effects = node.step(at(time), left(available));
+        if let Some(id) = write(&effects) {
+            node.step(at(time), Input::Finished { id, outcome: Outcome::Written { version: 0 } });
+        }
+        let reasons = events(&effects).into_iter().map(|(_, reason)| reason);
+        reasons.filter(|reason| reason.contains("Memory")).collect()
+    };
+    assert_eq!(told(3, 100), [""; 0]);
+    assert_eq!(told(4, 99), ["NodeHasInsufficientMemory"]);
+    assert_eq!(told(303, 500), [""; 0]);
+    assert_eq!(told(304, 500), ["NodeHasSufficientMemory"]);
 }

@@ -56,7 +56,7 @@ fn node() -> Node {
 fn unregistered() -> Node {
     let mut node = Node::new(Settings {
         node_name: "node".to_owned(),
-        node_ips: vec![],
+        is_ipv6_first: false,
         is_registering: false,
         has_api: true,
         max_pods: 110,
@@ -66,6 +66,9 @@ fn unregistered() -> Node {
         restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
         node_status_update_every: Duration::from_secs(10),
         node_status_report_every: Duration::from_secs(300),
+        thresholds: Vec::new(),
+        pressure_transition: Duration::from_secs(300),
+        seed: 0,
         sources: vec![Source::Api, Source::File],
     });
     let facts = NodeFacts { max_pods: 110, cpu_millis: 1000, memory_bytes: 1 << 30, ..NodeFacts::default() };

@@ -1,27 +1,17 @@
 //! What differs between two statuses: whether that is worth a write, and which events tell of it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{NodeCondition, NodeStatus};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use model::Quantity;
+use model::reason::event;
 
 use super::conditions::{PRESSURES, READY};
 
-/// Whether `current` is to be written over `written`: when anything but a heartbeat differs, or
-/// when the last write is `report_every` ago. Compares what is meant rather than how it is
+/// Whether anything but a heartbeat differs. Compares what is meant rather than how it is
 /// written: the API server rewrites amounts (`1000` to `1k`) and drops empty lists.
-pub fn needs_write(
-    written: &NodeStatus,
-    current: &NodeStatus,
-    since_last_write: Duration,
-    report_every: Duration,
-) -> bool {
-    since_last_write >= report_every || has_changed(written, current)
-}
-
-fn has_changed(old: &NodeStatus, new: &NodeStatus) -> bool {
+pub fn has_changed(old: &NodeStatus, new: &NodeStatus) -> bool {
     are_amounts_changed(old.capacity.as_ref(), new.capacity.as_ref())
         || are_amounts_changed(old.allocatable.as_ref(), new.allocatable.as_ref())
         || are_conditions_changed(list(&old.conditions), list(&new.conditions))
@@ -87,10 +77,16 @@ pub fn transition_events(old: &NodeStatus, new: &NodeStatus, name: &str) -> Vec<
     reasons.into_iter().map(|reason| (reason, format!("Node {name} status is now: {reason}"))).collect()
 }
 
+/// The event (of type `Normal`) that tells whether pods may come to the node now.
+pub fn schedulable_event(is_unschedulable: bool, name: &str) -> (&'static str, String) {
+    let reason = if is_unschedulable { event::NODE_NOT_SCHEDULABLE } else { event::NODE_SCHEDULABLE };
+    (reason, format!("Node {name} status is now: {reason}"))
+}
+
 /// The event of type `Warning` that tells of a reboot between the two statuses, as reason and
 /// message.
 pub fn reboot_event(old: &NodeStatus, new: &NodeStatus, name: &str) -> Option<(&'static str, String)> {
     let before = old.node_info.as_ref().map(|info| info.boot_id.as_str()).filter(|id| !id.is_empty())?;
     let now = new.node_info.as_ref().map(|info| info.boot_id.as_str())?;
-    (before != now).then(|| ("Rebooted", format!("Node {name} has been rebooted, boot id: {now}")))
+    (before != now).then(|| (event::REBOOTED, format!("Node {name} has been rebooted, boot id: {now}")))
 }

@@ -5,14 +5,14 @@ use k8s_openapi::api::core::v1::NodeCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::NodeHealth;
-use super::facts::NodeFacts;
+use crate::pressure::Pressures;
 
 pub(super) const READY: &str = "Ready";
 
 /// One kind of shortage: its condition, and the words for having it and not having it.
 pub(super) struct Pressure {
     pub(super) condition: &'static str,
-    is_short: fn(&NodeFacts) -> bool,
+    is_short: fn(Pressures) -> bool,
     short: Words,
     enough: Words,
 }
@@ -27,7 +27,7 @@ struct Words {
 pub(super) const PRESSURES: [Pressure; 3] = [
     Pressure {
         condition: "MemoryPressure",
-        is_short: |facts| facts.has_memory_pressure,
+        is_short: |pressures| pressures.memory,
         short: Words {
             reason: "KubeletHasInsufficientMemory",
             message: "kubelet has insufficient memory available",
@@ -41,7 +41,7 @@ pub(super) const PRESSURES: [Pressure; 3] = [
     },
     Pressure {
         condition: "DiskPressure",
-        is_short: |facts| facts.has_disk_pressure,
+        is_short: |pressures| pressures.disk,
         short: Words {
             reason: "KubeletHasDiskPressure",
             message: "kubelet has disk pressure",
@@ -55,7 +55,7 @@ pub(super) const PRESSURES: [Pressure; 3] = [
     },
     Pressure {
         condition: "PIDPressure",
-        is_short: |facts| facts.has_pid_pressure,
+        is_short: |pressures| pressures.pids,
         short: Words {
             reason: "KubeletHasInsufficientPID",
             message: "kubelet has insufficient PID available",
@@ -70,11 +70,6 @@ pub(super) const PRESSURES: [Pressure; 3] = [
 ];
 
 impl Pressure {
-    /// Whether the facts say there is a shortage.
-    pub(super) fn is_in(&self, facts: &NodeFacts) -> bool {
-        (self.is_short)(facts)
-    }
-
     /// The event that tells of the condition's status.
     pub(super) fn event(&self, status: &str) -> &'static str {
         if status == "True" { self.short.event } else { self.enough.event }
@@ -84,13 +79,12 @@ impl Pressure {
 /// Brings the conditions up to date. Those of others, and the order of all, stay as they are.
 pub(super) fn update(
     conditions: &mut Vec<NodeCondition>,
-    facts: &NodeFacts,
     health: &NodeHealth<'_>,
     missing_capacities: &[&str],
     now: Timestamp,
 ) {
     for pressure in &PRESSURES {
-        let is_short = pressure.is_in(facts);
+        let is_short = (pressure.is_short)(health.pressures);
         let words = if is_short { &pressure.short } else { &pressure.enough };
         set(conditions, pressure.condition, is_short, words.reason, words.message.to_owned(), now);
     }

@@ -9,13 +9,11 @@ use model::Quantity;
 /// the runtime's health. Filled in by whoever measures the machine; nothing here is looked up.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeFacts {
-    /// `metadata.name`.
+    /// `metadata.name`; also the host name, for the label and the address of that kind.
     pub name: String,
-    /// The host name, for the label and the address of that kind.
-    pub hostname: String,
-    /// The node's addresses as reported, primary first. Empty when none could be found: then the
-    /// addresses already reported stay.
-    pub node_ips: Vec<String>,
+    /// The node's addresses as reported, primary first; none where a cloud provider is to tell. `None` when they could not be
+    /// found: then the addresses already reported stay.
+    pub node_ips: Option<Vec<String>>,
     /// Addresses given by configuration (`--node-ip`), which an external cloud provider is told by
     /// annotation. Without the unspecified ones (`0.0.0.0`, `::`).
     pub provided_node_ips: Vec<String>,
@@ -32,6 +30,8 @@ pub struct NodeFacts {
     pub taints: Vec<Taint>,
     /// Port of the main API (`status.daemonEndpoints`).
     pub kubelet_port: u16,
+    /// `podCIDR`: where the Node object says none; empty for none.
+    pub pod_cidr: String,
     /// `allowedUnsafeSysctls`: names and patterns ending in `*`, which admission lets pods set.
     pub allowed_unsafe_sysctls: Vec<String>,
 
@@ -89,13 +89,6 @@ pub struct NodeFacts {
     /// `nodeStatusMaxImages`: how many of them status lists. `None` is the default of 50, a
     /// negative number is all.
     pub max_images: Option<i32>,
-
-    /// Whether memory is short.
-    pub has_memory_pressure: bool,
-    /// Whether disk space or inodes are short.
-    pub has_disk_pressure: bool,
-    /// Whether process ids are short.
-    pub has_pid_pressure: bool,
 }
 
 /// How much there is of a resource that a device plugin offers.

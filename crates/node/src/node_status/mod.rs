@@ -4,6 +4,8 @@
 //! Texts, order and rules are upstream's, since people and controllers read them: the setters of
 //! status, the conditions with their reasons, and the rule when a status is worth a write.
 
+use crate::pressure::Pressures;
+
 mod change;
 mod conditions;
 mod facts;
@@ -12,12 +14,13 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-pub use change::{needs_write, reboot_event, transition_events};
+pub use change::{has_changed, reboot_event, schedulable_event, transition_events};
 pub use facts::{ExtendedFacts, ImageFacts, NodeFacts};
-pub use registration::{initial_node, reconcile};
+pub use registration::{MetadataChange, initial_node, metadata_change};
 pub use report::status;
 
 pub(crate) use facts::{CPU, EPHEMERAL_STORAGE, HUGE_PAGES_PREFIX, MEMORY, PODS};
+pub(crate) use report::host_ips;
 
 /// How the runtime and the node are, as far as status tells of it.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +32,8 @@ pub struct NodeHealth<'a> {
     /// The runtime's last answer: its handlers and features. `None` before the first: then what
     /// was reported of them stays.
     pub runtime: Option<&'a model::RuntimeHealth>,
+    /// What is short.
+    pub pressures: Pressures,
     /// Whether the machine is going down.
     pub is_shutting_down: bool,
 }

@@ -1,4 +1,4 @@
-//! The Node object as it is created, and what of it is set right on one that already exists.
+//! The Node object as it is created, and what of its metadata is kept right.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,9 @@ use super::report::describe;
 
 const ATTACH_ANNOTATION: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
 const PROVIDED_IP_ANNOTATION: &str = "alpha.kubernetes.io/provided-node-ip";
+const OS_LABEL: &str = "kubernetes.io/os";
+const ARCH_LABEL: &str = "kubernetes.io/arch";
 const UNINITIALIZED_TAINT: &str = "node.cloudprovider.kubernetes.io/uninitialized";
-
-/// Labels that an existing Node object gets from its kubelet again; all others are its
-/// administrator's.
-const DEFAULT_LABELS: [&str; 11] = [
-    "kubernetes.io/hostname",
-    "topology.kubernetes.io/zone",
-    "topology.kubernetes.io/region",
-    "failure-domain.beta.kubernetes.io/zone",
-    "failure-domain.beta.kubernetes.io/region",
-    "node.kubernetes.io/instance-type",
-    "beta.kubernetes.io/instance-type",
-    "kubernetes.io/os",
-    "kubernetes.io/arch",
-    "beta.kubernetes.io/os",
-    "beta.kubernetes.io/arch",
-];
 
 /// The Node object to create. Its status holds what follows from the facts alone; conditions take
 /// the runtime's health and a clock, so whoever registers the node adds them with
@@ -50,39 +36,51 @@ pub fn initial_node(facts: &NodeFacts) -> Node {
     }
 }
 
-/// Sets right on an existing Node object what its kubelet answers for: the default labels and the
-/// annotation on who attaches volumes. Returns whether anything was to be done.
-pub fn reconcile(initial: &Node, existing: &mut Node) -> bool {
-    let mut is_changed = false;
-    let none = BTreeMap::new();
-    let wanted = initial.metadata.labels.as_ref().unwrap_or(&none);
-    let labels = existing.metadata.labels.get_or_insert_default();
-    for name in DEFAULT_LABELS {
-        let Some(value) = wanted.get(name) else { continue };
-        if value.is_empty() {
-            is_changed |= labels.remove(name).is_some();
-        } else if labels.get(name) != Some(value) {
-            labels.insert(name.to_owned(), value.clone());
-            is_changed = true;
+/// What of a Node's metadata is not as it has to be. Unlike at registration, when people's changes of the other labels are
+/// undone once, this is looked at with each status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetadataChange {
+    /// Labels to set.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations to set; `None` removes one.
+    pub annotations: BTreeMap<String, Option<String>>,
+}
+
+impl MetadataChange {
+    /// Whether all is as it has to be.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.annotations.is_empty()
+    }
+}
+
+/// What has to change in the metadata of an existing Node object: the labels that schedulers go by, and the annotation that
+/// tells a cloud provider which addresses the node was given, which goes where nobody is told any more.
+pub fn metadata_change(facts: &NodeFacts, existing: &Node) -> MetadataChange {
+    let mut change = MetadataChange::default();
+    for (label, value) in [(OS_LABEL, &facts.operating_system), (ARCH_LABEL, &facts.architecture)] {
+        if existing.metadata.labels.as_ref().and_then(|labels| labels.get(label)) != Some(value) {
+            change.labels.insert(label.to_owned(), value.clone());
         }
     }
-    let wanted = initial.metadata.annotations.as_ref().and_then(|a| a.get(ATTACH_ANNOTATION));
-    let annotations = existing.metadata.annotations.get_or_insert_default();
-    if annotations.get(ATTACH_ANNOTATION) != wanted {
-        match wanted {
-            Some(value) => annotations.insert(ATTACH_ANNOTATION.to_owned(), value.clone()),
-            None => annotations.remove(ATTACH_ANNOTATION),
-        };
-        is_changed = true;
+    let provided = provided_ips(facts);
+    let annotations = existing.metadata.annotations.as_ref();
+    if annotations.and_then(|all| all.get(PROVIDED_IP_ANNOTATION)) != provided.as_ref() {
+        change.annotations.insert(PROVIDED_IP_ANNOTATION.to_owned(), provided);
     }
-    is_changed
+    change
+}
+
+/// The addresses given by configuration, as an external cloud provider is told of them.
+fn provided_ips(facts: &NodeFacts) -> Option<String> {
+    let is_told = facts.is_cloud_provider_external && !facts.provided_node_ips.is_empty();
+    is_told.then(|| facts.provided_node_ips.join(","))
 }
 
 fn labels(facts: &NodeFacts) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
-        ("kubernetes.io/hostname".to_owned(), facts.hostname.clone()),
-        ("kubernetes.io/os".to_owned(), facts.operating_system.clone()),
-        ("kubernetes.io/arch".to_owned(), facts.architecture.clone()),
+        ("kubernetes.io/hostname".to_owned(), facts.name.clone()),
+        (OS_LABEL.to_owned(), facts.operating_system.clone()),
+        (ARCH_LABEL.to_owned(), facts.architecture.clone()),
         ("beta.kubernetes.io/os".to_owned(), facts.operating_system.clone()),
         ("beta.kubernetes.io/arch".to_owned(), facts.architecture.clone()),
     ]);
@@ -95,8 +93,8 @@ fn annotations(facts: &NodeFacts) -> BTreeMap<String, String> {
     if facts.is_attach_by_controller {
         annotations.insert(ATTACH_ANNOTATION.to_owned(), "true".to_owned());
     }
-    if facts.is_cloud_provider_external && !facts.provided_node_ips.is_empty() {
-        annotations.insert(PROVIDED_IP_ANNOTATION.to_owned(), facts.provided_node_ips.join(","));
+    if let Some(ips) = provided_ips(facts) {
+        annotations.insert(PROVIDED_IP_ANNOTATION.to_owned(), ips);
     }
     annotations
 }

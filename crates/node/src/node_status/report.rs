@@ -1,6 +1,7 @@
 //! Builds `status` of the Node object.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, NodeAddress, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
@@ -28,7 +29,7 @@ pub fn status(facts: &NodeFacts, health: &NodeHealth<'_>, previous: &NodeStatus,
     }
     let mut conditions = status.conditions.take().unwrap_or_default();
     let missing = missing_capacities(facts, &status);
-    conditions::update(&mut conditions, facts, health, &missing, time::to_seconds(now.wall));
+    conditions::update(&mut conditions, health, &missing, time::to_seconds(now.wall));
     status.conditions = Some(conditions);
     status
 }
@@ -60,13 +61,23 @@ pub(super) fn describe(facts: &NodeFacts, previous: &NodeStatus) -> NodeStatus {
 fn addresses(facts: &NodeFacts, previous: &NodeStatus) -> Option<Vec<NodeAddress>> {
     let has_previous = previous.addresses.as_ref().is_some_and(|list| !list.is_empty());
     let is_somebody_elses = facts.is_cloud_provider_external && has_previous;
-    let is_unknown = facts.node_ips.is_empty() && !facts.is_cloud_provider_external;
-    if is_somebody_elses || is_unknown {
+    let Some(node_ips) = facts.node_ips.as_ref().filter(|_| !is_somebody_elses) else {
         return previous.addresses.clone();
-    }
+    };
     let address = |kind: &str, text: &str| NodeAddress { type_: kind.to_owned(), address: text.to_owned() };
-    let ips = facts.node_ips.iter().map(|ip| address("InternalIP", ip));
-    Some(ips.chain([address("Hostname", &facts.hostname)]).collect())
+    let ips = node_ips.iter().map(|ip| address("InternalIP", ip));
+    Some(ips.chain([address("Hostname", &facts.name)]).collect())
+}
+
+/// The node's addresses as its pods see them, one of each family at most: internal ones before external ones, those of the
+/// first one's family before the other.
+pub(crate) fn host_ips(addresses: &[NodeAddress]) -> Vec<String> {
+    let of_kind = |kind: &'static str| addresses.iter().filter(move |address| address.type_ == kind);
+    let mut all =
+        of_kind("InternalIP").chain(of_kind("ExternalIP")).filter_map(|a| a.address.parse::<IpAddr>().ok());
+    let Some(first) = all.next() else { return Vec::new() };
+    let second = all.find(|ip| ip.is_ipv6() != first.is_ipv6());
+    [Some(first), second].into_iter().flatten().map(|ip| ip.to_string()).collect()
 }
 
 type Amounts = BTreeMap<String, ApiQuantity>;
@@ -94,8 +105,8 @@ fn resources(facts: &NodeFacts, previous: &NodeStatus) -> (Amounts, Amounts) {
 }
 
 fn written((name, amount): (String, Quantity)) -> (String, ApiQuantity) {
-    let is_binary =
-        matches!(name.as_str(), MEMORY | EPHEMERAL_STORAGE) || name.starts_with(HUGE_PAGES_PREFIX);
+    // Of local storage upstream writes plain bytes.
+    let is_binary = name == MEMORY || name.starts_with(HUGE_PAGES_PREFIX);
     (name, if is_binary { amount.to_binary_api() } else { amount.to_api() })
 }
 

@@ -1,23 +1,27 @@
 //! Tables of facts and the Node objects that follow from them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeCondition, NodeStatus, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::{Now, Quantity, RuntimeCondition, RuntimeHealth, observed::RuntimeHandler};
 use serde_json::{Value, json};
 
 use super::*;
 
-const HEALTHY: NodeHealth<'_> =
-    NodeHealth { runtime_errors: &[], network_error: None, runtime: None, is_shutting_down: false };
+const HEALTHY: NodeHealth<'_> = NodeHealth {
+    runtime_errors: &[],
+    network_error: None,
+    runtime: None,
+    pressures: FINE,
+    is_shutting_down: false,
+};
+const FINE: Pressures = Pressures { memory: false, disk: false, pids: false };
 
 fn facts() -> NodeFacts {
     NodeFacts {
         name: "n1".to_owned(),
-        hostname: "host1".to_owned(),
-        node_ips: vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()],
+        node_ips: Some(vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()]),
         is_attach_by_controller: true,
         kubelet_port: 10250,
         cpu_millis: 8000,
@@ -45,7 +49,7 @@ fn facts() -> NodeFacts {
 }
 
 fn at(second: i64) -> Now {
-    Now { wall: jiff::Timestamp::new(second, 500_000_000).unwrap(), mono: Duration::ZERO }
+    Now { wall: jiff::Timestamp::new(second, 500_000_000).unwrap(), mono: std::time::Duration::ZERO }
 }
 
 fn time(second: i64) -> Option<Time> {
@@ -72,10 +76,10 @@ fn a_first_status_reads_as_upstreams() {
         "addresses": [
             {"type": "InternalIP", "address": "10.0.0.1"},
             {"type": "InternalIP", "address": "fd00::1"},
-            {"type": "Hostname", "address": "host1"},
+            {"type": "Hostname", "address": "n1"},
         ],
-        "capacity": {"cpu": "8", "memory": "24570120Ki", "ephemeral-storage": "101430960Ki", "pods": "110"},
-        "allocatable": {"cpu": "8", "memory": "24467720Ki", "ephemeral-storage": "91287864Ki", "pods": "110"},
+        "capacity": {"cpu": "8", "memory": "24570120Ki", "ephemeral-storage": "103865303040", "pods": "110"},
+        "allocatable": {"cpu": "8", "memory": "24467720Ki", "ephemeral-storage": "93478772736", "pods": "110"},
         "conditions": [
             of("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
             of("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
@@ -149,7 +153,7 @@ fn readiness_names_every_cause_once() {
     ] {
         let runtime = errors(runtime);
         let health =
-            NodeHealth { runtime_errors: &runtime, network_error: network, runtime: None, is_shutting_down };
+            NodeHealth { runtime_errors: &runtime, network_error: network, is_shutting_down, ..HEALTHY };
         let mut facts = facts();
         if !has_storage {
             facts.ephemeral_storage_bytes = None;
@@ -168,9 +172,9 @@ fn readiness_names_every_cause_once() {
 fn a_transition_time_moves_with_the_status_alone() {
     let first = status(&facts(), &HEALTHY, &NodeStatus::default(), at(100));
     let down = ["down".to_owned()];
-    let not_ready = NodeHealth { runtime_errors: &down, ..HEALTHY };
-    let facts = NodeFacts { has_disk_pressure: true, ..facts() };
-    let second = status(&facts, &not_ready, &first, at(200));
+    let pressures = Pressures { disk: true, ..FINE };
+    let facts = facts();
+    let second = status(&facts, &NodeHealth { runtime_errors: &down, pressures, ..HEALTHY }, &first, at(200));
     for (kind, transition) in
         [("MemoryPressure", 100), ("DiskPressure", 200), ("PIDPressure", 100), ("Ready", 200)]
     {
@@ -180,7 +184,8 @@ fn a_transition_time_moves_with_the_status_alone() {
     }
     assert_eq!(condition(&second, "DiskPressure").reason.as_deref(), Some("KubeletHasDiskPressure"));
     let other = ["down for another reason".to_owned()];
-    let third = status(&facts, &NodeHealth { runtime_errors: &other, ..HEALTHY }, &second, at(300));
+    let third =
+        status(&facts, &NodeHealth { runtime_errors: &other, pressures, ..HEALTHY }, &second, at(300));
     assert_eq!(condition(&third, "Ready").last_transition_time, time(200));
     assert_eq!(condition(&third, "Ready").message.as_deref(), Some("down for another reason"));
 }
@@ -229,10 +234,32 @@ fn addresses_are_the_cloud_providers_once_it_set_them() {
     let cloud = NodeFacts { is_cloud_provider_external: true, ..facts() };
     assert_eq!(kinds(&cloud, &previous), ["ExternalIP"]);
     assert_eq!(kinds(&cloud, &NodeStatus::default()), ["InternalIP", "InternalIP", "Hostname"]);
-    let unresolved = NodeFacts { node_ips: Vec::new(), ..cloud };
-    assert_eq!(kinds(&unresolved, &NodeStatus::default()), ["Hostname"]);
-    let unresolved = NodeFacts { node_ips: Vec::new(), ..facts() };
+    let waiting = NodeFacts { node_ips: Some(Vec::new()), ..cloud.clone() };
+    assert_eq!(kinds(&waiting, &NodeStatus::default()), ["Hostname"]);
+    assert_eq!(kinds(&waiting, &previous), ["ExternalIP"]);
+    let unresolved = NodeFacts { node_ips: None, ..cloud };
+    assert!(kinds(&unresolved, &NodeStatus::default()).is_empty());
+    let unresolved = NodeFacts { node_ips: None, ..facts() };
     assert_eq!(kinds(&unresolved, &previous), ["ExternalIP"]);
+}
+
+#[test]
+fn pods_see_one_address_of_each_family_and_internal_ones_first() {
+    for (addresses, seen) in [
+        ("", ""),
+        ("Hostname n1", ""),
+        ("Hostname n1,InternalIP 10.0.0.1", "10.0.0.1"),
+        ("InternalIP 10.0.0.1,InternalIP 10.0.0.2,InternalIP fd00::1", "10.0.0.1,fd00::1"),
+        ("ExternalIP 192.0.2.1,InternalIP fd00::1", "fd00::1,192.0.2.1"),
+        ("ExternalIP 192.0.2.1,InternalIP 10.0.0.1", "10.0.0.1"),
+        ("InternalDNS n1.internal,ExternalIP nonsense,ExternalIP 192.0.2.1", "192.0.2.1"),
+    ] {
+        let parsed = addresses
+            .split(',')
+            .filter_map(|text| text.split_once(' '))
+            .map(|(kind, address)| NodeAddress { type_: kind.to_owned(), address: address.to_owned() });
+        assert_eq!(host_ips(&parsed.collect::<Vec<_>>()).join(","), seen, "{addresses}");
+    }
 }
 
 #[test]
@@ -280,22 +307,19 @@ fn the_runtimes_handlers_are_listed_by_name() {
 
 #[test]
 fn only_news_is_written_before_its_time() {
-    let (minute, every) = (Duration::from_secs(60), Duration::from_secs(300));
     let written = status(&facts(), &HEALTHY, &NodeStatus::default(), at(100));
     let later = status(&facts(), &HEALTHY, &written, at(200));
-    assert!(!needs_write(&written, &later, minute, every), "a heartbeat is no news");
-    assert!(needs_write(&written, &later, every, every), "but due at last");
+    assert!(!has_changed(&written, &later), "a heartbeat is no news");
     let mut respelt = later.clone();
     respelt.capacity.as_mut().unwrap().get_mut("cpu").unwrap().0 = "8000m".to_owned();
     respelt.images = None;
     respelt.conditions.as_mut().unwrap().reverse();
-    assert!(!needs_write(&written, &respelt, minute, every), "nor is another way to put it");
-    let changes: [fn(&mut NodeFacts); 8] = [
+    assert!(!has_changed(&written, &respelt), "nor is another way to put it");
+    let changes: [fn(&mut NodeFacts); 7] = [
         |facts| facts.cpu_millis = 4000,
         |facts| facts.boot_id = "other".to_owned(),
-        |facts| facts.has_pid_pressure = true,
         |facts| facts.images = vec![ImageFacts { names: vec!["i".to_owned()], size_bytes: 1 }],
-        |facts| facts.node_ips = vec!["10.0.0.2".to_owned()],
+        |facts| facts.node_ips = Some(vec!["10.0.0.2".to_owned()]),
         |facts| facts.kubelet_port = 1,
         |facts| facts.extended = BTreeMap::from([("example.com/gpu".to_owned(), ExtendedFacts::default())]),
         |facts| facts.declared_features = vec!["F".to_owned()],
@@ -304,8 +328,10 @@ fn only_news_is_written_before_its_time() {
         let mut facts = facts();
         change(&mut facts);
         let current = status(&facts, &HEALTHY, &written, at(200));
-        assert!(needs_write(&written, &current, minute, every), "change {index}");
+        assert!(has_changed(&written, &current), "change {index}");
     }
+    let health = NodeHealth { pressures: Pressures { pids: true, ..FINE }, ..HEALTHY };
+    assert!(has_changed(&written, &status(&facts(), &health, &written, at(200))));
 }
 
 #[test]
@@ -319,10 +345,9 @@ fn transitions_are_told_by_events() {
         ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"]
     );
     assert_eq!(reasons(&first, &status(&facts(), &HEALTHY, &first, at(2))), [""; 0]);
-    let short =
-        NodeFacts { has_memory_pressure: true, has_disk_pressure: true, has_pid_pressure: true, ..facts() };
+    let pressures = Pressures { memory: true, disk: true, pids: true };
     let down = ["down".to_owned()];
-    let second = status(&short, &NodeHealth { runtime_errors: &down, ..HEALTHY }, &first, at(3));
+    let second = status(&facts(), &NodeHealth { runtime_errors: &down, pressures, ..HEALTHY }, &first, at(3));
     assert_eq!(
         reasons(&first, &second),
         ["NodeHasInsufficientMemory", "NodeHasDiskPressure", "NodeHasInsufficientPID", "NodeNotReady"]
@@ -387,22 +412,43 @@ fn a_node_is_registered_with_labels_annotations_and_taints() {
 }
 
 #[test]
-fn an_existing_node_gets_its_kubelets_labels_again() {
-    let initial = initial_node(&NodeFacts {
-        labels: BTreeMap::from([
-            ("team".to_owned(), "a".to_owned()),
-            ("topology.kubernetes.io/zone".to_owned(), String::new()),
-        ]),
+fn the_metadata_of_an_existing_node_is_kept_right() {
+    let external = NodeFacts {
+        is_cloud_provider_external: true,
+        provided_node_ips: vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()],
         ..facts()
-    });
-    let mut existing: Node = serde_json::from_value(json!({"metadata": {"labels": {
-        "kubernetes.io/hostname": "old", "topology.kubernetes.io/zone": "z", "own": "1"}}}))
-    .unwrap();
-    assert!(reconcile(&initial, &mut existing));
-    let labels = existing.metadata.labels.clone().unwrap();
-    assert_eq!(labels["kubernetes.io/hostname"], "host1");
-    assert_eq!((labels.get("own").map(String::as_str), labels.get("team")), (Some("1"), None));
-    assert!(!labels.contains_key("topology.kubernetes.io/zone"));
-    assert_eq!(existing.metadata.annotations.as_ref().unwrap().len(), 1);
-    assert!(!reconcile(&initial, &mut existing), "once is enough");
+    };
+    let (mine, stale) = (Some("10.0.0.1,fd00::1"), Some("192.0.2.1"));
+    let existing = |os: Option<&str>, ips: Option<&str>| -> Node {
+        let (mut labels, mut annotations) =
+            (json!({"kubernetes.io/arch": "amd64", "own": "1"}), json!({"own": "1"}));
+        if let Some(os) = os {
+            labels["kubernetes.io/os"] = os.into();
+        }
+        if let Some(ips) = ips {
+            annotations["alpha.kubernetes.io/provided-node-ip"] = ips.into();
+        }
+        serde_json::from_value(json!({"metadata": {"labels": labels, "annotations": annotations}})).unwrap()
+    };
+    let nothing = (None, None);
+    for (facts, os, ips, change) in [
+        (&external, Some("linux"), mine, nothing),
+        (&external, Some("linux"), stale, (None, Some(mine))),
+        (&external, Some("linux"), None, (None, Some(mine))),
+        (&facts(), Some("linux"), stale, (None, Some(None))),
+        (&facts(), Some("linux"), None, nothing),
+        (&facts(), Some("windows"), None, (Some("linux"), None)),
+        (&facts(), None, None, (Some("linux"), None)),
+    ] {
+        let found = metadata_change(facts, &existing(os, ips));
+        let annotation =
+            found.annotations.get("alpha.kubernetes.io/provided-node-ip").map(|ips| ips.as_deref());
+        assert_eq!(
+            (found.labels.get("kubernetes.io/os").map(String::as_str), annotation),
+            change,
+            "{os:?} {ips:?}"
+        );
+        assert_eq!(found.is_empty(), change == nothing);
+        assert!(found.labels.len() + found.annotations.len() <= 1, "{found:?}");
+    }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Context<'a> {
     pub(crate) network_wait: Option<&'a str>,
     /// Name of the runtime, the prefix of container ids in the API (`containerd`).
     pub(crate) runtime_name: &'a str,
+    /// The node's addresses, primary first.
+    pub(crate) host_ips: &'a [String],
 }
 
 impl PodRecord {

@@ -451,7 +451,7 @@ impl PodRecord {
     /// The pod's addresses as its status has them, for its environment, hosts file, probes and hooks.
     pub(crate) fn pod_ips(&self, ctx: &Context<'_>) -> Vec<String> {
         let (Some(pod), Some(observed)) = (self.desired.pod(), &self.observed) else { return Vec::new() };
-        status::pod_ips(pod, observed, &ctx.settings.node_ips)
+        status::pod_ips(pod, observed, ctx.host_ips, ctx.settings.is_ipv6_first)
     }
 
     /// Gives an admitted pod what it asks for, or what it had from an earlier process.

@@ -172,7 +172,8 @@ impl PodRecord {
             notes: &notes,
             stage,
             started,
-            host_ips: &ctx.settings.node_ips,
+            host_ips: ctx.host_ips,
+            is_ipv6_first: ctx.settings.is_ipv6_first,
             runtime_name: ctx.runtime_name,
             now: ctx.now,
         }))

@@ -77,7 +77,7 @@ impl Bench {
         record.volumes = super::record::Step::Done;
         let settings = Settings {
             node_name: "node".to_owned(),
-            node_ips: vec![],
+            is_ipv6_first: false,
             is_registering: false,
             has_api: false,
             max_pods: 110,
@@ -87,6 +87,9 @@ impl Bench {
             restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
             node_status_update_every: Duration::from_secs(10),
             node_status_report_every: Duration::from_secs(300),
+            thresholds: Vec::new(),
+            pressure_transition: Duration::from_secs(300),
+            seed: 0,
             sources: vec![Source::Api],
         };
         Self { record, out: Outbox::default(), settings, at: 0 }
@@ -94,7 +97,14 @@ impl Bench {
 
     fn with<T>(&mut self, work: impl FnOnce(&mut PodRecord, &Context<'_>, &mut Outbox) -> T) -> T {
         let now = Now { wall: wall(self.at), mono: Duration::from_secs(self.at) };
-        let ctx = Context { now, settings: &self.settings, network_wait: None, runtime_name: "containerd" };
+        let host_ips = ["192.0.2.1".to_owned()];
+        let ctx = Context {
+            now,
+            settings: &self.settings,
+            network_wait: None,
+            runtime_name: "containerd",
+            host_ips: &host_ips,
+        };
         work(&mut self.record, &ctx, &mut self.out)
     }
 

@@ -43,6 +43,8 @@ pub struct StatusInputs<'a> {
     pub started: jiff::Timestamp,
     /// The node's addresses, primary first.
     pub host_ips: &'a [String],
+    /// Whether a pod's IPv6 address comes before its IPv4 one.
+    pub is_ipv6_first: bool,
     /// Name of the runtime: the scheme of container ids.
     pub runtime_name: &'a str,
     /// For transition times.
@@ -222,7 +224,7 @@ fn addresses(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
         status.host_ip = Some(first.clone());
         status.host_ips = Some(host_ips.iter().take(2).map(|ip| HostIP { ip: ip.clone() }).collect());
     }
-    let own = pod_ips(pod, inputs.observed, host_ips);
+    let own = pod_ips(pod, inputs.observed, host_ips, inputs.is_ipv6_first);
     if own.is_empty() || matches!(inputs.stage, Stage::Ended(_)) && previous.pod_ip.is_some() {
         // The last known address stays with a pod that has ended, as upstream keeps it.
         status.pod_ip = previous.pod_ip.clone();
@@ -235,19 +237,23 @@ fn addresses(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
 
 /// The addresses of a pod, primary first and at most one of each family: the node's in the host's
 /// network, otherwise those of its newest sandbox. Empty as long as there are none.
-pub(crate) fn pod_ips(pod: &Pod, observed: &PodObservation, host_ips: &[String]) -> Vec<String> {
+pub(crate) fn pod_ips(
+    pod: &Pod,
+    observed: &PodObservation,
+    host_ips: &[String],
+    is_ipv6_first: bool,
+) -> Vec<String> {
     if pod::is_host_network(pod) {
         return host_ips.iter().take(2).cloned().collect();
     }
     let newest = observed.sandboxes.first();
-    newest.map(|s| by_family(&s.ips, host_ips.first().map(String::as_str))).unwrap_or_default()
+    newest.map(|s| by_family(&s.ips, is_ipv6_first)).unwrap_or_default()
 }
 
-/// The first address of the node's family, then the first of the other, in their usual spelling.
+/// The first address of the family that comes first, then the first of the other, in their usual spelling.
 /// What is no address is left out.
-fn by_family(ips: &[String], primary_host_ip: Option<&str>) -> Vec<String> {
+fn by_family(ips: &[String], is_ipv6_first: bool) -> Vec<String> {
     let ips: Vec<IpAddr> = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
-    let is_v6_first = primary_host_ip.and_then(|ip| ip.parse().ok()).is_some_and(|ip: IpAddr| ip.is_ipv6());
-    let first = |is_v6: bool| ips.iter().find(|ip| ip.is_ipv6() == is_v6).map(IpAddr::to_string);
-    first(is_v6_first).into_iter().chain(first(!is_v6_first)).collect()
+    let first = |is_ipv6: bool| ips.iter().find(|ip| ip.is_ipv6() == is_ipv6).map(IpAddr::to_string);
+    first(is_ipv6_first).into_iter().chain(first(!is_ipv6_first)).collect()
 }

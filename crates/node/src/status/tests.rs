@@ -22,6 +22,7 @@ struct World {
     previous: PodStatus,
     notes: BTreeMap<String, ContainerNote>,
     host_ips: Vec<String>,
+    is_ipv6_first: bool,
     now: jiff::Timestamp,
     is_resize_pending: bool,
 }
@@ -45,6 +46,7 @@ impl World {
             previous: PodStatus::default(),
             notes,
             host_ips: vec!["10.0.0.1".to_owned()],
+            is_ipv6_first: false,
             now: at(1000),
             is_resize_pending: false,
         }
@@ -83,6 +85,7 @@ impl World {
             stage,
             started: at(900),
             host_ips: &self.host_ips,
+            is_ipv6_first: self.is_ipv6_first,
             runtime_name: "containerd",
             now: Now { wall: self.now, mono: std::time::Duration::from_secs(1) },
         }

@@ -63,7 +63,7 @@ impl Story {
     fn begun(runtime: BTreeMap<PodUid, PodObservation>, at: Duration, node_ips: &[&str]) -> Self {
         let settings = Settings {
             node_name: "node".into(),
-            node_ips: node_ips.iter().map(ToString::to_string).collect(),
+            is_ipv6_first: node_ips.first().is_some_and(|ip| ip.contains(':')),
             is_registering: false,
             has_api: true,
             max_pods: 110,
@@ -73,6 +73,9 @@ impl Story {
             restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
             node_status_update_every: Duration::from_secs(10),
             node_status_report_every: Duration::from_secs(300),
+            thresholds: Vec::new(),
+            pressure_transition: Duration::from_secs(300),
+            seed: 0,
             sources: vec![Source::Api, Source::File],
         };
         let facts = NodeFacts {
@@ -100,7 +103,11 @@ impl Story {
             statuses: BTreeMap::new(),
             classes: None,
         };
-        let object = json!({ "metadata": { "name": "node", "uid": "node-uid" } });
+        let addresses: Vec<_> =
+            node_ips.iter().map(|ip| json!({ "type": "InternalIP", "address": ip })).collect();
+        let object = json!({
+            "metadata": { "name": "node", "uid": "node-uid" }, "status": { "addresses": addresses },
+        });
         for input in [
             Input::NodeObject(serde_json::from_value(object).unwrap()),
             Input::NodeFacts(Box::new(facts)),

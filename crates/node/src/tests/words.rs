@@ -33,6 +33,7 @@ pub(super) fn action_text(action: &Action) -> String {
         Action::DeletePod { uid, .. } => format!("delete{}", to(uid.as_str())),
         Action::CreateMirror { .. } => "mirror".into(),
         Action::RemovePodLogs { .. } => "remove-logs".into(),
+        Action::SetPodCidr { pod_cidr } => format!("pod-cidr {pod_cidr}"),
         Action::RegisterNode { .. } => "register".into(),
         Action::WriteNodeStatus { .. } => "write-node".into(),
     }

@@ -728,6 +728,7 @@ fn addresses() {
     ] {
         let mut world = World::new(spec);
         world.host_ips = list(host_ips);
+        world.is_ipv6_first = host_ips.starts_with('f');
         world.observed.sandboxes[0].ips = list(ips);
         let status = world.generate(Stage::Running);
         let got: Vec<_> = status.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();

@@ -1,0 +1,254 @@
+//! What the node runs short of, as its conditions and admission see it: thresholds over what was measured, with a memory, so
+//! that a node on the edge does not flap.
+//!
+//! The rules are upstream's (`eviction_manager.go`, `synchronize`): a threshold counts from the first measurement that is below
+//! it, soft ones too, whose grace period is about evictions alone. One that was in force counts until there is so much more
+//! than it as evictions are to free (`evictionMinimumReclaim`). And a condition stays for a while after the last threshold
+//! was met (`evictionPressureTransitionPeriod`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use model::Now;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Signal {
+    /// Memory of the node, bytes.
+    Memory,
+    /// Memory that pods may have together, bytes.
+    PodsMemory,
+    /// The file system with the root folder, bytes.
+    NodeFs,
+    /// The same, inodes.
+    NodeFsInodes,
+    /// The file system with images, bytes.
+    ImageFs,
+    /// The same, inodes.
+    ImageFsInodes,
+    /// Process ids.
+    Pids,
+}
+
+/// A condition of the node that tells of a shortage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Memory,
+    Disk,
+    Pids,
+}
+
+impl Signal {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Memory | Self::PodsMemory => Kind::Memory,
+            Self::NodeFs | Self::NodeFsInodes | Self::ImageFs | Self::ImageFsInodes => Kind::Disk,
+            Self::Pids => Kind::Pids,
+        }
+    }
+}
+
+/// How much of something.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// In the signal's unit.
+    Amount(u64),
+    /// A share of the capacity, from 0 to 1.
+    Share(f32),
+}
+
+impl Limit {
+    /// The amount, where there is so much in all.
+    pub fn of(self, capacity: u64) -> u64 {
+        match self {
+            Self::Amount(amount) => amount,
+            Self::Share(share) => share_of(capacity, share),
+        }
+    }
+}
+
+/// Rounded down.
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+fn share_of(amount: u64, share: f32) -> u64 {
+    // Amounts of memory and disk are far below 2^53, and a share lies between 0 and 1.
+    (amount as f64 * f64::from(share)) as u64
+}
+
+/// Less than this is a shortage.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Threshold {
+    /// Of what.
+    pub signal: Signal,
+    /// How much.
+    pub limit: Limit,
+    /// How long a shortage has to last until it is in force; zero for a hard threshold.
+    pub grace: Duration,
+    /// How much more there has to be until it is over, once it was in force.
+    pub reclaim: Option<Limit>,
+}
+
+/// One measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// What is left.
+    pub available: u64,
+    /// What there is in all.
+    pub capacity: u64,
+}
+
+/// Measurements, by what was measured. What could not be measured is not in it.
+pub type Observations = BTreeMap<Signal, Observation>;
+
+/// What the node is short of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pressures {
+    /// Memory.
+    pub memory: bool,
+    /// Disk space or inodes.
+    pub disk: bool,
+    /// Process ids.
+    pub pids: bool,
+}
+
+/// What is remembered between measurements.
+#[derive(Debug, Default)]
+pub(crate) struct PressureGauge {
+    /// Thresholds that were met the last time, by their place in the settings, and since when (monotonic).
+    met_since: BTreeMap<usize, Duration>,
+    /// Those of them that were in force.
+    in_force: BTreeSet<usize>,
+    /// When a condition's thresholds were met last (monotonic).
+    last_met: BTreeMap<Kind, Duration>,
+    current: Pressures,
+}
+
+impl PressureGauge {
+    /// Takes measurements in. Returns whether that changes what the node is short of.
+    pub(crate) fn observe(
+        &mut self,
+        now: Now,
+        thresholds: &[Threshold],
+        transition: Duration,
+        observed: &Observations,
+    ) -> bool {
+        let is_below = |threshold: &Threshold, has_reclaim: bool| {
+            observed.get(&threshold.signal).is_some_and(|seen| {
+                let reclaim = threshold.reclaim.filter(|_| has_reclaim);
+                let extra = reclaim.map_or(0, |limit| limit.of(seen.capacity));
+                seen.available < threshold.limit.of(seen.capacity).saturating_add(extra)
+            })
+        };
+        let mut met_since = BTreeMap::new();
+        let mut in_force = BTreeSet::new();
+        for (place, threshold) in thresholds.iter().enumerate() {
+            if is_below(threshold, false) || self.in_force.contains(&place) && is_below(threshold, true) {
+                let since = self.met_since.get(&place).copied().unwrap_or(now.mono);
+                met_since.insert(place, since);
+                self.last_met.insert(threshold.signal.kind(), now.mono);
+                if now.mono.saturating_sub(since) >= threshold.grace {
+                    in_force.insert(place);
+                }
+            }
+        }
+        (self.met_since, self.in_force) = (met_since, in_force);
+        let is_recent =
+            |kind: Kind| self.last_met.get(&kind).is_some_and(|at| now.mono.saturating_sub(*at) < transition);
+        let current = Pressures {
+            memory: is_recent(Kind::Memory),
+            disk: is_recent(Kind::Disk),
+            pids: is_recent(Kind::Pids),
+        };
+        std::mem::replace(&mut self.current, current) != current
+    }
+
+    /// What the node is short of.
+    pub(crate) fn current(&self) -> Pressures {
+        self.current
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRANSITION: Duration = Duration::from_secs(300);
+
+    fn hard(signal: Signal, limit: Limit) -> Threshold {
+        Threshold { signal, limit, grace: Duration::ZERO, reclaim: None }
+    }
+
+    /// What a node is short of after each measurement, a number of seconds and what is available of 1,000: `m` for memory,
+    /// `d` for disk, `p` for process ids.
+    fn course(thresholds: &[Threshold], measured: &[(u64, &[(Signal, u64)])]) -> Vec<String> {
+        let mut gauge = PressureGauge::default();
+        let mut before = gauge.current();
+        let states = measured.iter().map(|(at, seen)| {
+            let now = Now { wall: jiff::Timestamp::UNIX_EPOCH, mono: Duration::from_secs(*at) };
+            let seen = seen
+                .iter()
+                .map(|(signal, available)| (*signal, Observation { available: *available, capacity: 1000 }));
+            let is_news = gauge.observe(now, thresholds, TRANSITION, &seen.collect());
+            let Pressures { memory, disk, pids } = gauge.current();
+            assert_eq!(is_news, std::mem::replace(&mut before, gauge.current()) != gauge.current());
+            let letters = [(memory, "m"), (disk, "d"), (pids, "p")];
+            letters.iter().filter(|(is_short, _)| *is_short).map(|(_, letter)| *letter).collect::<String>()
+        });
+        states.collect()
+    }
+
+    #[test]
+    fn each_signal_is_about_a_condition() {
+        use Signal::*;
+        for (signal, condition) in [
+            (Memory, "m"),
+            (PodsMemory, "m"),
+            (NodeFs, "d"),
+            (NodeFsInodes, "d"),
+            (ImageFs, "d"),
+            (ImageFsInodes, "d"),
+            (Pids, "p"),
+        ] {
+            let thresholds = [hard(signal, Limit::Share(0.1))];
+            assert_eq!(course(&thresholds, &[(0, &[(signal, 100)])]), [""], "{signal:?}: so much is enough");
+            assert_eq!(course(&thresholds, &[(0, &[(signal, 99)])]), [condition], "{signal:?}");
+            assert_eq!(course(&[], &[(0, &[(signal, 0)])]), [""], "{signal:?} without a threshold");
+            assert_eq!(course(&thresholds, &[(0, &[])]), [""], "{signal:?} not measured");
+        }
+    }
+
+    #[test]
+    fn a_condition_stays_for_the_transition_period() {
+        let thresholds = [hard(Signal::Memory, Limit::Amount(50))];
+        let (short, enough): (&[_], &[_]) = (&[(Signal::Memory, 49)], &[(Signal::Memory, 500)]);
+        let measured = [(0, enough), (10, short), (20, enough), (319, enough), (320, enough)];
+        // The last measurement below is the one at 10; a node that flaps begins anew each time.
+        assert_eq!(course(&thresholds, &measured), ["", "m", "m", "", ""]);
+        let flapping = [(10, short), (20, enough), (200, short), (310, enough), (499, enough), (500, enough)];
+        assert_eq!(course(&thresholds, &flapping), ["m", "m", "m", "m", "m", ""]);
+        assert_eq!(
+            course(&thresholds, &[(10, short), (309, &[]), (310, &[])]),
+            ["m", "m", ""],
+            "silence is no shortage"
+        );
+    }
+
+    #[test]
+    fn a_soft_threshold_shows_at_once() {
+        let soft = Threshold { grace: Duration::from_secs(90), ..hard(Signal::NodeFs, Limit::Share(0.2)) };
+        assert_eq!(course(&[soft], &[(0, &[(Signal::NodeFs, 199)])]), ["d"]);
+    }
+
+    #[test]
+    fn a_threshold_in_force_counts_until_enough_is_reclaimed() {
+        let reclaim = Some(Limit::Amount(100));
+        let (short, between, enough): (&[_], &[_], &[_]) =
+            (&[(Signal::Pids, 49)], &[(Signal::Pids, 149)], &[(Signal::Pids, 150)]);
+        let measured =
+            [(0, between), (10, short), (20, between), (319, between), (400, between), (700, enough)];
+        let hard = Threshold { reclaim, ..hard(Signal::Pids, Limit::Amount(50)) };
+        assert_eq!(course(&[hard], &measured), ["", "p", "p", "p", "p", ""]);
+        // A soft one whose grace period is not over yet was not in force: nothing is to be reclaimed.
+        let soft = Threshold { grace: Duration::from_secs(60), ..hard };
+        assert_eq!(course(&[soft], &measured), ["", "p", "p", "", "", ""]);
+    }
+}
