@@ -12,6 +12,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ca-certificates", "Go downloads its modules over TLS"),
     ("gcc", "the pause image and runc"),
     ("iproute2", "the node's network"),
+    ("iptables", "the chains a kubelet keeps"),
     ("libc6-dev", "the pause image is linked statically"),
     ("libseccomp-dev", "runc"),
     ("nftables", "the portmap CNI plugin"),
@@ -53,7 +54,7 @@ fn installed(package: &str) -> bool {
 
 /// Not a Debian: say which programs are needed.
 fn check_programs() -> Result<()> {
-    let needed = ["busybox", "gcc", "ip", "nft", "pkg-config", "unshare", "nsenter"];
+    let needed = ["busybox", "gcc", "ip", "iptables", "ip6tables", "nft", "pkg-config", "unshare", "nsenter"];
     let missing: Vec<&str> = needed.into_iter().filter(|program| !command::exists(program)).collect();
     if !missing.is_empty() {
         bail!("install these programs first (busybox linked statically): {}", missing.join(", "));

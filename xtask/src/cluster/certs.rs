@@ -8,7 +8,7 @@ use rcgen::{
 use serde_json::{Value, json};
 
 use super::Paths;
-use crate::isolation::{NODE, NODE_IP};
+use crate::isolation::{NODE, NODE_IP, NODE_IPV6};
 use crate::workspace::write;
 
 /// What the API server calls itself to servers of other API groups.
@@ -58,7 +58,7 @@ fn subjects() -> Vec<Subject> {
         client("node", format!("system:node:{NODE}"), Some("system:nodes")),
         Subject { kubeconfig: false, ..client("aggregator", AGGREGATOR.into(), None) },
         server("apiserver", "kube-apiserver".into(), &api_names),
-        server("kubelet", NODE.into(), &[NODE, "localhost", "127.0.0.1", NODE_IP]),
+        server("kubelet", NODE.into(), &[NODE, "localhost", "127.0.0.1", NODE_IP, NODE_IPV6]),
     ]
 }
 

@@ -310,7 +310,8 @@ impl Fixed {
     }
 }
 
-fn go_kubelet(scene: &Scene) -> Service {
+/// The Go kubelet for the same node. Only one may run at a time.
+pub(super) fn go_kubelet(scene: &Scene) -> Service {
     let binary = scene.cluster.paths.peers.kubernetes("kubelet");
     scene.cluster.other_kubelet("kubelet-go", &binary, crate::cluster::Kind::Usual)
 }

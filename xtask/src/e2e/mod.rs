@@ -4,6 +4,7 @@
 //! alone run side by side, those that stop a program of it run one after another. Whatever a scenario waits for is
 //! watched, with a deadline.
 
+mod addresses;
 mod cadvisor;
 mod certificates;
 mod clients;
@@ -17,10 +18,13 @@ mod doors;
 mod environment;
 mod failures;
 mod floods;
+mod folders;
 mod identity;
 mod init;
 mod lifecycle;
 mod node;
+mod node_object;
+mod packet_rules;
 mod pods_from_url;
 mod probes;
 mod registry;
@@ -61,6 +65,7 @@ macro_rules! scenarios {
 fn all() -> Vec<Scenario> {
     scenarios![
         // Slow ones first: they wait for back-off or for the kubelet's own period.
+        Calm packet_rules::come_back_after_a_flush,
         Calm stats::summary_and_resource_metrics,
         Calm static_pods::deleted_mirror_comes_back,
         Calm restarts::failing_container_backs_off,
@@ -131,6 +136,7 @@ fn all() -> Vec<Scenario> {
         Calm node::reports_itself,
         Calm node::serves_pods_metrics_and_configuration,
         Calm node::changes_its_log_verbosity,
+        Calm node_object::pod_ranges_reach_the_runtime,
         Calm vulnerabilities::user_of_the_image_is_kept_over_restarts,
         Calm vulnerabilities::git_repositories_are_refused,
         Calm vulnerabilities::a_filled_hosts_file_counts_against_its_pod,
@@ -173,7 +179,14 @@ fn all() -> Vec<Scenario> {
         Stricter identity::dead_connection_is_replaced,
         Disturbing clients::kubectl_top_shows_nodes_and_pods,
         Disturbing vulnerabilities::nothing_secret_is_in_the_most_verbose_log,
-        Disturbing vulnerabilities::neighbours_cannot_reach_loopback_addresses,
+        Disturbing packet_rules::keep_neighbours_from_loopback_addresses,
+        Disturbing addresses::node_of_ipv6,
+        Disturbing addresses::node_of_both_families,
+        Disturbing addresses::of_the_default_route_are_found_anew,
+        Disturbing addresses::of_another_machine_are_not_reported,
+        Disturbing node_object::tells_what_happens_to_it,
+        Stricter node_object::is_the_one_upstream_writes,
+        Stricter folders::are_upstreams,
         Stricter floods::strangers_change_nothing,
         Stricter doors::answer_as_upstreams,
         Stricter doors::tell_the_same_configuration,

@@ -1,7 +1,6 @@
 //! Vulnerabilities that upstream's kubelet once had, each named at its test. Those of single parts are tests of those
 //! parts: grep for `CVE`.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +10,6 @@ use serde_json::{Value, json};
 use super::scene::{EVENTUALLY, SOON, Scene, container, restarts, shell, waiting, with};
 use crate::images::PAUSE;
 use crate::isolation::NODE;
-use crate::workspace;
 
 /// How often the summary is read: nothing tells when disks have been measured.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -135,18 +133,4 @@ fn signature(token: &str) -> &str {
 /// Asks the kubelet with a bearer token; what it answers does not matter.
 async fn ask(token: &str) -> Result<()> {
     super::floods::get(super::floods::KUBELET, "/pods", Some(token)).await.map(drop)
-}
-
-/// CVE-2020-8558: a setting that lets neighbours on the network reach what listens on loopback addresses is not made.
-pub(super) async fn neighbours_cannot_reach_loopback_addresses(scene: Scene) -> Result<()> {
-    let setting = Path::new("/proc/sys/net/ipv4/conf/all/route_localnet");
-    workspace::write(setting, "0")?;
-    scene.cluster.kubelet.restart().await?;
-    scene.cluster.node_ready(EVENTUALLY).await?;
-    scene.ready_pod("any", json!({ "containers": [shell("main", "sleep 1000")] })).await?;
-    let value = std::fs::read_to_string(setting).context("read the setting")?;
-    // As the cluster was set up: its host ports need it.
-    workspace::write(setting, "1")?;
-    ensure!(value.trim() == "0", "the kubelet has set route_localnet");
-    Ok(())
 }

@@ -10,7 +10,7 @@ use rustix::mount::{
 };
 use rustix::process::{WaitOptions, wait};
 
-use super::{NODE, NODE_IP, cgroup};
+use super::{NODE, NODE_IP, NODE_IPV6, cgroup};
 use crate::{command, workspace};
 
 /// Folders that belong to the cluster alone. Whole folders, so that no empty mount point is left on the machine.
@@ -70,6 +70,7 @@ fn network() -> Result<()> {
         "link set cable0 up",
         "link set cable1 up",
         &format!("addr add {address} dev node0"),
+        &format!("addr add {NODE_IPV6}/64 dev node0 nodad"),
         "link set node0 up",
         &format!("route add default via {gateway} dev node0"),
     ] {

@@ -28,6 +28,8 @@ use crate::{bench, cluster, e2e, run, workspace};
 pub(crate) const NODE: &str = "node-1";
 /// The node's address, on a bridge: kubelets refuse loopback addresses.
 pub(crate) const NODE_IP: &str = "10.78.0.1";
+/// Its other address, for nodes that are told to use it.
+pub(crate) const NODE_IPV6: &str = "fd00:78::1";
 
 /// What the worker shall do, written by the outer process.
 #[derive(Serialize, Deserialize)]
