@@ -316,6 +316,8 @@ impl World {
                     ..NodeSpec::default()
                 });
                 node.status = Some(NodeStatus::default());
+                let pod_cidrs = Some(vec!["10.88.0.0/24".to_owned()]);
+                node.spec = Some(NodeSpec { pod_cidrs, ..NodeSpec::default() });
                 Outcome::Registered(std::sync::Arc::new(node))
             }
             _ => Outcome::Written { version: 0 },

@@ -99,13 +99,17 @@ pub(super) async fn of_another_machine_are_not_reported(scene: Scene) -> Result<
     scene.cluster.kubelet.stop().await?;
     let kubelet = started(&scene, "kubelet-elsewhere", "192.0.2.77").await?;
     let why = "node IP: \"192.0.2.77\" not found in the host's network interfaces";
-    let said = kubelet.answers(SOON, async || {
-        let log = std::fs::read_to_string(kubelet.log()).context("read the log")?;
-        // The Go kubelet's log has each quotation mark with a backslash.
-        ensure!(log.replace('\\', "").contains(why), "it does not say why");
-        Ok(())
-    });
-    said.await?;
+    let log = kubelet.log().to_owned();
+    let told = || {
+        let log = log.clone();
+        async move {
+            let text = std::fs::read_to_string(log).context("read the log")?;
+            // The Go kubelet's log has each quotation mark with a backslash.
+            ensure!(text.replace('\\', "").contains(why), "it does not say why");
+            anyhow::Ok(())
+        }
+    };
+    kubelet.answers(SOON, told).await?;
     reports(&scene, &[NODE_IP]).await?;
     kubelet.stop().await
 }

@@ -66,9 +66,9 @@ async fn made_by(scene: &Scene, kubelet: &Service, name: &str) -> Result<BTreeMa
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
     let mut found = BTreeMap::new();
     let mut list = |root: &str, shown: &str| -> Result<()> {
-        walk(Path::new(root), &mut |path, mode| {
+        walk(Path::new(root), &mut |path: &Path, mode: u32| {
             let place = path.to_string_lossy();
-            let count = mounts.lines().filter(|line| line.split(' ').nth(1) == Some(&place)).count();
+            let count = mounts.lines().filter(|line| line.split(' ').nth(1) == Some(place.as_ref())).count();
             if let Some(name) = general(&place[root.len()..], &uid, name) {
                 found.insert(format!("{shown}{name}"), format!("mode {mode:o}, mounted {count} times"));
             }

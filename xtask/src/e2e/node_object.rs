@@ -41,10 +41,12 @@ async fn registered_by(scene: &Scene, kubelet: &Service) -> Result<Value> {
     let metadata = node["metadata"].as_object_mut().context("the node's metadata")?;
     metadata.retain(|name, _| matches!(name.as_str(), "name" | "labels" | "annotations"));
     // What controllers add when they have seen the node.
-    for (kind, of_controllers) in [("annotations", "node.alpha.kubernetes.io/ttl"), ("labels", "")] {
-        metadata.get_mut(kind).and_then(Value::as_object_mut).map(|all| all.remove(of_controllers));
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.remove("node.alpha.kubernetes.io/ttl");
     }
-    node["spec"].as_object_mut().map(|spec| spec.remove("taints"));
+    if let Some(spec) = node["spec"].as_object_mut() {
+        spec.remove("taints");
+    }
     let status = node["status"].as_object_mut().context("the node's status")?;
     // Not all of upstream's features are there yet.
     status.remove("declaredFeatures");
@@ -112,8 +114,8 @@ pub(super) async fn tells_what_happens_to_it(scene: Scene) -> Result<()> {
     if std::path::Path::new("/sys/fs/cgroup/memory").exists() {
         told(&events, "CgroupV1").await?;
     }
-    let node = wait_for(&nodes, NODE, SOON, is_ready).await?.context("the node is gone")?;
-    let boot = node.status.and_then(|status| status.node_info).map(|info| info.boot_id).unwrap_or_default();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the boot id")?;
+    let boot = boot.trim();
     let message = told(&events, "Rebooted").await?.message.unwrap_or_default();
     ensure!(message == format!("Node {NODE} has been rebooted, boot id: {boot}"), "{message:?}");
     for (is_closed, reason) in [(true, "NodeNotSchedulable"), (false, "NodeSchedulable")] {

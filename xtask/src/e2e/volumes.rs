@@ -2,9 +2,11 @@
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::scene::{Scene, expect_line, phase, shell, with};
+use super::scene::{SOON, Scene, expect_line, is_ready, phase, shell, with};
+use super::static_pods::{Manifest, mirror};
+use crate::cluster::Changes;
 
 pub(super) async fn show_their_content(scene: Scene) -> Result<()> {
     let map = json!({ "metadata": { "name": "map" }, "data": { "a": "alpha\n", "b": "beta\n" },
@@ -103,4 +105,30 @@ pub(super) async fn sub_paths_and_host_paths(scene: Scene) -> Result<()> {
     let written = std::fs::read_to_string(host.join("file"))?;
     ensure!(written == "written\n", "the host sees the file: {written:?}");
     Ok(())
+}
+
+/// A static pod: an API server whose own gate is off keeps no such field of others.
+pub(super) async fn files_belong_to_whom_the_pod_says(scene: Scene) -> Result<()> {
+    scene.cluster.kubelet.stop().await?;
+    let flags = vec!["--feature-gates=AtomicWriteVolumeUserFields=true".into()];
+    let kubelet = scene.cluster.kubelet_changed("file-users", Changes { flags, ..Changes::default() })?;
+    kubelet.start().await?;
+    let file = Manifest::new(&scene, "owned");
+    let labels = |path: &str, more: Value| {
+        with(json!({ "path": path, "fieldRef": { "fieldPath": "metadata.labels" } }), more)
+    };
+    let items = json!([labels("own", json!({ "user": 7 })), labels("default", json!({}))]);
+    let container = with(
+        shell("main", "echo $(stat -L -c %u /d/own /d/default); sleep 100000"),
+        json!({ "volumeMounts": [{ "name": "d", "mountPath": "/d" }] }),
+    );
+    let volume = json!({ "name": "d", "downwardAPI": { "defaultUser": 5, "items": items } });
+    file.write_pod("owned", json!({ "containers": [container], "volumes": [volume] }))?;
+    let name = mirror("owned");
+    scene.until(&name, "ready", SOON, is_ready).await?;
+    let owners = scene.first_line(&name, "main").await?;
+    ensure!(owners == "7 5", "the owners of the files are {owners}");
+    file.remove()?;
+    scene.gone(&name).await?;
+    kubelet.stop().await
 }

@@ -251,7 +251,14 @@ fn nodes_write_at_different_times() {
     let mut writes = std::collections::BTreeSet::new();
     for seed in 0..20 {
         let node = Node::new(Settings { seed, ..settings() });
-        let (mut node, _) = settle(node, facts(), &object(|_| {}));
+        let (mut node, effects) = settle(node, facts(), &object(|_| {}));
+        let under_way = effects.iter().filter_map(|effect| match effect {
+            Effect::Start { id, action: Action::Relist } => Some(*id),
+            _ => None,
+        });
+        for id in under_way {
+            node.step(at(2), Input::Finished { id, outcome: Outcome::Relisted(Vec::new()) });
+        }
         let mut found = Vec::new();
         while found.len() < 3 {
             let now = Now { wall: at(0).wall, mono: node.next_deadline().unwrap() };
