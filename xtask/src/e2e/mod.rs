@@ -190,7 +190,7 @@ fn all() -> Vec<Scenario> {
         Stricter identity::dead_connection_is_replaced,
         Disturbing clients::kubectl_top_shows_nodes_and_pods,
         Disturbing vulnerabilities::nothing_secret_is_in_the_most_verbose_log,
-        Disturbing packet_rules::keep_neighbours_from_loopback_addresses,
+        Disturbing vulnerabilities::neighbours_cannot_reach_loopback_addresses,
         Disturbing addresses::node_of_ipv6,
         Disturbing addresses::node_of_both_families,
         Disturbing addresses::of_the_default_route_are_found_anew,

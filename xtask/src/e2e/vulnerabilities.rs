@@ -7,6 +7,8 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
+/// CVE-2020-8558. What it takes is beside the other rules for packets.
+pub(super) use super::packet_rules::keep_neighbours_from_loopback_addresses as neighbours_cannot_reach_loopback_addresses;
 use super::scene::{EVENTUALLY, SOON, Scene, container, restarts, shell, waiting, with};
 use crate::images::PAUSE;
 use crate::isolation::NODE;

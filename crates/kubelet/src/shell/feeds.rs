@@ -162,7 +162,6 @@ pub(crate) async fn measurements(adapters: Arc<Adapters>, measurer: Arc<Measurer
 /// The node's addresses, looked for as often as its status is.
 pub(crate) async fn addresses(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
     loop {
-        tokio::time::sleep(adapters.config.node.status_update_interval).await;
         if measurer.find_addresses().await {
             info!(nodeIPs = ?measurer.addresses(), "The node's addresses have changed");
             for input in measurer.measure(&adapters).await.inputs() {
@@ -171,6 +170,7 @@ pub(crate) async fn addresses(adapters: Arc<Adapters>, measurer: Arc<Measurer>, 
                 }
             }
         }
+        tokio::time::sleep(adapters.config.node.status_update_interval).await;
     }
 }
 

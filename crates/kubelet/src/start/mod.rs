@@ -10,6 +10,7 @@ mod settings;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use apiserver::ObjectCache;
@@ -49,6 +50,9 @@ use crate::shell::user_namespaces::UserNamespaces;
 use crate::shell::{self, Clock, Hands, Shell, cgroups};
 use crate::usage::Usage;
 
+/// How long the start waits for the node's addresses.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What a node shares with the process around it.
 pub(crate) struct Process {
     /// The log, whose level can be changed.
@@ -76,7 +80,8 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let machine = host.machine.clone();
     let runtime = ground.runtime_version.clone();
     let measurer = Arc::new(Measurer::new(&config, &host.node_name, machine, runtime));
-    measurer.find_addresses().await;
+    // Cancel-safe: they are looked for again and again. Static pods do not wait for name servers that do not answer.
+    let _ = tokio::time::timeout(ADDRESS_PATIENCE, measurer.find_addresses()).await;
     let node_ips = measurer.addresses();
     info!(node = host.node_name, nodeIPs = ?node_ips, "Starting the node");
     let measured = measurer.measure(&adapters).await;
