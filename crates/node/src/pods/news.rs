@@ -18,6 +18,7 @@ impl PodRecord {
     /// Its source has a newer version.
     pub(crate) fn pod_changed(&mut self, source: Source, pod: Arc<Pod>, ctx: &Context<'_>, out: &mut Outbox) {
         let version = resource_version(&pod);
+        self.check_features(&pod, ctx, out);
         let pod = self.compare_with_grant(pod, out);
         let old = self.desired.pod().cloned();
         if source == Source::Api {
@@ -34,12 +35,6 @@ impl PodRecord {
         }
         if let Some(old) = &old {
             self.containers_changed(old, &pod, out);
-            let missing = admission::missing_for_update(old, &pod, ctx.declared_features);
-            if !missing.is_empty() {
-                let message =
-                    format!("Pod requires node features that are not available: {}", missing.join(", "));
-                self.record_event(true, event::FAILED_NODE_DECLARED_FEATURES_CHECK, message, out);
-            }
         }
         let is_deleted = pod.metadata.deletion_timestamp.is_some();
         self.key = pod::key(&pod);
@@ -56,6 +51,18 @@ impl PodRecord {
         }
         if is_deleted {
             self.begin_end(EndCause::Removed, ctx, out);
+        }
+    }
+
+    /// Tells that a new version asks for what the node does not declare. It is compared with what the version before
+    /// asked for, whatever that was given.
+    fn check_features(&self, pod: &Pod, ctx: &Context<'_>, out: &mut Outbox) {
+        let Some(before) = self.asked.as_ref().or_else(|| self.desired.pod()) else { return };
+        let missing = admission::missing_for_update(before, pod, ctx.declared_features);
+        if !missing.is_empty() {
+            let message =
+                format!("Pod requires node features that are not available: {}", missing.join(", "));
+            self.record_event(true, event::FAILED_NODE_DECLARED_FEATURES_CHECK, message, out);
         }
     }
 
