@@ -1,7 +1,7 @@
 //! `postStart` and `preStop` hooks.
 //!
-//! A hook has no timeout of its own: whoever runs it drops the future when the container's grace
-//! period is over.
+//! A hook has no timeout of its own: whoever runs it drops the future once the container has had all
+//! its time.
 
 use std::time::Duration;
 

@@ -41,6 +41,20 @@ pub(super) async fn pre_stop_hook_runs_first(scene: Scene) -> Result<()> {
     scene.gone("hook").await?;
     let lines = log.lines().await?;
     ensure!(lines == ["started", "hook", "asked to end"], "the hook runs before the signal: {lines:?}");
+
+    // A hook that never ends is waited for as long as the grace period lasts, and ends with its container.
+    let script = "trap 'echo asked to end' TERM; echo started; while :; do sleep 0.1; done";
+    let endless = "while :; do echo hook > /proc/1/fd/1; sleep 0.2; done";
+    let hook = json!({ "preStop": { "exec": { "command": ["sh", "-c", endless] } } });
+    let container = with(shell("main", script), json!({ "lifecycle": hook }));
+    let spec = json!({ "containers": [container], "terminationGracePeriodSeconds": 3 });
+    scene.ready_pod("endless", spec).await?;
+    let log = scene.follow("endless", "main").await?;
+    scene.delete("endless").await?;
+    scene.gone("endless").await?;
+    let lines = log.lines().await?;
+    let asked = lines.iter().position(|line| line == "asked to end");
+    ensure!(asked.is_some_and(|at| lines[at..].iter().any(|line| line == "hook")), "it goes on: {lines:?}");
     Ok(())
 }
 

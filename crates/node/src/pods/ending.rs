@@ -27,6 +27,10 @@ pub(crate) enum Turn {
     Waits,
 }
 
+/// How long a preStop hook that used up the grace period may go on: the container gets [`MIN_GRACE`] from then, and
+/// both end together.
+const HOOK_OUTLASTS: Duration = Duration::from_secs(4);
+
 impl PodRecord {
     /// Moves the pod to its end, or, when it already is on its way, at most shortens its grace.
     pub(crate) fn begin_end(&mut self, why: EndCause, ctx: &Context<'_>, out: &mut Outbox) {
@@ -189,12 +193,11 @@ impl PodRecord {
             self.record_container_event(kind, name, false, event::KILLING, text.to_owned(), out);
         }
         let remaining = deadline.saturating_sub(ctx.now.mono);
-        if let Some(running_hook) = self.busy.get(&hook).copied() {
-            if remaining.is_zero() {
-                out.cancel(running_hook);
-            }
-            return Some(deadline).filter(|_| !remaining.is_zero());
+        let is_hook_running = self.busy.contains_key(&hook);
+        if is_hook_running && !remaining.is_zero() {
+            return Some(deadline);
         }
+        // One that still runs when the time is up is waited for no longer, and ends with the container.
         let memory = self.containers.get(name)?;
         if memory.pre_stop_done.as_ref() != Some(id)
             && !remaining.is_zero()
@@ -208,7 +211,7 @@ impl PodRecord {
                 id: id.clone(),
                 hook: Hook::PreStop,
                 pod_ip: self.pod_ips(ctx).into_iter().next(),
-                timeout: Some(remaining),
+                timeout: Some(remaining + HOOK_OUTLASTS),
             };
             self.start(hook, action, out);
             return Some(deadline);

@@ -38,8 +38,9 @@ impl PodRecord {
             }
             // An API server would refuse it: what it holds stays true a little longer.
             let rules = ctx.settings.restart_rules;
-            let is_allowed = |pod| status::transition::is_allowed(rules, pod, &self.report.current, &status);
-            if self.desired.pod().is_some_and(|pod| is_allowed(pod)) {
+            let is_allowed =
+                |pod: &Arc<Pod>| status::transition::is_allowed(rules, pod, &self.report.current, &status);
+            if self.desired.pod().is_some_and(is_allowed) {
                 self.report.current = Arc::new(status);
             }
         }

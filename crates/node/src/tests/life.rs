@@ -100,7 +100,7 @@ fn a_pre_stop_hook_shares_the_grace_and_a_second_deletion_shortens_it() {
     pod.spec.as_mut().unwrap().containers[0].lifecycle =
         serde_json::from_value(json!({ "preStop": { "exec": { "command": ["x"] } } })).unwrap();
     story.up(&pod);
-    assert_eq!(story.apply(&deleted(&pod, 30)), "Killing: Stopping container a | preStop a#0 30s");
+    assert_eq!(story.apply(&deleted(&pod, 30)), "Killing: Stopping container a | preStop a#0 34s");
     story.play(&[("wait 10", ""), ("ok preStop", "stop a#0 20s"), ("wait 5", "")]);
     assert_eq!(story.apply(&deleted(&pod, 60)), "", "never longer");
     assert_eq!(story.apply(&deleted(&pod, 5)), "cancel stop a#0 20s");
@@ -108,7 +108,7 @@ fn a_pre_stop_hook_shares_the_grace_and_a_second_deletion_shortens_it() {
 }
 
 #[test]
-fn a_hook_that_outlasts_the_grace_is_given_up() {
+fn a_hook_that_outlasts_the_grace_is_waited_for_no_longer() {
     let mut story = Story::new();
     let mut pod = web();
     pod.spec.as_mut().unwrap().containers[0].lifecycle =
@@ -117,8 +117,10 @@ fn a_hook_that_outlasts_the_grace_is_given_up() {
     story.apply(&deleted(&pod, 10));
     story.play(&[
         ("wait 9.5", ""),
-        ("wait 0.5", "cancel preStop a#0 10s"),
-        ("cancelled preStop", "stop a#0 2s"),
+        ("wait 0.5", "stop a#0 2s"),
+        // It goes on until the container has ended.
+        ("ok stop a#0", "stop-sandbox box0"),
+        ("fail preStop: killed", "FailedPreStopHook: PreStopHook failed"),
     ]);
 }
 
@@ -171,7 +173,7 @@ fn a_sidecars_hook_does_not_wait_for_its_turn() {
         ],
         "containers": [{ "name": "a", "image": "i" }],
     }));
-    let killing = "Killing: Stopping container s | preStop s#0 30s | Killing: Stopping container t | preStop t#0 30s | \
+    let killing = "Killing: Stopping container s | preStop s#0 34s | Killing: Stopping container t | preStop t#0 34s | \
                    Killing: Stopping container a | stop a#0 30s";
     let mut story = Story::new();
     story.up(&pod);
@@ -185,11 +187,7 @@ fn a_sidecars_hook_does_not_wait_for_its_turn() {
     let mut story = Story::new();
     story.up(&pod);
     story.apply(&deleted(&pod, 30));
-    assert_eq!(story.wait(Duration::from_secs(30)), "cancel preStop s#0 30s | cancel preStop t#0 30s");
-    story.play(&[
-        ("cancelled preStop t#0", "cancel preStop s#0 30s | stop t#0 2s"),
-        ("cancelled preStop s#0", "stop s#0 2s"),
-    ]);
+    assert_eq!(story.wait(Duration::from_secs(30)), "stop s#0 2s | stop t#0 2s");
 }
 
 #[test]
