@@ -14,7 +14,7 @@ use crate::peers::{Peers, Purpose};
 use crate::progress::Progress;
 use crate::setup::{self, Prepared};
 use crate::workspace::{Profile, Workspace};
-use crate::{command, parity, tidy};
+use crate::{command, conformance, parity, tidy};
 
 /// How many passed and failed.
 #[derive(Clone, Copy, Default)]
@@ -78,10 +78,16 @@ pub(crate) fn outer(kubelet: Option<&str>, filter: Vec<String>, e2e_only: bool) 
             }
         }
     }
-    let tests = end_to_end(ready, kubelet, filter);
-    match tests {
+    let all = filter.is_empty();
+    match end_to_end(&ready, kubelet, filter) {
         Ok(tests) => tally.add(tests),
         Err(error) => tally.check("end-to-end tests", Err(error)),
+    }
+    if all {
+        match conformance::check(&ready, kubelet) {
+            Ok((passed, failed)) => tally.add(Tally { passed, failed }),
+            Err(error) => tally.check("conformance", Err(error)),
+        }
     }
     tally.check("footprints", Footprints::find().check(&before));
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
@@ -133,10 +139,11 @@ fn parse_result(line: &str) -> Option<Tally> {
     Some(Tally { passed: number("passed")?, failed: number("failed")? })
 }
 
-fn end_to_end(ready: Prepared, kubelet: Option<&str>, filter: Vec<String>) -> Result<Tally> {
+fn end_to_end(ready: &Prepared, kubelet: Option<&str>, filter: Vec<String>) -> Result<Tally> {
     let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Dev, &Progress::new()?)?;
     let logs = ready.workspace.target.join("xtask/test/logs");
-    let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task: Task::Test { filter } };
+    let (peers, images) = (ready.peers.clone(), ready.images.clone());
+    let plan = Plan { peers, images, kubelet, task: Task::Test { filter } };
     let outcome = isolation::launch("test", plan, &logs)?;
     let count = |key: &str| outcome.result.as_ref().and_then(|result| result[key].as_u64());
     let mut tally = Tally { passed: count("passed").unwrap_or(0), failed: count("failed").unwrap_or(0) };

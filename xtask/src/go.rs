@@ -136,6 +136,11 @@ impl Build {
         go
     }
 
+    /// Whether it is the test of a package, as the name says by Go's own custom.
+    fn is_test(&self) -> bool {
+        self.programs.first().is_some_and(|program| program.name.ends_with(".test"))
+    }
+
     fn packages(&self) -> impl Iterator<Item = &'static str> {
         self.programs.iter().map(|program| program.package)
     }
@@ -143,7 +148,7 @@ impl Build {
     /// Downloads the modules of all packages these programs are made from.
     fn fetch(&self, progress: &Progress) -> Result<()> {
         let mut list = self.go(&["list", "-deps"]);
-        list.args(self.packages());
+        list.args(self.is_test().then_some("-test")).args(self.packages());
         let mut step = None;
         let mut modules = 0;
         command::watch(&format!("download the modules of {}", self.name), list, progress, |line| {
@@ -167,7 +172,8 @@ impl Build {
     }
 
     fn run(&self, progress: &Progress) -> Result<()> {
-        let stale = self.stale()?;
+        // The builder of tests does not say what it compiles.
+        let stale = if self.is_test() { BTreeSet::new() } else { self.stale()? };
         let step = progress.step("build", &self.name, stale.len(), "packages");
         workspace::create_dir(&self.folder)?;
         remove_unfinished(&self.folder)?;
@@ -177,7 +183,9 @@ impl Build {
             .context("create a folder for what is being built")?;
         let variables = self.programs.first().map(|first| first.variables).unwrap_or_default();
         let variables: String = variables.iter().map(|variable| format!(" -X {variable}")).collect();
-        let mut go = self.go(&["build", "-v", "-buildvcs=false"]);
+        let verb: &[&str] = if self.is_test() { &["test", "-c"] } else { &["build", "-v"] };
+        let mut go = self.go(verb);
+        go.arg("-buildvcs=false");
         go.arg("-ldflags").arg(format!("-s -w{variables}")).arg("-o");
         match self.programs.as_slice() {
             [only] => go.arg(unfinished.path().join(only.name)),

@@ -1,9 +1,9 @@
-//! Development tasks: `cargo xtask setup | run | test | parity | bench | tidy`.
+//! Development tasks: `cargo xtask setup | run | test | parity | conformance | bench | tidy`.
 //!
 //! Everything that must be real in a test of a kubelet is real here: the API server, the container runtime, the
 //! network, the cgroups. `peers` builds those programs once, `images` writes the container images,
 //! `isolation` gives each cluster namespaces of its own, `cluster` runs the programs inside them. `e2e` and
-//! `bench` are what is done with such a cluster.
+//! `bench` are what is done with such a cluster; `conformance` runs upstream's own tests there.
 //!
 //! Three processes take part: the outer one that the developer started, an init (`inside`) in the new pid
 //! namespace, and its child (`worker`) that starts the cluster. When the outer process goes, all go.
@@ -13,6 +13,7 @@ mod checks;
 mod claims;
 mod cluster;
 mod command;
+mod conformance;
 mod e2e;
 mod footprints;
 mod go;
@@ -54,6 +55,8 @@ enum Task {
     Test(TestArgs),
     /// Compare what both kubelets make of the same configuration, which `test` does too.
     Parity(ParityArgs),
+    /// Run upstream's node end-to-end suite and keep what it finds in docs/conformance.
+    Conformance(conformance::Args),
     /// Measure our kubelet beside the Go kubelet.
     Bench(BenchArgs),
     /// Check crate order, module docs, file lengths and forbidden words.
@@ -132,7 +135,15 @@ struct BenchArgs {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().task {
+    let done = conformance::called_as_stand_in().unwrap_or_else(task);
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn task() -> anyhow::Result<ExitCode> {
+    match Cli::parse().task {
         Task::Setup => setup::prepare(Purpose::Tests).map(|_| ExitCode::SUCCESS),
         Task::Run(args) => {
             let profile = if args.release { Profile::Release } else { Profile::Dev };
@@ -140,6 +151,7 @@ fn main() -> ExitCode {
         }
         Task::Test(args) => checks::outer(args.kubelet.as_deref(), args.filter, args.e2e_only),
         Task::Parity(args) => checks::parity(args.kubelet.as_deref(), &args.filter),
+        Task::Conformance(args) => conformance::outer(&args),
         Task::Bench(args) => {
             bench::outer(args.quick, args.only, args.kubelet.as_deref(), args.against.as_deref())
         }
@@ -148,9 +160,5 @@ fn main() -> ExitCode {
         Task::Inside { state } => isolation::inside(&state),
         Task::Worker { state } => isolation::worker(&state),
         Task::Compare { folder } => parity::apart::inside(&folder),
-    };
-    done.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    }
 }

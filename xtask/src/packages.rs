@@ -1,10 +1,11 @@
 //! Debian packages the build of the peers and the cluster need; only what is missing is installed.
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use crate::command;
+use crate::{command, peers, workspace};
 
 /// Package, and what it is for.
 const PACKAGES: &[(&str, &str)] = &[
@@ -50,6 +51,52 @@ fn installed(package: &str) -> bool {
     let query =
         command::output(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]));
     query.is_ok_and(|status| status == "installed")
+}
+
+/// Downloads those of the packages, and of what they need, that the machine lacks, and unpacks them in a folder of the
+/// cache. Nothing is installed: their services would start.
+pub(crate) fn unpack_beside(names: &[&str]) -> Result<PathBuf> {
+    let key = peers::short_hash(&names.iter().map(|name| name.as_bytes()).collect::<Vec<_>>());
+    let parent = workspace::cache()?.join("packages");
+    let finished = parent.join(&key);
+    if finished.exists() {
+        return Ok(finished);
+    }
+    if !command::exists("apt-get") || !command::exists("dpkg-deb") {
+        bail!(
+            "the images of upstream's suite are made from Debian packages, which need apt-get and dpkg-deb"
+        );
+    }
+    workspace::create_dir(&parent)?;
+    let scratch = tempfile::tempdir_in(&parent).context("create a folder for packages")?;
+    let archives = scratch.path().join("archives");
+    workspace::create_dir(&archives.join("partial"))?;
+    let download = || {
+        let mut apt = Command::new("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive");
+        apt.args(["-qq", "-y", "--no-install-recommends", "--download-only"]);
+        // Its own user may not write to the cache.
+        apt.args(["-o", "APT::Sandbox::User=root", "-o"]);
+        apt.arg(format!("Dir::Cache::archives={}", archives.display())).arg("install").args(names);
+        command::run("download packages for the images", &mut apt)
+    };
+    if download().is_err() {
+        // The lists may be too old, or missing.
+        let mut update = Command::new("apt-get");
+        command::run("update the package lists", update.args(["-qq", "update"]))?;
+        download()?;
+    }
+    let root = scratch.path().join("root");
+    workspace::create_dir(&root)?;
+    let list = std::fs::read_dir(&archives).with_context(|| format!("list {}", archives.display()))?;
+    for entry in list {
+        let path = entry.with_context(|| format!("list {}", archives.display()))?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            command::quiet(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(&root))?;
+        }
+    }
+    std::fs::rename(&root, &finished).with_context(|| format!("rename to {}", finished.display()))?;
+    Ok(finished)
 }
 
 /// Not a Debian: say which programs are needed.

@@ -4,13 +4,14 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use crate::go::{self, Build, Program};
 use crate::progress::Progress;
-use crate::workspace;
+use crate::{command, workspace};
 
 struct Module {
     /// The folder under `tools/`.
@@ -90,6 +91,18 @@ const CONTAINERD: Module = Module {
         program("host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local"),
         program("loopback", "github.com/containernetworking/plugins/plugins/main/loopback"),
         program("portmap", "github.com/containernetworking/plugins/plugins/meta/portmap"),
+    ],
+};
+
+/// Upstream's node end-to-end suite, with what its images hold. A module of its own, for what it is made of must not
+/// have all of Kubernetes built again.
+const NODE_E2E: Module = Module {
+    name: "node-e2e",
+    programs: &[
+        kubernetes("e2e_node.test", "k8s.io/kubernetes/test/e2e_node"),
+        program("ginkgo", "github.com/onsi/ginkgo/v2/ginkgo"),
+        program("sample-device-plugin", "k8s.io/kubernetes/test/images/sample-device-plugin"),
+        program("nonewprivs", "k8s.io/kubernetes/test/images/nonewprivs"),
     ],
 };
 
@@ -218,6 +231,23 @@ impl Peers {
     pub(crate) fn runtime_folder(&self) -> &Path {
         &self.containerd
     }
+}
+
+/// The folder with upstream's node end-to-end suite, which is built if it is missing. Apart from the others: it takes
+/// long, and only conformance needs it.
+pub(crate) fn node_suite(root: &Path) -> Result<PathBuf> {
+    let mut builds = Vec::new();
+    let folder = module(root, &NODE_E2E, |_| true, &mut builds)?;
+    go::build(&builds, &Progress::new()?)?;
+    Ok(folder)
+}
+
+/// Where the source of a package of that suite's module is.
+pub(crate) fn kubernetes_source(root: &Path) -> Result<PathBuf> {
+    let mut go = Command::new("go");
+    go.current_dir(root.join("tools").join(NODE_E2E.name)).env("GOWORK", "off").env_remove("GOFLAGS");
+    go.args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"]);
+    Ok(PathBuf::from(command::output(&mut go)?.trim()))
 }
 
 /// A short hash that names a cache entry.

@@ -27,11 +27,16 @@ pub(crate) struct Containerd {
 impl Containerd {
     /// Writes the configuration.
     pub(super) fn new(paths: &Paths) -> Result<Self> {
+        Self::with(paths, "")
+    }
+
+    /// Writes the configuration with these tables added.
+    pub(crate) fn with(paths: &Paths, additions: &str) -> Result<Self> {
         let network = paths.file("cni");
         workspace::create_dir(&network)?;
         workspace::write(&network.join("10-test.conflist"), network_configuration())?;
         let file = paths.file("containerd.toml");
-        workspace::write(&file, configuration(paths, &network)?)?;
+        workspace::write(&file, configuration(paths, &network)? + additions)?;
         let args = ["-c".into(), file.into_os_string()];
         let mut program = Program::new("containerd", paths.peers.containerd("containerd"), args);
         // A group of its own: at the root there is the node.

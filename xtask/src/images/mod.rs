@@ -3,8 +3,10 @@
 //! One OCI archive holds all: pause (the sandbox image that containerd pins), busybox, and agnhost, the program
 //! of the Kubernetes end-to-end tests, on top of busybox.
 
+mod files;
 mod oci;
 mod read;
+mod suite;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +16,8 @@ use anyhow::{Context, Result};
 use crate::peers::{self, Peers, Purpose};
 use crate::{command, workspace};
 use oci::{Archive, Config, Entry};
-pub(crate) use read::Stored;
+pub(crate) use read::{Store, Stored};
+pub(crate) use suite::{STAND_IN, build as build_suite};
 
 /// The sandbox image that containerd 2.3.7 asks for when its configuration names none.
 pub(crate) const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
@@ -47,7 +50,7 @@ pub(crate) fn build(peers: &Peers, purpose: Purpose) -> Result<PathBuf> {
     eprintln!("==> write the images");
     let folder = archive.parent().context("the image folder")?;
     workspace::create_dir(folder)?;
-    let pause = compile_pause(folder)?;
+    let pause = compile(PAUSE_SOURCE, folder)?;
     let applets = command::output(Command::new(busybox).arg("--list"))?;
 
     let unfinished = folder.join(format!(".{key}.{}", std::process::id()));
@@ -70,12 +73,13 @@ pub(crate) fn build(peers: &Peers, purpose: Purpose) -> Result<PathBuf> {
     Ok(archive)
 }
 
-fn compile_pause(folder: &Path) -> Result<Vec<u8>> {
-    let scratch = tempfile::tempdir_in(folder).context("create a folder for the pause program")?;
-    let (source, program) = (scratch.path().join("pause.c"), scratch.path().join("pause"));
-    workspace::write(&source, PAUSE_SOURCE)?;
+/// Compiles a program of one file that needs nothing in its image.
+fn compile(text: &str, folder: &Path) -> Result<Vec<u8>> {
+    let scratch = tempfile::tempdir_in(folder).context("create a folder for a program")?;
+    let (source, program) = (scratch.path().join("program.c"), scratch.path().join("program"));
+    workspace::write(&source, text)?;
     command::quiet(Command::new("gcc").args(["-static", "-Os", "-s", "-o"]).arg(&program).arg(&source))?;
-    std::fs::read(&program).context("read the pause program")
+    std::fs::read(&program).context("read a program that was compiled")
 }
 
 fn busybox_files(shell: Vec<u8>, applets: &str) -> Vec<Entry> {

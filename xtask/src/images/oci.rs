@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
+/// The machine's architecture in the words of images.
+pub(super) const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+
 /// One path in a layer.
 pub(super) enum Entry {
     /// A regular file.
@@ -31,6 +34,10 @@ pub(super) struct Config<'a> {
     pub(super) entrypoint: &'a [&'a str],
     pub(super) command: &'a [&'a str],
     pub(super) user: &'a str,
+    /// Variables beside `PATH`.
+    pub(super) environment: &'a [&'a str],
+    /// Makes an image of its own of what would be another one's double.
+    pub(super) author: &'a str,
 }
 
 /// A layer that is already in the archive.
@@ -83,13 +90,14 @@ impl Archive {
 
     /// Adds an image of these layers under its full name, tag included.
     pub(super) fn image(&mut self, name: &str, config: &Config<'_>, layers: &[&Layer]) -> Result<()> {
-        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let digests: Vec<&str> = layers.iter().map(|layer| layer.digest.as_str()).collect();
-        let document = json!({
-            "architecture": architecture,
+        let mut environment = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+        environment.extend(config.environment);
+        let mut document = json!({
+            "architecture": ARCHITECTURE,
             "os": "linux",
             "config": {
-                "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                "Env": environment,
                 "Entrypoint": config.entrypoint,
                 "Cmd": config.command,
                 "User": config.user,
@@ -97,13 +105,16 @@ impl Archive {
             },
             "rootfs": { "type": "layers", "diff_ids": digests },
         });
+        if !config.author.is_empty() {
+            document["author"] = config.author.into();
+        }
         let config =
             self.blob("application/vnd.oci.image.config.v1+json", document.to_string().as_bytes())?;
         let media = "application/vnd.oci.image.manifest.v1+json";
         let layers: Vec<&Value> = layers.iter().map(|layer| &layer.descriptor).collect();
         let manifest = json!({ "schemaVersion": 2, "mediaType": media, "config": config, "layers": layers });
         let mut manifest = self.blob(media, manifest.to_string().as_bytes())?;
-        manifest["platform"] = json!({ "architecture": architecture, "os": "linux" });
+        manifest["platform"] = json!({ "architecture": ARCHITECTURE, "os": "linux" });
         let tag = name.rsplit(':').next().unwrap_or_default();
         manifest["annotations"] =
             json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag });

@@ -1,8 +1,9 @@
-//! Reads one image out of the archive, for a registry that serves it.
+//! Reads images out of the archive, for registries that serve them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -50,6 +51,61 @@ impl Stored {
         let digest = oci::digest(&manifest);
         blobs.insert(digest.clone(), manifest);
         Ok(Self { media_type, digest, blobs })
+    }
+}
+
+/// All images of an archive, which stays where it is.
+pub(crate) struct Store {
+    file: File,
+    /// Where each blob is, and its size, by its digest.
+    blobs: BTreeMap<String, (u64, u64)>,
+    /// Media type and digest of each image's manifest, by its full name.
+    manifests: BTreeMap<String, (String, String)>,
+}
+
+impl Store {
+    /// Reads what is in the archive, and where.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        let mut blobs = BTreeMap::new();
+        let mut archive = Archive::new(&file);
+        for found in archive.entries_with_seek().context("list the image archive")? {
+            let found = found.context("list the image archive")?;
+            let path = found.path().context("list the image archive")?;
+            if let Ok(rest) = path.strip_prefix("blobs") {
+                let digest = rest.to_string_lossy().replace('/', ":");
+                blobs.insert(digest, (found.raw_file_position(), found.size()));
+            }
+        }
+        let index: Value = serde_json::from_slice(&entry(path, "index.json")?).context("read the index")?;
+        let mut manifests = BTreeMap::new();
+        for one in index["manifests"].as_array().context("the index has no manifests")? {
+            let text =
+                |value: &Value| value.as_str().map(str::to_owned).context("a descriptor lacks something");
+            let name = text(&one["annotations"]["io.containerd.image.name"])?;
+            manifests.insert(name, (text(&one["mediaType"])?, text(&one["digest"])?));
+        }
+        Ok(Self { file, blobs, manifests })
+    }
+
+    /// The media type and digest of the image whose name ends in this, after the name of its registry.
+    pub(crate) fn manifest(&self, reference: &str) -> Option<(&str, &str)> {
+        let is_it = |name: &str| name.split_once('/').is_some_and(|(_, rest)| rest == reference);
+        let found = self.manifests.iter().find(|(name, _)| is_it(name));
+        found.map(|(_, (media_type, digest))| (media_type.as_str(), digest.as_str()))
+    }
+
+    /// The media type of the manifest of this digest.
+    pub(crate) fn media_type(&self, digest: &str) -> Option<&str> {
+        self.manifests.values().find(|(_, own)| own == digest).map(|(media_type, _)| media_type.as_str())
+    }
+
+    /// What has this digest.
+    pub(crate) fn blob(&self, digest: &str) -> Option<Vec<u8>> {
+        let (position, size) = *self.blobs.get(digest)?;
+        let mut content = vec![0; usize::try_from(size).ok()?];
+        self.file.read_exact_at(&mut content, position).ok()?;
+        Some(content)
     }
 }
 

@@ -90,6 +90,19 @@ pub(super) struct Groups {
     pub(super) leaves: Vec<PathBuf>,
 }
 
+impl Groups {
+    /// Has the processes of the groups run when others do not need the processors.
+    pub(super) fn yield_to_others(&self) -> Result<()> {
+        // An ordinary group has 1024 shares, or the weight 100.
+        for (file, value) in [("cpu.shares", "512"), ("cpu.weight", "50")] {
+            for path in self.roots.iter().map(|root| root.join(file)).filter(|path| path.exists()) {
+                std::fs::write(&path, value).with_context(|| format!("write {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Makes a group of this name in every hierarchy.
 pub(super) fn create(name: &str) -> Result<Groups> {
     let mut groups = Groups { roots: Vec::new(), leaves: Vec::new() };

@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::peers::Peers;
-use crate::{bench, cluster, e2e, run, workspace};
+use crate::{bench, cluster, conformance, e2e, run, workspace};
 
 /// The node's name, also the host name inside.
 pub(crate) const NODE: &str = "node-1";
@@ -53,6 +53,8 @@ pub(crate) enum Task {
     Test { filter: Vec<String> },
     /// Measurements.
     Bench(bench::Order),
+    /// Upstream's node end-to-end suite, which brings its own API server.
+    Conformance(conformance::Order),
 }
 
 /// Reads the plan in the state folder and does it.
@@ -67,6 +69,7 @@ pub(crate) fn worker(state: &Path) -> Result<ExitCode> {
             Task::Run => run::inside(paths).await,
             Task::Test { filter } => e2e::inside(paths, filter).await,
             Task::Bench(order) => bench::inside(paths, &plan.kubelet, order).await,
+            Task::Conformance(order) => conformance::inside(paths, order).await,
         }
     })
 }

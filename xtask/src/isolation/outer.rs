@@ -54,14 +54,16 @@ pub(crate) struct Outcome {
 }
 
 /// Starts a cluster for this plan and waits for its end, or for SIGINT or SIGTERM. When it fails its logs are kept
-/// in `logs`; nothing else stays.
+/// in `logs`, those of upstream's suite always; nothing else stays.
 pub(crate) fn launch(name: &str, plan: Plan, logs: &Path) -> Result<Outcome> {
     if !rustix::process::geteuid().is_root() {
         bail!("a cluster needs root: it makes namespaces, cgroups and containers");
     }
     let state = State::create(name)?;
+    // What a suite of others says about a test is only in its log.
+    let always = matches!(plan.task, super::Task::Conformance(_));
     let outcome = launch_in(&state, plan);
-    if !outcome.as_ref().is_ok_and(|outcome| outcome.success || outcome.interrupted) {
+    if always || !outcome.as_ref().is_ok_and(|outcome| outcome.success || outcome.interrupted) {
         keep_logs(&state.path.join("logs"), logs);
     }
     let removed = state.remove();
@@ -84,6 +86,9 @@ fn launch_in(state: &State, mut plan: Plan) -> Result<Outcome> {
     let text = serde_json::to_vec(plan).context("write the plan")?;
     workspace::write(&state.path.join("plan.json"), text)?;
     let groups = cgroup::create(&state.cgroup())?;
+    if matches!(&plan.task, super::Task::Conformance(order) if order.low_priority) {
+        groups.yield_to_others()?;
+    }
     // Not multi-threaded: the parent death signal is bound to the thread that starts the child, this one.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
