@@ -10,10 +10,10 @@ mod pods;
 mod socket;
 
 pub use pods::{PodsPorts, PodsService};
-pub use socket::{SocketError, bind};
+pub use socket::SocketError;
 
-/// What is made of `proto/pods.proto`.
-pub mod wire {
-    #![allow(missing_docs, unreachable_pub, clippy::all)]
+mod wire {
+    //! What is made of `proto/pods.proto`.
+    #![allow(dead_code, missing_docs, unreachable_pub, clippy::all, reason = "made; tests are the client")]
     tonic::include_proto!("v1alpha1");
 }

@@ -19,7 +19,7 @@ pub struct SocketError {
 ///
 /// # Errors
 /// The folder or the socket cannot be made, or what is in its place not be removed.
-pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
+pub(crate) fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     listen(path).map_err(|source| SocketError { path: path.to_owned(), source })
 }
 

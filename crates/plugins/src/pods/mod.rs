@@ -99,7 +99,7 @@ impl PodsService {
 
     fn list(&self) -> Result<ListPodsResponse, Status> {
         let view = self.ready_view()?;
-        let pods = changes::shown(&view).map(|pod| self.ports.written(pod)).collect::<Result<_, _>>()?;
+        let pods = changes::shown(&view).map(|pod| written(pod)).collect::<Result<_, _>>()?;
         Ok(ListPodsResponse { pods })
     }
 
@@ -107,7 +107,7 @@ impl PodsService {
         let view = self.ready_view()?;
         let pod = view.pods.get(&PodUid::from(uid)).filter(|pod| pod.is_wanted && pod.pod.is_some());
         let pod = pod.ok_or_else(|| Status::not_found(format!("pod with UID {uid} not found")))?;
-        Ok(GetPodResponse { pod: self.ports.written(pod)? })
+        Ok(GetPodResponse { pod: written(pod)? })
     }
 
     fn watch(&self) -> Result<Events, Status> {
@@ -119,14 +119,12 @@ impl PodsService {
         tokio::spawn(follow(published, told, queue, self.ports.metrics.clone()));
         let event = |kind: EventType, pod: Bytes| WatchPodsEvent { r#type: kind.into(), pod };
         let first: Vec<_> = changes::shown(&view).cloned().collect();
-        let ports = self.ports.clone();
-        let first = stream::iter(first)
-            .map(move |pod| ports.written(&pod).map(|written| event(EventType::Added, written)));
+        let first =
+            stream::iter(first).map(move |pod| written(&pod).map(|written| event(EventType::Added, written)));
         let all_told = stream::iter([Ok(event(EventType::InitialSyncComplete, Bytes::new()))]);
-        let ports = self.ports.clone();
         let later = ReceiverStream::new(queued).map(move |(kind, pod): (EventType, Arc<PodView>)| {
             let is_gone = kind == EventType::Deleted;
-            let written = if is_gone { PodsPorts::name_of(&pod) } else { ports.written(&pod) };
+            let written = if is_gone { name_of(&pod) } else { written(&pod) };
             written.map(|written| event(kind, written))
         });
         // The queue ends when it ran full, and with the node.
@@ -171,24 +169,25 @@ async fn follow(
     }
 }
 
-impl PodsPorts {
-    fn written(&self, view: &PodView) -> Result<Bytes, Status> {
-        let Some(pod) = &view.pod else { return Ok(Bytes::new()) };
-        let written = encode::pod(&pod.metadata, pod.spec.as_ref(), &status(view, pod));
-        written.map(Bytes::from).map_err(|error| Status::internal(format!("failed to marshal pod: {error}")))
-    }
+/// A pod as its source has it, whatever of that the node has given it.
+fn written(view: &PodView) -> Result<Bytes, Status> {
+    let Some(pod) = view.asked.as_ref().or(view.pod.as_ref()) else { return Ok(Bytes::new()) };
+    bytes(encode::pod(&pod.metadata, pod.spec.as_ref(), &status(view, pod)))
+}
 
-    /// Of a pod that is gone, which it was.
-    fn name_of(view: &PodView) -> Result<Bytes, Status> {
-        let metadata = ObjectMeta {
-            name: Some(view.key.name.to_string()),
-            namespace: Some(view.key.namespace.to_string()),
-            uid: Some(view.uid.as_str().to_owned()),
-            ..ObjectMeta::default()
-        };
-        let written = encode::pod(&metadata, None, &PodStatus::default());
-        written.map(Bytes::from).map_err(|error| Status::internal(format!("failed to marshal pod: {error}")))
-    }
+/// Of a pod that is gone, which it was.
+fn name_of(view: &PodView) -> Result<Bytes, Status> {
+    let metadata = ObjectMeta {
+        name: Some(view.key.name.to_string()),
+        namespace: Some(view.key.namespace.to_string()),
+        uid: Some(view.uid.as_str().to_owned()),
+        ..ObjectMeta::default()
+    };
+    bytes(encode::pod(&metadata, None, &PodStatus::default()))
+}
+
+fn bytes(written: Result<Vec<u8>, serde_json::Error>) -> Result<Bytes, Status> {
+    written.map(Bytes::from).map_err(|error| Status::internal(format!("failed to marshal pod: {error}")))
 }
 
 /// The status of this node's own making. Before there is one, that of the object, which claims nothing that was not looked

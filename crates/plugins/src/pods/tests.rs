@@ -18,6 +18,7 @@ pub(super) fn pod(name: &str, phase: &str) -> PodView {
         uid: PodUid::from(name),
         key: PodKey::new("ns", name),
         pod: Some(Arc::new(serde_json::from_value::<ApiPod>(object).unwrap())),
+        asked: None,
         is_wanted: true,
         is_static: false,
         status: Arc::new(PodStatus { phase: Some(phase.to_owned()), ..PodStatus::default() }),
@@ -64,7 +65,7 @@ impl Lab {
     }
 }
 
-fn written(pod: &PodView) -> Bytes {
+fn bytes_of(pod: &PodView) -> Bytes {
     let object = pod.pod.as_ref().unwrap();
     encode::pod(&object.metadata, object.spec.as_ref(), &pod.status).unwrap().into()
 }
@@ -74,9 +75,9 @@ async fn lists_and_single_pods() {
     let (a, b) = (pod("a", "Running"), pod("b", "Pending"));
     let mut lab = lab(view(&[b.clone(), a.clone()])).await;
     let all = lab.client.list_pods(ListPodsRequest {}).await.unwrap().into_inner();
-    assert_eq!(all.pods, [written(&a), written(&b)], "in the order of their uids");
+    assert_eq!(all.pods, [bytes_of(&a), bytes_of(&b)], "in the order of their uids");
     let one = lab.client.get_pod(GetPodRequest { pod_uid: "b".to_owned() }).await.unwrap().into_inner();
-    assert_eq!(one.pod, written(&b));
+    assert_eq!(one.pod, bytes_of(&b));
     let none = lab.client.get_pod(GetPodRequest { pod_uid: "c".to_owned() }).await.unwrap_err();
     assert_eq!((none.code(), none.message()), (Code::NotFound, "pod with UID c not found"));
     let want = [
@@ -88,6 +89,20 @@ async fn lists_and_single_pods() {
         "kubelet_pod_watch_events_dropped_total 0",
     ];
     assert_eq!(lab.counted(), want);
+}
+
+/// What a pod asks for is shown, and not what it was given of it.
+#[tokio::test]
+async fn a_pod_is_shown_as_its_source_has_it() {
+    let mut resized = pod("a", "Running");
+    let mut asked = Pod::clone(resized.pod.as_ref().unwrap());
+    asked.metadata.generation = Some(2);
+    resized.asked = Some(Arc::new(asked.clone()));
+    let mut lab = lab(view(&[resized.clone()])).await;
+    let one = lab.client.get_pod(GetPodRequest { pod_uid: "a".to_owned() }).await.unwrap().into_inner();
+    let want = encode::pod(&asked.metadata, asked.spec.as_ref(), &resized.status).unwrap();
+    assert_eq!(one.pod, want);
+    assert_ne!(one.pod, bytes_of(&resized));
 }
 
 #[tokio::test]
@@ -118,15 +133,15 @@ async fn a_watch_begins_with_all_and_goes_on_with_what_happens() {
         let event = events.message().await.unwrap().unwrap();
         (event.r#type(), event.pod)
     };
-    assert_eq!(next().await, (EventType::Added, written(&a)));
-    assert_eq!(next().await, (EventType::Added, written(&b)));
+    assert_eq!(next().await, (EventType::Added, bytes_of(&a)));
+    assert_eq!(next().await, (EventType::Added, bytes_of(&b)));
     assert_eq!(next().await, (EventType::InitialSyncComplete, Bytes::new()));
     let running = pod("a", "Running");
     lab.node.send_replace(Arc::new(view(&[running.clone(), b])));
-    assert_eq!(next().await, (EventType::Modified, written(&running)));
+    assert_eq!(next().await, (EventType::Modified, bytes_of(&running)));
     lab.node.send_replace(Arc::new(view(&[running])));
     let (kind, gone) = next().await;
-    assert_eq!((kind, gone), (EventType::Deleted, PodsPorts::name_of(&pod("b", "Running")).unwrap()));
+    assert_eq!((kind, gone), (EventType::Deleted, name_of(&pod("b", "Running")).unwrap()));
     // The node ends.
     let Lab { node, metrics, .. } = lab;
     drop(node);
