@@ -137,6 +137,10 @@ fn same(told: &Pod, of_api: &Pod) -> Result<()> {
         pod.metadata.resource_version = None;
         let mine = ["kubernetes.io/config.seen", "kubernetes.io/config.source"];
         pod.metadata.annotations.get_or_insert_default().retain(|key, _| !mine.contains(&key.as_str()));
+        // A patch may put them into another order.
+        if let Some(conditions) = pod.status.as_mut().and_then(|status| status.conditions.as_mut()) {
+            conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+        }
         serde_json::to_value(pod).context("write a pod")
     };
     let (told, of_api) = (bare(told)?, bare(of_api)?);
