@@ -6,7 +6,7 @@ use server::certificate::ServingCertificate;
 use tokio_util::sync::CancellationToken;
 
 use super::settings;
-use crate::ports::{self, NodePorts};
+use crate::ports::NodePorts;
 
 /// Opens the ports of the API, if it is served.
 pub(super) fn bind(

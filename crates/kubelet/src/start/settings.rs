@@ -49,7 +49,6 @@ pub(super) fn of_runtime(config: &Config, machine: &MachineFacts, cgroups: &Cgro
         has_selinux: host::selinux::is_enabled(),
         honours_stop_signals: config.gates.enabled("ContainerStopSignals"),
         masked_paths: runtime::container::thermal_paths(Path::new("/sys/devices/system/cpu")),
-        ..NodeSettings::default()
     }
 }
 
