@@ -1,3 +1,5 @@
 //! The protocols against upstream's facts.
 
+#![allow(clippy::unwrap_used)]
+
 mod facts;
