@@ -25,7 +25,8 @@ impl Chunks {
     }
 }
 
-/// A list, as it is asked for.
+/// A list, as it is asked for. The library's futures take kilobytes: they come boxed, and the one that is not needed goes
+/// at once.
 pub(crate) struct List<'a, C, W> {
     /// The call for chunks, and the one for the whole.
     pub(crate) calls: (&'static str, &'static str),
@@ -63,6 +64,8 @@ impl Runtime {
                 }
                 done => return done,
             }
+        } else {
+            drop(chunks);
         }
         self.call(calls.1, object, whole).await.map(of_whole)
     }

@@ -118,8 +118,8 @@ impl Runtime {
             calls: ("StreamPodSandboxes", "ListPodSandbox"),
             object: uid.map_or("", PodUid::as_str),
             has_chunks: &self.chunks().runtime,
-            chunks: client.stream_pod_sandboxes(chunks),
-            whole: other.list_pod_sandbox(whole),
+            chunks: Box::pin(client.stream_pod_sandboxes(chunks)),
+            whole: Box::pin(other.list_pod_sandbox(whole)),
         };
         self.list(list, |chunk| chunk.pod_sandboxes, |whole| whole.items).await
     }
@@ -134,8 +134,8 @@ impl Runtime {
             calls: ("StreamContainers", "ListContainers"),
             object: uid.map_or("", PodUid::as_str),
             has_chunks: &self.chunks().runtime,
-            chunks: client.stream_containers(chunks),
-            whole: other.list_containers(whole),
+            chunks: Box::pin(client.stream_containers(chunks)),
+            whole: Box::pin(other.list_containers(whole)),
         };
         self.list(list, |chunk| chunk.containers, |whole| whole.containers).await
     }

@@ -57,8 +57,12 @@ impl Runtime {
             calls: ("StreamPodSandboxMetrics", "ListPodSandboxMetrics"),
             object: "",
             has_chunks: &self.chunks().runtime,
-            chunks: client.stream_pod_sandbox_metrics(self.request(wire::StreamPodSandboxMetricsRequest {})),
-            whole: other.list_pod_sandbox_metrics(self.request(wire::ListPodSandboxMetricsRequest {})),
+            chunks: Box::pin(
+                client.stream_pod_sandbox_metrics(self.request(wire::StreamPodSandboxMetricsRequest {})),
+            ),
+            whole: Box::pin(
+                other.list_pod_sandbox_metrics(self.request(wire::ListPodSandboxMetricsRequest {})),
+            ),
         };
         let pods =
             self.list(list, |chunk| chunk.pod_sandbox_metrics, |whole| whole.pod_metrics).await?.into_iter();

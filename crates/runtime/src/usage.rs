@@ -175,8 +175,10 @@ impl Runtime {
             calls: ("StreamContainerStats", "ListContainerStats"),
             object: "",
             has_chunks: &self.chunks().runtime,
-            chunks: client.stream_container_stats(chunks),
-            whole: other.list_container_stats(self.request(wire::ListContainerStatsRequest { filter: None })),
+            chunks: Box::pin(client.stream_container_stats(chunks)),
+            whole: Box::pin(
+                other.list_container_stats(self.request(wire::ListContainerStatsRequest { filter: None })),
+            ),
         };
         let all = self.list(list, |chunk| chunk.container_stats, |whole| whole.stats).await?;
         Ok(all.into_iter().filter_map(container).collect())
@@ -194,8 +196,8 @@ impl Runtime {
             calls: ("StreamPodSandboxStats", "ListPodSandboxStats"),
             object: "",
             has_chunks: &self.chunks().runtime,
-            chunks: client.stream_pod_sandbox_stats(chunks),
-            whole: other.list_pod_sandbox_stats(whole),
+            chunks: Box::pin(client.stream_pod_sandbox_stats(chunks)),
+            whole: Box::pin(other.list_pod_sandbox_stats(whole)),
         };
         match self.list(list, |chunk| chunk.pod_sandbox_stats, |whole| whole.stats).await {
             Ok(all) => Ok(Some(all.into_iter().filter_map(sandbox).collect())),

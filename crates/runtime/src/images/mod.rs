@@ -165,8 +165,8 @@ impl Runtime {
             calls: ("StreamImages", "ListImages"),
             object: "",
             has_chunks: &self.chunks().images,
-            chunks: client.stream_images(self.request(wire::StreamImagesRequest { filter: None })),
-            whole: other.list_images(self.request(wire::ListImagesRequest { filter: None })),
+            chunks: Box::pin(client.stream_images(self.request(wire::StreamImagesRequest { filter: None }))),
+            whole: Box::pin(other.list_images(self.request(wire::ListImagesRequest { filter: None }))),
         };
         let images = self.list(list, |chunk| chunk.images, |whole| whole.images).await?;
         Ok(images.into_iter().map(facts).collect())
