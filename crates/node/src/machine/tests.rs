@@ -1,5 +1,6 @@
 //! What a node says of itself while it does not know yet how its runtime fares.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use model::{Now, RuntimeCondition, RuntimeHealth};
 
 use crate::node_status::NodeFacts;
 use crate::pressure::{Limit, Observation, Signal, Threshold};
-use crate::{Action, Effect, EffectId, Input, Node, Outcome, Settings};
+use crate::{Action, Effect, EffectId, EventRecord, Input, Node, Outcome, Settings};
 
 const START: i64 = 1_000_000;
 
@@ -134,10 +135,12 @@ fn a_runtime_that_stays_silent_makes_the_node_unready_in_time() {
     assert_eq!(written(&node.step(at(30), Input::Tick)), [("False".to_owned(), 30)]);
 }
 
-/// Reason and message of each event among the effects, and whether it is a warning.
+/// The reason of each event among the effects, and whether it is a warning. Reasons about the node are constants.
 fn events(effects: &[Effect]) -> Vec<(bool, &'static str)> {
     let records = effects.iter().filter_map(|effect| match effect {
-        Effect::Record(event) => Some((event.is_warning, event.reason)),
+        Effect::Record(EventRecord { is_warning, reason: Cow::Borrowed(reason), .. }) => {
+            Some((*is_warning, *reason))
+        }
         _ => None,
     });
     records.collect()
