@@ -323,7 +323,8 @@ mod tests {
             fs::create_dir(&volume).unwrap();
             tmpfs(&volume, TmpfsOptions::default()).unwrap();
             assert_eq!(mounts_below(&root).unwrap().len(), 1, "each mount once");
-            unmount_below(dir.path()).unwrap();
+            unmount(&volume).unwrap();
+            unmount(dir.path()).unwrap();
         });
     }
 }
