@@ -11,16 +11,16 @@ use crate::text::{self, FileError, keyed_number};
 /// Memory of the whole node, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeMemory {
-    /// `MemTotal` without the pool set aside for huge pages.
+    /// `MemTotal`, the pool set aside for huge pages included.
     pub capacity: u64,
-    /// In use, page cache included.
+    /// In use, page cache included. The pool for huge pages is not.
     pub usage: u64,
     /// In use and not easily given back: usage less inactive page cache.
     pub working_set: u64,
 }
 
 impl NodeMemory {
-    /// The eviction signal `memory.available`.
+    /// What is not in use, the pool for huge pages included.
     pub fn available(&self) -> u64 {
         self.capacity.saturating_sub(self.working_set)
     }
@@ -41,11 +41,12 @@ pub fn node_memory(mounts: &CgroupMounts) -> Result<NodeMemory, FileError> {
     let (usage, working_set) = match counted {
         Some(memory) => (memory.usage_bytes, memory.working_set_bytes),
         None => {
-            let usage = total.saturating_sub(kib("MemFree").unwrap_or(0));
+            // Groups do not count the pool either, but free memory is without it.
+            let usage = total.saturating_sub(kib("MemFree").unwrap_or(0)).saturating_sub(huge);
             (usage, usage.saturating_sub(kib("Inactive(file)").unwrap_or(0)))
         }
     };
-    Ok(NodeMemory { capacity: total.saturating_sub(huge), usage, working_set })
+    Ok(NodeMemory { capacity: total, usage, working_set })
 }
 
 /// Room on a file system.

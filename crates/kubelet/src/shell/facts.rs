@@ -257,7 +257,9 @@ fn leave_huge_pages_out(config: &Config, facts: &NodeFacts, observations: &mut O
     if config.gates.enabled("HugepageAwareEviction")
         && let Some(memory) = observations.get_mut(&Signal::Memory)
     {
-        memory.available = memory.available.saturating_sub(facts.huge_pages.values().sum());
+        let pool: u64 = facts.huge_pages.values().sum();
+        memory.available = memory.available.saturating_sub(pool);
+        memory.capacity = memory.capacity.saturating_sub(pool);
     }
 }
 
