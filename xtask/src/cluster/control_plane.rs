@@ -94,11 +94,13 @@ fn apiserver(paths: &Paths) -> Program {
         "--enable-bootstrap-token-auth".into(),
         "--allow-privileged=true".into(),
         "--endpoint-reconciler-type=none".into(),
-        // So that pods may ask for what a kubelet can be told to do.
-        "--feature-gates=TaintTolerationComparisonOperators=true".into(),
+        GATES.into(),
     ];
     Program::new("kube-apiserver", paths.peers.kubernetes("kube-apiserver"), args)
 }
+
+/// So that pods may ask for what a kubelet can be told to do, and nobody else takes offence.
+const GATES: &str = "--feature-gates=TaintTolerationComparisonOperators=true";
 
 fn controllers(paths: &Paths) -> Program {
     let file = |flag: &str, name: &str| format!("--{flag}={}", paths.file(name).display());
@@ -113,6 +115,7 @@ fn controllers(paths: &Paths) -> Program {
         "--use-service-account-credentials".into(),
         "--leader-elect=false".into(),
         "--bind-address=127.0.0.1".into(),
+        GATES.into(),
     ];
     Program::new("kube-controller-manager", paths.peers.kubernetes("kube-controller-manager"), args)
 }
