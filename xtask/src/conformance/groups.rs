@@ -80,6 +80,9 @@ pub(super) const ALL: &[Group] = &[
     group("credentials", "images that were pulled with credentials", |row| {
         in_file(row, &["image_credential_pulls"])
     }),
+    group("node-conformance-slow", "NodeConformance, side by side, the tests that take minutes", |row| {
+        row.has("NodeConformance") && row.has("Slow") && !row.has("Serial")
+    }),
     group("node-conformance", "NodeConformance, side by side", |row| {
         row.has("NodeConformance") && !row.has("Serial")
     }),
@@ -124,6 +127,8 @@ mod tests {
     fn each_test_has_the_first_group_that_wants_it() {
         let cases: &[(&[&str], &str, &str)] = &[
             (&["NodeConformance"], "e2e/common/node/pods.go", "node-conformance"),
+            (&["NodeConformance", "Slow"], "e2e/common/node/pods.go", "node-conformance-slow"),
+            (&["NodeConformance", "Serial", "Slow"], "e2e_node/a_test.go", "node-conformance-serial"),
             (&["NodeConformance", "Serial"], "e2e_node/image_gc_test.go", "node-conformance-serial"),
             (&["Serial"], "e2e_node/pids_test.go", "serial"),
             (&[], "e2e_node/mirror_pod_test.go", "other"),
