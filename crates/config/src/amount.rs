@@ -3,49 +3,25 @@
 
 use model::Quantity;
 
-const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-/// From 10⁻⁹ in steps of 1000.
+/// Decimal suffixes from 10⁻⁹ in steps of 1000.
 const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
 /// Where the numbers without suffix are in that list.
 const ONES: usize = 3;
 
-/// Writes an amount that was read from a text.
+/// Writes an amount that was read from a text. A `Quantity` knows binary and decimal suffixes; exponents are kept here.
 pub(crate) fn canonical(text: &str, amount: Quantity) -> String {
-    let (mantissa, mut place) = parts(amount);
-    if text.ends_with('i') && place == ONES && mantissa.abs() >= 1024 {
-        let (number, power) = shorten(mantissa, 1024, BINARY.len() - 1);
-        return format!("{number}{}", BINARY[power]);
-    }
-    let (number, steps) = shorten(mantissa, 1000, DECIMAL.len() - 1 - place);
-    place += steps;
+    let plain = amount.to_string();
+    let digits = plain.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let is_exponent = text.find(['e', 'E']).is_some_and(|at| at + 1 < text.len());
-    match (is_exponent, place) {
-        (_, ONES) => number.to_string(),
-        (true, place) => format!("{number}e{}", exponent(place)),
-        (false, place) => format!("{number}{}", DECIMAL[place]),
+    let place = DECIMAL.iter().position(|suffix| *suffix == &plain[digits.len()..]);
+    match place.filter(|place| is_exponent && *place != ONES) {
+        Some(place) => format!("{digits}e{}", exponent(place)),
+        None => plain,
     }
 }
 
 fn exponent(place: usize) -> i32 {
     i32::try_from(place).map_or(0, |place| (place - 3) * 3)
-}
-
-/// A whole number and the place of its unit in the list of decimal suffixes.
-fn parts(amount: Quantity) -> (i128, usize) {
-    let plain = amount.to_string();
-    let digits = plain.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let place = DECIMAL.iter().position(|suffix| *suffix == &plain[digits.len()..]).unwrap_or(ONES);
-    (digits.parse().unwrap_or(0), place)
-}
-
-/// Divides as often as nothing is lost, but not more than so many times.
-fn shorten(mut number: i128, by: i128, most: usize) -> (i128, usize) {
-    let mut times = 0;
-    while number != 0 && number % by == 0 && times < most {
-        number /= by;
-        times += 1;
-    }
-    (number, times)
 }
 
 #[cfg(test)]

@@ -7,16 +7,19 @@ use tokio::time::Instant;
 /// What a pull fails with when there were too many. Upstream's words, which people look for.
 pub(crate) const EXCEEDED: &str = "pull QPS exceeded";
 
-/// A bucket of tokens that fills at a steady rate. Nobody waits for one: who finds none is refused.
+/// What one pull takes from the bucket: what flows into it in a second at one pull a second, counted by the nanosecond.
+const PULL: u64 = 1_000_000_000;
+
+/// A token bucket that fills at a steady rate. Nobody waits for a token: who finds none is refused.
 pub(crate) struct PullRate {
-    per_second: f64,
-    burst: f64,
+    per_second: u64,
+    burst: u64,
     // Held for a sum only.
     bucket: Mutex<Bucket>,
 }
 
 struct Bucket {
-    tokens: f64,
+    tokens: u64,
     filled_at: Instant,
 }
 
@@ -24,23 +27,22 @@ impl PullRate {
     /// So many pulls a second, and so many at once after a pause; `None` for no limit, which no pulls a
     /// second stands for.
     pub(crate) fn new(per_second: u32, burst: u32) -> Option<Self> {
-        let (per_second, burst) = (f64::from(per_second), f64::from(burst));
+        let burst = u64::from(burst) * PULL;
         let bucket = Mutex::new(Bucket { tokens: burst, filled_at: Instant::now() });
-        (per_second > 0.0).then_some(Self { per_second, burst, bucket })
+        (per_second > 0).then_some(Self { per_second: u64::from(per_second), burst, bucket })
     }
 
     /// Whether a pull may begin now. If so it counts.
     pub(crate) fn admits(&self) -> bool {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let passed = now.saturating_duration_since(bucket.filled_at).as_secs_f64();
+        let passed = now.saturating_duration_since(bucket.filled_at).as_nanos();
+        let passed = u64::try_from(passed).unwrap_or(u64::MAX);
         bucket.filled_at = now;
-        bucket.tokens = (bucket.tokens + passed * self.per_second).min(self.burst);
-        let is_free = bucket.tokens >= 1.0;
-        if is_free {
-            bucket.tokens -= 1.0;
-        }
-        is_free
+        bucket.tokens = bucket.tokens.saturating_add(passed.saturating_mul(self.per_second)).min(self.burst);
+        let left = bucket.tokens.checked_sub(PULL);
+        bucket.tokens = left.unwrap_or(bucket.tokens);
+        left.is_some()
     }
 }
 

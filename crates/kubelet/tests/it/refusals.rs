@@ -84,7 +84,7 @@ async fn swap() {
 async fn more_reserved_than_there_is() {
     let lab = Lab::new().with("systemReserved: {cpu: '100000'}\n");
     runtime::serve(&lab.path("cri.sock"));
-    refused(&lab, &["Node Allocatable", "cpu", "has a reservation of 100000"]).await;
+    refused(&lab, &["Node Allocatable", "cpu", "has a reservation of 100k"]).await;
     refused(&Lab::new().with("reservedSystemCPUs: '65535'\n"), &["reservedSystemCPUs", "[65535]"]).await;
 }
 
