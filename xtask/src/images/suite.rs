@@ -225,7 +225,7 @@ fn agnhost_files<'a>(parts: &Parts<'a>, pause: &[u8]) -> Result<Files<'a>> {
     for program in ["nc", "ip", "nslookup"] {
         files.link(&format!("bin/{program}"), &format!("/usr/bin/{program}"));
     }
-    let user = "user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh\n";
+    let user = "user-defined-in-image:x:1000:1000::/:/bin/sh\n";
     files.file("etc/passwd", 0o644, format!("{PASSWD}{user}"));
     let groups = "user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n";
     files.file("etc/group", 0o644, format!("{GROUP}{groups}"));

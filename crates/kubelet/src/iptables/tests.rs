@@ -1,3 +1,5 @@
+//! The chains against a stand-in for `iptables` that keeps its tables in a file.
+
 use std::path::Path;
 use std::time::Duration;
 

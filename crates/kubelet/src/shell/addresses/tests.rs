@@ -1,3 +1,5 @@
+//! Which addresses a node has, in tables of hosts and settings.
+
 use std::net::IpAddr;
 
 use host::network::{DefaultRoute, Interface, Network};
