@@ -210,6 +210,7 @@ impl World {
             memory_bytes: 1 << 36,
             max_pods: 110,
             runtime_name: "containerd".to_owned(),
+            declared_features: vec!["RestartAllContainersOnContainerExits".to_owned()],
             ..NodeFacts::default()
         };
         let stream = Input::EventStream { is_connected: !self.runtime.is_away };

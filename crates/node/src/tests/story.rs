@@ -86,6 +86,7 @@ impl Story {
             max_pods: 110,
             operating_system: "linux".into(),
             runtime_name: "containerd".into(),
+            declared_features: vec!["RestartAllContainersOnContainerExits".into()],
             ..NodeFacts::default()
         };
         let met = RuntimeCondition { is_met: true, reason: String::new(), message: String::new() };
