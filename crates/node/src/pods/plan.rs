@@ -11,7 +11,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
 use model::pod::{self, ContainerKind, RestartPolicy};
-use model::{ContainerId, ContainerObservation, ContainerState, Now, Pod, PodObservation, SandboxId};
+use model::{
+    ContainerId, ContainerObservation, ContainerState, Now, Pod, PodObservation, SandboxId,
+    SandboxObservation,
+};
 
 use super::record::{ContainerMemory, KillCause};
 use super::rules::RestartRules;
@@ -108,17 +111,18 @@ pub(crate) fn plan(inputs: PlanInputs<'_>) -> Plan {
         None => without_sandbox(inputs),
         Some(sandbox) => {
             let mut plan = with_sandbox(inputs, &sandbox.id);
-            let surplus: Vec<_> = inputs
-                .observed
-                .sandboxes
-                .iter()
-                .skip(1)
-                .filter(|s| s.is_ready)
-                .map(|s| s.id.clone())
-                .collect();
+            let surplus: Vec<_> = inputs.observed.sandboxes.iter().skip(1).filter(|s| s.is_ready).collect();
             if !surplus.is_empty() {
-                plan.sandbox = SandboxPlan::Replace { stop: surplus };
                 plan.start.clear();
+                // What runs in one ends first, each container in its own time.
+                let is_used = |s: &&SandboxObservation| {
+                    inputs.observed.containers.iter().any(|c| c.sandbox_id == s.id && c.state.is_running())
+                };
+                let stop: Vec<_> =
+                    surplus.into_iter().filter(|s| !is_used(s)).map(|s| s.id.clone()).collect();
+                if !stop.is_empty() {
+                    plan.sandbox = SandboxPlan::Replace { stop };
+                }
             }
             plan
         }

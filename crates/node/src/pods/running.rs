@@ -1,5 +1,6 @@
 //! Carries out the [plan](super::plan) of a pod that is to run.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ impl PodRecord {
             return self.drive_ending(ctx, out);
         }
         let mut next = self.drive_preparation(&pod, ctx, out);
-        next = earliest(next, self.drive_images(&pod, &plan, ctx, out));
+        next = earliest(next, self.drive_images(&pod, &plan, &ended, ctx, out));
         self.note_back_offs(&plan, ctx, out);
         if !self.is_stale {
             next = earliest(next, self.drive_stops(&plan, ctx, out));
@@ -114,15 +115,17 @@ impl PodRecord {
         &mut self,
         pod: &Pod,
         plan: &Plan,
+        ended: &BTreeSet<String>,
         ctx: &Context<'_>,
         out: &mut Outbox,
     ) -> Option<Duration> {
-        let names = match plan.sandbox {
+        let names: Vec<String> = match plan.sandbox {
             SandboxPlan::Keep => plan.start.iter().map(|s| s.name.clone()).collect(),
             SandboxPlan::Create { .. } | SandboxPlan::Replace { .. } => first_to_start(pod),
         };
         let mut next = None;
-        for name in names {
+        // What will not run again needs no image.
+        for name in names.into_iter().filter(|name| !ended.contains(name)) {
             let Some(container) = pod::container(pod, &name) else { continue };
             // Until the start is due again, nobody has a use for the image.
             if let Some(at) = self.start_retry_at(&name).filter(|at| *at > ctx.now.mono) {

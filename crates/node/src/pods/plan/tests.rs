@@ -501,6 +501,7 @@ fn policies_of_containers() {
 fn two_at_once_are_brought_to_one() {
     check(&[
         ("an older sandbox is still ready", "Always a", "1+ 0+ a=run", "replace 0"),
+        ("… and a container runs in it", "Always a", "1+ 0+ a=run@0", "stop a"),
         ("a container of a lost sandbox still runs", "Always a b", "1+ 0- a=run@0 b=run", "stop a"),
         ("a start that was given up came late", "Always a", "0+ a#0=run a#1=run", "stop a"),
         ("… and its successor has ended", "Always a", "0+ a#0=run a#1=1", "stop a"),
