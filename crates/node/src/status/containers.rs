@@ -21,8 +21,9 @@ const MAX_TERMINATION_MESSAGES_BYTES: usize = 12 * 1024;
 
 /// Fills in the three lists.
 pub(super) fn fill(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
-    let StatusInputs { rules, pod, observed, previous, .. } = *inputs;
-    let is_restarting = restarting::is_under_way(rules, pod, observed, previous);
+    let StatusInputs { rules, pod, observed, previous, stage, .. } = *inputs;
+    // Nothing of a pod that ends begins anew.
+    let is_restarting = stage == Stage::Running && restarting::is_under_way(rules, pod, observed, previous);
     let has_init = pod::containers(inputs.pod).any(|c| c.kind < ContainerKind::Regular);
     let mut regular = Vec::new();
     let mut init = Vec::new();
@@ -121,8 +122,17 @@ fn is_initialized(pod: &Pod, status: &PodStatus) -> bool {
 /// Whether a status is about this instance. Ids differ; the runtime's name before them says nothing, and is not known
 /// as long as the runtime has not told it.
 fn is_of(status: &ContainerStatus, container: &ContainerObservation) -> bool {
-    let id = status.container_id.as_deref().and_then(|text| text.rsplit_once("://"));
+    is_id_of(status.container_id.as_deref(), container)
+}
+
+fn is_id_of(text: Option<&str>, container: &ContainerObservation) -> bool {
+    let id = text.and_then(|text| text.rsplit_once("://"));
     id.is_some_and(|(_, id)| id == container.id.as_str())
+}
+
+/// Whether a state is the end of this instance.
+fn is_end_of(state: &ApiState, container: &ContainerObservation) -> bool {
+    state.terminated.as_ref().is_some_and(|end| is_id_of(end.container_id.as_deref(), container))
 }
 
 struct One<'a> {
@@ -148,7 +158,7 @@ impl One<'_> {
             Some(newest) => self.observed(newest, instances.next()),
             None => self.unobserved(),
         };
-        self.apply_waiting(newest, &mut status);
+        self.apply_waiting(newest, is_hidden, &mut status);
         let is_running = status.state.as_ref().is_some_and(|s| s.running.is_some());
         // Nobody waits for an ephemeral container, so it has no such state.
         status.started =
@@ -188,7 +198,7 @@ impl One<'_> {
             // The older instance may have been removed since: what was known of it stays known.
             None => self.before.and_then(|b| match &b.state {
                 Some(s) if s.terminated.is_some() && !is_of(b, newest) => b.state.clone(),
-                _ => b.last_state.clone(),
+                _ => b.last_state.clone().filter(|s| !is_end_of(s, newest)),
             }),
         };
         if status.last_state.is_none() {
@@ -283,7 +293,14 @@ impl One<'_> {
     }
 
     /// Shows why a container that is to run does not.
-    fn apply_waiting(&self, newest: Option<&ContainerObservation>, status: &mut ContainerStatus) {
+    ///
+    /// `is_hidden`: a newer instance runs that is not shown yet.
+    fn apply_waiting(
+        &self,
+        newest: Option<&ContainerObservation>,
+        is_hidden: bool,
+        status: &mut ContainerStatus,
+    ) {
         let is_settled =
             newest.is_none() && self.kind == ContainerKind::Init && ended_with(status) == Some(0);
         if self.inputs.stage != Stage::Running || is_settled || newest.is_some_and(|c| c.state.is_running()) {
@@ -292,14 +309,16 @@ impl One<'_> {
         let note = self.inputs.notes.get(&self.spec.name);
         let restarts = |code| self.inputs.rules.restarts_after(self.inputs.pod, self.spec, self.kind, code);
         let is_to_start = match newest.map(|c| &c.state) {
-            None | Some(ContainerState::Created) => true,
+            // What ended for good stays that when the runtime holds nothing of it any more.
+            None => ended_with(status).is_none_or(restarts),
+            Some(ContainerState::Created) => true,
             Some(ContainerState::Exited(exit)) => restarts(exit.exit_code),
             Some(_) => restarts(LOST_EXIT_CODE),
         };
         let is_replaced = note.is_some_and(|n| n.is_replaced);
         let why = note.and_then(|n| n.waiting.clone()).filter(|_| is_to_start || is_replaced);
         // To the API server, an end that the policy does not answer by a start would be the last word.
-        let is_between = is_replaced && !is_to_start;
+        let is_between = (is_replaced || is_hidden) && !is_to_start;
         let why = why.or_else(|| is_between.then(|| (self.default_reason(), String::new())));
         let Some((reason, message)) = why else { return };
         if let Some(state) = status.state.take().filter(|s| s.terminated.is_some()) {

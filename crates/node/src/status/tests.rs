@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::*;
 
 mod cases;
+mod instances;
 
 /// A pod of one moment with everything a status is made from.
 struct World {
