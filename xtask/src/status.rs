@@ -37,8 +37,8 @@ const ROWS: &[Row] = &[
         area: "pods",
         there: "from the API server, the static pod folder and a URL, with mirror pods and upstream's uids; start, \
                 restart with back-off, init, sidecar and ephemeral containers, probes, hooks, graceful end, \
-                upstream's status, conditions and events",
-        missing: "in-place resize, eviction, preemption, limits of local storage",
+                restart rules, upstream's status, conditions and events",
+        missing: "in-place resize (it is pending as infeasible), eviction, preemption, limits of local storage",
     },
     Row {
         area: "container runtime",
@@ -48,13 +48,15 @@ const ROWS: &[Row] = &[
     },
     Row {
         area: "volumes",
-        there: "emptyDir, hostPath, configMap, secret, downwardAPI, projected, subPath",
+        there: "emptyDir (huge pages included), hostPath, configMap, secret, downwardAPI, projected, subPath, relabelling for \
+                SELinux",
         missing: "CSI, persistent volumes, image volumes, NFS, iSCSI, Fibre Channel, FlexVolume, \
                   `clusterTrustBundle` and `podCertificate` in projected volumes, mounts with an SELinux context",
     },
     Row {
         area: "node",
-        there: "registration, status with pressure conditions, lease, labels and taints",
+        there: "registration, addresses, status with pressure conditions, lease, labels and taints, the iptables chains others \
+                rely on",
         missing: "graceful shutdown, events about processes that the kernel killed for want of memory",
     },
     Row {
@@ -84,7 +86,7 @@ const ROWS: &[Row] = &[
         area: "server",
         there: "TLS, client certificates and webhook; health, pods, configz, logs, exec, attach, port-forward, the \
                 machine's logs and log query, checkpoints, profiles, `/flagz`, `/statusz`, `/metrics` as text and \
-                protobuf; compared with upstream's kubelet in more than a thousand requests",
+                protobuf; compared with upstream's kubelet in more than a thousand requests; the Pods API",
         missing: "",
     },
     Row { area: "platform", there: "Linux", missing: "Windows" },
