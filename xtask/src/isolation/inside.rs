@@ -14,7 +14,7 @@ use super::{NODE, NODE_IP, NODE_IPV6, cgroup};
 use crate::{command, workspace};
 
 /// Folders that belong to the cluster alone. Whole folders, so that no empty mount point is left on the machine.
-const PRIVATE: &[&str] = &["/run", "/var/lib", "/var/log", "/tmp"];
+const PRIVATE: &[&str] = &["/run", "/var/lib", "/var/log", "/tmp", "/usr/libexec"];
 
 /// Kernel settings that a kubelet changes and that are not part of any namespace: it gets files to write to.
 const KERNEL_SETTINGS: &[&str] = &[
