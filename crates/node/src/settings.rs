@@ -45,6 +45,32 @@ pub struct Settings {
     pub sources: Vec<crate::Source>,
 }
 
+#[cfg(test)]
+impl Settings {
+    /// Upstream's defaults, for a node called `node` with an API server that it is not to register with. Tests change what
+    /// they are about.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            node_name: "node".to_owned(),
+            is_ipv6_first: false,
+            is_registering: false,
+            has_api: true,
+            gates: PodGates::default(),
+            limits_class_memory: false,
+            forgets_readiness: false,
+            max_restart_backoff: Duration::from_secs(300),
+            restart_rules: RestartRules { of_containers: true, of_pods: true },
+            node_status_update_every: Duration::from_secs(10),
+            node_status_report_every: Duration::from_secs(300),
+            thresholds: Vec::new(),
+            pressure_transition: Duration::from_secs(300),
+            seed: 0,
+            dead_containers: DeadContainers::default(),
+            sources: Vec::new(),
+        }
+    }
+}
+
 /// What feature gates say about pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PodGates {

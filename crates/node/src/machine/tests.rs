@@ -26,24 +26,7 @@ fn node() -> Node {
 }
 
 fn settings() -> Settings {
-    Settings {
-        node_name: "n".into(),
-        is_ipv6_first: false,
-        is_registering: true,
-        has_api: true,
-        gates: crate::PodGates::default(),
-        dead_containers: crate::DeadContainers::default(),
-        limits_class_memory: false,
-        forgets_readiness: false,
-        max_restart_backoff: Duration::from_secs(300),
-        restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
-        node_status_update_every: Duration::from_secs(10),
-        node_status_report_every: Duration::from_secs(300),
-        thresholds: Vec::new(),
-        pressure_transition: Duration::from_secs(300),
-        seed: 0,
-        sources: Vec::new(),
-    }
+    Settings { node_name: "n".into(), is_registering: true, ..Settings::for_tests() }
 }
 
 /// The node as an earlier process left it: ready since an hour.

@@ -54,24 +54,7 @@ fn node() -> Node {
 
 /// The same before it is known to the API server.
 fn unregistered() -> Node {
-    let mut node = Node::new(Settings {
-        node_name: "node".to_owned(),
-        is_ipv6_first: false,
-        is_registering: false,
-        has_api: true,
-        gates: crate::PodGates::default(),
-        dead_containers: crate::DeadContainers::default(),
-        limits_class_memory: false,
-        forgets_readiness: false,
-        max_restart_backoff: Duration::from_secs(300),
-        restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
-        node_status_update_every: Duration::from_secs(10),
-        node_status_report_every: Duration::from_secs(300),
-        thresholds: Vec::new(),
-        pressure_transition: Duration::from_secs(300),
-        seed: 0,
-        sources: vec![Source::Api, Source::File],
-    });
+    let mut node = Node::new(Settings { sources: vec![Source::Api, Source::File], ..Settings::for_tests() });
     let facts = NodeFacts { max_pods: 110, cpu_millis: 1000, memory_bytes: 1 << 30, ..NodeFacts::default() };
     node.step(now(0), Input::NodeFacts(Box::new(facts)));
     node.step(now(0), Input::Finished { id: EffectId(0), outcome: Outcome::Relisted(vec![]) });

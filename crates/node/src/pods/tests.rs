@@ -75,24 +75,7 @@ impl Bench {
         record.phase = Phase::Running { since: wall(0) };
         record.cgroup = super::record::Step::Done;
         record.volumes = super::record::Step::Done;
-        let settings = Settings {
-            node_name: "node".to_owned(),
-            is_ipv6_first: false,
-            is_registering: false,
-            has_api: false,
-            gates: crate::PodGates::default(),
-            dead_containers: crate::DeadContainers::default(),
-            limits_class_memory: false,
-            forgets_readiness: false,
-            max_restart_backoff: Duration::from_secs(300),
-            restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
-            node_status_update_every: Duration::from_secs(10),
-            node_status_report_every: Duration::from_secs(300),
-            thresholds: Vec::new(),
-            pressure_transition: Duration::from_secs(300),
-            seed: 0,
-            sources: vec![Source::Api],
-        };
+        let settings = Settings { has_api: false, sources: vec![Source::Api], ..Settings::for_tests() };
         Self { record, out: Outbox::default(), settings, at: 0 }
     }
 

@@ -62,22 +62,10 @@ impl Story {
 
     fn begun(runtime: BTreeMap<PodUid, PodObservation>, at: Duration, node_ips: &[&str]) -> Self {
         let settings = Settings {
-            node_name: "node".into(),
             is_ipv6_first: node_ips.first().is_some_and(|ip| ip.contains(':')),
-            is_registering: false,
-            has_api: true,
-            gates: crate::PodGates::default(),
-            dead_containers: crate::DeadContainers::default(),
             limits_class_memory: true,
-            forgets_readiness: false,
-            max_restart_backoff: Duration::from_secs(300),
-            restart_rules: crate::RestartRules { of_containers: true, of_pods: true },
-            node_status_update_every: Duration::from_secs(10),
-            node_status_report_every: Duration::from_secs(300),
-            thresholds: Vec::new(),
-            pressure_transition: Duration::from_secs(300),
-            seed: 0,
             sources: vec![Source::Api, Source::File],
+            ..Settings::for_tests()
         };
         let facts = NodeFacts {
             name: "node".into(),
