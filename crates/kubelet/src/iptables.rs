@@ -113,17 +113,17 @@ async fn keep_all(families: [Iptables; 2], pace: Pace) {
         }
     }
     if usable.is_empty() {
-        info!("No iptables support on this system; not creating the KUBE-IPTABLES-HINT chain");
+        info!("No chains are made: neither iptables nor ip6tables works here");
     }
     let mut kept = Vec::new();
     for family in usable {
         if family.make().await {
-            info!(protocol = family.protocol, "Initialized iptables rules.");
+            info!(protocol = family.protocol, "Made the chains of iptables");
             kept.push(family);
         } else {
             info!(
                 protocol = family.protocol,
-                "Failed to initialize iptables rules; some functionality may be missing."
+                "Does without the chains of iptables; whoever looks for them may fail"
             );
         }
     }
@@ -136,7 +136,11 @@ impl Iptables {
         match self.try_make().await {
             Ok(()) => true,
             Err(failed) => {
-                error!(protocol = self.protocol, err = chain(&failed), "Failed to ensure the iptables rules");
+                error!(
+                    protocol = self.protocol,
+                    err = chain(&failed),
+                    "Cannot make a chain or rule of iptables"
+                );
                 false
             }
         }
@@ -165,13 +169,17 @@ impl Iptables {
                         error!(
                             protocol = self.protocol,
                             err = chain(&error),
-                            "Could not check for iptables canary"
+                            "Cannot see whether the chains of iptables are there; asks again"
                         );
                     }
                     Err(_) => break,
                 }
             }
-            info!(v = 2, protocol = self.protocol, "IPTables canary deleted, making the rules again");
+            info!(
+                v = 2,
+                protocol = self.protocol,
+                "The chains of iptables were thrown away; makes them again"
+            );
             self.wait_for_flush(pace).await;
             self.make().await;
         }
@@ -179,7 +187,11 @@ impl Iptables {
 
     async fn set_canaries(&self, pace: Pace) {
         while let Err(error) = self.try_set_canaries().await {
-            error!(protocol = self.protocol, err = chain(&error), "Could not set up iptables canary");
+            error!(
+                protocol = self.protocol,
+                err = chain(&error),
+                "Cannot make the canary chains of iptables; tries again"
+            );
             tokio::time::sleep(pace.look_every).await;
         }
     }
@@ -204,7 +216,7 @@ impl Iptables {
             }
             tokio::time::sleep(pace.flush_every).await;
         }
-        info!(protocol = self.protocol, "Inconsistent iptables state detected");
+        info!(protocol = self.protocol, "Some canary chains of iptables are gone and others stay");
     }
 
     async fn has_chain(&self, table: &str, name: &str) -> Result<(), CallError> {

@@ -14,7 +14,7 @@ use crate::cluster::KUBELET_ROOT;
 use crate::process::Service;
 
 /// Folders of features that are not there yet.
-const NOT_YET: &[&str] = &["/device-plugins", "/pod-resources", "/pods-api"];
+const NOT_YET: &[&str] = &["/device-plugins", "/pod-resources", "/volumeplugins"];
 
 /// Each kubelet begins with nothing and runs the same pod: the folders of both have the same modes, and nothing is mounted
 /// that the other does not mount.

@@ -21,26 +21,26 @@ pub(crate) struct AddressChoice {
 pub(crate) enum AddressError {
     #[error(transparent)]
     Network(#[from] NetworkError),
-    #[error("failed to validate nodeIP: {0}")]
+    #[error("the first address of --node-ip: {0}")]
     Given(#[source] Unfit),
-    #[error("failed to validate secondaryNodeIP: {0}")]
+    #[error("the second address of --node-ip: {0}")]
     Second(#[source] Unfit),
-    #[error("can't get ip address of node {node}. error: {why}")]
+    #[error("node {node} has no address: {why}")]
     NotFound { node: String, why: &'static str },
 }
 
 /// Why an address cannot be a node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unfit {
-    #[error("nodeIP can't be loopback address")]
+    #[error("a loopback address leads nobody here")]
     Loopback,
-    #[error("nodeIP can't be a multicast address")]
+    #[error("a multicast address is nobody's own")]
     Multicast,
-    #[error("nodeIP can't be a link-local unicast address")]
+    #[error("a link-local address is good on one link only")]
     LinkLocal,
-    #[error("nodeIP can't be an all zeros address")]
+    #[error("an unspecified address names no machine")]
     Unspecified,
-    #[error("node IP: \"{0}\" not found in the host's network interfaces")]
+    #[error("no network interface of this machine has {0}")]
     NotHere(IpAddr),
 }
 
@@ -148,11 +148,11 @@ fn by_default_route(network: &Network, is_ipv6_first: bool) -> Result<IpAddr, &'
     let Some(routes) = &network.default_routes else {
         let mut real = network.interfaces.iter().filter(|i| !i.is_loopback && !i.is_point_to_point);
         let found = families.iter().find_map(|is_ipv6| real.clone().find_map(|i| global(i, *is_ipv6)));
-        real.next().ok_or("no interfaces found on host.")?;
-        return found.ok_or("no acceptable interface with global unicast address found on host");
+        real.next().ok_or("there is no network interface beside loopback")?;
+        return found.ok_or("no network interface has an address that others can reach");
     };
     if routes.is_empty() {
-        return Err("no default routes found in \"/proc/net/route\" or \"/proc/net/ipv6_route\"");
+        return Err("there is no default route, and --node-ip names no address");
     }
     for is_ipv6 in families {
         for route in routes.iter().filter(|route| route.is_ipv6 == is_ipv6) {
@@ -165,7 +165,7 @@ fn by_default_route(network: &Network, is_ipv6_first: bool) -> Result<IpAddr, &'
             }
         }
     }
-    Err("unable to select an IP from default routes.")
+    Err("no interface of a default route has an address that others can reach")
 }
 
 #[cfg(test)]

@@ -27,8 +27,6 @@ pub(super) fn make(config: &Config) -> anyhow::Result<()> {
     }
     // Its files hold the memory of processes.
     make(&root.join(ports::CHECKPOINTS), 0o700)?;
-    // The files with keys in it are for their owner alone.
-    make(&config.paths.certificates, 0o755)?;
     make(&config.paths.pod_logs, 0o750)?;
     make(Path::new("/var/log/containers"), 0o755)?;
     if let Err(error) = host::mount::make_recursively_shared(root) {

@@ -54,9 +54,9 @@ impl RestartRules {
 
     /// Whether some exit of some container restarts all of them.
     pub(crate) fn may_restart_all(self, pod: &Pod) -> bool {
-        let rules = pod::containers(pod).filter(|c| c.kind != ContainerKind::Ephemeral);
-        let mut rules = rules.flat_map(|c| c.spec.restart_policy_rules.clone().unwrap_or_default());
-        self.of_pods && rules.any(|rule| rule.action == RESTART_ALL)
+        let mut own = pod::containers(pod).filter(|c| c.kind != ContainerKind::Ephemeral);
+        let is_asked = |rules: &[ContainerRestartRule]| rules.iter().any(|rule| rule.action == RESTART_ALL);
+        self.of_pods && own.any(|c| c.spec.restart_policy_rules.as_deref().is_some_and(is_asked))
     }
 
     /// The first rule that is about this code, whatever its action: later ones are not asked.

@@ -89,44 +89,43 @@ fn the_order_of_choice_is_upstreams() {
         Case {
             what: "not of this machine",
             given: "192.0.2.9",
-            result: "failed to validate nodeIP: node IP: \"192.0.2.9\" not found in the host's network interfaces",
+            result: "the first address of --node-ip: no network interface of this machine has 192.0.2.9",
             ..USUAL
         },
         Case {
             what: "the second not of this machine",
             given: "10.0.0.5 fd99::9",
-            result: "failed to validate secondaryNodeIP: node IP: \"fd99::9\" not found in the host's network interfaces",
+            result: "the second address of --node-ip: no network interface of this machine has fd99::9",
             ..USUAL
         },
         Case {
             what: "loopback",
             given: "127.0.0.1",
-            result: "failed to validate nodeIP: nodeIP can't be loopback address",
+            result: "the first address of --node-ip: a loopback address leads nobody here",
             ..USUAL
         },
         Case {
             what: "link-local",
             given: "fe80::5",
-            result: "failed to validate nodeIP: nodeIP can't be a link-local unicast address",
+            result: "the first address of --node-ip: a link-local address is good on one link only",
             ..USUAL
         },
         Case {
             what: "multicast",
             given: "224.0.0.1",
-            result: "failed to validate nodeIP: nodeIP can't be a multicast address",
+            result: "the first address of --node-ip: a multicast address is nobody's own",
             ..USUAL
         },
         Case {
             what: "no route",
             routes: "",
-            result: "can't get ip address of node node-1. error: no default routes found in \"/proc/net/route\" or \
-                     \"/proc/net/ipv6_route\"",
+            result: "node node-1 has no address: there is no default route, and --node-ip names no address",
             ..USUAL
         },
         Case {
             what: "a route over nothing",
             routes: "eth9",
-            result: "can't get ip address of node node-1. error: unable to select an IP from default routes.",
+            result: "node node-1 has no address: no interface of a default route has an address that others can reach",
             ..USUAL
         },
     ];
@@ -150,7 +149,10 @@ fn addresses_on_the_loopback_interface_serve_where_routers_need_none() {
     network.interfaces[0].addresses = ips("127.0.0.1 203.0.113.5");
     assert_eq!(chosen(&USUAL, &network, false), "203.0.113.5");
     network.interfaces[0].is_up = false;
-    assert!(chosen(&USUAL, &network, false).ends_with("unable to select an IP from default routes."));
+    assert!(
+        chosen(&USUAL, &network, false)
+            .ends_with("no interface of a default route has an address that others can reach")
+    );
 }
 
 #[test]
@@ -164,6 +166,6 @@ fn without_routes_any_real_interface_serves() {
     network.interfaces[2].is_up = false;
     assert!(
         chosen(&USUAL, &network, false)
-            .ends_with("no acceptable interface with global unicast address found on host")
+            .ends_with("no network interface has an address that others can reach")
     );
 }
