@@ -84,11 +84,15 @@ pub(crate) async fn inside(paths: Paths, order: &Order) -> Result<ExitCode> {
     let errors = output.try_clone().context("share the suite's log")?;
     let mut running = ginkgo.stdout(output).stderr(errors).spawn().context("start ginkgo")?;
     let progress = Progress::new(log, count);
-    loop {
-        // Cancel-safe: waiting for a child or for time loses nothing when dropped.
-        tokio::select! {
-            status = running.wait() => { status.context("wait for ginkgo")?; break; }
-            () = tokio::time::sleep(TELL) => progress.tell(),
+    {
+        let mut keeper = std::pin::pin!(keep_running(&containerd));
+        loop {
+            // Cancel-safe: waiting for a child or for time loses nothing when dropped, and the keeper is not dropped.
+            tokio::select! {
+                status = running.wait() => { status.context("wait for ginkgo")?; break; }
+                failed = &mut keeper => return failed.context("keep the container runtime running"),
+                () = tokio::time::sleep(TELL) => progress.tell(),
+            }
         }
     }
     let seconds = started.elapsed().as_secs();
@@ -128,10 +132,23 @@ async fn start_runtime(paths: &Paths) -> Result<Containerd> {
     containerd.start_fresh().await?;
     containerd.ctr(&["images", "tag", STAND_IN, BY_DIGEST]).await?;
     containerd.ctr(&["images", "label", BY_DIGEST, "io.cri-containerd.pinned=pinned"]).await?;
-    // Where the suite looks for the pid of the runtime.
-    let pid = containerd.service.pid().context("the runtime has no pid")?;
-    workspace::write(Path::new("/run/containerd/containerd.pid"), pid.to_string())?;
+    write_pid(&containerd)?;
     Ok(containerd)
+}
+
+/// Where the suite looks for the pid of the runtime.
+fn write_pid(containerd: &Containerd) -> Result<()> {
+    let pid = containerd.service.pid().context("the runtime has no pid")?;
+    workspace::write(Path::new("/run/containerd/containerd.pid"), pid.to_string())
+}
+
+/// Supervises the runtime in systemd's place: a test kills it. Returns only when it does not start again.
+async fn keep_running(containerd: &Containerd) -> Result<ExitCode> {
+    loop {
+        containerd.service.died().await;
+        containerd.start().await?;
+        write_pid(containerd)?;
+    }
 }
 
 /// The suite's program beside the kubelet, for there it looks for it.
