@@ -38,8 +38,7 @@ impl std::fmt::Display for ObjectName {
 
 /// All of them, optional ones and image pull secrets included.
 pub fn references(pod: &Pod) -> BTreeSet<ObjectName> {
-    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let mut found = Found { namespace, names: BTreeSet::new() };
+    let mut found = Found::of(pod);
     for container in crate::pod::containers(pod) {
         found.container(&container.spec);
     }
@@ -49,12 +48,32 @@ pub fn references(pod: &Pod) -> BTreeSet<ObjectName> {
     found.names
 }
 
+/// Those whose content the pod's volumes show.
+pub fn shown_by_volumes(pod: &Pod) -> BTreeSet<ObjectName> {
+    let mut found = Found::of(pod);
+    for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+        found.own_volume(volume);
+    }
+    found.names
+}
+
+/// Those that one container of the pod has in its environment.
+pub fn in_environment(pod: &Pod, container: &Container) -> BTreeSet<ObjectName> {
+    let mut found = Found::of(pod);
+    found.container(container);
+    found.names
+}
+
 struct Found {
     namespace: String,
     names: BTreeSet<ObjectName>,
 }
 
 impl Found {
+    fn of(pod: &Pod) -> Self {
+        Self { namespace: pod.metadata.namespace.clone().unwrap_or_default(), names: BTreeSet::new() }
+    }
+
     fn add(&mut self, kind: ObjectKind, namespace: Option<&str>, name: Option<&str>) {
         if let Some(name) = name.filter(|name| !name.is_empty()) {
             let namespace = namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(&self.namespace);

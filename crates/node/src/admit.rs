@@ -14,7 +14,8 @@ impl Node {
             return;
         }
         let mut waiting: Vec<(Option<jiff::Timestamp>, PodUid)> = self
-            .dirty_pods()
+            .pods
+            .dirty()
             .filter(|p| {
                 p.phase == Phase::Admitting
                     && p.desired.is_present()
@@ -55,7 +56,7 @@ impl Node {
             record.observed.as_ref().is_some_and(|o| !o.containers.is_empty() || !o.sandboxes.is_empty());
         let verdict = if is_over || is_deleted || is_adopted { Ok(()) } else { self.judge(record) };
         let ctx = context(now, &self.settings, &self.machine);
-        let Some(record) = self.pods.get_mut(uid) else { return };
+        let Some(mut record) = self.pods.get_mut(uid) else { return };
         match verdict {
             Ok(()) => {
                 record.was_admitted = true;
@@ -92,21 +93,18 @@ impl Node {
     /// A static pod that was edited has a new uid and the old name: the old one ends first. Nor do two
     /// of one name from two sources run at once: the second waits for the end of the first.
     fn has_predecessor(&self, record: &PodRecord) -> bool {
-        self.pods.values().any(|other| {
+        self.pods.named(&record.key).any(|other| {
             let is_first = match other.desired {
                 Desired::Present { .. } => other.desired.is_static() && other.phase != Phase::Admitting,
                 Desired::Removed { .. } | Desired::Unknown => true,
             };
-            other.uid != record.uid
-                && other.key == record.key
-                && is_first
-                && !matches!(other.phase, Phase::Terminated(_))
+            other.uid != record.uid && is_first && !matches!(other.phase, Phase::Terminated(_))
         })
     }
 
     fn judge(&self, record: &PodRecord) -> Result<(), admission::Rejection> {
         let Some(pod) = record.desired.pod() else { return Ok(()) };
-        let others = self.pods.values().filter(|p| {
+        let others = self.pods.iter().filter(|p| {
             p.uid != record.uid
                 && p.was_admitted
                 && match &p.phase {

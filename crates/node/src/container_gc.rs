@@ -92,7 +92,8 @@ impl Node {
         let policy = self.settings.dead_containers;
         let Some(limit) = policy.in_all else { return };
         let mut groups: BTreeMap<(&PodUid, &str), Vec<Dead>> = BTreeMap::new();
-        for (uid, record) in self.pods.iter().filter(|(_, record)| keeps_containers(record)) {
+        for record in self.pods.iter().filter(|record| keeps_containers(record)) {
+            let uid = &record.uid;
             for container in record.observed.iter().flat_map(dead) {
                 let is_old = now.since_wall(container.created_at) >= policy.minimum_age;
                 if is_old && !record.is_removing(&container.id) {
@@ -103,7 +104,7 @@ impl Node {
             }
         }
         for dead in surplus_of_all(groups.into_values().collect(), limit) {
-            if let Some(record) = self.pods.get_mut(&dead.uid) {
+            if let Some(mut record) = self.pods.get_mut(&dead.uid) {
                 record.remove_container(dead.id, &mut self.out);
             }
         }

@@ -5,18 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::references::ObjectName;
 use model::{ContainerId, Now, Pod, PodKey, PodObservation, PodUid, pod};
 
 use crate::classes::{self, ClassLimits};
 use crate::effect::{Action, Effect, EffectId, EventObject, EventRecord};
-use crate::input::{Input, ObjectName, Outcome, RuntimeChange, Source};
+use crate::input::{Input, Outcome, RuntimeChange, Source};
 use crate::machine::Machine;
 use crate::mirrors::Mirrors;
 use crate::old_logs::OldLogs;
 use crate::outbox::{Outbox, Place};
 use crate::pod_cidr::PodCidr;
 use crate::pods::record::{Desired, EndCause, Phase, PodRecord, Step};
-use crate::pods::{Context, Slot, probes::earliest};
+use crate::pods::registry::PodRegistry;
+use crate::pods::{Context, Slot};
+use crate::schedule::{Key, Schedule, earliest};
 use crate::settings::Settings;
 use crate::view::{Tallies, View, ViewBuilder};
 
@@ -27,7 +30,7 @@ use crate::view::{Tallies, View, ViewBuilder};
 #[derive(Debug)]
 pub struct Node {
     pub(crate) settings: Settings,
-    pub(crate) pods: BTreeMap<PodUid, PodRecord>,
+    pub(crate) pods: PodRegistry,
     pub(crate) synced: BTreeSet<Source>,
     pub(crate) mirrors: Mirrors,
     pub(crate) machine: Machine,
@@ -36,8 +39,7 @@ pub struct Node {
     relist: Relist,
     pod_cidr: PodCidr,
     classes: ClassLimits,
-    dirty: BTreeSet<PodUid>,
-    wakes: BTreeMap<PodUid, Duration>,
+    schedule: Schedule,
     view: ViewBuilder,
     tallies: Tallies,
 }
@@ -59,22 +61,23 @@ struct Relist {
 impl Node {
     /// A node that knows nothing yet.
     pub fn new(settings: Settings) -> Self {
-        Self {
+        let mut node = Self {
             classes: ClassLimits::new(settings.limits_class_memory),
             machine: Machine::new(settings.seed),
             settings,
-            pods: BTreeMap::new(),
+            pods: PodRegistry::default(),
             synced: BTreeSet::new(),
             mirrors: Mirrors::default(),
             old_logs: OldLogs::default(),
             out: Outbox::default(),
             relist: Relist::default(),
             pod_cidr: PodCidr::default(),
-            dirty: BTreeSet::new(),
-            wakes: BTreeMap::new(),
+            schedule: Schedule::default(),
             view: ViewBuilder::default(),
             tallies: Tallies::default(),
-        }
+        };
+        node.schedule_parts();
+        node
     }
 
     /// Takes in one thing that happened at `now` and returns what is to be done.
@@ -82,7 +85,7 @@ impl Node {
         self.take_in(now, input);
         if self.machine.has_moved() {
             // Every pod's status has the node's addresses.
-            self.dirty.extend(self.pods.keys().cloned());
+            self.pods.mark_all();
         }
         self.wake(now);
         self.drive_relist(now);
@@ -99,30 +102,28 @@ impl Node {
         self.cap_dead_containers(now);
         self.remove_stray_mirrors(now);
         if self.are_sources_synced() {
-            self.classes.drive(now, self.pods.values(), &mut self.out);
+            self.classes.drive(now, self.pods.iter(), &mut self.out);
         }
+        self.schedule_parts();
         self.out.take()
     }
 
     /// When [`Node::step`] wants to be called at the latest, with [`Input::Tick`] if nothing else
     /// happened; monotonic.
     pub fn next_deadline(&self) -> Option<Duration> {
+        self.schedule.next()
+    }
+
+    /// The parts of the node say when they have something to do; pods did when they were driven.
+    fn schedule_parts(&mut self) {
         let relist = (!self.relist.is_busy).then_some(self.relist.next_at);
-        let pods = self.wakes.values().min().copied();
+        self.schedule.set(Key::Relist, relist);
+        self.schedule.set(Key::Machine, self.machine.next_deadline());
+        self.schedule.set(Key::PodCidr, self.pod_cidr.next_deadline());
         let classes = self.classes.next_deadline().filter(|_| self.are_sources_synced());
-        let old_logs = self.old_logs.next_deadline();
-        let pod_cidr = self.pod_cidr.next_deadline();
-        [
-            relist,
-            pod_cidr,
-            pods,
-            self.machine.next_deadline(),
-            self.mirrors.next_deadline(),
-            classes,
-            old_logs,
-        ]
-        .into_iter()
-        .fold(None, earliest)
+        self.schedule.set(Key::ClassLimits, classes);
+        self.schedule.set(Key::Mirrors, self.mirrors.next_deadline());
+        self.schedule.set(Key::OldLogs, self.old_logs.next_deadline());
     }
 
     /// What is published: an immutable picture, cheap to make since unchanged pods are shared
@@ -151,48 +152,44 @@ impl Node {
                 if self.machine.runtime_answered(now, health) {
                     // Back, or its network came up: whatever waited for that goes on.
                     self.want_relist();
-                    self.dirty.extend(self.pods.keys().cloned());
+                    self.pods.mark_all();
                 }
-                self.mark_admitting();
+                self.pods.mark_admitting();
             }
             Input::Finished { id, outcome } => self.finished(now, id, outcome),
             Input::NodeObject(node) => {
                 let was_known = self.machine.node_uid().is_some();
                 self.pod_cidr.of_node(&node);
                 self.machine.node_seen(node);
-                self.mark_admitting();
+                self.pods.mark_admitting();
                 self.mirrors_may_be_made(was_known);
             }
             Input::NodeFacts(facts) => {
                 self.pod_cidr.configured(&facts.pod_cidr);
                 self.machine.measured(now, *facts);
-                self.mark_admitting();
+                self.pods.mark_admitting();
             }
             Input::Observations(observed) => {
                 if self.machine.observed(now, &observed, &self.settings) {
-                    self.mark_admitting();
+                    self.pods.mark_admitting();
                 }
             }
             Input::ObjectChanged(object) => self.object_changed(now, &object),
             Input::ManyObjectsChanged => {
-                self.pods.values_mut().for_each(|p| p.refresh_volumes(now));
-                self.dirty.extend(self.pods.keys().cloned());
+                self.pods.mark_where(|pod| {
+                    pod.refresh_volumes(now);
+                    true
+                });
             }
             Input::FoundOnHost { pods } => self.found_on_host(pods),
             Input::Tick => {}
         }
     }
 
-    fn mark_admitting(&mut self) {
-        let waiting = self.pods.values().filter(|p| p.phase == Phase::Admitting).map(|p| p.uid.clone());
-        self.dirty.extend(waiting);
-    }
-
     /// Mirrors name the Node object as their owner: there are none before it is known.
     fn mirrors_may_be_made(&mut self, was_known: bool) {
         if !was_known && self.machine.node_uid().is_some() {
-            let statics = self.pods.values().filter(|p| p.desired.is_static());
-            self.dirty.extend(statics.map(|p| p.uid.clone()));
+            self.pods.mark_where(|pod| pod.desired.is_static());
         }
     }
 
@@ -203,7 +200,7 @@ impl Node {
         let listed: BTreeSet<PodUid> = pods.iter().map(|p| pod::uid(p)).collect();
         let known = self
             .pods
-            .values()
+            .iter()
             .filter(|p| matches!(&p.desired, Desired::Present { source: s, .. } if *s == source));
         let mut gone: Vec<PodUid> = known.map(|p| p.uid.clone()).collect();
         if source == Source::Api {
@@ -218,7 +215,7 @@ impl Node {
         }
         if self.synced.insert(source) {
             // What no source knows can be told from now on.
-            self.dirty.extend(self.pods.keys().cloned());
+            self.pods.mark_all();
         }
     }
 
@@ -254,21 +251,21 @@ impl Node {
         let (uid, key) = (pod::uid(&pod), pod::key(&pod));
         if source == Source::Api && pod::is_mirror(&pod) {
             self.mirrors.applied(pod);
-            self.mark_named(&key);
+            self.pods.mark_named(&key);
             return;
         }
-        self.dirty.insert(uid.clone());
+        self.pods.mark(uid.clone());
         let ctx = context(now, &self.settings, &self.machine);
         let known = self.pods.get(&uid).and_then(|record| record.desired.pod());
         let pod = if source == Source::Api { with_origin(pod, known, now) } else { pod };
-        let Some(record) = self.pods.get_mut(&uid) else {
+        let Some(mut record) = self.pods.get_mut(&uid) else {
             let mut record = PodRecord::new(uid.clone(), key, Desired::Present { source, pod });
             if self.relist.has_succeeded {
                 // Nobody but this node makes sandboxes, so what the last relist lacked is not there.
                 record.observed = Some(PodObservation::empty(uid.clone(), record.key.clone()));
             }
             self.old_logs.returned(&uid);
-            self.insert(record);
+            self.pods.insert(record);
             return;
         };
         record.pod_changed(source, pod, &ctx, &mut self.out);
@@ -276,39 +273,41 @@ impl Node {
 
     fn pod_deleted(&mut self, now: Now, source: Source, uid: &PodUid) {
         if let Some(key) = self.mirrors.deleted(uid) {
-            for record in self.pods.values_mut().filter(|p| p.key == key && p.desired.is_static()) {
+            let statics: Vec<PodUid> =
+                self.pods.named(&key).filter(|p| p.desired.is_static()).map(|p| p.uid.clone()).collect();
+            for uid in statics {
+                let Some(mut record) = self.pods.get_mut(&uid) else { continue };
                 record.mirror = Step::Todo;
                 record.report.api_uid = None;
                 record.report.version = 0;
             }
-            self.mark_named(&key);
+            self.pods.mark_named(&key);
             return;
         }
         let ctx = context(now, &self.settings, &self.machine);
-        let Some(record) = self.pods.get_mut(uid) else { return };
-        if let Desired::Present { pod, .. } = &record.desired {
-            record.desired = Desired::Removed { source, pod: pod.clone() };
-            record.report.is_gone |= source == Source::Api;
-            record.begin_end(EndCause::Removed, &ctx, &mut self.out);
-            self.dirty.insert(uid.clone());
-        }
-    }
-
-    fn mark_named(&mut self, key: &PodKey) {
-        self.dirty.extend(self.pods.values().filter(|p| p.key == *key).map(|p| p.uid.clone()));
+        let Some(mut record) = self.pods.get_mut(uid) else { return };
+        let Desired::Present { pod, .. } = &record.desired else { return };
+        record.desired = Desired::Removed { source, pod: pod.clone() };
+        record.report.is_gone |= source == Source::Api;
+        record.begin_end(EndCause::Removed, &ctx, &mut self.out);
+        drop(record);
+        self.pods.mark(uid.clone());
     }
 
     fn object_changed(&mut self, now: Now, object: &ObjectName) {
-        for record in self.pods.values_mut() {
-            if record.object_changed(object, now) {
-                self.dirty.insert(record.uid.clone());
+        for uid in self.pods.referring_to(object) {
+            let Some(mut record) = self.pods.get_mut(&uid) else { continue };
+            let is_concerned = record.object_changed(object, now);
+            drop(record);
+            if is_concerned {
+                self.pods.mark(uid);
             }
         }
     }
 
     fn found_on_host(&mut self, pods: Vec<PodUid>) {
         for uid in pods {
-            if !self.pods.contains_key(&uid) {
+            if !self.pods.contains(&uid) {
                 self.insert_unknown(uid, PodKey::new("", ""));
             }
         }
@@ -319,13 +318,7 @@ impl Node {
         if self.relist.has_succeeded {
             record.observed = Some(PodObservation::empty(uid.clone(), record.key.clone()));
         }
-        self.insert(record);
-    }
-
-    /// A pod that was not known, or has begun anew.
-    pub(crate) fn insert(&mut self, record: PodRecord) {
-        self.dirty.insert(record.uid.clone());
-        self.pods.insert(record.uid.clone(), record);
+        self.pods.insert(record);
     }
 
     // ---- observed ----
@@ -361,28 +354,29 @@ impl Node {
             seen.insert(observation.uid.clone(), observation);
         }
         for (uid, observation) in &seen {
-            if !self.pods.contains_key(uid) {
-                self.insert(PodRecord::new(uid.clone(), observation.key.clone(), Desired::Unknown));
+            if !self.pods.contains(uid) {
+                self.pods.insert(PodRecord::new(uid.clone(), observation.key.clone(), Desired::Unknown));
             }
         }
-        for (uid, record) in &mut self.pods {
-            if self.relist.touched.contains(uid) || record.is_changing() {
-                continue;
+        let touched = &self.relist.touched;
+        self.pods.mark_where(|record| {
+            if touched.contains(&record.uid) || record.is_changing() {
+                return false;
             }
-            if record.compare(seen.get(uid)) || is_first {
-                self.dirty.insert(uid.clone());
-            }
-        }
+            let differs = record.compare(seen.get(&record.uid));
+            differs || is_first
+        });
     }
 
     fn runtime_hint(&mut self, uid: &PodUid, container: &ContainerId, change: RuntimeChange) {
-        let Some(record) = self.pods.get_mut(uid) else {
+        let Some(mut record) = self.pods.get_mut(uid) else {
             // A pod nobody knows: the relist will find it if it is still there.
             return;
         };
         if record.hints_at_news(container, change) {
             record.mark_stale();
-            self.dirty.insert(uid.clone());
+            drop(record);
+            self.pods.mark(uid.clone());
         }
     }
 
@@ -398,7 +392,7 @@ impl Node {
                     self.pod_cidr.of_node(node);
                 }
                 self.machine.registered(now, outcome);
-                self.mark_admitting();
+                self.pods.mark_admitting();
                 self.mirrors_may_be_made(was_known);
             }
             Place::NodeStatus => self.machine.status_written(now, outcome),
@@ -408,7 +402,7 @@ impl Node {
                 self.mirrors.removal_done(&uid, &outcome, now);
                 // A static pod that came meanwhile takes over from here.
                 if let Some(key) = self.mirrors.key_of(&uid) {
-                    self.mark_named(&key);
+                    self.pods.mark_named(&key);
                 }
             }
             Place::Pod(uid, slot) => {
@@ -416,22 +410,22 @@ impl Node {
                     self.relist.touched.insert(uid.clone());
                 }
                 let ctx = context(now, &self.settings, &self.machine);
-                if let Some(record) = self.pods.get_mut(&uid) {
-                    record.finished(slot, outcome, &ctx, &mut self.out);
-                    self.dirty.insert(uid);
-                }
+                let Some(mut record) = self.pods.get_mut(&uid) else { return };
+                record.finished(slot, outcome, &ctx, &mut self.out);
+                drop(record);
+                self.pods.mark(uid);
             }
         }
     }
 
     // ---- decisions ----
 
+    /// Pods whose time has come are looked at; the parts are in every step.
     fn wake(&mut self, now: Now) {
-        let due: Vec<PodUid> =
-            self.wakes.iter().filter(|(_, at)| **at <= now.mono).map(|(uid, _)| uid.clone()).collect();
-        for uid in due {
-            self.wakes.remove(&uid);
-            self.dirty.insert(uid);
+        while let Some(key) = self.schedule.take_due(now.mono) {
+            if let Key::Pod(uid) = key {
+                self.pods.mark(uid);
+            }
         }
     }
 
@@ -441,62 +435,79 @@ impl Node {
 
     /// Returns whether a pod's end lets successors of the same name in.
     fn drive_dirty(&mut self, now: Now) -> bool {
-        let are_synced = self.are_sources_synced();
         let mut ended: BTreeSet<PodKey> = BTreeSet::new();
-        while let Some(uid) = self.dirty.pop_first() {
-            let has_mirror = self.has_mirror(&uid);
-            let ctx = context(now, &self.settings, &self.machine);
-            let Some(record) = self.pods.get_mut(&uid) else { continue };
-            let is_stray = matches!(record.desired, Desired::Unknown) && record.phase == Phase::Admitting;
-            if is_stray
-                && are_synced
-                && let Some(observed) = &record.observed
-            {
-                let is_in_runtime = !observed.sandboxes.is_empty() || !observed.containers.is_empty();
-                self.tallies.orphans += u64::from(is_in_runtime);
-                record.begin_end(EndCause::Removed, &ctx, &mut self.out);
-            }
-            let had_ended = matches!(record.phase, Phase::Terminated(_));
-            let mut next = record.drive(&ctx, &mut self.out);
-            if !had_ended && matches!(record.phase, Phase::Terminated(_)) {
-                ended.insert(record.key.clone());
-            }
-            if record.is_weighed != classes::counts(record) {
-                record.is_weighed = !record.is_weighed;
-                self.classes.pods_changed();
-            }
-            if has_mirror && let Some(node_uid) = self.machine.node_uid() {
-                next = earliest(next, self.mirrors.drive(record, node_uid, &ctx, &mut self.out));
-            }
-            match next {
-                Some(at) => self.wakes.insert(uid.clone(), at),
-                None => self.wakes.remove(&uid),
-            };
-            if record.is_forgettable() {
-                let (key, desired, leaves_logs) =
-                    (record.key.clone(), record.desired.clone(), record.leaves_logs());
-                let attempts = record.attempts();
-                self.pods.remove(&uid);
-                self.wakes.remove(&uid);
-                self.view.remove(&uid);
-                if desired.is_present() {
-                    // The same static pod again.
-                    self.tallies.restarted_static += 1;
-                    let mut again = PodRecord::new(uid.clone(), key.clone(), desired);
-                    again.observed = Some(PodObservation::empty(uid.clone(), key.clone()));
-                    again.count_on_from(&attempts);
-                    self.pods.insert(uid, again);
-                    ended.insert(key);
-                } else if leaves_logs {
-                    self.old_logs.keep(uid, key, now);
-                }
-            } else {
-                self.view.update(record);
-            }
+        while let Some(uid) = self.pods.take_dirty() {
+            self.end_stray(now, &uid);
+            ended.extend(self.drive_pod(now, &uid));
+            ended.extend(self.forget(now, &uid));
         }
-        let waits = |p: &&PodRecord| p.phase == Phase::Admitting && ended.contains(&p.key);
-        self.dirty.extend(self.pods.values().filter(waits).map(|p| p.uid.clone()));
-        !self.dirty.is_empty()
+        for key in &ended {
+            self.pods.mark_waiting_for(key);
+        }
+        self.pods.has_dirty()
+    }
+
+    /// A pod that no source knows, now that all have named theirs, is to end.
+    fn end_stray(&mut self, now: Now, uid: &PodUid) {
+        if !self.are_sources_synced() {
+            return;
+        }
+        let ctx = context(now, &self.settings, &self.machine);
+        let Some(mut record) = self.pods.get_mut(uid) else { return };
+        let is_stray = matches!(record.desired, Desired::Unknown) && record.phase == Phase::Admitting;
+        if is_stray && let Some(observed) = &record.observed {
+            let is_in_runtime = !observed.sandboxes.is_empty() || !observed.containers.is_empty();
+            self.tallies.orphans += u64::from(is_in_runtime);
+            record.begin_end(EndCause::Removed, &ctx, &mut self.out);
+        }
+    }
+
+    /// One round of one pod. Returns its name when it has ended in it.
+    fn drive_pod(&mut self, now: Now, uid: &PodUid) -> Option<PodKey> {
+        let has_mirror = self.has_mirror(uid);
+        let ctx = context(now, &self.settings, &self.machine);
+        let mut held = self.pods.get_mut(uid)?;
+        let record = &mut *held;
+        let had_ended = matches!(record.phase, Phase::Terminated(_));
+        let mut next = record.drive(&ctx, &mut self.out);
+        let has_ended = !had_ended && matches!(record.phase, Phase::Terminated(_));
+        if record.is_weighed != classes::counts(record) {
+            record.is_weighed = !record.is_weighed;
+            self.classes.pods_changed();
+        }
+        if has_mirror && let Some(node_uid) = self.machine.node_uid() {
+            next = earliest(next, self.mirrors.drive(record, node_uid, &ctx, &mut self.out));
+        }
+        self.schedule.set(Key::Pod(uid.clone()), next);
+        has_ended.then(|| record.key.clone())
+    }
+
+    /// Shows the pod as it is now, or forgets it when nothing of it is left. Returns the name of a static pod that begins
+    /// anew.
+    fn forget(&mut self, now: Now, uid: &PodUid) -> Option<PodKey> {
+        let record = self.pods.get(uid)?;
+        if !record.is_forgettable() {
+            self.view.update(record);
+            return None;
+        }
+        let (key, desired) = (record.key.clone(), record.desired.clone());
+        let (leaves_logs, attempts) = (record.leaves_logs(), record.attempts());
+        self.pods.remove(uid);
+        self.schedule.set(Key::Pod(uid.clone()), None);
+        self.view.remove(uid);
+        if desired.is_present() {
+            // The same static pod again.
+            self.tallies.restarted_static += 1;
+            let mut again = PodRecord::new(uid.clone(), key.clone(), desired);
+            again.observed = Some(PodObservation::empty(uid.clone(), key.clone()));
+            again.count_on_from(&attempts);
+            self.pods.insert(again);
+            return Some(key);
+        }
+        if leaves_logs {
+            self.old_logs.keep(uid.clone(), key, now);
+        }
+        None
     }
 
     /// Whether the mirror of that name is this pod's to keep. One that waits for its predecessor leaves
@@ -505,7 +516,6 @@ impl Node {
         let Some(record) = self.pods.get(uid) else { return false };
         let is_before = |other: &PodRecord| {
             other.uid != record.uid
-                && other.key == record.key
                 && other.desired.is_static()
                 && matches!(other.phase, Phase::Running { .. } | Phase::Terminating(_))
         };
@@ -515,15 +525,13 @@ impl Node {
             && match record.phase {
                 Phase::Admitting => false,
                 Phase::Running { .. } | Phase::Terminating(_) => true,
-                Phase::Terminated(_) => !self.pods.values().any(is_before),
+                Phase::Terminated(_) => !self.pods.named(&record.key).any(is_before),
             }
     }
 
     fn remove_stray_mirrors(&mut self, now: Now) {
-        if self.are_sources_synced() && !self.mirrors.is_empty() {
-            let held: BTreeSet<&PodKey> =
-                self.pods.values().filter(|p| p.desired.is_static()).map(|p| &p.key).collect();
-            self.mirrors.remove_strays(&held, now, &mut self.out);
+        if self.are_sources_synced() {
+            self.mirrors.remove_strays(&mut self.pods, now, &mut self.out);
         }
     }
 }
@@ -548,12 +556,5 @@ pub(crate) fn context<'a>(now: Now, settings: &'a Settings, machine: &'a Machine
         runtime_name: machine.runtime_name(),
         host_ips: machine.host_ips(),
         declared_features: &machine.facts().declared_features,
-    }
-}
-
-impl Node {
-    /// The pods that have something to do in this step.
-    pub(crate) fn dirty_pods(&self) -> impl Iterator<Item = &PodRecord> {
-        self.dirty.iter().filter_map(|uid| self.pods.get(uid))
     }
 }

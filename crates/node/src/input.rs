@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use model::probe::ProbeOutcome;
+use model::references::ObjectName;
 use model::{
     ContainerId, ContainerObservation, ImageRef, Pod, PodObservation, PodUid, RuntimeHealth,
     SandboxObservation,
@@ -114,26 +115,6 @@ pub enum RuntimeChange {
     Stopped,
     /// It was removed.
     Deleted,
-}
-
-/// A namespaced object that volumes and environments may refer to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ObjectName {
-    /// Which kind.
-    pub kind: ObjectKind,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// Kinds of objects that pods refer to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ObjectKind {
-    /// A ConfigMap.
-    ConfigMap,
-    /// A Secret.
-    Secret,
 }
 
 /// How an action ended.

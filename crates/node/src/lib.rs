@@ -12,6 +12,7 @@
 //! - [`status`], [`node_status`]: what the API server is told, as pure functions.
 //! - [`machine`]: the node's own health, registration and report.
 //! - [`mirrors`]: how static pods show in the API.
+//! - [`schedule`]: when something is due by itself.
 //! - [`old_logs`]: what stays for a while of pods that are gone.
 //! - [`view`]: what is published.
 
@@ -31,6 +32,7 @@ mod outbox;
 mod pod_cidr;
 mod pods;
 pub mod pressure;
+mod schedule;
 mod settings;
 pub mod status;
 mod view;
@@ -38,9 +40,7 @@ mod view;
 pub use crate::core::Node;
 pub use container_gc::DeadContainers;
 pub use effect::{Action, ClassAmounts, Effect, EffectId, EventObject, EventRecord, Hook};
-pub use input::{
-    Failure, FailureKind, ImageAnswer, Input, ObjectKind, ObjectName, Outcome, RuntimeChange, Source,
-};
+pub use input::{Failure, FailureKind, ImageAnswer, Input, Outcome, RuntimeChange, Source};
 pub use settings::{PodGates, RestartRules, Settings};
 pub use view::{PodView, View, Wait};
 

@@ -13,9 +13,9 @@ use crate::jitter::Jitter;
 use crate::node_status::{self, NodeFacts, NodeHealth};
 use crate::outbox::{Outbox, Place};
 use crate::pods::backoff::{Pauses, Retry};
-use crate::pods::probes::earliest;
 use crate::pods::record::Step;
 use crate::pressure::{Observations, PressureGauge, Pressures};
+use crate::schedule::earliest;
 use crate::settings::{RELIST_SILENCE_LIMIT, RUNTIME_SILENCE_LIMIT, Settings};
 
 /// Status is computed a little later than every so often, by this part of the time at most, in percent.

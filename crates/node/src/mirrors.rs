@@ -11,23 +11,25 @@ use crate::effect::Action;
 use crate::input::Outcome;
 use crate::outbox::{Outbox, Place};
 use crate::pods::backoff::{Pauses, Retry};
-use crate::pods::probes::earliest;
 use crate::pods::record::{PodRecord, Step, resource_version};
+use crate::pods::registry::PodRegistry;
 use crate::pods::{Context, Slot, results::is_gone};
+use crate::schedule::earliest;
 
 /// The mirror pods the API server holds for this node.
 #[derive(Debug, Default)]
 pub(crate) struct Mirrors {
     by_key: BTreeMap<PodKey, Arc<Pod>>,
-    /// Removals of mirrors without a static pod: under way (`None`), or failed.
+    by_uid: BTreeMap<PodUid, PodKey>,
+    /// Names of which a mirror has come since it was last seen who stands behind them.
+    unsorted: BTreeSet<PodKey>,
+    /// Names of mirrors that no static pod stands behind.
+    strays: BTreeSet<PodKey>,
+    /// Removals of those: under way (`None`), or failed.
     removals: BTreeMap<PodUid, Option<Retry>>,
 }
 
 impl Mirrors {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }
@@ -37,17 +39,25 @@ impl Mirrors {
     }
 
     pub(crate) fn key_of(&self, uid: &PodUid) -> Option<PodKey> {
-        self.by_key.iter().find(|(_, p)| pod::uid(p) == *uid).map(|(key, _)| key.clone())
+        self.by_uid.get(uid).cloned()
     }
 
     pub(crate) fn applied(&mut self, mirror: Arc<Pod>) {
-        self.by_key.insert(pod::key(&mirror), mirror);
+        let (key, uid) = (pod::key(&mirror), pod::uid(&mirror));
+        self.unsorted.insert(key.clone());
+        self.by_uid.insert(uid.clone(), key.clone());
+        if let Some(before) = self.by_key.insert(key, mirror)
+            && pod::uid(&before) != uid
+        {
+            self.by_uid.remove(&pod::uid(&before));
+        }
     }
 
     /// Takes note that an API pod is gone; returns its name when it was a mirror.
     pub(crate) fn deleted(&mut self, uid: &PodUid) -> Option<PodKey> {
-        let key = self.key_of(uid)?;
+        let key = self.by_uid.remove(uid)?;
         self.by_key.remove(&key);
+        self.strays.remove(&key);
         self.removals.remove(uid);
         Some(key)
     }
@@ -103,20 +113,29 @@ impl Mirrors {
     }
 
     /// Removes mirrors that no static pod stands behind, once every source has spoken.
-    pub(crate) fn remove_strays(&mut self, held: &BTreeSet<&PodKey>, now: Now, out: &mut Outbox) {
+    pub(crate) fn remove_strays(&mut self, pods: &mut PodRegistry, now: Now, out: &mut Outbox) {
+        for key in std::mem::take(&mut self.unsorted).into_iter().chain(pods.take_changed_statics()) {
+            if self.by_key.contains_key(&key) && !pods.has_static(&key) {
+                self.strays.insert(key);
+            } else {
+                self.strays.remove(&key);
+            }
+        }
+        let strays: Vec<(PodKey, PodUid)> = self
+            .strays
+            .iter()
+            .filter_map(|key| Some((key.clone(), pod::uid(self.by_key.get(key)?))))
+            .collect();
         // What failed is tried again only while there is something to remove.
-        let strays: BTreeSet<PodUid> =
-            self.by_key.iter().filter(|(key, _)| !held.contains(key)).map(|(_, p)| pod::uid(p)).collect();
-        self.removals.retain(|uid, retry| retry.is_none() || strays.contains(uid));
-        for (key, mirror) in &self.by_key {
-            let uid = pod::uid(mirror);
+        self.removals.retain(|uid, retry| retry.is_none() || strays.iter().any(|(_, stray)| stray == uid));
+        for (key, uid) in strays {
             let is_due = match self.removals.get(&uid) {
                 None => true,
                 Some(None) => false,
                 Some(Some(retry)) => retry.next_at <= now.mono,
             };
-            if is_due && !held.contains(key) {
-                let action = Action::DeletePod { key: key.clone(), uid: uid.clone() };
+            if is_due {
+                let action = Action::DeletePod { key, uid: uid.clone() };
                 out.start(Place::StrayMirror(uid.clone()), action);
                 self.removals.insert(uid, None);
             }

@@ -54,7 +54,7 @@ impl Node {
     /// it has to wait for its turn.
     pub(crate) fn remove_old_logs(&mut self, now: Now) {
         let Some(Left { uid, key, .. }) = self.old_logs.take_due(now) else { return };
-        if self.pods.contains_key(&uid) {
+        if self.pods.contains(&uid) {
             // Found in the runtime once more; it leaves its logs again.
             return;
         }
@@ -68,7 +68,7 @@ impl Node {
             remains: None,
             logs: Some(Step::Todo),
         });
-        self.insert(record);
+        self.pods.insert(record);
     }
 }
 

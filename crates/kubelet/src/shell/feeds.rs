@@ -11,7 +11,7 @@ use apiserver::{NodeEvent, ObjectCache, ObjectChange, PodEvent};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use model::{PodUid, pod};
-use node::{Input, ObjectKind, ObjectName, RuntimeChange, Source};
+use node::{Input, RuntimeChange, Source};
 use runtime::{ContainerChange, RuntimeEvent};
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, info, trace, warn};
@@ -327,14 +327,7 @@ pub(crate) async fn object_changes(cache: ObjectCache, every: Duration, inbox: S
     while let Some(change) = changes.next().await {
         let input = match change {
             ObjectChange::Many => Input::ManyObjectsChanged,
-            ObjectChange::One(name) => Input::ObjectChanged(ObjectName {
-                kind: match name.kind {
-                    apiserver::ObjectKind::ConfigMap => ObjectKind::ConfigMap,
-                    apiserver::ObjectKind::Secret => ObjectKind::Secret,
-                },
-                namespace: name.namespace.to_string(),
-                name: name.name.to_string(),
-            }),
+            ObjectChange::One(name) => Input::ObjectChanged(name),
         };
         if inbox.send(input).await.is_err() {
             return;

@@ -8,11 +8,11 @@ use model::reason::event;
 use model::{ContainerId, SandboxId};
 
 use super::Context;
-use super::probes::earliest;
 use super::record::{Desired, EndCause, Phase, PodRecord, Step, Terminated, Terminating};
 use super::slot::Slot;
 use crate::effect::{Action, Hook};
 use crate::outbox::Outbox;
+use crate::schedule::earliest;
 
 /// What a container gets between SIGTERM and SIGKILL at least, also when its preStop hook used
 /// up the whole grace period (upstream's `minimumGracePeriodInSeconds`).

@@ -1,4 +1,4 @@
-//! The life of each pod: what is wanted of it ([`record`]), what an earlier process left of it
+//! The life of each pod: where it is found ([`registry`]), what is wanted of it ([`record`]), what an earlier process left of it
 //! ([`adopt`]), what to do about it ([`plan`]),
 //! doing it ([`running`], [`ending`], [`images`], [`probes`]), taking in how it went
 //! ([`results`]), and telling the API server ([`report`]).
@@ -13,6 +13,7 @@ mod news;
 pub(crate) mod plan;
 pub(crate) mod probes;
 pub(crate) mod record;
+pub(crate) mod registry;
 mod report;
 mod restart_all;
 pub(crate) mod results;
@@ -31,8 +32,8 @@ pub(crate) use slot::Slot;
 
 use crate::effect::{Action, EventObject, EventRecord};
 use crate::outbox::Outbox;
+use crate::schedule::earliest;
 use crate::settings::Settings;
-use probes::earliest;
 use record::{Phase, PodRecord};
 
 /// What a pod may know of its surroundings in one step.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, Volume};
+use k8s_openapi::api::core::v1::Volume;
 use model::reason::event;
+use model::references::{self, ObjectName};
 use model::{ContainerId, Now, Pod, PodObservation, pod};
 
 use super::Context;
@@ -11,7 +12,7 @@ use super::backoff::Backoff;
 use super::record::{Desired, EndCause, Image, Phase, PodRecord, Step, resource_version};
 use super::slot::Slot;
 use crate::admission;
-use crate::input::{ObjectKind, ObjectName, RuntimeChange, Source};
+use crate::input::{RuntimeChange, Source};
 use crate::outbox::Outbox;
 
 impl PodRecord {
@@ -116,20 +117,18 @@ impl PodRecord {
 
     /// A ConfigMap or Secret changed. Returns whether that concerns the pod.
     pub(crate) fn object_changed(&mut self, object: &ObjectName, now: Now) -> bool {
-        if *self.key.namespace != *object.namespace {
-            return false;
-        }
         let Some(pod) = self.desired.pod().cloned() else { return false };
         let mut is_concerned = false;
-        if volumes(&pod).any(|v| volume_refers_to(v, object)) {
+        if references::shown_by_volumes(&pod).contains(object) {
             self.refresh_volumes(now);
             is_concerned = true;
         }
         for container in pod::containers(&pod) {
-            if environment_refers_to(&container.spec, object)
-                && let Some(memory) = self.containers.get_mut(&container.spec.name)
-                && memory.start_retry.take().is_some()
+            if let Some(memory) = self.containers.get_mut(&container.spec.name)
+                && memory.start_retry.is_some()
+                && references::in_environment(&pod, &container.spec).contains(object)
             {
+                memory.start_retry = None;
                 is_concerned = true;
             }
         }
@@ -219,37 +218,4 @@ fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
 fn shows_metadata(volume: &Volume) -> bool {
     let projected = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
     volume.downward_api.is_some() || projected.into_iter().any(|s| s.downward_api.is_some())
-}
-
-fn volume_refers_to(volume: &Volume, object: &ObjectName) -> bool {
-    let projected = || volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
-    match object.kind {
-        ObjectKind::ConfigMap => {
-            volume.config_map.as_ref().is_some_and(|c| c.name == object.name)
-                || projected().any(|s| s.config_map.as_ref().is_some_and(|c| c.name == object.name))
-        }
-        ObjectKind::Secret => {
-            volume.secret.as_ref().is_some_and(|s| s.secret_name.as_deref() == Some(object.name.as_str()))
-                || projected().any(|s| s.secret.as_ref().is_some_and(|c| c.name == object.name))
-        }
-    }
-}
-
-fn environment_refers_to(container: &Container, object: &ObjectName) -> bool {
-    let from = container.env_from.iter().flatten();
-    let single = container.env.iter().flatten().filter_map(|e| e.value_from.as_ref());
-    match object.kind {
-        ObjectKind::ConfigMap => {
-            from.into_iter().any(|f| f.config_map_ref.as_ref().is_some_and(|r| r.name == object.name))
-                || single
-                    .into_iter()
-                    .any(|v| v.config_map_key_ref.as_ref().is_some_and(|r| r.name == object.name))
-        }
-        ObjectKind::Secret => {
-            from.into_iter().any(|f| f.secret_ref.as_ref().is_some_and(|r| r.name == object.name))
-                || single
-                    .into_iter()
-                    .any(|v| v.secret_key_ref.as_ref().is_some_and(|r| r.name == object.name))
-        }
-    }
 }

@@ -13,6 +13,7 @@ use super::record::{ContainerMemory, KillCause, Phase, PodRecord};
 use super::slot::Slot;
 use crate::effect::Action;
 use crate::outbox::{Outbox, Place};
+use crate::schedule::earliest;
 
 pub(crate) const KINDS: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness];
 
@@ -215,13 +216,5 @@ fn event_of(kind: ProbeKind, outcome: &ProbeOutcome) -> Option<(bool, String)> {
             let state = state.as_str();
             Some((false, format!("{kind} probe errored and resulted in {state} state: {text}")))
         }
-    }
-}
-
-/// The earlier of two deadlines.
-pub(crate) fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }

@@ -9,11 +9,11 @@ use model::{ContainerId, ContainerState, Pod};
 
 use super::Context;
 use super::ending::Turn;
-use super::probes::earliest;
 use super::record::{Image, PodRecord};
 use super::slot::Slot;
 use crate::effect::Action;
 use crate::outbox::Outbox;
+use crate::schedule::earliest;
 use crate::status::restarting;
 
 /// What the `Killing` event says.

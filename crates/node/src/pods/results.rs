@@ -7,12 +7,12 @@ use model::{ContainerId, ContainerObservation, ContainerState, PodObservation, S
 use super::Context;
 use super::backoff::{Pauses, Retry};
 use super::missing_volumes::MissingVolumes;
-use super::probes::earliest;
 use super::record::{Image, KillCause, Phase, PodRecord, Step, Terminated, Waiting};
 use super::slot::Slot;
 use crate::effect::Hook;
 use crate::input::{Failure, FailureKind, Outcome};
 use crate::outbox::Outbox;
+use crate::schedule::earliest;
 
 impl PodRecord {
     /// One action of the pod ended.

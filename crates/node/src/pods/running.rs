@@ -11,11 +11,12 @@ use model::{ContainerId, Pod};
 use super::Context;
 use super::ending::Turn;
 use super::plan::{Plan, PlanInputs, SandboxPlan, StartPlan, StopPlan, backs_off_from, first_to_start, plan};
-use super::probes::{self, earliest};
+use super::probes;
 use super::record::{EndCause, Image, KillCause, Phase, PodRecord, Replaced, Step, Waiting};
 use super::slot::Slot;
 use crate::effect::{Action, Hook};
 use crate::outbox::Outbox;
+use crate::schedule::earliest;
 
 /// What the `Killing` event says.
 fn kill_text(stop: &StopPlan, kind: ContainerKind) -> String {

@@ -65,7 +65,7 @@ fn a_pod_comes_up_and_goes() {
     ]);
     assert_eq!(story.tell(gone()), "remove-sandbox box0");
     story.play(&[("ok remove-sandbox", "")]);
-    assert!(story.node.pods.is_empty());
+    assert!(story.node.pods.iter().next().is_none());
     // Whoever collects logs gets the last lines, too.
     story.play(&[
         ("wait 59", ""),
@@ -74,7 +74,7 @@ fn a_pod_comes_up_and_goes() {
         ("wait 1", "remove-logs"),
     ]);
     story.play(&[("ok remove-logs", ""), ("wait 60", "")]);
-    assert!(story.node.pods.is_empty());
+    assert!(story.node.pods.iter().next().is_none());
 }
 
 /// The status waits for the sandbox only so long.
@@ -281,7 +281,7 @@ fn a_pod_of_the_api_server_says_that_it_is_one() {
     let mut story = Story::new();
     story.apply(&pod);
     let origin = |story: &Story| {
-        let record = &story.node.pods[&PodUid::from("u")];
+        let record = story.node.pods.get(&PodUid::from("u")).unwrap();
         let pod = record.desired.pod().unwrap();
         let of = |key| pod::annotation(pod, key).unwrap().to_owned();
         (of(pod::ANNOTATION_CONFIG_SOURCE), of(pod::ANNOTATION_CONFIG_SEEN))

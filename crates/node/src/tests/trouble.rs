@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use model::references::{ObjectKind, ObjectName};
 use model::{Pod, PodUid};
 use serde_json::json;
 
 use super::story::{Story, pod};
-use crate::{FailureKind, Input, ObjectKind, ObjectName, Outcome, RuntimeChange};
+use crate::{FailureKind, Input, Outcome, RuntimeChange};
 
 fn web(policy: &str) -> Pod {
     pod(json!({ "containers": [{ "name": "a", "image": "i", "imagePullPolicy": policy }] }))
