@@ -1,5 +1,6 @@
 //! Nodes with addresses of one family or both, and nodes that move.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +15,10 @@ use crate::cluster::{Changes, wait_for};
 use crate::images::AGNHOST;
 use crate::isolation::{NODE, NODE_IP, NODE_IPV6};
 use crate::process::Service;
+use crate::workspace;
+
+/// Where names of hosts are looked up first.
+const HOSTS: &str = "/etc/hosts";
 
 /// Everything that comes over the network reaches a node whose only address is of IPv6, though the configuration says that it
 /// listens on `0.0.0.0`: logs, programs to run, probes and hooks of static pods on its network.
@@ -66,8 +71,9 @@ async fn node_works_with(scene: Scene, addresses: &[&str]) -> Result<()> {
     kubelet.stop().await
 }
 
-/// A node that was not told its address has the one on the interface of its default route, and notices when that is another.
-pub(super) async fn of_the_default_route_are_found_anew(scene: Scene) -> Result<()> {
+/// A node that was not told its address has the one its name stands for, or else the one on the interface of its default
+/// route, and notices when that is another.
+pub(super) async fn of_name_and_default_route_are_found_anew(scene: Scene) -> Result<()> {
     scene.cluster.kubelet.stop().await?;
     for step in [
         "link add node1 type bridge",
@@ -77,17 +83,23 @@ pub(super) async fn of_the_default_route_are_found_anew(scene: Scene) -> Result<
         "link set cable3 up",
         "addr add 10.79.0.1/24 dev node1",
         "link set node1 up",
+        "route replace default via 10.79.0.254 dev node1",
     ] {
         ip(step).await?;
     }
+    // The file is the cluster's own.
+    let hosts = std::fs::read_to_string(HOSTS).context("read the names of hosts")?;
     let outcome = async {
         let kubelet = started(&scene, "kubelet-moves", "").await?;
-        reports(&scene, &[NODE_IP]).await?;
-        ip("route replace default via 10.79.0.254 dev node1").await?;
-        reports(&scene, &["10.79.0.1"]).await?;
+        reports(&scene, &[NODE_IP]).await.context("its name's address")?;
+        workspace::write(Path::new(HOSTS), "127.0.0.1 localhost\n")?;
+        reports(&scene, &["10.79.0.1"]).await.context("its default route's address")?;
+        ip("route replace default via 10.78.0.254 dev node0").await?;
+        reports(&scene, &[NODE_IP]).await.context("its other default route's address")?;
         kubelet.stop().await
     }
     .await;
+    workspace::write(Path::new(HOSTS), hosts)?;
     ip("route replace default via 10.78.0.254 dev node0").await?;
     ip("link del node1").await?;
     ip("link del cable2").await?;

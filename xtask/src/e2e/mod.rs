@@ -192,7 +192,7 @@ fn all() -> Vec<Scenario> {
         Disturbing vulnerabilities::neighbours_cannot_reach_loopback_addresses,
         Disturbing addresses::node_of_ipv6,
         Disturbing addresses::node_of_both_families,
-        Disturbing addresses::of_the_default_route_are_found_anew,
+        Disturbing addresses::of_name_and_default_route_are_found_anew,
         Disturbing addresses::of_another_machine_are_not_reported,
         Disturbing node_object::tells_what_happens_to_it,
         Stricter node_object::is_the_one_upstream_writes,
