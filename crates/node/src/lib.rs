@@ -39,7 +39,9 @@ mod view;
 
 pub use crate::core::Node;
 pub use container_gc::DeadContainers;
-pub use effect::{Action, ClassAmounts, Effect, EffectId, EventObject, EventRecord, Hook};
+pub use effect::{
+    Action, ActionKind, ClassAmounts, Effect, EffectId, EventObject, EventRecord, Hook, Subject,
+};
 pub use input::{Failure, FailureKind, ImageAnswer, Input, Outcome, RuntimeChange, Source};
 pub use settings::{PodGates, RestartRules, Settings};
 pub use view::{PodView, View, Wait};

@@ -12,7 +12,7 @@ use model::{ContainerId, ContainerState, Pod, PodObservation, PodUid, SandboxId}
 use node::{Action, EffectId, Input, Outcome, Source};
 
 use crate::api::is_terminal;
-use crate::process::{uid_of, wall};
+use crate::process::wall;
 use crate::world::World;
 
 /// Slack of a shortened grace: what a container gets at least, and rounding.
@@ -90,7 +90,7 @@ impl World {
     }
 
     fn learn_result(&mut self, action: &Action, outcome: &Outcome) {
-        let uid = uid_of(action);
+        let uid = action.subject().uid;
         let knows = &mut self.process.knows;
         match outcome {
             Outcome::Observed(pod) => self.learn_observation(pod),

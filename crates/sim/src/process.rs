@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{Now, PodUid};
+use model::Now;
 use node::{Action, Node, Outcome, Settings, Source};
 
 use crate::checks::Knowledge;
@@ -117,35 +117,4 @@ pub(crate) fn is_own_work(action: &Action) -> bool {
             | Action::Probe { .. }
             | Action::RunHook { .. }
     )
-}
-
-/// The pod an action is about.
-pub(crate) fn uid_of(action: &Action) -> Option<PodUid> {
-    use model::pod::uid;
-    match action {
-        Action::Observe { uid, .. }
-        | Action::RemoveCgroup { uid }
-        | Action::TearDownVolumes { uid }
-        | Action::StopSandbox { uid, .. }
-        | Action::RemoveSandbox { uid, .. }
-        | Action::StopContainer { uid, .. }
-        | Action::RemoveContainer { uid, .. }
-        | Action::WriteStatus { uid, .. }
-        | Action::DeletePod { uid, .. }
-        | Action::RemovePodLogs { uid, .. } => Some(uid.clone()),
-        Action::EnsureCgroup { pod }
-        | Action::SyncVolumes { pod, .. }
-        | Action::InspectImage { pod, .. }
-        | Action::PullImage { pod, .. }
-        | Action::RunSandbox { pod, .. }
-        | Action::StartContainer { pod, .. }
-        | Action::RunHook { pod, .. }
-        | Action::Probe { pod, .. }
-        | Action::CreateMirror { pod, .. } => Some(uid(pod)),
-        Action::Relist
-        | Action::LimitClasses { .. }
-        | Action::SetPodCidr { .. }
-        | Action::RegisterNode { .. }
-        | Action::WriteNodeStatus { .. } => None,
-    }
 }

@@ -7,34 +7,8 @@ use node::{Action, Input, Outcome};
 
 pub(crate) fn action(action: &Action) -> String {
     match action {
-        Action::Relist => "relist".to_owned(),
-        Action::Observe { uid, .. } => format!("observe {uid}"),
-        Action::EnsureCgroup { pod } => format!("ensure cgroup of {}", uid(pod)),
-        Action::LimitClasses { amounts } => format!("limit the classes by {amounts:?}"),
-        Action::RemoveCgroup { uid } => format!("remove cgroup of {uid}"),
-        Action::SyncVolumes { pod, .. } => format!("sync volumes of {}", uid(pod)),
-        Action::TearDownVolumes { uid } => format!("tear down volumes of {uid}"),
-        Action::InspectImage { pod, container } => format!("inspect image of {}/{container}", uid(pod)),
-        Action::PullImage { pod, container } => format!("pull image of {}/{container}", uid(pod)),
-        Action::RunSandbox { pod, attempt } => format!("run sandbox {attempt} of {}", uid(pod)),
-        Action::StopSandbox { id, .. } => format!("stop sandbox {id}"),
-        Action::RemoveSandbox { id, .. } => format!("remove sandbox {id}"),
-        Action::StartContainer { pod, container, sandbox, attempt, .. } => {
-            format!("start {}/{container} attempt {attempt} in {sandbox}", uid(pod))
-        }
-        Action::StopContainer { uid, id, grace } => format!("stop {id} of {uid} within {grace:?}"),
-        Action::RemoveContainer { uid, id, .. } => format!("remove {id} of {uid}"),
-        Action::RunHook { pod, id, hook, timeout, .. } => {
-            format!("{hook:?} of {id} of {} {timeout:?}", uid(pod))
-        }
-        Action::Probe { pod, id, kind, .. } => format!("{} probe of {id} of {}", kind.as_str(), uid(pod)),
-        Action::WriteStatus { uid, new, .. } => format!("write status of {uid}: {}", status(new)),
-        Action::DeletePod { uid, .. } => format!("delete object {uid}"),
-        Action::CreateMirror { pod, .. } => format!("create mirror of {}", uid(pod)),
-        Action::RemovePodLogs { uid, .. } => format!("remove logs of {uid}"),
-        Action::SetPodCidr { pod_cidr } => format!("set pod CIDR {pod_cidr}"),
-        Action::RegisterNode { .. } => "register node".to_owned(),
-        Action::WriteNodeStatus { .. } => "write node status".to_owned(),
+        Action::WriteStatus { new, .. } => format!("{action}: {}", status(new)),
+        _ => action.to_string(),
     }
 }
 

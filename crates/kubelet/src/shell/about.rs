@@ -1,19 +1,13 @@
-//! What log lines say of an action: what is done, and to which object.
+//! What log lines and spans say of an action: what is done, and to which object.
 
-use node::Action;
+use node::{Action, ActionKind, Hook};
 use telemetry::traces::{self, Tracer};
 use tracing::{Span, field, info_span};
 
-const POST_START: &str = "run postStart hook";
-const PRE_STOP: &str = "run preStop hook";
-
-/// An action's name and its object. Fields that do not apply are empty.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// An action's kind and its object. Fields that do not apply are empty.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct About {
-    /// What is done, in the imperative: `start container`.
-    pub(crate) what: &'static str,
-    /// What has been done then, if an operator wants to know without asking for details.
-    pub(crate) done: Option<&'static str>,
+    pub(crate) kind: ActionKind,
     /// `namespace/name`.
     pod: Option<String>,
     pod_uid: Option<String>,
@@ -25,56 +19,45 @@ pub(crate) struct About {
 impl About {
     /// Reads it off an action.
     pub(crate) fn action(action: &Action) -> Self {
-        let of = |what: &'static str| Self { what, done: done(what), ..Self::default() };
-        let pod = |what, pod: &model::Pod| Self {
-            pod: Some(model::pod::key(pod).to_string()),
-            pod_uid: Some(model::pod::uid(pod).to_string()),
-            ..of(what)
-        };
-        let key = |what, key: &model::PodKey, uid: Option<&model::PodUid>| Self {
-            pod: Some(key.to_string()),
-            pod_uid: uid.map(ToString::to_string),
-            ..of(what)
-        };
-        let uid = |what, uid: &model::PodUid| Self { pod_uid: Some(uid.to_string()), ..of(what) };
-        let container = |about: Self, name: &String| Self { container: Some(name.clone()), ..about };
-        let id = |about: Self, id: &model::ContainerId| Self { container_id: Some(id.to_string()), ..about };
-        let sandbox = |about: Self, id: &model::SandboxId| Self { sandbox_id: Some(id.to_string()), ..about };
-        match action {
-            Action::Relist => of("list pods of the runtime"),
-            Action::Observe { key: name, uid } => key("read pod of the runtime", name, Some(uid)),
-            Action::Probe { pod: p, container: c, kind, .. } => {
-                let what = match kind {
-                    model::probe::ProbeKind::Startup => "probe startup",
-                    model::probe::ProbeKind::Liveness => "probe liveness",
-                    model::probe::ProbeKind::Readiness => "probe readiness",
-                };
-                container(pod(what, p), c)
-            }
-            Action::EnsureCgroup { pod: p } => pod("make cgroup of pod", p),
-            Action::LimitClasses { .. } => of("weigh and limit the QoS classes"),
-            Action::RemoveCgroup { uid: u } => uid("remove cgroup of pod", u),
-            Action::SyncVolumes { pod: p, .. } => pod("mount volumes of pod", p),
-            Action::TearDownVolumes { uid: u } => uid("unmount volumes of pod", u),
-            Action::InspectImage { pod: p, container: c } => container(pod("inspect image", p), c),
-            Action::PullImage { pod: p, container: c } => container(pod("pull image", p), c),
-            Action::RunSandbox { pod: p, .. } => pod("start pod sandbox", p),
-            Action::StopSandbox { uid: u, id } => sandbox(uid("stop pod sandbox", u), id),
-            Action::RemoveSandbox { uid: u, id } => sandbox(uid("remove pod sandbox", u), id),
-            Action::StartContainer { pod: p, container: c, .. } => container(pod("start container", p), c),
-            Action::StopContainer { uid: u, id: c, .. } => id(uid("stop container", u), c),
-            Action::RemoveContainer { uid: u, id: c, .. } => id(uid("remove container", u), c),
-            Action::RunHook { pod: p, container: c, hook, .. } => {
-                let is_first = matches!(hook, node::Hook::PostStart);
-                container(pod(if is_first { POST_START } else { PRE_STOP }, p), c)
-            }
-            Action::WriteStatus { key: name, uid, .. } => key("write status of pod", name, Some(uid)),
-            Action::DeletePod { key: name, uid } => key("remove pod from the API server", name, Some(uid)),
-            Action::CreateMirror { pod: p, .. } => pod("create mirror of static pod", p),
-            Action::RemovePodLogs { uid, key: name } => key("remove logs of pod", name, Some(uid)),
-            Action::SetPodCidr { .. } => of("set pod CIDR of the runtime"),
-            Action::RegisterNode { .. } => of("register node"),
-            Action::WriteNodeStatus { .. } => of("write node status"),
+        let subject = action.subject();
+        Self {
+            kind: action.kind(),
+            pod: subject.key.map(|key| key.to_string()),
+            pod_uid: subject.uid.map(|uid| uid.to_string()),
+            container: subject.container.map(str::to_owned),
+            container_id: subject.container_id.map(ToString::to_string),
+            sandbox_id: subject.sandbox_id.map(ToString::to_string),
+        }
+    }
+
+    /// What has been done when it went well, if an operator wants to know without asking for details: the actions that
+    /// make the story of a pod.
+    pub(crate) fn done(&self) -> Option<&'static str> {
+        match self.kind {
+            ActionKind::PullImage => Some("Pulled image"),
+            ActionKind::RunSandbox => Some("Started pod sandbox"),
+            ActionKind::StopSandbox => Some("Stopped pod sandbox"),
+            ActionKind::StartContainer => Some("Started container"),
+            ActionKind::StopContainer => Some("Stopped container"),
+            ActionKind::DeletePod => Some("Removed pod from the API server"),
+            ActionKind::CreateMirror => Some("Created mirror of static pod"),
+            ActionKind::RegisterNode => Some("Successfully registered node"),
+            ActionKind::SetPodCidr => Some("Set pod CIDR of the runtime"),
+            ActionKind::Relist
+            | ActionKind::Observe
+            | ActionKind::EnsureCgroup
+            | ActionKind::RemoveCgroup
+            | ActionKind::LimitClasses
+            | ActionKind::SyncVolumes
+            | ActionKind::TearDownVolumes
+            | ActionKind::InspectImage
+            | ActionKind::RemoveSandbox
+            | ActionKind::RemoveContainer
+            | ActionKind::RunHook(_)
+            | ActionKind::Probe(_)
+            | ActionKind::WriteStatus
+            | ActionKind::RemovePodLogs
+            | ActionKind::WriteNodeStatus => None,
         }
     }
 
@@ -121,7 +104,7 @@ impl About {
 
     /// What a collector of traces sees of it: upstream's names, of which each covers several actions.
     pub(crate) fn traced(&self, tracer: &Tracer) -> traces::Span {
-        let Some(name) = sync(self.what) else { return traces::Span::default() };
+        let Some(name) = span_name(self.kind) else { return traces::Span::default() };
         tracer.work(name, || {
             let (namespace, pod) = self.pod.as_deref().and_then(|pod| pod.split_once('/')).unzip();
             let known = [
@@ -130,7 +113,7 @@ impl About {
                 ("k8s.pod.name", pod),
                 ("k8s.namespace.name", namespace),
                 ("k8s.container.name", self.container.as_deref()),
-                ("kubelet.action", Some(self.what)),
+                ("kubelet.action", Some(self.kind.as_str())),
             ];
             known
                 .into_iter()
@@ -141,13 +124,13 @@ impl About {
 
     /// Whether it is a container's hook, whose failure holds what the hook printed.
     pub(crate) fn is_hook(&self) -> bool {
-        matches!(self.what, POST_START | PRE_STOP)
+        matches!(self.kind, ActionKind::RunHook(_))
     }
 
     /// Tells one action on one object from all others.
     pub(crate) fn identity(&self) -> String {
         let parts = [&self.pod_uid, &self.pod, &self.container, &self.container_id, &self.sandbox_id];
-        let mut all = self.what.to_owned();
+        let mut all = self.kind.as_str().to_owned();
         for part in parts.into_iter().flatten() {
             all.push('/');
             all.push_str(part);
@@ -158,41 +141,33 @@ impl About {
 
 /// The span of upstream's that an action is a part of. Reading from the runtime is none: its calls are
 /// spans of their own.
-fn sync(what: &str) -> Option<&'static str> {
-    Some(match what {
-        "make cgroup of pod"
-        | "mount volumes of pod"
-        | "inspect image"
-        | "pull image"
-        | "start pod sandbox"
-        | "start container"
-        | POST_START
-        | "write status of pod"
-        | "create mirror of static pod" => "syncPod",
-        PRE_STOP | "stop container" | "stop pod sandbox" => "syncTerminatingPod",
-        "unmount volumes of pod"
-        | "remove cgroup of pod"
-        | "remove logs of pod"
-        | "remove pod from the API server" => "syncTerminatedPod",
-        "remove container" | "remove pod sandbox" => "Containers/GarbageCollect",
-        _ => return None,
-    })
-}
-
-/// The actions that make the story of a pod.
-fn done(what: &str) -> Option<&'static str> {
-    Some(match what {
-        "pull image" => "Pulled image",
-        "start pod sandbox" => "Started pod sandbox",
-        "stop pod sandbox" => "Stopped pod sandbox",
-        "start container" => "Started container",
-        "stop container" => "Stopped container",
-        "remove pod from the API server" => "Removed pod from the API server",
-        "create mirror of static pod" => "Created mirror of static pod",
-        "register node" => "Successfully registered node",
-        "set pod CIDR of the runtime" => "Set pod CIDR of the runtime",
-        _ => return None,
-    })
+fn span_name(kind: ActionKind) -> Option<&'static str> {
+    match kind {
+        ActionKind::EnsureCgroup
+        | ActionKind::SyncVolumes
+        | ActionKind::InspectImage
+        | ActionKind::PullImage
+        | ActionKind::RunSandbox
+        | ActionKind::StartContainer
+        | ActionKind::RunHook(Hook::PostStart)
+        | ActionKind::WriteStatus
+        | ActionKind::CreateMirror => Some("syncPod"),
+        ActionKind::RunHook(Hook::PreStop) | ActionKind::StopContainer | ActionKind::StopSandbox => {
+            Some("syncTerminatingPod")
+        }
+        ActionKind::TearDownVolumes
+        | ActionKind::RemoveCgroup
+        | ActionKind::RemovePodLogs
+        | ActionKind::DeletePod => Some("syncTerminatedPod"),
+        ActionKind::RemoveContainer | ActionKind::RemoveSandbox => Some("Containers/GarbageCollect"),
+        ActionKind::Relist
+        | ActionKind::Observe
+        | ActionKind::LimitClasses
+        | ActionKind::Probe(_)
+        | ActionKind::SetPodCidr
+        | ActionKind::RegisterNode
+        | ActionKind::WriteNodeStatus => None,
+    }
 }
 
 #[cfg(test)]
@@ -219,10 +194,10 @@ mod tests {
             (Action::Relist, "list pods of the runtime", "list pods of the runtime"),
         ] {
             let about = About::action(&action);
-            assert_eq!((about.what, about.identity().as_str()), (what, identity));
+            assert_eq!((about.kind.as_str(), about.identity().as_str()), (what, identity));
         }
         let about = About::action(&Action::RemoveCgroup { uid: "u".into() });
-        assert_eq!(about.done, None);
+        assert_eq!(about.done(), None);
         let about = about.named(|uid| (uid == "u").then(|| "ns/web".to_owned()));
         assert_eq!(about.identity(), "remove cgroup of pod/u/ns/web");
         let remove =

@@ -55,7 +55,7 @@ fn messages(volumes: &[(String, String)]) -> String {
 }
 
 fn log_failure(adapters: &Adapters, about: &About, message: &str, is_told: bool) {
-    let what = about.what;
+    let what = about.kind;
     if is_told && adapters.failures.is_new(&about.identity(), message) {
         warn!(err = message, "Failed to {what}, retrying");
     } else {
@@ -64,7 +64,7 @@ fn log_failure(adapters: &Adapters, about: &About, message: &str, is_told: bool)
 }
 
 fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
-    let what = about.what;
+    let what = about.kind;
     match outcome {
         // Told where it failed, without what it printed: that may be secret.
         Outcome::Failed(_) if about.is_hook() => {}
@@ -80,7 +80,7 @@ fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
             if adapters.failures.succeeded(|| about.identity()) {
                 info!("Succeeded after failures: {what}");
             }
-            match (outcome, about.done) {
+            match (outcome, about.done()) {
                 // The one line that says of a start that all went well.
                 (Outcome::Registered(node), Some(done)) => {
                     info!(node = node.metadata.name.as_deref().unwrap_or_default(), "{done}");

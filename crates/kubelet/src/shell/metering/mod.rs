@@ -23,13 +23,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::PodStatus;
 use model::pod::ContainerKind;
 use model::probe::{ProbeKind, ProbeOutcome};
 use model::reason::waiting;
 use model::{Now, Pod, PodUid, QosClass, pod};
-use node::{Action, EffectId, Failure, FailureKind, ImageAnswer, Input, Outcome};
+use node::{Action, ActionKind, EffectId, Failure, FailureKind, ImageAnswer, Input, Outcome};
 use telemetry::metrics::Metrics;
 
 use pods::{Pods, Work};
@@ -47,27 +45,10 @@ pub(crate) struct Metering {
 
 /// An action under way.
 struct UnderWay {
-    since: Duration,
+    since: Now,
     /// The pod it is for, if it counts as work on one.
     pod: Option<PodUid>,
-    what: What,
-}
-
-/// What is remembered of an action until it ends.
-enum What {
-    List,
-    Observe,
-    Cgroup(&'static str),
-    Volumes { uid: PodUid, plugins: Vec<String> },
-    Inspect { policy: String, container: &'static str },
-    Pull { uid: PodUid, container: &'static str },
-    Sandbox { has_user_namespace: bool },
-    Container { kind: &'static str },
-    Probe { pod: Arc<Pod>, container: String, kind: ProbeKind },
-    Status { uid: PodUid, old: Arc<PodStatus>, new: Arc<PodStatus> },
-    Register { at: Timestamp },
-    NodeStatus { is_ready: bool },
-    Other,
+    action: Action,
 }
 
 impl Metering {
@@ -94,19 +75,19 @@ impl Metering {
 
     /// An action starts.
     pub(crate) fn started(&mut self, now: Now, id: EffectId, action: &Action) {
-        let work = Work::of(action);
-        let pod = work.as_ref().map(|(uid, _)| uid.clone());
-        let waited = work.and_then(|(uid, kind)| self.pods.work_starts(now, &uid, kind));
+        let work = Work::of(action.kind()).zip(action.subject().uid);
+        let pod = work.as_ref().map(|(_, uid)| uid.clone());
+        let waited = work.and_then(|(kind, uid)| self.pods.work_starts(now, &uid, kind));
         if let Some(waited) = waited {
             self.metrics.pod_worker_start_duration.observe_duration(waited);
             // Nothing is done for a pod before it is admitted.
-            if let Some(pod) = pods::pod_of(action) {
+            if let Some(pod) = action.pod() {
                 let class = QosClass::of(pod).as_str().to_lowercase();
                 self.metrics.admitted_pods.with([pods::asks_at(pod), &class]).increment();
             }
         }
-        let what = self.remembered(now, action);
-        self.under_way.insert(id, UnderWay { since: now.mono, pod, what });
+        self.begun(now, action);
+        self.under_way.insert(id, UnderWay { since: now, pod, action: action.clone() });
     }
 
     /// The core has seen the result of an action, and what follows from it has started.
@@ -117,127 +98,90 @@ impl Metering {
         }
     }
 
-    fn remembered(&mut self, now: Now, action: &Action) -> What {
+    /// What is counted when an action starts.
+    fn begun(&mut self, now: Now, action: &Action) {
         match action {
             Action::Relist => {
                 if let Some(last) = self.last_list.replace(now.mono) {
                     self.metrics.pleg_relist_interval.observe_duration(now.mono.saturating_sub(last));
                 }
-                What::List
             }
-            Action::Observe { .. } => What::Observe,
-            Action::EnsureCgroup { .. } => What::Cgroup("create"),
-            Action::LimitClasses { .. } => What::Cgroup("update"),
-            Action::RemoveCgroup { uid } => {
-                self.metrics.forget_pod(uid.as_str());
-                What::Cgroup("destroy")
-            }
-            Action::SyncVolumes { pod, .. } => {
-                let uid = pod::uid(pod);
-                self.pods.volumes_wanted(now, &uid);
-                What::Volumes { uid, plugins: volumes::plugin_names(pod) }
-            }
-            Action::TearDownVolumes { uid } => {
-                self.pods.volumes_gone(uid);
-                What::Other
-            }
-            Action::InspectImage { pod, container } => What::Inspect {
-                policy: pull_policy(pod, container),
-                container: container_type(pod, container),
-            },
-            Action::PullImage { pod, container } => {
-                What::Pull { uid: pod::uid(pod), container: container_type(pod, container) }
-            }
+            Action::RemoveCgroup { uid } => self.metrics.forget_pod(uid.as_str()),
+            Action::SyncVolumes { pod, .. } => self.pods.volumes_wanted(now, &pod::uid(pod)),
+            Action::TearDownVolumes { uid } => self.pods.volumes_gone(uid),
             Action::RunSandbox { pod, .. } => {
-                let has_user_namespace = pod.spec.as_ref().and_then(|s| s.host_users) == Some(false);
                 self.metrics.started_pods.increment();
-                if has_user_namespace {
+                if has_user_namespace(pod) {
                     self.metrics.started_user_namespaced_pods.increment();
                 }
-                What::Sandbox { has_user_namespace }
             }
             Action::StartContainer { pod, container, .. } => {
-                let kind = container_type(pod, container);
-                self.metrics.started_containers.with([kind]).increment();
-                What::Container { kind }
+                self.metrics.started_containers.with([container_type(pod, container)]).increment();
             }
-            Action::Probe { pod, container, kind, .. } => {
-                What::Probe { pod: pod.clone(), container: container.clone(), kind: *kind }
-            }
-            Action::WriteStatus { uid, old, new, .. } => {
-                What::Status { uid: uid.clone(), old: old.clone(), new: new.clone() }
-            }
-            Action::RegisterNode { .. } => What::Register { at: now.wall },
-            Action::WriteNodeStatus { new, .. } => What::NodeStatus { is_ready: startup::is_ready(new) },
-            _ => What::Other,
+            _ => {}
         }
     }
 
+    /// What is counted when it has ended.
     fn finished(&mut self, now: Now, id: EffectId, outcome: &Outcome) {
-        let Some(UnderWay { since, what, .. }) = self.under_way.get_mut(&id) else { return };
-        let took = now.mono.saturating_sub(*since);
-        let what = std::mem::replace(what, What::Other);
+        let Some(UnderWay { since, action, .. }) = self.under_way.get(&id) else { return };
+        let took = now.mono.saturating_sub(since.mono);
         let metrics = &self.metrics;
-        match (what, outcome) {
-            (What::List, Outcome::Relisted(_)) => {
+        match (action, outcome) {
+            (Action::Relist, Outcome::Relisted(_)) => {
                 metrics.pleg_relist_duration.observe_duration(took);
                 // Seconds since 1970 are far below what a float holds exactly.
                 metrics.pleg_last_seen.set(now.wall.as_second() as f64);
             }
-            (What::Observe, _) => metrics.pleg_pod_relist_duration.observe_duration(took),
-            (What::Cgroup(operation), Outcome::Done) => {
+            (Action::Observe { .. }, _) => metrics.pleg_pod_relist_duration.observe_duration(took),
+            (
+                Action::EnsureCgroup { .. } | Action::LimitClasses { .. } | Action::RemoveCgroup { .. },
+                Outcome::Done,
+            ) => {
+                let operation = match action.kind() {
+                    ActionKind::EnsureCgroup => "create",
+                    ActionKind::RemoveCgroup => "destroy",
+                    _ => "update",
+                };
                 metrics.cgroup_operations.with([operation]).observe_duration(took);
             }
-            (What::Volumes { uid, plugins }, Outcome::VolumesSynced { .. }) => {
-                if let Some(took) = self.pods.volumes_made(now, &uid) {
-                    for plugin in plugins {
+            (Action::SyncVolumes { pod, .. }, Outcome::VolumesSynced { .. }) => {
+                if let Some(took) = self.pods.volumes_made(now, &pod::uid(pod)) {
+                    for plugin in volumes::plugin_names(pod) {
                         let labels = ["overall_volume_mount", plugin.as_str()];
                         metrics.volume_operations.with(labels).observe_duration(took);
                     }
                 }
             }
-            (What::Inspect { policy, container }, Outcome::Image(answer)) => {
-                let is_usable = matches!(answer, ImageAnswer::Present(_) | ImageAnswer::Accessible(_));
-                if !is_usable && policy == "never" {
-                    metrics
-                        .started_containers_errors
-                        .with([waiting::ERR_IMAGE_NEVER_PULL, container])
-                        .increment();
-                }
-                let [is_present, is_needed] = ensured(&policy, answer);
-                metrics.ensured_images.with([is_present, &policy, is_needed]).increment();
-            }
-            (What::Inspect { policy, .. }, Outcome::Failed(_)) => {
-                metrics.ensured_images.with(["unknown", &policy, "unknown"]).increment();
-            }
-            (What::Pull { uid, .. }, Outcome::Pulled { size_bytes, took, .. }) => {
+            (Action::InspectImage { pod, container }, _) => inspected(metrics, pod, container, outcome),
+            (Action::PullImage { pod, .. }, Outcome::Pulled { size_bytes, took, .. }) => {
                 metrics.image_pull_duration.with([size_class(*size_bytes)]).observe_duration(*took);
-                self.pods.pulled(now, &uid, *took);
+                self.pods.pulled(now, &pod::uid(pod), *took);
             }
-            (What::Pull { container, .. }, Outcome::Failed(failure)) => {
-                metrics.started_containers_errors.with([pull_error(failure), container]).increment();
+            (Action::PullImage { pod, container }, Outcome::Failed(failure)) => {
+                start_failed(metrics, pull_error(failure), pod, container);
             }
-            (What::Sandbox { has_user_namespace }, Outcome::Failed(_)) => {
+            (Action::RunSandbox { pod, .. }, Outcome::Failed(_)) => {
                 metrics.started_pods_errors.increment();
-                if has_user_namespace {
+                if has_user_namespace(pod) {
                     metrics.started_user_namespaced_pods_errors.increment();
                 }
             }
-            (What::Container { kind }, Outcome::Failed(failure)) => {
-                metrics.started_containers_errors.with([start_error(failure), kind]).increment();
+            (Action::StartContainer { pod, container, .. }, Outcome::Failed(failure)) => {
+                start_failed(metrics, start_error(failure), pod, container);
             }
-            (What::Probe { pod, container, kind }, Outcome::Probed(result)) => {
-                self.probed(&pod, &container, kind, result, took);
+            (Action::Probe { pod, container, kind, .. }, Outcome::Probed(result)) => {
+                self.probed(pod, container, *kind, result, took);
             }
-            (What::Status { uid, old, new }, Outcome::Written { .. }) => {
+            (Action::WriteStatus { uid, old, new, .. }, Outcome::Written { .. }) => {
                 metrics.pod_status_sync_duration.observe_duration(took);
-                statuses::written(metrics, &old, &new);
-                self.pods.status_written(now, metrics, &uid, &old, &new);
+                statuses::written(metrics, old, new);
+                self.pods.status_written(now, metrics, uid, old, new);
             }
-            (What::Register { at }, Outcome::Registered(object)) => {
-                self.startup.registered(metrics, at, now.wall, object);
+            (Action::RegisterNode { .. }, Outcome::Registered(object)) => {
+                self.startup.registered(metrics, since.wall, now.wall, object);
             }
-            (What::NodeStatus { is_ready: true }, Outcome::Written { .. }) => {
+            (Action::WriteNodeStatus { new, .. }, Outcome::Written { .. }) if startup::is_ready(new) => {
                 self.startup.ready(metrics, now.wall);
             }
             _ => {}
@@ -260,6 +204,32 @@ impl Metering {
             self.metrics.probe_duration.with(labels).observe_duration(took);
         }
     }
+}
+
+/// Counts how the question for an image was answered.
+fn inspected(metrics: &Metrics, pod: &Pod, container: &str, outcome: &Outcome) {
+    let policy = pull_policy(pod, container);
+    match outcome {
+        Outcome::Image(answer) => {
+            let is_usable = matches!(answer, ImageAnswer::Present(_) | ImageAnswer::Accessible(_));
+            if !is_usable && policy == "never" {
+                start_failed(metrics, waiting::ERR_IMAGE_NEVER_PULL, pod, container);
+            }
+            let [is_present, is_needed] = ensured(&policy, answer);
+            metrics.ensured_images.with([is_present, &policy, is_needed]).increment();
+        }
+        Outcome::Failed(_) => metrics.ensured_images.with(["unknown", &policy, "unknown"]).increment(),
+        _ => {}
+    }
+}
+
+/// A container could not be started, for this reason.
+fn start_failed(metrics: &Metrics, reason: &str, pod: &Pod, container: &str) {
+    metrics.started_containers_errors.with([reason, container_type(pod, container)]).increment();
+}
+
+fn has_user_namespace(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.host_users) == Some(false)
 }
 
 /// Whether an image is present and has to be pulled, as upstream's metric says it: it does not look for one that is

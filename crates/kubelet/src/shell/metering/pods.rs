@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use model::pod::ContainerKind;
 use model::{Now, Pod, PodUid, pod, resources};
-use node::{Action, Hook};
+use node::{ActionKind, Hook};
 use telemetry::metrics::Metrics;
 
 /// Everything followed. One entry a pod that starts or is worked on.
@@ -83,20 +83,32 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// Which pod an action is work on, and of which kind.
-    pub(super) fn of(action: &Action) -> Option<(PodUid, Self)> {
-        Some(match action {
-            Action::EnsureCgroup { pod } | Action::RunSandbox { pod, .. } => (pod::uid(pod), Self::Create),
-            Action::SyncVolumes { pod, .. }
-            | Action::InspectImage { pod, .. }
-            | Action::PullImage { pod, .. }
-            | Action::StartContainer { pod, .. }
-            | Action::RunHook { pod, hook: Hook::PostStart, .. } => (pod::uid(pod), Self::Sync),
-            Action::RunHook { pod, hook: Hook::PreStop, .. } => (pod::uid(pod), Self::Kill),
-            Action::StopContainer { uid, .. } => (uid.clone(), Self::Kill),
-            Action::TearDownVolumes { uid } | Action::RemoveCgroup { uid } => (uid.clone(), Self::Terminated),
-            _ => return None,
-        })
+    /// Which kind of work an action is; `None` when it is none.
+    pub(super) fn of(kind: ActionKind) -> Option<Self> {
+        match kind {
+            ActionKind::EnsureCgroup | ActionKind::RunSandbox => Some(Self::Create),
+            ActionKind::SyncVolumes
+            | ActionKind::InspectImage
+            | ActionKind::PullImage
+            | ActionKind::StartContainer
+            | ActionKind::RunHook(Hook::PostStart) => Some(Self::Sync),
+            ActionKind::RunHook(Hook::PreStop) | ActionKind::StopContainer => Some(Self::Kill),
+            ActionKind::TearDownVolumes | ActionKind::RemoveCgroup => Some(Self::Terminated),
+            ActionKind::Relist
+            | ActionKind::Observe
+            | ActionKind::LimitClasses
+            | ActionKind::StopSandbox
+            | ActionKind::RemoveSandbox
+            | ActionKind::RemoveContainer
+            | ActionKind::Probe(_)
+            | ActionKind::WriteStatus
+            | ActionKind::DeletePod
+            | ActionKind::CreateMirror
+            | ActionKind::RemovePodLogs
+            | ActionKind::SetPodCidr
+            | ActionKind::RegisterNode
+            | ActionKind::WriteNodeStatus => None,
+        }
     }
 
     fn label(self) -> &'static str {
@@ -222,19 +234,6 @@ impl Pods {
             self.has_network_started = true;
             metrics.first_network_pod_start.set(own.as_secs_f64());
         }
-    }
-}
-
-/// The pod an action is first work on.
-pub(super) fn pod_of(action: &Action) -> Option<&Pod> {
-    match action {
-        Action::EnsureCgroup { pod }
-        | Action::RunSandbox { pod, .. }
-        | Action::SyncVolumes { pod, .. }
-        | Action::InspectImage { pod, .. }
-        | Action::PullImage { pod, .. }
-        | Action::StartContainer { pod, .. } => Some(pod),
-        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Stories of pods and the numbers they leave.
 
+use k8s_openapi::api::core::v1::PodStatus;
 use node::{Action, Source};
 use telemetry::metrics::{Endpoint, Exposition};
 

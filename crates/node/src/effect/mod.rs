@@ -1,13 +1,24 @@
 //! What the core wants done. An effect is plain data: the shell that executes it adds sockets,
 //! files and clocks, and reports back with exactly one [`Input::Finished`](crate::Input).
+//!
+//! Actions are listed here once. Which [kind](ActionKind) an action is of and [what it is about](Subject) is all that
+//! log lines, spans, metrics and the histories of tests go by.
 
-use std::borrow::Cow;
+mod event;
+mod kind;
+mod subject;
+
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, PodStatus};
 use model::probe::ProbeKind;
 use model::{ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
+
+pub use event::{EventObject, EventRecord};
+pub use kind::ActionKind;
+pub use subject::Subject;
 
 use crate::node_status::MetadataChange;
 
@@ -232,6 +243,118 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Which kind it is of.
+    pub fn kind(&self) -> ActionKind {
+        match self {
+            Self::Relist => ActionKind::Relist,
+            Self::Observe { .. } => ActionKind::Observe,
+            Self::EnsureCgroup { .. } => ActionKind::EnsureCgroup,
+            Self::RemoveCgroup { .. } => ActionKind::RemoveCgroup,
+            Self::LimitClasses { .. } => ActionKind::LimitClasses,
+            Self::SyncVolumes { .. } => ActionKind::SyncVolumes,
+            Self::TearDownVolumes { .. } => ActionKind::TearDownVolumes,
+            Self::InspectImage { .. } => ActionKind::InspectImage,
+            Self::PullImage { .. } => ActionKind::PullImage,
+            Self::RunSandbox { .. } => ActionKind::RunSandbox,
+            Self::StopSandbox { .. } => ActionKind::StopSandbox,
+            Self::RemoveSandbox { .. } => ActionKind::RemoveSandbox,
+            Self::StartContainer { .. } => ActionKind::StartContainer,
+            Self::StopContainer { .. } => ActionKind::StopContainer,
+            Self::RemoveContainer { .. } => ActionKind::RemoveContainer,
+            Self::RunHook { hook, .. } => ActionKind::RunHook(*hook),
+            Self::Probe { kind, .. } => ActionKind::Probe(*kind),
+            Self::WriteStatus { .. } => ActionKind::WriteStatus,
+            Self::DeletePod { .. } => ActionKind::DeletePod,
+            Self::CreateMirror { .. } => ActionKind::CreateMirror,
+            Self::RemovePodLogs { .. } => ActionKind::RemovePodLogs,
+            Self::SetPodCidr { .. } => ActionKind::SetPodCidr,
+            Self::RegisterNode { .. } => ActionKind::RegisterNode,
+            Self::WriteNodeStatus { .. } => ActionKind::WriteNodeStatus,
+        }
+    }
+
+    /// The pod it carries.
+    pub fn pod(&self) -> Option<&Arc<Pod>> {
+        match self {
+            Self::EnsureCgroup { pod }
+            | Self::SyncVolumes { pod, .. }
+            | Self::InspectImage { pod, .. }
+            | Self::PullImage { pod, .. }
+            | Self::RunSandbox { pod, .. }
+            | Self::StartContainer { pod, .. }
+            | Self::RunHook { pod, .. }
+            | Self::Probe { pod, .. }
+            | Self::CreateMirror { pod, .. } => Some(pod),
+            Self::Relist
+            | Self::Observe { .. }
+            | Self::RemoveCgroup { .. }
+            | Self::LimitClasses { .. }
+            | Self::TearDownVolumes { .. }
+            | Self::StopSandbox { .. }
+            | Self::RemoveSandbox { .. }
+            | Self::StopContainer { .. }
+            | Self::RemoveContainer { .. }
+            | Self::WriteStatus { .. }
+            | Self::DeletePod { .. }
+            | Self::RemovePodLogs { .. }
+            | Self::SetPodCidr { .. }
+            | Self::RegisterNode { .. }
+            | Self::WriteNodeStatus { .. } => None,
+        }
+    }
+
+    /// What it is about.
+    pub fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::Relist
+            | Self::LimitClasses { .. }
+            | Self::SetPodCidr { .. }
+            | Self::RegisterNode { .. }
+            | Self::WriteNodeStatus { .. } => Subject::default(),
+            Self::EnsureCgroup { pod }
+            | Self::SyncVolumes { pod, .. }
+            | Self::RunSandbox { pod, .. }
+            | Self::CreateMirror { pod, .. } => Subject::of(pod),
+            Self::InspectImage { pod, container }
+            | Self::PullImage { pod, container }
+            | Self::StartContainer { pod, container, .. } => {
+                Subject { container: Some(container), ..Subject::of(pod) }
+            }
+            Self::RunHook { pod, container, id, .. } | Self::Probe { pod, container, id, .. } => {
+                Subject { container: Some(container), container_id: Some(id), ..Subject::of(pod) }
+            }
+            Self::Observe { uid, key }
+            | Self::WriteStatus { uid, key, .. }
+            | Self::DeletePod { uid, key }
+            | Self::RemovePodLogs { uid, key } => Subject::named(uid, key),
+            Self::RemoveCgroup { uid } | Self::TearDownVolumes { uid } => Subject::unnamed(uid),
+            Self::StopSandbox { uid, id } | Self::RemoveSandbox { uid, id } => {
+                Subject { sandbox_id: Some(id), ..Subject::unnamed(uid) }
+            }
+            Self::StopContainer { uid, id, .. } | Self::RemoveContainer { uid, id, .. } => {
+                Subject { container_id: Some(id), ..Subject::unnamed(uid) }
+            }
+        }
+    }
+}
+
+/// As histories of tests name it: its kind, its subject, and what tells one of several from the others.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.kind(), self.subject())?;
+        match self {
+            Self::LimitClasses { amounts } => write!(f, " by {amounts:?}"),
+            Self::RunSandbox { attempt, .. } => write!(f, " attempt {attempt}"),
+            Self::StartContainer { attempt, sandbox, .. } => write!(f, " attempt {attempt} in {sandbox}"),
+            Self::StopContainer { grace, .. } => write!(f, " within {grace:?}"),
+            Self::RunHook { timeout: Some(timeout), .. } => write!(f, " within {timeout:?}"),
+            Self::SetPodCidr { pod_cidr } => write!(f, " {pod_cidr}"),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Which lifecycle hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hook {
@@ -241,42 +364,24 @@ pub enum Hook {
     PreStop,
 }
 
-/// A Kubernetes event, before the recorder adds times, counts and the source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventRecord {
-    /// What it is about.
-    pub about: EventObject,
-    /// Whether it is of type `Warning`; `Normal` otherwise.
-    pub is_warning: bool,
-    /// CamelCase reason.
-    pub reason: Cow<'static, str>,
-    /// Text for people.
-    pub message: String,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The object an event is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EventObject {
-    /// This node.
-    Node,
-    /// A pod.
-    Pod {
-        /// Its name.
-        key: PodKey,
-        /// Its uid.
-        uid: PodUid,
-        /// The part of it, such as `spec.containers{web}`.
-        field_path: Option<String>,
-    },
-}
-
-/// As log lines name it.
-impl std::fmt::Display for EventObject {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Node => f.write_str("node"),
-            Self::Pod { key, field_path: None, .. } => write!(f, "pod {key}"),
-            Self::Pod { key, field_path: Some(path), .. } => write!(f, "pod {key} {path}"),
+    #[test]
+    fn an_action_tells_its_kind_its_subject_and_its_own_details() {
+        let pod: Pod =
+            serde_json::from_str(r#"{"metadata":{"name":"web","namespace":"ns","uid":"u"}}"#).unwrap();
+        let pod = Arc::new(pod);
+        let (uid, grace) = (PodUid::from("u"), Duration::from_secs(5));
+        for (action, text) in [
+            (Action::Relist, "list pods of the runtime"),
+            (Action::EnsureCgroup { pod: pod.clone() }, "make cgroup of pod u"),
+            (Action::PullImage { pod, container: "a".into() }, "pull image u/a"),
+            (Action::StopSandbox { uid: uid.clone(), id: "s".into() }, "stop pod sandbox u s"),
+            (Action::StopContainer { uid, id: "c".into(), grace }, "stop container u c within 5s"),
+        ] {
+            assert_eq!(action.to_string(), text);
         }
     }
 }

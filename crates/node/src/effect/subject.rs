@@ -1,0 +1,53 @@
+//! What actions are about.
+
+use std::fmt;
+
+use model::{ContainerId, Pod, PodKey, PodUid, SandboxId, pod};
+
+/// The object of an action, as far as it has one: the fields of its log lines and of its span.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subject<'a> {
+    /// The pod's name.
+    pub key: Option<PodKey>,
+    /// The pod's uid.
+    pub uid: Option<PodUid>,
+    /// The container's name in the spec.
+    pub container: Option<&'a str>,
+    /// The container of the runtime.
+    pub container_id: Option<&'a ContainerId>,
+    /// The sandbox of the runtime.
+    pub sandbox_id: Option<&'a SandboxId>,
+}
+
+impl Subject<'_> {
+    pub(super) fn of(pod: &Pod) -> Self {
+        Self { key: Some(pod::key(pod)), uid: Some(pod::uid(pod)), ..Self::default() }
+    }
+
+    pub(super) fn named(uid: &PodUid, key: &PodKey) -> Self {
+        Self { key: Some(key.clone()), uid: Some(uid.clone()), ..Self::default() }
+    }
+
+    pub(super) fn unnamed(uid: &PodUid) -> Self {
+        Self { uid: Some(uid.clone()), ..Self::default() }
+    }
+}
+
+/// Ids, each after a space, and the container's name after its pod's uid.
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(uid) = &self.uid {
+            write!(f, " {uid}")?;
+        }
+        if let Some(container) = self.container {
+            write!(f, "/{container}")?;
+        }
+        if let Some(id) = self.container_id {
+            write!(f, " {id}")?;
+        }
+        if let Some(id) = self.sandbox_id {
+            write!(f, " {id}")?;
+        }
+        Ok(())
+    }
+}
