@@ -53,6 +53,7 @@ impl ClassLimits {
         &mut self,
         now: Now,
         pods: impl Iterator<Item = &'a PodRecord>,
+        memory_bytes: u64,
         out: &mut Outbox,
     ) {
         if self.next_deadline().is_none_or(|at| at > now.mono) {
@@ -63,7 +64,7 @@ impl ClassLimits {
         let amounts = requested(pods, self.counts_memory);
         if self.set != Some(amounts) {
             self.in_flight = Some(amounts);
-            out.start(Place::ClassLimits, Action::LimitClasses { amounts });
+            out.start(Place::ClassLimits, Action::LimitClasses { amounts, memory_bytes });
         }
     }
 

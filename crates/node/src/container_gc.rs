@@ -105,7 +105,7 @@ impl Node {
         }
         for dead in surplus_of_all(groups.into_values().collect(), limit) {
             if let Some(mut record) = self.pods.get_mut(&dead.uid) {
-                record.remove_container(dead.id, &mut self.out);
+                record.remove_container(&dead.id, false, &mut self.out);
             }
         }
     }

@@ -102,7 +102,8 @@ impl Node {
         self.cap_dead_containers(now);
         self.remove_stray_mirrors(now);
         if self.are_sources_synced() {
-            self.classes.drive(now, self.pods.iter(), &mut self.out);
+            let memory_bytes = self.machine.facts().memory_bytes;
+            self.classes.drive(now, self.pods.iter(), memory_bytes, &mut self.out);
         }
         self.schedule_parts();
         self.out.take()
@@ -553,8 +554,7 @@ pub(crate) fn context<'a>(now: Now, settings: &'a Settings, machine: &'a Machine
         now,
         settings,
         network_wait: machine.network_wait(),
-        runtime_name: machine.runtime_name(),
+        facts: machine.facts(),
         host_ips: machine.host_ips(),
-        declared_features: &machine.facts().declared_features,
     }
 }

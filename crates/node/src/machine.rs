@@ -210,10 +210,6 @@ impl Machine {
         self.runtime.network_wait.as_deref()
     }
 
-    pub(crate) fn runtime_name(&self) -> &str {
-        &self.facts.runtime_name
-    }
-
     pub(crate) fn runtime_error(&self) -> Option<String> {
         self.runtime.error.clone()
     }

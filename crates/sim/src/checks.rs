@@ -152,15 +152,17 @@ impl World {
             Action::StartContainer { pod, container, sandbox, image, .. } => self
                 .check_start_container(pod, container, sandbox)
                 .and_then(|()| self.check_image(pod, container, image.as_str())),
-            Action::StopContainer { id, grace, .. } => self.check_grace(&id.clone(), *grace),
+            Action::StopContainer { id, sandbox, grace, .. } => {
+                self.check_held(id, sandbox).and_then(|()| self.check_grace(id, *grace))
+            }
             Action::StopSandbox { id, .. } => self.check_stop_sandbox(id),
             Action::RemoveContainer { id, .. } => self.check_remove_container(id),
             Action::RemoveSandbox { id, .. } => self.check_stop_sandbox(id),
-            Action::TearDownVolumes { uid } => {
+            Action::TearDownVolumes { uid, .. } => {
                 self.process.knows.volumes.remove(uid);
                 self.check_nothing_runs(uid, "volumes are torn down")
             }
-            Action::RemoveCgroup { uid } => {
+            Action::RemoveCgroup { uid, .. } => {
                 self.process.knows.cgroups.remove(uid);
                 self.check_nothing_runs(uid, "the cgroup is removed")
             }
@@ -204,6 +206,16 @@ impl World {
         let is_doubled = self.flights.iter().any(|((p, _), f)| *p == number && !f.is_told && same(&f.action));
         if is_doubled {
             self.broke(format!("started while it is under way: {}", crate::text::action(action)));
+        }
+    }
+
+    /// What stops a container reads it back, and has nobody to ask in which sandbox it is.
+    fn check_held(&self, id: &ContainerId, sandbox: &SandboxId) -> Result<(), String> {
+        match self.runtime.containers.get(id) {
+            Some(held) if held.seen.sandbox_id != *sandbox => {
+                Err(format!("{id} is stopped in {sandbox}, and is in {}", held.seen.sandbox_id))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -253,14 +253,14 @@ impl World {
             Action::EnsureCgroup { pod } => {
                 self.host.cgroups.insert(pod::uid(pod));
             }
-            Action::RemoveCgroup { uid } => {
+            Action::RemoveCgroup { uid, .. } => {
                 self.host.cgroups.remove(uid);
             }
             Action::SyncVolumes { pod, .. } => {
                 self.host.volumes.insert(pod::uid(pod));
                 return Outcome::VolumesSynced { refresh_after: None };
             }
-            Action::TearDownVolumes { uid } => {
+            Action::TearDownVolumes { uid, .. } => {
                 self.host.volumes.remove(uid);
             }
             Action::RemovePodLogs { uid, .. } => {

@@ -61,22 +61,6 @@ impl About {
         }
     }
 
-    /// Names the pod where the action has its uid only.
-    pub(crate) fn named(mut self, name: impl FnOnce(&str) -> Option<String>) -> Self {
-        if self.pod.is_none() {
-            self.pod = self.pod_uid.as_deref().and_then(name);
-        }
-        self
-    }
-
-    /// Names the container where the action has its id only.
-    pub(crate) fn of_container(mut self, name: impl FnOnce(&str, &str) -> Option<String>) -> Self {
-        if let (None, Some(uid), Some(id)) = (&self.container, &self.pod_uid, &self.container_id) {
-            self.container = name(uid, id);
-        }
-        self
-    }
-
     /// Everything logged within says which object it is about.
     pub(crate) fn span(&self) -> Span {
         let span = info_span!(
@@ -184,25 +168,27 @@ mod tests {
         pod.metadata.uid = Some("u".into());
         let pod = Arc::new(pod);
         let start = Action::PullImage { pod, container: "c".into() };
-        let stop =
-            Action::StopContainer { uid: "u".into(), id: "x".into(), grace: std::time::Duration::ZERO };
-        let stop_sandbox = Action::StopSandbox { uid: "u".into(), id: "y".into() };
+        let (uid, key) = (model::PodUid::from("u"), model::PodKey::new("ns", "web"));
+        let stop = Action::StopContainer {
+            uid: uid.clone(),
+            key: key.clone(),
+            container: "c".into(),
+            id: "x".into(),
+            sandbox: "y".into(),
+            grace: std::time::Duration::ZERO,
+        };
+        let stop_sandbox = Action::StopSandbox { uid: uid.clone(), key, id: "y".into() };
         for (action, what, identity) in [
             (start, "pull image", "pull image/u/ns/web/c"),
-            (stop, "stop container", "stop container/u/x"),
-            (stop_sandbox, "stop pod sandbox", "stop pod sandbox/u/y"),
+            (stop, "stop container", "stop container/u/ns/web/c/x"),
+            (stop_sandbox, "stop pod sandbox", "stop pod sandbox/u/ns/web/y"),
             (Action::Relist, "list pods of the runtime", "list pods of the runtime"),
         ] {
             let about = About::action(&action);
             assert_eq!((about.kind.as_str(), about.identity().as_str()), (what, identity));
         }
-        let about = About::action(&Action::RemoveCgroup { uid: "u".into() });
-        assert_eq!(about.done(), None);
-        let about = about.named(|uid| (uid == "u").then(|| "ns/web".to_owned()));
-        assert_eq!(about.identity(), "remove cgroup of pod/u/ns/web");
-        let remove =
-            About::action(&Action::RemoveContainer { uid: "u".into(), id: "x".into(), keeps_log: false });
-        let remove = remove.of_container(|uid, id| ((uid, id) == ("u", "x")).then(|| "app".to_owned()));
-        assert_eq!(remove.container.as_deref(), Some("app"));
+        // Found on disk, and nowhere else.
+        let about = About::action(&Action::RemoveCgroup { uid, key: model::PodKey::new("", "") });
+        assert_eq!((about.done(), about.identity().as_str()), (None, "remove cgroup of pod/u"));
     }
 }

@@ -1,22 +1,19 @@
-//! Everything an effect may need, shared by all of them. Nothing in here changes but the
-//! published view and the last measurement, which are read as whole values.
+//! Everything an effect may need beside what the core says in it, shared by all of them. What the core knows is not
+//! among that: an effect carries it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use config::Config;
 use host::cgroup::CgroupTree;
-use model::downward::PodFacts;
-use model::{ContainerId, Pod, PodKey, PodUid, RuntimeHandler, SandboxId};
-use node::node_status::NodeFacts;
-use node::{Failure, FailureKind, Outcome, PodView, View};
+use model::{Pod, PodKey, PodUid, RuntimeHandler};
+use node::{Failure, FailureKind, Outcome};
 use runtime::dns::{DnsSettings, ResolvConf};
 use runtime::images::{CredentialPrograms, PullRecords};
 use runtime::{NodeSettings, Runtime, podfiles};
 use telemetry::metrics::Metrics;
 use telemetry::traces::Tracer;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 use tracing::warn;
 use volumes::Volumes;
 
@@ -60,9 +57,6 @@ pub(crate) struct Adapters {
     pub(crate) images_changed: Arc<Notify>,
     /// Links to the logs of containers.
     pub(crate) log_links: LogLinks,
-    /// The last measurement of the node.
-    pub(crate) facts: ArcSwap<NodeFacts>,
-    pub(crate) view: watch::Receiver<Arc<View>>,
     /// What failed last, so that the log tells of a change and not of every attempt.
     pub(crate) failures: FailureLog,
     /// The ends of containers it has told of.
@@ -72,52 +66,6 @@ pub(crate) struct Adapters {
 }
 
 impl Adapters {
-    /// The pod as the core last published it.
-    pub(crate) fn published(&self, uid: &PodUid) -> Option<Arc<PodView>> {
-        self.view.borrow().pods.get(uid).cloned()
-    }
-
-    /// The sandbox a container is in.
-    pub(crate) fn sandbox_of(&self, uid: &PodUid, id: &ContainerId) -> Option<SandboxId> {
-        Some(self.published(uid)?.container_by_id(id)?.sandbox_id.clone())
-    }
-
-    /// A container's pod, name and restart count.
-    pub(crate) fn container(&self, uid: &PodUid, id: &ContainerId) -> Option<(PodKey, String, u32)> {
-        let pod = self.published(uid)?;
-        let container = pod.container_by_id(id)?;
-        Some((pod.key.clone(), container.name.clone(), container.attempt))
-    }
-
-    /// The running container of that name.
-    pub(crate) fn running_container(&self, uid: &PodUid, name: &str) -> Option<ContainerId> {
-        self.published(uid)?.container(name).filter(|c| c.state.is_running()).map(|c| c.id.clone())
-    }
-
-    /// The attempt number of the pod's newest sandbox.
-    pub(crate) fn sandbox_attempt(&self, uid: &PodUid) -> u32 {
-        let newest =
-            self.published(uid).and_then(|p| p.observed.as_ref()?.sandboxes.first().map(|s| s.attempt));
-        newest.unwrap_or(0)
-    }
-
-    /// What a pod's downward API fields refer to.
-    pub(crate) fn pod_facts(&self, pod_ips: Vec<String>) -> PodFacts {
-        let facts = self.facts.load();
-        PodFacts {
-            node_name: facts.name.clone(),
-            host_ips: self.host_ips(),
-            pod_ips,
-            allocatable: facts.allocatable(),
-        }
-    }
-
-    /// The node's addresses as pods see them, primary first.
-    pub(crate) fn host_ips(&self) -> Vec<String> {
-        let known = self.view.borrow().host_ips.clone();
-        if known.is_empty() { self.facts.load().node_ips.clone().unwrap_or_default() } else { known.to_vec() }
-    }
-
     /// `<root>/pods/<uid>`.
     pub(crate) fn pod_dir(&self, uid: &PodUid) -> PathBuf {
         self.config.paths.root.join("pods").join(uid.as_str())
@@ -141,12 +89,6 @@ impl Adapters {
         let health =
             self.runtime.status().await.map_err(|error| failure::of_runtime(&error, FailureKind::Other))?;
         Ok(health.handlers.into_iter().find(|known| known.name == name))
-    }
-
-    /// `namespace/name` of a pod, for the log.
-    pub(crate) fn pod_name(&self, uid: &str) -> Option<String> {
-        let view = self.view.borrow();
-        Some(view.pods.get(&model::PodUid::from(uid))?.key.to_string())
     }
 
     /// The node's and the cluster's DNS settings, read anew since the node's may change.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
+use model::downward::PodFacts;
 use model::pod::{self, ContainerRef};
 use model::{ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
 use node::{Failure, FailureKind, Outcome};
 use runtime::container::{ContainerInputs, ContainerSpec};
 use runtime::images::ImageUser;
-use runtime::{container, hostname, podfiles};
+use runtime::{Runtime, container, hostname, podfiles};
 use tracing::warn;
 
 use super::adapters::Adapters;
@@ -21,9 +22,19 @@ pub(crate) struct Start {
     pub(crate) pod: Arc<Pod>,
     pub(crate) container: String,
     pub(crate) sandbox: SandboxId,
+    pub(crate) sandbox_attempt: u32,
     pub(crate) attempt: u32,
     pub(crate) image: ImageRef,
-    pub(crate) pod_ips: Vec<String>,
+    pub(crate) facts: PodFacts,
+    pub(crate) target: Option<ContainerId>,
+}
+
+/// Where the log of a container is.
+pub(crate) struct Log {
+    pub(crate) uid: PodUid,
+    pub(crate) key: PodKey,
+    pub(crate) container: String,
+    pub(crate) attempt: u32,
 }
 
 /// Creates and starts a container, and reads it back.
@@ -45,12 +56,16 @@ pub(crate) async fn start(adapters: &Adapters, mut start: Start) -> Outcome {
 }
 
 /// Ends a container and reads it back.
-pub(crate) async fn stop(adapters: &Adapters, uid: &PodUid, id: &ContainerId, grace: Duration) -> Outcome {
-    if let Err(error) = adapters.runtime.stop_container(id, grace).await {
+pub(crate) async fn stop(
+    runtime: &Runtime,
+    id: &ContainerId,
+    sandbox: &SandboxId,
+    grace: Duration,
+) -> Outcome {
+    if let Err(error) = runtime.stop_container(id, grace).await {
         return failure::runtime(&error);
     }
-    let Some(sandbox) = adapters.sandbox_of(uid, id) else { return Outcome::ContainerStopped(None) };
-    match adapters.runtime.container(id, &sandbox).await {
+    match runtime.container(id, sandbox).await {
         Ok(container) => Outcome::ContainerStopped(container),
         Err(error) => failure::runtime(&error),
     }
@@ -60,8 +75,7 @@ async fn create(adapters: &Adapters, start: &mut Start) -> Result<ContainerId, F
     let Some(spec) = pod::container(&start.pod, &start.container) else {
         return Err(config(format!("container {} is not in the pod's spec", start.container)));
     };
-    let sandbox_attempt = adapters.sandbox_attempt(&pod::uid(&start.pod));
-    let sandbox_spec = sandboxes::spec(adapters, &start.pod, sandbox_attempt).await?;
+    let sandbox_spec = sandboxes::spec(adapters, &start.pod, start.sandbox_attempt).await?;
     let (log_dir, name) = (sandbox_spec.log_directory().to_owned(), start.container.clone());
     let logged = blocking(move || {
         podfiles::create_container_log_dir(&log_dir, &name)?;
@@ -87,8 +101,7 @@ async fn describe(
     spec: &ContainerRef<'_>,
 ) -> Result<ContainerSpec, Failure> {
     let pod = &start.pod;
-    let facts = adapters.pod_facts(start.pod_ips.clone());
-    let environment = environment::of(adapters, pod, spec, facts).await?;
+    let environment = environment::of(adapters, pod, spec, start.facts.clone()).await?;
     let variables: BTreeMap<String, String> =
         environment.iter().map(|v| (v.name.clone(), v.value.clone())).collect();
     let mut mounts = adapters
@@ -97,8 +110,8 @@ async fn describe(
         .await
         .map_err(|error| config(failure::chain(&error)))?;
     let pod_dir = adapters.pod_dir(&pod::uid(pod));
-    if podfiles::wants_hosts_file(pod, &mounts, &start.pod_ips) {
-        let (dir, pod, ips) = (pod_dir.clone(), pod.clone(), start.pod_ips.clone());
+    if podfiles::wants_hosts_file(pod, &mounts, &start.facts.pod_ips) {
+        let (dir, pod, ips) = (pod_dir.clone(), pod.clone(), start.facts.pod_ips.clone());
         let hostname = hostname::of(&pod, &adapters.config.pods.cluster_domain)
             .map_err(|error| config(error.to_string()))?;
         let mount = blocking(move || {
@@ -127,7 +140,7 @@ async fn describe(
         annotations: BTreeMap::new(),
         volume_groups: Vec::new(),
         user_namespace: adapters.user_namespace(pod).await?,
-        target: target(adapters, pod, &start.container),
+        target: start.target.clone(),
         cpuset: container::CpuSet::default(),
     };
     container::spec(pod, spec, &inputs, &adapters.runtime_node).map_err(|error| config(error.to_string()))
@@ -146,13 +159,6 @@ async fn makes_recursive_read_only(
     }
     let handler = adapters.handler_features(pod).await?;
     Ok(handler.is_some_and(|handler| handler.has_recursive_read_only_mounts))
-}
-
-/// The container whose processes an ephemeral container shares (`targetContainerName`).
-fn target(adapters: &Adapters, pod: &Pod, name: &str) -> Option<ContainerId> {
-    let all = pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
-    let wanted = all.iter().find(|c| c.name == name)?.target_container_name.clone()?;
-    adapters.running_container(&pod::uid(pod), &wanted)
 }
 
 async fn image_user(adapters: &Adapters, image: &ImageRef) -> Result<ImageUser, Failure> {
@@ -196,16 +202,15 @@ where
     }
 }
 
-/// Removes a dead container, and its log with the links to it unless that is kept.
-pub(crate) async fn remove(adapters: &Adapters, uid: &PodUid, id: &ContainerId, keeps_log: bool) -> Outcome {
-    let known = adapters.container(uid, id);
+/// Removes a dead container, and its log with the links to it where that is not kept.
+pub(crate) async fn remove(adapters: &Adapters, id: &ContainerId, log: Option<Log>) -> Outcome {
     if let Err(error) = adapters.runtime.remove_container(id).await {
         return failure::runtime(&error);
     }
-    if let Some((key, name, attempt)) = known.filter(|_| !keeps_log) {
-        let dir = podfiles::pod_log_dir(&adapters.config.paths.pod_logs, &key, uid);
-        let link = adapters.log_links.path(&key, &name, id);
-        let path = dir.join(podfiles::container_log_path(&name, attempt));
+    if let Some(Log { uid, key, container, attempt }) = log {
+        let dir = podfiles::pod_log_dir(&adapters.config.paths.pod_logs, &key, &uid);
+        let link = adapters.log_links.path(&key, &container, id);
+        let path = dir.join(podfiles::container_log_path(&container, attempt));
         let removed = tokio::task::spawn_blocking(move || {
             // Gone is what they are meant to be.
             let _ = std::fs::remove_file(link);

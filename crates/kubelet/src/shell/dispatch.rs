@@ -16,9 +16,7 @@ use super::{containers, failure, images, probes, sandboxes};
 
 /// Carries out an action and says how it ended, whatever happens.
 pub(crate) async fn carry_out(adapters: Arc<Adapters>, action: Action, cancel: CancellationToken) -> Outcome {
-    let about = About::action(&action)
-        .named(|uid| adapters.pod_name(uid))
-        .of_container(|uid, id| adapters.container(&uid.into(), &id.into()).map(|(_, name, _)| name));
+    let about = About::action(&action);
     let span = about.span();
     let traced = about.traced(&adapters.tracer);
     let work = traced.run(perform(&adapters, action));
@@ -147,15 +145,17 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
             }
         }),
         Action::EnsureCgroup { pod } => Box::pin(adapters.ensure_cgroup(pod)),
-        Action::LimitClasses { amounts } => Box::pin(adapters.limit_classes(amounts)),
-        Action::RemoveCgroup { uid } => Box::pin(adapters.remove_cgroup(uid)),
-        Action::SyncVolumes { pod, pod_ips } => Box::pin(async move {
-            match adapters.volumes.sync(&pod, &adapters.pod_facts(pod_ips)).await {
+        Action::LimitClasses { amounts, memory_bytes } => {
+            Box::pin(adapters.limit_classes(amounts, memory_bytes))
+        }
+        Action::RemoveCgroup { uid, .. } => Box::pin(adapters.remove_cgroup(uid)),
+        Action::SyncVolumes { pod, facts } => Box::pin(async move {
+            match adapters.volumes.sync(&pod, &facts).await {
                 Ok(synced) => Outcome::VolumesSynced { refresh_after: synced.refresh_after },
                 Err(error) => failure::volumes(&error),
             }
         }),
-        Action::TearDownVolumes { uid } => Box::pin(async move {
+        Action::TearDownVolumes { uid, .. } => Box::pin(async move {
             match adapters.volumes.tear_down(&uid).await {
                 Ok(()) => Outcome::Done,
                 Err(error) => failure::other(failure::chain(&error)),
@@ -176,15 +176,26 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
         Action::RemoveSandbox { id, .. } => {
             Box::pin(async move { done(adapters.runtime.remove_sandbox(&id).await) })
         }
-        Action::StartContainer { pod, container, sandbox, attempt, image, pod_ips } => {
-            let start = containers::Start { pod, container, sandbox, attempt, image, pod_ips };
+        Action::StartContainer {
+            pod,
+            container,
+            sandbox,
+            sandbox_attempt,
+            attempt,
+            image,
+            facts,
+            target,
+        } => {
+            let start =
+                containers::Start { pod, container, sandbox, sandbox_attempt, attempt, image, facts, target };
             Box::pin(containers::start(adapters, start))
         }
-        Action::StopContainer { uid, id, grace } => {
-            Box::pin(async move { containers::stop(adapters, &uid, &id, grace).await })
+        Action::StopContainer { id, sandbox, grace, .. } => {
+            Box::pin(async move { containers::stop(&adapters.runtime, &id, &sandbox, grace).await })
         }
-        Action::RemoveContainer { uid, id, keeps_log } => {
-            Box::pin(async move { containers::remove(adapters, &uid, &id, keeps_log).await })
+        Action::RemoveContainer { uid, key, container, id, attempt, keeps_log } => {
+            let log = (!keeps_log).then_some(containers::Log { uid, key, container, attempt });
+            Box::pin(async move { containers::remove(adapters, &id, log).await })
         }
         Action::RunHook { pod, container, id, hook, pod_ip, timeout } => Box::pin(async move {
             probes::hook(adapters, &pod, &container, &id, hook, pod_ip.as_deref(), timeout).await

@@ -192,7 +192,6 @@ impl Measurer {
         facts.hard_eviction = hard_eviction(&adapters.config, &facts);
         let mut observations = sample.observations;
         leave_huge_pages_out(&adapters.config, &facts, &mut observations);
-        adapters.facts.store(Arc::new(facts.clone()));
         Measured { facts, observations }
     }
 

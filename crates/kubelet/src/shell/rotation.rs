@@ -10,6 +10,7 @@ use model::ContainerId;
 use node::View;
 use runtime::logs::{LogPath, RotationPolicy, rotate};
 use runtime::podfiles;
+use tokio::sync::watch;
 use tracing::warn;
 
 use super::adapters::Adapters;
@@ -23,14 +24,14 @@ struct Candidate {
 }
 
 /// Looks at all logs every `containerLogMonitorInterval`, for ever.
-pub(crate) async fn run(adapters: Arc<Adapters>) {
+pub(crate) async fn run(adapters: Arc<Adapters>, view: watch::Receiver<Arc<View>>) {
     let settings = adapters.config.container_logs;
     let Some(max_bytes) = settings.max_bytes else { return };
     let policy = RotationPolicy { max_bytes, max_files: settings.max_files as usize };
     loop {
         tokio::time::sleep(settings.check_interval).await;
-        let view = adapters.view.borrow().clone();
-        let candidates = candidates(&adapters, &view);
+        let picture = view.borrow().clone();
+        let candidates = candidates(&adapters, &picture);
         // Sizes are looked at in one go, off the executor; what is to be rotated is rare.
         let large = tokio::task::spawn_blocking(move || {
             let is_large =

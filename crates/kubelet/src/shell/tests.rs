@@ -5,7 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use model::{Pod, RuntimeCondition, RuntimeHealth};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use model::{
+    ContainerObservation, ContainerState, Pod, PodKey, PodObservation, RuntimeCondition, RuntimeHealth,
+    SandboxObservation,
+};
 use node::node_status::NodeFacts;
 use node::{Settings, Source};
 
@@ -167,6 +171,67 @@ async fn a_driver_that_is_stuck_or_gone_is_ill() {
     assert_eq!(pulse.check(), Err("the core has ended".to_owned()));
 }
 
+/// A pod with one running container.
+fn held() -> PodObservation {
+    let mut held = PodObservation::empty("u1".into(), PodKey::new("d", "p1"));
+    held.sandboxes.push(SandboxObservation {
+        id: "s".into(),
+        attempt: 0,
+        is_ready: true,
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+        ips: Vec::new(),
+    });
+    held.containers.push(ContainerObservation {
+        id: "x".into(),
+        sandbox_id: "s".into(),
+        name: "c".to_owned(),
+        attempt: 0,
+        state: ContainerState::Running { started_at: None },
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+        spec_hash: None,
+        image: String::new(),
+        image_id: String::new(),
+        pod_grace_seconds: None,
+        resources: None,
+        user: None,
+        stop_signal: None,
+        recursive_read_only: Vec::new(),
+    });
+    held
+}
+
+/// After a restart over a pod that is to go, the first look at it and the stop of its container are one step. The stop
+/// starts before the picture shows the container; whoever carries it out still knows where to read the container back, and
+/// so does not lose its exit code.
+#[tokio::test]
+async fn a_stop_is_complete_before_the_container_is_published() {
+    let (mut shell, inbox, view, _asked) = shell(|_| None);
+    let (tell, mut told) = mpsc::channel(1);
+    shell.hands.perform = Box::new(move |action, _| match action {
+        Action::Relist => std::future::ready(Outcome::Relisted(vec![held()])).boxed(),
+        Action::Observe { .. } => std::future::ready(Outcome::Observed(held())).boxed(),
+        Action::StopContainer { container, sandbox, .. } => {
+            let is_published = view.borrow().pods.values().any(|pod| pod.container("c").is_some());
+            tell.try_send((container, sandbox, is_published)).unwrap();
+            std::future::pending().boxed()
+        }
+        _ => std::future::pending().boxed(),
+    });
+    let mut deleted = pod(1);
+    let metadata = &mut Arc::make_mut(&mut deleted).metadata;
+    metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+    metadata.deletion_grace_period_seconds = Some(30);
+    let stop = CancellationToken::new();
+    let driver = tokio::spawn(shell.run(stop.clone()));
+    let listed = Input::PodsListed { source: Source::Api, pods: vec![deleted] };
+    for input in [facts(), ready(), listed] {
+        inbox.send(input).await.unwrap();
+    }
+    assert_eq!(told.recv().await.unwrap(), ("c".to_owned(), "s".into(), false));
+    stop.cancel();
+    driver.await.unwrap();
+}
+
 #[tokio::test]
 async fn work_ends_in_one_outcome_whatever_happens() {
     let cancel = CancellationToken::new();
@@ -201,7 +266,9 @@ fn an_action_under_way_is_small() {
                 sandbox: model::SandboxId::from(""),
                 attempt: 0,
                 image: model::ImageRef::from(""),
-                pod_ips: Vec::new(),
+                sandbox_attempt: 0,
+                facts: model::downward::PodFacts::default(),
+                target: None,
             },
         )
     };

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use node::Input;
-use tokio::sync::mpsc;
+use node::{Input, View};
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::identity::ServingNames;
@@ -15,6 +15,7 @@ use crate::shell::{feeds, rotation};
 /// Starts them.
 pub(super) fn spawn(
     adapters: &Arc<Adapters>,
+    view: &watch::Receiver<Arc<View>>,
     measurer: &Arc<Measurer>,
     node_name: &str,
     serving: Option<ServingNames>,
@@ -25,7 +26,7 @@ pub(super) fn spawn(
     tasks.spawn(feeds::runtime_events(adapters.clone(), inbox.clone()));
     tasks.spawn(feeds::measurements(adapters.clone(), measurer.clone(), inbox.clone()));
     tasks.spawn(feeds::addresses(adapters.clone(), measurer.clone(), inbox.clone()));
-    tasks.spawn(rotation::run(adapters.clone()));
+    tasks.spawn(rotation::run(adapters.clone(), view.clone()));
     if adapters.config.pods.iptables_chains {
         tasks.spawn(iptables::keep());
     }

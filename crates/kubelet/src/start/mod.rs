@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use apiserver::ObjectCache;
-use arc_swap::ArcSwap;
 use config::Config;
 use host::cgroup::{CgroupMounts, CgroupTree};
 use host::machine::MachineFacts;
@@ -76,7 +75,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let (config, host) = (ground.config.clone(), ground.host.clone());
 
     let (view, published) = watch::channel(Arc::new(View::default()));
-    let adapters = Arc::new(ground.adapters(remote, published)?);
+    let adapters = Arc::new(ground.adapters(remote)?);
     let machine = host.machine.clone();
     let runtime = ground.runtime_version.clone();
     let measurer = Arc::new(Measurer::new(&config, &host.node_name, machine, runtime));
@@ -107,7 +106,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         &ground.tasks,
     )?;
     let server = doors::bind(&config, &host.node_name, certificate)?;
-    feeds::spawn(&adapters, &measurer, &host.node_name, serving_names, &results, &ground.tasks);
+    feeds::spawn(&adapters, &published, &measurer, &host.node_name, serving_names, &results, &ground.tasks);
     let has_api = adapters.api.connection().is_some();
     let driver = Shell {
         core: Node::new(settings::of_core(&config, &host.node_name, has_api)),
@@ -124,7 +123,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     record_start(&adapters);
     let driver = tokio::spawn(driver.run(stop.clone()));
     let notifier = process.notifier.clone();
-    let ports = ground.ports(adapters, process);
+    let ports = ground.ports(adapters, published, process);
     doors::serve_pods(&ports, stop.clone())?;
     doors::serve(server, ports, stop).await;
     info!("Started kubelet");
@@ -226,11 +225,7 @@ impl Ground {
     }
 
     /// What effects work with.
-    fn adapters(
-        &self,
-        remote: Option<Remote>,
-        published: watch::Receiver<Arc<View>>,
-    ) -> anyhow::Result<Adapters> {
+    fn adapters(&self, remote: Option<Remote>) -> anyhow::Result<Adapters> {
         let Self { config, host, metrics, .. } = self;
         let cgroups =
             CgroupTree::new(host.mounts.clone(), settings::cgroup_driver(config), &config.pods.cgroup_root)
@@ -265,8 +260,6 @@ impl Ground {
             user_namespaces: self.user_namespaces.clone(),
             images_changed: Arc::new(Notify::new()),
             log_links: shell::log_links::LogLinks::new(PathBuf::from("/var/log/containers")),
-            facts: ArcSwap::from_pointee(node::node_status::NodeFacts::default()),
-            view: published,
             config: config.clone(),
             failures: shell::failure::FailureLog::default(),
             endings: shell::endings::Endings::default(),
@@ -275,7 +268,7 @@ impl Ground {
     }
 
     /// What the server asks of the node.
-    fn ports(self, adapters: Arc<Adapters>, process: Process) -> NodePorts {
+    fn ports(self, adapters: Arc<Adapters>, view: watch::Receiver<Arc<View>>, process: Process) -> NodePorts {
         let Self { config, host, metrics, identity, .. } = self;
         metrics.describe(&config.gates);
         metrics.node_name.with([&host.node_name]).set(1.0);
@@ -286,7 +279,7 @@ impl Ground {
         // Ends with the server, which alone asks.
         tokio::spawn(disk_task.run());
         NodePorts {
-            view: adapters.view.clone(),
+            view,
             adapters,
             config,
             metrics,

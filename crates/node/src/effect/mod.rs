@@ -3,6 +3,9 @@
 //!
 //! Actions are listed here once. Which [kind](ActionKind) an action is of and [what it is about](Subject) is all that
 //! log lines, spans, metrics and the histories of tests go by.
+//!
+//! An action carries all that the core knows and the action needs. It may start before the picture of the node that it
+//! follows from is published, and may go on while others replace that; so nobody who carries one out looks there.
 
 mod event;
 mod kind;
@@ -13,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, PodStatus};
+use model::downward::PodFacts;
 use model::probe::ProbeKind;
 use model::{ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
 
@@ -76,23 +80,29 @@ pub enum Action {
     RemoveCgroup {
         /// Which pod.
         uid: PodUid,
+        /// Its name.
+        key: PodKey,
     },
     /// Weigh and limit the QoS classes by what their pods request together. → `Done`
     LimitClasses {
         /// What they request.
         amounts: ClassAmounts,
+        /// The memory of the node.
+        memory_bytes: u64,
     },
     /// Make every volume of the pod present and up to date. → `VolumesSynced`
     SyncVolumes {
         /// The pod.
         pod: Arc<Pod>,
-        /// The pod's addresses as far as known, for downward API files.
-        pod_ips: Vec<String>,
+        /// What its downward API files refer to, as far as known.
+        facts: PodFacts,
     },
     /// Unmount and remove everything under the pod's folder. → `Done`
     TearDownVolumes {
         /// Which pod.
         uid: PodUid,
+        /// Its name.
+        key: PodKey,
     },
     /// Ask whether an image is present, and whether the pod may use it. → `Image`
     InspectImage {
@@ -119,6 +129,8 @@ pub enum Action {
     StopSandbox {
         /// The pod.
         uid: PodUid,
+        /// The pod's name.
+        key: PodKey,
         /// Which.
         id: SandboxId,
     },
@@ -126,6 +138,8 @@ pub enum Action {
     RemoveSandbox {
         /// The pod.
         uid: PodUid,
+        /// The pod's name.
+        key: PodKey,
         /// Which.
         id: SandboxId,
     },
@@ -137,19 +151,29 @@ pub enum Action {
         container: String,
         /// The sandbox to put it in.
         sandbox: SandboxId,
+        /// How many sandboxes the pod had before that one.
+        sandbox_attempt: u32,
         /// The restart count it gets.
         attempt: u32,
         /// What it is made from.
         image: ImageRef,
-        /// The pod's addresses, for its environment.
-        pod_ips: Vec<String>,
+        /// What its environment refers to.
+        facts: PodFacts,
+        /// The running container whose processes an ephemeral one shares (`targetContainerName`).
+        target: Option<ContainerId>,
     },
     /// SIGTERM, wait, SIGKILL, then read its status. → `ContainerStopped`
     StopContainer {
         /// The pod it belongs to.
         uid: PodUid,
+        /// The pod's name.
+        key: PodKey,
+        /// The container's name in the spec.
+        container: String,
         /// Which.
         id: ContainerId,
+        /// The sandbox it is in.
+        sandbox: SandboxId,
         /// Time between the signals.
         grace: Duration,
     },
@@ -157,8 +181,14 @@ pub enum Action {
     RemoveContainer {
         /// The pod it belongs to.
         uid: PodUid,
+        /// The pod's name.
+        key: PodKey,
+        /// The container's name in the spec.
+        container: String,
         /// Which.
         id: ContainerId,
+        /// Its restart count, which is part of its log's name.
+        attempt: u32,
         /// Its log stays, until the pod goes.
         keeps_log: bool,
     },
@@ -325,15 +355,17 @@ impl Action {
                 Subject { container: Some(container), container_id: Some(id), ..Subject::of(pod) }
             }
             Self::Observe { uid, key }
+            | Self::RemoveCgroup { uid, key }
+            | Self::TearDownVolumes { uid, key }
             | Self::WriteStatus { uid, key, .. }
             | Self::DeletePod { uid, key }
             | Self::RemovePodLogs { uid, key } => Subject::named(uid, key),
-            Self::RemoveCgroup { uid } | Self::TearDownVolumes { uid } => Subject::unnamed(uid),
-            Self::StopSandbox { uid, id } | Self::RemoveSandbox { uid, id } => {
-                Subject { sandbox_id: Some(id), ..Subject::unnamed(uid) }
+            Self::StopSandbox { uid, key, id } | Self::RemoveSandbox { uid, key, id } => {
+                Subject { sandbox_id: Some(id), ..Subject::named(uid, key) }
             }
-            Self::StopContainer { uid, id, .. } | Self::RemoveContainer { uid, id, .. } => {
-                Subject { container_id: Some(id), ..Subject::unnamed(uid) }
+            Self::StopContainer { uid, key, container, id, .. }
+            | Self::RemoveContainer { uid, key, container, id, .. } => {
+                Subject { container: Some(container), container_id: Some(id), ..Subject::named(uid, key) }
             }
         }
     }
@@ -344,7 +376,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.kind(), self.subject())?;
         match self {
-            Self::LimitClasses { amounts } => write!(f, " by {amounts:?}"),
+            Self::LimitClasses { amounts, .. } => write!(f, " by {amounts:?}"),
             Self::RunSandbox { attempt, .. } => write!(f, " attempt {attempt}"),
             Self::StartContainer { attempt, sandbox, .. } => write!(f, " attempt {attempt} in {sandbox}"),
             Self::StopContainer { grace, .. } => write!(f, " within {grace:?}"),
@@ -373,13 +405,26 @@ mod tests {
         let pod: Pod =
             serde_json::from_str(r#"{"metadata":{"name":"web","namespace":"ns","uid":"u"}}"#).unwrap();
         let pod = Arc::new(pod);
-        let (uid, grace) = (PodUid::from("u"), Duration::from_secs(5));
+        let (uid, key, grace) = (PodUid::from("u"), PodKey::new("ns", "web"), Duration::from_secs(5));
         for (action, text) in [
             (Action::Relist, "list pods of the runtime"),
             (Action::EnsureCgroup { pod: pod.clone() }, "make cgroup of pod u"),
             (Action::PullImage { pod, container: "a".into() }, "pull image u/a"),
-            (Action::StopSandbox { uid: uid.clone(), id: "s".into() }, "stop pod sandbox u s"),
-            (Action::StopContainer { uid, id: "c".into(), grace }, "stop container u c within 5s"),
+            (
+                Action::StopSandbox { uid: uid.clone(), key: key.clone(), id: "s".into() },
+                "stop pod sandbox u s",
+            ),
+            (
+                Action::StopContainer {
+                    uid,
+                    key,
+                    container: "a".into(),
+                    id: "c".into(),
+                    sandbox: "s".into(),
+                    grace,
+                },
+                "stop container u/a c within 5s",
+            ),
         ] {
             assert_eq!(action.to_string(), text);
         }

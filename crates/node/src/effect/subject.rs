@@ -25,11 +25,9 @@ impl Subject<'_> {
     }
 
     pub(super) fn named(uid: &PodUid, key: &PodKey) -> Self {
-        Self { key: Some(key.clone()), uid: Some(uid.clone()), ..Self::default() }
-    }
-
-    pub(super) fn unnamed(uid: &PodUid) -> Self {
-        Self { uid: Some(uid.clone()), ..Self::default() }
+        // Of a pod that was only found on disk nothing but its uid is known.
+        let key = Some(key).filter(|key| !key.name.is_empty()).cloned();
+        Self { key, uid: Some(uid.clone()), ..Self::default() }
     }
 }
 

@@ -107,9 +107,8 @@ impl PodRecord {
             .map(|s| s.id.clone())
             .collect();
         for id in sandboxes {
-            let slot = Slot::StopSandbox(id.clone());
-            if !self.is_stale && !self.is_changing() && !self.busy.contains_key(&slot) {
-                self.start(slot, Action::StopSandbox { uid: self.uid.clone(), id }, out);
+            if !self.is_stale && !self.is_changing() {
+                self.stop_sandbox(id, out);
             }
         }
         // A creation that was cancelled may still have left something: only a fresh look tells.
@@ -222,8 +221,16 @@ impl PodRecord {
         let is_forced =
             self.desired.pod().is_some_and(|p| p.metadata.deletion_grace_period_seconds == Some(0));
         let grace = if is_forced { remaining } else { remaining.max(MIN_GRACE) };
+        let action = Action::StopContainer {
+            uid: self.uid.clone(),
+            key: self.key.clone(),
+            container: name.to_owned(),
+            id: id.clone(),
+            sandbox: self.held(id)?.sandbox_id.clone(),
+            grace,
+        };
         self.memory(name).stopping_by = Some(ctx.now.after(grace));
-        self.start(stop, Action::StopContainer { uid: self.uid.clone(), id: id.clone(), grace }, out);
+        self.start(stop, action, out);
         None
     }
 
@@ -248,10 +255,12 @@ impl PodRecord {
             return self.drive_ending(ctx, out);
         }
         if end.volumes.is_due(ctx.now) && !self.busy.contains_key(&Slot::TearDownVolumes) {
-            self.start(Slot::TearDownVolumes, Action::TearDownVolumes { uid: self.uid.clone() }, out);
+            let action = Action::TearDownVolumes { uid: self.uid.clone(), key: self.key.clone() };
+            self.start(Slot::TearDownVolumes, action, out);
         }
         if end.cgroup.is_due(ctx.now) && !self.busy.contains_key(&Slot::RemoveCgroup) {
-            self.start(Slot::RemoveCgroup, Action::RemoveCgroup { uid: self.uid.clone() }, out);
+            let action = Action::RemoveCgroup { uid: self.uid.clone(), key: self.key.clone() };
+            self.start(Slot::RemoveCgroup, action, out);
         }
         let mut next = earliest(end.volumes.next_at(ctx.now), end.cgroup.next_at(ctx.now));
         let is_clean = end.volumes.is_done() && end.cgroup.is_done();
@@ -301,17 +310,10 @@ impl PodRecord {
             .collect();
         let is_empty = sandboxes.is_empty() && strays.is_empty();
         for id in sandboxes {
-            let slot = Slot::RemoveSandbox(id.clone());
-            if !self.busy.contains_key(&slot) {
-                self.start(slot, Action::RemoveSandbox { uid: self.uid.clone(), id }, out);
-            }
+            self.remove_sandbox(id, out);
         }
         for id in strays {
-            let slot = Slot::RemoveContainer(id.clone());
-            if !self.busy.contains_key(&slot) {
-                let action = Action::RemoveContainer { uid: self.uid.clone(), id, keeps_log: false };
-                self.start(slot, action, out);
-            }
+            self.remove_container(&id, false, out);
         }
         let logs = end.logs.as_ref()?;
         if is_empty && logs.is_due(ctx.now) && !self.busy.contains_key(&Slot::Logs) {

@@ -1,6 +1,6 @@
 //! The life of each pod: where it is found ([`registry`]), what is wanted of it ([`record`]), what an earlier process left of it
 //! ([`adopt`]), what to do about it ([`plan`]),
-//! doing it ([`running`], [`ending`], [`images`], [`probes`]), taking in how it went
+//! doing it ([`running`], [`ending`], [`removal`], [`images`], [`probes`]), taking in how it went
 //! ([`results`]), and telling the API server ([`report`]).
 
 mod adopt;
@@ -14,6 +14,7 @@ pub(crate) mod plan;
 pub(crate) mod probes;
 pub(crate) mod record;
 pub(crate) mod registry;
+mod removal;
 mod report;
 mod restart_all;
 pub(crate) mod results;
@@ -31,6 +32,7 @@ use model::pod::{self, ContainerKind};
 pub(crate) use slot::Slot;
 
 use crate::effect::{Action, EventObject, EventRecord};
+use crate::node_status::NodeFacts;
 use crate::outbox::Outbox;
 use crate::schedule::earliest;
 use crate::settings::Settings;
@@ -43,12 +45,10 @@ pub(crate) struct Context<'a> {
     pub(crate) settings: &'a Settings,
     /// Why the runtime's network is not ready; `None` when it is.
     pub(crate) network_wait: Option<&'a str>,
-    /// Name of the runtime, the prefix of container ids in the API (`containerd`).
-    pub(crate) runtime_name: &'a str,
+    /// What the node is and has.
+    pub(crate) facts: &'a NodeFacts,
     /// The node's addresses, primary first.
     pub(crate) host_ips: &'a [String],
-    /// What the node declares that it can do, sorted.
-    pub(crate) declared_features: &'a [String],
 }
 
 impl PodRecord {

@@ -59,7 +59,7 @@ impl PodRecord {
     /// asked for, whatever that was given.
     fn check_features(&self, pod: &Pod, ctx: &Context<'_>, out: &mut Outbox) {
         let Some(before) = self.asked.as_ref().or_else(|| self.desired.pod()) else { return };
-        let missing = admission::missing_for_update(before, pod, ctx.declared_features);
+        let missing = admission::missing_for_update(before, pod, &ctx.facts.declared_features);
         if !missing.is_empty() {
             let message =
                 format!("Pod requires node features that are not available: {}", missing.join(", "));

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
-use model::{ContainerId, ImageRef, Pod, PodKey, PodObservation, PodUid, SandboxId};
+use model::downward::PodFacts;
+use model::{ContainerId, ContainerObservation, ImageRef, Pod, PodKey, PodObservation, PodUid, SandboxId};
 
 use super::Context;
 use super::backoff::{Backoff, Retry};
@@ -452,6 +453,22 @@ impl PodRecord {
     pub(crate) fn pod_ips(&self, ctx: &Context<'_>) -> Vec<String> {
         let (Some(pod), Some(observed)) = (self.desired.pod(), &self.observed) else { return Vec::new() };
         status::pod_ips(pod, observed, ctx.host_ips, ctx.settings.is_ipv6_first)
+    }
+
+    /// What the pod's downward API fields refer to.
+    pub(crate) fn facts(&self, ctx: &Context<'_>) -> PodFacts {
+        let host_ips = if ctx.host_ips.is_empty() {
+            ctx.facts.node_ips.clone().unwrap_or_default()
+        } else {
+            ctx.host_ips.to_vec()
+        };
+        let (node_name, allocatable) = (ctx.facts.name.clone(), ctx.facts.allocatable());
+        PodFacts { node_name, host_ips, pod_ips: self.pod_ips(ctx), allocatable }
+    }
+
+    /// What is known of a container that the runtime holds.
+    pub(crate) fn held(&self, id: &ContainerId) -> Option<&ContainerObservation> {
+        self.observed.as_ref()?.containers.iter().find(|container| container.id == *id)
     }
 
     /// Gives an admitted pod what it asks for, or what it had from an earlier process.

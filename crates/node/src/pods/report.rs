@@ -175,7 +175,7 @@ impl PodRecord {
             started,
             host_ips: ctx.host_ips,
             is_ipv6_first: ctx.settings.is_ipv6_first,
-            runtime_name: ctx.runtime_name,
+            runtime_name: &ctx.facts.runtime_name,
             now: ctx.now,
         }))
     }

@@ -10,8 +10,6 @@ use model::{ContainerId, ContainerState, Pod};
 use super::Context;
 use super::ending::Turn;
 use super::record::{Image, PodRecord};
-use super::slot::Slot;
-use crate::effect::Action;
 use crate::outbox::Outbox;
 use crate::schedule::earliest;
 use crate::status::restarting;
@@ -63,11 +61,7 @@ impl PodRecord {
         }
         let has_others = removed.iter().any(|(asked, _)| !asked);
         for (_, id) in removed.into_iter().filter(|(asked, _)| !(*asked && has_others)) {
-            let slot = Slot::RemoveContainer(id.clone());
-            if !self.busy.contains_key(&slot) {
-                let action = Action::RemoveContainer { uid: self.uid.clone(), id, keeps_log: true };
-                self.start(slot, action, out);
-            }
+            self.remove_container(&id, true, out);
         }
         (false, None)
     }

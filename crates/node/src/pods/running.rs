@@ -101,8 +101,8 @@ impl PodRecord {
             if !self.volumes.is_done() && !self.has_sandbox() {
                 self.missing_volumes.tried(pod, ctx);
             }
-            let pod_ips = self.pod_ips(ctx);
-            self.start(Slot::Volumes, Action::SyncVolumes { pod: pod.clone(), pod_ips }, out);
+            let facts = self.facts(ctx);
+            self.start(Slot::Volumes, Action::SyncVolumes { pod: pod.clone(), facts }, out);
         }
         let is_looking = self.busy.contains_key(&Slot::Volumes);
         let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done() && !is_looking);
@@ -233,9 +233,8 @@ impl PodRecord {
             SandboxPlan::Keep => None,
             SandboxPlan::Replace { stop } => {
                 for id in stop {
-                    let slot = Slot::StopSandbox(id.clone());
-                    if self.sandbox.is_due(ctx.now) && !self.busy.contains_key(&slot) {
-                        self.start(slot, Action::StopSandbox { uid: self.uid.clone(), id: id.clone() }, out);
+                    if self.sandbox.is_due(ctx.now) {
+                        self.stop_sandbox(id.clone(), out);
                     }
                 }
                 self.sandbox.next_at(ctx.now)
@@ -286,7 +285,8 @@ impl PodRecord {
         if is_starting || !self.cgroup.is_done() || !self.volumes_were_ready() {
             return None;
         }
-        let sandbox = self.observed.as_ref()?.sandboxes.first().map(|s| s.id.clone())?;
+        let (sandbox, sandbox_attempt) =
+            self.observed.as_ref()?.sandboxes.first().map(|s| (s.id.clone(), s.attempt))?;
         self.tell_pulled(out);
         let mut next = None;
         for item in &plan.start {
@@ -301,9 +301,11 @@ impl PodRecord {
                         pod: pod.clone(),
                         container: item.name.clone(),
                         sandbox,
+                        sandbox_attempt,
                         attempt: item.attempt,
                         image,
-                        pod_ips: self.pod_ips(ctx),
+                        facts: self.facts(ctx),
+                        target: self.target_of(pod, &item.name),
                     };
                     self.start(Slot::Container(item.name.clone()), action, out);
                     return next;
@@ -313,6 +315,14 @@ impl PodRecord {
             }
         }
         next
+    }
+
+    /// The container whose processes an ephemeral container shares.
+    fn target_of(&self, pod: &Pod, name: &str) -> Option<ContainerId> {
+        let all = pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
+        let wanted = all.iter().find(|c| c.name == name)?.target_container_name.as_ref()?;
+        let target = self.observed.as_ref()?.latest(wanted)?;
+        target.state.is_running().then(|| target.id.clone())
     }
 
     fn volumes_were_ready(&self) -> bool {
@@ -352,28 +362,12 @@ impl PodRecord {
             .map(|s| s.id.clone())
             .collect();
         for id in containers {
-            self.remove_container(id, out);
+            self.remove_container(&id, false, out);
         }
         for id in sandboxes {
-            let slot = Slot::RemoveSandbox(id.clone());
-            if !self.busy.contains_key(&slot) {
-                self.start(slot, Action::RemoveSandbox { uid: self.uid.clone(), id }, out);
-            }
+            self.remove_sandbox(id, out);
         }
         next
-    }
-
-    /// Removes a dead container, unless that is under way.
-    pub(crate) fn remove_container(&mut self, id: ContainerId, out: &mut Outbox) {
-        if !self.is_removing(&id) {
-            let action = Action::RemoveContainer { uid: self.uid.clone(), id: id.clone(), keeps_log: false };
-            self.start(Slot::RemoveContainer(id), action, out);
-        }
-    }
-
-    /// Whether a container is being removed.
-    pub(crate) fn is_removing(&self, id: &ContainerId) -> bool {
-        self.busy.contains_key(&Slot::RemoveContainer(id.clone()))
     }
 
     /// Monotonic time at which `activeDeadlineSeconds` runs out.

@@ -16,6 +16,7 @@ use super::record::{Desired, EndCause, Phase, PodRecord};
 use super::slot::Slot;
 use crate::effect::{Action, Effect, Hook};
 use crate::input::{Failure, FailureKind, ImageAnswer, Outcome, Source};
+use crate::node_status::NodeFacts;
 use crate::outbox::{Outbox, Place};
 use crate::settings::Settings;
 
@@ -82,14 +83,9 @@ impl Bench {
     fn with<T>(&mut self, work: impl FnOnce(&mut PodRecord, &Context<'_>, &mut Outbox) -> T) -> T {
         let now = Now { wall: wall(self.at), mono: Duration::from_secs(self.at) };
         let host_ips = ["192.0.2.1".to_owned()];
-        let ctx = Context {
-            now,
-            settings: &self.settings,
-            network_wait: None,
-            runtime_name: "containerd",
-            host_ips: &host_ips,
-            declared_features: &[],
-        };
+        let facts = NodeFacts { runtime_name: "containerd".to_owned(), ..NodeFacts::default() };
+        let ctx =
+            Context { now, settings: &self.settings, network_wait: None, facts: &facts, host_ips: &host_ips };
         work(&mut self.record, &ctx, &mut self.out)
     }
 

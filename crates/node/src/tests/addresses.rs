@@ -9,9 +9,9 @@ use crate::Action;
 /// What an action says of the pod's addresses, if it is of a kind that does.
 fn told(action: &Action) -> Option<String> {
     match action {
-        Action::SyncVolumes { pod_ips, .. } => Some(format!("volumes {}", pod_ips.join(","))),
-        Action::StartContainer { attempt, pod_ips, .. } => {
-            Some(format!("start#{attempt} {}", pod_ips.join(",")))
+        Action::SyncVolumes { facts, .. } => Some(format!("volumes {}", facts.pod_ips.join(","))),
+        Action::StartContainer { attempt, facts, .. } => {
+            Some(format!("start#{attempt} {}", facts.pod_ips.join(",")))
         }
         Action::RunHook { hook, pod_ip, .. } => {
             Some(format!("{hook:?} {}", pod_ip.as_deref().unwrap_or_default()))

@@ -133,7 +133,7 @@ impl Story {
                         let outcome = Outcome::Relisted(self.runtime.values().cloned().collect());
                         inputs.push(Input::Finished { id, outcome });
                     }
-                    Effect::Start { id, action: Action::LimitClasses { amounts } } => {
+                    Effect::Start { id, action: Action::LimitClasses { amounts, .. } } => {
                         self.classes = Some(amounts);
                         inputs.push(Input::Finished { id, outcome: Outcome::Done });
                     }

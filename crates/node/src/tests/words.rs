@@ -8,7 +8,7 @@ pub(super) fn action_text(action: &Action) -> String {
     match action {
         Action::Relist => "relist".into(),
         Action::Observe { .. } => "observe".into(),
-        Action::LimitClasses { amounts } => format!("limit classes by {amounts:?}"),
+        Action::LimitClasses { amounts, .. } => format!("limit classes by {amounts:?}"),
         Action::EnsureCgroup { .. } => "cgroup".into(),
         Action::RemoveCgroup { .. } => "remove-cgroup".into(),
         Action::SyncVolumes { .. } => "volumes".into(),

@@ -4,7 +4,6 @@
 use config::Config;
 use host::cgroup::{CgroupLimits, Group};
 use model::{QosClass, Quantity};
-use node::node_status::NodeFacts;
 use node::{ClassAmounts, Outcome};
 
 use super::pods::outcome;
@@ -12,12 +11,12 @@ use crate::shell::adapters::Adapters;
 
 impl Adapters {
     /// Weighs and limits the classes by what their pods request together.
-    pub(crate) async fn limit_classes(&self, amounts: ClassAmounts) -> Outcome {
+    pub(crate) async fn limit_classes(&self, amounts: ClassAmounts, memory_bytes: u64) -> Outcome {
         if !self.config.pods.cgroups_per_qos {
             return Outcome::Done;
         }
         let version = self.cgroups.mounts().version();
-        for (group, limits) in limits(&self.config, &self.facts.load(), amounts, version) {
+        for (group, limits) in limits(&self.config, memory_bytes, amounts, version) {
             let mut result = self.cgroup_driver.set(group.clone(), limits.clone()).await;
             if result.is_err()
                 && let Some(wanted) = limits.memory_limit_bytes
@@ -48,7 +47,7 @@ pub(super) fn keeps_memory(config: &Config, cgroup_version: u8) -> bool {
 /// The groups whose limits follow the pods, in the order in which they are set.
 fn limits(
     config: &Config,
-    facts: &NodeFacts,
+    memory_bytes: u64,
     amounts: ClassAmounts,
     cgroup_version: u8,
 ) -> Vec<(Group, CgroupLimits)> {
@@ -64,7 +63,7 @@ fn limits(
         };
         all.push((Group::Kubepods, of_pods));
     }
-    let upper = upper_limits(config, facts, amounts);
+    let upper = upper_limits(config, memory_bytes, amounts);
     let burstable = CgroupLimits {
         cpu_shares: Some(host::cgroup::cpu_shares(burstable_cpu_millis)),
         memory_low_bytes: keeps_memory.then_some(burstable_memory_bytes),
@@ -88,13 +87,13 @@ struct UpperLimits {
 }
 
 /// What pods can have, less the part that is held back for those above.
-fn upper_limits(config: &Config, facts: &NodeFacts, amounts: ClassAmounts) -> Option<UpperLimits> {
+fn upper_limits(config: &Config, memory_bytes: u64, amounts: ClassAmounts) -> Option<UpperLimits> {
     let percent = u64::from(config.pods.qos_reserved_memory_percent?);
     let reserved = [&config.node.kube_reserved, &config.node.system_reserved]
         .into_iter()
         .filter_map(|amounts| amounts.get("memory"))
         .fold(Quantity::ZERO, |sum, amount| sum.plus(*amount));
-    let for_pods = facts.memory_bytes.saturating_sub(u64::try_from(reserved.units()).unwrap_or(0));
+    let for_pods = memory_bytes.saturating_sub(u64::try_from(reserved.units()).unwrap_or(0));
     if for_pods == 0 {
         return None;
     }
@@ -119,8 +118,7 @@ mod tests {
             guaranteed_memory_bytes: 400 * MIB,
         };
         // 1 GiB is reserved.
-        let facts = NodeFacts { memory_bytes: 2048 * MIB, ..NodeFacts::default() };
-        limits(&config(text), &facts, amounts, version)
+        limits(&config(text), 2048 * MIB, amounts, version)
     }
 
     #[test]

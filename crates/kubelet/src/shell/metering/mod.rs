@@ -106,9 +106,9 @@ impl Metering {
                     self.metrics.pleg_relist_interval.observe_duration(now.mono.saturating_sub(last));
                 }
             }
-            Action::RemoveCgroup { uid } => self.metrics.forget_pod(uid.as_str()),
+            Action::RemoveCgroup { uid, .. } => self.metrics.forget_pod(uid.as_str()),
             Action::SyncVolumes { pod, .. } => self.pods.volumes_wanted(now, &pod::uid(pod)),
-            Action::TearDownVolumes { uid } => self.pods.volumes_gone(uid),
+            Action::TearDownVolumes { uid, .. } => self.pods.volumes_gone(uid),
             Action::RunSandbox { pod, .. } => {
                 self.metrics.started_pods.increment();
                 if has_user_namespace(pod) {

@@ -1,6 +1,7 @@
 //! Stories of pods and the numbers they leave.
 
 use k8s_openapi::api::core::v1::PodStatus;
+use model::downward::PodFacts;
 use node::{Action, Source};
 use telemetry::metrics::{Endpoint, Exposition};
 
@@ -197,7 +198,7 @@ fn probes_are_counted_until_the_pod_is_gone() {
         ],
     );
     assert!(!story.page(Endpoint::Probes).contains("unknown"));
-    let id = story.start(&Action::RemoveCgroup { uid: PodUid::from("u") });
+    let id = story.start(&Action::RemoveCgroup { uid: PodUid::from("u"), key: model::PodKey::new("d", "p") });
     story.end(id, 1, Outcome::Done, None);
     assert!(!story.page(Endpoint::Probes).contains("probe_type"));
     story.shows(
@@ -224,7 +225,9 @@ fn what_failed_is_counted_by_its_reason() {
         sandbox: model::SandboxId::from("s"),
         attempt: 0,
         image: model::ImageRef::from("i"),
-        pod_ips: Vec::new(),
+        sandbox_attempt: 0,
+        facts: PodFacts::default(),
+        target: None,
     });
     story.end(id, 1, failed(FailureKind::ContainerStart), None);
     story.shows(
@@ -268,7 +271,7 @@ fn volumes_are_timed_from_the_first_attempt() {
     let pod =
         pod(r#"{"containers":[{"name":"c"}],"volumes":[{"name":"a"},{"name":"h","hostPath":{"path":"/"}}]}"#);
     // It may well run since before this process.
-    let sync = Action::SyncVolumes { pod, pod_ips: Vec::new() };
+    let sync = Action::SyncVolumes { pod, facts: PodFacts::default() };
     let id = story.start(&sync);
     story.end(id, 1, Outcome::Failed(Failure { kind: FailureKind::Other, message: String::new() }), None);
     story.after(5);
@@ -276,7 +279,8 @@ fn volumes_are_timed_from_the_first_attempt() {
         let id = story.start(&sync);
         story.end(id, 2, Outcome::VolumesSynced { refresh_after: None }, None);
     }
-    let id = story.start(&Action::TearDownVolumes { uid: PodUid::from("u") });
+    let id =
+        story.start(&Action::TearDownVolumes { uid: PodUid::from("u"), key: model::PodKey::new("d", "p") });
     story.end(id, 1, Outcome::Done, None);
     assert!(story.metering.pods.is_empty(), "nothing is remembered of a pod that is gone");
     let labels =

@@ -1,0 +1,47 @@
+//! Takes away what the runtime holds of a pod. Each is asked for once at a time.
+
+use model::{ContainerId, SandboxId};
+
+use super::record::PodRecord;
+use super::slot::Slot;
+use crate::effect::Action;
+use crate::outbox::Outbox;
+
+impl PodRecord {
+    /// Stops a sandbox.
+    pub(crate) fn stop_sandbox(&mut self, id: SandboxId, out: &mut Outbox) {
+        let slot = Slot::StopSandbox(id.clone());
+        if !self.busy.contains_key(&slot) {
+            let action = Action::StopSandbox { uid: self.uid.clone(), key: self.key.clone(), id };
+            self.start(slot, action, out);
+        }
+    }
+
+    /// Removes a stopped sandbox.
+    pub(crate) fn remove_sandbox(&mut self, id: SandboxId, out: &mut Outbox) {
+        let slot = Slot::RemoveSandbox(id.clone());
+        if !self.busy.contains_key(&slot) {
+            let action = Action::RemoveSandbox { uid: self.uid.clone(), key: self.key.clone(), id };
+            self.start(slot, action, out);
+        }
+    }
+
+    /// Removes a dead container.
+    pub(crate) fn remove_container(&mut self, id: &ContainerId, keeps_log: bool, out: &mut Outbox) {
+        let Some(held) = self.held(id).filter(|_| !self.is_removing(id)) else { return };
+        let action = Action::RemoveContainer {
+            uid: self.uid.clone(),
+            key: self.key.clone(),
+            container: held.name.clone(),
+            id: id.clone(),
+            attempt: held.attempt,
+            keeps_log,
+        };
+        self.start(Slot::RemoveContainer(id.clone()), action, out);
+    }
+
+    /// Whether a container is being removed.
+    pub(crate) fn is_removing(&self, id: &ContainerId) -> bool {
+        self.busy.contains_key(&Slot::RemoveContainer(id.clone()))
+    }
+}
