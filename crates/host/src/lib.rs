@@ -15,6 +15,7 @@ pub mod machine;
 pub mod memory;
 pub mod mount;
 pub mod network;
+pub mod orphaned_pipes;
 pub mod process;
 pub mod profile;
 pub mod selinux;

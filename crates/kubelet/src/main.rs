@@ -10,6 +10,7 @@ mod health;
 mod identity;
 mod iptables;
 mod kubeconfig;
+mod left_input;
 mod lock;
 mod notify;
 mod ports;

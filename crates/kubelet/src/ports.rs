@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use apiserver::{AccessQuestion, Caller, RequestError, TokenAnswer};
 use bytes::Bytes;
@@ -32,6 +32,7 @@ use crate::cadvisor::CadvisorPage;
 use crate::gauges;
 use crate::health::Health;
 use crate::identity::IdentityMetrics;
+use crate::left_input;
 use crate::shell::adapters::Adapters;
 use crate::shell::failure;
 use crate::usage::Usage;
@@ -205,6 +206,11 @@ impl Ports for NodePorts {
         self.adapters.runtime.attach(&container.id, streams(wanted)).await.map_err(|e| stream_error(&e))
     }
 
+    async fn free_input(&self, target: &ContainerTarget) -> bool {
+        let Some(container) = self.target(target) else { return false };
+        left_input::free(container.id.to_string()).await
+    }
+
     async fn port_forward_url(&self, pod: &Arc<Pod>, ports: Vec<u16>) -> Result<String, StreamError> {
         let view = self.view_of(pod);
         let sandbox = view.as_ref().and_then(|v| v.observed.as_ref()?.ready_sandbox().map(|s| s.id.clone()));
@@ -217,8 +223,7 @@ impl Ports for NodePorts {
 
     async fn exec_sync(&self, target: &ContainerTarget, command: Vec<String>) -> Result<Vec<u8>, String> {
         let container = self.target(target).ok_or_else(|| not_found(target))?;
-        let result =
-            self.adapters.runtime.exec_sync(&container.id, &command, std::time::Duration::ZERO).await;
+        let result = self.adapters.runtime.exec_sync(&container.id, &command, Duration::ZERO).await;
         let output = result.map_err(|e| e.message().to_owned())?;
         if output.exit_code != 0 {
             return Err(format!(

@@ -15,6 +15,7 @@
 //! the runtime.
 
 mod accept;
+mod activity;
 mod answer;
 mod attributes;
 mod auth;
@@ -26,6 +27,7 @@ pub mod endpoint;
 mod foldernews;
 mod health;
 mod identity;
+mod input;
 mod listen;
 mod logs;
 mod metrics;

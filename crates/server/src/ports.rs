@@ -68,6 +68,10 @@ pub trait Ports: Clone + Send + Sync + 'static {
         streams: Streams,
     ) -> impl Future<Output = Result<String, StreamError>> + Send;
 
+    /// Reads away the input of programs in a container that have ended without reading it, where the runtime does not
+    /// notice that nobody will. Returns whether there was some.
+    fn free_input(&self, target: &ContainerTarget) -> impl Future<Output = bool> + Send;
+
     /// The runtime's URL for a pod's ports (CRI `PortForward`).
     fn port_forward_url(
         &self,

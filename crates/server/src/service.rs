@@ -128,6 +128,7 @@ impl<P: Ports> Service<P> {
             translates: self.settings.endpoints.translates_websockets,
             slot: peer.slot.clone(),
             served: served.cloned(),
+            free_input: None,
         };
         match endpoint {
             Endpoint::Health => health::all(ports, self.kind, &self.settings.endpoints, &query),

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
@@ -10,6 +11,7 @@ use model::PodKey;
 
 use crate::answer::{self, Answer};
 use crate::endpoint::{ContainerPath, PodPath};
+use crate::input::FreeInput;
 use crate::number;
 use crate::ports::{ContainerTarget, Ports, StreamError, Streams};
 use crate::service::Query;
@@ -33,7 +35,7 @@ pub(crate) async fn session<P: Ports>(
     path: ContainerPath,
     query: &Query,
     request: Request<Incoming>,
-    context: TunnelContext,
+    mut context: TunnelContext,
 ) -> Answer {
     let Some(streams) = streams(query) else {
         return answer::text(StatusCode::BAD_REQUEST, "you must specify at least 1 of stdin, stdout, stderr");
@@ -49,6 +51,10 @@ pub(crate) async fn session<P: Ports>(
         }
         Session::Attach => ports.attach_url(&target, streams).await,
     };
+    // A terminal goes with its program, and nobody waits for what is left in it.
+    if streams.has_stdin && !streams.is_tty {
+        context.free_input = Some(free_input(ports.clone(), target));
+    }
     match url {
         Ok(url) if context.translates && offers(request.headers(), translate::PROTOCOL) => {
             ports.websocket_session(if session == Session::Exec { "exec" } else { "attach" });
@@ -57,6 +63,14 @@ pub(crate) async fn session<P: Ports>(
         Ok(url) => tunnel::open(request, &url, context).await,
         Err(error) => stream_error(&error),
     }
+}
+
+fn free_input<P: Ports>(ports: P, target: ContainerTarget) -> FreeInput {
+    let shared = Arc::new((ports, target));
+    Box::new(move || {
+        let shared = shared.clone();
+        async move { shared.0.free_input(&shared.1).await }.boxed()
+    })
 }
 
 /// Opens a port-forward session.

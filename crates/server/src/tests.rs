@@ -46,6 +46,7 @@ struct Fake {
     seen: Arc<Mutex<Vec<RequestKind>>>,
     served: Arc<Mutex<Vec<ServedRequest>>>,
     ended: Arc<tokio::sync::Notify>,
+    freed: Arc<tokio::sync::Notify>,
     tokens: Arc<Mutex<Vec<TokenNews>>>,
     verbosity: Arc<AtomicU32>,
     health: Arc<Mutex<Vec<(HealthCheck, bool)>>>,
@@ -102,6 +103,11 @@ impl Ports for Fake {
 
     async fn attach_url(&self, _: &ContainerTarget, _: Streams) -> Result<String, StreamError> {
         Ok(self.stream_url.clone())
+    }
+
+    async fn free_input(&self, _: &ContainerTarget) -> bool {
+        self.freed.notify_one();
+        true
     }
 
     async fn port_forward_url(&self, _: &Arc<Pod>, _: Vec<u16>) -> Result<String, StreamError> {

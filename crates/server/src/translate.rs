@@ -17,11 +17,13 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::activity::Activity;
 use crate::answer::Answer;
+use crate::input;
 use crate::ports::Streams;
 use crate::pump::LINGER;
 use crate::spdy::{Event, Reader, Writer};
-use crate::tunnel::{self, Activity, Head, TunnelContext};
+use crate::tunnel::{self, Head, TunnelContext};
 use crate::websocket::{self, Offer};
 
 /// The protocol's name.
@@ -58,12 +60,13 @@ pub(crate) fn open(
     };
     let answer = offer.take(PROTOCOL);
     tokio::spawn(async move {
-        let TunnelContext { idle_timeout, mut shutdown, slot, served, .. } = context;
+        let TunnelContext { idle_timeout, mut shutdown, slot, served, free_input, .. } = context;
         let activity = Activity::new();
         tokio::select! {
             // Every arm ends the session: what the others were about to do no longer matters.
             () = session(offer, &url, wanted, &activity) => {}
             () = activity.idle_for(idle_timeout) => tracing::info!("closing an idle session"),
+            () = input::look_after(&activity, free_input.as_ref()) => {}
             _ = shutdown.wait_for(|is_shutdown| *is_shutdown) => {}
         }
         drop((slot, served));
@@ -102,7 +105,7 @@ where
         return;
     }
     match tunnel::dial(url, &Head::spdy(RUNTIME_PROTOCOL)).await {
-        Ok(runtime) => translate(sink, source, activity.watch(runtime), wanted).await,
+        Ok(runtime) => translate(sink, source, activity.watch_runtime(runtime), wanted).await,
         Err(error) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

@@ -6,10 +6,7 @@
 //! copied.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,13 +19,14 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
+use crate::activity::Activity;
 use crate::answer::{self, Answer};
 use crate::counting::Served;
+use crate::input::{self, FreeInput};
 use crate::pump::{self, Ended};
 use crate::slots::Slot;
 use crate::websocket::{self, Offer};
@@ -50,6 +48,8 @@ pub(crate) struct TunnelContext {
     pub(crate) slot: Arc<Slot>,
     /// Its request counts as being served for as long as it lasts.
     pub(crate) served: Option<Served>,
+    /// Frees input that its program has left. Absent where no input waits for anybody.
+    pub(crate) free_input: Option<FreeInput>,
 }
 
 /// Why there is no connection with the runtime.
@@ -245,7 +245,7 @@ async fn copy<C>(
 ) where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    let TunnelContext { idle_timeout, mut shutdown, slot, served, .. } = context;
+    let TunnelContext { idle_timeout, mut shutdown, slot, served, free_input, .. } = context;
     let (client, runtime) = match tokio::join!(to_client, to_runtime) {
         (Ok(client), Ok(runtime)) => (client, runtime),
         (Err(error), _) | (_, Err(error)) => {
@@ -254,7 +254,7 @@ async fn copy<C>(
         }
     };
     let activity = Activity::new();
-    let (client, runtime) = (activity.watch(client), activity.watch(TokioIo::new(runtime)));
+    let (client, runtime) = (activity.watch(client), activity.watch_runtime(TokioIo::new(runtime)));
     tokio::select! {
         // Every arm ends the tunnel: what the others were about to do no longer matters.
         ended = pump::session(client, runtime) => {
@@ -263,72 +263,8 @@ async fn copy<C>(
             }
         }
         () = activity.idle_for(idle_timeout) => tracing::info!("closing an idle tunnel"),
+        () = input::look_after(&activity, free_input.as_ref()) => {}
         _ = shutdown.wait_for(|is_shutdown| *is_shutdown) => {}
     }
     drop((slot, served));
-}
-
-/// When something last moved, in milliseconds since the start.
-#[derive(Clone)]
-pub(crate) struct Activity {
-    start: Instant,
-    last: Arc<AtomicU64>,
-}
-
-impl Activity {
-    pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), last: Arc::new(AtomicU64::new(0)) }
-    }
-
-    pub(crate) fn watch<S>(&self, stream: S) -> Watched<S> {
-        Watched { stream, activity: self.clone() }
-    }
-
-    fn touch(&self) {
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(millis, Ordering::Relaxed);
-    }
-
-    /// Ends when nothing has moved for so long. Zero means never.
-    pub(crate) async fn idle_for(&self, timeout: Duration) {
-        if timeout.is_zero() {
-            return std::future::pending().await;
-        }
-        loop {
-            let last = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed));
-            if Instant::now() >= last + timeout {
-                return;
-            }
-            tokio::time::sleep_until(last + timeout).await;
-        }
-    }
-}
-
-/// A stream that notes when it is read from. Whatever is written to one end was read from the other.
-pub(crate) struct Watched<S> {
-    stream: S,
-    activity: Activity,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        this.activity.touch();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
 }

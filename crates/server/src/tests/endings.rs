@@ -1,6 +1,7 @@
 //! Sessions whose program ends while its input still flows: the runtime closes a socket that it has not read to the end,
 //! which resets it, and the client sends on without looking at what it is told.
 
+use tokio::sync::Notify;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -26,19 +27,37 @@ async fn ending_runtime(streams: usize, says: Vec<u8>) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/exec/token", listener.local_addr().unwrap());
     tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        read_head(&mut stream).await;
-        stream.write_all(UPGRADE.as_bytes()).await.unwrap();
-        for _ in 0..streams {
-            let mut head = [0; 8];
-            stream.read_exact(&mut head).await.unwrap();
-            let mut body = vec![0; u32::from_be_bytes([0, head[5], head[6], head[7]]) as usize];
-            stream.read_exact(&mut body).await.unwrap();
-        }
+        let mut stream = opened(&listener, streams).await;
         stream.write_all(&says).await.unwrap();
         assert_eq!(stream.peek(&mut [0]).await.unwrap(), 1);
     });
     url
+}
+
+/// One that waits, as containerd does, for a pipe that nobody reads, before it says how the program ended.
+async fn stuck_runtime(streams: usize, [before, after]: [Vec<u8>; 2], freed: Arc<Notify>) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/exec/token", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut stream = opened(&listener, streams).await;
+        stream.write_all(&before).await.unwrap();
+        freed.notified().await;
+        stream.write_all(&after).await.unwrap();
+    });
+    url
+}
+
+async fn opened(listener: &TcpListener, streams: usize) -> TcpStream {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    read_head(&mut stream).await;
+    stream.write_all(UPGRADE.as_bytes()).await.unwrap();
+    for _ in 0..streams {
+        let mut head = [0; 8];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut body = vec![0; u32::from_be_bytes([0, head[5], head[6], head[7]]) as usize];
+        stream.read_exact(&mut body).await.unwrap();
+    }
+    stream
 }
 
 async fn read_head(stream: &mut TcpStream) {
@@ -125,6 +144,44 @@ async fn a_websocket_is_closed_in_good_order_while_its_client_is_still_sending()
             }
         };
         assert_eq!((said.as_slice(), code), (want, Some(CloseCode::Normal)), "{path}");
+    }
+}
+
+/// What a program has left of its input is read away, so that the runtime says how it ended.
+#[tokio::test]
+async fn a_runtime_that_waits_for_input_to_be_read_is_freed() {
+    let piece = vec![0; PIECE_BYTES];
+    for path in ["/exec/ns/web/main?command=sh&input=1&output=1", "/attach/ns/web/main?input=1&output=1"] {
+        let ports = fake();
+        let says = ["out".into(), STATUS.into()];
+        let stream_url = stuck_runtime(0, says, ports.freed.clone()).await;
+        let node = start(Fake { stream_url, ..ports }, |_| {}).await;
+        let mut stream = upgraded(&node, request("POST", path, &SPDY)).await;
+        for _ in 0..INPUT_PIECES {
+            soon(stream.write_all(&piece)).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        }
+        stream.flush().await.unwrap();
+        let mut said = String::new();
+        soon(stream.read_to_string(&mut said)).await.unwrap();
+        assert_eq!(said, format!("out{STATUS}"), "{path}");
+
+        let ports = fake();
+        let mut end = vec![0, 0, 0, 1, 1, 0, 0, u8::try_from(STATUS.len()).unwrap()];
+        end.extend(STATUS.as_bytes());
+        let says = [vec![0, 0, 0, 5, 1, 0, 0, 0], end];
+        let stream_url = stuck_runtime(3, says, ports.freed.clone()).await;
+        let node = start(Fake { stream_url, ..ports }, |_| {}).await;
+        let stream = upgraded(&node, websocket(path, "v5.channel.k8s.io")).await;
+        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+        for _ in 0..INPUT_PIECES {
+            let message = Message::Binary(Bytes::from(piece.clone()));
+            let sent = soon(futures::SinkExt::send(&mut socket, message)).await;
+            sent.unwrap_or_else(|error| panic!("{path}: {error}"));
+        }
+        let first = soon(socket.next()).await.unwrap().unwrap();
+        assert_eq!(first.into_data(), "\u{1}", "{path}: it is connected");
+        let end = soon(socket.next()).await.unwrap().unwrap();
+        assert_eq!(end.into_data(), format!("\u{3}{STATUS}"), "{path}");
     }
 }
 
