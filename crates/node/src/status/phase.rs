@@ -64,6 +64,8 @@ fn phase(pod: &Pod, count: &Count, is_ended: bool, is_initialized: bool) -> &'st
 fn count(inputs: &StatusInputs<'_>, status: &PodStatus) -> Count {
     let pod = inputs.pod;
     let mut count = Count::default();
+    // However a container has ended, it begins anew then.
+    let are_all_restarted = restarting::is_under_way(inputs.rules, pod, inputs.observed, inputs.previous);
     for c in pod::containers(pod) {
         let list = match c.kind {
             ContainerKind::Init | ContainerKind::Sidecar => &status.init_container_statuses,
@@ -74,15 +76,18 @@ fn count(inputs: &StatusInputs<'_>, status: &PodStatus) -> Count {
         let state = found.map(state);
         let is_replaced = inputs.notes.get(&c.spec.name).is_some_and(|n| n.is_replaced);
         let is_removed = found.is_some_and(restarting::ended_for_restart);
-        let restarts =
-            |code| is_replaced || is_removed || inputs.rules.restarts_after(pod, &c.spec, c.kind, code);
+        let restarts = |code| {
+            are_all_restarted
+                || is_replaced
+                || is_removed
+                || inputs.rules.restarts_after(pod, &c.spec, c.kind, code)
+        };
         match c.kind {
             ContainerKind::Init => match state {
                 Some(State::Ended(0)) => {}
+                // One that is tried again is not counted: the containers after it wait, unless all have run before.
                 Some(State::Ended(code) | State::WaitingAfter(code)) if code != 0 => {
                     count.failed_init += u32::from(!restarts(code));
-                    // Being tried again: not through yet.
-                    count.pending_init += u32::from(restarts(code));
                 }
                 Some(State::WaitingAfter(_)) => {}
                 _ => count.pending_init += 1,

@@ -78,6 +78,53 @@ fn all_containers_begin_anew() {
     }
 }
 
+/// The same where a sidecar asks for it: the pod's only regular container has ended then, in a pod whose containers are not
+/// restarted otherwise.
+#[test]
+fn a_sidecar_lets_all_containers_begin_anew() {
+    let rule = json!({ "action": "RestartAllContainers", "exitCodes": { "operator": "In", "values": [42] } });
+    let mut story = Story::new();
+    story.up(&pod(json!({
+        "restartPolicy": "Never",
+        "initContainers": [
+            { "name": "i", "image": "i" },
+            { "name": "s", "image": "i", "restartPolicy": "Always" },
+            { "name": "q", "image": "i", "restartPolicy": "Always", "restartPolicyRules": [rule] },
+        ],
+        "containers": [{ "name": "a", "image": "i" }],
+    })));
+    story.exits("i#0", 0);
+    while let Some(text) = story.under_way().first().cloned() {
+        story.done(&text);
+    }
+    story.exits("q#0", 42);
+    let end = "write Running ready=False i=exit 0! s=exit 143 q=exit 42 a=exit 143";
+    story.play(&[
+        ("ok write", ""),
+        ("ok stop a#0", "Killing: killing | stop s#0 2s | write Running ready=False i=exit 0! s=running! q=exit 42 a=exit 143"),
+        ("ok write", ""),
+        ("ok stop s#0", &format!("remove i#0 | remove s#0 | remove a#0 | {end}")),
+        ("ok remove i#0", ""),
+        ("ok remove s#0", ""),
+        ("ok remove a#0", "remove q#0"),
+        ("ok remove q#0", "inspect i"),
+    ]);
+    story.done("write");
+    for ends in [Some("i#1"), None] {
+        while let Some(text) = story.under_way().first().cloned() {
+            story.done(&text);
+        }
+        if let Some(id) = ends {
+            story.exits(id, 0);
+        }
+    }
+    let status = story.statuses[&PodUid::from("u")].clone();
+    assert_eq!(status.phase.as_deref(), Some("Running"));
+    for said in status.init_container_statuses.iter().chain(&status.container_statuses).flatten() {
+        assert!(said.ready && said.restart_count == 1, "{said:?}");
+    }
+}
+
 /// An instance that is replaced because its image changed is followed by another whatever the policy, and the API
 /// server never hears of an end that it would not let the container come back from.
 #[test]
