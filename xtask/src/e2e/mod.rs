@@ -126,7 +126,6 @@ fn all() -> Vec<Scenario> {
         Calm streams::logs,
         Calm streams::logs_of_the_previous_container,
         Calm streams::exec,
-        Stricter streams::exec_ends_with_its_code_while_input_flows,
         Calm streams::attach,
         Calm streams::port_forward,
         Calm streams::port_forward_of_several_ports,

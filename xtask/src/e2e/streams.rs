@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use super::scene::{SOON, Scene, expect_line, phase, restarts, run_with, shell, with};
+use super::scene::{SOON, Scene, expect_line, phase, restarts, shell, with};
 use crate::images::AGNHOST;
 
 pub(super) async fn logs(scene: Scene) -> Result<()> {
@@ -79,29 +79,6 @@ pub(super) async fn exec(scene: Scene) -> Result<()> {
     let long = "0123456789abcdef".repeat(1 << 16);
     let echoed = scene.kubectl_with(long.as_bytes(), &["exec", "-i", "box", "--", "cat"]).await?;
     ensure!(echoed.code == 0 && echoed.out == long, "a megabyte there and back: {} bytes", echoed.out.len());
-    Ok(())
-}
-
-/// A program that ends while its input still flows: the runtime waits for somebody to read what is left of it, or cuts it
-/// off, and the code of its end has to arrive all the same, each time. With upstream's kubelet nothing does now and then.
-pub(super) async fn exec_ends_with_its_code_while_input_flows(scene: Scene) -> Result<()> {
-    scene.ready_pod("box", json!({ "containers": [shell("main", "sleep 1000")] })).await?;
-    // More than all buffers on the way hold.
-    let input = vec![b'x'; 8 << 20];
-    // With a pause, the pipes are full when the program ends; without one, in every second session.
-    let scripts = ["sleep 0.2", "true", "true"]
-        .map(|pause| format!("head -c 100000 >/dev/null; echo enough; {pause}; exit 7"));
-    for is_websocket in ["true", "false"] {
-        for (session, script) in scripts.iter().enumerate() {
-            let mut kubectl = scene.kubectl(&["exec", "-i", "box", "--", "sh", "-c", script]);
-            kubectl.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", is_websocket);
-            let said = run_with(&input, kubectl).await?;
-            ensure!(
-                said.code == 7 && said.out == "enough\n",
-                "session {session} over WebSocket {is_websocket}: {said:?}"
-            );
-        }
-    }
     Ok(())
 }
 
