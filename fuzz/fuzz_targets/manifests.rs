@@ -10,6 +10,7 @@ use sources::{Origin, Place};
 
 fuzz_target!(|data: &[u8]| {
     let place = Place::Url("http://192.0.2.1/pod.yaml");
-    let origin = Origin { place, node_name: "node", seen: jiff::Timestamp::UNIX_EPOCH };
+    let seen = jiff::Timestamp::UNIX_EPOCH;
+    let origin = Origin { place, node_name: "node", seen, has_http_protocols: data.len() % 2 == 0 };
     let _ = sources::parse(data, origin);
 });

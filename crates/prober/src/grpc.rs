@@ -46,21 +46,14 @@ pub(crate) async fn probe(action: &GRPCAction, target: &ProbeTarget<'_>, timeout
     let address = text::join_host_port(&host, port);
     let mut is_connected = false;
     let asking = async {
-        let tcp = dial_until_up(&host, port).await;
-        if !is_tls {
+        if is_tls {
+            let stream = secure_until_up(&host, port).await;
             is_connected = true;
-            return check(tcp, &address, service).await;
-        }
-        match tls::connect(tcp, &host, Offer::Http2).await {
-            Ok(stream) => {
-                is_connected = true;
-                check(stream, &address, service).await
-            }
-            Err(error) => Err(format!(
-                "error: failed to connect service at {}: connection error: desc = {}",
-                text::quote(&address),
-                text::quote(&format!("transport: authentication handshake failed: {error}"))
-            )),
+            check(stream, "https", &address, service).await
+        } else {
+            let stream = dial_until_up(&host, port).await;
+            is_connected = true;
+            check(stream, "http", &address, service).await
         }
     };
     match tokio::time::timeout(timeout, asking).await {
@@ -88,12 +81,23 @@ async fn dial_until_up(host: &str, port: u16) -> TcpStream {
     }
 }
 
-async fn check<S>(io: S, address: &str, service: String) -> Result<(), String>
+/// The same with TLS on top: a handshake that fails is a connection that did not come about.
+async fn secure_until_up(host: &str, port: u16) -> tls::Stream {
+    loop {
+        let tcp = dial_until_up(host, port).await;
+        match tls::connect(tcp, host, Offer::Http2).await {
+            Ok(stream) => return stream,
+            Err(_) => tokio::time::sleep(REDIAL_DELAY).await,
+        }
+    }
+}
+
+async fn check<S>(io: S, scheme: &str, address: &str, service: String) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let broken = |error: &dyn std::fmt::Display| format!("error: health rpc probe failed: {error}");
-    let origin: Uri = format!("http://{address}").parse().map_err(|error| broken(&error))?;
+    let origin: Uri = format!("{scheme}://{address}").parse().map_err(|error| broken(&error))?;
     let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .handshake::<_, Body>(TokioIo::new(io))
         .await

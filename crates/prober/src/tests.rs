@@ -333,32 +333,33 @@ async fn health_server(answer: Result<u8, (u32, &'static str)>) -> u16 {
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         let (tcp, _) = listener.accept().await.unwrap();
-        serve_h2(tcp, move |request| {
-            assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
-            assert_eq!(request.headers()["user-agent"], "kube-probe/1.37");
-            let response = ::http::Response::builder().header("content-type", "application/grpc");
-            match answer {
-                Ok(status) => {
-                    let message = Full::new(bytes::Bytes::from(vec![0, 0, 0, 0, 2, 8, status]));
-                    let trailers = ::http::HeaderMap::from_iter([(
-                        "grpc-status".parse().unwrap(),
-                        "0".parse().unwrap(),
-                    )]);
-                    response
-                        .body(message.with_trailers(std::future::ready(Some(Ok(trailers)))).boxed())
-                        .unwrap()
-                }
-                // Without a body the status is in the head ("trailers-only").
-                Err((code, text)) => response
-                    .header("grpc-status", code.to_string())
-                    .header("grpc-message", text)
-                    .body(Full::default().boxed())
-                    .unwrap(),
-            }
-        })
-        .await;
+        serve_h2(tcp, move |request| health(&request, answer)).await;
     });
     port
+}
+
+fn health(
+    request: &::http::Request<hyper::body::Incoming>,
+    answer: Result<u8, (u32, &'static str)>,
+) -> Answer {
+    assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+    assert_eq!(request.headers()["user-agent"], "kube-probe/1.37");
+    let response = ::http::Response::builder().header("content-type", "application/grpc");
+    match answer {
+        Ok(status) => {
+            let message = Full::new(bytes::Bytes::from(vec![0, 0, 0, 0, 2, 8, status]));
+            let trailers =
+                ::http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
+            let body = message.with_trailers(std::future::ready(Some(Ok(trailers))));
+            response.body(body.boxed()).unwrap()
+        }
+        // Without a body the status is in the head ("trailers-only").
+        Err((code, text)) => response
+            .header("grpc-status", code.to_string())
+            .header("grpc-message", text)
+            .body(Full::default().boxed())
+            .unwrap(),
+    }
 }
 
 #[tokio::test]
@@ -385,6 +386,84 @@ async fn grpc_waits_for_a_server_until_its_timeout() {
         "timeout: failed to connect service \"127.0.0.1:{port}\" within 1s: context deadline exceeded"
     );
     assert_eq!(run(grpc(port, ""), port).await, ProbeOutcome::Failure(want));
+}
+
+/// A server that takes TLS only: the mode counts if the gate is on.
+#[tokio::test]
+async fn grpc_over_tls_needs_its_gate() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = tokio_rustls::TlsAcceptor::from(tls_config(&[b"h2"]));
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            if let Ok(tls) = acceptor.accept(tcp).await {
+                serve_h2(tls, |request| {
+                    assert_eq!(request.uri().scheme_str(), Some("https"));
+                    health(&request, Ok(1))
+                })
+                .await;
+            }
+        }
+    });
+    let probe = |mode: Option<&str>| {
+        let mut probe = grpc(port, "x");
+        probe.grpc.as_mut().unwrap().mode = mode.map(str::to_owned);
+        probe
+    };
+    let on = ProbeGates { is_grpc_tls_enabled: true, ..ProbeGates::default() };
+    assert_eq!(run_with(probe(Some("TLS")), port, on).await, ProbeOutcome::Success);
+    for (mode, gates) in [
+        (Some("TLS"), ProbeGates::default()),
+        (Some("Plaintext"), on),
+        (None, on),
+        (None, ProbeGates::default()),
+    ] {
+        let outcome = run_with(probe(mode), port, gates).await;
+        assert!(matches!(outcome, ProbeOutcome::Failure(_)), "{mode:?} {gates:?}: {outcome:?}");
+    }
+}
+
+/// Upstream's client takes a failed handshake for a server that is not up yet.
+#[tokio::test]
+async fn grpc_over_tls_waits_for_a_server_until_its_timeout() {
+    let (address, _) = answers_to_anything("no TLS\r\n").await;
+    let port = address.port();
+    let mut probe = grpc(port, "");
+    probe.grpc.as_mut().unwrap().mode = Some("TLS".to_owned());
+    let on = ProbeGates { is_grpc_tls_enabled: true, ..ProbeGates::default() };
+    let want =
+        format!("timeout: failed to connect service \"{address}\" within 1s: context deadline exceeded");
+    assert_eq!(run_with(probe, port, on).await, ProbeOutcome::Failure(want));
+}
+
+/// A server that takes HTTP/2 without TLS only: the protocol counts if the gate is on.
+#[tokio::test]
+async fn http2_without_tls_needs_its_gate() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            serve_h2(tcp, |request| {
+                assert_eq!(request.uri().scheme_str(), Some("http"));
+                ::http::Response::new(Full::default().boxed())
+            })
+            .await;
+        }
+    });
+    let probe = |protocol: Option<&str>| {
+        http(HTTPGetAction { protocol: protocol.map(str::to_owned), ..http_get("/") })
+    };
+    let on = ProbeGates { is_h2c_enabled: true, ..ProbeGates::default() };
+    assert_eq!(run_with(probe(Some("HTTP2")), port, on).await, ProbeOutcome::Success);
+    for (protocol, gates) in [
+        (Some("HTTP2"), ProbeGates::default()),
+        (Some("HTTP1"), on),
+        (None, on),
+        (None, ProbeGates::default()),
+    ] {
+        let outcome = run_with(probe(protocol), port, gates).await;
+        assert!(matches!(outcome, ProbeOutcome::Failure(_)), "{protocol:?} {gates:?}: {outcome:?}");
+    }
 }
 
 fn hook(http_get: HTTPGetAction) -> LifecycleHandler {

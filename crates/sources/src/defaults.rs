@@ -12,13 +12,16 @@ const DEFAULT_MODE: i32 = 0o644;
 /// How long a service account's token is to be good for.
 const TOKEN_SECONDS: i64 = 3600;
 
-/// Fills in defaults. Applying it again changes nothing.
-pub(crate) fn apply(pod: &mut Pod) {
+/// Fills in defaults, the protocol of HTTP probes and hooks only if that is wanted. Applying it again changes nothing.
+pub(crate) fn apply(pod: &mut Pod, has_http_protocols: bool) {
     let spec = pod.spec.get_or_insert_default();
     pod_spec(spec);
     let is_host_network = spec.host_network == Some(true);
     for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
         apply_container(container, is_host_network);
+        if has_http_protocols {
+            apply_http_protocols(container);
+        }
     }
     for volume in spec.volumes.iter_mut().flatten() {
         apply_volume(volume);
@@ -129,6 +132,18 @@ fn apply_probe(probe: &mut Probe) {
     }
     if let Some(grpc) = &mut probe.grpc {
         grpc.service.get_or_insert_default();
+    }
+}
+
+/// The feature gate `H2CContainerProbe` names the protocol that there is without it.
+fn apply_http_protocols(container: &mut Container) {
+    let probes =
+        [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
+    let of_probes = probes.into_iter().flatten().filter_map(|probe| probe.http_get.as_mut());
+    let hooks = container.lifecycle.iter_mut();
+    let hooks = hooks.flat_map(|hooks| [&mut hooks.post_start, &mut hooks.pre_stop]).flatten();
+    for get in of_probes.chain(hooks.filter_map(|hook| hook.http_get.as_mut())) {
+        get.protocol.get_or_insert_with(|| "HTTP1".to_owned());
     }
 }
 

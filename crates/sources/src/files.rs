@@ -28,6 +28,8 @@ pub struct FileSettings {
     pub node_name: String,
     /// `fileCheckFrequency`, 20 s by default: time between full looks.
     pub check_every: Duration,
+    /// Whether HTTP probes and hooks get a default protocol, as with the feature gate `H2CContainerProbe`.
+    pub has_http_protocols: bool,
 }
 
 /// Follows static pods, for ever. The first item comes at once, an empty folder included; further
@@ -37,7 +39,7 @@ pub fn watch_files(settings: FileSettings) -> impl Stream<Item = StaticPodSet> +
     // A path with a trailing slash would differ from the paths made from it.
     let path: PathBuf = settings.path.components().collect();
     let follower = Follower {
-        folder: Some(Folder::new(path.clone(), settings.node_name.clone())),
+        folder: Some(Folder::new(path.clone(), &settings)),
         path,
         settings,
         watch: None,
@@ -138,7 +140,7 @@ impl Follower {
 
     /// Reads files on a thread that may block. Not cancel-safe by itself; dropped only with all of us.
     async fn look(&mut self, work: Work) -> StaticPodSet {
-        let fresh = || Folder::new(self.path.clone(), self.settings.node_name.clone());
+        let fresh = || Folder::new(self.path.clone(), &self.settings);
         let mut folder = self.folder.take().unwrap_or_else(fresh);
         let done = tokio::task::spawn_blocking(move || {
             match work {

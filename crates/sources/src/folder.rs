@@ -17,6 +17,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use model::{Pod, PodKey, pod};
 
+use crate::files::FileSettings;
 use crate::manifest::{ManifestError, Origin, Place, parse};
 
 /// Largest manifest, bytes.
@@ -36,6 +37,7 @@ pub struct StaticPodSet {
 pub(crate) struct Folder {
     path: PathBuf,
     node_name: String,
+    has_http_protocols: bool,
     files: BTreeMap<PathBuf, Manifest>,
     /// Why the folder itself cannot be read.
     trouble: Option<String>,
@@ -73,8 +75,15 @@ impl Stamp {
 }
 
 impl Folder {
-    pub(crate) fn new(path: PathBuf, node_name: String) -> Self {
-        Self { path, node_name, files: BTreeMap::new(), trouble: None, is_absent: false }
+    pub(crate) fn new(path: PathBuf, settings: &FileSettings) -> Self {
+        Self {
+            path,
+            node_name: settings.node_name.clone(),
+            has_http_protocols: settings.has_http_protocols,
+            files: BTreeMap::new(),
+            trouble: None,
+            is_absent: false,
+        }
     }
 
     /// Looks at everything. Only files that changed are read.
@@ -199,7 +208,7 @@ impl Folder {
             return;
         }
         let seen = known.and_then(|known| known.pod.clone());
-        match load(path, &self.place_of(path), &self.node_name) {
+        match self.load(path) {
             Ok(pod) => {
                 let pod = match seen {
                     // The same pod, differently written: not a change, and seen when it was.
@@ -211,6 +220,24 @@ impl Folder {
             }
             Err(error) => self.problem(path, Some(stamp), error, is_rescan),
         }
+    }
+
+    fn load(&self, path: &Path) -> Result<Pod, String> {
+        let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+        let mut bytes = Vec::new();
+        file.take(MAX_MANIFEST + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| format!("cannot be read: {error}"))?;
+        if bytes.len() as u64 > MAX_MANIFEST {
+            return Err(format!("is larger than {MAX_MANIFEST} bytes"));
+        }
+        let origin = Origin {
+            place: Place::File(&self.place_of(path)),
+            node_name: &self.node_name,
+            seen: Timestamp::now(),
+            has_http_protocols: self.has_http_protocols,
+        };
+        parse(&bytes, origin).map_err(|error| one_line(&error))
     }
 
     fn problem(&mut self, path: &Path, stamp: Option<Stamp>, problem: String, is_rescan: bool) {
@@ -248,19 +275,6 @@ fn shortest(path: &Path) -> PathBuf {
         }
     }
     short
-}
-
-fn load(path: &Path, place: &Path, node_name: &str) -> Result<Pod, String> {
-    let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_MANIFEST + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > MAX_MANIFEST {
-        return Err(format!("is larger than {MAX_MANIFEST} bytes"));
-    }
-    parse(&bytes, Origin { place: Place::File(place), node_name, seen: Timestamp::now() })
-        .map_err(|error| one_line(&error))
 }
 
 fn one_line(error: &ManifestError) -> String {

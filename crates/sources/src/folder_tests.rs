@@ -8,6 +8,14 @@ fn manifest(name: &str, image: &str) -> String {
     )
 }
 
+/// A folder whose pods are of the node `n`.
+fn open(path: PathBuf) -> Folder {
+    let check_every = std::time::Duration::from_secs(20);
+    let settings =
+        FileSettings { path: path.clone(), node_name: "n".into(), check_every, has_http_protocols: false };
+    Folder::new(path, &settings)
+}
+
 fn write(folder: &tempfile::TempDir, file: &str, text: &str) -> PathBuf {
     let path = folder.path().join(file);
     std::fs::write(&path, text).unwrap();
@@ -26,7 +34,7 @@ fn every_file_but_hidden_ones_counts_and_a_bad_one_does_not_hide_the_others() {
     write(&dir, ".hidden.yaml", &manifest("hidden", "i"));
     let bad = write(&dir, "bad.yaml", "kind: Nonsense");
     std::fs::create_dir(dir.path().join("folder")).unwrap();
-    let mut folder = Folder::new(dir.path().to_owned(), "n".into());
+    let mut folder = open(dir.path().to_owned());
     folder.rescan();
     assert_eq!(names(&folder), ["a-n", "b-n"]);
     let problems = folder.set().problems;
@@ -38,7 +46,7 @@ fn every_file_but_hidden_ones_counts_and_a_bad_one_does_not_hide_the_others() {
 fn a_file_that_turns_bad_keeps_its_pod_until_the_next_full_look() {
     let dir = tempfile::tempdir().unwrap();
     let path = write(&dir, "a.yaml", &manifest("a", "i"));
-    let mut folder = Folder::new(dir.path().to_owned(), "n".into());
+    let mut folder = open(dir.path().to_owned());
     folder.rescan();
     write(&dir, "a.yaml", "half done: [");
     folder.touched(&path);
@@ -60,7 +68,7 @@ fn the_way_to_a_folder_does_not_matter() {
     write(&dir, "a.yaml", &manifest("a", "i"));
     std::fs::create_dir(dir.path().join("deeper")).unwrap();
     let uid = |way: &str| {
-        let mut folder = Folder::new(PathBuf::from(format!("{}{way}", dir.path().display())), "n".into());
+        let mut folder = open(PathBuf::from(format!("{}{way}", dir.path().display())));
         folder.rescan();
         folder.set().pods[0].metadata.uid.clone().unwrap()
     };
@@ -74,7 +82,7 @@ fn the_way_to_a_folder_does_not_matter() {
 fn a_pod_written_anew_is_the_same_and_a_changed_one_is_another() {
     let dir = tempfile::tempdir().unwrap();
     let path = write(&dir, "a.yaml", &manifest("a", "i"));
-    let mut folder = Folder::new(dir.path().to_owned(), "n".into());
+    let mut folder = open(dir.path().to_owned());
     folder.rescan();
     let first = folder.set().pods[0].clone();
     write(&dir, "a.yaml", &format!("# comment\n{}", manifest("a", "i")));
@@ -89,7 +97,7 @@ fn a_pod_written_anew_is_the_same_and_a_changed_one_is_another() {
 fn one_file_and_no_folder() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pod.yaml");
-    let mut folder = Folder::new(path.clone(), "n".into());
+    let mut folder = open(path.clone());
     folder.rescan();
     assert!(folder.set().problems.is_empty(), "a node without static pods is none to worry about");
     write(&dir, "pod.yaml", &manifest("a", "i"));
@@ -103,7 +111,7 @@ fn one_file_and_no_folder() {
 #[test]
 fn files_outside_are_nothing_to_us() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut folder = Folder::new(dir.path().to_owned(), "n".into());
+    let mut folder = open(dir.path().to_owned());
     folder.touched(&write(&other, "a.yaml", &manifest("a", "i")));
     folder.touched(&write(&dir, ".a.yaml", &manifest("a", "i")));
     assert!(folder.set().pods.is_empty());
@@ -112,7 +120,7 @@ fn files_outside_are_nothing_to_us() {
 #[test]
 fn files_that_come_change_and_go_between_full_looks() {
     let dir = tempfile::tempdir().unwrap();
-    let mut folder = Folder::new(dir.path().to_owned(), "n".into());
+    let mut folder = open(dir.path().to_owned());
     folder.rescan();
     assert!(names(&folder).is_empty() && folder.set().problems.is_empty());
     let a = write(&dir, "1.yaml", &manifest("a", "i"));
@@ -139,7 +147,7 @@ fn a_problem_ends_with_its_file_and_when_it_is_mended() {
     let dir = tempfile::tempdir().unwrap();
     write(&dir, "good.yaml", &manifest("good", "i"));
     let bad = write(&dir, "bad.yaml", &manifest("bad", ""));
-    let mut folder = Folder::new(dir.path().to_owned(), "n".into());
+    let mut folder = open(dir.path().to_owned());
     folder.rescan();
     folder.rescan();
     let problems = folder.set().problems;
@@ -170,7 +178,7 @@ fn what_is_no_readable_file_says_so_on_one_line() {
     std::fs::create_dir(dir.path().join("sub")).unwrap();
     write(&dir, "typed.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: 5}\n");
     write(&dir, "broken.yaml", "kind: Pod\na: [\nb: c\n");
-    let mut folder = Folder::new(dir.path().to_owned(), "n".into());
+    let mut folder = open(dir.path().to_owned());
     folder.rescan();
     let set = folder.set();
     assert!(set.pods.is_empty());
@@ -195,7 +203,7 @@ fn a_folder_that_goes_takes_its_pods_along() {
     let path = dir.path().join("manifests");
     std::fs::create_dir(&path).unwrap();
     std::fs::write(path.join("a.yaml"), manifest("a", "i")).unwrap();
-    let mut folder = Folder::new(path.clone(), "n".into());
+    let mut folder = open(path.clone());
     folder.rescan();
     assert_eq!(names(&folder), ["a-n"]);
     std::fs::remove_dir_all(&path).unwrap();
@@ -214,7 +222,7 @@ fn of_two_files_with_one_pod_the_last_counts() {
     let original = write(&dir, "etcd.yaml", &manifest("etcd", "new"));
     let backup = write(&dir, "etcd.yaml.bak", &manifest("etcd", "old"));
     write(&dir, "other.yaml", &manifest("other", "i"));
-    let mut folder = Folder::new(dir.path().to_owned(), "n".into());
+    let mut folder = open(dir.path().to_owned());
     let images = |folder: &Folder| -> Vec<String> {
         let image = |pod: &Arc<Pod>| pod.spec.as_ref()?.containers[0].image.clone();
         folder.set().pods.iter().filter_map(image).collect()

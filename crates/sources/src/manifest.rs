@@ -21,6 +21,8 @@ pub struct Origin<'a> {
     pub node_name: &'a str,
     /// When it was first seen.
     pub seen: Timestamp,
+    /// Whether an HTTP probe or hook gets a default protocol, as with the feature gate `H2CContainerProbe`.
+    pub has_http_protocols: bool,
 }
 
 /// A file or a URL.
@@ -102,7 +104,7 @@ fn pod(value: &Value, origin: Origin<'_>) -> Result<Pod, ManifestError> {
     if pod.metadata.name.as_deref().unwrap_or_default().is_empty() {
         return Err(ManifestError::NoName);
     }
-    crate::defaults::apply(&mut pod);
+    crate::defaults::apply(&mut pod, origin.has_http_protocols);
     make_static(&mut pod, origin)?;
     let flaws = flaws(&pod);
     if !flaws.is_empty() {

@@ -5,8 +5,12 @@ use serde_json::{Value, json};
 use super::*;
 
 fn read(text: &str) -> Result<Pod, ManifestError> {
-    let origin =
-        Origin { place: Place::File(Path::new("/m/a.yaml")), node_name: "n", seen: Timestamp::UNIX_EPOCH };
+    let origin = Origin {
+        place: Place::File(Path::new("/m/a.yaml")),
+        node_name: "n",
+        seen: Timestamp::UNIX_EPOCH,
+        has_http_protocols: false,
+    };
     parse(text.as_bytes(), origin)
 }
 
@@ -115,8 +119,12 @@ fn what_is_no_yaml_says_where_on_one_line_and_shows_nothing_of_it() {
         assert!(error.contains(&format!("line {line},")), "{text:?}: {error}");
         assert!(!error.contains('\n') && !error.contains("hunter2"), "{text:?}: {error}");
     }
-    let latin =
-        Origin { place: Place::File(Path::new("/m/a.yaml")), node_name: "n", seen: Timestamp::UNIX_EPOCH };
+    let latin = Origin {
+        place: Place::File(Path::new("/m/a.yaml")),
+        node_name: "n",
+        seen: Timestamp::UNIX_EPOCH,
+        has_http_protocols: false,
+    };
     let error = parse(b"kind: Pod\nname: caf\xe9\n", latin).unwrap_err();
     assert!(matches!(error, ManifestError::Yaml(_)), "{error}");
 }
@@ -214,7 +222,7 @@ fn defaults_applied_twice_are_the_same() {
     );
     let once = read(&text).unwrap();
     let mut twice = once.clone();
-    crate::defaults::apply(&mut twice);
+    crate::defaults::apply(&mut twice, false);
     assert_eq!(once, twice);
     let once = serde_json::to_value(once).unwrap();
     for (pointer, want) in [

@@ -8,11 +8,13 @@ fn read(text: &str) -> Result<Pod, ManifestError> {
     read_at(text, "/m/a.yaml", "Node-1")
 }
 
+fn origin<'a>(path: &'a str, node_name: &'a str) -> Origin<'a> {
+    let place = Place::File(Path::new(path));
+    Origin { place, node_name, seen: Timestamp::UNIX_EPOCH, has_http_protocols: false }
+}
+
 fn read_at(text: &str, path: &str, node_name: &str) -> Result<Pod, ManifestError> {
-    parse(
-        text.as_bytes(),
-        Origin { place: Place::File(Path::new(path)), node_name, seen: Timestamp::UNIX_EPOCH },
-    )
+    parse(text.as_bytes(), origin(path, node_name))
 }
 
 const PLAIN: &str =
@@ -117,6 +119,34 @@ fn defaults_of_the_api_server() {
     assert_eq!(host["spec"]["containers"][0]["ports"][0]["hostPort"], json!(80));
 }
 
+/// Upstream's gate names the protocol before it hashes the pod.
+#[test]
+fn protocols_of_probes_and_hooks_have_a_default_with_the_gate_only() {
+    let text = |protocol: &str| {
+        with_container(&format!(
+            "livenessProbe: {{httpGet: {{port: 80{protocol}}}}}, \
+             lifecycle: {{postStart: {{httpGet: {{port: 80{protocol}}}}}}}, startupProbe: {{exec: {{command: [a]}}}}"
+        ))
+    };
+    let read = |text: &str, has_http_protocols| {
+        let origin = Origin { has_http_protocols, ..origin("/m/a", "n") };
+        let pod = parse(text.as_bytes(), origin).unwrap();
+        let value = serde_json::to_value(&pod).unwrap();
+        let container = &value["spec"]["containers"][0];
+        let of_probe = container["livenessProbe"]["httpGet"]["protocol"].clone();
+        (
+            pod.metadata.uid.unwrap(),
+            of_probe,
+            container["lifecycle"]["postStart"]["httpGet"]["protocol"].clone(),
+        )
+    };
+    let named = |protocol: &str| read(&text(&format!(", protocol: {protocol}")), false);
+    assert_eq!(read(&text(""), true), named("HTTP1"));
+    assert_eq!(named("HTTP1").1, json!("HTTP1"));
+    assert_eq!((read(&text(""), false).1, read(&text(""), false).2), (json!(null), json!(null)));
+    assert_eq!(read(&text(", protocol: HTTP2"), true), named("HTTP2"));
+}
+
 #[test]
 fn what_is_no_pod_says_so() {
     for (text, want) in [
@@ -186,6 +216,22 @@ fn broken_rules_are_named() {
         (
             with_container("livenessProbe: {exec: {command: [a]}, successThreshold: 2}"),
             "livenessProbe.successThreshold: must be 1",
+        ),
+        (
+            with_container("livenessProbe: {httpGet: {port: 1, protocol: HTTP3}}"),
+            "livenessProbe.httpGet.protocol: \"HTTP3\" is none of HTTP1, HTTP2",
+        ),
+        (
+            with_container("startupProbe: {httpGet: {port: 1, protocol: HTTP2, scheme: HTTPS}}"),
+            "startupProbe.httpGet.protocol: \"HTTP2\" needs the scheme HTTP",
+        ),
+        (
+            with_container("lifecycle: {preStop: {httpGet: {port: 1, protocol: HTTP2, host: h}}}"),
+            "lifecycle.preStop.httpGet.host: must be empty with the protocol \"HTTP2\"",
+        ),
+        (
+            with_container("readinessProbe: {grpc: {port: 1, mode: tls}}"),
+            "readinessProbe.grpc.mode: \"tls\" is none of Plaintext, TLS",
         ),
         (with_container("imagePullPolicy: Maybe"), "imagePullPolicy: \"Maybe\" is none of"),
         (

@@ -45,6 +45,8 @@ pub struct UrlSettings {
     pub node_name: String,
     /// `httpCheckFrequency`, 20 s by default: from the end of one fetch to the next.
     pub check_every: Duration,
+    /// Whether HTTP probes and hooks get a default protocol, as with the feature gate `H2CContainerProbe`.
+    pub has_http_protocols: bool,
 }
 
 /// Without what may be secret.
@@ -163,7 +165,12 @@ impl Fetcher {
 
     fn read(&self, body: &[u8]) -> UrlNews {
         let place = Place::Url(&self.settings.url);
-        let origin = Origin { place, node_name: &self.settings.node_name, seen: Timestamp::now() };
+        let origin = Origin {
+            place,
+            node_name: &self.settings.node_name,
+            seen: Timestamp::now(),
+            has_http_protocols: self.settings.has_http_protocols,
+        };
         match parse_all(body, origin) {
             Ok(pods) => Ok(pods.into_iter().map(Arc::new).collect()),
             Err(source) => Err(UrlError::Manifest { url: self.shown(), source }),

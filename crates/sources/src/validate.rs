@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, Probe, Volume};
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, PodSpec, Probe, Volume};
 use model::references::{ObjectKind, references};
 use model::{Pod, Quantity};
 
@@ -198,6 +198,13 @@ fn check_container(container: &Container, field: &str, volumes: &BTreeSet<&str>,
             check_probe(probe, name, &format!("{field}.{name}"), report);
         }
     }
+    let hooks = container.lifecycle.as_ref();
+    let hooks = hooks.map(|hooks| [("postStart", &hooks.post_start), ("preStop", &hooks.pre_stop)]);
+    for (name, hook) in hooks.into_iter().flatten() {
+        if let Some(get) = hook.as_ref().and_then(|hook| hook.http_get.as_ref()) {
+            check_get(get, &format!("{field}.lifecycle.{name}.httpGet"), report);
+        }
+    }
     check_resources(container, field, report);
 }
 
@@ -247,6 +254,24 @@ fn check_probe(probe: &Probe, name: &str, field: &str, report: &mut Report) {
         format!("{field}.successThreshold"),
         "must be 1",
     );
+    if let Some(get) = &probe.http_get {
+        check_get(get, &format!("{field}.httpGet"), report);
+    }
+    if let Some(grpc) = &probe.grpc {
+        report.one_of(grpc.mode.as_deref(), &["Plaintext", "TLS"], format!("{field}.grpc.mode"));
+    }
+}
+
+/// HTTP/2 is spoken without TLS, and to the pod itself.
+fn check_get(get: &HTTPGetAction, field: &str, report: &mut Report) {
+    report.one_of(get.protocol.as_deref(), &["HTTP1", "HTTP2"], format!("{field}.protocol"));
+    if get.protocol.as_deref() != Some("HTTP2") {
+        return;
+    }
+    let is_plain = get.scheme.as_deref() == Some("HTTP");
+    report.require(is_plain, format!("{field}.protocol"), "\"HTTP2\" needs the scheme HTTP");
+    let is_own = get.host.as_deref().unwrap_or_default().is_empty();
+    report.require(!is_plain || is_own, format!("{field}.host"), "must be empty with the protocol \"HTTP2\"");
 }
 
 fn check_resources(container: &Container, field: &str, report: &mut Report) {

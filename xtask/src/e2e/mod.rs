@@ -177,6 +177,7 @@ fn all() -> Vec<Scenario> {
         Disturbing startup::drop_ins_change_the_configuration,
         Disturbing startup::lock_file_is_handed_over,
         Disturbing startup::systemd_is_told,
+        Disturbing probes::http2_and_grpc_over_tls_have_gates,
         Disturbing gates::what_is_on_goes_when_turned_off,
         Stricter gates::without_the_event_stream,
         Disturbing gates::what_is_off_comes_when_turned_on,

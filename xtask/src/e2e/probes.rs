@@ -4,6 +4,8 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::scene::{SOON, Scene, container, is_ready, restarts, shell, with};
+use super::static_pods::{Manifest, mirror};
+use crate::cluster::Changes;
 use crate::images::AGNHOST;
 
 pub(super) async fn liveness_restarts(scene: Scene) -> Result<()> {
@@ -84,4 +86,41 @@ pub(super) async fn http_tcp_and_grpc(scene: Scene) -> Result<()> {
     )?;
     scene.event("missing", "Unhealthy", SOON).await?;
     Ok(())
+}
+
+/// Servers that take HTTP/2 without TLS, and gRPC with TLS, only. Static pods: an API server whose own gates are off keeps
+/// no such fields of others.
+pub(super) async fn http2_and_grpc_over_tls_have_gates(scene: Scene) -> Result<()> {
+    scene.cluster.kubelet.stop().await?;
+    let gates = json!({ "H2CContainerProbe": true, "GRPCContainerProbeTLS": true });
+    let changes = Changes { fields: json!({ "featureGates": gates }), ..Changes::default() };
+    let kubelet = scene.cluster.kubelet_changed("probe-gates", changes)?;
+    kubelet.start().await?;
+    let server = |args: serde_json::Value, probe: serde_json::Value| {
+        let probe = with(probe, json!({ "periodSeconds": 1 }));
+        json!({ "name": "main", "image": AGNHOST, "args": args, "readinessProbe": probe })
+    };
+    let probe = json!({ "httpGet": { "path": "/", "port": 8080, "protocol": "HTTP2" } });
+    let http2 = server(json!(["h2c-server", "--port=8080"]), probe);
+    let args =
+        json!(["grpc-health-checking", "--port=5000", "--tls-cert-file=/crt", "--tls-private-key-file=/key"]);
+    let probe = json!({ "grpc": { "port": 5000, "mode": "TLS" } });
+    let mounts = json!([{ "name": "crt", "mountPath": "/crt" }, { "name": "key", "mountPath": "/key" }]);
+    let grpc = with(server(args, probe), json!({ "volumeMounts": mounts }));
+    let volume = |name: &str| {
+        let path = scene.cluster.paths.file(&format!("kubelet.{name}"));
+        json!({ "name": name, "hostPath": { "path": path, "type": "File" } })
+    };
+    let (of_http2, of_grpc) = (Manifest::new(&scene, "http2"), Manifest::new(&scene, "grpc"));
+    of_http2.write_pod("http2", json!({ "containers": [http2] }))?;
+    of_grpc.write_pod("grpc", json!({ "containers": [grpc], "volumes": [volume("crt"), volume("key")] }))?;
+    for name in ["http2", "grpc"] {
+        scene.until(&mirror(name), "ready", SOON, is_ready).await?;
+    }
+    of_http2.remove()?;
+    of_grpc.remove()?;
+    for name in ["http2", "grpc"] {
+        scene.gone(&mirror(name)).await?;
+    }
+    kubelet.stop().await
 }

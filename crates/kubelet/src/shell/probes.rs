@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::LifecycleHandler;
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 use model::pod;
 use model::probe::{ProbeKind, ProbeOutcome};
 use model::{ContainerId, Pod};
@@ -30,7 +30,7 @@ pub(crate) async fn attempt(
         ProbeKind::Readiness => container.spec.readiness_probe.as_ref(),
     };
     let Some(spec) = spec else { return Outcome::Probed(ProbeOutcome::Success) };
-    let target = target(&container.spec, pod_ip);
+    let target = target(adapters, &container.spec, pod_ip);
     let exec = |command, timeout| exec(adapters.runtime.clone(), id.clone(), command, timeout);
     Outcome::Probed(prober::attempt(spec, &target, exec).await)
 }
@@ -51,7 +51,7 @@ pub(crate) async fn hook(
         Hook::PreStop => l.pre_stop.clone(),
     });
     let Some(handler) = handler else { return Outcome::Done };
-    let target = target(&container.spec, pod_ip);
+    let target = target(adapters, &container.spec, pod_ip);
     let exec = |command| exec(adapters.runtime.clone(), id.clone(), command, Duration::ZERO);
     let run = prober::hook::run(&handler, &target, exec);
     let result = match timeout {
@@ -86,9 +86,14 @@ pub(crate) async fn hook(
     }
 }
 
-fn target<'a>(container: &'a k8s_openapi::api::core::v1::Container, pod_ip: Option<&str>) -> ProbeTarget<'a> {
+fn target<'a>(adapters: &Adapters, container: &'a Container, pod_ip: Option<&str>) -> ProbeTarget<'a> {
     let pod_ip = pod_ip.and_then(|ip| ip.parse().ok());
-    ProbeTarget { pod_ip, container, gates: ProbeGates::default() }
+    let gates = &adapters.config.gates;
+    let gates = ProbeGates {
+        is_h2c_enabled: gates.enabled("H2CContainerProbe"),
+        is_grpc_tls_enabled: gates.enabled("GRPCContainerProbeTLS"),
+    };
+    ProbeTarget { pod_ip, container, gates }
 }
 
 async fn exec(

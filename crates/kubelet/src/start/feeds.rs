@@ -42,6 +42,7 @@ pub(super) fn spawn(
             path: path.clone(),
             node_name: node_name.to_owned(),
             check_every: adapters.config.sources.file_check_interval,
+            has_http_protocols: adapters.config.gates.enabled("H2CContainerProbe"),
         };
         tasks.spawn(feeds::static_pods(settings, inbox.clone()));
     }
@@ -51,6 +52,7 @@ pub(super) fn spawn(
             headers: adapters.config.sources.static_pod_url_headers.0.clone(),
             node_name: node_name.to_owned(),
             check_every: adapters.config.sources.http_check_interval,
+            has_http_protocols: adapters.config.gates.enabled("H2CContainerProbe"),
         };
         tasks.spawn(feeds::static_pods_from_url(settings, inbox.clone()));
     }

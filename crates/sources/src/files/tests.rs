@@ -14,7 +14,12 @@ fn manifest(name: &str) -> String {
 }
 
 fn settings(path: &Path) -> FileSettings {
-    FileSettings { path: path.to_owned(), node_name: "n".into(), check_every: NEVER }
+    FileSettings {
+        path: path.to_owned(),
+        node_name: "n".into(),
+        check_every: NEVER,
+        has_http_protocols: false,
+    }
 }
 
 fn names(set: &StaticPodSet) -> Vec<&str> {

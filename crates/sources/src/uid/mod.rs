@@ -11,7 +11,7 @@
 //! * with an amount that is a number without quotes, if it is beyond 10²⁰ or below 10⁻⁶, or in JSON and not written as
 //!   short as possible (`1.50`); with one beyond 10²⁹ in any case;
 //! * without a pull policy where the image's name is none, so that it cannot run anyway;
-//! * with feature gates that change defaults: `H2CContainerProbe` on, or `PodLevelResourcesFixDefaulting` off.
+//! * with the feature gate `PodLevelResourcesFixDefaulting` off, which changes defaults.
 
 mod print;
 mod quantity;

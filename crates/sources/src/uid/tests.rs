@@ -34,7 +34,7 @@ fn cases() -> Vec<Case> {
 /// The pod as upstream writes it down.
 fn text_of(manifest: &[u8]) -> String {
     let mut pod = crate::manifest::decode(manifest).unwrap();
-    crate::defaults::apply(&mut pod);
+    crate::defaults::apply(&mut pod, false);
     let mut text = String::new();
     print::pod(&serde_json::to_value(&pod).unwrap(), &mut text).unwrap();
     text
@@ -56,7 +56,7 @@ fn pods_hash_as_upstreams() {
 }
 
 fn read(case: &Case, place: Place<'_>) -> Option<String> {
-    let origin = Origin { place, node_name: NODE, seen: Timestamp::UNIX_EPOCH };
+    let origin = Origin { place, node_name: NODE, seen: Timestamp::UNIX_EPOCH, has_http_protocols: false };
     crate::manifest::parse(&case.text, origin).ok().and_then(|pod| pod.metadata.uid)
 }
 
