@@ -429,6 +429,9 @@ fn pods(
         (_, limit) => limit.map(unsigned),
     };
     let quota = document.cpu_cfs_quota.unwrap_or(true);
+    // As upstream the longest wait is the reduced one only where no other can be set: the document has a default.
+    let is_reduced = gates.enabled("ReduceDefaultCrashLoopBackOffDecay");
+    let (initial, max) = if is_reduced { (1, 60) } else { (10, 300) };
     let volume_stats = document.volume_stats_agg_period;
     Pods {
         sync_interval: document.sync_frequency.to_std(),
@@ -437,10 +440,11 @@ fn pods(
             "Cache" => Detection::Cache,
             _ => Detection::Watch,
         },
+        crash_loop_initial: Duration::from_secs(initial),
         crash_loop_max: document
             .crash_loop_back_off
             .max_container_restart_period
-            .map_or(Duration::from_secs(300), GoDuration::to_std),
+            .map_or(Duration::from_secs(max), GoDuration::to_std),
         cluster_dns: cluster_dns(document, findings),
         cluster_domain: document.cluster_domain.clone(),
         resolv_conf: document.resolv_conf.as_deref().and_then(path),

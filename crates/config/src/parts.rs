@@ -392,6 +392,8 @@ pub struct Pods {
     pub sync_interval: Duration,
     /// How changed ConfigMaps and Secrets are found out.
     pub detection: Detection,
+    /// The first wait before a container that keeps failing is started again, bounded by the longest.
+    pub crash_loop_initial: Duration,
     /// The longest wait before a container that keeps failing is started again.
     pub crash_loop_max: Duration,
     /// DNS servers of pods with the policy `ClusterFirst`.

@@ -43,7 +43,7 @@ pub use effect::{
     Action, ActionKind, ClassAmounts, Effect, EffectId, EventObject, EventRecord, Hook, Subject,
 };
 pub use input::{Failure, FailureKind, ImageAnswer, Input, Outcome, RuntimeChange, Source};
-pub use settings::{PodGates, RestartRules, Settings};
+pub use settings::{Delays, PodGates, RestartRules, Settings};
 pub use view::{PodView, View, Wait};
 
 #[cfg(test)]

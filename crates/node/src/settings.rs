@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::container_gc::DeadContainers;
+pub use crate::pods::backoff::Delays;
 pub use crate::pods::rules::RestartRules;
 use crate::pressure::Threshold;
 
@@ -25,8 +26,8 @@ pub struct Settings {
     /// Whether what was started and ready is neither after a restart, until its probes say so
     /// (`ChangeContainerStatusOnKubeletRestart`).
     pub forgets_readiness: bool,
-    /// Upper bound of the restart back-off (`crashLoopBackOff.maxContainerRestartPeriod`).
-    pub max_restart_backoff: Duration,
+    /// How long a container that keeps ending waits to be started again.
+    pub restart_delays: Delays,
     /// Which restart rules of containers are obeyed.
     pub restart_rules: RestartRules,
     /// How often node status is computed (`nodeStatusUpdateFrequency`).
@@ -58,7 +59,7 @@ impl Settings {
             gates: PodGates::default(),
             limits_class_memory: false,
             forgets_readiness: false,
-            max_restart_backoff: Duration::from_secs(300),
+            restart_delays: Delays::USUAL,
             restart_rules: RestartRules { of_containers: true, of_pods: true },
             node_status_update_every: Duration::from_secs(10),
             node_status_report_every: Duration::from_secs(300),

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use serde_json::{Value, json};
 
-use super::scene::{SOON, Scene, is_ready, phase, restarts, shell, with};
+use super::scene::{SOON, Scene, container, is_ready, phase, restarts, shell, with};
 use crate::cluster::{Changes, wait_for};
 use crate::isolation::NODE;
 use crate::process::Service;
@@ -136,6 +136,7 @@ pub(super) async fn what_is_off_comes_when_turned_on(scene: Scene) -> Result<()>
         "featureGates": {
             "DefaultPodSysctls": true, "KubeletAllocatedPodsEndpoint": true, "PodLogsQuerySplitStreams": true,
             "PodAndContainerStatsFromCRI": true, "TaintTolerationComparisonOperators": true,
+            "ReduceDefaultCrashLoopBackOffDecay": true,
         },
         "defaultPodSysctls": { sysctl: "7" },
     });
@@ -150,8 +151,17 @@ pub(super) async fn what_is_off_comes_when_turned_on(scene: Scene) -> Result<()>
     let spec = json!({ "restartPolicy": "Never", "containers": [shell("main", &reads)] });
     let (_, printed) = scene.finished_pod("sysctl", spec).await?;
     ensure!(printed == "7\n", "{sysctl} is {printed:?}");
+    scene.pod("fails", json!({ "containers": [shell("main", "exit 3")] })).await?;
+    scene.until("fails", "in a wait of a few seconds", SOON, waits_for_seconds).await?;
     compares_tolerations(&scene).await?;
     kubelet.stop().await
+}
+
+/// Whether it waits as long as it would only after a first wait of one second.
+fn waits_for_seconds(pod: &Pod) -> bool {
+    let state = container(pod, "main").and_then(|status| status.state.as_ref()?.waiting.as_ref());
+    let message = state.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
+    ["back-off 2s ", "back-off 4s ", "back-off 8s "].iter().any(|part| message.contains(part))
 }
 
 /// Pods are held against a taint by number.
@@ -250,7 +260,7 @@ pub(super) async fn apparmor_needs_a_host_with_it(scene: Scene) -> Result<()> {
     let mut annotated = super::scene::pod("annotated", json!({ "containers": [shell("main", "true")] }));
     let key = "container.apparmor.security.beta.kubernetes.io/main";
     annotated["metadata"]["annotations"][key] = json!("localhost/any");
-    scene.create::<k8s_openapi::api::core::v1::Pod>(annotated).await?;
+    scene.create::<Pod>(annotated).await?;
     for name in ["field", "annotated"] {
         let pod = scene.until(name, "refused", SOON, |pod| phase(pod) == "Failed").await?;
         let status = pod.status.unwrap_or_default();

@@ -547,6 +547,31 @@ fn verification_of_images_is_upstreams_and_goes_with_its_gate() {
     }
 }
 
+/// The longest wait has a default in the document, unless its own gate is off.
+#[test]
+fn waits_of_crash_loops() {
+    for (text, initial, max) in [
+        ("", 10, 300),
+        ("crashLoopBackOff: {maxContainerRestartPeriod: 5s}", 10, 5),
+        ("featureGates: {ReduceDefaultCrashLoopBackOffDecay: true}", 1, 300),
+        (
+            "featureGates: {ReduceDefaultCrashLoopBackOffDecay: true}\ncrashLoopBackOff: {maxContainerRestartPeriod: 5s}",
+            1,
+            5,
+        ),
+        ("featureGates: {KubeletCrashLoopBackOffMax: false}", 10, 300),
+        (
+            "featureGates: {ReduceDefaultCrashLoopBackOffDecay: true, KubeletCrashLoopBackOffMax: false}",
+            1,
+            60,
+        ),
+    ] {
+        let pods = with_document(text, &[]).unwrap().config.pods;
+        let waits = (pods.crash_loop_initial.as_secs(), pods.crash_loop_max.as_secs());
+        assert_eq!(waits, (initial, max), "{text}");
+    }
+}
+
 #[test]
 fn prints_and_leaves() {
     assert_eq!(printed("--version"), "Kubernetes v1.37.2\n");

@@ -25,7 +25,7 @@ fn settings() -> Settings {
         dead_containers: node::DeadContainers::default(),
         limits_class_memory: false,
         forgets_readiness: false,
-        max_restart_backoff: Duration::from_secs(300),
+        restart_delays: node::Delays::USUAL,
         restart_rules: node::RestartRules { of_containers: true, of_pods: true },
         node_status_update_every: Duration::from_secs(10),
         node_status_report_every: Duration::from_secs(300),

@@ -104,7 +104,10 @@ pub(super) fn of_core(config: &Config, node_name: &str, has_api: bool) -> Settin
         },
         limits_class_memory: config.pods.reserves_memory || config.pods.qos_reserved_memory_percent.is_some(),
         forgets_readiness: config.gates.enabled("ChangeContainerStatusOnKubeletRestart"),
-        max_restart_backoff: config.pods.crash_loop_max,
+        restart_delays: node::Delays {
+            initial: config.pods.crash_loop_initial,
+            max: config.pods.crash_loop_max,
+        },
         restart_rules: node::RestartRules {
             of_containers: config.gates.enabled("ContainerRestartRules"),
             of_pods: config.gates.enabled("RestartAllContainersOnContainerExits"),

@@ -5,10 +5,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::Now;
 
-/// First delay of the restart and pull back-offs.
-pub(crate) const BACKOFF_INITIAL: Duration = Duration::from_secs(10);
-/// Bound of the pull back-off.
-pub(crate) const PULL_BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// The delays of a back-off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delays {
+    /// The first one.
+    pub initial: Duration,
+    /// Upper bound, which may be below the first one.
+    pub max: Duration,
+}
+
+impl Delays {
+    /// Of image pulls, and of restarts where nothing else is configured.
+    pub const USUAL: Self = Self { initial: Duration::from_secs(10), max: Duration::from_secs(300) };
+}
 
 /// How long nothing has to go wrong for the back-off to begin anew, whatever its maximum.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
@@ -37,15 +46,15 @@ impl Backoff {
     }
 
     /// Notes that an attempt is made now, for the sake of the next one.
-    pub(crate) fn advance(&mut self, ran_until: Timestamp, max: Duration, now: Now) {
+    pub(crate) fn advance(&mut self, ran_until: Timestamp, delays: Delays, now: Now) {
         // Upstream compares the end of the last run with the last use: a container that ran
         // longer than ten minutes starts over with the initial delay.
         let ended = now.mono.saturating_sub(now.since_wall(ran_until));
         let delay = match self.entry {
             Some((delay, updated)) if ended.saturating_sub(updated) <= FORGOTTEN_AFTER => {
-                (delay * 2).min(max)
+                (delay * 2).min(delays.max)
             }
-            _ => BACKOFF_INITIAL.min(max),
+            _ => delays.initial.min(delays.max),
         };
         self.entry = Some((delay, now.mono));
     }
@@ -101,44 +110,49 @@ mod tests {
         }
     }
 
-    const MAX: Duration = Duration::from_secs(300);
-
     #[test]
     fn first_restart_is_immediate_then_delays_double_to_the_maximum() {
-        let mut backoff = Backoff::default();
-        let mut clock = 100;
-        let mut delays = Vec::new();
-        for _ in 0..8 {
-            let ended = at(clock).wall;
-            if let Some(until) = backoff.wait_until(ended, at(clock)) {
-                delays.push(until.as_secs() - clock);
-                clock = until.as_secs();
-            } else {
-                delays.push(0);
+        for (initial, max, expected) in [
+            (10, 300, [0, 10, 20, 40, 80, 160, 300, 300]),
+            (1, 60, [0, 1, 2, 4, 8, 16, 32, 60]),
+            (10, 3, [0, 3, 3, 3, 3, 3, 3, 3]),
+        ] {
+            let limits = Delays { initial: Duration::from_secs(initial), max: Duration::from_secs(max) };
+            let mut backoff = Backoff::default();
+            let mut clock = 100;
+            let mut delays = Vec::new();
+            for _ in expected {
+                let ended = at(clock).wall;
+                if let Some(until) = backoff.wait_until(ended, at(clock)) {
+                    delays.push(until.as_secs() - clock);
+                    clock = until.as_secs();
+                } else {
+                    delays.push(0);
+                }
+                backoff.advance(ended, limits, at(clock));
+                clock += 1;
             }
-            backoff.advance(ended, MAX, at(clock));
-            clock += 1;
+            assert_eq!(delays, expected);
         }
-        assert_eq!(delays, [0, 10, 20, 40, 80, 160, 300, 300]);
     }
 
     #[test]
     fn a_long_run_forgets_the_delay() {
         let mut backoff = Backoff::default();
-        backoff.advance(at(0).wall, MAX, at(0));
-        backoff.advance(at(20).wall, MAX, at(20));
+        backoff.advance(at(0).wall, Delays::USUAL, at(0));
+        backoff.advance(at(20).wall, Delays::USUAL, at(20));
         assert_eq!(backoff.delay(), Duration::from_secs(20));
         assert_eq!(backoff.wait_until(at(700).wall, at(700)), None);
-        backoff.advance(at(700).wall, MAX, at(700));
+        backoff.advance(at(700).wall, Delays::USUAL, at(700));
         assert_eq!(backoff.delay(), Duration::from_secs(10));
     }
 
     /// `maxContainerRestartPeriod: 10s` makes no difference to that.
     #[test]
     fn a_small_maximum_forgets_no_sooner() {
-        let max = Duration::from_secs(10);
+        let delays = Delays { max: Duration::from_secs(10), ..Delays::USUAL };
         let mut backoff = Backoff::default();
-        backoff.advance(at(0).wall, max, at(0));
+        backoff.advance(at(0).wall, delays, at(0));
         assert_eq!(backoff.wait_until(at(21).wall, at(21)), Some(Duration::from_secs(31)));
         assert_eq!(backoff.wait_until(at(600).wall, at(600)), Some(Duration::from_secs(610)));
         assert_eq!(backoff.wait_until(at(601).wall, at(601)), None);

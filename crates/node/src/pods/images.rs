@@ -9,7 +9,7 @@ use model::reason::{event, waiting};
 use model::{ImageRef, Now};
 
 use super::Context;
-use super::backoff::PULL_BACKOFF_MAX;
+use super::backoff::Delays;
 use super::record::{Image, PodRecord, Waiting};
 use super::slot::Slot;
 use crate::effect::Action;
@@ -276,7 +276,7 @@ impl PodRecord {
             Image::Failed { at, .. } => *at,
             _ => now.wall,
         };
-        memory.pull_backoff.advance(failed_before, PULL_BACKOFF_MAX, now);
+        memory.pull_backoff.advance(failed_before, Delays::USUAL, now);
         let next_at = now.after(memory.pull_backoff.delay());
         memory.image = Image::Failed { at: now.wall, next_at, turns_at: turns_after.map(|d| now.after(d)) };
         memory.waiting = Some(Waiting { reason, message, since: now.mono, next_at: Some(next_at) });

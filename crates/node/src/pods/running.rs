@@ -341,7 +341,7 @@ impl PodRecord {
         if memory.restarted_after.as_ref() != Some(after) {
             memory.restarted_after = Some(after.clone());
             if let Some(ended_at) = ended_at {
-                memory.restart_backoff.advance(ended_at, ctx.settings.max_restart_backoff, ctx.now);
+                memory.restart_backoff.advance(ended_at, ctx.settings.restart_delays, ctx.now);
             }
         }
     }

@@ -18,6 +18,7 @@ use model::{
     SandboxObservation,
 };
 
+use super::super::backoff::Delays;
 use super::super::probes::ProbeMemory;
 use super::super::record::{ContainerMemory, KillCause};
 use super::*;
@@ -549,7 +550,7 @@ fn a_container_that_keeps_ending_waits() {
     let a = memory.get_mut("a").unwrap();
     a.restart_backoff.advance(
         at(NOW - 20),
-        Duration::from_secs(300),
+        Delays::USUAL,
         Now { wall: at(NOW - 20), mono: Duration::from_secs(NOW - 20) },
     );
     let made = plan_of(&pod, &seen, &memory);
