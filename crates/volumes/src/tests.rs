@@ -64,7 +64,7 @@ impl Objects for Shared {
     }
 }
 
-const USERS: VolumeSettings = VolumeSettings { honours_file_users: true };
+const ALL: VolumeSettings = VolumeSettings { honours_file_users: true, honours_folder_modes: true };
 
 struct World {
     dir: tempfile::TempDir,
@@ -79,7 +79,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let api = Shared::default();
         let metrics = Arc::default();
-        let volumes = Volumes::new(dir.path(), api.clone(), Arc::clone(&metrics), USERS);
+        let volumes = Volumes::new(dir.path(), api.clone(), Arc::clone(&metrics), ALL);
         let allocatable = BTreeMap::from([("memory".to_owned(), Quantity::from_units(512 << 20))]);
         Self { dir, api, volumes, metrics, facts: PodFacts { allocatable, ..PodFacts::default() } }
     }
@@ -279,7 +279,7 @@ fn another_kubelet_instance_adopts_what_is_there() {
         );
         world.sync(&pod).await;
         fs::write(world.volume("empty-dir", "e").join("data"), "kept").unwrap();
-        let second = Volumes::new(world.dir.path(), world.api.clone(), Arc::default(), USERS);
+        let second = Volumes::new(world.dir.path(), world.api.clone(), Arc::default(), ALL);
         world.set_secret("s", "k", "2");
         second.sync(&pod, &world.facts).await.unwrap();
         assert_eq!(fs::read_to_string(world.volume("empty-dir", "e").join("data")).unwrap(), "kept");
@@ -455,13 +455,16 @@ fn owners_and_modes_that_are_asked_for() {
         assert_eq!(projected, [6, 9, 8]);
         assert_eq!(mode(world.volume("projected", "all").join("token")), 0o600, "its owner's alone");
         assert_eq!(mode(world.volume("empty-dir", "disk")), 0o1770);
+        assert_eq!(mode(world.volume("empty-dir", "mem")), 0o1777, "upstream asks nobody");
 
-        // With the gate off nobody but root owns anything.
+        // With the gates off nobody but root owns anything, and a folder is open to all.
         let off =
             Volumes::new(world.dir.path(), world.api.clone(), Arc::default(), VolumeSettings::default());
         world.set_map("cm", json!({ "a": "3", "b": "4" }));
+        fs::remove_dir_all(world.volume("empty-dir", "disk")).unwrap();
         off.sync(&pod, &world.facts).await.unwrap();
         assert_eq!([owner("configmap", "map", "a"), owner("configmap", "map", "b")], [0, 0]);
+        assert_eq!(mode(world.volume("empty-dir", "disk")), 0o777);
     });
 }
 

@@ -47,6 +47,9 @@ pub struct VolumeSettings {
     /// Whether the owners that volumes name for their files are honoured (feature gate
     /// `AtomicWriteVolumeUserFields`).
     pub honours_file_users: bool,
+    /// Whether the permission bits are honoured that an emptyDir names for its folder (feature gate
+    /// `EmptyDirVolumeMode`).
+    pub honours_folder_modes: bool,
 }
 
 /// A pod's volumes are as they should be.
@@ -227,7 +230,9 @@ impl<O: Objects> Volumes<O> {
             let (payload, refresh_after) = projected::payload(&inputs, source).await?;
             (layout::PROJECTED, in_memory(), payload, refresh_after)
         } else {
-            return Ok((Plan::EmptyDir(empty_dir::plan(volume.empty_dir.as_ref(), pod, facts)?), None));
+            let honours_mode = self.settings.honours_folder_modes;
+            let dir = empty_dir::plan(volume.empty_dir.as_ref(), pod, facts, honours_mode)?;
+            return Ok((Plan::EmptyDir(dir), None));
         };
         let mount_points = nested_mount_points(pod, &volume.name);
         Ok((Plan::Files(Files { plugin, medium, payload, mount_points }), refresh_after))

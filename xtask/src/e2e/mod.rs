@@ -173,7 +173,7 @@ fn all() -> Vec<Scenario> {
         Disturbing pods_api::is_not_there_without_its_gate,
         Disturbing rotation::follower_misses_nothing,
         Disturbing containers::the_signal_that_ends_one_can_be_chosen,
-        Disturbing volumes::files_belong_to_whom_the_pod_says,
+        Disturbing volumes::have_the_owners_and_modes_the_pod_names,
         Disturbing startup::drop_ins_change_the_configuration,
         Disturbing startup::lock_file_is_handed_over,
         Disturbing startup::systemd_is_told,

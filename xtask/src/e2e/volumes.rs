@@ -107,10 +107,10 @@ pub(super) async fn sub_paths_and_host_paths(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-/// A static pod: an API server whose own gate is off keeps no such field of others.
-pub(super) async fn files_belong_to_whom_the_pod_says(scene: Scene) -> Result<()> {
+/// A static pod: an API server whose own gates are off keeps no such fields of others.
+pub(super) async fn have_the_owners_and_modes_the_pod_names(scene: Scene) -> Result<()> {
     scene.cluster.kubelet.stop().await?;
-    let flags = vec!["--feature-gates=AtomicWriteVolumeUserFields=true".into()];
+    let flags = vec!["--feature-gates=AtomicWriteVolumeUserFields=true,EmptyDirVolumeMode=true".into()];
     let kubelet = scene.cluster.kubelet_changed("file-users", Changes { flags, ..Changes::default() })?;
     kubelet.start().await?;
     let file = Manifest::new(&scene, "owned");
@@ -119,15 +119,18 @@ pub(super) async fn files_belong_to_whom_the_pod_says(scene: Scene) -> Result<()
     };
     let items = json!([labels("own", json!({ "user": 7 })), labels("default", json!({}))]);
     let container = with(
-        shell("main", "echo $(stat -L -c %u /d/own /d/default); sleep 100000"),
-        json!({ "volumeMounts": [{ "name": "d", "mountPath": "/d" }] }),
+        shell("main", "echo $(stat -L -c %u /d/own /d/default) $(stat -c %a /e); sleep 100000"),
+        json!({ "volumeMounts": [{ "name": "d", "mountPath": "/d" }, { "name": "e", "mountPath": "/e" }] }),
     );
-    let volume = json!({ "name": "d", "downwardAPI": { "defaultUser": 5, "items": items } });
-    file.write_pod("owned", json!({ "containers": [container], "volumes": [volume] }))?;
+    let volumes = json!([
+        { "name": "d", "downwardAPI": { "defaultUser": 5, "items": items } },
+        { "name": "e", "emptyDir": { "mode": 0o1750 } },
+    ]);
+    file.write_pod("owned", json!({ "containers": [container], "volumes": volumes }))?;
     let name = mirror("owned");
     scene.until(&name, "ready", SOON, is_ready).await?;
-    let owners = scene.first_line(&name, "main").await?;
-    ensure!(owners == "7 5", "the owners of the files are {owners}");
+    let found = scene.first_line(&name, "main").await?;
+    ensure!(found == "7 5 1750", "the owners of the files and the mode of the folder are {found}");
     file.remove()?;
     scene.gone(&name).await?;
     kubelet.stop().await

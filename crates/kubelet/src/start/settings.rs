@@ -54,7 +54,10 @@ pub(super) fn of_runtime(config: &Config, machine: &MachineFacts, cgroups: &Cgro
 
 /// How volumes are made.
 pub(super) fn of_volumes(config: &Config) -> VolumeSettings {
-    VolumeSettings { honours_file_users: config.gates.enabled("AtomicWriteVolumeUserFields") }
+    VolumeSettings {
+        honours_file_users: config.gates.enabled("AtomicWriteVolumeUserFields"),
+        honours_folder_modes: config.gates.enabled("EmptyDirVolumeMode"),
+    }
 }
 
 /// What is noted of image pulls: nothing with the feature gate off.

@@ -50,8 +50,8 @@ impl Medium {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EmptyDir {
     pub(crate) medium: Medium,
-    /// Permission bits that the pod asks for in place of the usual ones. That it may, is the API server's to
-    /// decide (`EmptyDirVolumeMode`).
+    /// Permission bits that the pod asks for in place of the usual ones, with the feature gate
+    /// `EmptyDirVolumeMode`. Upstream gives them to folders on disk only.
     pub(crate) mode: Option<u32>,
 }
 
@@ -66,9 +66,11 @@ pub(crate) fn plan(
     source: Option<&EmptyDirVolumeSource>,
     pod: &Pod,
     facts: &PodFacts,
+    honours_mode: bool,
 ) -> Result<EmptyDir, SetUpError> {
     let Some(source) = source else { return Ok(Medium::Disk.into()) };
-    let mode = source.mode.and_then(|mode| u32::try_from(mode).ok()).map(|mode| mode & 0o1777);
+    let mode = source.mode.filter(|_| honours_mode).and_then(|mode| u32::try_from(mode).ok());
+    let mode = mode.map(|mode| mode & 0o1777);
     Ok(EmptyDir { medium: medium(source, pod, facts)?, mode })
 }
 
