@@ -39,9 +39,9 @@ async fn run() {
         "status": {"capacity": {"cpu": "2", "pods": "110"}, "addresses": [{"type": "Hostname", "address": name}]},
     }))
     .unwrap();
-    let registered = register(&connection.api, &node).await.unwrap();
+    let registered = register(&connection.api, &node, true).await.unwrap();
     println!("registered {:?}", matches!(registered, Registered::Created(_)));
-    let again = register(&connection.api, &node).await.unwrap();
+    let again = register(&connection.api, &node, true).await.unwrap();
     println!("again created={:?}", matches!(again, Registered::Created(_)));
     let uid = registered.node().metadata.uid.clone().unwrap();
     let lease = LeaseRenewerTask::new(

@@ -62,19 +62,25 @@ impl Registered {
 /// Creates the Node, or makes the existing one say what `node` says about the machine, touching
 /// nothing that belongs to others. One attempt; the caller repeats it.
 ///
+/// A node that may not create itself can still have been created by somebody else; `looks_when_forbidden` tells whether
+/// that is looked into (not so with the feature gate `KubeletRegistrationGetOnExistsOnly`).
+///
 /// # Errors
 /// A request failed.
-pub async fn register(client: &Client, node: &Node) -> Result<Registered, RequestError> {
+pub async fn register(
+    client: &Client,
+    node: &Node,
+    looks_when_forbidden: bool,
+) -> Result<Registered, RequestError> {
     let name = node.metadata.name.as_deref().unwrap_or_default();
     let purpose = Purpose::new("register node", name);
     let body = serde_json::to_vec(node).map_err(|error| purpose.build(error))?;
     let refused = match call(client, &purpose, Request::new(NODES).create(&PostParams::default(), body)).await
     {
         Ok(created) => return Ok(Registered::Created(Box::new(created))),
-        Err(error) if error.is_already_exists() || error.is_forbidden() => error,
+        Err(error) if error.is_already_exists() || (looks_when_forbidden && error.is_forbidden()) => error,
         Err(error) => return Err(error),
     };
-    // A node that may not create itself can still have been created by somebody else.
     let existing = match get_node(client, name).await? {
         Some(existing) => existing,
         None => return Err(refused),

@@ -15,7 +15,7 @@ async fn a_new_node_is_created() {
     let answer = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "uid": "u"}});
     let mut fake = Fake::scripted(vec![Reply::Json(201, answer)]).await;
     let wanted = node(json!({"metadata": {"name": "n", "labels": {"kubernetes.io/os": "linux"}}}));
-    let registered = register(&fake.connection.api, &wanted).await.unwrap();
+    let registered = register(&fake.connection.api, &wanted, true).await.unwrap();
     assert!(matches!(&registered, Registered::Created(node) if node.metadata.uid.as_deref() == Some("u")));
     let asked = fake.next().await;
     assert_eq!((asked.method.as_str(), asked.path.as_str()), ("POST", "/api/v1/nodes"));
@@ -72,8 +72,26 @@ async fn a_node_that_may_not_create_itself_may_exist() {
     ])
     .await;
     let wanted = node(json!({"metadata": {"name": "n"}}));
-    assert!(matches!(register(&fake.connection.api, &wanted).await, Ok(Registered::Existing(_))));
-    assert!(register(&fake.connection.api, &wanted).await.unwrap_err().is_forbidden());
+    assert!(matches!(register(&fake.connection.api, &wanted, true).await, Ok(Registered::Existing(_))));
+    assert!(register(&fake.connection.api, &wanted, true).await.unwrap_err().is_forbidden());
+}
+
+/// With `KubeletRegistrationGetOnExistsOnly` the node is read only after the API server has said that it is there.
+#[tokio::test]
+async fn whether_a_node_that_may_not_create_itself_exists_can_be_left_open() {
+    let answer = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}});
+    let mut fake = Fake::scripted(vec![
+        refuse(403, "Forbidden", "no"),
+        refuse(409, "AlreadyExists", "no"),
+        Reply::Json(200, answer),
+    ])
+    .await;
+    let wanted = node(json!({"metadata": {"name": "n"}}));
+    assert!(register(&fake.connection.api, &wanted, false).await.unwrap_err().is_forbidden());
+    assert!(matches!(register(&fake.connection.api, &wanted, false).await, Ok(Registered::Existing(_))));
+    for method in ["POST", "POST", "GET"] {
+        assert_eq!(fake.next().await.method, method);
+    }
 }
 
 #[test]

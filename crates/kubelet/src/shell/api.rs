@@ -136,9 +136,9 @@ impl Api {
         }
     }
 
-    pub(crate) async fn register(&self, node: ApiNode) -> Outcome {
+    pub(crate) async fn register(&self, node: ApiNode, looks_when_forbidden: bool) -> Outcome {
         let Some(remote) = &self.remote else { return Outcome::Cancelled };
-        match apiserver::register(&remote.connection.api, &node).await {
+        match apiserver::register(&remote.connection.api, &node, looks_when_forbidden).await {
             Ok(registered) => Outcome::Registered(Arc::new(registered.node().clone())),
             Err(error) => failed(&error),
         }

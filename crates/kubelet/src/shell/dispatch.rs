@@ -214,7 +214,10 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
         Action::SetPodCidr { pod_cidr } => {
             Box::pin(async move { done(adapters.runtime.set_pod_cidr(&pod_cidr).await) })
         }
-        Action::RegisterNode { node } => Box::pin(adapters.api.register(*node)),
+        Action::RegisterNode { node } => {
+            let looks_when_forbidden = !adapters.config.gates.enabled("KubeletRegistrationGetOnExistsOnly");
+            Box::pin(adapters.api.register(*node, looks_when_forbidden))
+        }
         Action::WriteNodeStatus { old, new, metadata } => {
             Box::pin(async move { adapters.api.write_node_status(&old, &new, &metadata).await })
         }
