@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use config::{Authorization, CgroupDriver, Config};
 use host::cgroup::CgroupMounts;
 use host::tunables::{self, PROC_SYS};
+use model::RuntimeFeatures;
 use node::node_status::NodeFacts;
 use runtime::{DriverAnswer, Runtime, RuntimeVersion};
 use telemetry::metrics::Metrics;
@@ -113,6 +114,25 @@ pub(crate) async fn runtime(
         ),
     }
     Ok((version, driver))
+}
+
+/// What the runtime supports, if a feature that the node declares depends on that. As upstream, a runtime that does not
+/// say supports nothing.
+pub(crate) async fn runtime_features(config: &Config, runtime: &Runtime) -> RuntimeFeatures {
+    const DEPENDENT: [&str; 1] = ["UserNamespacesHostNetworkSupport"];
+    if !DEPENDENT.iter().any(|name| config.gates.enabled(name)) {
+        return RuntimeFeatures::default();
+    }
+    match runtime.status().await {
+        Ok(health) => health.features,
+        Err(error) => {
+            warn!(
+                err = chain(&error),
+                "The container runtime does not say what it supports; nothing of that is declared"
+            );
+            RuntimeFeatures::default()
+        }
+    }
 }
 
 /// Says so when this process is not root, which much of what a node does takes.

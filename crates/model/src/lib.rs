@@ -25,8 +25,8 @@ pub mod time;
 pub use chain::chain;
 pub use ids::{ContainerId, ImageRef, PodKey, PodUid, SandboxId};
 pub use observed::{
-    ContainerObservation, ContainerState, PodObservation, RuntimeCondition, RuntimeHandler, RuntimeHealth,
-    SandboxObservation,
+    ContainerObservation, ContainerState, PodObservation, RuntimeCondition, RuntimeFeatures, RuntimeHandler,
+    RuntimeHealth, SandboxObservation,
 };
 pub use qos::QosClass;
 pub use quantity::Quantity;

@@ -190,8 +190,19 @@ pub struct RuntimeHealth {
     pub network: RuntimeCondition,
     /// Runtime handlers with the features each supports, in the runtime's order.
     pub handlers: Vec<RuntimeHandler>,
-    /// `RuntimeFeatures.supplemental_groups_policy`.
+    /// What it supports, whichever handler.
+    pub features: RuntimeFeatures,
+}
+
+/// What a runtime supports, whichever handler (CRI `RuntimeFeatures`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuntimeFeatures {
+    /// Strict supplemental groups.
     pub has_supplemental_groups_policy: bool,
+    /// A user namespace of a pod's own on the host's network.
+    pub has_users_on_host_network: bool,
+    /// `noexec`, `nodev` and `nosuid` of single mounts.
+    pub has_mount_options: bool,
 }
 
 /// One runtime handler (`node.status.runtimeHandlers[]`).

@@ -238,7 +238,7 @@ impl Machine {
     /// has said.
     pub(crate) fn has_strict_groups(&self) -> Option<bool> {
         if let Some(health) = &self.runtime.health {
-            return Some(health.has_supplemental_groups_policy);
+            return Some(health.features.has_supplemental_groups_policy);
         }
         self.object.as_ref()?.status.as_ref()?.features.as_ref()?.supplemental_groups_policy
     }

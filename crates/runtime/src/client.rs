@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
-use model::{RuntimeCondition, RuntimeHealth, observed::RuntimeHandler};
+use model::{RuntimeCondition, RuntimeFeatures, RuntimeHealth, observed::RuntimeHandler};
 use telemetry::traces::{Carry, Span, Tracer};
 use tokio::net::UnixStream;
 use tonic::service::interceptor::InterceptedService;
@@ -363,6 +363,10 @@ fn health(answer: wire::StatusResponse) -> RuntimeHealth {
                 }
             })
             .collect(),
-        has_supplemental_groups_policy: answer.features.is_some_and(|f| f.supplemental_groups_policy),
+        features: answer.features.map_or_else(RuntimeFeatures::default, |features| RuntimeFeatures {
+            has_supplemental_groups_policy: features.supplemental_groups_policy,
+            has_users_on_host_network: features.user_namespaces_host_network,
+            has_mount_options: features.mount_options,
+        }),
     }
 }

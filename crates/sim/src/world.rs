@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ContainerId, Pod, PodUid, RuntimeCondition, RuntimeHealth, SandboxId, pod};
+use model::{ContainerId, Pod, PodUid, RuntimeCondition, RuntimeFeatures, RuntimeHealth, SandboxId, pod};
 use node::node_status::NodeFacts;
 use node::{Action, Effect, EffectId, Input, Outcome, RuntimeChange, Source};
 
@@ -432,7 +432,7 @@ impl World {
                 runtime: met(),
                 network: met(),
                 handlers: Vec::new(),
-                has_supplemental_groups_policy: false,
+                features: RuntimeFeatures::default(),
             })
         };
         let again = Duration::from_secs(if self.runtime.is_away { 1 } else { 5 });

@@ -15,6 +15,7 @@ use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use crate::folder::{Folder, StaticPodSet};
+use crate::manifest::ManifestGates;
 
 /// How often a folder is tried again that could not be watched, usually because it does not exist.
 const RETRY: Duration = Duration::from_secs(1);
@@ -28,8 +29,8 @@ pub struct FileSettings {
     pub node_name: String,
     /// `fileCheckFrequency`, 20 s by default: time between full looks.
     pub check_every: Duration,
-    /// Whether HTTP probes and hooks get a default protocol, as with the feature gate `H2CContainerProbe`.
-    pub has_http_protocols: bool,
+    /// What feature gates say about manifests.
+    pub gates: ManifestGates,
 }
 
 /// Follows static pods, for ever. The first item comes at once, an empty folder included; further

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use model::{Pod, PodKey, pod};
 
 use crate::files::FileSettings;
-use crate::manifest::{ManifestError, Origin, Place, parse};
+use crate::manifest::{ManifestError, ManifestGates, Origin, Place, parse};
 
 /// Largest manifest, bytes.
 const MAX_MANIFEST: u64 = 10 << 20;
@@ -37,7 +37,7 @@ pub struct StaticPodSet {
 pub(crate) struct Folder {
     path: PathBuf,
     node_name: String,
-    has_http_protocols: bool,
+    gates: ManifestGates,
     files: BTreeMap<PathBuf, Manifest>,
     /// Why the folder itself cannot be read.
     trouble: Option<String>,
@@ -79,7 +79,7 @@ impl Folder {
         Self {
             path,
             node_name: settings.node_name.clone(),
-            has_http_protocols: settings.has_http_protocols,
+            gates: settings.gates,
             files: BTreeMap::new(),
             trouble: None,
             is_absent: false,
@@ -235,7 +235,7 @@ impl Folder {
             place: Place::File(&self.place_of(path)),
             node_name: &self.node_name,
             seen: Timestamp::now(),
-            has_http_protocols: self.has_http_protocols,
+            gates: self.gates,
         };
         parse(&bytes, origin).map_err(|error| one_line(&error))
     }

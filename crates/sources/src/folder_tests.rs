@@ -11,8 +11,12 @@ fn manifest(name: &str, image: &str) -> String {
 /// A folder whose pods are of the node `n`.
 fn open(path: PathBuf) -> Folder {
     let check_every = std::time::Duration::from_secs(20);
-    let settings =
-        FileSettings { path: path.clone(), node_name: "n".into(), check_every, has_http_protocols: false };
+    let settings = FileSettings {
+        path: path.clone(),
+        node_name: "n".into(),
+        check_every,
+        gates: ManifestGates::default(),
+    };
     Folder::new(path, &settings)
 }
 

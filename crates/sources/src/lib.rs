@@ -21,6 +21,6 @@ mod validate;
 
 pub use files::{FileSettings, watch_files};
 pub use folder::StaticPodSet;
-pub use manifest::{ManifestError, Origin, Place, parse};
+pub use manifest::{ManifestError, ManifestGates, Origin, Place, parse};
 pub use url::{UrlError, UrlNews, UrlSettings, watch_url};
 pub use validate::Flaw;

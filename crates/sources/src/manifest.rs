@@ -21,8 +21,17 @@ pub struct Origin<'a> {
     pub node_name: &'a str,
     /// When it was first seen.
     pub seen: Timestamp,
-    /// Whether an HTTP probe or hook gets a default protocol, as with the feature gate `H2CContainerProbe`.
+    /// What feature gates say about manifests.
+    pub gates: ManifestGates,
+}
+
+/// What feature gates say about manifests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ManifestGates {
+    /// Whether HTTP probes and hooks get a default protocol (`H2CContainerProbe`).
     pub has_http_protocols: bool,
+    /// Whether a pod may have a user namespace of its own on the host's network (`UserNamespacesHostNetworkSupport`).
+    pub has_users_on_host_network: bool,
 }
 
 /// A file or a URL.
@@ -104,9 +113,9 @@ fn pod(value: &Value, origin: Origin<'_>) -> Result<Pod, ManifestError> {
     if pod.metadata.name.as_deref().unwrap_or_default().is_empty() {
         return Err(ManifestError::NoName);
     }
-    crate::defaults::apply(&mut pod, origin.has_http_protocols);
+    crate::defaults::apply(&mut pod, origin.gates.has_http_protocols);
     make_static(&mut pod, origin)?;
-    let flaws = flaws(&pod);
+    let flaws = flaws(&pod, origin.gates);
     if !flaws.is_empty() {
         return Err(ManifestError::Invalid(flaws));
     }

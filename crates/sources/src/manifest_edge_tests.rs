@@ -9,7 +9,7 @@ fn read(text: &str) -> Result<Pod, ManifestError> {
         place: Place::File(Path::new("/m/a.yaml")),
         node_name: "n",
         seen: Timestamp::UNIX_EPOCH,
-        has_http_protocols: false,
+        gates: ManifestGates::default(),
     };
     parse(text.as_bytes(), origin)
 }
@@ -123,7 +123,7 @@ fn what_is_no_yaml_says_where_on_one_line_and_shows_nothing_of_it() {
         place: Place::File(Path::new("/m/a.yaml")),
         node_name: "n",
         seen: Timestamp::UNIX_EPOCH,
-        has_http_protocols: false,
+        gates: ManifestGates::default(),
     };
     let error = parse(b"kind: Pod\nname: caf\xe9\n", latin).unwrap_err();
     assert!(matches!(error, ManifestError::Yaml(_)), "{error}");

@@ -10,7 +10,7 @@ fn read(text: &str) -> Result<Pod, ManifestError> {
 
 fn origin<'a>(path: &'a str, node_name: &'a str) -> Origin<'a> {
     let place = Place::File(Path::new(path));
-    Origin { place, node_name, seen: Timestamp::UNIX_EPOCH, has_http_protocols: false }
+    Origin { place, node_name, seen: Timestamp::UNIX_EPOCH, gates: ManifestGates::default() }
 }
 
 fn read_at(text: &str, path: &str, node_name: &str) -> Result<Pod, ManifestError> {
@@ -129,7 +129,8 @@ fn protocols_of_probes_and_hooks_have_a_default_with_the_gate_only() {
         ))
     };
     let read = |text: &str, has_http_protocols| {
-        let origin = Origin { has_http_protocols, ..origin("/m/a", "n") };
+        let gates = ManifestGates { has_http_protocols, ..ManifestGates::default() };
+        let origin = Origin { gates, ..origin("/m/a", "n") };
         let pod = parse(text.as_bytes(), origin).unwrap();
         let value = serde_json::to_value(&pod).unwrap();
         let container = &value["spec"]["containers"][0];
@@ -145,6 +146,18 @@ fn protocols_of_probes_and_hooks_have_a_default_with_the_gate_only() {
     assert_eq!(named("HTTP1").1, json!("HTTP1"));
     assert_eq!((read(&text(""), false).1, read(&text(""), false).2), (json!(null), json!(null)));
     assert_eq!(read(&text(", protocol: HTTP2"), true), named("HTTP2"));
+}
+
+#[test]
+fn user_namespaces_on_the_hosts_network_need_their_gate() {
+    let text = with_spec("hostUsers: false\n  hostNetwork: true");
+    let read = |has_users_on_host_network| {
+        let gates = ManifestGates { has_users_on_host_network, ..ManifestGates::default() };
+        parse(text.as_bytes(), Origin { gates, ..origin("/m/a", "n") })
+    };
+    assert!(read(true).is_ok());
+    let error = read(false).unwrap_err().to_string();
+    assert!(error.contains("spec.hostNetwork: not allowed when hostUsers is false"), "{error}");
 }
 
 #[test]
@@ -217,6 +230,8 @@ fn broken_rules_are_named() {
             with_container("livenessProbe: {exec: {command: [a]}, successThreshold: 2}"),
             "livenessProbe.successThreshold: must be 1",
         ),
+        (with_spec("hostUsers: false\n  hostPID: true"), "spec.hostPID: not allowed when hostUsers is false"),
+        (with_spec("hostUsers: false\n  hostIPC: true"), "spec.hostIPC: not allowed when hostUsers is false"),
         (
             with_container("livenessProbe: {httpGet: {port: 1, protocol: HTTP3}}"),
             "livenessProbe.httpGet.protocol: \"HTTP3\" is none of HTTP1, HTTP2",

@@ -25,7 +25,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::ConfigVerifierExt as _;
 use thiserror::Error;
 
-use crate::manifest::{ManifestError, Origin, Place, parse_all};
+use crate::manifest::{ManifestError, ManifestGates, Origin, Place, parse_all};
 
 /// For the whole answer; upstream's number.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,8 +45,8 @@ pub struct UrlSettings {
     pub node_name: String,
     /// `httpCheckFrequency`, 20 s by default: from the end of one fetch to the next.
     pub check_every: Duration,
-    /// Whether HTTP probes and hooks get a default protocol, as with the feature gate `H2CContainerProbe`.
-    pub has_http_protocols: bool,
+    /// What feature gates say about manifests.
+    pub gates: ManifestGates,
 }
 
 /// Without what may be secret.
@@ -169,7 +169,7 @@ impl Fetcher {
             place,
             node_name: &self.settings.node_name,
             seen: Timestamp::now(),
-            has_http_protocols: self.settings.has_http_protocols,
+            gates: self.settings.gates,
         };
         match parse_all(body, origin) {
             Ok(pods) => Ok(pods.into_iter().map(Arc::new).collect()),

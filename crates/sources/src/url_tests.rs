@@ -49,7 +49,7 @@ fn settings(address: SocketAddr) -> UrlSettings {
         url: format!("http://user:hunter2@{address}/pods?key=hunter3"),
         headers: BTreeMap::from([("x-token".to_owned(), vec!["one".to_owned(), "two".to_owned()])]),
         node_name: "Node-1".to_owned(),
-        has_http_protocols: false,
+        gates: ManifestGates::default(),
         check_every: Duration::from_millis(1),
     }
 }

@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::{Container, HTTPGetAction, PodSpec, Probe, Volum
 use model::references::{ObjectKind, references};
 use model::{Pod, Quantity};
 
+use crate::manifest::ManifestGates;
+
 /// A broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flaw {
@@ -44,7 +46,7 @@ impl Report {
 }
 
 /// All rules the pod breaks.
-pub(crate) fn flaws(pod: &Pod) -> Vec<Flaw> {
+pub(crate) fn flaws(pod: &Pod, gates: ManifestGates) -> Vec<Flaw> {
     let mut report = Report::default();
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     report.require(is_subdomain(name), "metadata.name", format!("{name:?} is not a DNS-1123 subdomain"));
@@ -56,6 +58,7 @@ pub(crate) fn flaws(pod: &Pod) -> Vec<Flaw> {
     );
     if let Some(spec) = &pod.spec {
         check_spec(spec, &mut report);
+        check_users(spec, gates, &mut report);
     }
     report.0
 }
@@ -105,6 +108,18 @@ fn check_spec(spec: &PodSpec, report: &mut Report) {
             field,
             "an init container that is no sidecar has neither probes nor lifecycle",
         );
+    }
+}
+
+/// What a user namespace of a pod's own does not go together with.
+fn check_users(spec: &PodSpec, gates: ManifestGates, report: &mut Report) {
+    for (field, is_shared, is_allowed) in [
+        ("spec.hostNetwork", spec.host_network, gates.has_users_on_host_network),
+        ("spec.hostPID", spec.host_pid, false),
+        ("spec.hostIPC", spec.host_ipc, false),
+    ] {
+        let is_flaw = spec.host_users == Some(false) && is_shared == Some(true) && !is_allowed;
+        report.require(!is_flaw, field, "not allowed when hostUsers is false");
     }
 }
 

@@ -136,7 +136,7 @@ pub(super) async fn what_is_off_comes_when_turned_on(scene: Scene) -> Result<()>
         "featureGates": {
             "DefaultPodSysctls": true, "KubeletAllocatedPodsEndpoint": true, "PodLogsQuerySplitStreams": true,
             "PodAndContainerStatsFromCRI": true, "TaintTolerationComparisonOperators": true,
-            "ReduceDefaultCrashLoopBackOffDecay": true,
+            "ReduceDefaultCrashLoopBackOffDecay": true, "UserNamespacesHostNetworkSupport": true,
         },
         "defaultPodSysctls": { sysctl: "7" },
     });
@@ -151,6 +151,9 @@ pub(super) async fn what_is_off_comes_when_turned_on(scene: Scene) -> Result<()>
     let spec = json!({ "restartPolicy": "Never", "containers": [shell("main", &reads)] });
     let (_, printed) = scene.finished_pod("sysctl", spec).await?;
     ensure!(printed == "7\n", "{sysctl} is {printed:?}");
+    node(&scene, |node| declares(node, "UserNamespacesHostNetworkSupport"))
+        .await
+        .context("wait for what the node declares")?;
     scene.pod("fails", json!({ "containers": [shell("main", "exit 3")] })).await?;
     scene.until("fails", "in a wait of a few seconds", SOON, waits_for_seconds).await?;
     compares_tolerations(&scene).await?;

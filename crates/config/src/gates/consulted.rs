@@ -110,6 +110,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "TopologyManagerPolicyAlphaOptions", works: false, effect: "unlocks alpha topology options" },
     Consulted { name: "TopologyManagerPolicyBetaOptions", works: false, effect: "unlocks beta topology options" },
     Consulted { name: "TopologyManagerPolicyOptions", works: false, effect: "topology options allowed" },
+    Consulted { name: "UserNamespacesHostNetworkSupport", works: true, effect: "hostUsers=false allowed together with hostNetwork=true where the runtime supports it; declares node feature" },
     Consulted { name: "UserNamespacesSupport", works: true, effect: "hostUsers=false supported" },
     Consulted { name: "VolumeBindMountOptions", works: false, effect: "passes volumeMounts[].bindMountOptions as CRI Mount.mount_options; rejects pod if runtime lacks mount_options; declares node feature" },
 ];
@@ -156,4 +157,5 @@ pub(super) const TESTS: &[(&str, &str)] = &[
     ("RestartAllContainersOnContainerExits", "restarts::rule_restarts_all_containers"),
     ("RotateKubeletServerCertificate", "identity::serving_certificate_is_signed_by_the_cluster"),
     ("TaintTolerationComparisonOperators", "gates::what_is_off_comes_when_turned_on"),
+    ("UserNamespacesHostNetworkSupport", "gates::what_is_off_comes_when_turned_on"),
 ];

@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use config::{Config, EvictionSignal, FeatureGates};
 use host::machine::MachineFacts;
-use model::Quantity;
+use model::{Quantity, RuntimeFeatures};
 use node::Input;
 use node::node_status::{ImageFacts, NodeFacts};
 use node::pressure::{Observations, Signal};
@@ -58,8 +58,15 @@ impl Measured {
 }
 
 impl Measurer {
-    /// A measurer for a machine, under a configuration.
-    pub(crate) fn new(config: &Config, name: &str, machine: MachineFacts, runtime: RuntimeVersion) -> Self {
+    /// A measurer for a machine, under a configuration. What the runtime supports is what it said at the start; upstream
+    /// does not declare anew what an updated runtime supports, either.
+    pub(crate) fn new(
+        config: &Config,
+        name: &str,
+        machine: MachineFacts,
+        runtime: RuntimeVersion,
+        features: RuntimeFeatures,
+    ) -> Self {
         let node = &config.node;
         let huge_pages = machine.huge_pages.iter().map(|h| (h.page_bytes, h.page_bytes * h.count)).collect();
         let max_pods = match node.pods_per_core {
@@ -110,7 +117,7 @@ impl Measurer {
             runtime_name: String::new(),
             runtime_version: String::new(),
             kubelet_version: config::version::KUBELET_VERSION.to_owned(),
-            declared_features: declared(&config.gates),
+            declared_features: declared(&config.gates, features),
             images: Vec::new(),
             max_images: node.status_max_images.map(|n| i32::try_from(n).unwrap_or(i32::MAX)).or(Some(-1)),
         };
@@ -246,9 +253,14 @@ fn hard_eviction(config: &Config, facts: &NodeFacts) -> BTreeMap<String, Quantit
 
 /// What the API server may count on here beyond what every kubelet of this version does, sorted
 /// (KEP-5328).
-fn declared(gates: &FeatureGates) -> Vec<String> {
-    let features = ["ExtendWebSocketsToKubelet", "RestartAllContainersOnContainerExits"];
-    features.into_iter().filter(|name| gates.enabled(name)).map(str::to_owned).collect()
+fn declared(gates: &FeatureGates, runtime: RuntimeFeatures) -> Vec<String> {
+    let features = [
+        ("ExtendWebSocketsToKubelet", true),
+        ("RestartAllContainersOnContainerExits", true),
+        ("UserNamespacesHostNetworkSupport", runtime.has_users_on_host_network),
+    ];
+    let features = features.into_iter().filter(|(name, is_supported)| *is_supported && gates.enabled(name));
+    features.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Huge pages count as free although nobody but those who ask for them gets them.
@@ -294,5 +306,24 @@ mod tests {
         };
         assert_eq!(available(""), 44);
         assert_eq!(available("featureGates: {HugepageAwareEviction: false}\n"), 300);
+    }
+
+    #[test]
+    fn features_of_the_runtime_are_declared_with_their_gates() {
+        let all = RuntimeFeatures {
+            has_supplemental_groups_policy: true,
+            has_users_on_host_network: true,
+            has_mount_options: true,
+        };
+        let usual = ["ExtendWebSocketsToKubelet", "RestartAllContainersOnContainerExits"];
+        for (name, features) in [(
+            "UserNamespacesHostNetworkSupport",
+            RuntimeFeatures { has_users_on_host_network: true, ..RuntimeFeatures::default() },
+        )] {
+            let config = config(&format!("featureGates: {{{name}: true}}"));
+            assert_eq!(declared(&config.gates, features), [usual.as_slice(), &[name]].concat());
+            assert_eq!(declared(&config.gates, RuntimeFeatures::default()), usual, "without the runtime");
+        }
+        assert_eq!(declared(&config("").gates, all), usual, "without gates");
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::{
-    ContainerObservation, ContainerState, Pod, PodKey, PodObservation, RuntimeCondition, RuntimeHealth,
-    SandboxObservation,
+    ContainerObservation, ContainerState, Pod, PodKey, PodObservation, RuntimeCondition, RuntimeFeatures,
+    RuntimeHealth, SandboxObservation,
 };
 use node::node_status::NodeFacts;
 use node::{Settings, Source};
@@ -86,7 +86,7 @@ fn ready() -> Input {
         runtime: met(),
         network: met(),
         handlers: Vec::new(),
-        has_supplemental_groups_policy: false,
+        features: RuntimeFeatures::default(),
     }))
 }
 

@@ -6,6 +6,7 @@ use node::{Input, View};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use super::settings;
 use crate::identity::ServingNames;
 use crate::iptables;
 use crate::shell::adapters::Adapters;
@@ -42,7 +43,7 @@ pub(super) fn spawn(
             path: path.clone(),
             node_name: node_name.to_owned(),
             check_every: adapters.config.sources.file_check_interval,
-            has_http_protocols: adapters.config.gates.enabled("H2CContainerProbe"),
+            gates: settings::of_manifests(&adapters.config),
         };
         tasks.spawn(feeds::static_pods(settings, inbox.clone()));
     }
@@ -52,7 +53,7 @@ pub(super) fn spawn(
             headers: adapters.config.sources.static_pod_url_headers.0.clone(),
             node_name: node_name.to_owned(),
             check_every: adapters.config.sources.http_check_interval,
-            has_http_protocols: adapters.config.gates.enabled("H2CContainerProbe"),
+            gates: settings::of_manifests(&adapters.config),
         };
         tasks.spawn(feeds::static_pods_from_url(settings, inbox.clone()));
     }

@@ -17,6 +17,7 @@ use apiserver::ObjectCache;
 use config::Config;
 use host::cgroup::{CgroupMounts, CgroupTree};
 use host::machine::MachineFacts;
+use model::RuntimeFeatures;
 use node::{EventObject, EventRecord, Input, Node, View};
 use runtime::dns::ResolvConf;
 use runtime::images::{CredentialPrograms, PullRecords};
@@ -77,8 +78,8 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let (view, published) = watch::channel(Arc::new(View::default()));
     let adapters = Arc::new(ground.adapters(remote)?);
     let machine = host.machine.clone();
-    let runtime = ground.runtime_version.clone();
-    let measurer = Arc::new(Measurer::new(&config, &host.node_name, machine, runtime));
+    let (runtime, features) = (ground.runtime_version.clone(), ground.runtime_features);
+    let measurer = Arc::new(Measurer::new(&config, &host.node_name, machine, runtime, features));
     // Cancel-safe: they are looked for again and again. Static pods do not wait for name servers that do not answer.
     let _ = tokio::time::timeout(ADDRESS_PATIENCE, measurer.find_addresses()).await;
     let node_ips = measurer.addresses();
@@ -177,6 +178,7 @@ struct Ground {
     tasks: TaskTracker,
     runtime: Runtime,
     runtime_version: RuntimeVersion,
+    runtime_features: RuntimeFeatures,
     pull_records: Option<PullRecords>,
     user_namespaces: Arc<UserNamespaces>,
 }
@@ -204,6 +206,7 @@ impl Ground {
         )?;
         let (runtime_version, driver) = checks::runtime(&config, &runtime, &metrics).await?;
         config.set_cgroup_driver(driver);
+        let runtime_features = checks::runtime_features(&config, &runtime).await;
         checks::process(&config);
         checks::kernel(&config)?;
         let pull_records = settings::pull_records(&config, &metrics)?;
@@ -219,6 +222,7 @@ impl Ground {
             tasks: TaskTracker::new(),
             runtime,
             runtime_version,
+            runtime_features,
             pull_records,
             user_namespaces: Arc::new(user_namespaces),
         })

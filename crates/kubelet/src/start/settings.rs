@@ -14,6 +14,7 @@ use model::Quantity;
 use node::{Settings, Source};
 use runtime::images::{PullLimits, PullRecords};
 use runtime::{MemoryQos, NodeSettings};
+use sources::ManifestGates;
 use telemetry::metrics::Metrics;
 use volumes::VolumeSettings;
 
@@ -49,6 +50,14 @@ pub(super) fn of_runtime(config: &Config, machine: &MachineFacts, cgroups: &Cgro
         has_selinux: host::selinux::is_enabled(),
         honours_stop_signals: config.gates.enabled("ContainerStopSignals"),
         masked_paths: runtime::container::thermal_paths(Path::new("/sys/devices/system/cpu")),
+    }
+}
+
+/// How manifests of static pods are read.
+pub(super) fn of_manifests(config: &Config) -> ManifestGates {
+    ManifestGates {
+        has_http_protocols: config.gates.enabled("H2CContainerProbe"),
+        has_users_on_host_network: config.gates.enabled("UserNamespacesHostNetworkSupport"),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use model::{Now, RuntimeCondition, RuntimeHealth};
+use model::{Now, RuntimeCondition, RuntimeFeatures, RuntimeHealth};
 
 use crate::node_status::NodeFacts;
 use crate::pressure::{Limit, Observation, Signal, Threshold};
@@ -47,7 +47,7 @@ fn health(is_met: bool) -> Input {
         runtime: condition(),
         network: condition(),
         handlers: Vec::new(),
-        has_supplemental_groups_policy: false,
+        features: RuntimeFeatures::default(),
     }))
 }
 

@@ -24,8 +24,9 @@ pub fn status(facts: &NodeFacts, health: &NodeHealth<'_>, previous: &NodeStatus,
     let mut status = describe(facts, previous);
     if let Some(runtime) = health.runtime {
         status.runtime_handlers = Some(runtime_handlers(runtime));
-        status.features =
-            Some(NodeFeatures { supplemental_groups_policy: Some(runtime.has_supplemental_groups_policy) });
+        status.features = Some(NodeFeatures {
+            supplemental_groups_policy: Some(runtime.features.has_supplemental_groups_policy),
+        });
     }
     let mut conditions = status.conditions.take().unwrap_or_default();
     let missing = missing_capacities(facts, &status);

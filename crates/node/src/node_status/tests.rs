@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeCondition, NodeStatus, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use model::{Now, Quantity, RuntimeCondition, RuntimeHealth, observed::RuntimeHandler};
+use model::{Now, Quantity, RuntimeCondition, RuntimeFeatures, RuntimeHealth, observed::RuntimeHandler};
 use serde_json::{Value, json};
 
 use super::*;
@@ -293,7 +293,7 @@ fn the_runtimes_handlers_are_listed_by_name() {
         runtime: met.clone(),
         network: met,
         handlers: vec![handler("runc"), handler("")],
-        has_supplemental_groups_policy: true,
+        features: RuntimeFeatures { has_supplemental_groups_policy: true, ..RuntimeFeatures::default() },
     };
     let health = NodeHealth { runtime: Some(&runtime), ..HEALTHY };
     let status = serde_json::to_value(status(&facts(), &health, &NodeStatus::default(), at(1))).unwrap();

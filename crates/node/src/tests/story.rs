@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use model::probe::ProbeOutcome;
-use model::{Now, Pod, PodKey, PodObservation, PodUid, RuntimeCondition, RuntimeHealth};
+use model::{Now, Pod, PodKey, PodObservation, PodUid, RuntimeCondition, RuntimeFeatures, RuntimeHealth};
 use serde_json::{Value, json};
 
 use super::words::action_text;
@@ -82,7 +82,7 @@ impl Story {
             runtime: met.clone(),
             network: met,
             handlers: vec![],
-            has_supplemental_groups_policy: true,
+            features: RuntimeFeatures { has_supplemental_groups_policy: true, ..RuntimeFeatures::default() },
         };
         let mut story = Self {
             node: Node::new(settings),

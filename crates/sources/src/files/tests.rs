@@ -18,7 +18,7 @@ fn settings(path: &Path) -> FileSettings {
         path: path.to_owned(),
         node_name: "n".into(),
         check_every: NEVER,
-        has_http_protocols: false,
+        gates: ManifestGates::default(),
     }
 }
 

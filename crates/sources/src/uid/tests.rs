@@ -7,6 +7,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::*;
+use crate::manifest::ManifestGates;
 
 const NODE: &str = "node-1";
 
@@ -56,7 +57,8 @@ fn pods_hash_as_upstreams() {
 }
 
 fn read(case: &Case, place: Place<'_>) -> Option<String> {
-    let origin = Origin { place, node_name: NODE, seen: Timestamp::UNIX_EPOCH, has_http_protocols: false };
+    let origin =
+        Origin { place, node_name: NODE, seen: Timestamp::UNIX_EPOCH, gates: ManifestGates::default() };
     crate::manifest::parse(&case.text, origin).ok().and_then(|pod| pod.metadata.uid)
 }
 
