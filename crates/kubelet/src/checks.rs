@@ -119,7 +119,7 @@ pub(crate) async fn runtime(
 /// What the runtime supports, if a feature that the node declares depends on that. As upstream, a runtime that does not
 /// say supports nothing.
 pub(crate) async fn runtime_features(config: &Config, runtime: &Runtime) -> RuntimeFeatures {
-    const DEPENDENT: [&str; 1] = ["UserNamespacesHostNetworkSupport"];
+    const DEPENDENT: [&str; 2] = ["UserNamespacesHostNetworkSupport", "VolumeBindMountOptions"];
     if !DEPENDENT.iter().any(|name| config.gates.enabled(name)) {
         return RuntimeFeatures::default();
     }

@@ -218,6 +218,14 @@ fn broken_rules_are_named() {
             "volumeMounts[0].subPath: must be a relative path",
         ),
         (
+            with_container("volumeMounts: [{name: v, mountPath: /a, bindMountOptions: [noexec, exec]}]"),
+            "bindMountOptions[1]: \"exec\" is none of nodev, noexec, nosuid",
+        ),
+        (
+            with_container("volumeMounts: [{name: v, mountPath: /a, bindMountOptions: [noexec, noexec]}]"),
+            "bindMountOptions[1]: \"noexec\" is there twice",
+        ),
+        (
             with_container("ports: [{containerPort: 0}]"),
             "ports[0].containerPort: must be between 1 and 65535",
         ),

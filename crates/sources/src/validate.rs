@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, PodSpec, Probe, Volume};
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, PodSpec, Probe, Volume, VolumeMount};
 use model::references::{ObjectKind, references};
 use model::{Pod, Quantity};
 
@@ -196,6 +196,7 @@ fn check_container(container: &Container, field: &str, volumes: &BTreeSet<&str>,
         let sub_path = mount.sub_path.as_deref().unwrap_or_default();
         let escapes = sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..");
         report.require(!escapes, format!("{field}.subPath"), "must be a relative path without '..'");
+        check_mount_options(mount, &field, report);
     }
     check_ports(container, field, report);
     for (index, variable) in container.env.iter().flatten().enumerate() {
@@ -221,6 +222,15 @@ fn check_container(container: &Container, field: &str, volumes: &BTreeSet<&str>,
         }
     }
     check_resources(container, field, report);
+}
+
+fn check_mount_options(mount: &VolumeMount, field: &str, report: &mut Report) {
+    let mut options = BTreeSet::new();
+    for (index, option) in mount.bind_mount_options.iter().flatten().enumerate() {
+        let field = format!("{field}.bindMountOptions[{index}]");
+        report.one_of(Some(option), &["nodev", "noexec", "nosuid"], field.clone());
+        report.require(options.insert(option), field, format!("{option:?} is there twice"));
+    }
 }
 
 fn check_ports(container: &Container, field: &str, report: &mut Report) {

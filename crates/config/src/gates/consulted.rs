@@ -112,7 +112,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "TopologyManagerPolicyOptions", works: false, effect: "topology options allowed" },
     Consulted { name: "UserNamespacesHostNetworkSupport", works: true, effect: "hostUsers=false allowed together with hostNetwork=true where the runtime supports it; declares node feature" },
     Consulted { name: "UserNamespacesSupport", works: true, effect: "hostUsers=false supported" },
-    Consulted { name: "VolumeBindMountOptions", works: false, effect: "passes volumeMounts[].bindMountOptions as CRI Mount.mount_options; rejects pod if runtime lacks mount_options; declares node feature" },
+    Consulted { name: "VolumeBindMountOptions", works: true, effect: "passes volumeMounts[].bindMountOptions as CRI Mount.mount_options; rejects pod if runtime lacks mount_options; declares node feature" },
 ];
 
 /// Of each gate that works and may be set, the test that fails when it is not obeyed: a scenario of the end-to-end tests,
@@ -158,4 +158,5 @@ pub(super) const TESTS: &[(&str, &str)] = &[
     ("RotateKubeletServerCertificate", "identity::serving_certificate_is_signed_by_the_cluster"),
     ("TaintTolerationComparisonOperators", "gates::what_is_off_comes_when_turned_on"),
     ("UserNamespacesHostNetworkSupport", "gates::what_is_off_comes_when_turned_on"),
+    ("VolumeBindMountOptions", "crates/kubelet/src/shell/facts.rs features_of_the_runtime_are_declared_with_their_gates"),
 ];

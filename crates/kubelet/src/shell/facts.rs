@@ -258,6 +258,7 @@ fn declared(gates: &FeatureGates, runtime: RuntimeFeatures) -> Vec<String> {
         ("ExtendWebSocketsToKubelet", true),
         ("RestartAllContainersOnContainerExits", true),
         ("UserNamespacesHostNetworkSupport", runtime.has_users_on_host_network),
+        ("VolumeBindMountOptions", runtime.has_mount_options),
     ];
     let features = features.into_iter().filter(|(name, is_supported)| *is_supported && gates.enabled(name));
     features.map(|(name, _)| name.to_owned()).collect()
@@ -316,13 +317,14 @@ mod tests {
             has_mount_options: true,
         };
         let usual = ["ExtendWebSocketsToKubelet", "RestartAllContainersOnContainerExits"];
-        for (name, features) in [(
-            "UserNamespacesHostNetworkSupport",
-            RuntimeFeatures { has_users_on_host_network: true, ..RuntimeFeatures::default() },
-        )] {
+        let none = RuntimeFeatures::default();
+        for (name, features) in [
+            ("UserNamespacesHostNetworkSupport", RuntimeFeatures { has_users_on_host_network: true, ..none }),
+            ("VolumeBindMountOptions", RuntimeFeatures { has_mount_options: true, ..none }),
+        ] {
             let config = config(&format!("featureGates: {{{name}: true}}"));
             assert_eq!(declared(&config.gates, features), [usual.as_slice(), &[name]].concat());
-            assert_eq!(declared(&config.gates, RuntimeFeatures::default()), usual, "without the runtime");
+            assert_eq!(declared(&config.gates, none), usual, "without the runtime");
         }
         assert_eq!(declared(&config("").gates, all), usual, "without gates");
     }
