@@ -54,7 +54,7 @@ async fn the_kernel_and_the_folders_are_set_up() {
     let (lab, child, _systemd) = started(lab).await;
     assert_eq!(lab.read("sys/kernel/panic"), "10");
     assert_eq!(lab.read("sys/vm/overcommit_memory"), "1");
-    for name in ["root/pods", "root/plugins", "root/plugins_registry", "pki", "logs"] {
+    for name in ["root/pods", "root/plugins", "root/plugins_registry", "logs"] {
         assert!(lab.path(name).is_dir(), "{name}");
     }
     signal(&child, Signal::TERM);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodStatus};
-use model::pod;
+use model::pod::{self, ContainerKind};
 use model::probe::ProbeKind;
 use model::{ContainerId, ContainerObservation, ContainerState, Now};
 
@@ -67,17 +67,16 @@ impl PodRecord {
         true
     }
 
-    /// What was said, without containers that were replaced since by some that count from less: the
-    /// process that did so had nothing to count on from.
+    /// What was said, without containers that were replaced since by some that count from less (the
+    /// process that did so had nothing to count on from), and without init containers that are gone: they had
+    /// their turn, and the runtime has nothing that would tell how it was.
     fn as_far_as_it_holds(&self, said: &PodStatus) -> PodStatus {
         let mut said = said.clone();
         let lists = [&mut said.container_statuses, &mut said.init_container_statuses];
         for list in lists.into_iter().flatten() {
-            list.retain(|status| {
-                let latest = self.observed.as_ref().and_then(|o| o.latest(&status.name));
-                latest.is_none_or(|c| {
-                    is_about(status, &c.id) || i64::from(status.restart_count) < i64::from(c.attempt)
-                })
+            list.retain(|status| match self.observed.as_ref().and_then(|o| o.latest(&status.name)) {
+                None => self.kind_of(&status.name) != ContainerKind::Init,
+                Some(c) => is_about(status, &c.id) || i64::from(status.restart_count) < i64::from(c.attempt),
             });
         }
         said

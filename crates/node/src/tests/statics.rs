@@ -143,3 +143,38 @@ fn a_restarted_node_believes_the_mirror() {
         assert!(said.contains("Liveness") && said.contains("Readiness"), "{said}");
     }
 }
+
+/// "should be ready after init container is removed and kubelet restarts": a new process tells of an init container that the
+/// runtime no longer holds that it had its turn, and no more.
+#[test]
+fn an_init_container_that_is_gone_had_its_turn() {
+    let mut pod = plain("u");
+    let init = serde_json::from_value(json!([{ "name": "i", "image": "i" }])).unwrap();
+    pod.spec.as_mut().unwrap().init_containers = Some(init);
+    let mut before = Story::new();
+    before.tell(files(&[&pod]));
+    settle(&mut before);
+    before.exits("i#0", 0);
+    settle(&mut before);
+    let first = mirror(&before, &pod);
+    before.tell(Input::PodApplied { source: Source::Api, pod: first });
+    settle(&mut before);
+    let uid = PodUid::from("mirror-of-u");
+    let end = |story: &Story| {
+        let said = story.statuses[&uid].init_container_statuses.as_ref().unwrap()[0].clone();
+        said.state.and_then(|state| state.terminated).unwrap()
+    };
+    assert_eq!(end(&before).message, None);
+    let mut runtime = before.runtime.clone();
+    for observation in runtime.values_mut() {
+        observation.containers.retain(|container| container.name != "i");
+    }
+    let mut after = Story::restarted(runtime, before.at + Duration::from_secs(50));
+    after.tell(Input::PodsListed { source: Source::Api, pods: vec![mirror(&before, &pod)] });
+    after.tell(files(&[&pod]));
+    let then = settle(&mut after);
+    assert!(!then.contains("start"), "{then}");
+    let end = end(&after);
+    assert_eq!((end.reason.as_deref(), end.exit_code), (Some("Completed"), 0));
+    assert!(end.message.is_some_and(|text| text.starts_with("Unable to get init container status")));
+}
