@@ -7,9 +7,10 @@ use std::time::Duration;
 use model::resources::pod_requests;
 use model::{Now, QosClass, Quantity};
 
+use crate::cx::Cx;
 use crate::effect::{Action, ClassAmounts};
 use crate::input::Outcome;
-use crate::outbox::{Outbox, Place};
+use crate::outbox::Place;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::pods::record::{Phase, PodRecord};
 
@@ -49,22 +50,17 @@ impl ClassLimits {
     }
 
     /// Sets weight and limits anew when that is due.
-    pub(crate) fn drive<'a>(
-        &mut self,
-        now: Now,
-        pods: impl Iterator<Item = &'a PodRecord>,
-        memory_bytes: u64,
-        out: &mut Outbox,
-    ) {
-        if self.next_deadline().is_none_or(|at| at > now.mono) {
+    pub(crate) fn drive<'a>(&mut self, pods: impl Iterator<Item = &'a PodRecord>, cx: &mut Cx<'_>) {
+        if self.next_deadline().is_none_or(|at| at > cx.now.mono) {
             return;
         }
         self.is_stale = false;
-        self.next_at = now.after(PAUSE);
+        self.next_at = cx.now.after(PAUSE);
         let amounts = requested(pods, self.counts_memory);
         if self.set != Some(amounts) {
             self.in_flight = Some(amounts);
-            out.start(Place::ClassLimits, Action::LimitClasses { amounts, memory_bytes });
+            let memory_bytes = cx.node.facts.memory_bytes;
+            cx.out.start(Place::ClassLimits, Action::LimitClasses { amounts, memory_bytes });
         }
     }
 

@@ -9,6 +9,7 @@ use model::references::ObjectName;
 use model::{ContainerId, Now, Pod, PodKey, PodObservation, PodUid, pod};
 
 use crate::classes::{self, ClassLimits};
+use crate::cx::Cx;
 use crate::effect::{Action, Effect, EffectId, EventObject, EventRecord};
 use crate::input::{Input, Outcome, RuntimeChange, Source};
 use crate::machine::Machine;
@@ -18,10 +19,11 @@ use crate::outbox::{Outbox, Place};
 use crate::pod_cidr::PodCidr;
 use crate::pods::record::{Desired, EndCause, Phase, PodRecord, Step};
 use crate::pods::registry::PodRegistry;
-use crate::pods::{Context, Slot};
 use crate::schedule::{Key, Schedule, earliest};
 use crate::settings::Settings;
+use crate::slot::Slot;
 use crate::view::{Tallies, View, ViewBuilder};
+use crate::{admit, container_gc};
 
 /// A node: everything that is known, and every decision.
 ///
@@ -91,19 +93,21 @@ impl Node {
         self.drive_relist(now);
         self.machine.drive(now, &self.settings, &mut self.out);
         self.pod_cidr.drive(now, &mut self.out);
-        self.remove_old_logs(now);
+        self.old_logs.drive(&mut self.pods, now);
         loop {
-            self.admit_waiting(now);
+            let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
+            admit::admit_waiting(&mut self.pods, &mut cx);
             let has_made_room = self.drive_dirty(now);
             if !has_made_room {
                 break;
             }
         }
-        self.cap_dead_containers(now);
-        self.remove_stray_mirrors(now);
-        if self.are_sources_synced() {
-            let memory_bytes = self.machine.facts().memory_bytes;
-            self.classes.drive(now, self.pods.iter(), memory_bytes, &mut self.out);
+        let are_synced = self.are_sources_synced();
+        let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
+        container_gc::cap_dead_containers(&mut self.pods, &mut cx);
+        if are_synced {
+            self.mirrors.remove_strays(&mut self.pods, &mut cx);
+            self.classes.drive(self.pods.iter(), &mut cx);
         }
         self.schedule_parts();
         self.out.take()
@@ -159,7 +163,7 @@ impl Node {
             }
             Input::Finished { id, outcome } => self.finished(now, id, outcome),
             Input::NodeObject(node) => {
-                let was_known = self.machine.node_uid().is_some();
+                let was_known = self.machine.state().uid().is_some();
                 self.pod_cidr.of_node(&node);
                 self.machine.node_seen(node);
                 self.pods.mark_admitting();
@@ -189,7 +193,7 @@ impl Node {
 
     /// Mirrors name the Node object as their owner: there are none before it is known.
     fn mirrors_may_be_made(&mut self, was_known: bool) {
-        if !was_known && self.machine.node_uid().is_some() {
+        if !was_known && self.machine.state().uid().is_some() {
             self.pods.mark_where(|pod| pod.desired.is_static());
         }
     }
@@ -256,7 +260,7 @@ impl Node {
             return;
         }
         self.pods.mark(uid.clone());
-        let ctx = context(now, &self.settings, &self.machine);
+        let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
         let known = self.pods.get(&uid).and_then(|record| record.desired.pod());
         let pod = if source == Source::Api { with_origin(pod, known, now) } else { pod };
         let Some(mut record) = self.pods.get_mut(&uid) else {
@@ -269,7 +273,7 @@ impl Node {
             self.pods.insert(record);
             return;
         };
-        record.pod_changed(source, pod, &ctx, &mut self.out);
+        record.pod_changed(source, pod, &mut cx);
     }
 
     fn pod_deleted(&mut self, now: Now, source: Source, uid: &PodUid) {
@@ -285,12 +289,12 @@ impl Node {
             self.pods.mark_named(&key);
             return;
         }
-        let ctx = context(now, &self.settings, &self.machine);
+        let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
         let Some(mut record) = self.pods.get_mut(uid) else { return };
         let Desired::Present { pod, .. } = &record.desired else { return };
         record.desired = Desired::Removed { source, pod: pod.clone() };
         record.report.is_gone |= source == Source::Api;
-        record.begin_end(EndCause::Removed, &ctx, &mut self.out);
+        record.begin_end(EndCause::Removed, &mut cx);
         drop(record);
         self.pods.mark(uid.clone());
     }
@@ -388,7 +392,7 @@ impl Node {
         match place {
             Place::Relist => self.relisted(now, outcome),
             Place::Register => {
-                let was_known = self.machine.node_uid().is_some();
+                let was_known = self.machine.state().uid().is_some();
                 if let Outcome::Registered(node) = &outcome {
                     self.pod_cidr.of_node(node);
                 }
@@ -410,9 +414,9 @@ impl Node {
                 if slot.is_change() || slot == Slot::Observe {
                     self.relist.touched.insert(uid.clone());
                 }
-                let ctx = context(now, &self.settings, &self.machine);
+                let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
                 let Some(mut record) = self.pods.get_mut(&uid) else { return };
-                record.finished(slot, outcome, &ctx, &mut self.out);
+                record.finished(slot, outcome, &mut cx);
                 drop(record);
                 self.pods.mark(uid);
             }
@@ -453,31 +457,31 @@ impl Node {
         if !self.are_sources_synced() {
             return;
         }
-        let ctx = context(now, &self.settings, &self.machine);
+        let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
         let Some(mut record) = self.pods.get_mut(uid) else { return };
         let is_stray = matches!(record.desired, Desired::Unknown) && record.phase == Phase::Admitting;
         if is_stray && let Some(observed) = &record.observed {
             let is_in_runtime = !observed.sandboxes.is_empty() || !observed.containers.is_empty();
             self.tallies.orphans += u64::from(is_in_runtime);
-            record.begin_end(EndCause::Removed, &ctx, &mut self.out);
+            record.begin_end(EndCause::Removed, &mut cx);
         }
     }
 
     /// One round of one pod. Returns its name when it has ended in it.
     fn drive_pod(&mut self, now: Now, uid: &PodUid) -> Option<PodKey> {
         let has_mirror = self.has_mirror(uid);
-        let ctx = context(now, &self.settings, &self.machine);
+        let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
         let mut held = self.pods.get_mut(uid)?;
         let record = &mut *held;
         let had_ended = matches!(record.phase, Phase::Terminated(_));
-        let mut next = record.drive(&ctx, &mut self.out);
+        let mut next = record.drive(&mut cx);
         let has_ended = !had_ended && matches!(record.phase, Phase::Terminated(_));
         if record.is_weighed != classes::counts(record) {
             record.is_weighed = !record.is_weighed;
             self.classes.pods_changed();
         }
-        if has_mirror && let Some(node_uid) = self.machine.node_uid() {
-            next = earliest(next, self.mirrors.drive(record, node_uid, &ctx, &mut self.out));
+        if has_mirror && let Some(node_uid) = cx.node.uid() {
+            next = earliest(next, self.mirrors.drive(record, node_uid, &mut cx));
         }
         self.schedule.set(Key::Pod(uid.clone()), next);
         has_ended.then(|| record.key.clone())
@@ -529,12 +533,6 @@ impl Node {
                 Phase::Terminated(_) => !self.pods.named(&record.key).any(is_before),
             }
     }
-
-    fn remove_stray_mirrors(&mut self, now: Now) {
-        if self.are_sources_synced() {
-            self.mirrors.remove_strays(&mut self.pods, now, &mut self.out);
-        }
-    }
 }
 
 /// A pod of the API server with what a kubelet adds to each pod it takes in, whatever the object has
@@ -546,15 +544,4 @@ fn with_origin(mut pod: Arc<Pod>, known: Option<&Arc<Pod>>, now: Now) -> Arc<Pod
     annotations.insert(pod::ANNOTATION_CONFIG_SEEN.to_owned(), seen);
     annotations.insert(pod::ANNOTATION_CONFIG_SOURCE.to_owned(), Source::Api.as_str().to_owned());
     pod
-}
-
-/// The surroundings of a pod in one step.
-pub(crate) fn context<'a>(now: Now, settings: &'a Settings, machine: &'a Machine) -> Context<'a> {
-    Context {
-        now,
-        settings,
-        network_wait: machine.network_wait(),
-        facts: machine.facts(),
-        host_ips: machine.host_ips(),
-    }
 }

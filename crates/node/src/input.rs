@@ -169,6 +169,13 @@ pub enum Outcome {
     Registered(Arc<ApiNode>),
 }
 
+impl Outcome {
+    /// Whether what was to go is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Done | Self::Gone)
+    }
+}
+
 /// What there is of an image, for the pod it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageAnswer {

@@ -5,10 +5,11 @@
 //! simulated world can drive years of a node's life in seconds, and a recording of a real node
 //! reproduces its decisions.
 //!
-//! - [`core`]: the owner of all state; routes inputs.
+//! - [`core`]: the owner of all state; routes inputs, and drives the parts in one order. No part knows it.
+//! - [`cx`]: what a part is given: the time, the settings, the node, and the outbox.
 //! - [`pods`]: the life of each pod.
 //! - [`admission`], [`admit`]: which pods are let in.
-//! - [`container_gc`]: which dead containers stay.
+//! - [`container_gc`], [`dead_containers`]: which dead containers stay.
 //! - [`status`], [`node_status`]: what the API server is told, as pure functions.
 //! - [`machine`]: the node's own health, registration and report.
 //! - [`mirrors`]: how static pods show in the API.
@@ -21,6 +22,8 @@ mod admit;
 mod classes;
 mod container_gc;
 mod core;
+mod cx;
+mod dead_containers;
 mod effect;
 mod input;
 mod jitter;
@@ -34,11 +37,12 @@ mod pods;
 pub mod pressure;
 mod schedule;
 mod settings;
+mod slot;
 pub mod status;
 mod view;
 
 pub use crate::core::Node;
-pub use container_gc::DeadContainers;
+pub use dead_containers::DeadContainers;
 pub use effect::{
     Action, ActionKind, ClassAmounts, Effect, EffectId, EventObject, EventRecord, Hook, Subject,
 };

@@ -1,12 +1,12 @@
 //! The node itself: its runtime's health, its registration, and the status it reports.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, Taint};
+use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus};
 use model::{Now, RuntimeHealth};
 
+use crate::cx::NodeState;
 use crate::effect::{Action, EventObject, EventRecord};
 use crate::input::Outcome;
 use crate::jitter::Jitter;
@@ -14,7 +14,7 @@ use crate::node_status::{self, NodeFacts, NodeHealth};
 use crate::outbox::{Outbox, Place};
 use crate::pods::backoff::{Pauses, Retry};
 use crate::pods::record::Step;
-use crate::pressure::{Observations, PressureGauge, Pressures};
+use crate::pressure::{Observations, PressureGauge};
 use crate::schedule::earliest;
 use crate::settings::{RELIST_SILENCE_LIMIT, RUNTIME_SILENCE_LIMIT, Settings};
 
@@ -106,11 +106,6 @@ impl Machine {
         has_changed
     }
 
-    /// What the node is short of.
-    pub(crate) fn pressures(&self) -> Pressures {
-        self.gauge.current()
-    }
-
     /// Addresses are those of the object, whoever wrote them, and before there is one those it will have.
     fn refresh_host_ips(&mut self) {
         let host_ips = match self.object.as_ref() {
@@ -136,21 +131,21 @@ impl Machine {
         std::mem::take(&mut self.has_moved)
     }
 
-    pub(crate) fn is_measured(&self) -> bool {
-        self.is_measured
-    }
-
-    pub(crate) fn facts(&self) -> &NodeFacts {
-        &self.facts
+    /// What the other parts may know of the node.
+    pub(crate) fn state(&self) -> NodeState<'_> {
+        NodeState {
+            measured: self.is_measured.then_some(&self.facts),
+            facts: &self.facts,
+            object: self.object.as_deref(),
+            host_ips: &self.host_ips,
+            runtime: self.runtime.health.as_ref(),
+            network_wait: self.runtime.network_wait.as_deref(),
+            pressures: self.gauge.current(),
+        }
     }
 
     /// The API server's version of the node. Others write to it, too: what they changed of its
     /// status (say, Ready to Unknown) is compared with from now on, and so put right at once.
-    /// The uid of the Node object, once there is one.
-    pub(crate) fn node_uid(&self) -> Option<&str> {
-        self.object.as_ref()?.metadata.uid.as_deref()
-    }
-
     pub(crate) fn node_seen(&mut self, node: Arc<ApiNode>) {
         if self.registration.is_done()
             && self.report.in_flight.is_none()
@@ -206,41 +201,12 @@ impl Machine {
         self.report.is_dirty |= was_silent;
     }
 
-    pub(crate) fn network_wait(&self) -> Option<&str> {
-        self.runtime.network_wait.as_deref()
-    }
-
     pub(crate) fn runtime_error(&self) -> Option<String> {
         self.runtime.error.clone()
     }
 
     pub(crate) fn last_relist(&self) -> Option<Duration> {
         self.runtime.last_relist
-    }
-
-    /// The node's labels: the API's, or before it was seen those it will be registered with.
-    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
-        match &self.object {
-            Some(node) => node.metadata.labels.clone().unwrap_or_default(),
-            None => node_status::initial_node(&self.facts).metadata.labels.unwrap_or_default(),
-        }
-    }
-
-    pub(crate) fn taints(&self) -> &[Taint] {
-        self.object
-            .as_ref()
-            .and_then(|n| n.spec.as_ref())
-            .and_then(|s| s.taints.as_deref())
-            .unwrap_or_default()
-    }
-
-    /// Whether the runtime knows strict groups; before it was asked, what the node reported last. `None` when nobody
-    /// has said.
-    pub(crate) fn has_strict_groups(&self) -> Option<bool> {
-        if let Some(health) = &self.runtime.health {
-            return Some(health.features.has_supplemental_groups_policy);
-        }
-        self.object.as_ref()?.status.as_ref()?.features.as_ref()?.supplemental_groups_policy
     }
 
     // ---- what is done about it ----

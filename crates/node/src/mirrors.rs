@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use model::{Now, Pod, PodKey, PodUid, pod};
 
+use crate::cx::Cx;
 use crate::effect::Action;
 use crate::input::Outcome;
-use crate::outbox::{Outbox, Place};
+use crate::outbox::Place;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::pods::record::{PodRecord, Step, resource_version};
 use crate::pods::registry::PodRegistry;
-use crate::pods::{Context, Slot, results::is_gone};
 use crate::schedule::earliest;
+use crate::slot::Slot;
 
 /// The mirror pods the API server holds for this node.
 #[derive(Debug, Default)]
@@ -63,13 +64,7 @@ impl Mirrors {
     }
 
     /// Keeps one static pod's mirror as it should be: there, and of this very manifest.
-    pub(crate) fn drive(
-        &self,
-        record: &mut PodRecord,
-        node_uid: &str,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
-    ) -> Option<Duration> {
+    pub(crate) fn drive(&self, record: &mut PodRecord, node_uid: &str, cx: &mut Cx<'_>) -> Option<Duration> {
         let pod = record.desired.pod()?.clone();
         match self.by_key.get(&record.key) {
             Some(mirror) if is_mirror_of(mirror, &pod) => {
@@ -82,8 +77,8 @@ impl Mirrors {
                     record.report.is_gone = false;
                     record.report.written = Arc::new(mirror.status.clone().unwrap_or_default());
                     // Probes may follow from what it says.
-                    let next = if record.recall_mirror(ctx) { record.drive(ctx, out) } else { None };
-                    return earliest(next, record.drive_report(ctx, out));
+                    let next = if record.recall_mirror(cx) { record.drive(cx) } else { None };
+                    return earliest(next, record.drive_report(cx));
                 }
                 None
             }
@@ -95,25 +90,25 @@ impl Mirrors {
                 }
                 let is_leaving = matches!(self.removals.get(&pod::uid(mirror)), Some(None))
                     || record.busy.contains_key(&Slot::MirrorRemoval);
-                if record.mirror.is_due(ctx.now) && !is_leaving {
+                if record.mirror.is_due(cx.now) && !is_leaving {
                     let action = Action::DeletePod { key: record.key.clone(), uid: pod::uid(mirror) };
-                    record.start(Slot::MirrorRemoval, action, out);
+                    record.start(Slot::MirrorRemoval, action, cx.out);
                 }
-                record.mirror.next_at(ctx.now)
+                record.mirror.next_at(cx.now)
             }
             None => {
                 let is_busy = [Slot::Mirror, Slot::MirrorRemoval].iter().any(|s| record.busy.contains_key(s));
-                if !is_busy && record.mirror.is_due(ctx.now) {
+                if !is_busy && record.mirror.is_due(cx.now) {
                     let node_uid = node_uid.to_owned();
-                    record.start(Slot::Mirror, Action::CreateMirror { pod, node_uid }, out);
+                    record.start(Slot::Mirror, Action::CreateMirror { pod, node_uid }, cx.out);
                 }
-                record.mirror.next_at(ctx.now)
+                record.mirror.next_at(cx.now)
             }
         }
     }
 
     /// Removes mirrors that no static pod stands behind, once every source has spoken.
-    pub(crate) fn remove_strays(&mut self, pods: &mut PodRegistry, now: Now, out: &mut Outbox) {
+    pub(crate) fn remove_strays(&mut self, pods: &mut PodRegistry, cx: &mut Cx<'_>) {
         for key in std::mem::take(&mut self.unsorted).into_iter().chain(pods.take_changed_statics()) {
             if self.by_key.contains_key(&key) && !pods.has_static(&key) {
                 self.strays.insert(key);
@@ -132,11 +127,11 @@ impl Mirrors {
             let is_due = match self.removals.get(&uid) {
                 None => true,
                 Some(None) => false,
-                Some(Some(retry)) => retry.next_at <= now.mono,
+                Some(Some(retry)) => retry.next_at <= cx.now.mono,
             };
             if is_due {
                 let action = Action::DeletePod { key, uid: uid.clone() };
-                out.start(Place::StrayMirror(uid.clone()), action);
+                cx.out.start(Place::StrayMirror(uid.clone()), action);
                 self.removals.insert(uid, None);
             }
         }
@@ -144,7 +139,7 @@ impl Mirrors {
 
     pub(crate) fn removal_done(&mut self, uid: &PodUid, outcome: &Outcome, now: Now) {
         let Some(entry) = self.removals.get_mut(uid) else { return };
-        if is_gone(outcome) {
+        if outcome.is_gone() {
             // The watch will say so; until then nothing more is to be done about it.
             return;
         }

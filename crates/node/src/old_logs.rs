@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use model::{Now, PodKey, PodObservation, PodUid};
 
-use crate::core::Node;
 use crate::pods::record::{Desired, EndCause, Phase, PodRecord, Step, Terminated};
+use crate::pods::registry::PodRegistry;
 use crate::settings::{BETWEEN_REMOVALS, LOGS_KEPT};
 
 /// The pods that are gone but for their logs, those that went first in front.
@@ -42,19 +42,11 @@ impl OldLogs {
         self.left.front().map(|left| left.until.max(self.next_at))
     }
 
-    fn take_due(&mut self, now: Now) -> Option<Left> {
-        let due = self.next_deadline().filter(|at| *at <= now.mono).and_then(|_| self.left.pop_front())?;
-        self.next_at = now.after(BETWEEN_REMOVALS);
-        Some(due)
-    }
-}
-
-impl Node {
     /// Removes a pod's logs whose time is over. Its record comes back for that: should the pod itself come back meanwhile,
     /// it has to wait for its turn.
-    pub(crate) fn remove_old_logs(&mut self, now: Now) {
-        let Some(Left { uid, key, .. }) = self.old_logs.take_due(now) else { return };
-        if self.pods.contains(&uid) {
+    pub(crate) fn drive(&mut self, pods: &mut PodRegistry, now: Now) {
+        let Some(Left { uid, key, .. }) = self.take_due(now) else { return };
+        if pods.contains(&uid) {
             // Found in the runtime once more; it leaves its logs again.
             return;
         }
@@ -68,7 +60,13 @@ impl Node {
             remains: None,
             logs: Some(Step::Todo),
         });
-        self.pods.insert(record);
+        pods.insert(record);
+    }
+
+    fn take_due(&mut self, now: Now) -> Option<Left> {
+        let due = self.next_deadline().filter(|at| *at <= now.mono).and_then(|_| self.left.pop_front())?;
+        self.next_at = now.after(BETWEEN_REMOVALS);
+        Some(due)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::PodUid;
 
 use crate::effect::{Action, Effect, EffectId, EventRecord};
-use crate::pods::Slot;
+use crate::slot::Slot;
 
 /// What a started action belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

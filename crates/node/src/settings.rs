@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::container_gc::DeadContainers;
+use crate::dead_containers::DeadContainers;
 pub use crate::pods::backoff::Delays;
 pub use crate::pods::rules::RestartRules;
 use crate::pressure::Threshold;

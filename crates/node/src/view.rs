@@ -178,7 +178,7 @@ fn waits(record: &PodRecord) -> Vec<Wait> {
             });
         }
     }
-    for slot in record.busy.keys().filter(|s| !matches!(s, crate::pods::Slot::Probe(..))) {
+    for slot in record.busy.keys().filter(|s| !matches!(s, crate::slot::Slot::Probe(..))) {
         waits.push(Wait { operation: format!("{slot:?}"), since: None, error: None, next_try: None });
     }
     waits

@@ -9,14 +9,15 @@ use model::pod::{self, ContainerKind};
 use model::probe::ProbeKind;
 use model::{ContainerId, ContainerObservation, ContainerState, Now};
 
-use super::Context;
-use super::probes::{self, KINDS, ProbeMemory, seconds};
+use super::probe_memory::ProbeMemory;
+use super::probes::{self, KINDS, seconds};
 use super::record::PodRecord;
+use crate::cx::Cx;
 use crate::status::is_terminal;
 
 impl PodRecord {
     /// Takes over what an earlier process left running.
-    pub(crate) fn adopt(&mut self, ctx: &Context<'_>) {
+    pub(crate) fn adopt(&mut self, cx: &Cx<'_>) {
         let Some(pod) = self.desired.pod().cloned() else { return };
         let said = self.report.written.clone();
         for container in pod::containers(&pod) {
@@ -31,8 +32,8 @@ impl PodRecord {
                 // Whether its hook ran cannot be known; upstream does not run it again either.
                 memory.begun = Some(latest.id.clone());
                 memory.hook_done = Some(latest.id.clone());
-                self.adopt_probes(&container.spec, &latest, ctx.now);
-                if !ctx.settings.forgets_readiness {
+                self.adopt_probes(&container.spec, &latest, cx.now);
+                if !cx.settings.forgets_readiness {
                     self.believe(&container.spec, &latest.id, &said);
                 }
             }
@@ -42,7 +43,7 @@ impl PodRecord {
 
     /// Takes over what the mirror of a static pod says, the first time it is seen: its manifest
     /// says nothing of what an earlier process found out. Returns whether there was something.
-    pub(crate) fn recall_mirror(&mut self, ctx: &Context<'_>) -> bool {
+    pub(crate) fn recall_mirror(&mut self, cx: &Cx<'_>) -> bool {
         if !std::mem::take(&mut self.is_unrecalled) {
             return false;
         }
@@ -55,7 +56,7 @@ impl PodRecord {
         // When it began and since when it is ready go on from there.
         self.report.current = Arc::new(self.as_far_as_it_holds(&said));
         self.recall_attempts();
-        if ctx.settings.forgets_readiness {
+        if cx.settings.forgets_readiness {
             return true;
         }
         for container in pod::containers(&pod) {

@@ -7,12 +7,11 @@ use model::pod::{self, ContainerKind};
 use model::reason::event;
 use model::{ContainerId, SandboxId};
 
-use super::Context;
 use super::record::{Desired, EndCause, Phase, PodRecord, Step, Terminated, Terminating};
-use super::slot::Slot;
+use crate::cx::Cx;
 use crate::effect::{Action, Hook};
-use crate::outbox::Outbox;
 use crate::schedule::earliest;
+use crate::slot::Slot;
 
 /// What a container gets between SIGTERM and SIGKILL at least, also when its preStop hook used
 /// up the whole grace period (upstream's `minimumGracePeriodInSeconds`).
@@ -33,12 +32,12 @@ const HOOK_OUTLASTS: Duration = Duration::from_secs(4);
 
 impl PodRecord {
     /// Moves the pod to its end, or, when it already is on its way, at most shortens its grace.
-    pub(crate) fn begin_end(&mut self, why: EndCause, ctx: &Context<'_>, out: &mut Outbox) {
-        let deadline = ctx.now.after(Duration::from_secs(self.grace_seconds()));
+    pub(crate) fn begin_end(&mut self, why: EndCause, cx: &mut Cx<'_>) {
+        let deadline = cx.now.after(Duration::from_secs(self.grace_seconds()));
         match &mut self.phase {
             Phase::Admitting | Phase::Running { .. } => {
                 for (_, id) in self.busy.iter().filter(|(slot, _)| slot.is_for_running()) {
-                    out.cancel(*id);
+                    cx.out.cancel(*id);
                 }
                 self.phase = Phase::Terminating(Terminating { why, deadline, retry: None });
             }
@@ -68,23 +67,18 @@ impl PodRecord {
 
     /// One round for a pod in [`Phase::Terminating`] or [`Phase::Terminated`]. Returns when the
     /// next is due by itself.
-    pub(crate) fn drive_ending(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+    pub(crate) fn drive_ending(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
         match self.phase.clone() {
-            Phase::Terminating(end) => self.drive_terminating(&end, ctx, out),
-            Phase::Terminated(end) => self.drive_terminated(&end, ctx, out),
+            Phase::Terminating(end) => self.drive_terminating(&end, cx),
+            Phase::Terminated(end) => self.drive_terminated(&end, cx),
             Phase::Admitting | Phase::Running { .. } => None,
         }
     }
 
-    fn drive_terminating(
-        &mut self,
-        end: &Terminating,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
-    ) -> Option<Duration> {
-        let next = self.drive_probes(ctx, out);
+    fn drive_terminating(&mut self, end: &Terminating, cx: &mut Cx<'_>) -> Option<Duration> {
+        let next = self.drive_probes(cx);
         let observed = self.observed.as_ref()?;
-        if let Some(at) = end.retry.as_ref().map(|r| r.next_at).filter(|at| *at > ctx.now.mono) {
+        if let Some(at) = end.retry.as_ref().map(|r| r.next_at).filter(|at| *at > cx.now.mono) {
             return earliest(next, Some(at));
         }
         let running: Vec<(ContainerKind, String, ContainerId)> = observed
@@ -94,10 +88,10 @@ impl PodRecord {
             .map(|c| (self.kind_of(&c.name), c.name.clone(), c.id.clone()))
             .collect();
         if !running.is_empty() {
-            let stops = self.turns(running, end.deadline <= ctx.now.mono);
+            let stops = self.turns(running, end.deadline <= cx.now.mono);
             return stops.into_iter().fold(next, |next, (name, id, turn)| {
                 let text = format!("Stopping container {name}");
-                earliest(next, self.drive_stop(&name, &id, end.deadline, turn, &text, ctx, out))
+                earliest(next, self.drive_stop(&name, &id, end.deadline, turn, &text, cx))
             });
         }
         let sandboxes: Vec<SandboxId> = observed
@@ -108,7 +102,7 @@ impl PodRecord {
             .collect();
         for id in sandboxes {
             if !self.is_stale && !self.is_changing() {
-                self.stop_sandbox(id, out);
+                self.stop_sandbox(id, cx.out);
             }
         }
         // A creation that was cancelled may still have left something: only a fresh look tells.
@@ -123,7 +117,7 @@ impl PodRecord {
                 remains: None,
                 logs: None,
             });
-            return earliest(next, self.drive_ending(ctx, out));
+            return earliest(next, self.drive_ending(cx));
         }
         next
     }
@@ -157,7 +151,6 @@ impl PodRecord {
 
     /// Brings one running container closer to its end: announcement, preStop hook, and in its
     /// turn, signals.
-    #[expect(clippy::too_many_arguments, reason = "what is stopped, how, and the surroundings")]
     pub(crate) fn drive_stop(
         &mut self,
         name: &str,
@@ -165,8 +158,7 @@ impl PodRecord {
         deadline: Duration,
         turn: Turn,
         text: &str,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
+        cx: &mut Cx<'_>,
     ) -> Option<Duration> {
         // A restart that was under way when the pod began to end may have set an earlier one.
         let deadline = match self.containers.get(name).and_then(|m| m.kill_deadline.as_ref()) {
@@ -180,18 +172,18 @@ impl PodRecord {
             // The grace was shortened: ask again with the shorter one.
             let memory = self.memory(name);
             let margin = Duration::from_secs(1);
-            if memory.stopping_by.is_some_and(|by| by > deadline.max(ctx.now.after(MIN_GRACE)) + margin) {
+            if memory.stopping_by.is_some_and(|by| by > deadline.max(cx.now.after(MIN_GRACE)) + margin) {
                 memory.stopping_by = None;
-                out.cancel(running_stop);
+                cx.out.cancel(running_stop);
             }
             return None;
         }
         let memory = self.memory(name);
         if memory.kill_announced.as_ref() != Some(id) {
             memory.kill_announced = Some(id.clone());
-            self.record_container_event(kind, name, false, event::KILLING, text.to_owned(), out);
+            self.record_container_event(kind, name, false, event::KILLING, text.to_owned(), cx.out);
         }
-        let remaining = deadline.saturating_sub(ctx.now.mono);
+        let remaining = deadline.saturating_sub(cx.now.mono);
         let is_hook_running = self.busy.contains_key(&hook);
         if is_hook_running && !remaining.is_zero() {
             return Some(deadline);
@@ -209,10 +201,10 @@ impl PodRecord {
                 container: name.to_owned(),
                 id: id.clone(),
                 hook: Hook::PreStop,
-                pod_ip: self.pod_ips(ctx).into_iter().next(),
+                pod_ip: self.pod_ips(cx).into_iter().next(),
                 timeout: Some(remaining + HOOK_OUTLASTS),
             };
-            self.start(hook, action, out);
+            self.start(hook, action, cx.out);
             return Some(deadline);
         }
         if turn == Turn::Waits && !remaining.is_zero() {
@@ -229,17 +221,12 @@ impl PodRecord {
             sandbox: self.held(id)?.sandbox_id.clone(),
             grace,
         };
-        self.memory(name).stopping_by = Some(ctx.now.after(grace));
-        self.start(stop, action, out);
+        self.memory(name).stopping_by = Some(cx.now.after(grace));
+        self.start(stop, action, cx.out);
         None
     }
 
-    fn drive_terminated(
-        &mut self,
-        end: &Terminated,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
-    ) -> Option<Duration> {
+    fn drive_terminated(&mut self, end: &Terminated, cx: &mut Cx<'_>) -> Option<Duration> {
         // Something is there again although all was gone (a creation that outlived its
         // cancellation): end that too.
         let is_alive = self
@@ -249,34 +236,34 @@ impl PodRecord {
         if is_alive {
             self.phase = Phase::Terminating(Terminating {
                 why: end.why.clone(),
-                deadline: ctx.now.after(MIN_GRACE),
+                deadline: cx.now.after(MIN_GRACE),
                 retry: None,
             });
-            return self.drive_ending(ctx, out);
+            return self.drive_ending(cx);
         }
-        if end.volumes.is_due(ctx.now) && !self.busy.contains_key(&Slot::TearDownVolumes) {
+        if end.volumes.is_due(cx.now) && !self.busy.contains_key(&Slot::TearDownVolumes) {
             let action = Action::TearDownVolumes { uid: self.uid.clone(), key: self.key.clone() };
-            self.start(Slot::TearDownVolumes, action, out);
+            self.start(Slot::TearDownVolumes, action, cx.out);
         }
-        if end.cgroup.is_due(ctx.now) && !self.busy.contains_key(&Slot::RemoveCgroup) {
+        if end.cgroup.is_due(cx.now) && !self.busy.contains_key(&Slot::RemoveCgroup) {
             let action = Action::RemoveCgroup { uid: self.uid.clone(), key: self.key.clone() };
-            self.start(Slot::RemoveCgroup, action, out);
+            self.start(Slot::RemoveCgroup, action, cx.out);
         }
-        let mut next = earliest(end.volumes.next_at(ctx.now), end.cgroup.next_at(ctx.now));
+        let mut next = earliest(end.volumes.next_at(cx.now), end.cgroup.next_at(cx.now));
         let is_clean = end.volumes.is_done() && end.cgroup.is_done();
         if self.is_deletion_wanted() {
             if is_clean
                 && self.is_reported()
-                && end.object.is_due(ctx.now)
+                && end.object.is_due(cx.now)
                 && let Some(uid) = self.report.api_uid.clone()
                 && !self.busy.contains_key(&Slot::DeleteObject)
             {
-                self.start(Slot::DeleteObject, Action::DeletePod { key: self.key.clone(), uid }, out);
+                self.start(Slot::DeleteObject, Action::DeletePod { key: self.key.clone(), uid }, cx.out);
             }
-            next = earliest(next, end.object.next_at(ctx.now));
+            next = earliest(next, end.object.next_at(cx.now));
         }
         if !self.desired.is_present() || self.is_returning(end) {
-            next = earliest(next, self.drive_remains(end, ctx, out));
+            next = earliest(next, self.drive_remains(end, cx));
         }
         next
     }
@@ -292,8 +279,8 @@ impl PodRecord {
     }
 
     /// Removes from the runtime and from disk what is left of a pod that nobody refers to.
-    fn drive_remains(&mut self, end: &Terminated, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
-        let retry_at = end.remains.as_ref().map(|r| r.next_at).filter(|at| *at > ctx.now.mono);
+    fn drive_remains(&mut self, end: &Terminated, cx: &mut Cx<'_>) -> Option<Duration> {
+        let retry_at = end.remains.as_ref().map(|r| r.next_at).filter(|at| *at > cx.now.mono);
         if retry_at.is_some() {
             return retry_at;
         }
@@ -310,20 +297,20 @@ impl PodRecord {
             .collect();
         let is_empty = sandboxes.is_empty() && strays.is_empty();
         for id in sandboxes {
-            self.remove_sandbox(id, out);
+            self.remove_sandbox(id, cx.out);
         }
         for id in strays {
-            self.remove_container(&id, false, out);
+            self.remove_container(&id, false, cx.out);
         }
         let logs = end.logs.as_ref()?;
-        if is_empty && logs.is_due(ctx.now) && !self.busy.contains_key(&Slot::Logs) {
+        if is_empty && logs.is_due(cx.now) && !self.busy.contains_key(&Slot::Logs) {
             self.start(
                 Slot::Logs,
                 Action::RemovePodLogs { uid: self.uid.clone(), key: self.key.clone() },
-                out,
+                cx.out,
             );
         }
-        logs.next_at(ctx.now)
+        logs.next_at(cx.now)
     }
 
     /// Whether the pod leaves logs behind when its record goes.

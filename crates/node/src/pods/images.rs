@@ -8,13 +8,13 @@ use model::reason::waiting::is_about_image;
 use model::reason::{event, waiting};
 use model::{ImageRef, Now};
 
-use super::Context;
 use super::backoff::Delays;
 use super::record::{Image, PodRecord, Waiting};
-use super::slot::Slot;
+use crate::cx::Cx;
 use crate::effect::Action;
 use crate::input::{Failure, FailureKind, ImageAnswer, Outcome};
 use crate::outbox::Outbox;
+use crate::slot::Slot;
 
 /// `ErrImagePull` is shown for this long before it becomes `ImagePullBackOff`, so that whoever
 /// watches sees the error itself.
@@ -42,13 +42,7 @@ fn name_of(container: &Container) -> &str {
 
 impl PodRecord {
     /// Brings a container's image closer to being ready.
-    pub(crate) fn drive_image(
-        &mut self,
-        container: &Container,
-        kind: ContainerKind,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn drive_image(&mut self, container: &Container, kind: ContainerKind, cx: &mut Cx<'_>) {
         let name = container.name.clone();
         let slot = Slot::Image(name.clone());
         let Some(pod) = self.desired.pod().cloned() else { return };
@@ -61,7 +55,7 @@ impl PodRecord {
             Image::Ready(_) => {}
             Image::Unknown | Image::Outdated => {
                 memory.image = Image::Unknown;
-                self.start(slot, Action::InspectImage { pod, container: name }, out);
+                self.start(slot, Action::InspectImage { pod, container: name }, cx.out);
             }
             Image::Wanted => {
                 self.record_container_event(
@@ -70,15 +64,15 @@ impl PodRecord {
                     false,
                     event::PULLING,
                     format!("Pulling image \"{image}\""),
-                    out,
+                    cx.out,
                 );
-                self.start(slot, Action::PullImage { pod, container: name }, out);
+                self.start(slot, Action::PullImage { pod, container: name }, cx.out);
             }
-            Image::Failed { next_at, .. } if next_at <= ctx.now.mono => {
+            Image::Failed { next_at, .. } if next_at <= cx.now.mono => {
                 memory.image = Image::Unknown;
-                self.start(slot, Action::InspectImage { pod, container: name }, out);
+                self.start(slot, Action::InspectImage { pod, container: name }, cx.out);
             }
-            Image::Failed { at, next_at, turns_at: Some(turns_at) } if turns_at <= ctx.now.mono => {
+            Image::Failed { at, next_at, turns_at: Some(turns_at) } if turns_at <= cx.now.mono => {
                 memory.image = Image::Failed { at, next_at, turns_at: None };
                 let message = match &memory.waiting {
                     Some(w) => format!("Back-off pulling image \"{image}\": {}: {}", w.reason, w.message),
@@ -87,18 +81,18 @@ impl PodRecord {
                 memory.waiting = Some(Waiting {
                     reason: waiting::IMAGE_PULL_BACK_OFF,
                     message,
-                    since: ctx.now.mono,
+                    since: cx.now.mono,
                     next_at: Some(next_at),
                 });
                 let text = format!("Back-off pulling image \"{image}\"");
-                self.record_container_event(kind, &name, false, event::BACK_OFF, text, out);
+                self.record_container_event(kind, &name, false, event::BACK_OFF, text, cx.out);
                 self.record_container_event(
                     kind,
                     &name,
                     true,
                     event::FAILED,
                     "Error: ImagePullBackOff".into(),
-                    out,
+                    cx.out,
                 );
             }
             Image::Failed { .. } => {}
@@ -119,8 +113,7 @@ impl PodRecord {
         container: &Container,
         kind: ContainerKind,
         outcome: &Outcome,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
+        cx: &mut Cx<'_>,
     ) {
         let name = container.name.as_str();
         let image = name_of(container).to_owned();
@@ -137,21 +130,28 @@ impl PodRecord {
                 let is_checked = matches!(answer, ImageAnswer::Accessible(_));
                 let checked = if is_checked { " and can be accessed by the pod" } else { "" };
                 let text = format!("Container image \"{image}\" already present on machine{checked}");
-                self.record_pulled(kind, name, text, out);
+                self.record_pulled(kind, name, text, cx.out);
             }
             // The same words whether it is absent or not this pod's: whose images are here is nobody's business.
             Outcome::Image(_) if policy(container) == PullPolicy::Never => {
                 let text = format!("Container image \"{image}\" is not present with pull policy of Never");
-                self.record_container_event(kind, name, true, event::ERR_IMAGE_NEVER_PULL, text.clone(), out);
+                self.record_container_event(
+                    kind,
+                    name,
+                    true,
+                    event::ERR_IMAGE_NEVER_PULL,
+                    text.clone(),
+                    cx.out,
+                );
                 self.record_container_event(
                     kind,
                     name,
                     true,
                     event::FAILED,
                     "Error: ErrImageNeverPull".into(),
-                    out,
+                    cx.out,
                 );
-                self.image_failed(name, waiting::ERR_IMAGE_NEVER_PULL, text, None, ctx.now);
+                self.image_failed(name, waiting::ERR_IMAGE_NEVER_PULL, text, None, cx.now);
             }
             Outcome::Image(_) => self.memory(name).image = Image::Wanted,
             Outcome::Pulled { image: pulled, size_bytes, took, took_with_wait } => {
@@ -161,9 +161,9 @@ impl PodRecord {
                     model::time::go_duration(*took),
                     model::time::go_duration(*took_with_wait),
                 );
-                self.record_pulled(kind, name, text, out);
+                self.record_pulled(kind, name, text, cx.out);
             }
-            Outcome::Failed(failure) => self.image_error(container, kind, failure, ctx, out),
+            Outcome::Failed(failure) => self.image_error(container, kind, failure, cx),
             _ => self.memory(name).image = Image::Unknown,
         }
     }
@@ -197,8 +197,7 @@ impl PodRecord {
         container: &Container,
         kind: ContainerKind,
         failure: &Failure,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
+        cx: &mut Cx<'_>,
     ) {
         let name = container.name.as_str();
         let image = name_of(container).to_owned();
@@ -206,20 +205,20 @@ impl PodRecord {
         match failure.kind {
             FailureKind::InvalidImageName => {
                 let text = format!("Failed to apply default image tag \"{image}\": {}", failure.message);
-                self.record_container_event(kind, name, true, event::INSPECT_FAILED, text.clone(), out);
+                self.record_container_event(kind, name, true, event::INSPECT_FAILED, text.clone(), cx.out);
                 self.record_container_event(
                     kind,
                     name,
                     true,
                     event::FAILED,
                     "Error: InvalidImageName".into(),
-                    out,
+                    cx.out,
                 );
-                self.image_failed(name, waiting::INVALID_IMAGE_NAME, text, None, ctx.now);
+                self.image_failed(name, waiting::INVALID_IMAGE_NAME, text, None, cx.now);
             }
             // The runtime is away: no fault of the image; asked again without an event.
             FailureKind::RuntimeUnavailable => {
-                let now = ctx.now;
+                let now = cx.now;
                 self.memory(name).image = Image::Failed {
                     at: now.wall,
                     next_at: now.after(Duration::from_secs(1)),
@@ -228,16 +227,16 @@ impl PodRecord {
             }
             _ if !was_pulling => {
                 let text = format!("Failed to inspect image \"{image}\": {}", failure.message);
-                self.record_container_event(kind, name, true, event::INSPECT_FAILED, text.clone(), out);
+                self.record_container_event(kind, name, true, event::INSPECT_FAILED, text.clone(), cx.out);
                 self.record_container_event(
                     kind,
                     name,
                     true,
                     event::FAILED,
                     "Error: ImageInspectError".into(),
-                    out,
+                    cx.out,
                 );
-                self.image_failed(name, waiting::IMAGE_INSPECT_ERROR, text, None, ctx.now);
+                self.image_failed(name, waiting::IMAGE_INSPECT_ERROR, text, None, cx.now);
             }
             other => {
                 let reason = match other {
@@ -246,9 +245,16 @@ impl PodRecord {
                     _ => waiting::ERR_IMAGE_PULL,
                 };
                 let text = format!("Failed to pull image \"{image}\": {}", failure.message);
-                self.record_container_event(kind, name, true, event::FAILED, text, out);
-                self.record_container_event(kind, name, true, event::FAILED, format!("Error: {reason}"), out);
-                self.image_failed(name, reason, failure.message.clone(), Some(PULL_ERROR_SHOWN), ctx.now);
+                self.record_container_event(kind, name, true, event::FAILED, text, cx.out);
+                self.record_container_event(
+                    kind,
+                    name,
+                    true,
+                    event::FAILED,
+                    format!("Error: {reason}"),
+                    cx.out,
+                );
+                self.image_failed(name, reason, failure.message.clone(), Some(PULL_ERROR_SHOWN), cx.now);
             }
         }
     }

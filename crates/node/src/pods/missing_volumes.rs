@@ -4,12 +4,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Volume;
-use model::Pod;
-use model::reason::event;
-
-use super::Context;
-use super::record::PodRecord;
-use crate::outbox::Outbox;
+use model::{Now, Pod};
 
 /// After this long without all volumes that is told, and again after as long (upstream's
 /// `podAttachAndMountTimeout`).
@@ -30,34 +25,26 @@ impl MissingVolumes {
     }
 
     /// An attempt begins; the first one sets the clock.
-    pub(crate) fn tried(&mut self, pod: &Pod, ctx: &Context<'_>) {
+    pub(crate) fn tried(&mut self, pod: &Pod, now: Now) {
         if self.tell_at.is_none() {
-            self.tell_at = Some(ctx.now.after(PATIENCE));
+            self.tell_at = Some(now.after(PATIENCE));
             let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
             self.failed(volumes.map(|volume: &Volume| volume.name.clone()).collect());
         }
     }
-}
 
-impl PodRecord {
-    /// Tells of volumes that are missing for long. Returns when it will next.
-    pub(crate) fn tell_of_missing_volumes(
-        &mut self,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
-    ) -> Option<Duration> {
-        let at = self.missing_volumes.tell_at.filter(|_| !self.missing_volumes.names.is_empty())?;
-        if at > ctx.now.mono {
-            return Some(at);
+    /// What is to be told of them now, and when that is due next.
+    pub(crate) fn tell(&mut self, now: Now) -> (Option<String>, Option<Duration>) {
+        let Some(at) = self.tell_at.filter(|_| !self.names.is_empty()) else { return (None, None) };
+        if at > now.mono {
+            return (None, Some(at));
         }
         let message = format!(
             "Unable to attach or mount volumes: unmounted volumes=[{}], unattached volumes=[], failed to process \
              volumes=[]: context deadline exceeded",
-            self.missing_volumes.names.join(" ")
+            self.names.join(" ")
         );
-        self.record_event(true, event::FAILED_MOUNT, message, out);
-        let next = ctx.now.after(PATIENCE);
-        self.missing_volumes.tell_at = Some(next);
-        Some(next)
+        self.tell_at = Some(now.after(PATIENCE));
+        (Some(message), self.tell_at)
     }
 }

@@ -7,20 +7,20 @@ use model::reason::event;
 use model::references::{self, ObjectName};
 use model::{ContainerId, Now, Pod, PodObservation, pod};
 
-use super::Context;
 use super::backoff::Backoff;
 use super::record::{Desired, EndCause, Image, Phase, PodRecord, Step, resource_version};
-use super::slot::Slot;
 use crate::admission;
+use crate::cx::Cx;
 use crate::input::{RuntimeChange, Source};
 use crate::outbox::Outbox;
+use crate::slot::Slot;
 
 impl PodRecord {
     /// Its source has a newer version.
-    pub(crate) fn pod_changed(&mut self, source: Source, pod: Arc<Pod>, ctx: &Context<'_>, out: &mut Outbox) {
+    pub(crate) fn pod_changed(&mut self, source: Source, pod: Arc<Pod>, cx: &mut Cx<'_>) {
         let version = resource_version(&pod);
-        self.check_features(&pod, ctx, out);
-        let pod = self.compare_with_grant(pod, out);
+        self.check_features(&pod, cx);
+        let pod = self.compare_with_grant(pod, cx.out);
         let old = self.desired.pod().cloned();
         if source == Source::Api {
             // The API object of a pod that was so far only found in the runtime.
@@ -32,10 +32,10 @@ impl PodRecord {
             old.metadata.labels != pod.metadata.labels || old.metadata.annotations != pod.metadata.annotations
         }) && volumes(&pod).any(shows_metadata)
         {
-            self.refresh_volumes(ctx.now);
+            self.refresh_volumes(cx.now);
         }
         if let Some(old) = &old {
-            self.containers_changed(old, &pod, out);
+            self.containers_changed(old, &pod, cx.out);
         }
         let is_deleted = pod.metadata.deletion_timestamp.is_some();
         self.key = pod::key(&pod);
@@ -47,23 +47,23 @@ impl PodRecord {
             self.report.current = self.report.written.clone();
             self.recall_attempts();
             if self.observed.is_some() {
-                self.adopt(ctx);
+                self.adopt(cx);
             }
         }
         if is_deleted {
-            self.begin_end(EndCause::Removed, ctx, out);
+            self.begin_end(EndCause::Removed, cx);
         }
     }
 
     /// Tells that a new version asks for what the node does not declare. It is compared with what the version before
     /// asked for, whatever that was given.
-    fn check_features(&self, pod: &Pod, ctx: &Context<'_>, out: &mut Outbox) {
+    fn check_features(&self, pod: &Pod, cx: &mut Cx<'_>) {
         let Some(before) = self.asked.as_ref().or_else(|| self.desired.pod()) else { return };
-        let missing = admission::missing_for_update(before, pod, &ctx.facts.declared_features);
+        let missing = admission::missing_for_update(before, pod, &cx.node.facts.declared_features);
         if !missing.is_empty() {
             let message =
                 format!("Pod requires node features that are not available: {}", missing.join(", "));
-            self.record_event(true, event::FAILED_NODE_DECLARED_FEATURES_CHECK, message, out);
+            self.record_event(true, event::FAILED_NODE_DECLARED_FEATURES_CHECK, message, cx.out);
         }
     }
 

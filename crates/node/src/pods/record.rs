@@ -9,15 +9,15 @@ use k8s_openapi::api::core::v1::PodStatus;
 use model::downward::PodFacts;
 use model::{ContainerId, ContainerObservation, ImageRef, Pod, PodKey, PodObservation, PodUid, SandboxId};
 
-use super::Context;
 use super::backoff::{Backoff, Retry};
 use super::grant::{self, Grant, Version};
 use super::missing_volumes::MissingVolumes;
-use super::probes::ProbeMemory;
-use super::slot::Slot;
+use super::probe_memory::ProbeMemory;
+use crate::cx::Cx;
 use crate::effect::EffectId;
 use crate::input::Source;
 use crate::outbox::Outbox;
+use crate::slot::Slot;
 use crate::status;
 use model::probe::ProbeKind;
 use model::reason::event;
@@ -450,20 +450,20 @@ impl PodRecord {
     }
 
     /// The pod's addresses as its status has them, for its environment, hosts file, probes and hooks.
-    pub(crate) fn pod_ips(&self, ctx: &Context<'_>) -> Vec<String> {
+    pub(crate) fn pod_ips(&self, cx: &Cx<'_>) -> Vec<String> {
         let (Some(pod), Some(observed)) = (self.desired.pod(), &self.observed) else { return Vec::new() };
-        status::pod_ips(pod, observed, ctx.host_ips, ctx.settings.is_ipv6_first)
+        status::pod_ips(pod, observed, cx.node.host_ips, cx.settings.is_ipv6_first)
     }
 
     /// What the pod's downward API fields refer to.
-    pub(crate) fn facts(&self, ctx: &Context<'_>) -> PodFacts {
-        let host_ips = if ctx.host_ips.is_empty() {
-            ctx.facts.node_ips.clone().unwrap_or_default()
+    pub(crate) fn facts(&self, cx: &Cx<'_>) -> PodFacts {
+        let host_ips = if cx.node.host_ips.is_empty() {
+            cx.node.facts.node_ips.clone().unwrap_or_default()
         } else {
-            ctx.host_ips.to_vec()
+            cx.node.host_ips.to_vec()
         };
-        let (node_name, allocatable) = (ctx.facts.name.clone(), ctx.facts.allocatable());
-        PodFacts { node_name, host_ips, pod_ips: self.pod_ips(ctx), allocatable }
+        let (node_name, allocatable) = (cx.node.facts.name.clone(), cx.node.facts.allocatable());
+        PodFacts { node_name, host_ips, pod_ips: self.pod_ips(cx), allocatable }
     }
 
     /// What is known of a container that the runtime holds.

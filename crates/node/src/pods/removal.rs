@@ -3,9 +3,9 @@
 use model::{ContainerId, SandboxId};
 
 use super::record::PodRecord;
-use super::slot::Slot;
 use crate::effect::Action;
 use crate::outbox::Outbox;
+use crate::slot::Slot;
 
 impl PodRecord {
     /// Stops a sandbox.

@@ -7,13 +7,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::PodStatus;
 use model::{Pod, PodObservation, pod};
 
-use super::Context;
 use super::backoff::{Pauses, Retry};
 use super::record::{Desired, EndCause, Phase, PodRecord};
-use super::slot::Slot;
+use crate::cx::Cx;
 use crate::effect::Action;
 use crate::input::{Outcome, Source};
-use crate::outbox::Outbox;
+use crate::slot::Slot;
 use crate::status::{self, Cause, ContainerNote, Stage, StatusInputs};
 
 /// A change nobody acts on (an address, a condition about the sandbox) waits this long for one
@@ -22,12 +21,12 @@ const QUIET_CHANGE_DELAY: Duration = Duration::from_secs(1);
 
 impl PodRecord {
     /// Computes the status and writes it when it is due. Returns when it will be.
-    pub(crate) fn drive_report(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+    pub(crate) fn drive_report(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
         // Before the first look at a pod nothing is known that could be told.
         if self.desired.pod().is_none() || self.phase == Phase::Admitting || self.observed.is_none() {
             return None;
         }
-        if let Some(status) = self.compute_status(ctx)
+        if let Some(status) = self.compute_status(cx)
             && status != *self.report.current
         {
             if status::is_terminal(&status)
@@ -37,7 +36,7 @@ impl PodRecord {
                 return None;
             }
             // An API server would refuse it: what it holds stays true a little longer.
-            let rules = ctx.settings.restart_rules;
+            let rules = cx.settings.restart_rules;
             let is_allowed =
                 |pod: &Arc<Pod>| status::transition::is_allowed(rules, pod, &self.report.current, &status);
             if self.desired.pod().is_some_and(is_allowed) {
@@ -45,7 +44,7 @@ impl PodRecord {
             }
         }
         let uid = self.report.api_uid.clone()?;
-        if !ctx.settings.has_api || self.report.is_gone || self.report.in_flight.is_some() {
+        if !cx.settings.has_api || self.report.is_gone || self.report.in_flight.is_some() {
             return None;
         }
         let (written, current) = (&self.report.written, &self.report.current);
@@ -53,12 +52,12 @@ impl PodRecord {
             self.report.flush_at = None;
             return None;
         }
-        if let Some(at) = self.report.retry.as_ref().map(|r| r.next_at).filter(|at| *at > ctx.now.mono) {
+        if let Some(at) = self.report.retry.as_ref().map(|r| r.next_at).filter(|at| *at > cx.now.mono) {
             return Some(at);
         }
         if !is_urgent(written, current) || self.is_last_word_near() {
-            let at = *self.report.flush_at.get_or_insert(ctx.now.after(QUIET_CHANGE_DELAY));
-            if at > ctx.now.mono {
+            let at = *self.report.flush_at.get_or_insert(cx.now.after(QUIET_CHANGE_DELAY));
+            if at > cx.now.mono {
                 return Some(at);
             }
         }
@@ -66,7 +65,7 @@ impl PodRecord {
         self.report.in_flight = Some((uid.clone(), current.clone()));
         let action =
             Action::WriteStatus { key: self.key.clone(), uid, old: written.clone(), new: current.clone() };
-        self.start(Slot::Status, action, out);
+        self.start(Slot::Status, action, cx.out);
         None
     }
 
@@ -86,7 +85,7 @@ impl PodRecord {
             && self.observed.as_ref().is_some_and(|o| !o.has_running_container())
     }
 
-    pub(crate) fn status_written(&mut self, outcome: Outcome, ctx: &Context<'_>) {
+    pub(crate) fn status_written(&mut self, outcome: Outcome, cx: &Cx<'_>) {
         let Some((uid, sent)) = self.report.in_flight.take() else { return };
         if self.report.api_uid.as_ref() != Some(&uid) {
             // It was about a mirror that another one has replaced.
@@ -100,7 +99,7 @@ impl PodRecord {
             }
             Outcome::Gone => self.report.is_gone = true,
             Outcome::Failed(failure) => {
-                let retry = Retry::after(self.report.retry.as_ref(), failure.message, Pauses::CALLS, ctx.now);
+                let retry = Retry::after(self.report.retry.as_ref(), failure.message, Pauses::CALLS, cx.now);
                 self.report.retry = Some(retry);
             }
             _ => {}
@@ -158,44 +157,44 @@ fn condition<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a str> {
 
 impl PodRecord {
     /// The status as it is now; `None` before anything is known.
-    pub(crate) fn compute_status(&self, ctx: &Context<'_>) -> Option<PodStatus> {
+    pub(crate) fn compute_status(&self, cx: &Cx<'_>) -> Option<PodStatus> {
         let pod = self.desired.pod()?;
         let empty = PodObservation::empty(self.uid.clone(), self.key.clone());
         let observed = self.observed.as_ref().unwrap_or(&empty);
         let notes = self.notes(pod, observed);
-        let (stage, started) = self.stage(ctx);
+        let (stage, started) = self.stage(cx);
         Some(status::generate(&StatusInputs {
             pod,
             is_resize_pending: self.asked.is_some(),
             observed,
-            rules: ctx.settings.restart_rules,
+            rules: cx.settings.restart_rules,
             previous: &self.report.current,
             notes: &notes,
             stage,
             started,
-            host_ips: ctx.host_ips,
-            is_ipv6_first: ctx.settings.is_ipv6_first,
-            runtime_name: &ctx.facts.runtime_name,
-            now: ctx.now,
+            host_ips: cx.node.host_ips,
+            is_ipv6_first: cx.settings.is_ipv6_first,
+            runtime_name: &cx.node.facts.runtime_name,
+            now: cx.now,
         }))
     }
 
     /// Whether the pod is over although the runtime no longer holds the containers that would
     /// tell: its status remembers them.
-    pub(crate) fn has_ended_by_status(&self, ctx: &Context<'_>) -> bool {
-        self.compute_status(ctx).is_some_and(|s| status::is_terminal(&s))
+    pub(crate) fn has_ended_by_status(&self, cx: &Cx<'_>) -> bool {
+        self.compute_status(cx).is_some_and(|s| status::is_terminal(&s))
     }
 
     /// Regular containers that have ended for good by what the API server was told, and of which the
     /// runtime holds nothing any more: the API server takes such an end for the last word.
-    pub(crate) fn ended_by_status(&self, pod: &Pod, ctx: &Context<'_>) -> BTreeSet<String> {
+    pub(crate) fn ended_by_status(&self, pod: &Pod, cx: &Cx<'_>) -> BTreeSet<String> {
         let mut ended = BTreeSet::new();
         for said in self.report.current.container_statuses.iter().flatten() {
             let code = said.state.as_ref().and_then(|s| s.terminated.as_ref()).map(|t| t.exit_code);
             let is_held = self.observed.as_ref().is_none_or(|o| o.latest(&said.name).is_some());
             if let Some(code) = code.filter(|_| !is_held)
                 && let Some(c) = pod::container(pod, &said.name)
-                && !ctx.settings.restart_rules.restarts_after(pod, &c.spec, c.kind, code)
+                && !cx.settings.restart_rules.restarts_after(pod, &c.spec, c.kind, code)
             {
                 ended.insert(said.name.clone());
             }
@@ -231,10 +230,10 @@ impl PodRecord {
         }
     }
 
-    fn stage(&self, ctx: &Context<'_>) -> (Stage<'_>, jiff::Timestamp) {
+    fn stage(&self, cx: &Cx<'_>) -> (Stage<'_>, jiff::Timestamp) {
         let started = match self.phase {
             Phase::Running { since } => since,
-            _ => model::time::to_seconds(ctx.now.wall),
+            _ => model::time::to_seconds(cx.now.wall),
         };
         let cause = match self.end_cause() {
             Some(EndCause::Failed { reason, message }) => Cause::Failed { reason, message },

@@ -7,10 +7,9 @@ use std::time::Duration;
 use model::pod::ContainerKind;
 use model::{ContainerId, ContainerState, Pod};
 
-use super::Context;
 use super::ending::Turn;
 use super::record::{Image, PodRecord};
-use crate::outbox::Outbox;
+use crate::cx::Cx;
 use crate::schedule::earliest;
 use crate::status::restarting;
 
@@ -19,23 +18,18 @@ const KILLING: &str = "killing";
 
 impl PodRecord {
     /// Whether all containers are being restarted.
-    pub(crate) fn is_restarting_all(&self, pod: &Pod, ctx: &Context<'_>) -> bool {
-        let rules = ctx.settings.restart_rules;
+    pub(crate) fn is_restarting_all(&self, pod: &Pod, cx: &Cx<'_>) -> bool {
+        let rules = cx.settings.restart_rules;
         self.observed.as_ref().is_some_and(|o| restarting::is_under_way(rules, pod, o, &self.report.current))
     }
 
     /// One step of that. Returns whether it is over, and when the next is due by itself.
-    pub(crate) fn drive_restart_all(
-        &mut self,
-        pod: &Pod,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
-    ) -> (bool, Option<Duration>) {
+    pub(crate) fn drive_restart_all(&mut self, pod: &Pod, cx: &mut Cx<'_>) -> (bool, Option<Duration>) {
         let Some(observed) = self.observed.as_ref().filter(|_| !self.is_stale) else { return (false, None) };
         if restarting::is_cleaned_up(pod, observed) {
             let is_over = !self.is_changing();
             if is_over {
-                self.note_cleaned_up(pod, ctx);
+                self.note_cleaned_up(pod, cx);
             }
             return (is_over, None);
         }
@@ -45,7 +39,7 @@ impl PodRecord {
             for held in observed.containers.iter().filter(|o| o.name == part.spec.name) {
                 match &held.state {
                     ContainerState::Exited(exit) => {
-                        let asked = ctx.settings.restart_rules.restarts_all_after(&part.spec, exit.exit_code);
+                        let asked = cx.settings.restart_rules.restarts_all_after(&part.spec, exit.exit_code);
                         removed.push((asked, held.id.clone()));
                     }
                     ContainerState::Created => removed.push((false, held.id.clone())),
@@ -57,11 +51,11 @@ impl PodRecord {
             }
         }
         if !running.is_empty() {
-            return (false, self.end_for_restart(running, ctx, out));
+            return (false, self.end_for_restart(running, cx));
         }
         let has_others = removed.iter().any(|(asked, _)| !asked);
         for (_, id) in removed.into_iter().filter(|(asked, _)| !(*asked && has_others)) {
-            self.remove_container(&id, true, out);
+            self.remove_container(&id, true, cx.out);
         }
         (false, None)
     }
@@ -70,8 +64,7 @@ impl PodRecord {
     fn end_for_restart(
         &mut self,
         running: Vec<(ContainerKind, String, ContainerId)>,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
+        cx: &mut Cx<'_>,
     ) -> Option<Duration> {
         let has_regular = running.iter().any(|(kind, ..)| *kind == ContainerKind::Regular);
         let mut next = None;
@@ -81,18 +74,18 @@ impl PodRecord {
             }
             let memory = self.memory(&name);
             let deadline = match &memory.kill_deadline {
-                Some((of, deadline)) if *of == id => (*deadline).min(ctx.now.mono),
-                _ => ctx.now.mono,
+                Some((of, deadline)) if *of == id => (*deadline).min(cx.now.mono),
+                _ => cx.now.mono,
             };
             memory.kill_deadline = Some((id.clone(), deadline));
             memory.waiting = None;
-            next = earliest(next, self.drive_stop(&name, &id, deadline, Turn::Now, KILLING, ctx, out));
+            next = earliest(next, self.drive_stop(&name, &id, deadline, Turn::Now, KILLING, cx));
         }
         next
     }
 
     /// All are gone: the status says so, and what is remembered of them counts no more.
-    fn note_cleaned_up(&mut self, pod: &Pod, ctx: &Context<'_>) {
+    fn note_cleaned_up(&mut self, pod: &Pod, cx: &Cx<'_>) {
         for part in restarting::parts(pod) {
             let memory = self.memory(&part.spec.name);
             memory.waiting = None;
@@ -104,7 +97,7 @@ impl PodRecord {
                 memory.image = Image::Unknown;
             }
         }
-        if let Some(status) = self.compute_status(ctx) {
+        if let Some(status) = self.compute_status(cx) {
             self.report.current = std::sync::Arc::new(status);
         }
     }

@@ -4,70 +4,70 @@ use model::pod;
 use model::reason::{event, waiting};
 use model::{ContainerId, ContainerObservation, ContainerState, PodObservation, SandboxObservation};
 
-use super::Context;
 use super::backoff::{Pauses, Retry};
 use super::missing_volumes::MissingVolumes;
 use super::record::{Image, KillCause, Phase, PodRecord, Step, Terminated, Waiting};
-use super::slot::Slot;
+use crate::cx::Cx;
 use crate::effect::Hook;
 use crate::input::{Failure, FailureKind, Outcome};
 use crate::outbox::Outbox;
 use crate::schedule::earliest;
+use crate::slot::Slot;
 
 impl PodRecord {
     /// One action of the pod ended.
-    pub(crate) fn finished(&mut self, slot: Slot, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+    pub(crate) fn finished(&mut self, slot: Slot, outcome: Outcome, cx: &mut Cx<'_>) {
         self.busy.remove(&slot);
         if slot.is_change() && self.busy.contains_key(&Slot::Observe) {
             // The read under way may or may not have seen this change.
             self.is_read_overtaken = true;
         }
         match slot {
-            Slot::Observe => self.observe_done(outcome, ctx, out),
+            Slot::Observe => self.observe_done(outcome, cx),
             Slot::Cgroup => {
-                let next = self.step_after(&self.cgroup, &outcome, Pauses::CALLS, ctx);
+                let next = self.step_after(&self.cgroup, &outcome, Pauses::CALLS, cx);
                 if let Outcome::Failed(f) = &outcome {
                     let text = format!("unable to ensure pod container exists: {}", f.message);
-                    self.record_event(true, event::FAILED_CREATE_POD_CONTAINER, text, out);
+                    self.record_event(true, event::FAILED_CREATE_POD_CONTAINER, text, cx.out);
                 }
                 self.cgroup = next;
             }
-            Slot::Volumes => self.volumes_done(outcome, ctx, out),
+            Slot::Volumes => self.volumes_done(outcome, cx),
             Slot::Image(name) => {
                 let Some(pod) = self.desired.pod().cloned() else { return };
                 if let Some(c) = pod::container(&pod, &name) {
-                    self.image_done(&c.spec, c.kind, &outcome, ctx, out);
+                    self.image_done(&c.spec, c.kind, &outcome, cx);
                 }
             }
-            Slot::Sandbox => self.sandbox_done(outcome, ctx, out),
-            Slot::Container(name) => self.container_done(&name, outcome, ctx, out),
-            Slot::StopContainer(id) => self.stop_done(&id, outcome, ctx, out),
-            Slot::StopSandbox(id) => self.sandbox_stopped(&id, outcome, ctx, out),
+            Slot::Sandbox => self.sandbox_done(outcome, cx),
+            Slot::Container(name) => self.container_done(&name, outcome, cx),
+            Slot::StopContainer(id) => self.stop_done(&id, outcome, cx),
+            Slot::StopSandbox(id) => self.sandbox_stopped(&id, outcome, cx),
             Slot::RemoveSandbox(id) => {
                 if let Some(o) = self.observed.as_mut()
-                    && is_gone(&outcome)
+                    && outcome.is_gone()
                 {
                     o.sandboxes.retain(|s| s.id != id);
                     o.containers.retain(|c| c.sandbox_id != id);
                 }
-                self.removal_done(&outcome, ctx);
+                self.removal_done(&outcome, cx);
             }
             Slot::RemoveContainer(id) => {
                 if let Some(o) = self.observed.as_mut()
-                    && is_gone(&outcome)
+                    && outcome.is_gone()
                 {
                     o.containers.retain(|c| c.id != id);
                 }
-                self.removal_done(&outcome, ctx);
+                self.removal_done(&outcome, cx);
             }
-            Slot::Hook(id, Hook::PostStart) => self.post_start_done(&id, outcome, ctx, out),
-            Slot::Hook(id, Hook::PreStop) => self.pre_stop_done(&id, &outcome, out),
+            Slot::Hook(id, Hook::PostStart) => self.post_start_done(&id, outcome, cx),
+            Slot::Hook(id, Hook::PreStop) => self.pre_stop_done(&id, &outcome, cx.out),
             Slot::Probe(name, kind) => {
                 if let Outcome::Probed(result) = &outcome {
-                    self.probed(&name, kind, result, ctx, out);
+                    self.probed(&name, kind, result, cx);
                 }
             }
-            Slot::Status => self.status_written(outcome, ctx),
+            Slot::Status => self.status_written(outcome, cx),
             Slot::Mirror => {
                 // Done when the watch shows it: somebody may have removed it before that.
                 let error = match outcome {
@@ -76,7 +76,7 @@ impl PodRecord {
                 };
                 if !self.mirror.is_done() {
                     self.mirror =
-                        Step::Failed(Retry::after(self.mirror.retry(), error, Pauses::CALLS, ctx.now));
+                        Step::Failed(Retry::after(self.mirror.retry(), error, Pauses::CALLS, cx.now));
                 }
             }
             Slot::MirrorRemoval => {
@@ -85,21 +85,21 @@ impl PodRecord {
                     Outcome::Failed(failure) => failure.message,
                     _ => "the old mirror pod is being removed".to_owned(),
                 };
-                self.mirror = Step::Failed(Retry::after(self.mirror.retry(), error, Pauses::CALLS, ctx.now));
+                self.mirror = Step::Failed(Retry::after(self.mirror.retry(), error, Pauses::CALLS, cx.now));
             }
             Slot::DeleteObject => {
-                self.end_step(&outcome, ctx, |end| &mut end.object);
-                if is_gone(&outcome) {
+                self.end_step(&outcome, cx, |end| &mut end.object);
+                if outcome.is_gone() {
                     self.report.is_gone = true;
                 }
             }
-            Slot::TearDownVolumes => self.end_step(&outcome, ctx, |end| &mut end.volumes),
-            Slot::RemoveCgroup => self.end_step(&outcome, ctx, |end| &mut end.cgroup),
-            Slot::Logs => self.end_step(&outcome, ctx, |end| end.logs.get_or_insert_default()),
+            Slot::TearDownVolumes => self.end_step(&outcome, cx, |end| &mut end.volumes),
+            Slot::RemoveCgroup => self.end_step(&outcome, cx, |end| &mut end.cgroup),
+            Slot::Logs => self.end_step(&outcome, cx, |end| end.logs.get_or_insert_default()),
         }
     }
 
-    fn observe_done(&mut self, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+    fn observe_done(&mut self, outcome: Outcome, cx: &mut Cx<'_>) {
         match outcome {
             Outcome::Observed(_) if std::mem::take(&mut self.is_read_overtaken) => {
                 self.read_again = false;
@@ -114,15 +114,15 @@ impl PodRecord {
                 self.is_stale = std::mem::take(&mut self.read_again);
                 self.read_retry = None;
                 if is_first {
-                    self.adopt(ctx);
+                    self.adopt(cx);
                 }
                 self.note_attempts();
-                self.begin_found(ctx, out);
+                self.begin_found(cx);
                 self.forget_dead_kills();
             }
             Outcome::Failed(failure) => {
                 self.is_stale = true;
-                let retry = Retry::after(self.read_retry.as_ref(), failure.message, Pauses::CALLS, ctx.now);
+                let retry = Retry::after(self.read_retry.as_ref(), failure.message, Pauses::CALLS, cx.now);
                 self.read_retry = Some(retry);
             }
             _ => self.is_stale = true,
@@ -141,7 +141,7 @@ impl PodRecord {
 
     /// A start that was reported as failed may have succeeded all the same: what runs and was not
     /// announced by a result goes on from here.
-    fn begin_found(&mut self, ctx: &Context<'_>, out: &mut Outbox) {
+    fn begin_found(&mut self, cx: &mut Cx<'_>) {
         let running = self.observed.iter().flat_map(|o| &o.containers).filter(|c| c.state.is_running());
         let found: Vec<_> = running.map(|c| (c.name.clone(), c.id.clone())).collect();
         for (name, id) in found {
@@ -153,7 +153,7 @@ impl PodRecord {
                 memory.image = Image::Unknown;
                 memory.waiting = None;
                 memory.start_retry = None;
-                self.after_container_started(&name, &id, ctx, out);
+                self.after_container_started(&name, &id, cx);
             }
         }
     }
@@ -171,14 +171,14 @@ impl PodRecord {
     }
 
     /// Each of the messages is an event of its own.
-    fn volumes_failed(&mut self, messages: Vec<String>, ctx: &Context<'_>, out: &mut Outbox) {
+    fn volumes_failed(&mut self, messages: Vec<String>, cx: &mut Cx<'_>) {
         let all = messages.join("; ");
         let is_first = self.volumes.retry().is_none_or(|r| r.error != all);
-        let retry = Retry::after(self.volumes.retry(), all, Pauses::VOLUMES, ctx.now);
+        let retry = Retry::after(self.volumes.retry(), all, Pauses::VOLUMES, cx.now);
         // The same errors again are told again less and less often, as the pauses grow.
         if is_first || retry.failures.is_power_of_two() {
             for message in messages {
-                self.record_event(true, event::FAILED_MOUNT, message, out);
+                self.record_event(true, event::FAILED_MOUNT, message, cx.out);
             }
         }
         if self.volumes.is_done() || self.has_sandbox() {
@@ -186,27 +186,27 @@ impl PodRecord {
             self.volumes = Step::Done;
             self.missing_volumes = MissingVolumes::default();
             self.volumes_refresh_at = earliest(self.volumes_refresh_at, Some(retry.next_at));
-        } else if self.volumes_refresh_at.take().is_some_and(|at| at <= ctx.now.mono) {
+        } else if self.volumes_refresh_at.take().is_some_and(|at| at <= cx.now.mono) {
             self.volumes = Step::Todo;
         } else {
             self.volumes = Step::Failed(retry);
         }
     }
 
-    fn volumes_done(&mut self, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+    fn volumes_done(&mut self, outcome: Outcome, cx: &mut Cx<'_>) {
         match outcome {
             Outcome::VolumesSynced { refresh_after } => {
                 self.volumes = Step::Done;
                 self.missing_volumes = MissingVolumes::default();
                 // What changed while this was under way may have come too late for it.
-                let again = refresh_after.map(|after| ctx.now.after(after));
+                let again = refresh_after.map(|after| cx.now.after(after));
                 self.volumes_refresh_at = earliest(self.volumes_refresh_at, again);
             }
             Outcome::VolumesFailed(volumes) => {
                 self.missing_volumes.failed(volumes.iter().map(|(name, _)| name.clone()).collect());
-                self.volumes_failed(volumes.into_iter().map(|(_, message)| message).collect(), ctx, out);
+                self.volumes_failed(volumes.into_iter().map(|(_, message)| message).collect(), cx);
             }
-            Outcome::Failed(failure) => self.volumes_failed(vec![failure.message], ctx, out),
+            Outcome::Failed(failure) => self.volumes_failed(vec![failure.message], cx),
             _ => self.volumes = Step::Todo,
         }
     }
@@ -216,7 +216,7 @@ impl PodRecord {
         self.observed.as_ref().is_some_and(|o| o.ready_sandbox().is_some())
     }
 
-    fn sandbox_done(&mut self, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+    fn sandbox_done(&mut self, outcome: Outcome, cx: &mut Cx<'_>) {
         match outcome {
             Outcome::SandboxStarted(sandbox) => {
                 self.sandbox = Step::Todo;
@@ -227,23 +227,17 @@ impl PodRecord {
                 self.is_stale = true;
                 if failure.kind != FailureKind::RuntimeUnavailable {
                     let text = format!("Failed to create pod sandbox: {}", failure.message);
-                    self.record_event(true, event::FAILED_CREATE_POD_SANDBOX, text, out);
+                    self.record_event(true, event::FAILED_CREATE_POD_SANDBOX, text, cx.out);
                 }
                 self.sandbox =
-                    Step::Failed(Retry::after(self.sandbox.retry(), failure.message, Pauses::CALLS, ctx.now));
+                    Step::Failed(Retry::after(self.sandbox.retry(), failure.message, Pauses::CALLS, cx.now));
             }
             _ => self.is_stale = true,
         }
     }
 
-    fn sandbox_stopped(
-        &mut self,
-        id: &model::SandboxId,
-        outcome: Outcome,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
-    ) {
-        if is_gone(&outcome) {
+    fn sandbox_stopped(&mut self, id: &model::SandboxId, outcome: Outcome, cx: &mut Cx<'_>) {
+        if outcome.is_gone() {
             if let Some(sandbox) =
                 self.observed.iter_mut().flat_map(|o| &mut o.sandboxes).find(|s| s.id == *id)
             {
@@ -258,28 +252,28 @@ impl PodRecord {
         }
         self.is_stale = true;
         if let Outcome::Failed(failure) = outcome {
-            self.kill_failed(failure, ctx, out);
+            self.kill_failed(failure, cx);
         }
     }
 
-    fn kill_failed(&mut self, failure: Failure, ctx: &Context<'_>, out: &mut Outbox) {
+    fn kill_failed(&mut self, failure: Failure, cx: &mut Cx<'_>) {
         let is_told = failure.kind != FailureKind::RuntimeUnavailable;
         let text = format!("error killing pod: {}", failure.message);
         match &mut self.phase {
             Phase::Terminating(end) => {
-                end.retry = Some(Retry::after(end.retry.as_ref(), failure.message, Pauses::CALLS, ctx.now));
+                end.retry = Some(Retry::after(end.retry.as_ref(), failure.message, Pauses::CALLS, cx.now));
             }
             _ => {
                 self.sandbox =
-                    Step::Failed(Retry::after(self.sandbox.retry(), failure.message, Pauses::CALLS, ctx.now));
+                    Step::Failed(Retry::after(self.sandbox.retry(), failure.message, Pauses::CALLS, cx.now));
             }
         }
         if is_told {
-            self.record_event(true, event::FAILED_KILL_POD, text, out);
+            self.record_event(true, event::FAILED_KILL_POD, text, cx.out);
         }
     }
 
-    fn container_done(&mut self, name: &str, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+    fn container_done(&mut self, name: &str, outcome: Outcome, cx: &mut Cx<'_>) {
         let kind = self.kind_of(name);
         match outcome {
             Outcome::ContainerStarted(container) => {
@@ -297,7 +291,7 @@ impl PodRecord {
                     false,
                     event::CREATED,
                     "Container created".into(),
-                    out,
+                    cx.out,
                 );
                 self.record_container_event(
                     kind,
@@ -305,16 +299,16 @@ impl PodRecord {
                     false,
                     event::STARTED,
                     "Container started".into(),
-                    out,
+                    cx.out,
                 );
-                self.after_container_started(name, &id, ctx, out);
+                self.after_container_started(name, &id, cx);
             }
-            Outcome::Failed(failure) => self.start_failed(name, failure, ctx, out),
+            Outcome::Failed(failure) => self.start_failed(name, failure, cx),
             _ => self.is_stale = true,
         }
     }
 
-    fn start_failed(&mut self, name: &str, failure: Failure, ctx: &Context<'_>, out: &mut Outbox) {
+    fn start_failed(&mut self, name: &str, failure: Failure, cx: &mut Cx<'_>) {
         self.is_stale = true;
         let kind = self.kind_of(name);
         let reason = match failure.kind {
@@ -325,8 +319,7 @@ impl PodRecord {
         };
         let memory = self.memory(name);
         memory.image = Image::Unknown;
-        let retry =
-            Retry::after(memory.start_retry.as_ref(), failure.message.clone(), Pauses::CALLS, ctx.now);
+        let retry = Retry::after(memory.start_retry.as_ref(), failure.message.clone(), Pauses::CALLS, cx.now);
         let mut is_new = true;
         if let Some(reason) = reason {
             memory.replaced = None;
@@ -335,7 +328,7 @@ impl PodRecord {
             memory.waiting = Some(Waiting {
                 reason,
                 message: failure.message.clone(),
-                since: memory.waiting.as_ref().filter(|_| !is_new).map_or(ctx.now.mono, |w| w.since),
+                since: memory.waiting.as_ref().filter(|_| !is_new).map_or(cx.now.mono, |w| w.since),
                 next_at: Some(retry.next_at),
             });
         }
@@ -343,7 +336,14 @@ impl PodRecord {
         // A start that failed leaves a dead container, and that one's restart has a back-off of its own.
         memory.start_retry = (failure.kind != FailureKind::ContainerStart).then_some(retry);
         if failure.kind == FailureKind::ContainerStart {
-            self.record_container_event(kind, name, false, event::CREATED, "Container created".into(), out);
+            self.record_container_event(
+                kind,
+                name,
+                false,
+                event::CREATED,
+                "Container created".into(),
+                cx.out,
+            );
         }
         if is_told {
             self.record_container_event(
@@ -352,12 +352,12 @@ impl PodRecord {
                 true,
                 event::FAILED,
                 format!("Error: {}", failure.message),
-                out,
+                cx.out,
             );
         }
     }
 
-    fn stop_done(&mut self, id: &ContainerId, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+    fn stop_done(&mut self, id: &ContainerId, outcome: Outcome, cx: &mut Cx<'_>) {
         match outcome {
             Outcome::ContainerStopped(Some(container)) => {
                 let is_over = !container.state.is_running();
@@ -380,13 +380,13 @@ impl PodRecord {
             }
             Outcome::Failed(failure) => {
                 self.is_stale = true;
-                self.kill_failed(failure, ctx, out);
+                self.kill_failed(failure, cx);
             }
             _ => self.is_stale = true,
         }
     }
 
-    fn post_start_done(&mut self, id: &ContainerId, outcome: Outcome, ctx: &Context<'_>, out: &mut Outbox) {
+    fn post_start_done(&mut self, id: &ContainerId, outcome: Outcome, cx: &mut Cx<'_>) {
         let Some(name) = self.name_of(id) else { return };
         match outcome {
             Outcome::Done => self.is_through_post_start(&name, id),
@@ -397,12 +397,12 @@ impl PodRecord {
                 memory.waiting = Some(Waiting {
                     reason: waiting::POST_START_HOOK_ERROR,
                     message: failure.message.clone(),
-                    since: ctx.now.mono,
+                    since: cx.now.mono,
                     next_at: None,
                 });
                 // Not the hook's output, nor the answer it got: more people may read events.
                 let text = "PostStartHook failed".to_owned();
-                self.record_container_event(kind, &name, true, event::FAILED_POST_START_HOOK, text, out);
+                self.record_container_event(kind, &name, true, event::FAILED_POST_START_HOOK, text, cx.out);
             }
             _ => {}
         }
@@ -429,30 +429,25 @@ impl PodRecord {
         self.observed.as_ref()?.containers.iter().find(|c| c.id == *id).map(|c| c.name.clone())
     }
 
-    fn removal_done(&mut self, outcome: &Outcome, ctx: &Context<'_>) {
+    fn removal_done(&mut self, outcome: &Outcome, cx: &Cx<'_>) {
         let failed = match outcome {
             Outcome::Failed(failure) => Some(failure.message.clone()),
             _ => None,
         };
-        self.is_stale |= !is_gone(outcome);
+        self.is_stale |= !outcome.is_gone();
         if let Phase::Terminated(end) = &mut self.phase {
-            end.remains = failed.map(|e| Retry::after(end.remains.as_ref(), e, Pauses::CALLS, ctx.now));
+            end.remains = failed.map(|e| Retry::after(end.remains.as_ref(), e, Pauses::CALLS, cx.now));
         }
     }
 
-    fn end_step(
-        &mut self,
-        outcome: &Outcome,
-        ctx: &Context<'_>,
-        step: impl Fn(&mut Terminated) -> &mut Step,
-    ) {
+    fn end_step(&mut self, outcome: &Outcome, cx: &Cx<'_>, step: impl Fn(&mut Terminated) -> &mut Step) {
         let Phase::Terminated(end) = &mut self.phase else { return };
         let step = step(end);
-        *step = next_step(step, outcome, Pauses::CALLS, ctx);
+        *step = next_step(step, outcome, Pauses::CALLS, cx);
     }
 
-    fn step_after(&self, step: &Step, outcome: &Outcome, pauses: Pauses, ctx: &Context<'_>) -> Step {
-        next_step(step, outcome, pauses, ctx)
+    fn step_after(&self, step: &Step, outcome: &Outcome, pauses: Pauses, cx: &Cx<'_>) -> Step {
+        next_step(step, outcome, pauses, cx)
     }
 
     fn merge_sandbox(&mut self, sandbox: SandboxObservation) {
@@ -475,15 +470,10 @@ impl PodRecord {
     }
 }
 
-/// Whether what was to go is gone.
-pub(crate) fn is_gone(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Done | Outcome::Gone)
-}
-
-fn next_step(step: &Step, outcome: &Outcome, pauses: Pauses, ctx: &Context<'_>) -> Step {
+fn next_step(step: &Step, outcome: &Outcome, pauses: Pauses, cx: &Cx<'_>) -> Step {
     match outcome {
         Outcome::Failed(failure) => {
-            Step::Failed(Retry::after(step.retry(), failure.message.clone(), pauses, ctx.now))
+            Step::Failed(Retry::after(step.retry(), failure.message.clone(), pauses, cx.now))
         }
         Outcome::Cancelled => Step::Todo,
         _ => Step::Done,

@@ -8,15 +8,14 @@ use model::pod::{self, ContainerKind};
 use model::reason::{event, waiting};
 use model::{ContainerId, Pod};
 
-use super::Context;
 use super::ending::Turn;
 use super::plan::{Plan, PlanInputs, SandboxPlan, StartPlan, StopPlan, backs_off_from, first_to_start, plan};
 use super::probes;
 use super::record::{EndCause, Image, KillCause, Phase, PodRecord, Replaced, Step, Waiting};
-use super::slot::Slot;
+use crate::cx::Cx;
 use crate::effect::{Action, Hook};
-use crate::outbox::Outbox;
 use crate::schedule::earliest;
+use crate::slot::Slot;
 
 /// What the `Killing` event says.
 fn kill_text(stop: &StopPlan, kind: ContainerKind) -> String {
@@ -40,19 +39,19 @@ fn kill_text(stop: &StopPlan, kind: ContainerKind) -> String {
 
 impl PodRecord {
     /// One round for a pod in [`Phase::Running`]. Returns when the next is due by itself.
-    pub(crate) fn drive_running(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+    pub(crate) fn drive_running(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
         let pod = self.desired.pod().cloned()?;
-        if let Some(end) = self.exceeded_deadline(&pod, ctx) {
-            self.begin_end(end, ctx, out);
-            return self.drive_ending(ctx, out);
+        if let Some(end) = self.exceeded_deadline(&pod, cx) {
+            self.begin_end(end, cx);
+            return self.drive_ending(cx);
         }
-        if self.is_restarting_all(&pod, ctx) {
-            let (is_over, next) = self.drive_restart_all(&pod, ctx, out);
+        if self.is_restarting_all(&pod, cx) {
+            let (is_over, next) = self.drive_restart_all(&pod, cx);
             if !is_over {
-                return earliest(next, self.active_deadline(&pod, ctx));
+                return earliest(next, self.active_deadline(&pod, cx));
             }
         }
-        let ended = self.ended_by_status(&pod, ctx);
+        let ended = self.ended_by_status(&pod, cx);
         let plan = self.observed.as_ref().map(|observed| {
             plan(PlanInputs {
                 pod: &pod,
@@ -60,54 +59,57 @@ impl PodRecord {
                 memory: &self.containers,
                 stopped: &self.stopped_sandboxes,
                 ended: &ended,
-                rules: ctx.settings.restart_rules,
-                now: ctx.now,
+                rules: cx.settings.restart_rules,
+                now: cx.now,
             })
         })?;
         if plan.is_over && plan.stop.is_empty() && !self.is_stale && !self.is_changing() {
-            self.begin_end(EndCause::Completed, ctx, out);
-            return self.drive_ending(ctx, out);
+            self.begin_end(EndCause::Completed, cx);
+            return self.drive_ending(cx);
         }
         let starts_something = !plan.start.is_empty() || plan.sandbox != SandboxPlan::Keep;
-        if starts_something && !self.is_stale && self.has_ended_by_status(ctx) {
-            self.begin_end(EndCause::Completed, ctx, out);
-            return self.drive_ending(ctx, out);
+        if starts_something && !self.is_stale && self.has_ended_by_status(cx) {
+            self.begin_end(EndCause::Completed, cx);
+            return self.drive_ending(cx);
         }
-        let mut next = self.drive_preparation(&pod, ctx, out);
-        next = earliest(next, self.drive_images(&pod, &plan, &ended, ctx, out));
-        self.note_back_offs(&plan, ctx, out);
+        let mut next = self.drive_preparation(&pod, cx);
+        next = earliest(next, self.drive_images(&pod, &plan, &ended, cx));
+        self.note_back_offs(&plan, cx);
         if !self.is_stale {
-            next = earliest(next, self.drive_stops(&plan, ctx, out));
-            next = earliest(next, self.drive_sandbox(&pod, &plan, ctx, out));
-            next = earliest(next, self.drive_starts(&pod, &plan, ctx, out));
-            next = earliest(next, self.collect_garbage(ctx, out));
+            next = earliest(next, self.drive_stops(&plan, cx));
+            next = earliest(next, self.drive_sandbox(&pod, &plan, cx));
+            next = earliest(next, self.drive_starts(&pod, &plan, cx));
+            next = earliest(next, self.collect_garbage(cx));
         }
         for item in &plan.back_off {
             next = earliest(next, Some(item.until));
         }
-        next = earliest(next, self.drive_probes(ctx, out));
-        earliest(next, self.active_deadline(&pod, ctx))
+        next = earliest(next, self.drive_probes(cx));
+        earliest(next, self.active_deadline(&pod, cx))
     }
 
     /// Cgroup and volumes, each on its own.
-    fn drive_preparation(&mut self, pod: &Arc<Pod>, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
-        if self.cgroup.is_due(ctx.now) && !self.busy.contains_key(&Slot::Cgroup) {
-            self.start(Slot::Cgroup, Action::EnsureCgroup { pod: pod.clone() }, out);
+    fn drive_preparation(&mut self, pod: &Arc<Pod>, cx: &mut Cx<'_>) -> Option<Duration> {
+        if self.cgroup.is_due(cx.now) && !self.busy.contains_key(&Slot::Cgroup) {
+            self.start(Slot::Cgroup, Action::EnsureCgroup { pod: pod.clone() }, cx.out);
         }
         let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done());
-        let is_due = self.volumes.is_due(ctx.now) || refresh.is_some_and(|at| at <= ctx.now.mono);
+        let is_due = self.volumes.is_due(cx.now) || refresh.is_some_and(|at| at <= cx.now.mono);
         if is_due && !self.busy.contains_key(&Slot::Volumes) {
             self.volumes_refresh_at = None;
             if !self.volumes.is_done() && !self.has_sandbox() {
-                self.missing_volumes.tried(pod, ctx);
+                self.missing_volumes.tried(pod, cx.now);
             }
-            let facts = self.facts(ctx);
-            self.start(Slot::Volumes, Action::SyncVolumes { pod: pod.clone(), facts }, out);
+            let facts = self.facts(cx);
+            self.start(Slot::Volumes, Action::SyncVolumes { pod: pod.clone(), facts }, cx.out);
         }
         let is_looking = self.busy.contains_key(&Slot::Volumes);
         let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done() && !is_looking);
-        let telling = self.tell_of_missing_volumes(ctx, out);
-        [self.cgroup.next_at(ctx.now), self.volumes.next_at(ctx.now), refresh, telling]
+        let (message, telling) = self.missing_volumes.tell(cx.now);
+        if let Some(message) = message {
+            self.record_event(true, event::FAILED_MOUNT, message, cx.out);
+        }
+        [self.cgroup.next_at(cx.now), self.volumes.next_at(cx.now), refresh, telling]
             .into_iter()
             .fold(None, earliest)
     }
@@ -117,8 +119,7 @@ impl PodRecord {
         pod: &Pod,
         plan: &Plan,
         ended: &BTreeSet<String>,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
+        cx: &mut Cx<'_>,
     ) -> Option<Duration> {
         let names: Vec<String> = match plan.sandbox {
             SandboxPlan::Keep => plan.start.iter().map(|s| s.name.clone()).collect(),
@@ -129,17 +130,17 @@ impl PodRecord {
         for name in names.into_iter().filter(|name| !ended.contains(name)) {
             let Some(container) = pod::container(pod, &name) else { continue };
             // Until the start is due again, nobody has a use for the image.
-            if let Some(at) = self.start_retry_at(&name).filter(|at| *at > ctx.now.mono) {
+            if let Some(at) = self.start_retry_at(&name).filter(|at| *at > cx.now.mono) {
                 next = earliest(next, Some(at));
             } else if !self.busy.contains_key(&Slot::Container(name.clone())) {
-                self.drive_image(&container.spec, container.kind, ctx, out);
+                self.drive_image(&container.spec, container.kind, cx);
                 next = earliest(next, self.image_deadline(&name));
             }
         }
         next
     }
 
-    fn note_back_offs(&mut self, plan: &Plan, ctx: &Context<'_>, out: &mut Outbox) {
+    fn note_back_offs(&mut self, plan: &Plan, cx: &mut Cx<'_>) {
         let (key, uid) = (self.key.clone(), self.uid.clone());
         for item in &plan.back_off {
             let pod_text = format!("{}_{}({uid})", key.name, key.namespace);
@@ -154,7 +155,7 @@ impl PodRecord {
                 memory.waiting = Some(Waiting {
                     reason: waiting::CRASH_LOOP_BACK_OFF,
                     message,
-                    since: ctx.now.mono,
+                    since: cx.now.mono,
                     next_at: Some(item.until),
                 });
             }
@@ -162,12 +163,12 @@ impl PodRecord {
                 memory.backoff_recorded = Some(item.after.clone());
                 let text = format!("Back-off restarting failed container {} in pod {pod_text}", item.name);
                 let kind = self.kind_of(&item.name);
-                self.record_container_event(kind, &item.name, true, event::BACK_OFF, text, out);
+                self.record_container_event(kind, &item.name, true, event::BACK_OFF, text, cx.out);
             }
         }
     }
 
-    fn drive_stops(&mut self, plan: &Plan, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+    fn drive_stops(&mut self, plan: &Plan, cx: &mut Cx<'_>) -> Option<Duration> {
         let mut next = None;
         let leaving = plan.stop.iter().filter(|s| s.why == KillCause::SandboxGone);
         let leaving = leaving.map(|s| (self.kind_of(&s.name), s.name.clone(), s.id.clone())).collect();
@@ -182,13 +183,13 @@ impl PodRecord {
             let deadline = match &memory.kill_deadline {
                 Some((id, deadline)) if *id == stop.id => *deadline,
                 _ => {
-                    let deadline = ctx.now.after(grace);
+                    let deadline = cx.now.after(grace);
                     memory.kill_deadline = Some((stop.id.clone(), deadline));
                     deadline
                 }
             };
             let text = kill_text(stop, self.kind_of(&stop.name));
-            next = earliest(next, self.drive_stop(&stop.name, &stop.id, deadline, turn, &text, ctx, out));
+            next = earliest(next, self.drive_stop(&stop.name, &stop.id, deadline, turn, &text, cx));
         }
         next
     }
@@ -222,46 +223,40 @@ impl PodRecord {
         Duration::from_secs(seconds)
     }
 
-    fn drive_sandbox(
-        &mut self,
-        pod: &Arc<Pod>,
-        plan: &Plan,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
-    ) -> Option<Duration> {
+    fn drive_sandbox(&mut self, pod: &Arc<Pod>, plan: &Plan, cx: &mut Cx<'_>) -> Option<Duration> {
         match &plan.sandbox {
             SandboxPlan::Keep => None,
             SandboxPlan::Replace { stop } => {
                 for id in stop {
-                    if self.sandbox.is_due(ctx.now) {
-                        self.stop_sandbox(id.clone(), out);
+                    if self.sandbox.is_due(cx.now) {
+                        self.stop_sandbox(id.clone(), cx.out);
                     }
                 }
-                self.sandbox.next_at(ctx.now)
+                self.sandbox.next_at(cx.now)
             }
             SandboxPlan::Create { attempt } => {
                 let is_prepared = self.cgroup.is_done() && self.volumes.is_done();
                 if !is_prepared || self.is_changing() {
                     return None;
                 }
-                if let Some(text) = ctx.network_wait
+                if let Some(text) = cx.node.network_wait
                     && !pod::is_host_network(pod)
                 {
                     if !self.is_network_wait_recorded {
                         self.is_network_wait_recorded = true;
                         let text = format!("network is not ready: {text}");
-                        self.record_event(true, event::NETWORK_NOT_READY, text, out);
+                        self.record_event(true, event::NETWORK_NOT_READY, text, cx.out);
                     }
                     return None;
                 }
-                if !self.sandbox.is_due(ctx.now) {
-                    return self.sandbox.next_at(ctx.now);
+                if !self.sandbox.is_due(cx.now) {
+                    return self.sandbox.next_at(cx.now);
                 }
                 if *attempt > 0 && self.sandbox == Step::Todo {
                     let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
-                    self.record_event(false, event::SANDBOX_CHANGED, text, out);
+                    self.record_event(false, event::SANDBOX_CHANGED, text, cx.out);
                 }
-                self.start(Slot::Sandbox, Action::RunSandbox { pod: pod.clone(), attempt: *attempt }, out);
+                self.start(Slot::Sandbox, Action::RunSandbox { pod: pod.clone(), attempt: *attempt }, cx.out);
                 None
             }
         }
@@ -270,13 +265,7 @@ impl PodRecord {
     /// Starts containers one after the other, in the order of the spec: an earlier container's
     /// postStart hook holds back the later ones, which service meshes rely on. What waits for
     /// something other than time or an image being pulled does not hold back the rest.
-    fn drive_starts(
-        &mut self,
-        pod: &Arc<Pod>,
-        plan: &Plan,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
-    ) -> Option<Duration> {
+    fn drive_starts(&mut self, pod: &Arc<Pod>, plan: &Plan, cx: &mut Cx<'_>) -> Option<Duration> {
         let is_starting = self
             .busy
             .keys()
@@ -287,16 +276,16 @@ impl PodRecord {
         }
         let (sandbox, sandbox_attempt) =
             self.observed.as_ref()?.sandboxes.first().map(|s| (s.id.clone(), s.attempt))?;
-        self.tell_pulled(out);
+        self.tell_pulled(cx.out);
         let mut next = None;
         for item in &plan.start {
-            if let Some(at) = self.start_retry_at(&item.name).filter(|at| *at > ctx.now.mono) {
+            if let Some(at) = self.start_retry_at(&item.name).filter(|at| *at > cx.now.mono) {
                 next = earliest(next, Some(at));
                 continue;
             }
             match self.containers.get(&item.name).map(|m| m.image.clone()).unwrap_or_default() {
                 Image::Ready(image) => {
-                    self.account_restart(item, ctx);
+                    self.account_restart(item, cx);
                     let action = Action::StartContainer {
                         pod: pod.clone(),
                         container: item.name.clone(),
@@ -304,10 +293,10 @@ impl PodRecord {
                         sandbox_attempt,
                         attempt: item.attempt,
                         image,
-                        facts: self.facts(ctx),
+                        facts: self.facts(cx),
                         target: self.target_of(pod, &item.name),
                     };
-                    self.start(Slot::Container(item.name.clone()), action, out);
+                    self.start(Slot::Container(item.name.clone()), action, cx.out);
                     return next;
                 }
                 Image::Failed { .. } => {}
@@ -330,27 +319,27 @@ impl PodRecord {
     }
 
     /// Advances the restart back-off once for each exit that is answered by a start.
-    fn account_restart(&mut self, item: &StartPlan, ctx: &Context<'_>) {
+    fn account_restart(&mut self, item: &StartPlan, cx: &Cx<'_>) {
         let Some(after) = &item.after else { return };
         let observed = self.observed.as_ref().and_then(|o| o.containers.iter().find(|c| c.id == *after));
         let ended_at = match observed {
             Some(container) => backs_off_from(container, self.containers.get(&item.name)),
-            None => Some(ctx.now.wall),
+            None => Some(cx.now.wall),
         };
         let memory = self.memory(&item.name);
         if memory.restarted_after.as_ref() != Some(after) {
             memory.restarted_after = Some(after.clone());
             if let Some(ended_at) = ended_at {
-                memory.restart_backoff.advance(ended_at, ctx.settings.restart_delays, ctx.now);
+                memory.restart_backoff.advance(ended_at, cx.settings.restart_delays, cx.now);
             }
         }
     }
 
     /// Removes dead instances beyond those that stay for their logs and last state, and dead sandboxes that hold nothing
     /// and are not the newest.
-    fn collect_garbage(&mut self, ctx: &Context<'_>, out: &mut Outbox) -> Option<Duration> {
+    fn collect_garbage(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
         let observed = self.observed.as_ref()?;
-        let (surplus, next) = ctx.settings.dead_containers.surplus(observed, ctx.now);
+        let (surplus, next) = cx.settings.dead_containers.surplus(observed, cx.now);
         let is_starting = |name: &str| self.busy.contains_key(&Slot::Container(name.to_owned()));
         let containers: Vec<ContainerId> =
             surplus.into_iter().filter(|c| !is_starting(&c.name)).map(|c| c.id.clone()).collect();
@@ -362,37 +351,31 @@ impl PodRecord {
             .map(|s| s.id.clone())
             .collect();
         for id in containers {
-            self.remove_container(&id, false, out);
+            self.remove_container(&id, false, cx.out);
         }
         for id in sandboxes {
-            self.remove_sandbox(id, out);
+            self.remove_sandbox(id, cx.out);
         }
         next
     }
 
     /// Monotonic time at which `activeDeadlineSeconds` runs out.
-    fn active_deadline(&self, pod: &Pod, ctx: &Context<'_>) -> Option<Duration> {
+    fn active_deadline(&self, pod: &Pod, cx: &Cx<'_>) -> Option<Duration> {
         let seconds = u64::try_from(pod.spec.as_ref()?.active_deadline_seconds?).ok()?;
         let started = self.report.current.start_time.as_ref().map(|t| t.0)?;
-        let passed = ctx.now.since_wall(started);
-        Some(ctx.now.after(Duration::from_secs(seconds).saturating_sub(passed)))
+        let passed = cx.now.since_wall(started);
+        Some(cx.now.after(Duration::from_secs(seconds).saturating_sub(passed)))
     }
 
-    fn exceeded_deadline(&self, pod: &Pod, ctx: &Context<'_>) -> Option<EndCause> {
-        (self.active_deadline(pod, ctx)? <= ctx.now.mono).then(|| EndCause::Failed {
+    fn exceeded_deadline(&self, pod: &Pod, cx: &Cx<'_>) -> Option<EndCause> {
+        (self.active_deadline(pod, cx)? <= cx.now.mono).then(|| EndCause::Failed {
             reason: "DeadlineExceeded".to_owned(),
             message: "Pod was active on the node longer than the specified deadline".to_owned(),
         })
     }
 
     /// What the pod does to reach the hook stage of a container that just started.
-    pub(crate) fn after_container_started(
-        &mut self,
-        name: &str,
-        id: &ContainerId,
-        ctx: &Context<'_>,
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn after_container_started(&mut self, name: &str, id: &ContainerId, cx: &mut Cx<'_>) {
         let Some(pod) = self.desired.pod().cloned() else { return };
         let Some(container) = pod::container(&pod, name) else { return };
         self.memory(name).begun = Some(id.clone());
@@ -403,10 +386,10 @@ impl PodRecord {
                 container: name.to_owned(),
                 id: id.clone(),
                 hook: Hook::PostStart,
-                pod_ip: self.pod_ips(ctx).into_iter().next(),
+                pod_ip: self.pod_ips(cx).into_iter().next(),
                 timeout: None,
             };
-            self.start(Slot::Hook(id.clone(), Hook::PostStart), action, out);
+            self.start(Slot::Hook(id.clone(), Hook::PostStart), action, cx.out);
         } else {
             self.is_through_post_start(name, id);
         }

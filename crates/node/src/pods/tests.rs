@@ -11,14 +11,15 @@ use model::{
     SandboxObservation, pod,
 };
 
-use super::Context;
 use super::record::{Desired, EndCause, Phase, PodRecord};
-use super::slot::Slot;
+use crate::cx::{Cx, NodeState};
 use crate::effect::{Action, Effect, Hook};
 use crate::input::{Failure, FailureKind, ImageAnswer, Outcome, Source};
 use crate::node_status::NodeFacts;
 use crate::outbox::{Outbox, Place};
+use crate::pressure::Pressures;
 use crate::settings::Settings;
+use crate::slot::Slot;
 
 /// A record, its clock, and what it asked for.
 struct Bench {
@@ -80,19 +81,26 @@ impl Bench {
         Self { record, out: Outbox::default(), settings, at: 0 }
     }
 
-    fn with<T>(&mut self, work: impl FnOnce(&mut PodRecord, &Context<'_>, &mut Outbox) -> T) -> T {
+    fn with<T>(&mut self, work: impl FnOnce(&mut PodRecord, &mut Cx<'_>) -> T) -> T {
         let now = Now { wall: wall(self.at), mono: Duration::from_secs(self.at) };
         let host_ips = ["192.0.2.1".to_owned()];
         let facts = NodeFacts { runtime_name: "containerd".to_owned(), ..NodeFacts::default() };
-        let ctx =
-            Context { now, settings: &self.settings, network_wait: None, facts: &facts, host_ips: &host_ips };
-        work(&mut self.record, &ctx, &mut self.out)
+        let node = NodeState {
+            measured: Some(&facts),
+            facts: &facts,
+            object: None,
+            host_ips: &host_ips,
+            runtime: None,
+            network_wait: None,
+            pressures: Pressures::default(),
+        };
+        work(&mut self.record, &mut Cx::new(now, &self.settings, node, &mut self.out))
     }
 
     /// What is asked for at this second, without events and probes of no interest.
     fn drive(&mut self, at: u64) -> String {
         self.at = at;
-        self.with(|record, ctx, out| record.drive(ctx, out));
+        self.with(|record, cx| record.drive(cx));
         let effects = self.out.take();
         let texts: Vec<String> = effects.iter().filter_map(describe).collect();
         texts.join(", ")
@@ -102,7 +110,7 @@ impl Bench {
     fn finish(&mut self, slot: Slot, outcome: Outcome) {
         let id = *self.record.busy.get(&slot).unwrap_or_else(|| panic!("{slot:?} is not under way"));
         assert_eq!(self.out.finish(id), Some(Place::Pod(self.record.uid.clone(), slot.clone())));
-        self.with(|record, ctx, out| record.finished(slot, outcome, ctx, out));
+        self.with(|record, cx| record.finished(slot, outcome, cx));
     }
 
     fn stopped(&mut self, name: &str) {
@@ -118,7 +126,7 @@ impl Bench {
         pod.metadata.deletion_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(wall(at)));
         pod.metadata.deletion_grace_period_seconds = Some(grace);
-        self.with(|record, ctx, out| record.pod_changed(Source::Api, Arc::new(pod), ctx, out));
+        self.with(|record, cx| record.pod_changed(Source::Api, Arc::new(pod), cx));
     }
 
     fn probed(&mut self, name: &str, kind: ProbeKind, outcome: ProbeOutcome) {
@@ -338,7 +346,7 @@ fn a_pull_that_fails_shows_its_error_first_and_then_the_back_off() {
     );
     assert_eq!(bench.drive(0), "");
     bench.at = 1;
-    bench.with(|record, ctx, out| record.drive(ctx, out));
+    bench.with(|record, cx| record.drive(cx));
     assert_eq!(bench.waiting("a"), "ImagePullBackOff");
     assert_eq!(
         bench.events(),

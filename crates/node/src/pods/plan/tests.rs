@@ -19,7 +19,7 @@ use model::{
 };
 
 use super::super::backoff::Delays;
-use super::super::probes::ProbeMemory;
+use super::super::probe_memory::ProbeMemory;
 use super::super::record::{ContainerMemory, KillCause};
 use super::*;
 

@@ -1,0 +1,76 @@
+//! The context of a step: what a part may know of its surroundings, and where it puts what it decides.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Node as ApiNode, Taint};
+use model::{Now, RuntimeHealth};
+
+use crate::node_status::{self, NodeFacts};
+use crate::outbox::Outbox;
+use crate::pressure::Pressures;
+use crate::settings::Settings;
+
+/// Passed down through one step.
+pub(crate) struct Cx<'a> {
+    /// The time of the step.
+    pub(crate) now: Now,
+    /// The configuration.
+    pub(crate) settings: &'a Settings,
+    /// The node, to be read.
+    pub(crate) node: NodeState<'a>,
+    /// Takes effects and events.
+    pub(crate) out: &'a mut Outbox,
+}
+
+/// What is known of the node.
+#[derive(Clone, Copy)]
+pub(crate) struct NodeState<'a> {
+    /// What the node is and has; `None` before it was measured.
+    pub(crate) measured: Option<&'a NodeFacts>,
+    /// The same with nothing in it before that.
+    pub(crate) facts: &'a NodeFacts,
+    /// The Node object as the API server holds it.
+    pub(crate) object: Option<&'a ApiNode>,
+    /// The node's addresses, primary first.
+    pub(crate) host_ips: &'a [String],
+    /// The runtime's last answer.
+    pub(crate) runtime: Option<&'a RuntimeHealth>,
+    /// Why the runtime's network is not ready; `None` when it is.
+    pub(crate) network_wait: Option<&'a str>,
+    /// What the node is short of.
+    pub(crate) pressures: Pressures,
+}
+
+impl<'a> Cx<'a> {
+    pub(crate) fn new(now: Now, settings: &'a Settings, node: NodeState<'a>, out: &'a mut Outbox) -> Self {
+        Self { now, settings, node, out }
+    }
+}
+
+impl<'a> NodeState<'a> {
+    /// The uid of the Node object, once there is one.
+    pub(crate) fn uid(self) -> Option<&'a str> {
+        self.object?.metadata.uid.as_deref()
+    }
+
+    /// The node's labels: the API's, or before it was seen those it will be registered with.
+    pub(crate) fn labels(self) -> BTreeMap<String, String> {
+        match self.object {
+            Some(node) => node.metadata.labels.clone().unwrap_or_default(),
+            None => node_status::initial_node(self.facts).metadata.labels.unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn taints(self) -> &'a [Taint] {
+        self.object.and_then(|n| n.spec.as_ref()).and_then(|s| s.taints.as_deref()).unwrap_or_default()
+    }
+
+    /// Whether the runtime knows strict groups; before it was asked, what the node reported last. `None` when nobody
+    /// has said.
+    pub(crate) fn has_strict_groups(self) -> Option<bool> {
+        if let Some(health) = self.runtime {
+            return Some(health.features.has_supplemental_groups_policy);
+        }
+        self.object?.status.as_ref()?.features.as_ref()?.supplemental_groups_policy
+    }
+}

@@ -1,0 +1,92 @@
+//! One round of a pod: in whichever phase it is, what can be decided is decided, and reported.
+
+use std::time::Duration;
+
+use model::pod::{self, ContainerKind};
+
+use super::record::{Phase, PodRecord};
+use crate::cx::Cx;
+use crate::effect::{Action, EventObject, EventRecord};
+use crate::outbox::{Outbox, Place};
+use crate::schedule::earliest;
+use crate::slot::Slot;
+
+impl PodRecord {
+    /// One round: decides everything that can be decided now. Returns when the next round is due
+    /// without any further input.
+    pub(crate) fn drive(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
+        let mut next = self.drive_observation(cx);
+        next = earliest(
+            next,
+            match self.phase {
+                Phase::Admitting => None,
+                Phase::Running { .. } => self.drive_running(cx),
+                Phase::Terminating(_) | Phase::Terminated(_) => self.drive_ending(cx),
+            },
+        );
+        // What the round found stale is read at once, not in the next round.
+        next = earliest(next, self.drive_observation(cx));
+        earliest(next, self.drive_report(cx))
+    }
+
+    /// Reads the pod again when its last observation may be wrong.
+    fn drive_observation(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
+        if !self.is_stale || self.busy.contains_key(&Slot::Observe) {
+            return None;
+        }
+        if let Some(at) = self.read_retry.as_ref().map(|r| r.next_at).filter(|at| *at > cx.now.mono) {
+            return Some(at);
+        }
+        self.start(Slot::Observe, Action::Observe { uid: self.uid.clone(), key: self.key.clone() }, cx.out);
+        None
+    }
+
+    /// Starts an action in a slot that is free.
+    pub(crate) fn start(&mut self, slot: Slot, action: Action, out: &mut Outbox) {
+        debug_assert!(!self.busy.contains_key(&slot), "{slot:?} is taken");
+        let id = out.start(Place::Pod(self.uid.clone(), slot.clone()), action);
+        self.busy.insert(slot, id);
+    }
+
+    /// Something happened that the last observation does not show.
+    pub(crate) fn mark_stale(&mut self) {
+        self.is_stale = true;
+        if self.busy.contains_key(&Slot::Observe) {
+            self.read_again = true;
+        }
+    }
+
+    pub(super) fn record_event(
+        &self,
+        is_warning: bool,
+        reason: &'static str,
+        message: String,
+        out: &mut Outbox,
+    ) {
+        self.record_about(None, is_warning, reason, message, out);
+    }
+
+    pub(super) fn record_container_event(
+        &self,
+        kind: ContainerKind,
+        name: &str,
+        is_warning: bool,
+        reason: &'static str,
+        message: String,
+        out: &mut Outbox,
+    ) {
+        self.record_about(Some(pod::field_path(kind, name)), is_warning, reason, message, out);
+    }
+
+    pub(super) fn record_about(
+        &self,
+        field_path: Option<String>,
+        is_warning: bool,
+        reason: &'static str,
+        message: String,
+        out: &mut Outbox,
+    ) {
+        let about = EventObject::Pod { key: self.key.clone(), uid: self.uid.clone(), field_path };
+        out.record(EventRecord { about, is_warning, reason: reason.into(), message });
+    }
+}
