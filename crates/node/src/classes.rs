@@ -8,8 +8,7 @@ use model::resources::pod_requests;
 use model::{Now, QosClass, Quantity};
 
 use crate::cx::Cx;
-use crate::effect::{Action, ClassAmounts};
-use crate::input::Outcome;
+use crate::effect::{ClassAmounts, HostAction, Outcome};
 use crate::outbox::Place;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::pods::record::{Phase, PodRecord};
@@ -60,7 +59,7 @@ impl ClassLimits {
         if self.set != Some(amounts) {
             self.in_flight = Some(amounts);
             let memory_bytes = cx.node.facts.memory_bytes;
-            cx.out.start(Place::ClassLimits, Action::LimitClasses { amounts, memory_bytes });
+            cx.out.start(Place::ClassLimits, HostAction::LimitClasses { amounts, memory_bytes });
         }
     }
 

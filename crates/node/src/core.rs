@@ -10,8 +10,10 @@ use model::{ContainerId, Now, Pod, PodKey, PodObservation, PodUid, pod};
 
 use crate::classes::{self, ClassLimits};
 use crate::cx::Cx;
-use crate::effect::{Action, Effect, EffectId, EventObject, EventRecord};
-use crate::input::{Input, Outcome, RuntimeChange, Source};
+use crate::effect::{
+    ApiOutcome, Effect, EffectId, EventObject, EventRecord, Outcome, RuntimeAction, RuntimeOutcome,
+};
+use crate::input::{Input, RuntimeChange, Source};
 use crate::machine::Machine;
 use crate::mirrors::Mirrors;
 use crate::old_logs::OldLogs;
@@ -337,7 +339,7 @@ impl Node {
         if !self.relist.is_busy && self.relist.next_at <= now.mono {
             self.relist.is_busy = true;
             self.relist.touched.clear();
-            self.out.start(Place::Relist, Action::Relist);
+            self.out.start(Place::Relist, RuntimeAction::Relist);
         }
     }
 
@@ -350,7 +352,7 @@ impl Node {
         };
         self.relist.next_at =
             if std::mem::take(&mut self.relist.is_wanted) { now.mono } else { now.after(pause) };
-        let Outcome::Relisted(list) = outcome else { return };
+        let Outcome::Runtime(RuntimeOutcome::Relisted(list)) = outcome else { return };
         self.machine.relisted(now);
         let is_first = !std::mem::replace(&mut self.relist.has_succeeded, true);
         let mut seen = BTreeMap::new();
@@ -393,7 +395,7 @@ impl Node {
             Place::Relist => self.relisted(now, outcome),
             Place::Register => {
                 let was_known = self.machine.state().uid().is_some();
-                if let Outcome::Registered(node) = &outcome {
+                if let Outcome::Api(ApiOutcome::Registered(node)) = &outcome {
                     self.pod_cidr.of_node(node);
                 }
                 self.machine.registered(now, outcome);

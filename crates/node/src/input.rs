@@ -2,17 +2,12 @@
 //! one bounded inbox, and nothing else changes the core.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
-use model::probe::ProbeOutcome;
 use model::references::ObjectName;
-use model::{
-    ContainerId, ContainerObservation, ImageRef, Pod, PodObservation, PodUid, RuntimeHealth,
-    SandboxObservation,
-};
+use model::{ContainerId, Pod, PodUid, RuntimeHealth};
 
-use crate::effect::EffectId;
+use crate::effect::{EffectId, Outcome};
 use crate::node_status::NodeFacts;
 use crate::pressure::Observations;
 
@@ -115,107 +110,4 @@ pub enum RuntimeChange {
     Stopped,
     /// It was removed.
     Deleted,
-}
-
-/// How an action ended.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// It succeeded and has nothing to tell.
-    Done,
-    /// A write went through; the object has this version now.
-    Written {
-        /// `metadata.resourceVersion`, which orders versions of one kind of object (KEP-5504).
-        version: u64,
-    },
-    /// The object it was about does not exist (any more).
-    Gone,
-    /// It was stopped because the core asked for it.
-    Cancelled,
-    /// It failed.
-    Failed(Failure),
-    /// All pods' outlines.
-    Relisted(Vec<PodObservation>),
-    /// One pod's details.
-    Observed(PodObservation),
-    /// Some volumes are not as they should be: their names, and why.
-    VolumesFailed(Vec<(String, String)>),
-    /// Volumes are as they should be.
-    VolumesSynced {
-        /// When to look again although nothing changed, because a token grows old.
-        refresh_after: Option<Duration>,
-    },
-    /// What there is of an image.
-    Image(ImageAnswer),
-    /// The image is there now.
-    Pulled {
-        /// What to create containers from.
-        image: ImageRef,
-        /// Its size.
-        size_bytes: u64,
-        /// Time the pull itself took.
-        took: Duration,
-        /// The same with the wait for other pulls.
-        took_with_wait: Duration,
-    },
-    /// The sandbox is there.
-    SandboxStarted(SandboxObservation),
-    /// The container is there.
-    ContainerStarted(ContainerObservation),
-    /// The container has ended; `None` when it is gone altogether.
-    ContainerStopped(Option<ContainerObservation>),
-    /// What the probe said.
-    Probed(ProbeOutcome),
-    /// The Node object as the API server holds it.
-    Registered(Arc<ApiNode>),
-}
-
-impl Outcome {
-    /// Whether what was to go is gone.
-    pub(crate) fn is_gone(&self) -> bool {
-        matches!(self, Self::Done | Self::Gone)
-    }
-}
-
-/// What there is of an image, for the pod it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ImageAnswer {
-    /// Nothing.
-    Absent,
-    /// It is there; who may use it is not looked into.
-    Present(ImageRef),
-    /// It is there, and this pod may use it.
-    Accessible(ImageRef),
-    /// Only a pull with the pod's credentials tells whether it may use what may be there.
-    Unproven,
-}
-
-/// Why an action failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The stage at which it did, where the core acts or reports differently by it.
-    pub kind: FailureKind,
-    /// Text for people: the operation, the object, the cause.
-    pub message: String,
-}
-
-/// Stages and causes the core tells apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureKind {
-    /// Any other.
-    Other,
-    /// The runtime could not be reached.
-    RuntimeUnavailable,
-    /// The image's name cannot be parsed.
-    InvalidImageName,
-    /// The registry could not be reached.
-    RegistryUnavailable,
-    /// The image's signature is not accepted.
-    SignatureInvalid,
-    /// A container cannot be created as its pod asks: a referenced object is missing, or its
-    /// security context contradicts the image.
-    ContainerConfig,
-    /// The runtime refused to create the container.
-    ContainerCreate,
-    /// The runtime created the container and could not start it.
-    ContainerStart,
 }

@@ -44,9 +44,11 @@ mod view;
 pub use crate::core::Node;
 pub use dead_containers::DeadContainers;
 pub use effect::{
-    Action, ActionKind, ClassAmounts, Effect, EffectId, EventObject, EventRecord, Hook, Subject,
+    Action, ActionKind, ApiAction, ApiOutcome, ClassAmounts, Effect, EffectId, EventObject, EventRecord,
+    Failure, FailureKind, Hook, HostAction, ImageAction, ImageAnswer, ImageOutcome, Outcome, ProbeAction,
+    RuntimeAction, RuntimeOutcome, Subject, VolumeAction, VolumeOutcome,
 };
-pub use input::{Failure, FailureKind, ImageAnswer, Input, Outcome, RuntimeChange, Source};
+pub use input::{Input, RuntimeChange, Source};
 pub use settings::{Delays, PodGates, RestartRules, Settings};
 pub use view::{PodView, View, Wait};
 

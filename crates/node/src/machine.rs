@@ -7,8 +7,7 @@ use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus};
 use model::{Now, RuntimeHealth};
 
 use crate::cx::NodeState;
-use crate::effect::{Action, EventObject, EventRecord};
-use crate::input::Outcome;
+use crate::effect::{ApiAction, ApiOutcome, EventObject, EventRecord, Outcome};
 use crate::jitter::Jitter;
 use crate::node_status::{self, NodeFacts, NodeHealth};
 use crate::outbox::{Outbox, Place};
@@ -225,7 +224,7 @@ impl Machine {
                 record(node_status::transition_events(&unknown, &status, &settings.node_name), false, out);
             }
             node.status = Some(status);
-            out.start(Place::Register, Action::RegisterNode { node: Box::new(node) });
+            out.start(Place::Register, ApiAction::RegisterNode { node: Box::new(node) });
         }
         if self.registration.is_done() {
             self.drive_status(now, settings, out);
@@ -275,7 +274,7 @@ impl Machine {
             self.plan_next_write(has_changed, settings.node_status_report_every);
             let new = self.report.current.clone();
             self.report.in_flight = Some(new.clone());
-            out.start(Place::NodeStatus, Action::WriteNodeStatus { old: written, new, metadata });
+            out.start(Place::NodeStatus, ApiAction::WriteNodeStatus { old: written, new, metadata });
         } else {
             // What could not be written is no longer to be.
             self.report.retry = None;
@@ -360,7 +359,7 @@ impl Machine {
     pub(crate) fn registered(&mut self, now: Now, outcome: Outcome) {
         self.is_registering = false;
         match outcome {
-            Outcome::Registered(node) => {
+            Outcome::Api(ApiOutcome::Registered(node)) => {
                 self.registration = Step::Done;
                 self.report.written = Some(Arc::new(node.status.clone().unwrap_or_default()));
                 self.report.is_dirty = true;
@@ -379,7 +378,7 @@ impl Machine {
     pub(crate) fn status_written(&mut self, now: Now, outcome: Outcome) {
         let Some(sent) = self.report.in_flight.take() else { return };
         match outcome {
-            Outcome::Written { .. } => {
+            Outcome::Api(ApiOutcome::Written { .. }) => {
                 self.report.written = Some(sent);
                 self.report.written_at = Some(now.mono);
                 self.report.retry = None;

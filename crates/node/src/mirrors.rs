@@ -8,8 +8,7 @@ use std::time::Duration;
 use model::{Now, Pod, PodKey, PodUid, pod};
 
 use crate::cx::Cx;
-use crate::effect::Action;
-use crate::input::Outcome;
+use crate::effect::{ApiAction, Outcome};
 use crate::outbox::Place;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::pods::record::{PodRecord, Step, resource_version};
@@ -91,7 +90,7 @@ impl Mirrors {
                 let is_leaving = matches!(self.removals.get(&pod::uid(mirror)), Some(None))
                     || record.busy.contains_key(&Slot::MirrorRemoval);
                 if record.mirror.is_due(cx.now) && !is_leaving {
-                    let action = Action::DeletePod { key: record.key.clone(), uid: pod::uid(mirror) };
+                    let action = ApiAction::DeletePod { key: record.key.clone(), uid: pod::uid(mirror) };
                     record.start(Slot::MirrorRemoval, action, cx.out);
                 }
                 record.mirror.next_at(cx.now)
@@ -100,7 +99,7 @@ impl Mirrors {
                 let is_busy = [Slot::Mirror, Slot::MirrorRemoval].iter().any(|s| record.busy.contains_key(s));
                 if !is_busy && record.mirror.is_due(cx.now) {
                     let node_uid = node_uid.to_owned();
-                    record.start(Slot::Mirror, Action::CreateMirror { pod, node_uid }, cx.out);
+                    record.start(Slot::Mirror, ApiAction::CreateMirror { pod, node_uid }, cx.out);
                 }
                 record.mirror.next_at(cx.now)
             }
@@ -130,7 +129,7 @@ impl Mirrors {
                 Some(Some(retry)) => retry.next_at <= cx.now.mono,
             };
             if is_due {
-                let action = Action::DeletePod { key, uid: uid.clone() };
+                let action = ApiAction::DeletePod { key, uid: uid.clone() };
                 cx.out.start(Place::StrayMirror(uid.clone()), action);
                 self.removals.insert(uid, None);
             }

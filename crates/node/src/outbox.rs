@@ -36,11 +36,11 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// Starts an action on behalf of a place.
-    pub(crate) fn start(&mut self, place: Place, action: Action) -> EffectId {
+    pub(crate) fn start(&mut self, place: Place, action: impl Into<Action>) -> EffectId {
         let id = EffectId(self.next_id);
         self.next_id += 1;
         self.places.insert(id, place);
-        self.effects.push(Effect::Start { id, action });
+        self.effects.push(Effect::Start { id, action: action.into() });
         id
     }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use model::Now;
 
-use crate::effect::Action;
-use crate::input::Outcome;
+use crate::effect::{Outcome, RuntimeAction};
 use crate::outbox::{Outbox, Place};
 use crate::pods::backoff::{Pauses, Retry};
 
@@ -43,7 +42,7 @@ impl PodCidr {
             return;
         }
         self.in_flight = Some(self.wanted.clone());
-        out.start(Place::PodCidr, Action::SetPodCidr { pod_cidr: self.wanted.clone() });
+        out.start(Place::PodCidr, RuntimeAction::SetPodCidr { pod_cidr: self.wanted.clone() });
     }
 
     pub(crate) fn finished(&mut self, now: Now, outcome: Outcome) {
@@ -75,7 +74,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::input::{Failure, FailureKind};
+    use crate::effect::{Action, Failure, FailureKind};
     use crate::{Effect, Input, Node, Settings};
 
     fn node() -> Node {
@@ -89,7 +88,9 @@ mod tests {
     /// What the runtime is told, with how that is to end.
     fn told(effects: &[Effect]) -> Vec<(crate::EffectId, String)> {
         let told = effects.iter().filter_map(|effect| match effect {
-            Effect::Start { id, action: Action::SetPodCidr { pod_cidr } } => Some((*id, pod_cidr.clone())),
+            Effect::Start { id, action: Action::Runtime(RuntimeAction::SetPodCidr { pod_cidr }) } => {
+                Some((*id, pod_cidr.clone()))
+            }
             _ => None,
         });
         told.collect()

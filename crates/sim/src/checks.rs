@@ -9,7 +9,10 @@ use std::time::Duration;
 use model::pod::{self, ContainerKind};
 use model::probe::ProbeKind;
 use model::{ContainerId, ContainerState, Pod, PodObservation, PodUid, SandboxId};
-use node::{Action, EffectId, Input, Outcome, Source};
+use node::{
+    Action, ApiAction, EffectId, HostAction, Input, Outcome, ProbeAction, RuntimeAction, RuntimeOutcome,
+    Source, VolumeAction, VolumeOutcome,
+};
 
 use crate::api::is_terminal;
 use crate::process::wall;
@@ -93,27 +96,28 @@ impl World {
         let uid = action.subject().uid;
         let knows = &mut self.process.knows;
         match outcome {
-            Outcome::Observed(pod) => self.learn_observation(pod),
-            Outcome::SandboxStarted(s) => {
+            Outcome::Runtime(RuntimeOutcome::Observed(pod)) => self.learn_observation(pod),
+            Outcome::Runtime(RuntimeOutcome::SandboxStarted(s)) => {
                 if let Some(uid) = uid {
                     knows.ready.insert(s.id.clone(), uid);
                 }
             }
-            Outcome::ContainerStarted(c) => {
+            Outcome::Runtime(RuntimeOutcome::ContainerStarted(c)) => {
                 if let Some(uid) = uid {
                     knows.running.insert(c.id.clone(), uid);
                 }
             }
-            Outcome::ContainerStopped(c) => {
-                let Action::StopContainer { id, .. } = action else { return };
+            Outcome::Runtime(RuntimeOutcome::ContainerStopped(c)) => {
+                let Action::Runtime(RuntimeAction::StopContainer { id, .. }) = action else { return };
                 if c.as_ref().is_none_or(|c| !c.state.is_running()) {
                     knows.running.remove(id);
                 }
             }
-            Outcome::VolumesSynced { .. } => knows.volumes.extend(uid),
+            Outcome::Volume(VolumeOutcome::Synced { .. }) => knows.volumes.extend(uid),
             Outcome::Done => match action {
-                Action::EnsureCgroup { .. } => knows.cgroups.extend(uid),
-                Action::StopSandbox { id, .. } | Action::RemoveSandbox { id, .. } => {
+                Action::Host(HostAction::EnsureCgroup { .. }) => knows.cgroups.extend(uid),
+                Action::Runtime(RuntimeAction::StopSandbox { id, .. })
+                | Action::Runtime(RuntimeAction::RemoveSandbox { id, .. }) => {
                     knows.ready.remove(id);
                 }
                 _ => {}
@@ -148,29 +152,29 @@ impl World {
     pub(crate) fn check_start(&mut self, id: EffectId, action: &Action) {
         self.check_slot(id, action);
         let verdict = match action {
-            Action::RunSandbox { pod, .. } => self.check_run_sandbox(pod),
-            Action::StartContainer { pod, container, sandbox, image, .. } => self
+            Action::Runtime(RuntimeAction::RunSandbox { pod, .. }) => self.check_run_sandbox(pod),
+            Action::Runtime(RuntimeAction::StartContainer { pod, container, sandbox, image, .. }) => self
                 .check_start_container(pod, container, sandbox)
                 .and_then(|()| self.check_image(pod, container, image.as_str())),
-            Action::StopContainer { id, sandbox, grace, .. } => {
+            Action::Runtime(RuntimeAction::StopContainer { id, sandbox, grace, .. }) => {
                 self.check_held(id, sandbox).and_then(|()| self.check_grace(id, *grace))
             }
-            Action::StopSandbox { id, .. } => self.check_stop_sandbox(id),
-            Action::RemoveContainer { id, .. } => self.check_remove_container(id),
-            Action::RemoveSandbox { id, .. } => self.check_stop_sandbox(id),
-            Action::TearDownVolumes { uid, .. } => {
+            Action::Runtime(RuntimeAction::StopSandbox { id, .. }) => self.check_stop_sandbox(id),
+            Action::Runtime(RuntimeAction::RemoveContainer { id, .. }) => self.check_remove_container(id),
+            Action::Runtime(RuntimeAction::RemoveSandbox { id, .. }) => self.check_stop_sandbox(id),
+            Action::Volume(VolumeAction::TearDown { uid, .. }) => {
                 self.process.knows.volumes.remove(uid);
                 self.check_nothing_runs(uid, "volumes are torn down")
             }
-            Action::RemoveCgroup { uid, .. } => {
+            Action::Host(HostAction::RemoveCgroup { uid, .. }) => {
                 self.process.knows.cgroups.remove(uid);
                 self.check_nothing_runs(uid, "the cgroup is removed")
             }
-            Action::Probe { pod, container, id, kind, .. } => {
+            Action::Probe(ProbeAction::Attempt { pod, container, id, kind, .. }) => {
                 self.check_initial_delay(pod, container, id, *kind)
             }
-            Action::DeletePod { uid, .. } => self.check_delete(uid),
-            Action::WriteStatus { uid, new, .. } => self.check_status(uid, new),
+            Action::Api(ApiAction::DeletePod { uid, .. }) => self.check_delete(uid),
+            Action::Api(ApiAction::WriteStatus { uid, new, .. }) => self.check_status(uid, new),
             _ => Ok(()),
         };
         if let Err(rule) = verdict {
@@ -184,19 +188,29 @@ impl World {
             self.broke(format!("the name #{} is given twice", id.0));
         }
         let same = |other: &Action| match (other, action) {
-            (Action::WriteStatus { uid: a, .. }, Action::WriteStatus { uid: b, .. }) => a == b,
-            (Action::StopContainer { id: a, .. }, Action::StopContainer { id: b, .. }) => a == b,
             (
-                Action::StartContainer { pod: a, container: c, .. },
-                Action::StartContainer { pod: b, container: d, .. },
+                Action::Api(ApiAction::WriteStatus { uid: a, .. }),
+                Action::Api(ApiAction::WriteStatus { uid: b, .. }),
+            ) => a == b,
+            (
+                Action::Runtime(RuntimeAction::StopContainer { id: a, .. }),
+                Action::Runtime(RuntimeAction::StopContainer { id: b, .. }),
+            ) => a == b,
+            (
+                Action::Runtime(RuntimeAction::StartContainer { pod: a, container: c, .. }),
+                Action::Runtime(RuntimeAction::StartContainer { pod: b, container: d, .. }),
             ) => pod::uid(a) == pod::uid(b) && c == d,
-            (Action::RunSandbox { pod: a, .. }, Action::RunSandbox { pod: b, .. })
-            | (Action::SyncVolumes { pod: a, .. }, Action::SyncVolumes { pod: b, .. }) => {
-                pod::uid(a) == pod::uid(b)
-            }
-            (Action::Relist, Action::Relist) => true,
+            (
+                Action::Runtime(RuntimeAction::RunSandbox { pod: a, .. }),
+                Action::Runtime(RuntimeAction::RunSandbox { pod: b, .. }),
+            )
+            | (
+                Action::Volume(VolumeAction::Sync { pod: a, .. }),
+                Action::Volume(VolumeAction::Sync { pod: b, .. }),
+            ) => pod::uid(a) == pod::uid(b),
+            (Action::Runtime(RuntimeAction::Relist), Action::Runtime(RuntimeAction::Relist)) => true,
             // Two manifests that follow each other may both find the mirror of a third in the way.
-            (Action::DeletePod { uid, .. }, Action::DeletePod { .. })
+            (Action::Api(ApiAction::DeletePod { uid, .. }), Action::Api(ApiAction::DeletePod { .. }))
                 if uid.as_str().starts_with("mirror-") =>
             {
                 false

@@ -6,7 +6,11 @@ use k8s_openapi::api::core::v1::{NodeSpec, NodeStatus};
 use model::pod::{self, ContainerKind};
 use model::probe::ProbeOutcome;
 use model::{ContainerId, ContainerState, ImageRef, Pod, SandboxId};
-use node::{Action, EffectId, Failure, FailureKind, Hook, ImageAnswer, Outcome, RuntimeChange};
+use node::{
+    Action, ApiAction, ApiOutcome, EffectId, Failure, FailureKind, Hook, HostAction, ImageAction,
+    ImageAnswer, ImageOutcome, Outcome, ProbeAction, RuntimeAction, RuntimeChange, RuntimeOutcome,
+    VolumeAction, VolumeOutcome,
+};
 
 use crate::process::{Fate, Flight, is_own_work, wall};
 use crate::runtime::{NewContainer, PRIVATE_IMAGE, container_name, sandbox_name};
@@ -26,7 +30,7 @@ impl World {
         let mut fate = self.fate();
         let mut reserved = None;
         match &action {
-            Action::RunSandbox { pod, attempt } => {
+            Action::Runtime(RuntimeAction::RunSandbox { pod, attempt }) => {
                 let uid = pod::uid(pod);
                 // The agent makes the log folder before it asks for the sandbox.
                 self.host.logs.insert(uid.clone());
@@ -36,7 +40,7 @@ impl World {
                     fate = Fate::Fails;
                 }
             }
-            Action::StartContainer { pod, container, attempt, .. } => {
+            Action::Runtime(RuntimeAction::StartContainer { pod, container, attempt, .. }) => {
                 let uid = pod::uid(pod);
                 if self.runtime.reserve_container(&uid, container, *attempt) {
                     reserved = Some(container_name(&uid, container, *attempt));
@@ -44,7 +48,9 @@ impl World {
                     fate = Fate::Fails;
                 }
             }
-            Action::Probe { .. } | Action::RunHook { .. } => fate = Fate::Succeeds,
+            Action::Probe(ProbeAction::Attempt { .. }) | Action::Probe(ProbeAction::Hook { .. }) => {
+                fate = Fate::Succeeds
+            }
             _ => {}
         }
         if is_own_work(&action) && fate == Fate::FailsBeforeEffect {
@@ -54,7 +60,7 @@ impl World {
         if self.chance.percent(self.weather.hangs) {
             delay += self.chance.millis(1, 120_000);
         }
-        if let Action::RunHook { timeout, .. } = &action {
+        if let Action::Probe(ProbeAction::Hook { timeout, .. }) = &action {
             delay = self.chance.millis(10, if self.is_calm { 1000 } else { 40_000 });
             delay = timeout.map_or(delay, |t| delay.min(t));
         }
@@ -127,7 +133,7 @@ impl World {
         if is_foreign || flight.outcome.is_some() {
             self.note(|_| format!("#{} of process {process} takes effect late", id.0));
         }
-        if let Action::StopContainer { id: container, grace, .. } = &action
+        if let Action::Runtime(RuntimeAction::StopContainer { id: container, grace, .. }) = &action
             && fate != Fate::Fails
             && !self.runtime.is_away
             && !is_told
@@ -165,7 +171,10 @@ impl World {
     pub(crate) fn reap(&mut self, process: u32, id: EffectId) {
         let key = (process, id);
         let Some(flight) = self.flights.get(&key) else { return };
-        let Action::StopContainer { id: container, .. } = flight.action.clone() else { return };
+        let Action::Runtime(RuntimeAction::StopContainer { id: container, .. }) = flight.action.clone()
+        else {
+            return;
+        };
         if flight.is_told || flight.outcome.is_some() {
             return;
         }
@@ -177,7 +186,9 @@ impl World {
             if fate == Fate::FailsAfterEffect {
                 failed(FailureKind::Other, "deadline exceeded")
             } else {
-                Outcome::ContainerStopped(self.runtime.containers.get(&container).map(|c| c.seen.clone()))
+                Outcome::Runtime(RuntimeOutcome::ContainerStopped(
+                    self.runtime.containers.get(&container).map(|c| c.seen.clone()),
+                ))
             }
         };
         self.set_outcome(key, outcome);
@@ -188,7 +199,9 @@ impl World {
     /// An action fails without effect; a start may leave a container that never ran.
     fn fail(&mut self, action: &Action) -> Outcome {
         match action {
-            Action::StartContainer { pod, container, sandbox, attempt, .. } if self.chance.percent(50) => {
+            Action::Runtime(RuntimeAction::StartContainer { pod, container, sandbox, attempt, .. })
+                if self.chance.percent(50) =>
+            {
                 if self.chance.percent(50) {
                     return failed(FailureKind::ContainerCreate, "cannot create");
                 }
@@ -208,78 +221,69 @@ impl World {
                 }
                 failed(FailureKind::ContainerStart, "cannot start")
             }
-            Action::StartContainer { .. } => failed(FailureKind::ContainerConfig, "a secret is missing"),
+            Action::Runtime(RuntimeAction::StartContainer { .. }) => {
+                failed(FailureKind::ContainerConfig, "a secret is missing")
+            }
             _ => failed(FailureKind::Other, "refused"),
         }
     }
 
     fn perform(&mut self, action: &Action, is_ghost: bool) -> Outcome {
-        let is_runtimes = matches!(
-            action,
-            Action::Relist
-                | Action::Observe { .. }
-                | Action::InspectImage { .. }
-                | Action::PullImage { .. }
-                | Action::RunSandbox { .. }
-                | Action::StopSandbox { .. }
-                | Action::RemoveSandbox { .. }
-                | Action::StartContainer { .. }
-                | Action::StopContainer { .. }
-                | Action::RemoveContainer { .. }
-                | Action::SetPodCidr { .. }
-        );
-        if is_runtimes {
-            return if self.runtime.is_away { away() } else { self.perform_in_runtime(action, is_ghost) };
+        match action {
+            Action::Runtime(_) | Action::Image(_) if self.runtime.is_away => away(),
+            Action::Runtime(action) => self.perform_in_runtime(action, is_ghost),
+            Action::Image(action) => self.perform_on_image(action),
+            Action::Api(_) if self.api.is_away => failed(FailureKind::Other, "the API server is away"),
+            Action::Api(action) => self.perform_in_api(action),
+            Action::Host(action) => self.perform_on_host(action),
+            Action::Volume(action) => self.perform_on_volumes(action),
+            Action::Probe(action) => self.perform_in_container(action),
         }
-        let is_apis = matches!(
-            action,
-            Action::WriteStatus { .. }
-                | Action::DeletePod { .. }
-                | Action::CreateMirror { .. }
-                | Action::RegisterNode { .. }
-                | Action::WriteNodeStatus { .. }
-        );
-        if is_apis {
-            if self.api.is_away {
-                return failed(FailureKind::Other, "the API server is away");
-            }
-            return self.perform_in_api(action);
-        }
-        self.perform_on_host(action)
     }
 
-    fn perform_on_host(&mut self, action: &Action) -> Outcome {
+    fn perform_on_host(&mut self, action: &HostAction) -> Outcome {
         match action {
-            Action::EnsureCgroup { pod } => {
+            HostAction::EnsureCgroup { pod } => {
                 self.host.cgroups.insert(pod::uid(pod));
             }
-            Action::RemoveCgroup { uid, .. } => {
+            HostAction::RemoveCgroup { uid, .. } => {
                 self.host.cgroups.remove(uid);
             }
-            Action::SyncVolumes { pod, .. } => {
-                self.host.volumes.insert(pod::uid(pod));
-                return Outcome::VolumesSynced { refresh_after: None };
-            }
-            Action::TearDownVolumes { uid, .. } => {
-                self.host.volumes.remove(uid);
-            }
-            Action::RemovePodLogs { uid, .. } => {
+            HostAction::RemovePodLogs { uid, .. } => {
                 self.host.logs.remove(uid);
             }
-            Action::RunHook { id, hook, timeout, .. } => return self.hook(id, *hook, *timeout),
-            Action::Probe { id, .. } => {
+            HostAction::LimitClasses { .. } => {}
+        }
+        Outcome::Done
+    }
+
+    fn perform_on_volumes(&mut self, action: &VolumeAction) -> Outcome {
+        match action {
+            VolumeAction::Sync { pod, .. } => {
+                self.host.volumes.insert(pod::uid(pod));
+                Outcome::Volume(VolumeOutcome::Synced { refresh_after: None })
+            }
+            VolumeAction::TearDown { uid, .. } => {
+                self.host.volumes.remove(uid);
+                Outcome::Done
+            }
+        }
+    }
+
+    fn perform_in_container(&mut self, action: &ProbeAction) -> Outcome {
+        match action {
+            ProbeAction::Hook { id, hook, timeout, .. } => self.hook(id, *hook, *timeout),
+            ProbeAction::Attempt { id, .. } => {
                 let is_running = self.runtime.containers.get(id).is_some_and(|c| c.seen.state.is_running());
                 let fails = self.chance.percent(self.weather.probe_fails);
-                return Outcome::Probed(match (is_running, fails) {
+                Outcome::Probed(match (is_running, fails) {
                     (false, _) => ProbeOutcome::unknown("not running"),
                     (true, true) if self.chance.percent(30) => ProbeOutcome::unknown("no answer"),
                     (true, true) => ProbeOutcome::Failure("bad".to_owned()),
                     (true, false) => ProbeOutcome::Success,
-                });
+                })
             }
-            _ => {}
         }
-        Outcome::Done
     }
 
     fn hook(&mut self, id: &ContainerId, hook: Hook, timeout: Option<Duration>) -> Outcome {
@@ -291,24 +295,24 @@ impl World {
         Outcome::Done
     }
 
-    fn perform_in_api(&mut self, action: &Action) -> Outcome {
+    fn perform_in_api(&mut self, action: &ApiAction) -> Outcome {
         match action {
-            Action::WriteStatus { uid, new, .. } => match self.api.write_status(uid, new) {
+            ApiAction::WriteStatus { uid, new, .. } => match self.api.write_status(uid, new) {
                 Some((version, change)) => {
                     self.announce(change);
-                    Outcome::Written { version }
+                    Outcome::Api(ApiOutcome::Written { version })
                 }
                 None => Outcome::Gone,
             },
-            Action::DeletePod { uid, .. } => match self.api.remove(uid) {
+            ApiAction::DeletePod { uid, .. } => match self.api.remove(uid) {
                 Some(change) => {
                     self.announce(change);
                     Outcome::Done
                 }
                 None => Outcome::Gone,
             },
-            Action::CreateMirror { pod, .. } => self.create_mirror(pod),
-            Action::RegisterNode { node } => {
+            ApiAction::CreateMirror { pod, .. } => self.create_mirror(pod),
+            ApiAction::RegisterNode { node } => {
                 let mut node = (**node).clone();
                 node.metadata.uid = Some("node-uid".to_owned());
                 node.spec = Some(NodeSpec {
@@ -318,9 +322,9 @@ impl World {
                 node.status = Some(NodeStatus::default());
                 let pod_cidrs = Some(vec!["10.88.0.0/24".to_owned()]);
                 node.spec = Some(NodeSpec { pod_cidrs, ..NodeSpec::default() });
-                Outcome::Registered(std::sync::Arc::new(node))
+                Outcome::Api(ApiOutcome::Registered(std::sync::Arc::new(node)))
             }
-            _ => Outcome::Written { version: 0 },
+            ApiAction::WriteNodeStatus { .. } => Outcome::Api(ApiOutcome::Written { version: 0 }),
         }
     }
 
@@ -346,35 +350,18 @@ impl World {
         Outcome::Done
     }
 
-    fn perform_in_runtime(&mut self, action: &Action, is_ghost: bool) -> Outcome {
+    fn perform_in_runtime(&mut self, action: &RuntimeAction, is_ghost: bool) -> Outcome {
         match action {
-            Action::Relist => Outcome::Relisted(self.runtime.relist()),
-            Action::Observe { uid, key } => Outcome::Observed(self.runtime.observe(uid, key)),
-            Action::InspectImage { pod, container } => {
-                let image = image(pod, container);
-                Outcome::Image(if !self.runtime.images.contains(&image) {
-                    ImageAnswer::Absent
-                } else if self.runtime.may_use(&pod::uid(pod), &image) {
-                    ImageAnswer::Accessible(ImageRef::from(image))
-                } else {
-                    ImageAnswer::Unproven
-                })
+            RuntimeAction::Relist => Outcome::Runtime(RuntimeOutcome::Relisted(self.runtime.relist())),
+            RuntimeAction::Observe { uid, key } => {
+                Outcome::Runtime(RuntimeOutcome::Observed(self.runtime.observe(uid, key)))
             }
-            Action::PullImage { pod, container } => {
-                let image = image(pod, container);
-                self.runtime.images.insert(image.clone());
-                if image == PRIVATE_IMAGE {
-                    self.runtime.has_pulled.insert(pod::uid(pod));
-                }
-                let took = Duration::from_millis(5);
-                Outcome::Pulled { image: ImageRef::from(image), size_bytes: 1, took, took_with_wait: took }
-            }
-            Action::RunSandbox { pod, attempt } => self.run_sandbox(pod, *attempt, is_ghost),
-            Action::StopSandbox { id, .. } => {
+            RuntimeAction::RunSandbox { pod, attempt } => self.run_sandbox(pod, *attempt, is_ghost),
+            RuntimeAction::StopSandbox { id, .. } => {
                 self.stop_sandbox(id);
                 Outcome::Done
             }
-            Action::RemoveSandbox { id, .. } => {
+            RuntimeAction::RemoveSandbox { id, .. } => {
                 self.stop_sandbox(id);
                 if let Some(sandbox) = self.runtime.sandboxes.get(id) {
                     let uid = sandbox.uid.clone();
@@ -383,21 +370,50 @@ impl World {
                 }
                 Outcome::Done
             }
-            Action::StartContainer { pod, container, sandbox, attempt, .. } => {
+            RuntimeAction::StartContainer { pod, container, sandbox, attempt, .. } => {
                 self.start_container(pod, container, sandbox, *attempt, is_ghost)
             }
-            Action::StopContainer { id, .. } => {
+            RuntimeAction::StopContainer { id, .. } => {
                 self.end_container(id, 137);
-                Outcome::ContainerStopped(None)
+                Outcome::Runtime(RuntimeOutcome::ContainerStopped(None))
             }
-            Action::RemoveContainer { uid, id, .. } => {
+            RuntimeAction::RemoveContainer { uid, id, .. } => {
                 if let Some(removed) = self.runtime.containers.remove(id) {
                     self.begins_anew(&removed.seen.sandbox_id);
                     self.hint(uid, id.as_str(), RuntimeChange::Deleted);
                 }
                 Outcome::Done
             }
-            _ => Outcome::Done,
+            RuntimeAction::SetPodCidr { .. } => Outcome::Done,
+        }
+    }
+
+    fn perform_on_image(&mut self, action: &ImageAction) -> Outcome {
+        match action {
+            ImageAction::Inspect { pod, container } => {
+                let image = image(pod, container);
+                Outcome::Image(ImageOutcome::Inspected(if !self.runtime.images.contains(&image) {
+                    ImageAnswer::Absent
+                } else if self.runtime.may_use(&pod::uid(pod), &image) {
+                    ImageAnswer::Accessible(ImageRef::from(image))
+                } else {
+                    ImageAnswer::Unproven
+                }))
+            }
+            ImageAction::Pull { pod, container } => {
+                let image = image(pod, container);
+                self.runtime.images.insert(image.clone());
+                if image == PRIVATE_IMAGE {
+                    self.runtime.has_pulled.insert(pod::uid(pod));
+                }
+                let took = Duration::from_millis(5);
+                Outcome::Image(ImageOutcome::Pulled {
+                    image: ImageRef::from(image),
+                    size_bytes: 1,
+                    took,
+                    took_with_wait: took,
+                })
+            }
         }
     }
 
@@ -411,7 +427,7 @@ impl World {
         self.check_sandboxes(&uid);
         self.hint(&uid, id.as_str(), RuntimeChange::Started);
         match self.runtime.sandboxes.get(&id) {
-            Some(sandbox) => Outcome::SandboxStarted(sandbox.seen.clone()),
+            Some(sandbox) => Outcome::Runtime(RuntimeOutcome::SandboxStarted(sandbox.seen.clone())),
             None => Outcome::Gone,
         }
     }
@@ -445,7 +461,7 @@ impl World {
         let kind = pod::container(pod, name).map_or(ContainerKind::Regular, |c| c.kind);
         self.plan_life(&id, kind);
         match self.runtime.containers.get(&id) {
-            Some(container) => Outcome::ContainerStarted(container.seen.clone()),
+            Some(container) => Outcome::Runtime(RuntimeOutcome::ContainerStarted(container.seen.clone())),
             None => Outcome::Gone,
         }
     }

@@ -106,15 +106,8 @@ pub(crate) fn wall(at: Duration) -> Timestamp {
 
 /// Whether the agent does it all by itself: then it goes no further than whoever asked for it.
 pub(crate) fn is_own_work(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::EnsureCgroup { .. }
-            | Action::LimitClasses { .. }
-            | Action::RemoveCgroup { .. }
-            | Action::SyncVolumes { .. }
-            | Action::TearDownVolumes { .. }
-            | Action::RemovePodLogs { .. }
-            | Action::Probe { .. }
-            | Action::RunHook { .. }
-    )
+    match action {
+        Action::Host(_) | Action::Volume(_) | Action::Probe(_) => true,
+        Action::Runtime(_) | Action::Image(_) | Action::Api(_) => false,
+    }
 }

@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::{ContainerState, PodStatus};
 use model::pod::{key, uid};
 use model::{Pod, PodObservation};
-use node::{Action, Input, Outcome};
+use node::{Action, ApiAction, ApiOutcome, Input, Outcome, RuntimeOutcome};
 
 pub(crate) fn action(action: &Action) -> String {
     match action {
-        Action::WriteStatus { new, .. } => format!("{action}: {}", status(new)),
+        Action::Api(ApiAction::WriteStatus { new, .. }) => format!("{action}: {}", status(new)),
         _ => action.to_string(),
     }
 }
@@ -36,14 +36,16 @@ pub(crate) fn input(input: &Input) -> String {
 fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Failed(failure) => format!("failed ({:?}): {}", failure.kind, failure.message),
-        Outcome::Relisted(pods) => {
+        Outcome::Runtime(RuntimeOutcome::Relisted(pods)) => {
             format!("relisted {}", pods.iter().map(observation).collect::<Vec<_>>().join("; "))
         }
-        Outcome::Observed(pod) => format!("observed {}", observation(pod)),
-        Outcome::SandboxStarted(s) => format!("started {}", s.id),
-        Outcome::ContainerStarted(c) => format!("started {} ({:?})", c.id, c.state),
-        Outcome::ContainerStopped(c) => format!("stopped {:?}", c.as_ref().map(|c| &c.state)),
-        Outcome::Registered(_) => "registered".to_owned(),
+        Outcome::Runtime(RuntimeOutcome::Observed(pod)) => format!("observed {}", observation(pod)),
+        Outcome::Runtime(RuntimeOutcome::SandboxStarted(s)) => format!("started {}", s.id),
+        Outcome::Runtime(RuntimeOutcome::ContainerStarted(c)) => format!("started {} ({:?})", c.id, c.state),
+        Outcome::Runtime(RuntimeOutcome::ContainerStopped(c)) => {
+            format!("stopped {:?}", c.as_ref().map(|c| &c.state))
+        }
+        Outcome::Api(ApiOutcome::Registered(_)) => "registered".to_owned(),
         other => format!("{other:?}"),
     }
 }

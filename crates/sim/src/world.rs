@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use model::{ContainerId, Pod, PodUid, RuntimeCondition, RuntimeFeatures, RuntimeHealth, SandboxId, pod};
 use node::node_status::NodeFacts;
-use node::{Action, Effect, EffectId, Input, Outcome, RuntimeChange, Source};
+use node::{
+    Action, ApiAction, Effect, EffectId, Input, Outcome, ProbeAction, RuntimeAction, RuntimeChange, Source,
+};
 
 use crate::api::{Api, Change};
 use crate::chance::Chance;
@@ -137,7 +139,12 @@ pub fn run(seed: u64) -> Result<Summary, Broken> {
 
 /// What is done again and again without anything having happened.
 fn is_routine(action: &Action) -> bool {
-    matches!(action, Action::Relist | Action::Probe { .. } | Action::WriteNodeStatus { .. })
+    matches!(
+        action,
+        Action::Runtime(RuntimeAction::Relist)
+            | Action::Probe(ProbeAction::Attempt { .. })
+            | Action::Api(ApiAction::WriteNodeStatus { .. })
+    )
 }
 
 impl World {
@@ -290,9 +297,9 @@ impl World {
             return Err("the API server or the runtime is away".to_owned());
         }
         let mut under_way = self.flights.iter().filter(|((p, _), f)| *p == self.process.number && !f.is_told);
-        if let Some(((_, id), _)) =
-            under_way.find(|(_, f)| !is_routine(&f.action) || counts_relist && f.action == Action::Relist)
-        {
+        if let Some(((_, id), _)) = under_way.find(|(_, f)| {
+            !is_routine(&f.action) || counts_relist && f.action == Action::Runtime(RuntimeAction::Relist)
+        }) {
             return Err(format!("#{} is under way", id.0));
         }
         for happening in self.queue.values() {

@@ -1,6 +1,6 @@
 //! What log lines and spans say of an action: what is done, and to which object.
 
-use node::{Action, ActionKind, Hook};
+use node::{Action, ActionKind, Hook, HostAction, ImageAction, RuntimeAction};
 use telemetry::traces::{self, Tracer};
 use tracing::{Span, field, info_span};
 
@@ -167,28 +167,30 @@ mod tests {
         pod.metadata.namespace = Some("ns".into());
         pod.metadata.uid = Some("u".into());
         let pod = Arc::new(pod);
-        let start = Action::PullImage { pod, container: "c".into() };
+        let start = Action::Image(ImageAction::Pull { pod, container: "c".into() });
         let (uid, key) = (model::PodUid::from("u"), model::PodKey::new("ns", "web"));
-        let stop = Action::StopContainer {
+        let stop = Action::Runtime(RuntimeAction::StopContainer {
             uid: uid.clone(),
             key: key.clone(),
             container: "c".into(),
             id: "x".into(),
             sandbox: "y".into(),
             grace: std::time::Duration::ZERO,
-        };
-        let stop_sandbox = Action::StopSandbox { uid: uid.clone(), key, id: "y".into() };
+        });
+        let stop_sandbox =
+            Action::Runtime(RuntimeAction::StopSandbox { uid: uid.clone(), key, id: "y".into() });
         for (action, what, identity) in [
             (start, "pull image", "pull image/u/ns/web/c"),
             (stop, "stop container", "stop container/u/ns/web/c/x"),
             (stop_sandbox, "stop pod sandbox", "stop pod sandbox/u/ns/web/y"),
-            (Action::Relist, "list pods of the runtime", "list pods of the runtime"),
+            (Action::Runtime(RuntimeAction::Relist), "list pods of the runtime", "list pods of the runtime"),
         ] {
             let about = About::action(&action);
             assert_eq!((about.kind.as_str(), about.identity().as_str()), (what, identity));
         }
         // Found on disk, and nowhere else.
-        let about = About::action(&Action::RemoveCgroup { uid, key: model::PodKey::new("", "") });
+        let about =
+            About::action(&Action::Host(HostAction::RemoveCgroup { uid, key: model::PodKey::new("", "") }));
         assert_eq!((about.done(), about.identity().as_str()), (None, "remove cgroup of pod/u"));
     }
 }

@@ -9,7 +9,7 @@ use apiserver::{
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, PodStatus, Service, ServicePort, ServiceSpec};
 use model::{Pod, PodKey, PodUid, pod};
 use node::node_status::MetadataChange;
-use node::{EventObject, EventRecord, Outcome};
+use node::{ApiOutcome, EventObject, EventRecord, Outcome};
 
 use super::failure;
 
@@ -105,8 +105,8 @@ impl Api {
     ) -> Outcome {
         let Some(remote) = &self.remote else { return Outcome::Cancelled };
         match apiserver::patch_pod_status(&remote.connection.api, key, uid, old, new).await {
-            Ok(PatchOutcome::Written(pod)) => Outcome::Written { version: version(&pod) },
-            Ok(PatchOutcome::Unchanged) => Outcome::Written { version: 0 },
+            Ok(PatchOutcome::Written(pod)) => Outcome::Api(ApiOutcome::Written { version: version(&pod) }),
+            Ok(PatchOutcome::Unchanged) => Outcome::Api(ApiOutcome::Written { version: 0 }),
             Ok(PatchOutcome::Gone | PatchOutcome::Replaced) => Outcome::Gone,
             Err(error) => failed(&error),
         }
@@ -139,7 +139,7 @@ impl Api {
     pub(crate) async fn register(&self, node: ApiNode, looks_when_forbidden: bool) -> Outcome {
         let Some(remote) = &self.remote else { return Outcome::Cancelled };
         match apiserver::register(&remote.connection.api, &node, looks_when_forbidden).await {
-            Ok(registered) => Outcome::Registered(Arc::new(registered.node().clone())),
+            Ok(registered) => Outcome::Api(ApiOutcome::Registered(Arc::new(registered.node().clone()))),
             Err(error) => failed(&error),
         }
     }
@@ -154,7 +154,7 @@ impl Api {
         let client = &remote.connection.heartbeat;
         let metadata = NodeMetadata { labels: &metadata.labels, annotations: &metadata.annotations };
         match apiserver::patch_node_status(client, &self.node_name, old, new, metadata).await {
-            Ok(_) => Outcome::Written { version: 0 },
+            Ok(_) => Outcome::Api(ApiOutcome::Written { version: 0 }),
             Err(error) if error.is_not_found() => Outcome::Gone,
             Err(error) => failed(&error),
         }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use model::downward::PodFacts;
 use model::pod::{self, ContainerRef};
 use model::{ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
-use node::{Failure, FailureKind, Outcome};
+use node::{Failure, FailureKind, Outcome, RuntimeOutcome};
 use runtime::container::{ContainerInputs, ContainerSpec};
 use runtime::images::ImageUser;
 use runtime::{Runtime, container, hostname, podfiles};
@@ -49,7 +49,7 @@ pub(crate) async fn start(adapters: &Adapters, mut start: Start) -> Outcome {
     }
     link_log(adapters, &key, &uid, &start, &id).await;
     match adapters.runtime.container(&id, &start.sandbox).await {
-        Ok(Some(container)) => Outcome::ContainerStarted(container),
+        Ok(Some(container)) => Outcome::Runtime(RuntimeOutcome::ContainerStarted(container)),
         Ok(None) => failure::other(format!("container {id} vanished after its start")),
         Err(error) => failure::runtime(&error),
     }
@@ -66,7 +66,7 @@ pub(crate) async fn stop(
         return failure::runtime(&error);
     }
     match runtime.container(id, sandbox).await {
-        Ok(container) => Outcome::ContainerStopped(container),
+        Ok(container) => Outcome::Runtime(RuntimeOutcome::ContainerStopped(container)),
         Err(error) => failure::runtime(&error),
     }
 }

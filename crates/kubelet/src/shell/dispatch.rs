@@ -6,7 +6,10 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::ContainerState;
-use node::{Action, Failure, FailureKind, Outcome};
+use node::{
+    Action, ApiAction, ApiOutcome, Failure, FailureKind, HostAction, ImageAction, Outcome, ProbeAction,
+    RuntimeAction, RuntimeOutcome, VolumeAction, VolumeOutcome,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, error, info, trace, warn};
 
@@ -24,7 +27,7 @@ pub(crate) async fn carry_out(adapters: Arc<Adapters>, action: Action, cancel: C
     match &outcome {
         Outcome::Failed(_) if about.is_hook() => traced.fail("the hook failed".to_owned()),
         Outcome::Failed(failure) => traced.fail(failure.message.clone()),
-        Outcome::VolumesFailed(volumes) => traced.fail(messages(volumes)),
+        Outcome::Volume(VolumeOutcome::Failed(volumes)) => traced.fail(messages(volumes)),
         _ => {}
     }
     drop(traced);
@@ -71,7 +74,9 @@ fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
             let is_told = failure.kind != FailureKind::RuntimeUnavailable;
             log_failure(adapters, about, &failure.message, is_told);
         }
-        Outcome::VolumesFailed(volumes) => log_failure(adapters, about, &messages(volumes), true),
+        Outcome::Volume(VolumeOutcome::Failed(volumes)) => {
+            log_failure(adapters, about, &messages(volumes), true)
+        }
         Outcome::Cancelled => debug!("Cancelled: {what}"),
         _ => {
             log_endings(adapters, outcome);
@@ -80,25 +85,32 @@ fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
             }
             match (outcome, about.done()) {
                 // The one line that says of a start that all went well.
-                (Outcome::Registered(node), Some(done)) => {
+                (Outcome::Api(ApiOutcome::Registered(node)), Some(done)) => {
                     info!(node = node.metadata.name.as_deref().unwrap_or_default(), "{done}");
                 }
-                (Outcome::SandboxStarted(sandbox), Some(done)) => {
+                (Outcome::Runtime(RuntimeOutcome::SandboxStarted(sandbox)), Some(done)) => {
                     info!(v = 2, podSandboxID = %sandbox.id, "{done}");
                 }
-                (Outcome::ContainerStarted(container), Some(done)) => {
+                (Outcome::Runtime(RuntimeOutcome::ContainerStarted(container)), Some(done)) => {
                     info!(v = 2, containerID = %container.id, "{done}");
                 }
-                (Outcome::ContainerStopped(Some(container)), Some(done)) => match &container.state {
-                    ContainerState::Exited(exit) => {
-                        adapters.endings.told(&container.id);
-                        info!(v = 2, exitCode = exit.exit_code, reason = exit.reason, "{done}");
+                (Outcome::Runtime(RuntimeOutcome::ContainerStopped(Some(container))), Some(done)) => {
+                    match &container.state {
+                        ContainerState::Exited(exit) => {
+                            adapters.endings.told(&container.id);
+                            info!(v = 2, exitCode = exit.exit_code, reason = exit.reason, "{done}");
+                        }
+                        _ => info!(v = 2, "{done}"),
                     }
-                    _ => info!(v = 2, "{done}"),
-                },
+                }
                 (_, Some(done)) => info!(v = 2, "{done}"),
                 // Every few seconds for every container: of interest to nobody but who debugs them.
-                (Outcome::Probed(_) | Outcome::Observed(_) | Outcome::Relisted(_), None) => {
+                (
+                    Outcome::Probed(_)
+                    | Outcome::Runtime(RuntimeOutcome::Observed(_))
+                    | Outcome::Runtime(RuntimeOutcome::Relisted(_)),
+                    None,
+                ) => {
                     trace!("Did {what}");
                 }
                 (_, None) => debug!("Did {what}"),
@@ -110,8 +122,8 @@ fn log(adapters: &Adapters, about: &About, outcome: &Outcome) {
 /// Tells of containers that have ended by themselves.
 fn log_endings(adapters: &Adapters, outcome: &Outcome) {
     match outcome {
-        Outcome::Relisted(pods) => adapters.endings.relisted(pods),
-        Outcome::Observed(pod) => {
+        Outcome::Runtime(RuntimeOutcome::Relisted(pods)) => adapters.endings.relisted(pods),
+        Outcome::Runtime(RuntimeOutcome::Observed(pod)) => {
             for container in adapters.endings.news(pod) {
                 let ContainerState::Exited(exit) = &container.state else { continue };
                 info!(
@@ -132,51 +144,38 @@ fn log_endings(adapters: &Adapters, outcome: &Outcome) {
 /// may be under way, and one type for all would be as large as the largest, several times over.
 fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
     match action {
-        Action::Relist => Box::pin(async {
-            match adapters.runtime.relist().await {
-                Ok(pods) => Outcome::Relisted(pods),
+        Action::Runtime(action) => in_runtime(adapters, action),
+        Action::Image(action) => on_image(adapters, action),
+        Action::Volume(action) => on_volumes(adapters, action),
+        Action::Host(action) => on_host(adapters, action),
+        Action::Probe(action) => in_container(adapters, action),
+        Action::Api(action) => in_api(adapters, action),
+    }
+}
+
+fn in_runtime(adapters: &Adapters, action: RuntimeAction) -> BoxFuture<'_, Outcome> {
+    let runtime = &adapters.runtime;
+    match action {
+        RuntimeAction::Relist => Box::pin(async {
+            match runtime.relist().await {
+                Ok(pods) => Outcome::Runtime(RuntimeOutcome::Relisted(pods)),
                 Err(error) => failure::runtime(&error),
             }
         }),
-        Action::Observe { uid, key } => Box::pin(async move {
-            match adapters.runtime.observe(&uid, &key).await {
-                Ok(pod) => Outcome::Observed(pod),
+        RuntimeAction::Observe { uid, key } => Box::pin(async move {
+            match runtime.observe(&uid, &key).await {
+                Ok(pod) => Outcome::Runtime(RuntimeOutcome::Observed(pod)),
                 Err(error) => failure::runtime(&error),
             }
         }),
-        Action::EnsureCgroup { pod } => Box::pin(adapters.ensure_cgroup(pod)),
-        Action::LimitClasses { amounts, memory_bytes } => {
-            Box::pin(adapters.limit_classes(amounts, memory_bytes))
+        RuntimeAction::RunSandbox { pod, attempt } => Box::pin(sandboxes::run(adapters, pod, attempt)),
+        RuntimeAction::StopSandbox { id, .. } => {
+            Box::pin(async move { done(adapters.sandbox_turns.take(runtime.stop_sandbox(&id)).await) })
         }
-        Action::RemoveCgroup { uid, .. } => Box::pin(adapters.remove_cgroup(uid)),
-        Action::SyncVolumes { pod, facts } => Box::pin(async move {
-            match adapters.volumes.sync(&pod, &facts).await {
-                Ok(synced) => Outcome::VolumesSynced { refresh_after: synced.refresh_after },
-                Err(error) => failure::volumes(&error),
-            }
-        }),
-        Action::TearDownVolumes { uid, .. } => Box::pin(async move {
-            match adapters.volumes.tear_down(&uid).await {
-                Ok(()) => Outcome::Done,
-                Err(error) => failure::other(failure::chain(&error)),
-            }
-        }),
-        Action::InspectImage { pod, container } => {
-            Box::pin(async move { images::inspect(adapters, pod, &container).await })
+        RuntimeAction::RemoveSandbox { id, .. } => {
+            Box::pin(async move { done(runtime.remove_sandbox(&id).await) })
         }
-        Action::PullImage { pod, container } => {
-            Box::pin(async move { images::pull(adapters, pod, &container).await })
-        }
-        Action::RunSandbox { pod, attempt } => Box::pin(sandboxes::run(adapters, pod, attempt)),
-        Action::StopSandbox { id, .. } => {
-            Box::pin(
-                async move { done(adapters.sandbox_turns.take(adapters.runtime.stop_sandbox(&id)).await) },
-            )
-        }
-        Action::RemoveSandbox { id, .. } => {
-            Box::pin(async move { done(adapters.runtime.remove_sandbox(&id).await) })
-        }
-        Action::StartContainer {
+        RuntimeAction::StartContainer {
             pod,
             container,
             sandbox,
@@ -190,36 +189,86 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
                 containers::Start { pod, container, sandbox, sandbox_attempt, attempt, image, facts, target };
             Box::pin(containers::start(adapters, start))
         }
-        Action::StopContainer { id, sandbox, grace, .. } => {
-            Box::pin(async move { containers::stop(&adapters.runtime, &id, &sandbox, grace).await })
+        RuntimeAction::StopContainer { id, sandbox, grace, .. } => {
+            Box::pin(async move { containers::stop(runtime, &id, &sandbox, grace).await })
         }
-        Action::RemoveContainer { uid, key, container, id, attempt, keeps_log } => {
+        RuntimeAction::RemoveContainer { uid, key, container, id, attempt, keeps_log } => {
             let log = (!keeps_log).then_some(containers::Log { uid, key, container, attempt });
             Box::pin(async move { containers::remove(adapters, &id, log).await })
         }
-        Action::RunHook { pod, container, id, hook, pod_ip, timeout } => Box::pin(async move {
-            probes::hook(adapters, &pod, &container, &id, hook, pod_ip.as_deref(), timeout).await
+        RuntimeAction::SetPodCidr { pod_cidr } => {
+            Box::pin(async move { done(runtime.set_pod_cidr(&pod_cidr).await) })
+        }
+    }
+}
+
+fn on_image(adapters: &Adapters, action: ImageAction) -> BoxFuture<'_, Outcome> {
+    match action {
+        ImageAction::Inspect { pod, container } => {
+            Box::pin(async move { images::inspect(adapters, pod, &container).await })
+        }
+        ImageAction::Pull { pod, container } => {
+            Box::pin(async move { images::pull(adapters, pod, &container).await })
+        }
+    }
+}
+
+fn on_volumes(adapters: &Adapters, action: VolumeAction) -> BoxFuture<'_, Outcome> {
+    let volumes = &adapters.volumes;
+    match action {
+        VolumeAction::Sync { pod, facts } => Box::pin(async move {
+            match volumes.sync(&pod, &facts).await {
+                Ok(synced) => Outcome::Volume(VolumeOutcome::Synced { refresh_after: synced.refresh_after }),
+                Err(error) => failure::volumes(&error),
+            }
         }),
-        Action::Probe { pod, container, id, kind, pod_ip } => Box::pin(async move {
+        VolumeAction::TearDown { uid, .. } => Box::pin(async move {
+            match volumes.tear_down(&uid).await {
+                Ok(()) => Outcome::Done,
+                Err(error) => failure::other(failure::chain(&error)),
+            }
+        }),
+    }
+}
+
+fn on_host(adapters: &Adapters, action: HostAction) -> BoxFuture<'_, Outcome> {
+    match action {
+        HostAction::EnsureCgroup { pod } => Box::pin(adapters.ensure_cgroup(pod)),
+        HostAction::RemoveCgroup { uid, .. } => Box::pin(adapters.remove_cgroup(uid)),
+        HostAction::LimitClasses { amounts, memory_bytes } => {
+            Box::pin(adapters.limit_classes(amounts, memory_bytes))
+        }
+        HostAction::RemovePodLogs { uid, key } => Box::pin(adapters.remove_logs(uid, key)),
+    }
+}
+
+fn in_container(adapters: &Adapters, action: ProbeAction) -> BoxFuture<'_, Outcome> {
+    match action {
+        ProbeAction::Attempt { pod, container, id, kind, pod_ip } => Box::pin(async move {
             probes::attempt(adapters, &pod, &container, &id, kind, pod_ip.as_deref()).await
         }),
-        Action::WriteStatus { key, uid, old, new } => {
-            Box::pin(async move { adapters.api.write_status(&key, &uid, &old, &new).await })
+        ProbeAction::Hook { pod, container, id, hook, pod_ip, timeout } => Box::pin(async move {
+            probes::hook(adapters, &pod, &container, &id, hook, pod_ip.as_deref(), timeout).await
+        }),
+    }
+}
+
+fn in_api(adapters: &Adapters, action: ApiAction) -> BoxFuture<'_, Outcome> {
+    let api = &adapters.api;
+    match action {
+        ApiAction::WriteStatus { key, uid, old, new } => {
+            Box::pin(async move { api.write_status(&key, &uid, &old, &new).await })
         }
-        Action::DeletePod { key, uid } => Box::pin(async move { adapters.api.delete_pod(&key, &uid).await }),
-        Action::CreateMirror { pod, node_uid } => {
-            Box::pin(async move { adapters.api.create_mirror(&pod, &node_uid).await })
+        ApiAction::DeletePod { key, uid } => Box::pin(async move { api.delete_pod(&key, &uid).await }),
+        ApiAction::CreateMirror { pod, node_uid } => {
+            Box::pin(async move { api.create_mirror(&pod, &node_uid).await })
         }
-        Action::RemovePodLogs { uid, key } => Box::pin(adapters.remove_logs(uid, key)),
-        Action::SetPodCidr { pod_cidr } => {
-            Box::pin(async move { done(adapters.runtime.set_pod_cidr(&pod_cidr).await) })
-        }
-        Action::RegisterNode { node } => {
+        ApiAction::RegisterNode { node } => {
             let looks_when_forbidden = !adapters.config.gates.enabled("KubeletRegistrationGetOnExistsOnly");
-            Box::pin(adapters.api.register(*node, looks_when_forbidden))
+            Box::pin(api.register(*node, looks_when_forbidden))
         }
-        Action::WriteNodeStatus { old, new, metadata } => {
-            Box::pin(async move { adapters.api.write_node_status(&old, &new, &metadata).await })
+        ApiAction::WriteNodeStatus { old, new, metadata } => {
+            Box::pin(async move { api.write_node_status(&old, &new, &metadata).await })
         }
     }
 }

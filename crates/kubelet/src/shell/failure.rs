@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 pub(crate) use model::chain;
-use node::{Failure, FailureKind, Outcome};
+use node::{Failure, FailureKind, Outcome, VolumeOutcome};
 use runtime::RuntimeError;
 use volumes::VolumeError;
 
@@ -32,7 +32,7 @@ pub(crate) fn volumes(error: &VolumeError) -> Outcome {
         }
         _ => (String::new(), error.to_string()),
     };
-    Outcome::VolumesFailed(error.all().into_iter().map(one).collect())
+    Outcome::Volume(VolumeOutcome::Failed(error.all().into_iter().map(one).collect()))
 }
 
 /// Actions whose failure is remembered. Beyond that some failure is told twice.

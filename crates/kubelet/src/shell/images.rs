@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use model::reason::event;
 use model::{Pod, pod};
-use node::{EventObject, EventRecord, Failure, FailureKind, ImageAnswer, Outcome};
+use node::{EventObject, EventRecord, Failure, FailureKind, ImageAnswer, ImageOutcome, Outcome};
 use runtime::images::{Credentials, Keyring, PullError, PullUnderWay, Wanted, normalize};
 use tracing::warn;
 use volumes::Objects as _;
@@ -31,17 +31,23 @@ pub(crate) async fn inspect(adapters: &Adapters, pod: Arc<Pod>, container: &str)
     let policy = pod::container(&pod, container).and_then(|c| c.spec.image_pull_policy.clone());
     if policy.as_deref() == Some("Always") {
         // It is pulled whatever there is.
-        return Outcome::Image(ImageAnswer::Unproven);
+        return Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Unproven));
     }
     let id = match adapters.runtime.image_status(&image).await {
         Ok(Some(facts)) => facts.id,
-        Ok(None) => return Outcome::Image(ImageAnswer::Absent),
+        Ok(None) => return Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent)),
         Err(error) => return failure::runtime(&error),
     };
-    let Some(records) = &adapters.pull_records else { return Outcome::Image(ImageAnswer::Present(id)) };
+    let Some(records) = &adapters.pull_records else {
+        return Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Present(id)));
+    };
     let offers = |wanted| pods_credentials(adapters, &pod, &image, wanted);
     let is_allowed = records.allow(&name, &id, offers).await;
-    Outcome::Image(if is_allowed { ImageAnswer::Accessible(id) } else { ImageAnswer::Unproven })
+    Outcome::Image(ImageOutcome::Inspected(if is_allowed {
+        ImageAnswer::Accessible(id)
+    } else {
+        ImageAnswer::Unproven
+    }))
 }
 
 /// Pulls a container's image with the pod's pull secrets and the node's own credentials, and notes what opened it.
@@ -81,12 +87,12 @@ pub(crate) async fn pull(adapters: &Adapters, pod: Arc<Pod>, container: &str) ->
             if let Some(noted) = noted {
                 noted.succeeded(&image, used).await;
             }
-            Outcome::Pulled {
+            Outcome::Image(ImageOutcome::Pulled {
                 size_bytes,
                 image,
                 took: started.elapsed(),
                 took_with_wait: waiting_since.elapsed(),
-            }
+            })
         }
         Err(error) => {
             let failure = pull_failure(error);

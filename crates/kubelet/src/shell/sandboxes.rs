@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{Pod, pod};
-use node::{EventObject, EventRecord, Failure, FailureKind, Outcome};
+use node::{EventObject, EventRecord, Failure, FailureKind, Outcome, RuntimeOutcome};
 use runtime::sandbox::{SandboxInputs, SandboxSpec};
 use runtime::{PodTotals, dns, sandbox};
 
@@ -37,7 +37,7 @@ pub(crate) async fn run(adapters: &Adapters, pod: Arc<Pod>, attempt: u32) -> Out
         Err(error) => return failure::runtime(&error),
     };
     match adapters.runtime.sandbox(&id).await {
-        Ok(Some(sandbox)) => Outcome::SandboxStarted(sandbox),
+        Ok(Some(sandbox)) => Outcome::Runtime(RuntimeOutcome::SandboxStarted(sandbox)),
         Ok(None) => failure::other(format!("sandbox {id} vanished after its start")),
         Err(error) => failure::runtime(&error),
     }

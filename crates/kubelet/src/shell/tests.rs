@@ -11,7 +11,7 @@ use model::{
     RuntimeHealth, SandboxObservation,
 };
 use node::node_status::NodeFacts;
-use node::{Settings, Source};
+use node::{HostAction, RuntimeAction, RuntimeOutcome, Settings, Source};
 
 use super::*;
 
@@ -106,9 +106,11 @@ fn facts() -> Input {
 async fn a_full_inbox_delays_and_loses_nothing() {
     let pods = super::INBOX * 2;
     let (shell, inbox, mut view, asked) = shell(|action| match action {
-        Action::Relist => Some(Outcome::Relisted(Vec::new())),
+        Action::Runtime(RuntimeAction::Relist) => {
+            Some(Outcome::Runtime(RuntimeOutcome::Relisted(Vec::new())))
+        }
         // Answered at once, so that results press into the inbox together with the pods.
-        Action::EnsureCgroup { .. } => Some(Outcome::Done),
+        Action::Host(HostAction::EnsureCgroup { .. }) => Some(Outcome::Done),
         _ => None,
     });
     // Filled to the brim before anybody takes anything out.
@@ -208,9 +210,13 @@ async fn a_stop_is_complete_before_the_container_is_published() {
     let (mut shell, inbox, view, _asked) = shell(|_| None);
     let (tell, mut told) = mpsc::channel(1);
     shell.hands.perform = Box::new(move |action, _| match action {
-        Action::Relist => std::future::ready(Outcome::Relisted(vec![held()])).boxed(),
-        Action::Observe { .. } => std::future::ready(Outcome::Observed(held())).boxed(),
-        Action::StopContainer { container, sandbox, .. } => {
+        Action::Runtime(RuntimeAction::Relist) => {
+            std::future::ready(Outcome::Runtime(RuntimeOutcome::Relisted(vec![held()]))).boxed()
+        }
+        Action::Runtime(RuntimeAction::Observe { .. }) => {
+            std::future::ready(Outcome::Runtime(RuntimeOutcome::Observed(held()))).boxed()
+        }
+        Action::Runtime(RuntimeAction::StopContainer { container, sandbox, .. }) => {
             let is_published = view.borrow().pods.values().any(|pod| pod.container("c").is_some());
             tell.try_send((container, sandbox, is_published)).unwrap();
             std::future::pending().boxed()

@@ -12,7 +12,10 @@ use model::{Now, RuntimeCondition, RuntimeFeatures, RuntimeHealth};
 
 use crate::node_status::NodeFacts;
 use crate::pressure::{Limit, Observation, Signal, Threshold};
-use crate::{Action, Effect, EffectId, EventRecord, Input, Node, Outcome, Settings};
+use crate::{
+    Action, ApiAction, ApiOutcome, Effect, EffectId, EventRecord, Input, Node, Outcome, RuntimeAction,
+    RuntimeOutcome, Settings,
+};
 
 const START: i64 = 1_000_000;
 
@@ -63,9 +66,9 @@ fn adopted() -> (Node, EffectId, Vec<Effect>) {
         });
         found.unwrap()
     };
-    let register = id(|a| matches!(a, Action::RegisterNode { .. }));
-    let relist = id(|a| matches!(a, Action::Relist));
-    let outcome = Outcome::Registered(ready_node());
+    let register = id(|a| matches!(a, Action::Api(ApiAction::RegisterNode { .. })));
+    let relist = id(|a| matches!(a, Action::Runtime(RuntimeAction::Relist)));
+    let outcome = Outcome::Api(ApiOutcome::Registered(ready_node()));
     let mut after = node.step(at(0), Input::Finished { id: register, outcome });
     after.extend(node.step(at(0), Input::NodeObject(ready_node())));
     (node, relist, after)
@@ -79,7 +82,7 @@ fn written(effects: &[Effect]) -> Vec<(String, i64)> {
         (found.status.clone(), since - START)
     };
     let writes = effects.iter().filter_map(|effect| match effect {
-        Effect::Start { action: Action::WriteNodeStatus { new, .. }, .. } => Some(ready(new)),
+        Effect::Start { action: Action::Api(ApiAction::WriteNodeStatus { new, .. }), .. } => Some(ready(new)),
         _ => None,
     });
     writes.collect()
@@ -90,7 +93,8 @@ fn written(effects: &[Effect]) -> Vec<(String, i64)> {
 fn a_restart_does_not_make_the_node_unready() {
     for is_health_first in [true, false] {
         let (mut node, relist, mut effects) = adopted();
-        let listed = Input::Finished { id: relist, outcome: Outcome::Relisted(Vec::new()) };
+        let listed =
+            Input::Finished { id: relist, outcome: Outcome::Runtime(RuntimeOutcome::Relisted(Vec::new())) };
         let inputs = if is_health_first { [health(true), listed] } else { [listed, health(true)] };
         for input in inputs {
             effects.extend(node.step(at(1), input));
@@ -132,7 +136,7 @@ fn events(effects: &[Effect]) -> Vec<(bool, &'static str)> {
 /// The effect that writes the node's status.
 fn write(effects: &[Effect]) -> Option<EffectId> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Start { id, action: Action::WriteNodeStatus { .. } } => Some(*id),
+        Effect::Start { id, action: Action::Api(ApiAction::WriteNodeStatus { .. }) } => Some(*id),
         _ => None,
     })
 }
@@ -151,11 +155,23 @@ fn settle(mut node: Node, facts: NodeFacts, object: &Arc<ApiNode>) -> (Node, Vec
         });
         effects.extend(node.step(at(time), Input::Finished { id: id.unwrap(), outcome }));
     };
-    finish(&mut node, 0, |a| matches!(a, Action::RegisterNode { .. }), Outcome::Registered(object.clone()));
-    finish(&mut node, 1, |a| matches!(a, Action::Relist), Outcome::Relisted(Vec::new()));
+    finish(
+        &mut node,
+        0,
+        |a| matches!(a, Action::Api(ApiAction::RegisterNode { .. })),
+        Outcome::Api(ApiOutcome::Registered(object.clone())),
+    );
+    finish(
+        &mut node,
+        1,
+        |a| matches!(a, Action::Runtime(RuntimeAction::Relist)),
+        Outcome::Runtime(RuntimeOutcome::Relisted(Vec::new())),
+    );
     effects.extend(node.step(at(2), health(true)));
     let id = write(&effects).expect("the first status is written");
-    effects.extend(node.step(at(2), Input::Finished { id, outcome: Outcome::Written { version: 0 } }));
+    effects.extend(
+        node.step(at(2), Input::Finished { id, outcome: Outcome::Api(ApiOutcome::Written { version: 0 }) }),
+    );
     (node, effects)
 }
 
@@ -216,7 +232,10 @@ fn whether_pods_may_come_is_told_when_it_changes() {
     let mut seen = |time: u64, object: Arc<ApiNode>| {
         let effects = node.step(at(time), Input::NodeObject(object));
         if let Some(id) = write(&effects) {
-            node.step(at(time), Input::Finished { id, outcome: Outcome::Written { version: 0 } });
+            node.step(
+                at(time),
+                Input::Finished { id, outcome: Outcome::Api(ApiOutcome::Written { version: 0 }) },
+            );
         }
         about_pods(&effects)
     };
@@ -239,11 +258,14 @@ fn nodes_write_at_different_times() {
         let node = Node::new(Settings { seed, ..settings() });
         let (mut node, effects) = settle(node, facts(), &object(|_| {}));
         let under_way = effects.iter().filter_map(|effect| match effect {
-            Effect::Start { id, action: Action::Relist } => Some(*id),
+            Effect::Start { id, action: Action::Runtime(RuntimeAction::Relist) } => Some(*id),
             _ => None,
         });
         for id in under_way {
-            node.step(at(2), Input::Finished { id, outcome: Outcome::Relisted(Vec::new()) });
+            node.step(
+                at(2),
+                Input::Finished { id, outcome: Outcome::Runtime(RuntimeOutcome::Relisted(Vec::new())) },
+            );
         }
         let mut found = Vec::new();
         while found.len() < 3 {
@@ -251,10 +273,12 @@ fn nodes_write_at_different_times() {
             for effect in node.step(now, health(true)) {
                 let Effect::Start { id, action } = effect else { continue };
                 let outcome = match action {
-                    Action::Relist => Outcome::Relisted(Vec::new()),
-                    Action::WriteNodeStatus { .. } => {
+                    Action::Runtime(RuntimeAction::Relist) => {
+                        Outcome::Runtime(RuntimeOutcome::Relisted(Vec::new()))
+                    }
+                    Action::Api(ApiAction::WriteNodeStatus { .. }) => {
                         found.push(now.mono);
-                        Outcome::Written { version: 0 }
+                        Outcome::Api(ApiOutcome::Written { version: 0 })
                     }
                     other => panic!("{other:?}"),
                 };
@@ -299,7 +323,9 @@ fn the_annotation_for_a_cloud_provider_is_put_on_an_object_that_lacks_it() {
     let (mut node, effects) = settled(facts, &object(|_| {}));
     let changes = |effects: &[Effect]| -> Vec<bool> {
         let metadata = effects.iter().filter_map(|effect| match effect {
-            Effect::Start { action: Action::WriteNodeStatus { metadata, .. }, .. } => Some(metadata),
+            Effect::Start { action: Action::Api(ApiAction::WriteNodeStatus { metadata, .. }), .. } => {
+                Some(metadata)
+            }
             _ => None,
         });
         metadata.map(|m| m.annotations.contains_key("alpha.kubernetes.io/provided-node-ip")).collect()
@@ -324,7 +350,10 @@ fn a_shortage_is_told_at_once_and_its_end_after_the_transition_period() {
     let mut told = |time: u64, available: u64| -> Vec<&str> {
         let effects = node.step(at(time), left(available));
         if let Some(id) = write(&effects) {
-            node.step(at(time), Input::Finished { id, outcome: Outcome::Written { version: 0 } });
+            node.step(
+                at(time),
+                Input::Finished { id, outcome: Outcome::Api(ApiOutcome::Written { version: 0 }) },
+            );
         }
         let reasons = events(&effects).into_iter().map(|(_, reason)| reason);
         reasons.filter(|reason| reason.contains("Memory")).collect()

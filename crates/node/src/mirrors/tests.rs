@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use model::{Now, Pod, PodUid, pod};
 
 use crate::node_status::NodeFacts;
-use crate::{Action, Effect, EffectId, Failure, FailureKind, Input, Node, Outcome, Settings, Source};
+use crate::{
+    Action, ApiAction, Effect, EffectId, Failure, FailureKind, Input, Node, Outcome, RuntimeOutcome,
+    Settings, Source,
+};
 
 fn now(second: u64) -> Now {
     let wall = Timestamp::from_second(1_700_000_000 + i64::try_from(second).unwrap()).unwrap();
@@ -57,7 +60,10 @@ fn unregistered() -> Node {
     let mut node = Node::new(Settings { sources: vec![Source::Api, Source::File], ..Settings::for_tests() });
     let facts = NodeFacts { max_pods: 110, cpu_millis: 1000, memory_bytes: 1 << 30, ..NodeFacts::default() };
     node.step(now(0), Input::NodeFacts(Box::new(facts)));
-    node.step(now(0), Input::Finished { id: EffectId(0), outcome: Outcome::Relisted(vec![]) });
+    node.step(
+        now(0),
+        Input::Finished { id: EffectId(0), outcome: Outcome::Runtime(RuntimeOutcome::Relisted(vec![])) },
+    );
     node
 }
 
@@ -66,9 +72,9 @@ fn step(node: &mut Node, at: u64, input: Input) -> Vec<(EffectId, String)> {
     let texts = node.step(now(at), input).into_iter().filter_map(|effect| {
         let Effect::Start { id, action } = effect else { return None };
         let text = match action {
-            Action::CreateMirror { pod, .. } => format!("create for {}", pod::uid(&pod)),
-            Action::DeletePod { uid, .. } => format!("delete {uid}"),
-            Action::WriteStatus { uid, .. } => format!("write {uid}"),
+            Action::Api(ApiAction::CreateMirror { pod, .. }) => format!("create for {}", pod::uid(&pod)),
+            Action::Api(ApiAction::DeletePod { uid, .. }) => format!("delete {uid}"),
+            Action::Api(ApiAction::WriteStatus { uid, .. }) => format!("write {uid}"),
             _ => return None,
         };
         Some((id, text))

@@ -6,7 +6,7 @@ use model::pod::{self, ContainerKind};
 
 use super::record::{Phase, PodRecord};
 use crate::cx::Cx;
-use crate::effect::{Action, EventObject, EventRecord};
+use crate::effect::{Action, EventObject, EventRecord, RuntimeAction};
 use crate::outbox::{Outbox, Place};
 use crate::schedule::earliest;
 use crate::slot::Slot;
@@ -37,12 +37,16 @@ impl PodRecord {
         if let Some(at) = self.read_retry.as_ref().map(|r| r.next_at).filter(|at| *at > cx.now.mono) {
             return Some(at);
         }
-        self.start(Slot::Observe, Action::Observe { uid: self.uid.clone(), key: self.key.clone() }, cx.out);
+        self.start(
+            Slot::Observe,
+            RuntimeAction::Observe { uid: self.uid.clone(), key: self.key.clone() },
+            cx.out,
+        );
         None
     }
 
     /// Starts an action in a slot that is free.
-    pub(crate) fn start(&mut self, slot: Slot, action: Action, out: &mut Outbox) {
+    pub(crate) fn start(&mut self, slot: Slot, action: impl Into<Action>, out: &mut Outbox) {
         debug_assert!(!self.busy.contains_key(&slot), "{slot:?} is taken");
         let id = out.start(Place::Pod(self.uid.clone(), slot.clone()), action);
         self.busy.insert(slot, id);

@@ -9,7 +9,7 @@ use model::{ContainerId, SandboxId};
 
 use super::record::{Desired, EndCause, Phase, PodRecord, Step, Terminated, Terminating};
 use crate::cx::Cx;
-use crate::effect::{Action, Hook};
+use crate::effect::{ApiAction, Hook, HostAction, ProbeAction, RuntimeAction, VolumeAction};
 use crate::schedule::earliest;
 use crate::slot::Slot;
 
@@ -196,7 +196,7 @@ impl PodRecord {
             && let Some(container) = pod::container(&pod, name)
             && container.spec.lifecycle.as_ref().is_some_and(|l| l.pre_stop.is_some())
         {
-            let action = Action::RunHook {
+            let action = ProbeAction::Hook {
                 pod: pod.clone(),
                 container: name.to_owned(),
                 id: id.clone(),
@@ -213,7 +213,7 @@ impl PodRecord {
         let is_forced =
             self.desired.pod().is_some_and(|p| p.metadata.deletion_grace_period_seconds == Some(0));
         let grace = if is_forced { remaining } else { remaining.max(MIN_GRACE) };
-        let action = Action::StopContainer {
+        let action = RuntimeAction::StopContainer {
             uid: self.uid.clone(),
             key: self.key.clone(),
             container: name.to_owned(),
@@ -242,11 +242,11 @@ impl PodRecord {
             return self.drive_ending(cx);
         }
         if end.volumes.is_due(cx.now) && !self.busy.contains_key(&Slot::TearDownVolumes) {
-            let action = Action::TearDownVolumes { uid: self.uid.clone(), key: self.key.clone() };
+            let action = VolumeAction::TearDown { uid: self.uid.clone(), key: self.key.clone() };
             self.start(Slot::TearDownVolumes, action, cx.out);
         }
         if end.cgroup.is_due(cx.now) && !self.busy.contains_key(&Slot::RemoveCgroup) {
-            let action = Action::RemoveCgroup { uid: self.uid.clone(), key: self.key.clone() };
+            let action = HostAction::RemoveCgroup { uid: self.uid.clone(), key: self.key.clone() };
             self.start(Slot::RemoveCgroup, action, cx.out);
         }
         let mut next = earliest(end.volumes.next_at(cx.now), end.cgroup.next_at(cx.now));
@@ -258,7 +258,7 @@ impl PodRecord {
                 && let Some(uid) = self.report.api_uid.clone()
                 && !self.busy.contains_key(&Slot::DeleteObject)
             {
-                self.start(Slot::DeleteObject, Action::DeletePod { key: self.key.clone(), uid }, cx.out);
+                self.start(Slot::DeleteObject, ApiAction::DeletePod { key: self.key.clone(), uid }, cx.out);
             }
             next = earliest(next, end.object.next_at(cx.now));
         }
@@ -306,7 +306,7 @@ impl PodRecord {
         if is_empty && logs.is_due(cx.now) && !self.busy.contains_key(&Slot::Logs) {
             self.start(
                 Slot::Logs,
-                Action::RemovePodLogs { uid: self.uid.clone(), key: self.key.clone() },
+                HostAction::RemovePodLogs { uid: self.uid.clone(), key: self.key.clone() },
                 cx.out,
             );
         }

@@ -11,8 +11,7 @@ use model::{ImageRef, Now};
 use super::backoff::Delays;
 use super::record::{Image, PodRecord, Waiting};
 use crate::cx::Cx;
-use crate::effect::Action;
-use crate::input::{Failure, FailureKind, ImageAnswer, Outcome};
+use crate::effect::{Failure, FailureKind, ImageAction, ImageAnswer, ImageOutcome, Outcome};
 use crate::outbox::Outbox;
 use crate::slot::Slot;
 
@@ -55,7 +54,7 @@ impl PodRecord {
             Image::Ready(_) => {}
             Image::Unknown | Image::Outdated => {
                 memory.image = Image::Unknown;
-                self.start(slot, Action::InspectImage { pod, container: name }, cx.out);
+                self.start(slot, ImageAction::Inspect { pod, container: name }, cx.out);
             }
             Image::Wanted => {
                 self.record_container_event(
@@ -66,11 +65,11 @@ impl PodRecord {
                     format!("Pulling image \"{image}\""),
                     cx.out,
                 );
-                self.start(slot, Action::PullImage { pod, container: name }, cx.out);
+                self.start(slot, ImageAction::Pull { pod, container: name }, cx.out);
             }
             Image::Failed { next_at, .. } if next_at <= cx.now.mono => {
                 memory.image = Image::Unknown;
-                self.start(slot, Action::InspectImage { pod, container: name }, cx.out);
+                self.start(slot, ImageAction::Inspect { pod, container: name }, cx.out);
             }
             Image::Failed { at, next_at, turns_at: Some(turns_at) } if turns_at <= cx.now.mono => {
                 memory.image = Image::Failed { at, next_at, turns_at: None };
@@ -123,9 +122,9 @@ impl PodRecord {
             return;
         }
         match outcome {
-            Outcome::Image(answer @ (ImageAnswer::Present(present) | ImageAnswer::Accessible(present)))
-                if policy(container) != PullPolicy::Always =>
-            {
+            Outcome::Image(ImageOutcome::Inspected(
+                answer @ (ImageAnswer::Present(present) | ImageAnswer::Accessible(present)),
+            )) if policy(container) != PullPolicy::Always => {
                 self.image_ready(name, present.clone());
                 let is_checked = matches!(answer, ImageAnswer::Accessible(_));
                 let checked = if is_checked { " and can be accessed by the pod" } else { "" };
@@ -133,7 +132,7 @@ impl PodRecord {
                 self.record_pulled(kind, name, text, cx.out);
             }
             // The same words whether it is absent or not this pod's: whose images are here is nobody's business.
-            Outcome::Image(_) if policy(container) == PullPolicy::Never => {
+            Outcome::Image(ImageOutcome::Inspected(_)) if policy(container) == PullPolicy::Never => {
                 let text = format!("Container image \"{image}\" is not present with pull policy of Never");
                 self.record_container_event(
                     kind,
@@ -153,8 +152,8 @@ impl PodRecord {
                 );
                 self.image_failed(name, waiting::ERR_IMAGE_NEVER_PULL, text, None, cx.now);
             }
-            Outcome::Image(_) => self.memory(name).image = Image::Wanted,
-            Outcome::Pulled { image: pulled, size_bytes, took, took_with_wait } => {
+            Outcome::Image(ImageOutcome::Inspected(_)) => self.memory(name).image = Image::Wanted,
+            Outcome::Image(ImageOutcome::Pulled { image: pulled, size_bytes, took, took_with_wait }) => {
                 self.image_ready(name, pulled.clone());
                 let text = format!(
                     "Successfully pulled image \"{image}\" in {} ({} including waiting). Image size: {size_bytes} bytes.",

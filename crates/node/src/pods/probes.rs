@@ -11,7 +11,7 @@ use model::{ContainerId, ContainerState};
 use super::probe_memory::ProbeMemory;
 use super::record::{ContainerMemory, KillCause, Phase, PodRecord};
 use crate::cx::Cx;
-use crate::effect::Action;
+use crate::effect::ProbeAction;
 use crate::schedule::earliest;
 use crate::slot::Slot;
 
@@ -99,7 +99,7 @@ impl PodRecord {
                 let period = seconds(probe.period_seconds, 10);
                 // Keeps the rhythm; after a pause it does not catch up.
                 state.next_at = (state.next_at + period).max(cx.now.mono + period / 2);
-                let action = Action::Probe {
+                let action = ProbeAction::Attempt {
                     pod: pod.clone(),
                     container: container.spec.name.clone(),
                     id: id.clone(),

@@ -3,7 +3,7 @@
 use model::{ContainerId, SandboxId};
 
 use super::record::PodRecord;
-use crate::effect::Action;
+use crate::effect::RuntimeAction;
 use crate::outbox::Outbox;
 use crate::slot::Slot;
 
@@ -12,7 +12,7 @@ impl PodRecord {
     pub(crate) fn stop_sandbox(&mut self, id: SandboxId, out: &mut Outbox) {
         let slot = Slot::StopSandbox(id.clone());
         if !self.busy.contains_key(&slot) {
-            let action = Action::StopSandbox { uid: self.uid.clone(), key: self.key.clone(), id };
+            let action = RuntimeAction::StopSandbox { uid: self.uid.clone(), key: self.key.clone(), id };
             self.start(slot, action, out);
         }
     }
@@ -21,7 +21,7 @@ impl PodRecord {
     pub(crate) fn remove_sandbox(&mut self, id: SandboxId, out: &mut Outbox) {
         let slot = Slot::RemoveSandbox(id.clone());
         if !self.busy.contains_key(&slot) {
-            let action = Action::RemoveSandbox { uid: self.uid.clone(), key: self.key.clone(), id };
+            let action = RuntimeAction::RemoveSandbox { uid: self.uid.clone(), key: self.key.clone(), id };
             self.start(slot, action, out);
         }
     }
@@ -29,7 +29,7 @@ impl PodRecord {
     /// Removes a dead container.
     pub(crate) fn remove_container(&mut self, id: &ContainerId, keeps_log: bool, out: &mut Outbox) {
         let Some(held) = self.held(id).filter(|_| !self.is_removing(id)) else { return };
-        let action = Action::RemoveContainer {
+        let action = RuntimeAction::RemoveContainer {
             uid: self.uid.clone(),
             key: self.key.clone(),
             container: held.name.clone(),

@@ -10,8 +10,8 @@ use model::{Pod, PodObservation, pod};
 use super::backoff::{Pauses, Retry};
 use super::record::{Desired, EndCause, Phase, PodRecord};
 use crate::cx::Cx;
-use crate::effect::Action;
-use crate::input::{Outcome, Source};
+use crate::effect::{ApiAction, ApiOutcome, Outcome};
+use crate::input::Source;
 use crate::slot::Slot;
 use crate::status::{self, Cause, ContainerNote, Stage, StatusInputs};
 
@@ -64,7 +64,7 @@ impl PodRecord {
         self.report.flush_at = None;
         self.report.in_flight = Some((uid.clone(), current.clone()));
         let action =
-            Action::WriteStatus { key: self.key.clone(), uid, old: written.clone(), new: current.clone() };
+            ApiAction::WriteStatus { key: self.key.clone(), uid, old: written.clone(), new: current.clone() };
         self.start(Slot::Status, action, cx.out);
         None
     }
@@ -92,7 +92,7 @@ impl PodRecord {
             return;
         }
         match outcome {
-            Outcome::Written { version } => {
+            Outcome::Api(ApiOutcome::Written { version }) => {
                 self.report.written = sent;
                 self.report.version = self.report.version.max(version);
                 self.report.retry = None;

@@ -8,8 +8,7 @@ use super::backoff::{Pauses, Retry};
 use super::missing_volumes::MissingVolumes;
 use super::record::{Image, KillCause, Phase, PodRecord, Step, Terminated, Waiting};
 use crate::cx::Cx;
-use crate::effect::Hook;
-use crate::input::{Failure, FailureKind, Outcome};
+use crate::effect::{Failure, FailureKind, Hook, Outcome, RuntimeOutcome, VolumeOutcome};
 use crate::outbox::Outbox;
 use crate::schedule::earliest;
 use crate::slot::Slot;
@@ -101,11 +100,11 @@ impl PodRecord {
 
     fn observe_done(&mut self, outcome: Outcome, cx: &mut Cx<'_>) {
         match outcome {
-            Outcome::Observed(_) if std::mem::take(&mut self.is_read_overtaken) => {
+            Outcome::Runtime(RuntimeOutcome::Observed(_)) if std::mem::take(&mut self.is_read_overtaken) => {
                 self.read_again = false;
                 self.is_stale = true;
             }
-            Outcome::Observed(mut observed) => {
+            Outcome::Runtime(RuntimeOutcome::Observed(mut observed)) => {
                 observed.sort();
                 let is_first = self.observed.is_none();
                 self.stopped_sandboxes.retain(|id| observed.sandboxes.iter().any(|s| s.id == *id));
@@ -195,14 +194,14 @@ impl PodRecord {
 
     fn volumes_done(&mut self, outcome: Outcome, cx: &mut Cx<'_>) {
         match outcome {
-            Outcome::VolumesSynced { refresh_after } => {
+            Outcome::Volume(VolumeOutcome::Synced { refresh_after }) => {
                 self.volumes = Step::Done;
                 self.missing_volumes = MissingVolumes::default();
                 // What changed while this was under way may have come too late for it.
                 let again = refresh_after.map(|after| cx.now.after(after));
                 self.volumes_refresh_at = earliest(self.volumes_refresh_at, again);
             }
-            Outcome::VolumesFailed(volumes) => {
+            Outcome::Volume(VolumeOutcome::Failed(volumes)) => {
                 self.missing_volumes.failed(volumes.iter().map(|(name, _)| name.clone()).collect());
                 self.volumes_failed(volumes.into_iter().map(|(_, message)| message).collect(), cx);
             }
@@ -218,7 +217,7 @@ impl PodRecord {
 
     fn sandbox_done(&mut self, outcome: Outcome, cx: &mut Cx<'_>) {
         match outcome {
-            Outcome::SandboxStarted(sandbox) => {
+            Outcome::Runtime(RuntimeOutcome::SandboxStarted(sandbox)) => {
                 self.sandbox = Step::Todo;
                 self.is_network_wait_recorded = false;
                 self.merge_sandbox(sandbox);
@@ -276,7 +275,7 @@ impl PodRecord {
     fn container_done(&mut self, name: &str, outcome: Outcome, cx: &mut Cx<'_>) {
         let kind = self.kind_of(name);
         match outcome {
-            Outcome::ContainerStarted(container) => {
+            Outcome::Runtime(RuntimeOutcome::ContainerStarted(container)) => {
                 let id = container.id.clone();
                 let memory = self.memory(name);
                 memory.image = Image::Unknown;
@@ -359,7 +358,7 @@ impl PodRecord {
 
     fn stop_done(&mut self, id: &ContainerId, outcome: Outcome, cx: &mut Cx<'_>) {
         match outcome {
-            Outcome::ContainerStopped(Some(container)) => {
+            Outcome::Runtime(RuntimeOutcome::ContainerStopped(Some(container))) => {
                 let is_over = !container.state.is_running();
                 let is_lost = |c: &ContainerObservation| c.id == *id && c.state == ContainerState::Unknown;
                 if self.observed.as_ref().is_some_and(|o| o.containers.iter().any(is_lost)) {
@@ -372,7 +371,7 @@ impl PodRecord {
                     self.is_stale = true;
                 }
             }
-            Outcome::ContainerStopped(None) | Outcome::Gone => {
+            Outcome::Runtime(RuntimeOutcome::ContainerStopped(None)) | Outcome::Gone => {
                 if let Some(o) = self.observed.as_mut() {
                     o.containers.retain(|c| c.id != *id);
                 }

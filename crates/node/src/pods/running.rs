@@ -13,7 +13,7 @@ use super::plan::{Plan, PlanInputs, SandboxPlan, StartPlan, StopPlan, backs_off_
 use super::probes;
 use super::record::{EndCause, Image, KillCause, Phase, PodRecord, Replaced, Step, Waiting};
 use crate::cx::Cx;
-use crate::effect::{Action, Hook};
+use crate::effect::{Hook, HostAction, ProbeAction, RuntimeAction, VolumeAction};
 use crate::schedule::earliest;
 use crate::slot::Slot;
 
@@ -91,7 +91,7 @@ impl PodRecord {
     /// Cgroup and volumes, each on its own.
     fn drive_preparation(&mut self, pod: &Arc<Pod>, cx: &mut Cx<'_>) -> Option<Duration> {
         if self.cgroup.is_due(cx.now) && !self.busy.contains_key(&Slot::Cgroup) {
-            self.start(Slot::Cgroup, Action::EnsureCgroup { pod: pod.clone() }, cx.out);
+            self.start(Slot::Cgroup, HostAction::EnsureCgroup { pod: pod.clone() }, cx.out);
         }
         let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done());
         let is_due = self.volumes.is_due(cx.now) || refresh.is_some_and(|at| at <= cx.now.mono);
@@ -101,7 +101,7 @@ impl PodRecord {
                 self.missing_volumes.tried(pod, cx.now);
             }
             let facts = self.facts(cx);
-            self.start(Slot::Volumes, Action::SyncVolumes { pod: pod.clone(), facts }, cx.out);
+            self.start(Slot::Volumes, VolumeAction::Sync { pod: pod.clone(), facts }, cx.out);
         }
         let is_looking = self.busy.contains_key(&Slot::Volumes);
         let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done() && !is_looking);
@@ -256,7 +256,11 @@ impl PodRecord {
                     let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
                     self.record_event(false, event::SANDBOX_CHANGED, text, cx.out);
                 }
-                self.start(Slot::Sandbox, Action::RunSandbox { pod: pod.clone(), attempt: *attempt }, cx.out);
+                self.start(
+                    Slot::Sandbox,
+                    RuntimeAction::RunSandbox { pod: pod.clone(), attempt: *attempt },
+                    cx.out,
+                );
                 None
             }
         }
@@ -286,7 +290,7 @@ impl PodRecord {
             match self.containers.get(&item.name).map(|m| m.image.clone()).unwrap_or_default() {
                 Image::Ready(image) => {
                     self.account_restart(item, cx);
-                    let action = Action::StartContainer {
+                    let action = RuntimeAction::StartContainer {
                         pod: pod.clone(),
                         container: item.name.clone(),
                         sandbox,
@@ -381,7 +385,7 @@ impl PodRecord {
         self.memory(name).begun = Some(id.clone());
         let has_hook = container.spec.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
         if has_hook && matches!(self.phase, Phase::Running { .. }) {
-            let action = Action::RunHook {
+            let action = ProbeAction::Hook {
                 pod: pod.clone(),
                 container: name.to_owned(),
                 id: id.clone(),

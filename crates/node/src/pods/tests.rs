@@ -13,13 +13,16 @@ use model::{
 
 use super::record::{Desired, EndCause, Phase, PodRecord};
 use crate::cx::{Cx, NodeState};
-use crate::effect::{Action, Effect, Hook};
-use crate::input::{Failure, FailureKind, ImageAnswer, Outcome, Source};
+use crate::effect::{Action, Effect, Failure, FailureKind, Hook, ImageAnswer, Outcome};
+use crate::input::Source;
 use crate::node_status::NodeFacts;
 use crate::outbox::{Outbox, Place};
 use crate::pressure::Pressures;
 use crate::settings::Settings;
 use crate::slot::Slot;
+use crate::{
+    HostAction, ImageAction, ImageOutcome, ProbeAction, RuntimeAction, RuntimeOutcome, VolumeAction,
+};
 
 /// A record, its clock, and what it asked for.
 struct Bench {
@@ -116,7 +119,10 @@ impl Bench {
     fn stopped(&mut self, name: &str) {
         let mut ended = self.record.observed.as_ref().unwrap().latest(name).unwrap().clone();
         ended.state = ContainerState::Exited(ContainerExit { exit_code: 143, ..ContainerExit::default() });
-        self.finish(Slot::StopContainer(ContainerId::from(name)), Outcome::ContainerStopped(Some(ended)));
+        self.finish(
+            Slot::StopContainer(ContainerId::from(name)),
+            Outcome::Runtime(RuntimeOutcome::ContainerStopped(Some(ended))),
+        );
     }
 
     /// Its source wants it gone within this time.
@@ -153,19 +159,25 @@ fn describe(effect: &Effect) -> Option<String> {
         Effect::Record(_) => return None,
     };
     Some(match action {
-        Action::StopContainer { id, grace, .. } => format!("stop {id} within {}", grace.as_secs()),
-        Action::RunHook { id, hook: Hook::PreStop, timeout, .. } => {
+        Action::Runtime(RuntimeAction::StopContainer { id, grace, .. }) => {
+            format!("stop {id} within {}", grace.as_secs())
+        }
+        Action::Probe(ProbeAction::Hook { id, hook: Hook::PreStop, timeout, .. }) => {
             format!("preStop {id} within {}", timeout.unwrap_or_default().as_secs())
         }
-        Action::RunHook { id, hook: Hook::PostStart, .. } => format!("postStart {id}"),
-        Action::StopSandbox { .. } => "stop sandbox".to_owned(),
-        Action::Probe { kind, container, .. } => format!("{} {container}", kind.as_str()),
-        Action::InspectImage { .. } => "inspect".to_owned(),
-        Action::PullImage { .. } => "pull".to_owned(),
-        Action::StartContainer { container, attempt, .. } => format!("start {container}#{attempt}"),
-        Action::TearDownVolumes { .. } => "tear down volumes".to_owned(),
-        Action::RemoveCgroup { .. } => "remove cgroup".to_owned(),
-        Action::Observe { .. } => "observe".to_owned(),
+        Action::Probe(ProbeAction::Hook { id, hook: Hook::PostStart, .. }) => format!("postStart {id}"),
+        Action::Runtime(RuntimeAction::StopSandbox { .. }) => "stop sandbox".to_owned(),
+        Action::Probe(ProbeAction::Attempt { kind, container, .. }) => {
+            format!("{} {container}", kind.as_str())
+        }
+        Action::Image(ImageAction::Inspect { .. }) => "inspect".to_owned(),
+        Action::Image(ImageAction::Pull { .. }) => "pull".to_owned(),
+        Action::Runtime(RuntimeAction::StartContainer { container, attempt, .. }) => {
+            format!("start {container}#{attempt}")
+        }
+        Action::Volume(VolumeAction::TearDown { .. }) => "tear down volumes".to_owned(),
+        Action::Host(HostAction::RemoveCgroup { .. }) => "remove cgroup".to_owned(),
+        Action::Runtime(RuntimeAction::Observe { .. }) => "observe".to_owned(),
         other => format!("{other:?}"),
     })
 }
@@ -245,7 +257,7 @@ fn a_stop_that_fails_is_tried_again_with_what_is_left() {
     bench.finish(Slot::StopContainer(ContainerId::from("a")), Outcome::Failed(failure));
     assert_eq!(bench.drive(0), "observe");
     let seen = bench.record.observed.clone().unwrap();
-    bench.finish(Slot::Observe, Outcome::Observed(seen));
+    bench.finish(Slot::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
     assert_eq!(bench.drive(1), "stop a within 29");
 }
 
@@ -334,7 +346,7 @@ fn image_slot() -> Slot {
 fn a_pull_that_fails_shows_its_error_first_and_then_the_back_off() {
     let mut bench = pulling("IfNotPresent");
     assert_eq!(bench.drive(0), "inspect");
-    bench.finish(image_slot(), Outcome::Image(ImageAnswer::Absent));
+    bench.finish(image_slot(), Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent)));
     assert_eq!(bench.drive(0), "pull");
     let failure =
         || Outcome::Failed(Failure { kind: FailureKind::Other, message: "no such image".to_owned() });
@@ -355,7 +367,7 @@ fn a_pull_that_fails_shows_its_error_first_and_then_the_back_off() {
     assert_eq!(bench.drive(9), "");
     // Ten seconds after the failure, and twice that after the next.
     assert_eq!(bench.drive(10), "inspect");
-    bench.finish(image_slot(), Outcome::Image(ImageAnswer::Absent));
+    bench.finish(image_slot(), Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent)));
     assert_eq!(bench.drive(10), "pull");
     bench.finish(image_slot(), failure());
     assert_eq!(bench.drive(29), "");
@@ -386,7 +398,7 @@ fn policies_decide_what_an_image_needs() {
         let mut bench = pulling(policy);
         bench.drive(0);
         let case = format!("{policy} {answer:?}");
-        bench.finish(image_slot(), Outcome::Image(answer));
+        bench.finish(image_slot(), Outcome::Image(ImageOutcome::Inspected(answer)));
         let events = bench.events();
         assert_eq!(events.first().map_or("", |first| first), event, "{case}");
         assert_eq!(bench.drive(0), expected, "{case}");
@@ -415,12 +427,15 @@ fn a_start_reported_as_failed_may_have_succeeded() {
     bench.record.observed.as_mut().unwrap().containers.clear();
     bench.record.containers.clear();
     bench.drive(0);
-    bench.finish(image_slot(), Outcome::Image(ImageAnswer::Accessible(ImageRef::from("sha256:1"))));
+    bench.finish(
+        image_slot(),
+        Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Accessible(ImageRef::from("sha256:1")))),
+    );
     assert_eq!(bench.drive(0), "start a#0");
     let failure = Failure { kind: FailureKind::Other, message: "deadline exceeded".to_owned() };
     bench.finish(Slot::Container("a".to_owned()), Outcome::Failed(failure));
     assert!(bench.drive(0).contains("observe"));
-    bench.finish(Slot::Observe, Outcome::Observed(seen));
+    bench.finish(Slot::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
     let events = bench.out.take();
     assert!(events.iter().filter_map(describe).any(|e| e == "postStart a"), "{events:?}");
     assert_eq!(bench.waiting("a"), "");

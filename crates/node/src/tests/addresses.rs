@@ -4,19 +4,23 @@ use model::Pod;
 use serde_json::json;
 
 use super::story::{Story, pod};
-use crate::Action;
+use crate::{Action, ProbeAction, RuntimeAction, VolumeAction};
 
 /// What an action says of the pod's addresses, if it is of a kind that does.
 fn told(action: &Action) -> Option<String> {
     match action {
-        Action::SyncVolumes { facts, .. } => Some(format!("volumes {}", facts.pod_ips.join(","))),
-        Action::StartContainer { attempt, facts, .. } => {
+        Action::Volume(VolumeAction::Sync { facts, .. }) => {
+            Some(format!("volumes {}", facts.pod_ips.join(",")))
+        }
+        Action::Runtime(RuntimeAction::StartContainer { attempt, facts, .. }) => {
             Some(format!("start#{attempt} {}", facts.pod_ips.join(",")))
         }
-        Action::RunHook { hook, pod_ip, .. } => {
+        Action::Probe(ProbeAction::Hook { hook, pod_ip, .. }) => {
             Some(format!("{hook:?} {}", pod_ip.as_deref().unwrap_or_default()))
         }
-        Action::Probe { pod_ip, .. } => Some(format!("probe {}", pod_ip.as_deref().unwrap_or_default())),
+        Action::Probe(ProbeAction::Attempt { pod_ip, .. }) => {
+            Some(format!("probe {}", pod_ip.as_deref().unwrap_or_default()))
+        }
         _ => None,
     }
 }

@@ -8,7 +8,10 @@ use model::{
 };
 
 use super::story::Story;
-use crate::{Action, ImageAnswer, Input, Outcome, RuntimeChange};
+use crate::{
+    Action, ApiAction, ApiOutcome, ImageAction, ImageAnswer, ImageOutcome, Input, Outcome, ProbeAction,
+    RuntimeAction, RuntimeChange, RuntimeOutcome, VolumeAction, VolumeOutcome,
+};
 
 /// Exit code of a container that was told to stop.
 const STOPPED: i32 = 143;
@@ -16,21 +19,27 @@ const STOPPED: i32 = 143;
 impl Story {
     pub(super) fn perform(&mut self, action: &Action) -> Outcome {
         match action {
-            Action::SyncVolumes { .. } => Outcome::VolumesSynced { refresh_after: None },
-            Action::InspectImage { .. } => Outcome::Image(ImageAnswer::Accessible(ImageRef::from("image"))),
-            Action::PullImage { .. } => Outcome::Pulled {
+            Action::Volume(VolumeAction::Sync { .. }) => {
+                Outcome::Volume(VolumeOutcome::Synced { refresh_after: None })
+            }
+            Action::Image(ImageAction::Inspect { .. }) => {
+                Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Accessible(ImageRef::from("image"))))
+            }
+            Action::Image(ImageAction::Pull { .. }) => Outcome::Image(ImageOutcome::Pulled {
                 image: ImageRef::from("image"),
                 size_bytes: 7,
                 took: std::time::Duration::from_secs(1),
                 took_with_wait: std::time::Duration::from_secs(2),
-            },
-            Action::RunSandbox { pod, attempt } => Outcome::SandboxStarted(self.add_sandbox(pod, *attempt)),
-            Action::StopSandbox { id, .. } => {
+            }),
+            Action::Runtime(RuntimeAction::RunSandbox { pod, attempt }) => {
+                Outcome::Runtime(RuntimeOutcome::SandboxStarted(self.add_sandbox(pod, *attempt)))
+            }
+            Action::Runtime(RuntimeAction::StopSandbox { id, .. }) => {
                 let all = self.runtime.values_mut().flat_map(|o| &mut o.sandboxes);
                 all.filter(|s| s.id == *id).for_each(|s| s.is_ready = false);
                 Outcome::Done
             }
-            Action::RemoveSandbox { id, .. } => {
+            Action::Runtime(RuntimeAction::RemoveSandbox { id, .. }) => {
                 for held in self.runtime.values_mut() {
                     held.sandboxes.retain(|s| s.id != *id);
                     held.containers.retain(|c| c.sandbox_id != *id);
@@ -38,21 +47,23 @@ impl Story {
                 self.runtime.retain(|_, held| !held.sandboxes.is_empty() || !held.containers.is_empty());
                 Outcome::Done
             }
-            Action::StartContainer { pod, container, sandbox, attempt, .. } => {
-                Outcome::ContainerStarted(self.add_container(pod, container, sandbox, *attempt))
+            Action::Runtime(RuntimeAction::StartContainer { pod, container, sandbox, attempt, .. }) => {
+                Outcome::Runtime(RuntimeOutcome::ContainerStarted(
+                    self.add_container(pod, container, sandbox, *attempt),
+                ))
             }
-            Action::StopContainer { uid, id, .. } => {
-                Outcome::ContainerStopped(self.end_container(uid, id, STOPPED))
+            Action::Runtime(RuntimeAction::StopContainer { uid, id, .. }) => {
+                Outcome::Runtime(RuntimeOutcome::ContainerStopped(self.end_container(uid, id, STOPPED)))
             }
-            Action::RemoveContainer { uid, id, .. } => {
+            Action::Runtime(RuntimeAction::RemoveContainer { uid, id, .. }) => {
                 self.runtime.get_mut(uid).unwrap().containers.retain(|c| c.id != *id);
                 Outcome::Done
             }
-            Action::Probe { .. } => Outcome::Probed(ProbeOutcome::Success),
-            Action::WriteStatus { uid, new, .. } => {
+            Action::Probe(ProbeAction::Attempt { .. }) => Outcome::Probed(ProbeOutcome::Success),
+            Action::Api(ApiAction::WriteStatus { uid, new, .. }) => {
                 self.statuses.insert(uid.clone(), new.clone());
                 self.version += 1;
-                Outcome::Written { version: self.version }
+                Outcome::Api(ApiOutcome::Written { version: self.version })
             }
             _ => Outcome::Done,
         }

@@ -6,7 +6,7 @@ use model::Pod;
 use serde_json::{Value, json};
 
 use super::story::{Story, pod};
-use crate::Action;
+use crate::{Action, RuntimeAction};
 
 /// Generation and resource version go together here.
 fn asking(generation: i64, cpu: &str) -> Pod {
@@ -59,7 +59,9 @@ fn a_wish_changes_nothing_and_the_status_says_so() {
     story.exits("a#0", 1);
     story.done("inspect a");
     let given = story.actions().find_map(|action| match action {
-        Action::StartContainer { pod, .. } => pod.spec.clone()?.containers[0].resources.clone(),
+        Action::Runtime(RuntimeAction::StartContainer { pod, .. }) => {
+            pod.spec.clone()?.containers[0].resources.clone()
+        }
         _ => None,
     });
     assert_eq!(given.unwrap().requests.unwrap()["cpu"].0, "100m");

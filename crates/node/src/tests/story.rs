@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use super::words::action_text;
 use crate::node_status::NodeFacts;
 use crate::{
-    Action, ClassAmounts, Effect, EffectId, Failure, FailureKind, ImageAnswer, Input, Node, Outcome,
-    Settings, Source,
+    Action, ClassAmounts, Effect, EffectId, Failure, FailureKind, HostAction, ImageAnswer, ImageOutcome,
+    Input, Node, Outcome, RuntimeAction, RuntimeOutcome, Settings, Source,
 };
 
 /// A pod of the API server with this spec, version 1.
@@ -129,16 +129,18 @@ impl Story {
                             action.map_or_else(String::new, |a| action_text(&a.1))
                         ));
                     }
-                    Effect::Start { id, action: Action::Relist } => {
-                        let outcome = Outcome::Relisted(self.runtime.values().cloned().collect());
+                    Effect::Start { id, action: Action::Runtime(RuntimeAction::Relist) } => {
+                        let outcome = Outcome::Runtime(RuntimeOutcome::Relisted(
+                            self.runtime.values().cloned().collect(),
+                        ));
                         inputs.push(Input::Finished { id, outcome });
                     }
-                    Effect::Start { id, action: Action::LimitClasses { amounts, .. } } => {
+                    Effect::Start { id, action: Action::Host(HostAction::LimitClasses { amounts, .. }) } => {
                         self.classes = Some(amounts);
                         inputs.push(Input::Finished { id, outcome: Outcome::Done });
                     }
-                    Effect::Start { id, action: Action::Observe { uid, key } } => {
-                        let outcome = Outcome::Observed(self.seen(&uid, &key));
+                    Effect::Start { id, action: Action::Runtime(RuntimeAction::Observe { uid, key }) } => {
+                        let outcome = Outcome::Runtime(RuntimeOutcome::Observed(self.seen(&uid, &key)));
                         inputs.push(Input::Finished { id, outcome });
                     }
                     Effect::Start { id, action } => {
@@ -227,7 +229,7 @@ impl Story {
                 }
                 "bad" => self.ends(rest, Outcome::Probed(ProbeOutcome::Failure("no".into()))),
                 "cancelled" => self.ends(rest, Outcome::Cancelled),
-                "absent" => self.ends(rest, Outcome::Image(ImageAnswer::Absent)),
+                "absent" => self.ends(rest, Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent))),
                 "wait" => self.wait(Duration::from_secs_f64(rest.parse().unwrap())),
                 "exit" => {
                     let (id, code) = rest.split_once(' ').unwrap();

@@ -7,7 +7,7 @@ use model::{Pod, PodUid};
 use serde_json::json;
 
 use super::story::{Story, pod};
-use crate::{FailureKind, Input, Outcome, RuntimeChange};
+use crate::{FailureKind, Input, Outcome, RuntimeChange, RuntimeOutcome, VolumeOutcome};
 
 fn web(policy: &str) -> Pod {
     pod(json!({ "containers": [{ "name": "a", "image": "i", "imagePullPolicy": policy }] }))
@@ -192,7 +192,9 @@ fn every_failing_volume_is_told_and_what_is_missing_for_long() {
     story.play(&[("ok write", ""), ("ok cgroup", "")]);
     let failed = || {
         let all = [("v", "no map"), ("k", "no secret")];
-        Outcome::VolumesFailed(all.map(|(name, why)| (name.to_owned(), why.to_owned())).to_vec())
+        Outcome::Volume(VolumeOutcome::Failed(
+            all.map(|(name, why)| (name.to_owned(), why.to_owned())).to_vec(),
+        ))
     };
     assert_eq!(story.ends("volumes", failed()), "FailedMount: no map | FailedMount: no secret");
     let mut told = Vec::new();
@@ -255,7 +257,7 @@ fn a_container_the_runtime_lost_track_of_is_stopped_before_it_is_replaced() {
         assert!(!stopped.contains("inspect"), "{stopped}");
         let next = if keeps_saying_so {
             let container = story.runtime[&PodUid::from("u")].containers[0].clone();
-            story.ends("stop a#0", Outcome::ContainerStopped(Some(container)))
+            story.ends("stop a#0", Outcome::Runtime(RuntimeOutcome::ContainerStopped(Some(container))))
         } else {
             story.done("stop a#0")
         };

@@ -2,40 +2,46 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 
-use crate::{Action, Hook};
+use crate::{Action, ApiAction, Hook, HostAction, ImageAction, ProbeAction, RuntimeAction, VolumeAction};
 
 pub(super) fn action_text(action: &Action) -> String {
     match action {
-        Action::Relist => "relist".into(),
-        Action::Observe { .. } => "observe".into(),
-        Action::LimitClasses { amounts, .. } => format!("limit classes by {amounts:?}"),
-        Action::EnsureCgroup { .. } => "cgroup".into(),
-        Action::RemoveCgroup { .. } => "remove-cgroup".into(),
-        Action::SyncVolumes { .. } => "volumes".into(),
-        Action::TearDownVolumes { .. } => "tear-down".into(),
-        Action::InspectImage { container, .. } => format!("inspect {container}"),
-        Action::PullImage { container, .. } => format!("pull {container}"),
-        Action::RunSandbox { attempt, .. } => format!("sandbox {attempt}"),
-        Action::StopSandbox { id, .. } => format!("stop-sandbox {id}"),
-        Action::RemoveSandbox { id, .. } => format!("remove-sandbox {id}"),
-        Action::StartContainer { container, attempt, .. } => format!("start {container}#{attempt}"),
-        Action::StopContainer { id, grace, .. } => format!("stop {id} {}s", grace.as_secs()),
-        Action::RemoveContainer { id, .. } => format!("remove {id}"),
-        Action::RunHook { id, hook, timeout, .. } => {
+        Action::Runtime(RuntimeAction::Relist) => "relist".into(),
+        Action::Runtime(RuntimeAction::Observe { .. }) => "observe".into(),
+        Action::Host(HostAction::LimitClasses { amounts, .. }) => format!("limit classes by {amounts:?}"),
+        Action::Host(HostAction::EnsureCgroup { .. }) => "cgroup".into(),
+        Action::Host(HostAction::RemoveCgroup { .. }) => "remove-cgroup".into(),
+        Action::Volume(VolumeAction::Sync { .. }) => "volumes".into(),
+        Action::Volume(VolumeAction::TearDown { .. }) => "tear-down".into(),
+        Action::Image(ImageAction::Inspect { container, .. }) => format!("inspect {container}"),
+        Action::Image(ImageAction::Pull { container, .. }) => format!("pull {container}"),
+        Action::Runtime(RuntimeAction::RunSandbox { attempt, .. }) => format!("sandbox {attempt}"),
+        Action::Runtime(RuntimeAction::StopSandbox { id, .. }) => format!("stop-sandbox {id}"),
+        Action::Runtime(RuntimeAction::RemoveSandbox { id, .. }) => format!("remove-sandbox {id}"),
+        Action::Runtime(RuntimeAction::StartContainer { container, attempt, .. }) => {
+            format!("start {container}#{attempt}")
+        }
+        Action::Runtime(RuntimeAction::StopContainer { id, grace, .. }) => {
+            format!("stop {id} {}s", grace.as_secs())
+        }
+        Action::Runtime(RuntimeAction::RemoveContainer { id, .. }) => format!("remove {id}"),
+        Action::Probe(ProbeAction::Hook { id, hook, timeout, .. }) => {
             let hook = match hook {
                 Hook::PostStart => "postStart",
                 Hook::PreStop => "preStop",
             };
             format!("{hook} {id}{}", timeout.map(|t| format!(" {}s", t.as_secs())).unwrap_or_default())
         }
-        Action::Probe { id, kind, .. } => format!("probe {id} {}", kind.as_str()),
-        Action::WriteStatus { new, uid, .. } => format!("write {}{}", status_text(new), to(uid.as_str())),
-        Action::DeletePod { uid, .. } => format!("delete{}", to(uid.as_str())),
-        Action::CreateMirror { .. } => "mirror".into(),
-        Action::RemovePodLogs { .. } => "remove-logs".into(),
-        Action::SetPodCidr { pod_cidr } => format!("pod-cidr {pod_cidr}"),
-        Action::RegisterNode { .. } => "register".into(),
-        Action::WriteNodeStatus { .. } => "write-node".into(),
+        Action::Probe(ProbeAction::Attempt { id, kind, .. }) => format!("probe {id} {}", kind.as_str()),
+        Action::Api(ApiAction::WriteStatus { new, uid, .. }) => {
+            format!("write {}{}", status_text(new), to(uid.as_str()))
+        }
+        Action::Api(ApiAction::DeletePod { uid, .. }) => format!("delete{}", to(uid.as_str())),
+        Action::Api(ApiAction::CreateMirror { .. }) => "mirror".into(),
+        Action::Host(HostAction::RemovePodLogs { .. }) => "remove-logs".into(),
+        Action::Runtime(RuntimeAction::SetPodCidr { pod_cidr }) => format!("pod-cidr {pod_cidr}"),
+        Action::Api(ApiAction::RegisterNode { .. }) => "register".into(),
+        Action::Api(ApiAction::WriteNodeStatus { .. }) => "write-node".into(),
     }
 }
 

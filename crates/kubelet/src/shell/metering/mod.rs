@@ -27,7 +27,11 @@ use model::pod::ContainerKind;
 use model::probe::{ProbeKind, ProbeOutcome};
 use model::reason::waiting;
 use model::{Now, Pod, PodUid, QosClass, pod};
-use node::{Action, ActionKind, EffectId, Failure, FailureKind, ImageAnswer, Input, Outcome};
+use node::{
+    Action, ActionKind, ApiAction, ApiOutcome, EffectId, Failure, FailureKind, HostAction, ImageAction,
+    ImageAnswer, ImageOutcome, Input, Outcome, ProbeAction, RuntimeAction, RuntimeOutcome, VolumeAction,
+    VolumeOutcome,
+};
 use telemetry::metrics::Metrics;
 
 use pods::{Pods, Work};
@@ -101,21 +105,21 @@ impl Metering {
     /// What is counted when an action starts.
     fn begun(&mut self, now: Now, action: &Action) {
         match action {
-            Action::Relist => {
+            Action::Runtime(RuntimeAction::Relist) => {
                 if let Some(last) = self.last_list.replace(now.mono) {
                     self.metrics.pleg_relist_interval.observe_duration(now.mono.saturating_sub(last));
                 }
             }
-            Action::RemoveCgroup { uid, .. } => self.metrics.forget_pod(uid.as_str()),
-            Action::SyncVolumes { pod, .. } => self.pods.volumes_wanted(now, &pod::uid(pod)),
-            Action::TearDownVolumes { uid, .. } => self.pods.volumes_gone(uid),
-            Action::RunSandbox { pod, .. } => {
+            Action::Host(HostAction::RemoveCgroup { uid, .. }) => self.metrics.forget_pod(uid.as_str()),
+            Action::Volume(VolumeAction::Sync { pod, .. }) => self.pods.volumes_wanted(now, &pod::uid(pod)),
+            Action::Volume(VolumeAction::TearDown { uid, .. }) => self.pods.volumes_gone(uid),
+            Action::Runtime(RuntimeAction::RunSandbox { pod, .. }) => {
                 self.metrics.started_pods.increment();
                 if has_user_namespace(pod) {
                     self.metrics.started_user_namespaced_pods.increment();
                 }
             }
-            Action::StartContainer { pod, container, .. } => {
+            Action::Runtime(RuntimeAction::StartContainer { pod, container, .. }) => {
                 self.metrics.started_containers.with([container_type(pod, container)]).increment();
             }
             _ => {}
@@ -128,14 +132,18 @@ impl Metering {
         let took = now.mono.saturating_sub(since.mono);
         let metrics = &self.metrics;
         match (action, outcome) {
-            (Action::Relist, Outcome::Relisted(_)) => {
+            (Action::Runtime(RuntimeAction::Relist), Outcome::Runtime(RuntimeOutcome::Relisted(_))) => {
                 metrics.pleg_relist_duration.observe_duration(took);
                 // Seconds since 1970 are far below what a float holds exactly.
                 metrics.pleg_last_seen.set(now.wall.as_second() as f64);
             }
-            (Action::Observe { .. }, _) => metrics.pleg_pod_relist_duration.observe_duration(took),
+            (Action::Runtime(RuntimeAction::Observe { .. }), _) => {
+                metrics.pleg_pod_relist_duration.observe_duration(took)
+            }
             (
-                Action::EnsureCgroup { .. } | Action::LimitClasses { .. } | Action::RemoveCgroup { .. },
+                Action::Host(HostAction::EnsureCgroup { .. })
+                | Action::Host(HostAction::LimitClasses { .. })
+                | Action::Host(HostAction::RemoveCgroup { .. }),
                 Outcome::Done,
             ) => {
                 let operation = match action.kind() {
@@ -145,7 +153,10 @@ impl Metering {
                 };
                 metrics.cgroup_operations.with([operation]).observe_duration(took);
             }
-            (Action::SyncVolumes { pod, .. }, Outcome::VolumesSynced { .. }) => {
+            (
+                Action::Volume(VolumeAction::Sync { pod, .. }),
+                Outcome::Volume(VolumeOutcome::Synced { .. }),
+            ) => {
                 if let Some(took) = self.pods.volumes_made(now, &pod::uid(pod)) {
                     for plugin in volumes::plugin_names(pod) {
                         let labels = ["overall_volume_mount", plugin.as_str()];
@@ -153,35 +164,49 @@ impl Metering {
                     }
                 }
             }
-            (Action::InspectImage { pod, container }, _) => inspected(metrics, pod, container, outcome),
-            (Action::PullImage { pod, .. }, Outcome::Pulled { size_bytes, took, .. }) => {
+            (Action::Image(ImageAction::Inspect { pod, container }), _) => {
+                inspected(metrics, pod, container, outcome)
+            }
+            (
+                Action::Image(ImageAction::Pull { pod, .. }),
+                Outcome::Image(ImageOutcome::Pulled { size_bytes, took, .. }),
+            ) => {
                 metrics.image_pull_duration.with([size_class(*size_bytes)]).observe_duration(*took);
                 self.pods.pulled(now, &pod::uid(pod), *took);
             }
-            (Action::PullImage { pod, container }, Outcome::Failed(failure)) => {
+            (Action::Image(ImageAction::Pull { pod, container }), Outcome::Failed(failure)) => {
                 start_failed(metrics, pull_error(failure), pod, container);
             }
-            (Action::RunSandbox { pod, .. }, Outcome::Failed(_)) => {
+            (Action::Runtime(RuntimeAction::RunSandbox { pod, .. }), Outcome::Failed(_)) => {
                 metrics.started_pods_errors.increment();
                 if has_user_namespace(pod) {
                     metrics.started_user_namespaced_pods_errors.increment();
                 }
             }
-            (Action::StartContainer { pod, container, .. }, Outcome::Failed(failure)) => {
+            (
+                Action::Runtime(RuntimeAction::StartContainer { pod, container, .. }),
+                Outcome::Failed(failure),
+            ) => {
                 start_failed(metrics, start_error(failure), pod, container);
             }
-            (Action::Probe { pod, container, kind, .. }, Outcome::Probed(result)) => {
+            (Action::Probe(ProbeAction::Attempt { pod, container, kind, .. }), Outcome::Probed(result)) => {
                 self.probed(pod, container, *kind, result, took);
             }
-            (Action::WriteStatus { uid, old, new, .. }, Outcome::Written { .. }) => {
+            (
+                Action::Api(ApiAction::WriteStatus { uid, old, new, .. }),
+                Outcome::Api(ApiOutcome::Written { .. }),
+            ) => {
                 metrics.pod_status_sync_duration.observe_duration(took);
                 statuses::written(metrics, old, new);
                 self.pods.status_written(now, metrics, uid, old, new);
             }
-            (Action::RegisterNode { .. }, Outcome::Registered(object)) => {
+            (Action::Api(ApiAction::RegisterNode { .. }), Outcome::Api(ApiOutcome::Registered(object))) => {
                 self.startup.registered(metrics, since.wall, now.wall, object);
             }
-            (Action::WriteNodeStatus { new, .. }, Outcome::Written { .. }) if startup::is_ready(new) => {
+            (
+                Action::Api(ApiAction::WriteNodeStatus { new, .. }),
+                Outcome::Api(ApiOutcome::Written { .. }),
+            ) if startup::is_ready(new) => {
                 self.startup.ready(metrics, now.wall);
             }
             _ => {}
@@ -210,7 +235,7 @@ impl Metering {
 fn inspected(metrics: &Metrics, pod: &Pod, container: &str, outcome: &Outcome) {
     let policy = pull_policy(pod, container);
     match outcome {
-        Outcome::Image(answer) => {
+        Outcome::Image(ImageOutcome::Inspected(answer)) => {
             let is_usable = matches!(answer, ImageAnswer::Present(_) | ImageAnswer::Accessible(_));
             if !is_usable && policy == "never" {
                 start_failed(metrics, waiting::ERR_IMAGE_NEVER_PULL, pod, container);

@@ -2,7 +2,10 @@
 
 use k8s_openapi::api::core::v1::PodStatus;
 use model::downward::PodFacts;
-use node::{Action, Source};
+use node::{
+    Action, ApiAction, ApiOutcome, HostAction, ImageAction, ImageOutcome, ProbeAction, RuntimeAction,
+    RuntimeOutcome, Source, VolumeAction, VolumeOutcome,
+};
 use telemetry::metrics::{Endpoint, Exposition};
 
 use super::*;
@@ -73,7 +76,7 @@ fn status(text: &str) -> Arc<PodStatus> {
 
 fn write(old: &str, new: &str) -> Action {
     let key = model::PodKey::new("d", "p");
-    Action::WriteStatus { key, uid: PodUid::from("u"), old: status(old), new: status(new) }
+    Action::Api(ApiAction::WriteStatus { key, uid: PodUid::from("u"), old: status(old), new: status(new) })
 }
 
 const RUNNING: &str = r#"{"phase":"Running",
@@ -97,8 +100,8 @@ fn images_are_counted_by_what_was_found_and_what_it_takes() {
     ] {
         let mut story = Story::new();
         let pod = pod(&format!(r#"{{"containers":[{{"name":"c","imagePullPolicy":"{policy}"}}]}}"#));
-        let inspect = story.start(&Action::InspectImage { pod, container: "c".into() });
-        story.end(inspect, 0, Outcome::Image(answer), None);
+        let inspect = story.start(&Action::Image(ImageAction::Inspect { pod, container: "c".into() }));
+        story.end(inspect, 0, Outcome::Image(ImageOutcome::Inspected(answer)), None);
         let [present, required] = labels;
         let policy = policy.to_lowercase();
         let line = format!(
@@ -118,19 +121,22 @@ fn a_pods_start_is_measured_with_and_without_what_it_waited_for() {
         pod(r#"{"initContainers":[{"name":"i"}],"containers":[{"name":"c","imagePullPolicy":"Always"}]}"#);
     story.metering.hear(story.now, &Input::PodApplied { source: Source::Api, pod: pod.clone() });
     story.after(1);
-    let inspect = story.start(&Action::InspectImage { pod: pod.clone(), container: "c".into() });
-    let pull = Action::PullImage { pod: pod.clone(), container: "c".into() };
-    let pull = story.end(inspect, 0, Outcome::Image(ImageAnswer::Unproven), Some(&pull)).unwrap();
+    let inspect =
+        story.start(&Action::Image(ImageAction::Inspect { pod: pod.clone(), container: "c".into() }));
+    let pull = Action::Image(ImageAction::Pull { pod: pod.clone(), container: "c".into() });
+    let pull = story
+        .end(inspect, 0, Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Unproven)), Some(&pull))
+        .unwrap();
     let took = Duration::from_secs(2);
-    let pulled = Outcome::Pulled {
+    let pulled = Outcome::Image(ImageOutcome::Pulled {
         image: model::ImageRef::from("i"),
         size_bytes: 20 << 20,
         took,
         took_with_wait: took,
-    };
+    });
     story.end(pull, 2, pulled, None);
     let written = story.start(&write(r#"{"phase":"Pending"}"#, RUNNING));
-    story.end(written, 3, Outcome::Written { version: 2 }, None);
+    story.end(written, 3, Outcome::Api(ApiOutcome::Written { version: 2 }), None);
     story.shows(
         Endpoint::Main,
         &[
@@ -151,7 +157,7 @@ fn a_pods_start_is_measured_with_and_without_what_it_waited_for() {
         ],
     );
     let again = story.start(&write(RUNNING, RUNNING));
-    story.end(again, 1, Outcome::Written { version: 3 }, None);
+    story.end(again, 1, Outcome::Api(ApiOutcome::Written { version: 3 }), None);
     story.shows(Endpoint::Main, &["kubelet_pod_start_total_duration_seconds_count 1"]);
 }
 
@@ -165,9 +171,9 @@ fn a_status_that_was_not_written_counts_for_nothing() {
     story.end(id, 1, Outcome::Failed(failure), None);
     assert!(!story.page(Endpoint::Main).contains("kubelet_admission_rejections_total{"));
     let id = story.start(&action);
-    story.end(id, 1, Outcome::Written { version: 1 }, None);
+    story.end(id, 1, Outcome::Api(ApiOutcome::Written { version: 1 }), None);
     let id = story.start(&write(rejected, rejected));
-    story.end(id, 1, Outcome::Written { version: 2 }, None);
+    story.end(id, 1, Outcome::Api(ApiOutcome::Written { version: 2 }), None);
     story.shows(Endpoint::Main, &["kubelet_admission_rejections_total{reason=\"OutOfExtendedResources\"} 1"]);
 }
 
@@ -175,13 +181,13 @@ fn a_status_that_was_not_written_counts_for_nothing() {
 fn probes_are_counted_until_the_pod_is_gone() {
     let mut story = Story::new();
     let pod = pod(r#"{"containers":[{"name":"c"}]}"#);
-    let probe = Action::Probe {
+    let probe = Action::Probe(ProbeAction::Attempt {
         pod,
         container: "c".into(),
         id: model::ContainerId::from("x"),
         kind: ProbeKind::Liveness,
         pod_ip: None,
-    };
+    });
     // One that could not be made is not counted, as upstream does not.
     let unmade = ProbeOutcome::unknown("away");
     for outcome in [ProbeOutcome::Success, ProbeOutcome::Failure(String::new()), unmade] {
@@ -198,7 +204,10 @@ fn probes_are_counted_until_the_pod_is_gone() {
         ],
     );
     assert!(!story.page(Endpoint::Probes).contains("unknown"));
-    let id = story.start(&Action::RemoveCgroup { uid: PodUid::from("u"), key: model::PodKey::new("d", "p") });
+    let id = story.start(&Action::Host(HostAction::RemoveCgroup {
+        uid: PodUid::from("u"),
+        key: model::PodKey::new("d", "p"),
+    }));
     story.end(id, 1, Outcome::Done, None);
     assert!(!story.page(Endpoint::Probes).contains("probe_type"));
     story.shows(
@@ -215,11 +224,11 @@ fn what_failed_is_counted_by_its_reason() {
     let mut story = Story::new();
     let pod = pod(r#"{"hostUsers":false,"containers":[{"name":"c"}]}"#);
     let failed = |kind| Outcome::Failed(Failure { kind, message: String::new() });
-    let id = story.start(&Action::RunSandbox { pod: pod.clone(), attempt: 0 });
+    let id = story.start(&Action::Runtime(RuntimeAction::RunSandbox { pod: pod.clone(), attempt: 0 }));
     story.end(id, 1, failed(FailureKind::Other), None);
-    let id = story.start(&Action::PullImage { pod: pod.clone(), container: "c".into() });
+    let id = story.start(&Action::Image(ImageAction::Pull { pod: pod.clone(), container: "c".into() }));
     story.end(id, 1, failed(FailureKind::RegistryUnavailable), None);
-    let id = story.start(&Action::StartContainer {
+    let id = story.start(&Action::Runtime(RuntimeAction::StartContainer {
         pod,
         container: "c".into(),
         sandbox: model::SandboxId::from("s"),
@@ -228,7 +237,7 @@ fn what_failed_is_counted_by_its_reason() {
         sandbox_attempt: 0,
         facts: PodFacts::default(),
         target: None,
-    });
+    }));
     story.end(id, 1, failed(FailureKind::ContainerStart), None);
     story.shows(
         Endpoint::Main,
@@ -247,11 +256,12 @@ fn what_failed_is_counted_by_its_reason() {
 #[test]
 fn lists_of_all_pods_are_timed() {
     let mut story = Story::new();
-    let id = story.start(&Action::Relist);
-    story.end(id, 2, Outcome::Relisted(Vec::new()), None);
+    let id = story.start(&Action::Runtime(RuntimeAction::Relist));
+    story.end(id, 2, Outcome::Runtime(RuntimeOutcome::Relisted(Vec::new())), None);
     story.after(3);
-    let _ = story.start(&Action::Relist);
-    let one = Action::Observe { uid: PodUid::from("u"), key: model::PodKey::new("d", "p") };
+    let _ = story.start(&Action::Runtime(RuntimeAction::Relist));
+    let one =
+        Action::Runtime(RuntimeAction::Observe { uid: PodUid::from("u"), key: model::PodKey::new("d", "p") });
     let id = story.start(&one);
     story.end(id, 1, Outcome::Cancelled, None);
     story.shows(
@@ -271,16 +281,18 @@ fn volumes_are_timed_from_the_first_attempt() {
     let pod =
         pod(r#"{"containers":[{"name":"c"}],"volumes":[{"name":"a"},{"name":"h","hostPath":{"path":"/"}}]}"#);
     // It may well run since before this process.
-    let sync = Action::SyncVolumes { pod, facts: PodFacts::default() };
+    let sync = Action::Volume(VolumeAction::Sync { pod, facts: PodFacts::default() });
     let id = story.start(&sync);
     story.end(id, 1, Outcome::Failed(Failure { kind: FailureKind::Other, message: String::new() }), None);
     story.after(5);
     for _ in 0..2 {
         let id = story.start(&sync);
-        story.end(id, 2, Outcome::VolumesSynced { refresh_after: None }, None);
+        story.end(id, 2, Outcome::Volume(VolumeOutcome::Synced { refresh_after: None }), None);
     }
-    let id =
-        story.start(&Action::TearDownVolumes { uid: PodUid::from("u"), key: model::PodKey::new("d", "p") });
+    let id = story.start(&Action::Volume(VolumeAction::TearDown {
+        uid: PodUid::from("u"),
+        key: model::PodKey::new("d", "p"),
+    }));
     story.end(id, 1, Outcome::Done, None);
     assert!(story.metering.pods.is_empty(), "nothing is remembered of a pod that is gone");
     let labels =
@@ -314,7 +326,7 @@ fn pods_are_counted_once_by_where_they_ask_for_resources() {
         let pod = pod(&spec);
         story.metering.hear(story.now, &Input::PodApplied { source: Source::Api, pod: pod.clone() });
         for _ in 0..2 {
-            let id = story.start(&Action::EnsureCgroup { pod: pod.clone() });
+            let id = story.start(&Action::Host(HostAction::EnsureCgroup { pod: pod.clone() }));
             story.end(id, 1, Outcome::Done, None);
         }
         let labels = format!("config_mode=\"{mode}\",qos_class=\"{class}\"");

@@ -1,0 +1,83 @@
+//! What is done on the node itself: cgroups and folders.
+
+use std::fmt;
+use std::sync::Arc;
+
+use model::{Pod, PodKey, PodUid};
+
+use super::{ActionKind, Subject};
+
+/// An action on the node's own cgroups and folders.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HostAction {
+    /// Make the pod's cgroup with its limits. → `Done`
+    EnsureCgroup {
+        /// The pod whose requests and limits apply.
+        pod: Arc<Pod>,
+    },
+    /// Remove the pod's cgroup and whatever process is left in it. → `Done`
+    RemoveCgroup {
+        /// Which pod.
+        uid: PodUid,
+        /// Its name.
+        key: PodKey,
+    },
+    /// Weigh and limit the QoS classes by what their pods request together. → `Done`
+    LimitClasses {
+        /// What they request.
+        amounts: ClassAmounts,
+        /// The memory of the node.
+        memory_bytes: u64,
+    },
+    /// Remove the log folder of a pod that is gone. → `Done`
+    RemovePodLogs {
+        /// Which pod.
+        uid: PodUid,
+        /// Its name, which is part of the folder's.
+        key: PodKey,
+    },
+}
+
+impl HostAction {
+    pub(super) fn kind(&self) -> ActionKind {
+        match self {
+            Self::EnsureCgroup { .. } => ActionKind::EnsureCgroup,
+            Self::RemoveCgroup { .. } => ActionKind::RemoveCgroup,
+            Self::LimitClasses { .. } => ActionKind::LimitClasses,
+            Self::RemovePodLogs { .. } => ActionKind::RemovePodLogs,
+        }
+    }
+
+    pub(super) fn pod(&self) -> Option<&Arc<Pod>> {
+        match self {
+            Self::EnsureCgroup { pod } => Some(pod),
+            Self::RemoveCgroup { .. } | Self::LimitClasses { .. } | Self::RemovePodLogs { .. } => None,
+        }
+    }
+
+    pub(super) fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::EnsureCgroup { pod } => Subject::of(pod),
+            Self::RemoveCgroup { uid, key } | Self::RemovePodLogs { uid, key } => Subject::named(uid, key),
+            Self::LimitClasses { .. } => Subject::default(),
+        }
+    }
+
+    pub(super) fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LimitClasses { amounts, .. } => write!(f, " by {amounts:?}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the pods of QoS classes request together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassAmounts {
+    /// Burstable pods: thousandths of a processor.
+    pub burstable_cpu_millis: u64,
+    /// Burstable pods: bytes of memory. 0 where [`Settings::limits_class_memory`](crate::Settings) is off.
+    pub burstable_memory_bytes: u64,
+    /// Guaranteed pods: bytes of memory. Likewise.
+    pub guaranteed_memory_bytes: u64,
+}

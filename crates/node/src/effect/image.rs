@@ -1,0 +1,81 @@
+//! What is asked for of images.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{ImageRef, Pod};
+
+use super::{ActionKind, Subject};
+
+/// An action on an image.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ImageAction {
+    /// Ask whether an image is present, and whether the pod may use it. → `Inspected`
+    Inspect {
+        /// The pod it is for, whose runtime class decides the image's variant.
+        pod: Arc<Pod>,
+        /// The container it is for.
+        container: String,
+    },
+    /// Pull an image with the pod's and the node's credentials. → `Pulled`
+    Pull {
+        /// The pod it is for.
+        pod: Arc<Pod>,
+        /// The container it is for.
+        container: String,
+    },
+}
+
+impl ImageAction {
+    pub(super) fn kind(&self) -> ActionKind {
+        match self {
+            Self::Inspect { .. } => ActionKind::InspectImage,
+            Self::Pull { .. } => ActionKind::PullImage,
+        }
+    }
+
+    pub(super) fn pod(&self) -> &Arc<Pod> {
+        match self {
+            Self::Inspect { pod, .. } | Self::Pull { pod, .. } => pod,
+        }
+    }
+
+    pub(super) fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::Inspect { pod, container } | Self::Pull { pod, container } => {
+                Subject { container: Some(container), ..Subject::of(pod) }
+            }
+        }
+    }
+}
+
+/// What came of an image.
+#[derive(Clone, Debug)]
+pub enum ImageOutcome {
+    /// What there is of it.
+    Inspected(ImageAnswer),
+    /// The image is there now.
+    Pulled {
+        /// What to create containers from.
+        image: ImageRef,
+        /// Its size.
+        size_bytes: u64,
+        /// Time the pull itself took.
+        took: Duration,
+        /// The same with the wait for other pulls.
+        took_with_wait: Duration,
+    },
+}
+
+/// What there is of an image, for the pod it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageAnswer {
+    /// Nothing.
+    Absent,
+    /// It is there; who may use it is not looked into.
+    Present(ImageRef),
+    /// It is there, and this pod may use it.
+    Accessible(ImageRef),
+    /// Only a pull with the pod's credentials tells whether it may use what may be there.
+    Unproven,
+}

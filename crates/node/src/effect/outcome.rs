@@ -1,0 +1,66 @@
+//! How actions end.
+
+use model::probe::ProbeOutcome;
+
+use super::{ApiOutcome, ImageOutcome, RuntimeOutcome, VolumeOutcome};
+
+/// How an action ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It succeeded and has nothing to tell.
+    Done,
+    /// The object it was about does not exist (any more).
+    Gone,
+    /// It was stopped because the core asked for it.
+    Cancelled,
+    /// It failed.
+    Failed(Failure),
+    /// What the runtime has told.
+    Runtime(RuntimeOutcome),
+    /// What came of an image.
+    Image(ImageOutcome),
+    /// What came of a pod's volumes.
+    Volume(VolumeOutcome),
+    /// What the probe said.
+    Probed(ProbeOutcome),
+    /// What the API server has told.
+    Api(ApiOutcome),
+}
+
+impl Outcome {
+    /// Whether what was to go is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Done | Self::Gone)
+    }
+}
+
+/// Why an action failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The stage at which it did, where the core acts or reports differently by it.
+    pub kind: FailureKind,
+    /// Text for people: the operation, the object, the cause.
+    pub message: String,
+}
+
+/// Stages and causes the core tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Any other.
+    Other,
+    /// The runtime could not be reached.
+    RuntimeUnavailable,
+    /// The image's name cannot be parsed.
+    InvalidImageName,
+    /// The registry could not be reached.
+    RegistryUnavailable,
+    /// The image's signature is not accepted.
+    SignatureInvalid,
+    /// A container cannot be created as its pod asks: a referenced object is missing, or its
+    /// security context contradicts the image.
+    ContainerConfig,
+    /// The runtime refused to create the container.
+    ContainerCreate,
+    /// The runtime created the container and could not start it.
+    ContainerStart,
+}

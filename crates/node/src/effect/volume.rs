@@ -1,0 +1,63 @@
+//! What is asked for of a pod's volumes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::downward::PodFacts;
+use model::{Pod, PodKey, PodUid};
+
+use super::{ActionKind, Subject};
+
+/// An action on the volumes of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum VolumeAction {
+    /// Make every volume of the pod present and up to date. → `Synced`
+    Sync {
+        /// The pod.
+        pod: Arc<Pod>,
+        /// What its downward API files refer to, as far as known.
+        facts: PodFacts,
+    },
+    /// Unmount and remove everything under the pod's folder. → `Done`
+    TearDown {
+        /// Which pod.
+        uid: PodUid,
+        /// Its name.
+        key: PodKey,
+    },
+}
+
+impl VolumeAction {
+    pub(super) fn kind(&self) -> ActionKind {
+        match self {
+            Self::Sync { .. } => ActionKind::SyncVolumes,
+            Self::TearDown { .. } => ActionKind::TearDownVolumes,
+        }
+    }
+
+    pub(super) fn pod(&self) -> Option<&Arc<Pod>> {
+        match self {
+            Self::Sync { pod, .. } => Some(pod),
+            Self::TearDown { .. } => None,
+        }
+    }
+
+    pub(super) fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::Sync { pod, .. } => Subject::of(pod),
+            Self::TearDown { uid, key } => Subject::named(uid, key),
+        }
+    }
+}
+
+/// What came of a pod's volumes.
+#[derive(Clone, Debug)]
+pub enum VolumeOutcome {
+    /// They are as they should be.
+    Synced {
+        /// When to look again although nothing changed, because a token grows old.
+        refresh_after: Option<Duration>,
+    },
+    /// Some are not as they should be: their names, and why.
+    Failed(Vec<(String, String)>),
+}
