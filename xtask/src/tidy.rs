@@ -1,9 +1,10 @@
 //! `cargo xtask tidy`: the rules of the code's shape that the compiler does not know.
 //!
-//! Crates depend downwards only, every source file starts by saying why it exists, no file grows without end, what is
+//! Crates depend downwards only, modules of the core in no circle, every source file starts by saying why it exists, no file grows without end, what is
 //! public has a caller, and nothing in the repository depends on one machine.
 
 mod callers;
+mod circles;
 
 use std::path::{Path, PathBuf};
 
@@ -67,6 +68,7 @@ pub(crate) fn run() -> Result<()> {
         texts.push((path, text));
     }
     wrong.extend(callers::check(&texts));
+    wrong.extend(circles::check(&texts));
     wrong.extend(claims::check(&workspace.root, &texts));
     wrong.extend(status_table(&workspace.root)?);
     if wrong.is_empty() { Ok(()) } else { bail!("the tree is not tidy:\n  {}", wrong.join("\n  ")) }

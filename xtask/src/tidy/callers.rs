@@ -23,9 +23,9 @@ const TEST_ONLY: &[&str] = &["#[cfg(test)]", "#[cfg(any(test, feature = ))]"];
 const TEST_CRATES: &[&str] = &["sim", "fake-cri"];
 
 /// One file without its tests.
-struct Source {
-    path: PathBuf,
-    lines: Vec<String>,
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) lines: Vec<String>,
 }
 
 /// An item that others can name.
@@ -80,7 +80,7 @@ fn crate_of(path: &Path) -> Option<&str> {
 }
 
 /// The sources of the crates without tests and comments.
-fn production(files: &[(PathBuf, String)]) -> Vec<Source> {
+pub(super) fn production(files: &[(PathBuf, String)]) -> Vec<Source> {
     let is_source = |path: &Path| {
         let mut parts = path.strip_prefix("crates").ok()?.components().skip(1);
         let is_tested = !TEST_CRATES.contains(&crate_of(path)?);
