@@ -105,15 +105,6 @@ fn judge(
     cx: &Cx<'_>,
 ) -> Result<(), admission::Rejection> {
     let Some(pod) = record.desired.pod() else { return Ok(()) };
-    let others = pods.iter().filter(|p| {
-        p.uid != record.uid
-            && p.was_admitted
-            && match &p.phase {
-                Phase::Admitting | Phase::Terminated(_) => false,
-                Phase::Running { .. } | Phase::Terminating(_) => true,
-            }
-    });
-    let active: Vec<&model::Pod> = others.filter_map(|p| p.desired.pod().map(AsRef::as_ref)).collect();
     let labels = cx.node.labels();
     admission::admit(
         pod,
@@ -124,7 +115,7 @@ fn judge(
             gates: cx.settings.gates,
             has_strict_groups: cx.node.has_strict_groups().unwrap_or(false),
             is_static: pod::is_static(pod),
-            active: &active,
+            occupied: pods.occupied(),
             facts,
             pressures: cx.node.pressures,
         },

@@ -10,7 +10,7 @@ use super::{AdmissionContext, Rejection};
 use crate::node_status::{CPU, EPHEMERAL_STORAGE, HUGE_PAGES_PREFIX, MEMORY, PODS};
 
 pub(super) fn check(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
-    let pods = i64::try_from(ctx.active.len()).unwrap_or(i64::MAX);
+    let pods = ctx.occupied.pods();
     let allocatable = ctx.facts.allocatable();
     // Fewer than `maxPods` where `podsPerCore` says so.
     let max_pods = allocatable.get(PODS).map_or(0, |amount| amount.units());
@@ -24,18 +24,11 @@ pub(super) fn check(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejecti
     if wanted.is_empty() {
         return Ok(());
     }
-    let mut used: BTreeMap<String, i64> = BTreeMap::new();
-    for other in ctx.active {
-        for (name, amount) in amounts(&resources::pod_requests(other)) {
-            let sum = used.entry(name).or_default();
-            *sum = sum.saturating_add(amount);
-        }
-    }
     let first = [CPU, MEMORY, EPHEMERAL_STORAGE];
     let others = wanted.keys().map(String::as_str).filter(|name| !first.contains(name));
     for name in first.into_iter().chain(others) {
         let Some(requested) = wanted.get(name).copied() else { continue };
-        let used = used.get(name).copied().unwrap_or(0);
+        let used = ctx.occupied.used(name);
         let capacity = allocatable.get(name).map_or(0, |amount| number(name, *amount));
         if requested > capacity.saturating_sub(used) {
             return Err(shortage(name, requested, used, capacity));
@@ -54,7 +47,7 @@ fn shortage(resource: &str, requested: i64, used: i64, capacity: i64) -> Rejecti
 }
 
 /// The amounts that count, as the whole numbers in which each is compared.
-fn amounts(requests: &ResourceList) -> impl Iterator<Item = (String, i64)> + use<'_> {
+pub(super) fn amounts(requests: &ResourceList) -> impl Iterator<Item = (String, i64)> + use<'_> {
     requests
         .iter()
         .filter(|(name, _)| is_counted(name))

@@ -12,6 +12,7 @@ mod affinity;
 mod apparmor;
 mod features;
 mod fit;
+mod occupied;
 mod ports;
 mod sysctls;
 mod taints;
@@ -25,6 +26,7 @@ use model::reason::Refusal;
 use model::{Pod, QosClass, pod};
 
 pub(crate) use features::missing_for_update;
+pub use occupied::Occupied;
 
 use crate::node_status::NodeFacts;
 use crate::pressure::Pressures;
@@ -49,8 +51,8 @@ pub struct AdmissionContext<'a> {
     pub has_strict_groups: bool,
     /// Whether the pod comes from a file or URL.
     pub is_static: bool,
-    /// All other pods that were let in and have not ended.
-    pub active: &'a [&'a Pod],
+    /// What the pods take that were let in and have not ended.
+    pub occupied: &'a Occupied,
     /// What the node has.
     pub facts: &'a NodeFacts,
     /// What the node is short of.
@@ -95,7 +97,7 @@ pub fn admit(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
     }
     affinity::check(pod, ctx)?;
     check_node_name(pod, ctx.node_name)?;
-    ports::check(pod, ctx.active)?;
+    ports::check(pod, ctx.occupied)?;
     if !ctx.is_static {
         taints::check(pod, ctx.taints, ctx.gates)?;
     }

@@ -67,7 +67,8 @@ impl Node {
     }
 
     fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
-        let active: Vec<&Pod> = self.active.iter().collect();
+        let mut occupied = Occupied::default();
+        self.active.iter().for_each(|pod| occupied.add(pod));
         let ctx = AdmissionContext {
             node_name: "here",
             labels: &self.labels,
@@ -75,7 +76,7 @@ impl Node {
             gates: self.gates,
             has_strict_groups: self.has_strict_groups,
             is_static: self.is_static,
-            active: &active,
+            occupied: &occupied,
             facts: &self.facts,
             pressures: self.pressures,
         };

@@ -9,6 +9,7 @@ use model::references::{ObjectName, references};
 use model::{Pod, PodKey, PodUid};
 
 use super::record::{Phase, PodRecord};
+use crate::admission::Occupied;
 
 /// Every pod that is known, and which of them have something to do in this step.
 #[derive(Debug, Default)]
@@ -32,6 +33,8 @@ struct Listed {
     pod: Option<Arc<Pod>>,
     is_static: bool,
     is_admitting: bool,
+    /// It was let in and has not ended.
+    is_active: bool,
 }
 
 impl Listed {
@@ -41,14 +44,21 @@ impl Listed {
             pod: record.desired.pod().cloned(),
             is_static: record.desired.is_static(),
             is_admitting: record.phase == Phase::Admitting,
+            is_active: record.was_admitted
+                && matches!(record.phase, Phase::Running { .. } | Phase::Terminating(_)),
         }
     }
 
-    fn is_same_pod(&self, other: &Self) -> bool {
+    /// Whether the pod refers to the same objects and takes the same of the node.
+    fn has_same_spec(&self, other: &Self) -> bool {
         match (&self.pod, &other.pod) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a.spec == b.spec,
             (a, b) => a.is_none() && b.is_none(),
         }
+    }
+
+    fn active(&self) -> Option<&Pod> {
+        self.pod.as_deref().filter(|_| self.is_active)
     }
 
     fn references(&self) -> BTreeSet<ObjectName> {
@@ -64,17 +74,16 @@ struct Index {
     admitting: BTreeSet<PodUid>,
     /// Names of which static pods have come or gone since this was last asked for.
     changed_statics: BTreeSet<PodKey>,
+    /// What those take that were let in and have not ended.
+    occupied: Occupied,
 }
 
 impl Index {
     fn change(&mut self, uid: &PodUid, before: Option<&Listed>, now: Option<&Listed>) {
         let key = |listed: Option<&Listed>| listed.map(|l| l.key.clone());
         move_entry(&mut self.by_key, uid, key(before), key(now));
-        if let (Some(before), Some(now)) = (before, now)
-            && before.is_same_pod(now)
-        {
-            // It refers to what it did.
-        } else {
+        let has_same_spec = before.zip(now).is_some_and(|(before, now)| before.has_same_spec(now));
+        if !has_same_spec {
             let (old, new) = (objects(before), objects(now));
             for gone in old.difference(&new) {
                 move_entry(&mut self.by_object, uid, Some(gone.clone()), None);
@@ -82,6 +91,11 @@ impl Index {
             for added in new.difference(&old) {
                 move_entry(&mut self.by_object, uid, None, Some(added.clone()));
             }
+        }
+        let (was_active, is_active) = (before.and_then(Listed::active), now.and_then(Listed::active));
+        if was_active.is_some() != is_active.is_some() || !has_same_spec {
+            was_active.into_iter().for_each(|pod| self.occupied.remove(pod));
+            is_active.into_iter().for_each(|pod| self.occupied.add(pod));
         }
         if now.is_some_and(|l| l.is_admitting) {
             self.admitting.insert(uid.clone());
@@ -216,6 +230,11 @@ impl PodRegistry {
         std::mem::take(&mut self.index.changed_statics)
     }
 
+    /// What those take of the node that were let in and have not ended.
+    pub(crate) fn occupied(&self) -> &Occupied {
+        &self.index.occupied
+    }
+
     // ---- which of them have something to do ----
 
     pub(crate) fn mark(&mut self, uid: PodUid) {
@@ -336,6 +355,27 @@ mod tests {
         assert_eq!(taken(&mut pods), ["2"]);
         pods.mark_named(&PodKey::new("ns", "web"));
         assert_eq!(taken(&mut pods), ["1", "2"]);
+    }
+
+    #[test]
+    fn what_pods_take_counts_from_admission_to_their_end() {
+        let mut pods = PodRegistry::default();
+        let uid = PodUid::from("1");
+        pods.insert(record(Source::Api, &manifest("web", "1", &shows("a"))));
+        assert_eq!(pods.occupied().pods(), 0);
+        let running = Phase::Running { since: jiff::Timestamp::UNIX_EPOCH };
+        {
+            let mut pod = pods.get_mut(&uid).unwrap();
+            pod.was_admitted = true;
+            pod.phase = running;
+        }
+        assert_eq!(pods.occupied().pods(), 1);
+        // A newer version of it is still one pod.
+        pods.get_mut(&uid).unwrap().desired =
+            Desired::Present { source: Source::Api, pod: manifest("web", "1", &shows("b")) };
+        assert_eq!(pods.occupied().pods(), 1);
+        pods.remove(&uid);
+        assert_eq!(pods.occupied().pods(), 0);
     }
 
     #[test]
