@@ -9,7 +9,7 @@ use model::{ContainerId, SandboxId};
 
 use super::record::{Desired, EndCause, Phase, PodRecord, Step, Terminated, Terminating};
 use crate::cx::Cx;
-use crate::effect::{ApiAction, Hook, HostAction, ProbeAction, RuntimeAction, VolumeAction};
+use crate::effect::{ApiAction, Hook, HostAction, ProbeAction, VolumeAction};
 use crate::schedule::earliest;
 use crate::slot::Slot;
 
@@ -165,10 +165,9 @@ impl PodRecord {
             Some((of, earlier)) if of == id => deadline.min(*earlier),
             _ => deadline,
         };
-        let stop = Slot::StopContainer(id.clone());
         let hook = Slot::Hook(id.clone(), Hook::PreStop);
         let kind = self.kind_of(name);
-        if let Some(running_stop) = self.busy.get(&stop).copied() {
+        if let Some(running_stop) = self.busy.get(&Slot::StopContainer(id.clone())).copied() {
             // The grace was shortened: ask again with the shorter one.
             let memory = self.memory(name);
             let margin = Duration::from_secs(1);
@@ -213,16 +212,8 @@ impl PodRecord {
         let is_forced =
             self.desired.pod().is_some_and(|p| p.metadata.deletion_grace_period_seconds == Some(0));
         let grace = if is_forced { remaining } else { remaining.max(MIN_GRACE) };
-        let action = RuntimeAction::StopContainer {
-            uid: self.uid.clone(),
-            key: self.key.clone(),
-            container: name.to_owned(),
-            id: id.clone(),
-            sandbox: self.held(id)?.sandbox_id.clone(),
-            grace,
-        };
         self.memory(name).stopping_by = Some(cx.now.after(grace));
-        self.start(stop, action, cx.out);
+        self.stop_container(id, grace, cx.out);
         None
     }
 

@@ -1,4 +1,6 @@
-//! Takes away what the runtime holds of a pod. Each is asked for once at a time.
+//! Stops and takes away what the runtime holds of a pod. Each is asked for once at a time.
+
+use std::time::Duration;
 
 use model::{ContainerId, SandboxId};
 
@@ -15,6 +17,20 @@ impl PodRecord {
             let action = RuntimeAction::StopSandbox { uid: self.uid.clone(), key: self.key.clone(), id };
             self.start(slot, action, out);
         }
+    }
+
+    /// Stops a running container.
+    pub(crate) fn stop_container(&mut self, id: &ContainerId, grace: Duration, out: &mut Outbox) {
+        let Some(held) = self.held(id) else { return };
+        let action = RuntimeAction::StopContainer {
+            uid: self.uid.clone(),
+            key: self.key.clone(),
+            container: held.name.clone(),
+            id: id.clone(),
+            sandbox: held.sandbox_id.clone(),
+            grace,
+        };
+        self.start(Slot::StopContainer(id.clone()), action, out);
     }
 
     /// Removes a stopped sandbox.

@@ -23,14 +23,7 @@ impl PodRecord {
         }
         match slot {
             Slot::Observe => self.observe_done(outcome, cx),
-            Slot::Cgroup => {
-                let next = self.step_after(&self.cgroup, &outcome, Pauses::CALLS, cx);
-                if let Outcome::Failed(f) = &outcome {
-                    let text = format!("unable to ensure pod container exists: {}", f.message);
-                    self.record_event(true, event::FAILED_CREATE_POD_CONTAINER, text, cx.out);
-                }
-                self.cgroup = next;
-            }
+            Slot::Cgroup => self.cgroup_done(&outcome, cx),
             Slot::Volumes => self.volumes_done(outcome, cx),
             Slot::Image(name) => {
                 let Some(pod) = self.desired.pod().cloned() else { return };
@@ -42,22 +35,12 @@ impl PodRecord {
             Slot::Container(name) => self.container_done(&name, outcome, cx),
             Slot::StopContainer(id) => self.stop_done(&id, outcome, cx),
             Slot::StopSandbox(id) => self.sandbox_stopped(&id, outcome, cx),
-            Slot::RemoveSandbox(id) => {
-                if let Some(o) = self.observed.as_mut()
-                    && outcome.is_gone()
-                {
-                    o.sandboxes.retain(|s| s.id != id);
-                    o.containers.retain(|c| c.sandbox_id != id);
-                }
-                self.removal_done(&outcome, cx);
-            }
+            Slot::RemoveSandbox(id) => self.removal_done(&outcome, cx, |held| {
+                held.sandboxes.retain(|s| s.id != id);
+                held.containers.retain(|c| c.sandbox_id != id);
+            }),
             Slot::RemoveContainer(id) => {
-                if let Some(o) = self.observed.as_mut()
-                    && outcome.is_gone()
-                {
-                    o.containers.retain(|c| c.id != id);
-                }
-                self.removal_done(&outcome, cx);
+                self.removal_done(&outcome, cx, |held| held.containers.retain(|c| c.id != id));
             }
             Slot::Hook(id, Hook::PostStart) => self.post_start_done(&id, outcome, cx),
             Slot::Hook(id, Hook::PreStop) => self.pre_stop_done(&id, &outcome, cx.out),
@@ -67,25 +50,8 @@ impl PodRecord {
                 }
             }
             Slot::Status => self.status_written(outcome, cx),
-            Slot::Mirror => {
-                // Done when the watch shows it: somebody may have removed it before that.
-                let error = match outcome {
-                    Outcome::Failed(failure) => failure.message,
-                    _ => "the mirror pod was created and does not show yet".to_owned(),
-                };
-                if !self.mirror.is_done() {
-                    self.mirror =
-                        Step::Failed(Retry::after(self.mirror.retry(), error, Pauses::CALLS, cx.now));
-                }
-            }
-            Slot::MirrorRemoval => {
-                // The watch shows when it is gone; should it not, it is asked for again.
-                let error = match outcome {
-                    Outcome::Failed(failure) => failure.message,
-                    _ => "the old mirror pod is being removed".to_owned(),
-                };
-                self.mirror = Step::Failed(Retry::after(self.mirror.retry(), error, Pauses::CALLS, cx.now));
-            }
+            Slot::Mirror => self.mirror_made(outcome, cx),
+            Slot::MirrorRemoval => self.mirror_removed(outcome, cx),
             Slot::DeleteObject => {
                 self.end_step(&outcome, cx, |end| &mut end.object);
                 if outcome.is_gone() {
@@ -96,6 +62,34 @@ impl PodRecord {
             Slot::RemoveCgroup => self.end_step(&outcome, cx, |end| &mut end.cgroup),
             Slot::Logs => self.end_step(&outcome, cx, |end| end.logs.get_or_insert_default()),
         }
+    }
+
+    fn cgroup_done(&mut self, outcome: &Outcome, cx: &mut Cx<'_>) {
+        if let Outcome::Failed(failure) = outcome {
+            let text = format!("unable to ensure pod container exists: {}", failure.message);
+            self.record_event(true, event::FAILED_CREATE_POD_CONTAINER, text, cx.out);
+        }
+        self.cgroup = next_step(&self.cgroup, outcome, Pauses::CALLS, cx);
+    }
+
+    fn mirror_made(&mut self, outcome: Outcome, cx: &Cx<'_>) {
+        // Done when the watch shows it: somebody may have removed it before that.
+        let error = match outcome {
+            Outcome::Failed(failure) => failure.message,
+            _ => "the mirror pod was created and does not show yet".to_owned(),
+        };
+        if !self.mirror.is_done() {
+            self.mirror = Step::Failed(Retry::after(self.mirror.retry(), error, Pauses::CALLS, cx.now));
+        }
+    }
+
+    fn mirror_removed(&mut self, outcome: Outcome, cx: &Cx<'_>) {
+        // The watch shows when it is gone; should it not, it is asked for again.
+        let error = match outcome {
+            Outcome::Failed(failure) => failure.message,
+            _ => "the old mirror pod is being removed".to_owned(),
+        };
+        self.mirror = Step::Failed(Retry::after(self.mirror.retry(), error, Pauses::CALLS, cx.now));
     }
 
     fn observe_done(&mut self, outcome: Outcome, cx: &mut Cx<'_>) {
@@ -428,7 +422,13 @@ impl PodRecord {
         self.observed.as_ref()?.containers.iter().find(|c| c.id == *id).map(|c| c.name.clone())
     }
 
-    fn removal_done(&mut self, outcome: &Outcome, cx: &Cx<'_>) {
+    /// What was removed is no longer held.
+    fn removal_done(&mut self, outcome: &Outcome, cx: &Cx<'_>, forget: impl FnOnce(&mut PodObservation)) {
+        if let Some(held) = self.observed.as_mut()
+            && outcome.is_gone()
+        {
+            forget(held);
+        }
         let failed = match outcome {
             Outcome::Failed(failure) => Some(failure.message.clone()),
             _ => None,
@@ -443,10 +443,6 @@ impl PodRecord {
         let Phase::Terminated(end) = &mut self.phase else { return };
         let step = step(end);
         *step = next_step(step, outcome, Pauses::CALLS, cx);
-    }
-
-    fn step_after(&self, step: &Step, outcome: &Outcome, pauses: Pauses, cx: &Cx<'_>) -> Step {
-        next_step(step, outcome, pauses, cx)
     }
 
     fn merge_sandbox(&mut self, sandbox: SandboxObservation) {

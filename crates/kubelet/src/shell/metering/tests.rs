@@ -2,12 +2,14 @@
 
 use k8s_openapi::api::core::v1::PodStatus;
 use model::downward::PodFacts;
+use model::probe::{ProbeKind, ProbeOutcome};
 use node::{
-    Action, ApiAction, ApiOutcome, HostAction, ImageAction, ImageOutcome, ProbeAction, RuntimeAction,
-    RuntimeOutcome, Source, VolumeAction, VolumeOutcome,
+    Action, ApiAction, ApiOutcome, Failure, FailureKind, HostAction, ImageAction, ImageAnswer, ImageOutcome,
+    ProbeAction, RuntimeAction, RuntimeOutcome, Source, VolumeAction, VolumeOutcome,
 };
 use telemetry::metrics::{Endpoint, Exposition};
 
+use super::ends::size_class;
 use super::*;
 
 struct Story {
