@@ -1,6 +1,6 @@
 //! What log lines and spans say of an action: what is done, and to which object.
 
-use node::{Action, ActionKind, Hook, HostAction, ImageAction, RuntimeAction};
+use node::{Action, ActionKind, Hook};
 use telemetry::traces::{self, Tracer};
 use tracing::{Span, field, info_span};
 
@@ -157,6 +157,8 @@ fn span_name(kind: ActionKind) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use node::{HostAction, ImageAction, RuntimeAction};
 
     use super::*;
 
