@@ -18,7 +18,7 @@ pub(crate) use inside::{Order, inside};
 pub(crate) use units::called_as_stand_in;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -118,16 +118,19 @@ struct Suite<'a> {
     images: PathBuf,
     program: PathBuf,
     kubelet: Kubelet,
+    version: String,
 }
 
 impl<'a> Suite<'a> {
     /// Builds what is missing.
     fn prepare(ready: &'a Prepared, program: PathBuf, kubelet: Option<&str>) -> Result<Self> {
+        // Now, as the next commit may be made while it runs.
+        let version = version(kubelet, ready)?;
         let folder = peers::node_suite(&ready.workspace.root)?;
         let source = peers::kubernetes_source(&ready.workspace.root)?;
         let images = images::build_suite(&ready.peers, &folder, &source)?;
         let kubelet = if kubelet == Some("go") { Kubelet::Go } else { Kubelet::Ours };
-        Ok(Self { ready, folder, images, program, kubelet })
+        Ok(Self { ready, folder, images, program, kubelet, version })
     }
 
     /// Runs the suite in namespaces of its own. Logs go to this folder below the target folder.
@@ -145,17 +148,22 @@ impl<'a> Suite<'a> {
         }
         inside::found(outcome.result)
     }
+}
 
-    /// What the table of runs says of the kubelet.
-    fn version(&self) -> Result<String> {
-        match self.kubelet {
-            Kubelet::Go => Ok("v1.37.2".to_owned()),
-            Kubelet::Ours => {
-                let mut git = Command::new("git");
-                git.current_dir(&self.ready.workspace.root);
-                git.args(["describe", "--always", "--abbrev=7", "--exclude=*"]);
-                Ok(command::output(&mut git)?.trim().to_owned())
-            }
+/// Which kubelet this is, for the table of runs: of ours the commit it was built from, and of a program that was given, of
+/// which no commit is known, its name.
+fn version(kubelet: Option<&str>, ready: &Prepared) -> Result<String> {
+    match kubelet {
+        Some("go") => Ok("v1.37.2".to_owned()),
+        Some(path) => {
+            let name = Path::new(path).file_name().context("a kubelet has a name")?;
+            Ok(name.to_string_lossy().into_owned())
+        }
+        None => {
+            let mut git = Command::new("git");
+            git.current_dir(&ready.workspace.root);
+            git.args(["describe", "--always", "--abbrev=7", "--exclude=*"]);
+            Ok(command::output(&mut git)?.trim().to_owned())
         }
     }
 }
@@ -260,7 +268,7 @@ fn keep(tables: &mut Tables, suite: &Suite<'_>, group: &Group, found: Found) -> 
     tables.runs.push(Run {
         number,
         kubelet: suite.kubelet,
-        version: suite.version()?,
+        version: suite.version.clone(),
         day: time::OffsetDateTime::now_utc().date().to_string(),
         group: group.name.to_owned(),
         tests: ended.count(),
