@@ -21,7 +21,8 @@ use crate::workspace;
 const HOSTS: &str = "/etc/hosts";
 
 /// Everything that comes over the network reaches a node whose only address is of IPv6, though the configuration says that it
-/// listens on `0.0.0.0`: logs, programs to run, probes and hooks of static pods on its network.
+/// listens on `0.0.0.0`: logs, programs to run, probes and hooks of static pods on its network. Upstream's kubelet finds no
+/// address for the hook at such a pod's end.
 pub(super) async fn node_of_ipv6(scene: Scene) -> Result<()> {
     node_works_with(scene, &[NODE_IPV6]).await
 }

@@ -77,7 +77,7 @@ pub(super) async fn missing_secret_volume_is_mounted_once_created(scene: Scene) 
 }
 
 /// Each volume that fails is told, and after two minutes and three seconds all of them in the words people look
-/// for.
+/// for. In v1.37 upstream's kubelet has those words in its log only, when it is a time limit that ends its wait.
 pub(super) async fn every_missing_volume_is_told(scene: Scene) -> Result<()> {
     let mount = |name: &str| json!({ "name": name, "mountPath": format!("/{name}") });
     let container =

@@ -77,6 +77,7 @@ fn with_resources() -> Value {
     json!({ "resources": { "limits": { "memory": "64Mi" } }, "containers": [shell("main", "sleep 100000")] })
 }
 
+/// Upstream's kubelet leaves in the Node what it no longer says of itself.
 pub(super) async fn what_is_on_goes_when_turned_off(scene: Scene) -> Result<()> {
     scene.ready_pod("before", json!({ "containers": [shell("main", "sleep 100000")] })).await?;
     for path in ["flagz", "statusz"] {
@@ -130,7 +131,9 @@ pub(super) async fn without_the_event_stream(scene: Scene) -> Result<()> {
 }
 
 pub(super) async fn what_is_off_comes_when_turned_on(scene: Scene) -> Result<()> {
-    ensure!(!has(&scene, "allocatedPods").await?, "allocated pods are not served");
+    // The cluster's own kubelet may just have been started.
+    let is_served = scene.cluster.kubelet.answers(SOON, || has(&scene, "allocatedPods")).await?;
+    ensure!(!is_served, "allocated pods are not served");
     let sysctl = "net.ipv4.ip_unprivileged_port_start";
     let fields = json!({
         "featureGates": {

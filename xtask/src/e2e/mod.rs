@@ -74,7 +74,7 @@ fn all() -> Vec<Scenario> {
         Calm configuration::update_reaches_the_volume,
         Calm failures::missing_image_is_reported_and_retried,
         Calm failures::missing_secret_volume_is_mounted_once_created,
-        Calm failures::every_missing_volume_is_told,
+        CalmButStricter failures::every_missing_volume_is_told,
         Calm failures::missing_config_map_is_reported_and_recovers,
         Calm failures::missing_command_is_a_start_error,
         Calm failures::image_that_may_not_be_pulled,
@@ -178,7 +178,7 @@ fn all() -> Vec<Scenario> {
         Disturbing startup::lock_file_is_handed_over,
         Disturbing startup::systemd_is_told,
         Disturbing probes::http2_and_grpc_over_tls_have_gates,
-        Disturbing gates::what_is_on_goes_when_turned_off,
+        Stricter gates::what_is_on_goes_when_turned_off,
         Stricter gates::without_the_event_stream,
         Disturbing gates::what_is_off_comes_when_turned_on,
         Disturbing gates::what_they_hold_back_is_refused,
@@ -191,8 +191,8 @@ fn all() -> Vec<Scenario> {
         Disturbing clients::kubectl_top_shows_nodes_and_pods,
         Disturbing vulnerabilities::nothing_secret_is_in_the_most_verbose_log,
         Disturbing vulnerabilities::neighbours_cannot_reach_loopback_addresses,
-        Disturbing addresses::node_of_ipv6,
-        Disturbing addresses::node_of_both_families,
+        Stricter addresses::node_of_ipv6,
+        Stricter addresses::node_of_both_families,
         Disturbing addresses::of_name_and_default_route_are_found_anew,
         Disturbing addresses::of_another_machine_are_not_reported,
         Disturbing node_object::tells_what_happens_to_it,
@@ -209,7 +209,7 @@ pub(crate) async fn inside(paths: Paths, filter: &[String]) -> Result<ExitCode> 
     let upstream = paths.kubelet == paths.peers.kubernetes("kubelet");
     let chosen: Vec<Scenario> = all()
         .into_iter()
-        .filter(|scenario| !upstream || scenario.effect != Effect::Stricter)
+        .filter(|scenario| !upstream || !scenario.effect.is_stricter())
         .filter(|scenario| {
             filter.is_empty() || filter.iter().any(|part| scenario.name.contains(part.as_str()))
         })

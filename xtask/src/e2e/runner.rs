@@ -24,6 +24,19 @@ pub(super) enum Effect {
     Disturbing,
     /// Disturbing, and more than the Go kubelet can do: skipped with it.
     Stricter,
+    /// Calm, and likewise.
+    CalmButStricter,
+}
+
+impl Effect {
+    fn is_calm(self) -> bool {
+        matches!(self, Self::Calm | Self::CalmButStricter)
+    }
+
+    /// Whether the Go kubelet is spared it.
+    pub(super) fn is_stricter(self) -> bool {
+        matches!(self, Self::Stricter | Self::CalmButStricter)
+    }
 }
 
 /// A test.
@@ -46,7 +59,7 @@ pub(super) struct Tally {
 /// Runs the calm ones side by side, then the others one by one.
 pub(super) async fn run(cluster: &Arc<Cluster>, scenarios: Vec<Scenario>) -> Tally {
     let (calm, disturbing): (Vec<_>, Vec<_>) =
-        scenarios.into_iter().partition(|scenario| scenario.effect == Effect::Calm);
+        scenarios.into_iter().partition(|scenario| scenario.effect.is_calm());
     let mut tally = Tally::default();
     let mut running =
         futures::stream::iter(calm).map(|one| attempt(cluster, one)).buffer_unordered(SIDE_BY_SIDE);

@@ -13,7 +13,7 @@ use telemetry::metrics::Metrics;
 
 use super::pods::Pods;
 use super::startup::{self, NodeStart};
-use super::{container_type, has_user_namespace, statuses};
+use super::{container_type, statuses};
 
 /// When an action began, and when and how it ended.
 #[derive(Clone, Copy)]
@@ -29,7 +29,7 @@ impl End<'_> {
     }
 }
 
-pub(super) fn in_runtime(metrics: &Metrics, action: &RuntimeAction, end: End<'_>) {
+pub(super) fn in_runtime(metrics: &Metrics, pods: &mut Pods, action: &RuntimeAction, end: End<'_>) {
     match (action, end.outcome) {
         (RuntimeAction::Relist, Outcome::Runtime(RuntimeOutcome::Relisted(_))) => {
             metrics.pleg_relist_duration.observe_duration(end.took());
@@ -39,14 +39,19 @@ pub(super) fn in_runtime(metrics: &Metrics, action: &RuntimeAction, end: End<'_>
         (RuntimeAction::Observe { .. }, _) => metrics.pleg_pod_relist_duration.observe_duration(end.took()),
         (RuntimeAction::RunSandbox { pod, .. }, Outcome::Failed(_)) => {
             metrics.started_pods_errors.increment();
-            if has_user_namespace(pod) {
-                metrics.started_user_namespaced_pods_errors.increment();
-            }
+            count_user_namespace(metrics, pods, pod);
         }
         (RuntimeAction::StartContainer { pod, container, .. }, Outcome::Failed(failure)) => {
+            count_user_namespace(metrics, pods, pod);
             start_failed(metrics, start_error(failure), pod, container);
         }
         _ => {}
+    }
+}
+
+fn count_user_namespace(metrics: &Metrics, pods: &mut Pods, pod: &Pod) {
+    if pods.fails_in_user_namespace(&pod::uid(pod)) {
+        metrics.started_user_namespaced_pods_errors.increment();
     }
 }
 
@@ -58,6 +63,7 @@ pub(super) fn on_image(metrics: &Metrics, pods: &mut Pods, action: &ImageAction,
             pods.pulled(end.now, &pod::uid(pod), *took);
         }
         (ImageAction::Pull { pod, container }, Outcome::Failed(failure)) => {
+            count_user_namespace(metrics, pods, pod);
             start_failed(metrics, pull_error(failure), pod, container);
         }
         _ => {}

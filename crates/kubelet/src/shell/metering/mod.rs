@@ -107,13 +107,17 @@ impl Metering {
                     self.metrics.pleg_relist_interval.observe_duration(now.mono.saturating_sub(last));
                 }
             }
-            Action::Host(HostAction::RemoveCgroup { uid, .. }) => self.metrics.forget_pod(uid.as_str()),
+            Action::Host(HostAction::RemoveCgroup { uid, .. }) => {
+                self.metrics.forget_pod(uid.as_str());
+                self.pods.fails_in_user_namespace(uid);
+            }
             Action::Volume(VolumeAction::Sync { pod, .. }) => self.pods.volumes_wanted(now, &pod::uid(pod)),
             Action::Volume(VolumeAction::TearDown { uid, .. }) => self.pods.volumes_gone(uid),
             Action::Runtime(RuntimeAction::RunSandbox { pod, .. }) => {
                 self.metrics.started_pods.increment();
                 if has_user_namespace(pod) {
                     self.metrics.started_user_namespaced_pods.increment();
+                    self.pods.user_namespace_wanted(pod::uid(pod));
                 }
             }
             Action::Runtime(RuntimeAction::StartContainer { pod, container, .. }) => {
@@ -129,7 +133,7 @@ impl Metering {
         let end = End { since: *since, now, outcome };
         let (metrics, pods) = (&*self.metrics, &mut self.pods);
         match action {
-            Action::Runtime(action) => ends::in_runtime(metrics, action, end),
+            Action::Runtime(action) => ends::in_runtime(metrics, pods, action, end),
             Action::Image(action) => ends::on_image(metrics, pods, action, end),
             Action::Volume(action) => ends::on_volumes(metrics, pods, action, end),
             Action::Host(action) => ends::on_host(metrics, action, end),

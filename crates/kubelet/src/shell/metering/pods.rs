@@ -9,7 +9,7 @@
 //! when nothing is under way any more: what upstream calls a sync of the pod. Probes and writes of
 //! its status are no work.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -29,6 +29,9 @@ pub(super) struct Pods {
     volumes: HashMap<PodUid, Making>,
     /// Whether a pod with a network of its own has started since the kubelet did.
     has_network_started: bool,
+    /// Pods whose sandbox got a user namespace, until the first failure to start something in it: that the namespace does
+    /// not work shows in whatever comes next, and counts once.
+    user_namespaces: HashSet<PodUid>,
 }
 
 /// A pod that has not started yet.
@@ -122,6 +125,16 @@ impl Work {
 }
 
 impl Pods {
+    /// A sandbox with a user namespace is being made for the pod.
+    pub(super) fn user_namespace_wanted(&mut self, uid: PodUid) {
+        self.user_namespaces.insert(uid);
+    }
+
+    /// Something of the pod could not be started. Returns whether that is the first failure in its user namespace.
+    pub(super) fn fails_in_user_namespace(&mut self, uid: &PodUid) -> bool {
+        self.user_namespaces.remove(uid)
+    }
+
     /// A source has this pod. Only one that nobody has started yet is followed.
     pub(super) fn seen(&mut self, now: Now, pod: &Pod) {
         let uid = pod::uid(pod);

@@ -241,6 +241,7 @@ fn what_failed_is_counted_by_its_reason() {
         target: None,
     }));
     story.end(id, 1, failed(FailureKind::ContainerStart), None);
+    // One failure, however often something of it fails.
     story.shows(
         Endpoint::Main,
         &[
@@ -251,6 +252,37 @@ fn what_failed_is_counted_by_its_reason() {
             "kubelet_started_containers_total{container_type=\"container\"} 1",
             "kubelet_started_containers_errors_total{code=\"RegistryUnavailable\",container_type=\"container\"} 1",
             "kubelet_started_containers_errors_total{code=\"RunContainerError\",container_type=\"container\"} 1",
+        ],
+    );
+}
+
+/// "metrics should report count of started and failed user namespaced pods": mostly the first container shows it.
+#[test]
+fn a_user_namespace_that_does_not_work_is_counted_once() {
+    let mut story = Story::new();
+    let pod = pod(r#"{"hostUsers":false,"containers":[{"name":"c"}]}"#);
+    let id = story.start(&Action::Runtime(RuntimeAction::RunSandbox { pod: pod.clone(), attempt: 0 }));
+    story.end(id, 1, Outcome::Done, None);
+    for attempt in 0..3 {
+        let id = story.start(&Action::Runtime(RuntimeAction::StartContainer {
+            pod: pod.clone(),
+            container: "c".into(),
+            sandbox: model::SandboxId::from("s"),
+            attempt,
+            image: model::ImageRef::from("i"),
+            sandbox_attempt: 0,
+            facts: PodFacts::default(),
+            target: None,
+        }));
+        let failure = Failure { kind: FailureKind::ContainerStart, message: String::new() };
+        story.end(id, 1, Outcome::Failed(failure), None);
+    }
+    story.shows(
+        Endpoint::Main,
+        &[
+            "kubelet_started_pods_errors_total 0",
+            "kubelet_started_user_namespaced_pods_total 1",
+            "kubelet_started_user_namespaced_pods_errors_total 1",
         ],
     );
 }
