@@ -10,14 +10,9 @@
 #            has a time in front, as if a line began there.
 # Why care:  a long last line of JSON arrives as something that no parser takes, and --tail=10 may be less than one
 #            line. A kubelet that counts whole lines gives another answer to the same request.
-set -euo pipefail
+source "$(dirname "$0")/common.bash"
 
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
-
-go mod init finding 2>go.log
-go mod edit -go=1.26.0 -require=k8s.io/cri-client@v0.37.2
+module k8s.io/cri-client@v0.37.2
 
 cat >main.go <<'GO'
 package main
@@ -67,7 +62,4 @@ tail=4: "first\n[one,two,three]\n"
 tail=1 with timestamps: "2026-01-02T03:04:06.000000003Z three]\n"
 TEXT
 
-go build -mod=mod -o finding . 2>go.log || { cat go.log; exit 1; }
-./finding >seen 2>log || { cat seen log; exit 1; }
-cat seen
-diff stated seen || { echo "this is not what $(basename "$0") states"; exit 1; }
+check

@@ -11,15 +11,9 @@
 # Why care:  libraries of many languages write what a time has: nanoseconds, milliseconds, or no zeros at the end. The
 #            last kind works until a clock happens to give a round time. A node agent that renews its lease so is told
 #            NotReady for a format. Told in kubernetes/kubernetes#89156.
-set -euo pipefail
+source "$(dirname "$0")/common.bash"
 
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
-
-go mod init finding 2>go.log
-go mod edit -go=1.26.0 -require=k8s.io/client-go@v0.37.2 -require=k8s.io/api@v0.37.2 \
-  -require=k8s.io/apimachinery@v0.37.2
+module k8s.io/client-go@v0.37.2 k8s.io/api@v0.37.2 k8s.io/apimachinery@v0.37.2
 
 cat >main.go <<'GO'
 package main
@@ -66,7 +60,4 @@ cat >stated <<'TEXT'
 2026-01-02T03:04:05.120000000Z: creationTimestamp read, renewTime refused
 TEXT
 
-go build -mod=mod -o finding . 2>go.log || { cat go.log; exit 1; }
-./finding >seen 2>log || { cat seen log; exit 1; }
-cat seen
-diff stated seen || { echo "this is not what $(basename "$0") states"; exit 1; }
+check

@@ -1,0 +1,33 @@
+# What the scripts beside this file share: a folder of their own with a Go module in it, and the end, at which what was
+# seen has to be what is stated. A script sources this, calls `module`, writes `main.go` and `stated`, and calls `check`.
+set -euo pipefail
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+# The module, which requires what the arguments name, `module@version` each.
+module() {
+  go mod init finding 2>go.log
+  go mod edit -go=1.26.0 "${@/#/-require=}"
+}
+
+# Adds Kubernetes' own modules, which it asks for at v0.0.0, and which nobody publishes so.
+staging() {
+  local name
+  for name in api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider \
+    cluster-bootstrap code-generator component-base component-helpers controller-manager cri-api cri-client \
+    cri-streaming csi-translation-lib dynamic-resource-allocation endpointslice externaljwt kms kube-aggregator \
+    kube-controller-manager kube-proxy kube-scheduler kubectl kubelet metrics mount-utils pod-security-admission \
+    streaming; do
+    go mod edit -require="k8s.io/$name@$1"
+  done
+}
+
+# Builds and runs the program; the arguments are further ones for `go build`.
+check() {
+  go build -mod=mod "$@" -o finding . 2>go.log || { cat go.log; exit 1; }
+  ./finding >seen 2>log || { cat seen log; exit 1; }
+  cat seen
+  diff stated seen || { echo "this is not what $(basename "$0") states"; exit 1; }
+}
