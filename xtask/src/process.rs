@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -170,6 +171,29 @@ impl Service {
     }
 }
 
+/// The programs that one scenario starts. Its handles on them are gone when it fails, but ending takes a program its
+/// time, and whoever comes next has to wait for that: so there is a second handle on each here.
+#[derive(Default)]
+pub(crate) struct Guests(Mutex<Vec<Service>>);
+
+impl Guests {
+    /// Keeps a handle.
+    pub(crate) fn admit(&self, service: Service) -> Service {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(service.clone());
+        service
+    }
+
+    /// Ends all that still run, and returns when they are gone.
+    pub(crate) async fn end(&self) -> Result<()> {
+        let guests = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut ended = Ok(());
+        for guest in guests {
+            ended = ended.and(guest.stop().await);
+        }
+        ended
+    }
+}
+
 /// The last lines of a log file.
 pub(crate) fn tail(log: &Path, lines: usize) -> String {
     let text = std::fs::read(log).unwrap_or_default();
@@ -270,5 +294,29 @@ async fn exit(child: Option<&mut Child>) -> String {
     match child {
         Some(child) => child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string()),
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper() -> Program {
+        Program::new("sleeper", PathBuf::from("/bin/sleep"), ["100000"])
+    }
+
+    #[tokio::test]
+    async fn guests_end_whoever_forgets_them() {
+        let logs = tempfile::tempdir().unwrap();
+        let guests = Guests::default();
+        let failed = async {
+            let guest = guests.admit(Service::new(sleeper(), logs.path()));
+            guest.start().await.unwrap();
+            guest.pid().unwrap()
+        };
+        let pid = failed.await;
+        guests.end().await.unwrap();
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it is gone, and was waited for");
+        assert!(guests.0.lock().unwrap().is_empty());
     }
 }

@@ -17,7 +17,7 @@ use kube::{Api, Client};
 
 use crate::isolation::{NODE, Plan};
 use crate::peers::Peers;
-use crate::process::Service;
+use crate::process::{Guests, Program, Service};
 pub(crate) use certs::{Authority, node_pair, serving_pair, stranger_pair, write_kubeconfig};
 pub(crate) use control_plane::ControlPlane;
 pub(crate) use fake_runtime::{Call, FakeRuntime};
@@ -70,6 +70,8 @@ pub(crate) struct Cluster {
     pub(crate) containerd: Containerd,
     /// The kubelet under test.
     pub(crate) kubelet: Service,
+    /// What is started beside these for a while, or in place of one.
+    pub(crate) guests: Guests,
     /// A client with all rights.
     pub(crate) client: Client,
     /// Where things are.
@@ -105,7 +107,7 @@ impl Cluster {
         let client = client(&paths.file("admin.kubeconfig")).await?;
         let program = kubelet::program("kubelet", &paths, &paths.kubelet, Kind::Usual);
         let kubelet = Service::new(program, &paths.logs);
-        Ok(Self { control_plane, containerd, kubelet, client, paths })
+        Ok(Self { control_plane, containerd, kubelet, guests: Guests::default(), client, paths })
     }
 
     /// Waits for what pods of the default namespace need.
@@ -116,9 +118,14 @@ impl Cluster {
         found.map(drop).context("wait for the default service account")
     }
 
+    /// A program beside those of the cluster, which ends with the scenario at the latest.
+    pub(crate) fn guest(&self, program: Program) -> Service {
+        self.guests.admit(Service::new(program, &self.paths.logs))
+    }
+
     /// Another kubelet binary for the same node, with a log of its own. Only one may run at a time.
     pub(crate) fn other_kubelet(&self, name: &'static str, binary: &Path, kind: Kind) -> Service {
-        Service::new(kubelet::program(name, &self.paths, binary, kind), &self.paths.logs)
+        self.guest(kubelet::program(name, &self.paths, binary, kind))
     }
 
     /// Another kubelet binary whose configuration differs from the usual one in these fields; `null` removes one. Only
@@ -129,18 +136,17 @@ impl Cluster {
         binary: &Path,
         fields: &serde_json::Value,
     ) -> Result<Service> {
-        let program = kubelet::program_configured(name, &self.paths, binary, fields)?;
-        Ok(Service::new(program, &self.paths.logs))
+        Ok(self.guest(kubelet::program_configured(name, &self.paths, binary, fields)?))
     }
 
     /// The kubelet under test, started otherwise than usual, with a log of its own. Only one may run at a time.
     pub(crate) fn kubelet_changed(&self, name: &'static str, changes: Changes) -> Result<Service> {
-        Ok(Service::new(kubelet::program_changed(name, &self.paths, changes)?, &self.paths.logs))
+        Ok(self.guest(kubelet::program_changed(name, &self.paths, changes)?))
     }
 
     /// The kubelet under test with other credentials, with a log of its own. Only one may run at a time.
     pub(crate) fn kubelet_with(&self, name: &'static str, credentials: &Credentials) -> Result<Service> {
-        Ok(Service::new(kubelet::program_with(name, &self.paths, credentials)?, &self.paths.logs))
+        Ok(self.guest(kubelet::program_with(name, &self.paths, credentials)?))
     }
 
     /// Waits until the node says it is ready.

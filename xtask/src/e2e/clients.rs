@@ -140,8 +140,7 @@ async fn metrics_server(scene: &Scene) -> Result<Service> {
         "--bind-address=127.0.0.1".into(),
         format!("--secure-port={PORT}"),
     ];
-    let server =
-        Service::new(Program::new("metrics-server", paths.peers.metrics_server(), args), &paths.logs);
+    let server = scene.cluster.guest(Program::new("metrics-server", paths.peers.metrics_server(), args));
     server.start().await?;
     let listens = || async { Ok(tokio::net::TcpStream::connect(("127.0.0.1", PORT)).await?) };
     server.answers(SOON, listens).await?;

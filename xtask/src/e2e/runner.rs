@@ -66,6 +66,10 @@ pub(super) async fn run(cluster: &Arc<Cluster>, scenarios: Vec<Scenario>) -> Tal
     while let Some(passed) = running.next().await {
         tally.count(passed);
     }
+    drop(running);
+    if let Err(error) = cluster.guests.end().await {
+        println!("after the calm scenarios: {error:#}");
+    }
     for scenario in disturbing {
         let name = scenario.name;
         tally.count(attempt(cluster, scenario).await);
@@ -105,7 +109,11 @@ async fn attempt(cluster: &Arc<Cluster>, scenario: Scenario) -> bool {
         died = cluster.kubelet.died() => Err(died),
         () = tokio::time::sleep(LIMIT) => Err(anyhow!("did not end within {LIMIT:?}")),
     };
-    task.abort();
+    // The next scenario must not meet what this one is still about to do.
+    if !task.is_finished() {
+        task.abort();
+        let _ = task.await;
+    }
     let seconds = started.elapsed().as_secs_f64();
     match &result {
         Ok(()) => println!("test {name} ... ok ({seconds:.1} s)"),
@@ -129,8 +137,10 @@ fn kubelet_lines(cluster: &Cluster, namespace: &str) -> String {
     last.iter().map(|line| format!("\n    | {}", line.chars().take(500).collect::<String>())).collect()
 }
 
-/// Everything runs again, whatever a scenario did or left undone.
+/// Everything runs again and nothing else does, whatever a scenario did or left undone.
 async fn restore(cluster: &Cluster) -> Result<()> {
+    // First: two kubelets of one node would end each other's pods.
+    cluster.guests.end().await?;
     cluster.control_plane.start_apiserver().await?;
     cluster.containerd.start().await?;
     cluster.kubelet.start().await?;
