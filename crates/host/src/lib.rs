@@ -11,6 +11,7 @@ pub mod beneath;
 pub mod cgroup;
 pub mod disk_counters;
 pub mod disk_usage;
+pub mod listeners;
 pub mod machine;
 pub mod memory;
 pub mod mount;

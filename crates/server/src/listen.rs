@@ -1,6 +1,7 @@
 //! Sockets, limits, and the end of it all.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use host::listeners::{self, Listener};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -83,10 +85,12 @@ pub struct Addresses {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The address is taken or not ours.
-    #[error("failed to listen on {address}")]
+    #[error("failed to listen on {address}{holders}")]
     Bind {
         /// The address.
         address: SocketAddr,
+        /// Who listens there, if somebody does and can be seen.
+        holders: Holders,
         /// The kernel's reason.
         #[source]
         source: io::Error,
@@ -105,9 +109,24 @@ pub enum ListenError {
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// The processes that have a port which is taken, as words to be put behind the address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holders(Vec<Listener>);
+
+impl fmt::Display for Holders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, holder) in self.0.iter().enumerate() {
+            let word = if place == 0 { ", where there is" } else { " and" };
+            write!(f, "{word} {holder}")?;
+        }
+        Ok(())
+    }
+}
+
 impl Server {
-    /// Takes the addresses. Reads the client CA file, and thus blocks on the disk for a moment.
-    pub fn bind(settings: Settings, certificate: ServingCertificate) -> Result<Self, ListenError> {
+    /// Takes the addresses, waiting up to 2 s for one that somebody else has. Reads the client CA file, and thus blocks on the
+    /// disk for a moment.
+    pub async fn bind(settings: Settings, certificate: ServingCertificate) -> Result<Self, ListenError> {
         let trust = match &settings.access.client_ca_file {
             Some(path) => {
                 let client_ca =
@@ -121,14 +140,14 @@ impl Server {
         };
         let config = tls::config(&settings.tls, &certificate, trust.as_deref());
         let config = config.map_err(|error| ListenError::Tls(Box::new(error)))?;
-        let main = bind(SocketAddr::new(settings.address, settings.port))?;
+        let main = bind(SocketAddr::new(settings.address, settings.port)).await?;
         let read_only = match settings.read_only_port {
-            Some(port) => Some(bind(SocketAddr::new(settings.address, port))?),
+            Some(port) => Some(bind(SocketAddr::new(settings.address, port)).await?),
             None => None,
         };
         let healthz = match settings.healthz {
             // Tried again while serving: a node without this port still works.
-            Some(address) => bind(address).inspect_err(warn_healthz).ok(),
+            Some(address) => bind(address).await.inspect_err(warn_healthz).ok(),
             None => None,
         };
         let (settings, tls) = (Arc::new(settings), Arc::new(ArcSwap::new(config)));
@@ -188,8 +207,8 @@ pub struct HealthServer {
 
 impl HealthServer {
     /// Takes the address, if it can be had; else it is tried again while serving.
-    pub fn bind(address: SocketAddr) -> Self {
-        let listener = bind(address).inspect_err(warn_healthz).ok();
+    pub async fn bind(address: SocketAddr) -> Self {
+        let listener = bind(address).await.inspect_err(warn_healthz).ok();
         Self { listener, address }
     }
 
@@ -218,8 +237,12 @@ impl HealthServer {
     }
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    socket::listen(address).map_err(|source| ListenError::Bind { address, source })
+async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    socket::take(address).await.map_err(|source| {
+        let is_taken = source.kind() == io::ErrorKind::AddrInUse;
+        let holders = is_taken.then(|| listeners::at_port(address.port()).unwrap_or_default());
+        ListenError::Bind { address, holders: Holders(holders.unwrap_or_default()), source }
+    })
 }
 
 fn warn_healthz(error: &ListenError) {
@@ -237,7 +260,7 @@ async fn accept_later<P: Ports>(
             break listener;
         }
         tokio::time::sleep(HEALTHZ_RETRY).await;
-        bound = bind(address).inspect_err(warn_healthz).ok();
+        bound = bind(address).await.inspect_err(warn_healthz).ok();
     };
     accept(listener, service, None).await;
 }

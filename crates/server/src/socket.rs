@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket};
@@ -10,7 +11,33 @@ use tokio::net::{TcpListener, TcpSocket};
 /// More than the kernel lets wait (`net.core.somaxconn`), which has the last word.
 const BACKLOG: u32 = 65_535;
 
-/// Takes an address. `0.0.0.0` and `::` both mean all addresses of both families, where the machine has both.
+/// How long an address that is taken is tried again. A kubelet that was killed leaves its sockets to a program that it was just
+/// about to start, up to the moment in which that runs; and one that is replaced may need a moment to close its own.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two tries.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Takes an address, tried for 2 s while somebody else still has it.
+///
+/// # Errors
+/// It stays taken, or is not this machine's.
+pub(crate) async fn take(address: SocketAddr) -> io::Result<TcpListener> {
+    let trying = async {
+        loop {
+            match listen(address) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => tokio::time::sleep(RETRY).await,
+                result => break result,
+            }
+        }
+    };
+    // Cancel-safe: what listens is returned at once. The last try has the last word.
+    match tokio::time::timeout(PATIENCE, trying).await {
+        Ok(result) => result,
+        Err(_) => listen(address),
+    }
+}
+
+/// Takes an address at once. `0.0.0.0` and `::` both mean all addresses of both families, where the machine has both.
 ///
 /// # Errors
 /// It is taken, or not this machine's.
@@ -79,6 +106,26 @@ mod tests {
             let error = listen(address.parse().unwrap()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{address}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_is_given_back_soon_is_waited_for() {
+        let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        let mut taking = Box::pin(take(address));
+        tokio::select! {
+            result = &mut taking => panic!("it is the first one's: {result:?}"),
+            () = tokio::time::sleep(PATIENCE / 2) => {}
+        }
+        drop(first);
+        assert_eq!(taking.await.unwrap().local_addr().unwrap(), address);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_stays_taken_is_given_up() {
+        let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let error = take(first.local_addr().unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
     /// Nobody takes these connections: they wait. Before, the 129th did not get an answer.

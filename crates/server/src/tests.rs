@@ -300,7 +300,7 @@ async fn start(ports: Fake, change: impl FnOnce(&mut Settings)) -> Node {
         streaming_idle_timeout: Duration::from_secs(4 * 3600),
     };
     change(&mut settings);
-    let server = Server::bind(settings, certificate.clone()).unwrap();
+    let server = Server::bind(settings, certificate.clone()).await.unwrap();
     let addresses = server.addresses().unwrap();
     let (stop, stopped) = oneshot::channel();
     let served = tokio::spawn(server.serve(ports, async { stopped.await.unwrap_or(()) }));
@@ -885,7 +885,7 @@ async fn settings_that_cannot_work_are_refused() {
         settings
     };
     let bind = async |change: &dyn Fn(&mut Settings)| {
-        Server::bind(settings(change), ServingCertificate::pending()).err().map(|e| e.to_string())
+        Server::bind(settings(change), ServingCertificate::pending()).await.err().map(|e| e.to_string())
     };
     let suites = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
     assert_eq!(bind(&|_| {}).await, None);
@@ -906,7 +906,15 @@ async fn settings_that_cannot_work_are_refused() {
     );
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = taken.local_addr().unwrap();
-    assert_eq!(bind(&|s| s.port = address.port()).await, Some(format!("failed to listen on {address}")));
+    let name = std::fs::read_to_string("/proc/self/comm").unwrap();
+    assert_eq!(
+        bind(&|s| s.port = address.port()).await,
+        Some(format!(
+            "failed to listen on {address}, where there is process {} ({})",
+            std::process::id(),
+            name.trim_end()
+        ))
+    );
 }
 
 #[tokio::test]
@@ -1096,9 +1104,9 @@ async fn without_log_queries_their_parameters_mean_nothing() {
 
 #[tokio::test]
 async fn the_health_port_needs_no_api() {
-    let server = HealthServer::bind((Ipv4Addr::LOCALHOST, 0).into());
+    let server = HealthServer::bind((Ipv4Addr::LOCALHOST, 0).into()).await;
     let address = server.address().unwrap();
-    assert_eq!(HealthServer::bind(address).address(), None);
+    assert_eq!(HealthServer::bind(address).await.address(), None);
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.serve(fake(), async { drop(stopped.await) }));
     let io = TcpStream::connect(address).await.unwrap();

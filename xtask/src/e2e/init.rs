@@ -68,7 +68,7 @@ pub(super) async fn sidecar_starts_before_and_does_not_hold_up_the_end(scene: Sc
 
 pub(super) async fn sidecar_ends_last(scene: Scene) -> Result<()> {
     let helper = "trap 'cat /shared/end; exit 0' TERM; touch /shared/sidecar; echo started; while :; do sleep 0.1; done";
-    let main = "trap 'sleep 1; echo main ended > /shared/end; exit 0' TERM; while :; do sleep 0.1; done";
+    let main = "trap 'sleep 1; echo main ended > /shared/end; exit 0' TERM; echo started; while :; do sleep 0.1; done";
     let spec = json!({
         "initContainers": [sidecar(shell("helper", helper))],
         "containers": [shared(shell("main", main))],
@@ -76,6 +76,8 @@ pub(super) async fn sidecar_ends_last(scene: Scene) -> Result<()> {
         "terminationGracePeriodSeconds": 30,
     });
     scene.ready_pod("pair", spec).await?;
+    // A signal that comes before the trap is lost.
+    scene.first_line("pair", "main").await?;
     let log = scene.follow("pair", "helper").await?;
     scene.delete("pair").await?;
     scene.gone("pair").await?;
@@ -98,7 +100,7 @@ pub(super) async fn sidecars_hooks_run_at_the_start_of_the_end(scene: Scene) -> 
     let waits = "echo hook begins > /proc/1/fd/1; touch /shared/hook; \
                  until test -e /shared/ended; do sleep 0.1; done; echo hook ends > /proc/1/fd/1";
     let main = "trap 'until test -e /shared/hook; do sleep 0.1; done; touch /shared/ended; exit 0' TERM; \
-                while :; do sleep 0.1; done";
+                echo started; while :; do sleep 0.1; done";
     let spec = json!({
         "initContainers": [proxy_with(waits)],
         "containers": [shared(shell("main", main))],
@@ -109,12 +111,13 @@ pub(super) async fn sidecars_hooks_run_at_the_start_of_the_end(scene: Scene) -> 
     // A hook that takes longer than the application: the signal waits for it.
     let slow = json!({
         "initContainers": [proxy_with("echo hook begins > /proc/1/fd/1; sleep 4; echo hook ends > /proc/1/fd/1")],
-        "containers": [shell("main", "trap 'exit 0' TERM; while :; do sleep 0.1; done")],
+        "containers": [shell("main", "trap 'exit 0' TERM; echo started; while :; do sleep 0.1; done")],
         "volumes": volumes(),
         "terminationGracePeriodSeconds": 50,
     });
     scene.ready_pod("slow", slow).await?;
     for pod in ["hooked", "slow"] {
+        scene.first_line(pod, "main").await?;
         let log = scene.follow(pod, "proxy").await?;
         scene.delete(pod).await?;
         scene.gone(pod).await?;

@@ -175,9 +175,16 @@ pub(super) async fn backup_rewriting_and_renaming(scene: Scene) -> Result<()> {
     let lives = scene.cluster.paths.file(&scene.namespace);
     workspace::create_dir(&lives)?;
     let spec = |value: &str| {
-        let script = "say() { echo $V $1 >> /lives/log; }; say begin; trap 'say end; exit 0' TERM; \
+        let script = "say() { echo $V $1 >> /lives/log; }; trap 'say end; exit 0' TERM; say begin; touch /tmp/up; \
                       while :; do sleep 0.1; done";
-        let own = json!({ "env": [{ "name": "V", "value": value }], "volumeMounts": [{ "name": "lives", "mountPath": "/lives" }] });
+        // The signal that stops it does not come before it can be heard.
+        let pre_stop =
+            json!({ "exec": { "command": ["sh", "-c", "until [ -e /tmp/up ]; do sleep 0.1; done"] } });
+        let own = json!({
+            "env": [{ "name": "V", "value": value }],
+            "volumeMounts": [{ "name": "lives", "mountPath": "/lives" }],
+            "lifecycle": { "preStop": pre_stop },
+        });
         let volumes = json!([{ "name": "lives", "hostPath": { "path": lives } }]);
         json!({ "containers": [with(shell("main", script), own)], "volumes": volumes, "terminationGracePeriodSeconds": 30 })
     };

@@ -9,14 +9,14 @@ use super::settings;
 use crate::ports::NodePorts;
 
 /// Opens the ports of the API, if it is served.
-pub(super) fn bind(
+pub(super) async fn bind(
     config: &Config,
     node_name: &str,
     certificate: ServingCertificate,
 ) -> anyhow::Result<Option<server::Server>> {
     let Some(settings) = &config.server else { return Ok(None) };
     let settings = settings::of_server(config, settings, node_name);
-    Ok(Some(server::Server::bind(settings, certificate)?))
+    Ok(Some(server::Server::bind(settings, certificate).await?))
 }
 
 /// Where agents on the node ask for its pods, below the root folder.
@@ -41,7 +41,7 @@ pub(super) async fn serve(server: Option<server::Server>, ports: NodePorts, stop
         (Some(server), _) => drop(tokio::spawn(server.serve(ports, until))),
         // Without the API there is still the health port, as upstream.
         (None, Some(address)) => {
-            let server = server::HealthServer::bind(address);
+            let server = server::HealthServer::bind(address).await;
             drop(tokio::spawn(server.serve(ports, until)));
         }
         (None, None) => {}

@@ -106,7 +106,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         &ground.identity,
         &ground.tasks,
     )?;
-    let server = doors::bind(&config, &host.node_name, certificate)?;
+    let server = doors::bind(&config, &host.node_name, certificate).await?;
     feeds::spawn(&adapters, &published, &measurer, &host.node_name, serving_names, &results, &ground.tasks);
     let has_api = adapters.api.connection().is_some();
     let driver = Shell {

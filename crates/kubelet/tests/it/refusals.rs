@@ -57,7 +57,8 @@ async fn a_port_in_use() {
         address.port()
     ));
     runtime::serve(&lab.path("cri.sock"));
-    refused(&lab, &["failed to listen on", &address.to_string(), "in use"]).await;
+    let holder = format!("process {}", std::process::id());
+    refused(&lab, &["failed to listen on", &address.to_string(), &holder, "in use"]).await;
 }
 
 #[tokio::test]
