@@ -33,6 +33,7 @@ const ORDER: &[&str] = &[
     "config",
     "node",
     "model",
+    "golang",
 ];
 
 /// Crates beside the order, with all they may depend on.

@@ -110,43 +110,8 @@ fn amount(number: &str, scale: i128) -> Option<i128> {
 impl fmt::Display for GoDuration {
     /// Go's shortest form: `1h0m0s`, `1m30s`, `1.5s`, `100ms`, `0s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = self.nanos.unsigned_abs();
-        if self.nanos < 0 {
-            f.write_str("-")?;
-        }
-        match nanos {
-            0 => f.write_str("0s"),
-            1..1_000 => write!(f, "{nanos}ns"),
-            1_000..1_000_000 => write!(f, "{}\u{b5}s", Decimal(nanos, 1_000)),
-            1_000_000..1_000_000_000 => write!(f, "{}ms", Decimal(nanos, 1_000_000)),
-            _ => {
-                let minutes = nanos / 60_000_000_000;
-                if minutes >= 60 {
-                    write!(f, "{}h", minutes / 60)?;
-                }
-                if minutes > 0 {
-                    write!(f, "{}m", minutes % 60)?;
-                }
-                write!(f, "{}s", Decimal(nanos % 60_000_000_000, 1_000_000_000))
-            }
-        }
-    }
-}
-
-/// A fraction written without trailing zeros.
-struct Decimal(u64, u64);
-
-impl fmt::Display for Decimal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(value, unit) = *self;
-        write!(f, "{}", value / unit)?;
-        let fraction = value % unit;
-        if fraction == 0 {
-            return Ok(());
-        }
-        let width = unit.ilog10() as usize;
-        let digits = format!("{fraction:0width$}");
-        write!(f, ".{}", digits.trim_end_matches('0'))
+        let sign = if self.nanos < 0 { "-" } else { "" };
+        write!(f, "{sign}{}", golang::duration::text(Duration::from_nanos(self.nanos.unsigned_abs())))
     }
 }
 

@@ -3,8 +3,8 @@
 //! (<https://kubernetes.io/docs/concepts/workloads/pods/downward-api/>).
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
+use golang::quote::push_quoted;
 use k8s_openapi::api::core::v1::{Container, ResourceFieldSelector};
 
 use crate::{Pod, Quantity, pod as pods, resources};
@@ -210,41 +210,6 @@ fn format_map(map: Option<&BTreeMap<String, String>>) -> String {
         push_quoted(&mut text, value);
     }
     text
-}
-
-/// Quotes as Go's `strconv.Quote`, which programs that read these files undo.
-fn push_quoted(text: &mut String, value: &str) {
-    text.push('"');
-    for c in value.chars() {
-        match c {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\x07' => text.push_str("\\a"),
-            '\x08' => text.push_str("\\b"),
-            '\x0c' => text.push_str("\\f"),
-            '\n' => text.push_str("\\n"),
-            '\r' => text.push_str("\\r"),
-            '\t' => text.push_str("\\t"),
-            '\x0b' => text.push_str("\\v"),
-            c if is_printable(c) => text.push(c),
-            // Writing to a `String` cannot fail.
-            c if c.is_ascii() => drop(write!(text, "\\x{:02x}", u32::from(c))),
-            c if u32::from(c) <= 0xffff => drop(write!(text, "\\u{:04x}", u32::from(c))),
-            c => drop(write!(text, "\\U{:08x}", u32::from(c))),
-        }
-    }
-    text.push('"');
-}
-
-/// Go and Rust agree on what is printable, but the standard library only tells through escaping,
-/// which spares combining characters when they follow another one.
-fn is_printable(c: char) -> bool {
-    if c.is_ascii() {
-        return matches!(c, ' '..='~');
-    }
-    let mut buffer = [b'a'; 5];
-    let end = 1 + c.encode_utf8(&mut buffer[1..]).len();
-    std::str::from_utf8(&buffer[..end]).is_ok_and(|text| text.escape_debug().nth(1) == Some(c))
 }
 
 /// An optional DNS prefix and slash, then up to 63 of `[A-Za-z0-9_.-]` that begin and end alphanumeric.

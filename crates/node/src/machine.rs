@@ -347,8 +347,8 @@ impl Machine {
                 if silence > RELIST_SILENCE_LIMIT {
                     errors.push(format!(
                         "PLEG is not healthy: pleg was last seen active {} ago; threshold is {}",
-                        model::time::go_duration(silence),
-                        model::time::go_duration(RELIST_SILENCE_LIMIT)
+                        golang::duration::text(silence),
+                        golang::duration::text(RELIST_SILENCE_LIMIT)
                     ));
                 }
             }

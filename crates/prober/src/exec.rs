@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use golang::duration;
+use golang::quote::quoted;
 use model::probe::ProbeOutcome;
 
-use crate::{MAX_OUTPUT_BYTES, text};
+use crate::MAX_OUTPUT_BYTES;
 
 /// How a command in a container ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,5 +54,5 @@ pub(crate) fn combined(output: ExecOutput) -> String {
 }
 
 fn timed_out(error: &ExecError, command: &[String], timeout: Duration) -> String {
-    format!("{error}: {} timed out after {}", text::quote(&command.join(" ")), text::duration(timeout))
+    format!("{error}: {} timed out after {}", quoted(&command.join(" ")), duration::text(timeout))
 }

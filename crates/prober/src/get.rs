@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use golang::quote::quoted;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, REFERER,
     USER_AGENT,
@@ -118,7 +119,7 @@ pub(crate) async fn probe(
         ),
         Err(_) => ProbeOutcome::Failure(format!(
             "Get {}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
-            text::quote(&progress.url)
+            quoted(&progress.url)
         )),
     }
 }
@@ -143,7 +144,7 @@ fn judge(reply: &Reply) -> ProbeOutcome {
 
 /// `Get "http://…": why`.
 pub(crate) fn failed(url: &str, error: &GetError) -> String {
-    format!("Get {}: {error}", text::quote(url))
+    format!("Get {}: {error}", quoted(url))
 }
 
 /// Why an action cannot be made into a request.
@@ -172,9 +173,9 @@ fn headers(action: &HTTPGetAction, purpose: Purpose) -> Result<(HeaderMap, Optio
     let mut headers = HeaderMap::new();
     for header in action.http_headers.as_deref().unwrap_or_default() {
         let name = HeaderName::from_bytes(header.name.as_bytes())
-            .map_err(|_| format!("name {}", text::quote(&header.name)))?;
+            .map_err(|_| format!("name {}", quoted(&header.name)))?;
         let value = HeaderValue::from_bytes(header.value.as_bytes())
-            .map_err(|_| format!("value for {}", text::quote(&header.name)))?;
+            .map_err(|_| format!("value for {}", quoted(&header.name)))?;
         headers.append(name, value);
     }
     // These describe the message itself, which is not the user's to describe.

@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use golang::duration;
+use golang::quote::quoted;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
@@ -61,12 +63,12 @@ pub(crate) async fn probe(action: &GRPCAction, target: &ProbeTarget<'_>, timeout
         Ok(Err(text)) => ProbeOutcome::Failure(text),
         Err(_) if is_connected => ProbeOutcome::Failure(format!(
             "timeout: health rpc did not complete within {}",
-            text::duration(timeout)
+            duration::text(timeout)
         )),
         Err(_) => ProbeOutcome::Failure(format!(
             "timeout: failed to connect service {} within {}: context deadline exceeded",
-            text::quote(&address),
-            text::duration(timeout)
+            quoted(&address),
+            duration::text(timeout)
         )),
     }
 }
@@ -107,7 +109,7 @@ where
     match answer {
         Ok(response) => match response.into_inner().status() {
             ServingStatus::Serving => Ok(()),
-            other => Err(format!("service unhealthy (responded with {})", text::quote(other.as_str_name()))),
+            other => Err(format!("service unhealthy (responded with {})", quoted(other.as_str_name()))),
         },
         Err(status) if status.code() == Code::Unimplemented => Err(format!(
             "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",

@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
+use golang::quote::quoted;
 use k8s_openapi::api::core::v1::{HTTPGetAction, LifecycleHandler};
 
+use crate::ProbeTarget;
 use crate::exec::{ExecError, ExecOutput, combined};
 use crate::get::{self, BuildError, GetError, Progress, Purpose};
 use crate::tls::TlsError;
-use crate::{ProbeTarget, text};
 
 /// What is worth telling of a hook that worked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,12 +65,12 @@ impl HookError {
     /// The message of the status of a container that waits because of this, as upstream has it. `pod`
     /// is `name_namespace(uid)`. Never for events or logs: it holds what the command printed.
     pub fn status_message(&self, container: &str, pod: &str) -> String {
-        let about = format!("for Container {} in Pod {} failed", text::quote(container), text::quote(pod));
+        let about = format!("for Container {} in Pod {} failed", quoted(container), quoted(pod));
         match self {
             Self::Exec { command, cause, output, .. } => format!(
                 "Exec lifecycle hook ([{}]) {about} - error: {cause}, message: {}",
                 command.join(" "),
-                text::quote(output)
+                quoted(output)
             ),
             Self::Http { path, cause } => format!("HTTP lifecycle hook ({path}) {about} - error: {cause}"),
             Self::Invalid => format!("Cannot run handler: {self}"),

@@ -108,23 +108,6 @@ fn places() {
 }
 
 #[test]
-fn quotes_as_go() {
-    for (value, want) in [
-        ("plain", r#""plain""#),
-        ("\x07\x08\x0c\n\r\t\x0b", r#""\a\b\f\n\r\t\v""#),
-        ("\x00\x7f", r#""\x00\x7f""#),
-        ("é日🙂", "\"é日🙂\""),
-        ("\u{301}", "\"\u{301}\""),
-        ("\u{a0}\u{200b}\u{feff}\u{e0001}", r#""\u00a0\u200b\ufeff\U000e0001""#),
-        (r"back\slash", r#""back\\slash""#),
-    ] {
-        let mut text = String::new();
-        push_quoted(&mut text, value);
-        assert_eq!(text, want);
-    }
-}
-
-#[test]
 fn resources_in_units_of_the_divisor() {
     for (container, name, divisor, want) in [
         (None, "limits.cpu", None, "9"),

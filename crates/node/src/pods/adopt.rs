@@ -129,5 +129,5 @@ fn is_about(status: &ContainerStatus, id: &ContainerId) -> bool {
 /// A fraction of the period that differs between containers and not between runs, so that the
 /// probes of a node that was restarted do not all come at once.
 fn spread(key: &str, period: Duration) -> Duration {
-    period.mul_f64(f64::from(model::hash::fnv1a_32(key.as_bytes()) % 1000) / 1000.0)
+    period.mul_f64(f64::from(golang::fnv::hash_32(key.as_bytes()) % 1000) / 1000.0)
 }

@@ -157,8 +157,8 @@ impl PodRecord {
                 self.image_ready(name, pulled.clone());
                 let text = format!(
                     "Successfully pulled image \"{image}\" in {} ({} including waiting). Image size: {size_bytes} bytes.",
-                    model::time::go_duration(*took),
-                    model::time::go_duration(*took_with_wait),
+                    golang::duration::text(*took),
+                    golang::duration::text(*took_with_wait),
                 );
                 self.record_pulled(kind, name, text, cx.out);
             }

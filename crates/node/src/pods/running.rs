@@ -147,7 +147,7 @@ impl PodRecord {
             let memory = self.memory(&item.name);
             let message = format!(
                 "back-off {} restarting failed container={} pod={pod_text}",
-                model::time::go_duration(item.delay),
+                golang::duration::text(item.delay),
                 item.name
             );
             let is_new = memory.waiting.as_ref().is_none_or(|w| w.message != message);

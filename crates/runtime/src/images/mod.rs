@@ -1,6 +1,5 @@
 //! Images: whether they are there, who may use them, pulling them, and what they take on disk.
 
-mod go_json;
 mod keyring;
 mod name;
 mod programs;

@@ -14,18 +14,18 @@
 //! * with the feature gate `PodLevelResourcesFixDefaulting` off, which changes defaults.
 
 mod print;
-mod quantity;
 
-use std::fmt::{self, Write};
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
+use golang::fnv::Hash128;
 use serde_json::Value;
 
 use crate::manifest::{Origin, Place};
 
 /// The uid of a pod that has its defaults but nothing of the node yet.
 pub(crate) fn of(pod: &Value, origin: Origin<'_>) -> String {
-    let mut hash = Fnv128a::default();
+    let mut hash = Hash128::default();
     // Hashing does not fail.
     let _ = print::pod(pod, &mut hash);
     match origin.place {
@@ -37,31 +37,7 @@ pub(crate) fn of(pod: &Value, origin: Origin<'_>) -> String {
             let _ = write!(hash, "url:{url}");
         }
     }
-    format!("{:032x}", hash.0)
-}
-
-/// Fowler, Noll and Vo's hash of 128 bits, the variant a.
-struct Fnv128a(u128);
-
-impl Default for Fnv128a {
-    fn default() -> Self {
-        Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
-    }
-}
-
-impl Fnv128a {
-    fn update(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u128::from(*byte)).wrapping_mul((1 << 88) + 0x13b);
-        }
-    }
-}
-
-impl Write for Fnv128a {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.update(text.as_bytes());
-        Ok(())
-    }
+    format!("{:032x}", hash.value())
 }
 
 #[cfg(test)]

@@ -16,10 +16,9 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
+use golang::quantity::Quantity;
 use jiff::Timestamp;
 use serde_json::Value;
-
-use super::quantity::Quantity;
 
 pub(super) const TYPES: &str = include_str!("types.txt");
 

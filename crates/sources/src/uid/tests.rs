@@ -46,9 +46,9 @@ fn pods_hash_as_upstreams() {
     let mut wrong = Vec::new();
     for case in cases() {
         let text = text_of(&case.text);
-        let mut hash = Fnv128a::default();
+        let mut hash = Hash128::default();
         hash.update(text.as_bytes());
-        if format!("{:032x}", hash.0) != case.hash {
+        if format!("{:032x}", hash.value()) != case.hash {
             // To be compared with what `manifest-judge` says.
             wrong.push(format!("{}: {text}", case.name));
         }
@@ -82,19 +82,5 @@ fn every_type_is_known() {
             let is_own = is_own.contains(&kind) || kind == "intstr.IntOrString";
             assert!(is_own || known.contains(&kind), "{line}: {kind}");
         }
-    }
-}
-
-/// Neither more than the types hold nor no digits may end in a panic.
-#[test]
-fn odd_amounts_are_written_somehow() {
-    let long = "9".repeat(100);
-    for text in
-        ["", ".", "-", "+", "e", "1e", "1e99999999999", "1e2147483647", "1e-2147483648", "KiKi", &long]
-    {
-        let mut written = String::new();
-        quantity::Quantity::of(text).print(&mut written).unwrap();
-        quantity::Quantity::of_resource(text).print(&mut written).unwrap();
-        assert_eq!(written.matches("{i:").count(), 2, "{text}: {written}");
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use golang::path_match;
 use tracing::{Level, Metadata};
 
 use super::format::module;
-use super::glob;
 
 /// The crates of this project, whose events are of more interest than those of libraries.
 const OWN_CRATES: [&str; 13] = [
@@ -52,7 +52,7 @@ impl Filter {
             return self.verbosity();
         }
         let name = module(metadata.file().unwrap_or_default());
-        let found = self.modules.iter().find(|(pattern, _)| glob::matches(pattern, name));
+        let found = self.modules.iter().find(|(pattern, _)| path_match::matches(pattern, name));
         found.map_or(0, |(_, level)| *level).max(self.verbosity())
     }
 

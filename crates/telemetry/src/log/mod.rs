@@ -21,7 +21,6 @@
 mod context;
 mod filter;
 mod format;
-mod glob;
 mod json;
 mod output;
 mod text;

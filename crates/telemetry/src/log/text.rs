@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use golang::quote::push_quoted;
 use jiff::tz::TimeZone;
 use tracing::Level;
 
@@ -29,7 +30,7 @@ pub(super) fn line(out: &mut String, line: &Line<'_>, fields: &Fields, zone: &Ti
         time.subsec_nanosecond() / 1000,
         line.line,
     );
-    quote(out, &fields.message);
+    push_quoted(out, &fields.message);
     if let Some(error) = &fields.error {
         out.push_str(" err");
         value_text(out, error);
@@ -50,7 +51,7 @@ pub(super) fn line(out: &mut String, line: &Line<'_>, fields: &Fields, zone: &Ti
 fn value_text(out: &mut String, text: &str) {
     if !text.contains('\n') {
         out.push('=');
-        quote(out, text);
+        push_quoted(out, text);
         return;
     }
     out.push_str("=<\n");
@@ -58,35 +59,4 @@ fn value_text(out: &mut String, text: &str) {
         let _ = writeln!(out, "\t{part}");
     }
     out.push_str(" >");
-}
-
-/// Go's `strconv.Quote`.
-pub(super) fn quote(out: &mut String, text: &str) {
-    out.push('"');
-    for letter in text.chars() {
-        match letter {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{b}' => out.push_str("\\v"),
-            '\u{c}' => out.push_str("\\f"),
-            control if u32::from(control) < 0x80 && control.is_control() => {
-                let _ = write!(out, "\\x{:02x}", u32::from(control));
-            }
-            control if control.is_control() || is_invisible(control) => {
-                let _ = write!(out, "\\u{:04x}", u32::from(control));
-            }
-            plain => out.push(plain),
-        }
-    }
-    out.push('"');
-}
-
-/// Characters that show nothing, or change how others are shown.
-fn is_invisible(letter: char) -> bool {
-    matches!(letter, '\u{a0}' | '\u{ad}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}' | '\u{3000}' | '\u{feff}')
 }

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use golang::json;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-
-use crate::images::go_json;
 
 const INTENT: &str = "ImagePullIntent";
 const RECORD: &str = "ImagePulledRecord";
@@ -160,5 +159,5 @@ fn version(wanted: &str, kind: &str, api_version: &str) -> Result<bool, Document
 }
 
 fn encode(document: &impl Serialize) -> Result<String, serde_json::Error> {
-    Ok(go_json::to_string(document)? + "\n")
+    Ok(json::to_string(document)? + "\n")
 }

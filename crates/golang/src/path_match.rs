@@ -1,8 +1,8 @@
-//! Patterns of `--vmodule`: Go's `path.Match` on names without slashes.
+//! Patterns as Go's `path.Match` has them, for names without slashes.
 
 /// Whether the whole name matches. `*` is anything, `?` one letter, `[a-c]` and `[^a-c]` a letter
 /// (not) of a class, `\` takes the next letter as it is. A pattern that is malformed matches nothing.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let name: Vec<char> = name.chars().collect();
     let (mut at, mut from) = (0, 0);

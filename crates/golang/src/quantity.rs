@@ -1,5 +1,5 @@
-//! An amount as upstream holds it in memory, which depends on how it was written: a number and a power of ten where
-//! both are small, a decimal of any size otherwise, and the text if it needs no rewriting.
+//! An amount of Kubernetes as its library in Go holds it in memory, which depends on how it was written: a number and a
+//! power of ten where both are small, a decimal of any size otherwise, and the text if it needs no rewriting.
 //!
 //! Numbers beyond 10²⁹ are not followed: their text stands for them.
 
@@ -16,7 +16,7 @@ const LARGEST: u128 = i64::MAX as u128;
 
 /// What upstream makes of an amount.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Quantity {
+pub struct Quantity {
     number: Number,
     /// The text, if upstream would write the same.
     text: String,
@@ -116,13 +116,13 @@ fn suffix(text: &str) -> Option<(u32, i32, &'static str)> {
 
 impl Quantity {
     /// The amount that a text stands for.
-    pub(super) fn of(text: &str) -> Self {
+    pub fn of(text: &str) -> Self {
         let text = text.trim();
         Self::parse(text).unwrap_or_else(|| Self { text: text.to_owned(), ..Self::default() })
     }
 
     /// The amount as that of a resource.
-    pub(super) fn of_resource(text: &str) -> Self {
+    pub fn of_resource(text: &str) -> Self {
         let quantity = Self::of(text);
         let rounded = match quantity.number {
             Number::Small(value, scale) if scale < MILLI => {
@@ -210,7 +210,10 @@ impl Quantity {
     }
 
     /// All of it, in the order of upstream's fields.
-    pub(super) fn print(&self, out: &mut impl Write) -> fmt::Result {
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn print(&self, out: &mut impl Write) -> fmt::Result {
         let (value, scale) = match self.number {
             Number::Small(value, scale) => (value, scale),
             Number::Large(_) => (0, 0),
@@ -231,5 +234,24 @@ impl Quantity {
             }
         }
         write!(out, "}} s:(string){} Format:(resource.Format){}}}", self.text, self.format)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neither more than the types hold nor no digits may end in a panic.
+    #[test]
+    fn odd_amounts_are_written_somehow() {
+        let long = "9".repeat(100);
+        for text in
+            ["", ".", "-", "+", "e", "1e", "1e99999999999", "1e2147483647", "1e-2147483648", "KiKi", &long]
+        {
+            let mut written = String::new();
+            Quantity::of(text).print(&mut written).unwrap();
+            Quantity::of_resource(text).print(&mut written).unwrap();
+            assert_eq!(written.matches("{i:").count(), 2, "{text}: {written}");
+        }
     }
 }

@@ -1,0 +1,15 @@
+//! Values as the library `spew` dumps them, in the settings of Kubernetes' `dump.ForHash`: types in front, keys
+//! sorted, no addresses.
+
+use std::fmt::Write as _;
+
+/// Bytes, as numbers.
+pub fn bytes(bytes: &[u8]) -> String {
+    let mut dump = String::from("([]uint8)[");
+    for (index, byte) in bytes.iter().enumerate() {
+        // Writing to a `String` cannot fail.
+        let _ = write!(dump, "{}{byte}", if index == 0 { "" } else { " " });
+    }
+    dump.push(']');
+    dump
+}
