@@ -31,13 +31,15 @@ const ORDER: &[&str] = &[
     "host",
     "telemetry",
     "config",
+    "recording",
     "node",
     "model",
     "golang",
 ];
 
 /// Crates beside the order, with all they may depend on.
-const BESIDE: &[(&str, &[&str])] = &[("sim", &["node", "model"]), ("fake-cri", &["runtime"]), ("xtask", &[])];
+const BESIDE: &[(&str, &[&str])] =
+    &[("sim", &["recording", "node", "model"]), ("fake-cri", &["runtime"]), ("xtask", &[])];
 
 /// Lines a source file may have without its tests.
 const MOST_LINES: usize = 800;

@@ -61,6 +61,7 @@ pub(crate) fn build(
         process: Process {
             oom_score_adj: document.oom_score_adj.unwrap_or_default(),
             max_open_files: u64::try_from(document.max_open_files).unwrap_or(0),
+            record: path(&local.record),
             lock_file: path(&local.lock_file),
             exit_on_lock_contention: local.exit_on_lock_contention,
             protect_kernel_defaults: document.protect_kernel_defaults,

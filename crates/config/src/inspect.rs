@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use serde_json::{Value as Json, json};
 
 use crate::finding::{Finding, Severity};
-use crate::flags::{Deprecation, FLAGS, Kind};
+use crate::flags::{Deprecation, FLAGS, Kind, OWN};
 use crate::gates;
 use crate::load::{Accepted, Invocation, Reading, read};
 
@@ -121,7 +121,7 @@ fn show(is_json: bool, flags: &[String]) -> Invocation {
 
 /// The tables of flags and gates, in the words of Go's libraries.
 fn describe() -> Json {
-    let flags = FLAGS.iter().map(|flag| {
+    let flags = FLAGS.iter().filter(|flag| !OWN.contains(&flag.name)).map(|flag| {
         json!({
             "name": flag.name,
             "shorthand": flag.short.map(String::from).unwrap_or_default(),

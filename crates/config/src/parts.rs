@@ -563,6 +563,8 @@ pub struct Process {
     pub oom_score_adj: i32,
     /// How many files it may have open.
     pub max_open_files: u64,
+    /// Where what the core is told is recorded; `None` is nowhere.
+    pub record: Option<PathBuf>,
     /// A file that is locked while it runs.
     pub lock_file: Option<PathBuf>,
     /// Whether it ends when somebody else opens that file.

@@ -5,6 +5,7 @@
 
 mod cadvisor;
 mod checks;
+mod commands;
 mod gauges;
 mod health;
 mod identity;
@@ -52,6 +53,9 @@ fn main() -> ExitCode {
     host::memory::use_one_arena();
     let arguments: Vec<String> =
         std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    if let Some(code) = commands::run(&arguments) {
+        return code;
+    }
     match config::load(&arguments) {
         Ok(Invocation::Run(loaded)) => run(*loaded),
         Ok(Invocation::Print(text)) => print(&text, ExitCode::SUCCESS),

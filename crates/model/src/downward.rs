@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 
 use golang::quote::push_quoted;
 use k8s_openapi::api::core::v1::{Container, ResourceFieldSelector};
+use serde::{Deserialize, Serialize};
 
 use crate::{Pod, Quantity, pod as pods, resources};
 
 /// Facts about a pod that its object does not hold (yet) and its fields can refer to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodFacts {
     /// `spec.nodeName`.
     pub node_name: String,

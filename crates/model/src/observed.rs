@@ -2,12 +2,13 @@
 //! adapter that fills these in.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{ContainerId, PodKey, PodUid, SandboxId};
 
 /// Everything the runtime holds of one pod at one moment: the unit in which the core compares
 /// "is" with "should be".
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodObservation {
     /// The pod, from the `io.kubernetes.pod.uid` label.
     pub uid: PodUid,
@@ -20,7 +21,7 @@ pub struct PodObservation {
 }
 
 /// One pod sandbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxObservation {
     /// Its id.
     pub id: SandboxId,
@@ -36,7 +37,7 @@ pub struct SandboxObservation {
 }
 
 /// One container, running or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerObservation {
     /// Its id.
     pub id: ContainerId,
@@ -73,7 +74,7 @@ pub struct ContainerObservation {
 }
 
 /// Linux limits as the runtime applied them (CRI `LinuxContainerResources`).
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ContainerResources {
     /// CPU shares; 0 means not set.
     pub cpu_shares: i64,
@@ -86,7 +87,7 @@ pub struct ContainerResources {
 }
 
 /// Identity of a container's first process (CRI `ContainerUser.linux`).
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ContainerUser {
     /// User id.
     pub uid: i64,
@@ -97,7 +98,7 @@ pub struct ContainerUser {
 }
 
 /// Where a container is in its life.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContainerState {
     /// Created and not started: what a crash between the two calls leaves.
     Created,
@@ -113,7 +114,7 @@ pub enum ContainerState {
 }
 
 /// How a container ended. A relist knows only *that* it ended: then every field is its default.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ContainerExit {
     /// Exit status of the first process; 128 + signal when a signal ended it.
     pub exit_code: i32,
@@ -171,7 +172,7 @@ impl PodObservation {
 }
 
 /// One condition of the runtime's own `Status` answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeCondition {
     /// Whether it holds.
     pub is_met: bool,
@@ -182,7 +183,7 @@ pub struct RuntimeCondition {
 }
 
 /// What the runtime says of itself (CRI `Version` and `Status`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeHealth {
     /// `RuntimeReady`.
     pub runtime: RuntimeCondition,
@@ -195,7 +196,7 @@ pub struct RuntimeHealth {
 }
 
 /// What a runtime supports, whichever handler (CRI `RuntimeFeatures`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeFeatures {
     /// Strict supplemental groups.
     pub has_supplemental_groups_policy: bool,
@@ -206,7 +207,7 @@ pub struct RuntimeFeatures {
 }
 
 /// One runtime handler (`node.status.runtimeHandlers[]`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeHandler {
     /// Name; empty for the default handler.
     pub name: String,

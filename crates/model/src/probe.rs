@@ -1,7 +1,9 @@
 //! What one probe attempt may say. Thresholds, and what follows from crossing one, are the core's.
 
+use serde::{Deserialize, Serialize};
+
 /// Which of a container's probes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ProbeKind {
     /// Holds back the other two until it succeeded once.
     Startup,
@@ -23,7 +25,7 @@ impl ProbeKind {
 }
 
 /// The outcome of one attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProbeOutcome {
     /// The container answered as it should.
     Success,
@@ -49,7 +51,7 @@ impl ProbeOutcome {
 }
 
 /// How far an attempt came that could not be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorState {
     /// There was no answer at all.
     Unknown,

@@ -6,16 +6,31 @@ use std::fmt;
 use std::str::FromStr;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use serde::{Deserialize, Serialize};
 
 const NANO: i128 = 1_000_000_000;
 
 /// An exact amount. Upstream keeps nine decimal places, so does this; anything finer is rounded
 /// up, as upstream does. Amounts compare by what they are, however they are written.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Quantity {
+    #[serde(with = "nanos_as_text")]
     nanos: i128,
     /// Whether it was written with a binary suffix, and is to be written so again.
     is_binary: bool,
+}
+
+/// More digits than most readers of JSON take for a number.
+mod nanos_as_text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(nanos: &i128, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(nanos)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i128, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 impl PartialEq for Quantity {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// One reading of both clocks. Deadlines are computed on the monotonic one, so that a wall
 /// clock that jumps neither fires nor starves them; what users read is written from the wall one.
 /// Where a deadline counts from a time that only the API server or the runtime has noted (the start
 /// of a pod or container, the end of one), a jump does move it ([`Now::since_wall`]), as it moves
 /// upstream's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Now {
     /// Wall-clock time, for status fields and events.
     pub wall: Timestamp,

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{ContainerObservation, Now, PodObservation};
+use serde::{Deserialize, Serialize};
 
 /// Which dead containers stay, of pods that are still there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadContainers {
     /// How many of each container (`--maximum-dead-containers-per-container`); `None` is all.
     pub of_each: Option<usize>,

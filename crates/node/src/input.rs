@@ -1,18 +1,21 @@
 //! What the core is told. Everything that can happen to a node arrives as one of these, through
 //! one bounded inbox, and nothing else changes the core.
 
+mod text;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use model::references::ObjectName;
 use model::{ContainerId, Pod, PodUid, RuntimeHealth};
+use serde::{Deserialize, Serialize};
 
 use crate::effect::{EffectId, Outcome};
 use crate::node_status::NodeFacts;
 use crate::pressure::Observations;
 
 /// One thing that happened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Input {
     /// The complete set of pods of a source, as of now: after a start, and after every re-list.
     PodsListed {
@@ -78,7 +81,7 @@ pub enum Input {
 }
 
 /// Where pods come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Source {
     /// The API server.
     Api,
@@ -100,7 +103,7 @@ impl Source {
 }
 
 /// What the runtime's event said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RuntimeChange {
     /// A container or sandbox was created.
     Created,

@@ -12,6 +12,7 @@
 //! - [`container_gc`], [`dead_containers`]: which dead containers stay.
 //! - [`status`], [`node_status`]: what the API server is told, as pure functions.
 //! - [`machine`]: the node's own health, registration and report.
+//! - [`annotations`]: which annotations decisions depend on.
 //! - [`mirrors`]: how static pods show in the API.
 //! - [`schedule`]: when something is due by itself.
 //! - [`old_logs`]: what stays for a while of pods that are gone.
@@ -19,6 +20,7 @@
 
 pub mod admission;
 mod admit;
+mod annotations;
 mod classes;
 mod container_gc;
 mod core;
@@ -42,6 +44,7 @@ pub mod status;
 mod view;
 
 pub use crate::core::Node;
+pub use annotations::reads_annotation;
 pub use dead_containers::DeadContainers;
 pub use effect::{
     Action, ActionKind, ApiAction, ApiOutcome, ClassAmounts, Effect, EffectId, EventObject, EventRecord,

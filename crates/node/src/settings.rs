@@ -1,5 +1,6 @@
 //! The part of the configuration that decisions depend on.
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 use crate::dead_containers::DeadContainers;
@@ -8,7 +9,7 @@ pub use crate::pods::rules::RestartRules;
 use crate::pressure::Threshold;
 
 /// Fixed for the life of the process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// The node's name.
     pub node_name: String,
@@ -73,7 +74,7 @@ impl Settings {
 }
 
 /// What feature gates say about pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodGates {
     /// Whether a whole pod may have resources (`PodLevelResources`).
     pub has_pod_level_resources: bool,

@@ -219,7 +219,7 @@ impl World {
         };
         let is_doubled = self.flights.iter().any(|((p, _), f)| *p == number && !f.is_told && same(&f.action));
         if is_doubled {
-            self.broke(format!("started while it is under way: {}", crate::text::action(action)));
+            self.broke(format!("started while it is under way: {}", action));
         }
     }
 

@@ -26,4 +26,4 @@ mod users;
 mod weather;
 mod world;
 
-pub use world::{Broken, Summary, run};
+pub use world::{Broken, Summary, record, run};

@@ -55,28 +55,32 @@ pub(crate) enum Fate {
     FailsBeforeEffect,
 }
 
+/// What the agent of this life is configured to.
+pub(crate) fn settings(number: u32) -> Settings {
+    Settings {
+        node_name: NODE.to_owned(),
+        is_ipv6_first: false,
+        is_registering: true,
+        has_api: true,
+        gates: node::PodGates::default(),
+        dead_containers: node::DeadContainers::default(),
+        limits_class_memory: false,
+        forgets_readiness: false,
+        restart_delays: node::Delays::USUAL,
+        restart_rules: node::RestartRules { of_containers: true, of_pods: true },
+        node_status_update_every: Duration::from_secs(10),
+        node_status_report_every: Duration::from_secs(300),
+        thresholds: Vec::new(),
+        pressure_transition: Duration::from_secs(300),
+        seed: u64::from(number),
+        sources: vec![Source::Api, Source::File],
+    }
+}
+
 impl Process {
     pub(crate) fn start(number: u32, at: Duration) -> Self {
-        let settings = Settings {
-            node_name: NODE.to_owned(),
-            is_ipv6_first: false,
-            is_registering: true,
-            has_api: true,
-            gates: node::PodGates::default(),
-            dead_containers: node::DeadContainers::default(),
-            limits_class_memory: false,
-            forgets_readiness: false,
-            restart_delays: node::Delays::USUAL,
-            restart_rules: node::RestartRules { of_containers: true, of_pods: true },
-            node_status_update_every: Duration::from_secs(10),
-            node_status_report_every: Duration::from_secs(300),
-            thresholds: Vec::new(),
-            pressure_transition: Duration::from_secs(300),
-            seed: u64::from(number),
-            sources: vec![Source::Api, Source::File],
-        };
         Self {
-            node: Node::new(settings),
+            node: Node::new(settings(number)),
             number,
             born: at,
             watch: 0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerRestartRule, ContainerRestartRuleOnExitCodes, ExecAction, Lifecycle,
+    Container, ContainerRestartRule, ContainerRestartRuleOnExitCodes, EnvVar, ExecAction, Lifecycle,
     LifecycleHandler, PodSpec, Probe,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -15,6 +15,9 @@ use crate::chance::Chance;
 
 /// Exit code of a container that fails by itself.
 pub(crate) const FAILED: i32 = 1;
+
+/// What pods have where secrets may be.
+pub(crate) const SECRET: &str = "s3cret";
 
 /// The node all pods are bound to.
 pub(crate) const NODE: &str = "node";
@@ -52,6 +55,7 @@ pub(crate) fn pod(chance: &mut Chance, name: &str, uid: &str, now: Timestamp) ->
             uid: Some(uid.to_owned()),
             creation_timestamp: Some(Time(now)),
             generation: Some(1),
+            annotations: Some(BTreeMap::from([("note".to_owned(), SECRET.to_owned())])),
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec {
@@ -74,10 +78,10 @@ pub(crate) fn pod(chance: &mut Chance, name: &str, uid: &str, now: Timestamp) ->
 pub(crate) fn static_pod(chance: &mut Chance, name: &str, now: Timestamp, version: u32) -> Arc<Pod> {
     let uid = format!("static-{name}-{version}");
     let mut made = pod(chance, name, &uid, now);
-    made.metadata.annotations = Some(BTreeMap::from([
+    made.metadata.annotations.get_or_insert_default().extend([
         (pod::ANNOTATION_CONFIG_SOURCE.to_owned(), "file".to_owned()),
         (pod::ANNOTATION_CONFIG_HASH.to_owned(), uid),
-    ]));
+    ]);
     if let Some(spec) = &mut made.spec {
         spec.active_deadline_seconds = None;
     }
@@ -96,6 +100,12 @@ fn container(chance: &mut Chance, name: &str) -> Container {
         image_pull_policy: Some(
             (*chance.pick(&["IfNotPresent", "IfNotPresent", "Always"]).unwrap_or(&"Always")).to_owned(),
         ),
+        args: Some(vec![SECRET.to_owned()]),
+        env: Some(vec![EnvVar {
+            name: "TOKEN".to_owned(),
+            value: Some(SECRET.to_owned()),
+            ..EnvVar::default()
+        }]),
         lifecycle: hooks,
         liveness_probe: chance.percent(12).then(|| probe(chance)),
         readiness_probe: chance.percent(12).then(|| probe(chance)),

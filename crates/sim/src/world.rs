@@ -11,15 +11,16 @@ use node::node_status::NodeFacts;
 use node::{
     Action, ApiAction, Effect, EffectId, Input, Outcome, ProbeAction, RuntimeAction, RuntimeChange, Source,
 };
+use recording::{Cutter, SegmentWriter, Start};
 
 use crate::api::{Api, Change};
 use crate::chance::Chance;
 use crate::checks::Truth;
 use crate::host::Host;
-use crate::process::{Fate, Flight, Process, is_own_work};
+use crate::process::{Fate, Flight, Process, is_own_work, settings};
 use crate::runtime::Runtime;
+use crate::specs;
 use crate::weather::Weather;
-use crate::{specs, text};
 
 /// How long after the storm everything must be as it should be. The longest back-off is five
 /// minutes, and two may follow each other.
@@ -114,6 +115,8 @@ pub(crate) struct World {
     pub(crate) truth: Truth,
     pub(crate) is_calm: bool,
     history: Option<Vec<String>>,
+    /// One recording for each life of the agent, when they are wanted.
+    recordings: Option<Vec<SegmentWriter<Vec<u8>>>>,
     broken: Option<String>,
     pub(crate) summary: Summary,
     /// The second that is counted, and the actions in it.
@@ -127,14 +130,22 @@ pub(crate) struct World {
 /// # Errors
 /// The first rule that was broken, with the history up to there.
 pub fn run(seed: u64) -> Result<Summary, Broken> {
-    let mut world = World::new(seed, false);
+    let mut world = World::new(seed, false, None);
     world.live_or_panic();
     let Some(rule) = world.broken.take() else { return Ok(world.summary) };
     // Once more, this time taking notes.
-    let mut world = World::new(seed, true);
+    let mut world = World::new(seed, true, None);
     world.live_or_panic();
     let history = world.history.take().unwrap_or_default();
     Err(Broken { seed, rule, history })
+}
+
+/// Lets the world of this seed live, whether or not it keeps the rules, and returns what each life of the agent was told
+/// and has decided.
+pub fn record(seed: u64) -> Vec<Vec<u8>> {
+    let mut world = World::new(seed, false, Some(Vec::new()));
+    world.live_or_panic();
+    world.recordings.into_iter().flatten().map(|mut writer| std::mem::take(writer.out())).collect()
 }
 
 /// What is done again and again without anything having happened.
@@ -148,7 +159,7 @@ fn is_routine(action: &Action) -> bool {
 }
 
 impl World {
-    fn new(seed: u64, takes_notes: bool) -> Self {
+    fn new(seed: u64, takes_notes: bool, recordings: Option<Vec<SegmentWriter<Vec<u8>>>>) -> Self {
         let mut chance = Chance::new(seed);
         let weather = Weather::of_history(&mut chance);
         let mut world = Self {
@@ -167,6 +178,7 @@ impl World {
             truth: Truth::default(),
             is_calm: false,
             history: takes_notes.then(Vec::new),
+            recordings,
             broken: None,
             summary: Summary::default(),
             rate: (0, 0),
@@ -174,6 +186,7 @@ impl World {
         };
         world.truth.flavour = world.chance.number(0, 1000);
         world.note(|w| format!("{:?}", w.weather));
+        world.begin_recording();
         world.plan();
         world
     }
@@ -204,6 +217,17 @@ impl World {
         }
         self.after(w.lasts, Happening::Calm);
         self.begin_process();
+    }
+
+    /// A process that starts has a recording of its own.
+    fn begin_recording(&mut self) {
+        if let Some(recordings) = &mut self.recordings {
+            let start = Start::Settings(Box::new(settings(self.process.number)));
+            // The same for the same seed: there are no secrets in a simulation.
+            let cutter = Cutter::with_key(b"sim");
+            // Writing to memory does not fail.
+            recordings.extend(SegmentWriter::begin(Vec::new(), "sim", start, cutter).ok());
+        }
     }
 
     /// What a process that starts is told.
@@ -464,6 +488,7 @@ impl World {
             }
         }
         self.process = Process::start(number, self.at);
+        self.begin_recording();
         self.begin_process();
     }
 
@@ -472,15 +497,22 @@ impl World {
         if self.broken.is_some() {
             return;
         }
-        self.note(|_| text::input(&input));
+        self.note(|_| input.to_string());
         self.learn(&input);
         self.summary.steps += 1;
         let now = self.process.now(self.at);
+        let told = self.recordings.is_some().then(|| input.clone());
         let effects = self.process.node.step(now, input);
+        if let Some(told) = told
+            && let Some(writer) = self.recordings.iter_mut().flatten().last()
+            && let Err(error) = writer.step(now, told, Some(&effects))
+        {
+            self.broke(format!("cannot be recorded: {error}"));
+        }
         for effect in effects {
             match effect {
                 Effect::Start { id, action } => {
-                    self.note(|_| format!("    #{} {}", id.0, text::action(&action)));
+                    self.note(|_| format!("    #{} {}", id.0, action));
                     self.count(&action);
                     self.check_start(id, &action);
                     self.begin(id, action);
@@ -510,7 +542,7 @@ impl World {
         }
         if !is_routine(action) {
             self.unusual.0 += 1;
-            self.unusual.1 = text::action(action);
+            self.unusual.1 = action.to_string();
         }
     }
 

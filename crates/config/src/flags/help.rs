@@ -11,7 +11,8 @@ pub(crate) fn help() -> String {
         "The kubelet runs the pods that are bound to this node. It learns of them from the API server\n\
          (--kubeconfig), from files (staticPodPath) and from a URL (staticPodURL), starts their containers\n\
          through a CRI runtime, and reports how they and the node are.\n\n\
-         Usage:\n  kubelet [flags]\n  kubelet config check|show ...   look at a configuration; see kubelet config --help\n\nFlags:\n",
+         Usage:\n  kubelet [flags]\n  kubelet config check|show ...   look at a configuration; see kubelet config --help\n  \
+         kubelet replay FILE ...         look at a recording made with --record; see kubelet replay --help\n\nFlags:\n",
     );
     for flag in FLAGS {
         // Writing to a string cannot fail.

@@ -7,7 +7,7 @@ mod value;
 
 pub(crate) use help::help;
 pub(crate) use parse::{CommandLine, parse};
-pub(crate) use table::FLAGS;
+pub(crate) use table::{FLAGS, OWN};
 
 use crate::wire::{Dict, GoDuration, document};
 
@@ -155,6 +155,8 @@ document! {
         /// Whether containers without a seccomp profile get the runtime's; this or the field of
         /// the document turns it on, neither turns it off.
         pub seccomp_default: bool = "seccomp-default",
+        /// Folder for a recording of what the core is told.
+        pub record: String = "record",
         /// A file to lock while running.
         pub lock_file: String = "lock-file",
         /// Whether to end when another process opens that file.

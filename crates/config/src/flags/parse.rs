@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::table::{FLAGS, REMOVED};
+use super::table::{FLAGS, OWN, REMOVED};
 use super::{Flag, Kind, value};
 use crate::finding::{Finding, Findings};
 use crate::similar;
@@ -33,7 +33,10 @@ impl CommandLine {
                 _ => flag.default.to_owned(),
             },
         };
-        FLAGS.iter().filter(|flag| flag.name != "help").map(|flag| (flag.name, value(flag))).collect()
+        let is_shown = |flag: &&Flag| {
+            flag.name != "help" && (!OWN.contains(&flag.name) || self.get(flag.name).is_some())
+        };
+        FLAGS.iter().filter(is_shown).map(|flag| (flag.name, value(flag))).collect()
     }
 
     fn add(&mut self, flag: &'static Flag, text: &str) -> Result<(), String> {

@@ -129,6 +129,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag { name: "logging-format", short: None, kind: Kind::Text, default: "text", deprecation: Deprecation::SetInFile, place: Place::Document("logging.format"), help: "text or json" },
     Flag { name: "log-flush-frequency", short: None, kind: Kind::Duration, default: "5s", deprecation: Deprecation::No, place: Place::Document("logging.flushFrequency"), help: "flush interval" },
     Flag { name: "v", short: Some('v'), kind: Kind::Level, default: "0", deprecation: Deprecation::No, place: Place::Document("logging.verbosity"), help: "verbosity" },
+    Flag { name: "record", short: None, kind: Kind::Text, default: "", deprecation: Deprecation::No, place: Place::Local, help: "folder in which to record what the node is told and decides, without secrets, for kubelet replay (not a flag of Kubernetes' kubelet)" },
     Flag { name: "vmodule", short: None, kind: Kind::Vmodule, default: "", deprecation: Deprecation::No, place: Place::Document("logging.vmodule"), help: "per-file verbosity, text only" },
     Flag { name: "log-text-split-stream", short: None, kind: Kind::Bool, default: "false", deprecation: Deprecation::SetInFile, place: Place::Document("logging.options.text.splitStream"), help: "alpha" },
     Flag { name: "log-text-info-buffer-size", short: None, kind: Kind::Quantity, default: "0", deprecation: Deprecation::SetInFile, place: Place::Document("logging.options.text.infoBufferSize"), help: "alpha" },
@@ -138,6 +139,9 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag { name: "version", short: None, kind: Kind::Version, default: "false", deprecation: Deprecation::No, place: Place::Print, help: "true prints version, raw prints full version struct, vX.Y.Z sets reported version; then exits 0" },
     Flag { name: "help", short: Some('h'), kind: Kind::Bool, default: "false", deprecation: Deprecation::No, place: Place::Print, help: "prints usage on stdout, exits 0" },
 ];
+
+/// Those of them that upstream's kubelet has not: left out where tables are compared, and where nobody has set them.
+pub(crate) const OWN: &[&str] = &["record"];
 
 /// Flags that v1.36 accepted and v1.37 no longer does, for a better message.
 #[rustfmt::skip]

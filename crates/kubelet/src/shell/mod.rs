@@ -47,6 +47,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use model::Now;
 use node::{Action, Effect, EffectId, EventObject, EventRecord, Input, Node, Outcome, View};
+use recording::Recorder;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -136,6 +137,8 @@ pub(crate) struct Shell {
     pub(crate) running: HashMap<EffectId, Running>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) metering: Metering,
+    /// Writes down what the core is told and decides, where that is wanted.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// An effect under way.
@@ -204,7 +207,14 @@ impl Shell {
             }
             _ => None,
         };
-        for effect in self.core.step(now, input) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.told(now, &input);
+        }
+        let effects = self.core.step(now, input);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.decided(&effects);
+        }
+        for effect in effects {
             self.dispatch(now, effect);
         }
         if let Some(id) = finished {

@@ -76,6 +76,7 @@ fn shell(
         running: HashMap::new(),
         pulse: Arc::default(),
         metering: Metering::new(Arc::default()),
+        recorder: None,
     };
     (shell, results, published, asked)
 }

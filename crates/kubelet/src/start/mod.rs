@@ -5,6 +5,7 @@ mod connect;
 mod doors;
 mod feeds;
 mod folders;
+mod record;
 mod settings;
 
 use std::collections::{BTreeMap, HashMap};
@@ -109,8 +110,10 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let server = doors::bind(&config, &host.node_name, certificate).await?;
     feeds::spawn(&adapters, &published, &measurer, &host.node_name, serving_names, &results, &ground.tasks);
     let has_api = adapters.api.connection().is_some();
+    let of_core = settings::of_core(&config, &host.node_name, has_api);
+    let recorder = record::begin(&config, &of_core)?;
     let driver = Shell {
-        core: Node::new(settings::of_core(&config, &host.node_name, has_api)),
+        core: Node::new(of_core),
         clock: Clock::start(),
         hands: Hands::new(adapters.clone()),
         inbox,
@@ -120,6 +123,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         running: HashMap::new(),
         pulse: process.health.pulse.clone(),
         metering: Metering::new(ground.metrics.clone()),
+        recorder,
     };
     record_start(&adapters);
     let driver = tokio::spawn(driver.run(stop.clone()));

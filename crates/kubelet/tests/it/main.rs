@@ -10,6 +10,7 @@
 mod ends;
 mod places;
 mod process;
+mod recording;
 mod refusals;
 mod runtime;
 mod traces;

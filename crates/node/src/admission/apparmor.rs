@@ -7,7 +7,7 @@ use model::{Pod, pod};
 use super::Rejection;
 
 /// In its place static pods may still name a profile, one annotation a container.
-const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
+pub(crate) const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 const UNCONFINED: &str = "Unconfined";
 
 /// Only a pod that has not run yet is asked about: what runs does so with its profile.

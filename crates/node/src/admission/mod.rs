@@ -9,7 +9,7 @@
 //! resource named.
 
 mod affinity;
-mod apparmor;
+pub(crate) mod apparmor;
 mod features;
 mod fit;
 mod occupied;

@@ -1,15 +1,17 @@
 //! What is written to the API server.
 
+use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerState, Node as ApiNode, NodeStatus, PodStatus};
 use model::{Pod, PodKey, PodUid};
+use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
 use crate::node_status::MetadataChange;
 
 /// An action on objects of the API server.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum ApiAction {
     /// Write what changed of a pod's status. → `Written`, or `Gone` when there is no such pod
     WriteStatus {
@@ -32,6 +34,7 @@ pub enum ApiAction {
     /// Create the mirror of a static pod. → `Done`
     CreateMirror {
         /// The static pod.
+        #[serde(serialize_with = "super::as_version")]
         pod: Arc<Pod>,
         /// The Node object, which owns the mirror.
         node_uid: String,
@@ -80,10 +83,35 @@ impl ApiAction {
             Self::RegisterNode { .. } | Self::WriteNodeStatus { .. } => Subject::default(),
         }
     }
+
+    pub(super) fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WriteStatus { new, .. } => status(new, f),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A status in one line: the phase, then each container with its restart count and state; `+` is ready.
+fn status(status: &PodStatus, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, ": {}", status.phase.as_deref().unwrap_or_default())?;
+    for c in status.init_container_statuses.iter().chain(&status.container_statuses).flatten() {
+        write!(f, " {}#{}=", c.name, c.restart_count)?;
+        match c.state.as_ref() {
+            Some(ContainerState { running: Some(_), .. }) => f.write_str("running")?,
+            Some(ContainerState { terminated: Some(ended), .. }) => write!(f, "ended {}", ended.exit_code)?,
+            Some(ContainerState { waiting: Some(waiting), .. }) => {
+                f.write_str(waiting.reason.as_deref().unwrap_or_default())?;
+            }
+            _ => f.write_str("?")?,
+        }
+        f.write_str(if c.ready { "+" } else { "" })?;
+    }
+    Ok(())
 }
 
 /// What the API server has told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ApiOutcome {
     /// A write went through; the object has this version now.
     Written {

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use model::{PodKey, PodUid};
+use serde::Serialize;
 
 /// A Kubernetes event, before the recorder adds times, counts and the source.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EventRecord {
     /// What it is about.
     pub about: EventObject,
@@ -18,7 +19,7 @@ pub struct EventRecord {
 }
 
 /// The object an event is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum EventObject {
     /// This node.
     Node,

@@ -4,15 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use model::{Pod, PodKey, PodUid};
+use serde::Serialize;
 
 use super::{ActionKind, Subject};
 
 /// An action on the node's own cgroups and folders.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum HostAction {
     /// Make the pod's cgroup with its limits. → `Done`
     EnsureCgroup {
         /// The pod whose requests and limits apply.
+        #[serde(serialize_with = "super::as_version")]
         pod: Arc<Pod>,
     },
     /// Remove the pod's cgroup and whatever process is left in it. → `Done`
@@ -72,7 +74,7 @@ impl HostAction {
 }
 
 /// What the pods of QoS classes request together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ClassAmounts {
     /// Burstable pods: thousandths of a processor.
     pub burstable_cpu_millis: u64,

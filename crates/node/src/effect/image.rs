@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{ImageRef, Pod};
+use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
 
 /// An action on an image.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum ImageAction {
     /// Ask whether an image is present, and whether the pod may use it. → `Inspected`
     Inspect {
         /// The pod it is for, whose runtime class decides the image's variant.
+        #[serde(serialize_with = "super::as_version")]
         pod: Arc<Pod>,
         /// The container it is for.
         container: String,
@@ -20,6 +22,7 @@ pub enum ImageAction {
     /// Pull an image with the pod's and the node's credentials. → `Pulled`
     Pull {
         /// The pod it is for.
+        #[serde(serialize_with = "super::as_version")]
         pod: Arc<Pod>,
         /// The container it is for.
         container: String,
@@ -50,7 +53,7 @@ impl ImageAction {
 }
 
 /// What came of an image.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ImageOutcome {
     /// What there is of it.
     Inspected(ImageAnswer),
@@ -68,7 +71,7 @@ pub enum ImageOutcome {
 }
 
 /// What there is of an image, for the pod it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ImageAnswer {
     /// Nothing.
     Absent,

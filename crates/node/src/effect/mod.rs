@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use model::Pod;
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use api::{ApiAction, ApiOutcome};
 pub use event::{EventObject, EventRecord};
@@ -35,11 +36,11 @@ pub use subject::Subject;
 pub use volume::{VolumeAction, VolumeOutcome};
 
 /// Names one started action, so that its result finds the place that waits for it. Never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EffectId(pub u64);
 
 /// One thing for the shell to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Effect {
     /// Start this action in a task of its own; it ends in one `Finished` input with this id.
     Start {
@@ -56,7 +57,7 @@ pub enum Effect {
 }
 
 /// An action with a result, by the port that carries it out.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Action {
     /// The container runtime.
     Runtime(RuntimeAction),
@@ -110,6 +111,12 @@ impl Action {
     }
 }
 
+/// A pod in what effects are compared by: which version it is of, not all that is in it.
+fn as_version<S: Serializer>(pod: &Pod, serializer: S) -> Result<S::Ok, S::Error> {
+    let metadata = &pod.metadata;
+    (&metadata.uid, &metadata.resource_version, metadata.generation).serialize(serializer)
+}
+
 /// As histories of tests name it: its kind, its subject, and what tells one of several from the others.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,7 +125,8 @@ impl fmt::Display for Action {
             Self::Runtime(action) => action.details(f),
             Self::Host(action) => action.details(f),
             Self::Probe(action) => action.details(f),
-            Self::Image(_) | Self::Volume(_) | Self::Api(_) => Ok(()),
+            Self::Api(action) => action.details(f),
+            Self::Image(_) | Self::Volume(_) => Ok(()),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! How actions end.
 
 use model::probe::ProbeOutcome;
+use serde::{Deserialize, Serialize};
 
 use super::{ApiOutcome, ImageOutcome, RuntimeOutcome, VolumeOutcome};
 
 /// How an action ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Outcome {
     /// It succeeded and has nothing to tell.
     Done,
@@ -35,7 +36,7 @@ impl Outcome {
 }
 
 /// Why an action failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The stage at which it did, where the core acts or reports differently by it.
     pub kind: FailureKind,
@@ -44,7 +45,7 @@ pub struct Failure {
 }
 
 /// Stages and causes the core tells apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
     /// Any other.
     Other,

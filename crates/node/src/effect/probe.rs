@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use model::probe::ProbeKind;
 use model::{ContainerId, Pod};
+use serde::Serialize;
 
 use super::{ActionKind, Subject};
 
 /// An action that a container's spec describes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum ProbeAction {
     /// Make one attempt of a probe. → `Probed`
     Attempt {
         /// The pod.
+        #[serde(serialize_with = "super::as_version")]
         pod: Arc<Pod>,
         /// The container's name in the spec.
         container: String,
@@ -28,6 +30,7 @@ pub enum ProbeAction {
     /// Run a lifecycle hook of a container. → `Done`
     Hook {
         /// The pod.
+        #[serde(serialize_with = "super::as_version")]
         pod: Arc<Pod>,
         /// The container's name in the spec.
         container: String,
@@ -73,7 +76,7 @@ impl ProbeAction {
 }
 
 /// Which lifecycle hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Hook {
     /// After the start; the container does not count as started before it returned.
     PostStart,

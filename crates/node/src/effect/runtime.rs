@@ -9,11 +9,12 @@ use model::{
     ContainerId, ContainerObservation, ImageRef, Pod, PodKey, PodObservation, PodUid, SandboxId,
     SandboxObservation,
 };
+use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
 
 /// An action of the runtime on pods.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum RuntimeAction {
     /// Read, of all pods, which sandboxes and containers there are and in what stage.
     /// → [`RuntimeOutcome::Relisted`]
@@ -28,6 +29,7 @@ pub enum RuntimeAction {
     /// Create and start a sandbox, and read its status. → `SandboxStarted`
     RunSandbox {
         /// The pod.
+        #[serde(serialize_with = "super::as_version")]
         pod: Arc<Pod>,
         /// How many sandboxes the pod had before.
         attempt: u32,
@@ -53,6 +55,7 @@ pub enum RuntimeAction {
     /// Create and start a container, and read its status. → `ContainerStarted`
     StartContainer {
         /// The pod.
+        #[serde(serialize_with = "super::as_version")]
         pod: Arc<Pod>,
         /// The container's name in the spec.
         container: String,
@@ -164,7 +167,7 @@ impl RuntimeAction {
 }
 
 /// What the runtime has told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum RuntimeOutcome {
     /// All pods' outlines.
     Relisted(Vec<PodObservation>),

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use model::downward::PodFacts;
 use model::{Pod, PodKey, PodUid};
+use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
 
 /// An action on the volumes of a pod.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum VolumeAction {
     /// Make every volume of the pod present and up to date. → `Synced`
     Sync {
         /// The pod.
+        #[serde(serialize_with = "super::as_version")]
         pod: Arc<Pod>,
         /// What its downward API files refer to, as far as known.
         facts: PodFacts,
@@ -51,7 +53,7 @@ impl VolumeAction {
 }
 
 /// What came of a pod's volumes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum VolumeOutcome {
     /// They are as they should be.
     Synced {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Taint;
 use model::Quantity;
+use serde::{Deserialize, Serialize};
 
 /// Everything about the node that its registration and status show and that does not come from
 /// the runtime's health. Filled in by whoever measures the machine; nothing here is looked up.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeFacts {
     /// `metadata.name`; also the host name, for the label and the address of that kind.
     pub name: String,
@@ -94,7 +95,7 @@ pub struct NodeFacts {
 }
 
 /// How much there is of a resource that a device plugin offers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtendedFacts {
     /// All devices.
     pub capacity: u64,
@@ -103,7 +104,7 @@ pub struct ExtendedFacts {
 }
 
 /// One image of the node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFacts {
     /// Digest references, then tags.
     pub names: Vec<String>,

@@ -20,6 +20,7 @@ pub use registration::{MetadataChange, initial_node, metadata_change};
 pub use report::status;
 
 pub(crate) use facts::{CPU, EPHEMERAL_STORAGE, HUGE_PAGES_PREFIX, MEMORY, PODS};
+pub(crate) use registration::PROVIDED_IP_ANNOTATION;
 pub(crate) use report::host_ips;
 
 /// How the runtime and the node are, as far as status tells of it.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
 
 use super::facts::NodeFacts;
 use super::report::describe;
 
 const ATTACH_ANNOTATION: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
-const PROVIDED_IP_ANNOTATION: &str = "alpha.kubernetes.io/provided-node-ip";
+pub(crate) const PROVIDED_IP_ANNOTATION: &str = "alpha.kubernetes.io/provided-node-ip";
 const OS_LABEL: &str = "kubernetes.io/os";
 const ARCH_LABEL: &str = "kubernetes.io/arch";
 const UNINITIALIZED_TAINT: &str = "node.cloudprovider.kubernetes.io/uninitialized";
@@ -38,7 +39,7 @@ pub fn initial_node(facts: &NodeFacts) -> Node {
 
 /// What of a Node's metadata is not as it has to be. Unlike at registration, when people's changes of the other labels are
 /// undone once, this is looked at with each status.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MetadataChange {
     /// Labels to set.
     pub labels: BTreeMap<String, String>,

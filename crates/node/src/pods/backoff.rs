@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::Now;
+use serde::{Deserialize, Serialize};
 
 /// The delays of a back-off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delays {
     /// The first one.
     pub initial: Duration,

@@ -4,12 +4,13 @@
 use k8s_openapi::api::core::v1::{Container, ContainerRestartRule};
 use model::Pod;
 use model::pod::{self, ContainerKind, RestartPolicy};
+use serde::{Deserialize, Serialize};
 
 const RESTART: &str = "Restart";
 const RESTART_ALL: &str = "RestartAllContainers";
 
 /// Which rules of containers are obeyed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartRules {
     /// Policies and rules of single containers (feature gate `ContainerRestartRules`). A sidecar is one in any case.
     pub of_containers: bool,

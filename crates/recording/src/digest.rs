@@ -1,0 +1,46 @@
+//! The hash of what a step decided: the same on every machine and for every build of the same decisions.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use node::Effect;
+use ring::digest::{Context, SHA256};
+
+/// Bytes of the hash that are kept: as many as tell apart what no one makes equal on purpose.
+const KEPT_BYTES: usize = 8;
+
+/// The hash, in hexadecimal digits; empty for a step that decided nothing.
+///
+/// # Errors
+/// Effects cannot be put in words.
+pub(crate) fn of(effects: &[Effect]) -> serde_json::Result<String> {
+    if effects.is_empty() {
+        return Ok(String::new());
+    }
+    let mut sink = Sink(Context::new(&SHA256));
+    serde_json::to_writer(&mut sink, effects)?;
+    Ok(hex(sink.0.finish().as_ref()))
+}
+
+/// The first bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * KEPT_BYTES);
+    for byte in bytes.iter().take(KEPT_BYTES) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+struct Sink(Context);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
