@@ -7,7 +7,7 @@
 //! - [`json`]: documents as `encoding/json` writes them.
 //! - [`path_match`]: patterns of `path.Match`.
 //! - [`quantity`]: Kubernetes' amounts, which keep or lose the text they were read from.
-//! - [`quote`]: `strconv.Quote`.
+//! - [`quote`]: texts as `strconv.Quote` quotes them.
 //! - [`spew`]: values as the library `spew` dumps them to be hashed.
 
 pub mod duration;

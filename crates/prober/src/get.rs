@@ -87,6 +87,21 @@ pub(crate) enum GetError {
     Body(String),
 }
 
+impl GetError {
+    /// The same without anything that the server said, or that it was told: for logs.
+    pub(crate) fn without_content(&self) -> String {
+        match self {
+            Self::Dial(error) => error.to_string(),
+            Self::Tls(error) => error.to_string(),
+            Self::Exchange { .. } => "the server did not answer in HTTP".to_owned(),
+            Self::TooManyRedirects => self.to_string(),
+            Self::Location(_) => "a redirect to nowhere".to_owned(),
+            Self::Scheme(_) | Self::Header(_) | Self::Request(_) => "it cannot be sent".to_owned(),
+            Self::Body(_) => "the answer has no end".to_owned(),
+        }
+    }
+}
+
 /// How far a GET got, for the text of a timeout.
 #[derive(Default)]
 pub(crate) struct Progress {

@@ -44,6 +44,8 @@ pub enum HookError {
         path: String,
         /// The network's reason.
         cause: String,
+        /// The same without anything that was sent or said.
+        reason: String,
     },
     /// The hook names nothing that can be run.
     #[error("invalid handler: none of exec, httpGet and sleep is set")]
@@ -57,7 +59,7 @@ impl HookError {
         match self {
             Self::Exec { exit_code: Some(code), .. } => format!("the command ended with exit code {code}"),
             Self::Exec { exit_code: None, .. } => "the command could not be run".to_owned(),
-            Self::Http { .. } => "the request got no answer".to_owned(),
+            Self::Http { reason, .. } => format!("the request got no answer: {reason}"),
             Self::Invalid => self.to_string(),
         }
     }
@@ -72,7 +74,9 @@ impl HookError {
                 command.join(" "),
                 quoted(output)
             ),
-            Self::Http { path, cause } => format!("HTTP lifecycle hook ({path}) {about} - error: {cause}"),
+            Self::Http { path, cause, .. } => {
+                format!("HTTP lifecycle hook ({path}) {about} - error: {cause}")
+            }
             Self::Invalid => format!("Cannot run handler: {self}"),
         }
     }
@@ -127,9 +131,12 @@ async fn http_get(action: &HTTPGetAction, target: &ProbeTarget<'_>) -> Result<Ho
     let path = action.path.clone().unwrap_or_default();
     let request = match get::build(action, target, Purpose::Lifecycle) {
         Ok(request) => request,
-        Err(BuildError::Target(error)) => return Err(HookError::Http { path, cause: error.to_string() }),
+        Err(BuildError::Target(error)) => {
+            let cause = error.to_string();
+            return Err(HookError::Http { path, reason: cause.clone(), cause });
+        }
         Err(BuildError::Header { url, name }) => {
-            return Err(HookError::Http { path, cause: get::failed(&url, &GetError::Header(name)) });
+            return Err(no_answer(path, &url, &GetError::Header(name)));
         }
     };
     let mut progress = Progress::default();
@@ -148,5 +155,9 @@ async fn http_get(action: &HTTPGetAction, target: &ProbeTarget<'_>) -> Result<Ho
             return Ok(HookReport { http_fallback: Some(text) });
         }
     }
-    Err(HookError::Http { path, cause: get::failed(&progress.url, &error) })
+    Err(no_answer(path, &progress.url, &error))
+}
+
+fn no_answer(path: String, url: &str, error: &GetError) -> HookError {
+    HookError::Http { path, cause: get::failed(url, error), reason: error.without_content() }
 }

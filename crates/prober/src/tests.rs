@@ -518,6 +518,11 @@ async fn hooks_that_fail_say_which_and_where() {
         "Get \"http://127.0.0.1:{port}/bye\": dial tcp 127.0.0.1:{port}: connect: connection refused"
     );
     assert_eq!(error.to_string(), why);
+    // In the log there is the cause, and not the path, which may hold a token.
+    assert_eq!(
+        error.without_output(),
+        format!("the request got no answer: dial tcp 127.0.0.1:{port}: connect: connection refused")
+    );
     assert_eq!(
         error.status_message("main", "web_default(u)"),
         format!(

@@ -298,7 +298,8 @@ fn container_from_status(status: wire::ContainerStatus, sandbox_id: String) -> C
             signal: 0,
             reason: status.reason,
             message: status.message,
-            started_at: timestamp(status.started_at),
+            // One that never ran started with the epoch, as Go's time of 0 ns is written.
+            started_at: timestamp(status.started_at).or(Some(Timestamp::UNIX_EPOCH)),
             finished_at: timestamp(status.finished_at),
         }),
         wire::ContainerState::ContainerUnknown => ContainerState::Unknown,

@@ -19,6 +19,16 @@ pub(super) async fn missing_image_is_reported_and_retried(scene: Scene) -> Resul
     Ok(())
 }
 
+/// The next image may need it.
+pub(super) async fn missing_pull_secret_is_told_though_the_image_is_there(scene: Scene) -> Result<()> {
+    let secrets = json!([{ "name": "nowhere" }]);
+    let spec = json!({ "imagePullSecrets": secrets, "containers": [shell("main", "sleep 1000")] });
+    scene.ready_pod("incomplete", spec).await?;
+    let told = scene.event("incomplete", "FailedToRetrieveImagePullSecret", SOON).await?;
+    ensure!(told.contains("(nowhere)"), "it is named: {told}");
+    Ok(())
+}
+
 pub(super) async fn image_that_may_not_be_pulled(scene: Scene) -> Result<()> {
     let container =
         json!({ "name": "main", "image": "registry.invalid/no/such:image", "imagePullPolicy": "Never" });
@@ -35,6 +45,10 @@ pub(super) async fn missing_command_is_a_start_error(scene: Scene) -> Result<()>
     scene.pod("once", json!({ "restartPolicy": "Never", "containers": [container] })).await?;
     let pod = scene.until("once", "failed", SOON, |pod| phase(pod) == "Failed").await?;
     ensure!(ended(&pod, "main") == Some(("StartError", 128)), "{:?}", ended(&pod, "main"));
+    let terminated =
+        super::scene::container(&pod, "main").and_then(|status| status.state.clone()?.terminated);
+    let started = terminated.and_then(|ended| ended.started_at).map(|time| time.0.as_second());
+    ensure!(started == Some(0), "it never ran, which upstream writes as the epoch: {started:?}");
     scene.pod("again", json!({ "containers": [container] })).await?;
     let reported = |pod: &_| {
         matches!(waiting(pod, "main"), "RunContainerError" | "CrashLoopBackOff")

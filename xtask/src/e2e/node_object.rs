@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::disruption::go_kubelet;
 use super::scene::{EVENTUALLY, SOON, Scene};
 use crate::cluster::{is_ready, wait_for};
+use crate::images::BUSYBOX;
 use crate::isolation::NODE;
 use crate::process::Service;
 
@@ -162,6 +163,23 @@ pub(super) async fn pod_ranges_reach_the_runtime(scene: Scene) -> Result<()> {
         }
     };
     tokio::time::timeout(SOON, counted).await.context("the runtime is not told")?
+}
+
+const OTHERS_IMAGE: &str = "images.invalid/brought/by-others:1";
+
+/// Others load and remove images, too, and nothing tells the kubelet of it.
+pub(super) async fn shows_images_that_others_bring(scene: Scene) -> Result<()> {
+    let is_shown = |node: Option<&Node>| {
+        let images = node.and_then(|node| node.status.as_ref()?.images.as_ref()).into_iter().flatten();
+        images.flat_map(|image| image.names.iter().flatten()).any(|known| known == OTHERS_IMAGE)
+    };
+    let is_gone = |node: Option<&Node>| !is_shown(node);
+    let containerd = &scene.cluster.containerd;
+    containerd.ctr(&["images", "tag", BUSYBOX, OTHERS_IMAGE]).await?;
+    wait_for(&nodes(&scene), NODE, EVENTUALLY, is_shown).await.context("wait for the image")?;
+    containerd.ctr(&["images", "remove", OTHERS_IMAGE]).await?;
+    wait_for(&nodes(&scene), NODE, EVENTUALLY, is_gone).await.context("wait until it is gone")?;
+    Ok(())
 }
 
 fn nodes(scene: &Scene) -> Api<Node> {

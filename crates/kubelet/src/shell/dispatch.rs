@@ -58,7 +58,8 @@ fn messages(volumes: &[(String, String)]) -> String {
 fn log_failure(adapters: &Adapters, about: &About, message: &str, is_told: bool) {
     let what = about.kind;
     if is_told && adapters.failures.is_new(&about.identity(), message) {
-        warn!(err = message, "Failed to {what}, retrying");
+        // Whether it is tried again, the core decides: what is never restarted is not.
+        warn!(err = message, "Failed to {what}");
     } else {
         debug!(err = message, "Failed again to {what}");
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -31,13 +30,14 @@ pub(crate) struct Measurer {
     base: NodeFacts,
     runtime: ArcSwap<RuntimeVersion>,
     images: ArcSwapOption<Vec<ImageFacts>>,
-    are_images_stale: AtomicBool,
     image_folder: ArcSwapOption<PathBuf>,
     choice: AddressChoice,
     /// The addresses as last looked for; none where they could not be found.
     addresses: ArcSwapOption<Vec<IpAddr>>,
     /// Why they could not be found, so that the log tells of it once.
     address_failures: FailureLog,
+    /// The same of images.
+    image_failures: FailureLog,
 }
 
 /// What the node is, and what it has left.
@@ -125,12 +125,11 @@ impl Measurer {
             base,
             runtime: ArcSwap::from_pointee(runtime),
             images: ArcSwapOption::empty(),
-            // They are read when the runtime has said that it is well, so that no start waits for them.
-            are_images_stale: AtomicBool::new(false),
             image_folder: ArcSwapOption::empty(),
             choice: AddressChoice::new(config, name),
             addresses: ArcSwapOption::empty(),
             address_failures: FailureLog::default(),
+            image_failures: FailureLog::default(),
         }
     }
 
@@ -166,12 +165,6 @@ impl Measurer {
     pub(crate) fn runtime_is(&self, version: &RuntimeVersion) {
         self.runtime.store(Arc::new(version.clone()));
         self.image_folder.store(None);
-        self.images_changed();
-    }
-
-    /// The list of images is to be read again.
-    pub(crate) fn images_changed(&self) {
-        self.are_images_stale.store(true, Ordering::Relaxed);
     }
 
     /// Measures now.
@@ -180,9 +173,6 @@ impl Measurer {
         let runtime = self.runtime.load_full();
         facts.runtime_name.clone_from(&runtime.name);
         facts.runtime_version.clone_from(&runtime.version);
-        if self.are_images_stale.swap(false, Ordering::Relaxed) {
-            self.read_images(adapters).await;
-        }
         if let Some(images) = self.images.load_full() {
             facts.images = images.as_ref().clone();
         }
@@ -216,18 +206,25 @@ impl Measurer {
         Some(folder)
     }
 
-    async fn read_images(&self, adapters: &Adapters) {
+    /// Asks the runtime for the images. Returns whether they are others than before.
+    pub(crate) async fn read_images(&self, adapters: &Adapters) -> bool {
+        const ACTION: &str = "list images";
         match adapters.runtime.list_images().await {
             Ok(list) => {
+                self.image_failures.succeeded(|| ACTION.to_owned());
                 let facts = list.into_iter().map(|image| {
                     let names = image.digests.into_iter().chain(image.tags).collect();
                     ImageFacts { names, size_bytes: image.size_bytes }
                 });
-                self.images.store(Some(Arc::new(facts.collect())));
+                let found = Some(Arc::new(facts.collect()));
+                let before = self.images.swap(found.clone());
+                before != found
             }
             Err(error) => {
-                self.images_changed();
-                warn!(err = error.message(), "Cannot list images; the node goes on showing those it had");
+                if self.image_failures.is_new(ACTION, error.message()) {
+                    warn!(err = error.message(), "Cannot list images; the node goes on showing those it had");
+                }
+                false
             }
         }
     }

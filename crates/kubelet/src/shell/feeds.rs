@@ -31,6 +31,8 @@ const HEALTH_SILENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Time between two measurements of the node.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
+/// Time between two lists of images; upstream's number.
+const IMAGES_EVERY: Duration = Duration::from_secs(30);
 
 /// Hints from the runtime's event stream.
 pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>) {
@@ -97,7 +99,10 @@ pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measur
                         info!(endpoint = adapters.config.runtime.endpoint, "The container runtime answers");
                     }
                     match adapters.runtime.version().await {
-                        Ok(version) => measurer.runtime_is(&version),
+                        Ok(version) => {
+                            measurer.runtime_is(&version);
+                            adapters.images_changed.notify_one();
+                        }
                         Err(error) => {
                             warn!(err = error.message(), "Cannot ask the container runtime for its version")
                         }
@@ -151,10 +156,27 @@ pub(crate) async fn measurements(adapters: Arc<Adapters>, measurer: Arc<Measurer
                 return;
             }
         }
+        tokio::time::sleep(MEASURE_EVERY).await;
+    }
+}
+
+/// The node's images: at once after a pull and when the runtime has come back, and from time to time, for others load and
+/// remove images, too.
+pub(crate) async fn images(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
+    // Not before the runtime has said that it is well, so that no start waits for them.
+    adapters.images_changed.notified().await;
+    loop {
+        if measurer.read_images(&adapters).await {
+            for input in measurer.measure(&adapters).await.inputs() {
+                if inbox.send(input).await.is_err() {
+                    return;
+                }
+            }
+        }
         // Cancel-safe: a sleep, and a notification that stays set until somebody waits.
         tokio::select! {
-            () = tokio::time::sleep(MEASURE_EVERY) => {}
-            () = adapters.images_changed.notified() => measurer.images_changed(),
+            () = tokio::time::sleep(IMAGES_EVERY) => {}
+            () = adapters.images_changed.notified() => {}
         }
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use k8s_openapi::api::core::v1::Secret;
 use model::reason::event;
 use model::{Pod, pod};
 use node::{EventObject, EventRecord, Failure, FailureKind, ImageAnswer, ImageOutcome, Outcome};
 use runtime::images::{Credentials, Keyring, PullError, PullUnderWay, Wanted, normalize};
 use tracing::warn;
-use volumes::Objects as _;
+use volumes::{ObjectError, Objects as _};
 
 use super::adapters::Adapters;
 use super::{failure, pull_rate, sandboxes};
@@ -38,6 +39,7 @@ pub(crate) async fn inspect(adapters: &Adapters, pod: Arc<Pod>, container: &str)
         Ok(None) => return Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent)),
         Err(error) => return failure::runtime(&error),
     };
+    tell_missing_secrets(adapters, &pod).await;
     let Some(records) = &adapters.pull_records else {
         return Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Present(id)));
     };
@@ -61,6 +63,7 @@ pub(crate) async fn pull(adapters: &Adapters, pod: Arc<Pod>, container: &str) ->
         Ok(spec) => spec,
         Err(failure) => return Outcome::Failed(failure),
     };
+    tell_missing_secrets(adapters, &pod).await;
     let credentials = credentials(adapters, &pod, &image).await;
     // One at a time by default (`serializeImagePulls`): parallel pulls compete for the disk.
     let _permit = match &adapters.pulls {
@@ -154,33 +157,49 @@ async fn pods_credentials(adapters: &Adapters, pod: &Pod, image: &str, wanted: W
 
 async fn of_secrets(adapters: &Adapters, pod: &Pod, image: &str) -> Vec<Credentials> {
     let mut keyring = Keyring::default();
-    let mut missing = Vec::new();
-    let namespace = pod::key(pod).namespace;
-    let references = pod.spec.iter().flat_map(|s| s.image_pull_secrets.iter().flatten());
-    // The API server lets nameless ones through.
-    for reference in references.filter(|reference| !reference.name.is_empty()) {
-        match adapters.objects.secret(&namespace, &reference.name).await {
-            Ok(secret) => {
-                if let Err(error) = keyring.add_secret(&secret) {
-                    warn!(pod = %pod::key(pod), secret = reference.name, err = %error, "Image pull secret is of no use");
-                }
-            }
-            Err(error) => {
-                warn!(pod = %pod::key(pod), secret = reference.name, err = %error, "Cannot read image pull secret");
-                missing.push(reference.name.as_str());
-            }
+    for (_, secret) in pull_secrets(adapters, pod).await {
+        if let Ok(secret) = secret
+            && let Err(error) = keyring.add_secret(&secret)
+        {
+            let secret = secret.metadata.name.as_deref().unwrap_or_default();
+            warn!(pod = %pod::key(pod), secret, err = %error, "Image pull secret is of no use");
         }
     }
-    if !missing.is_empty() {
-        adapters.api.record(EventRecord {
-            about: EventObject::Pod { key: pod::key(pod), uid: pod::uid(pod), field_path: None },
-            is_warning: true,
-            reason: event::FAILED_TO_RETRIEVE_PULL_SECRET.into(),
-            message: format!(
-                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
-                missing.join(", ")
-            ),
-        });
-    }
     keyring.lookup(image)
+}
+
+/// The pod's pull secrets with their names.
+async fn pull_secrets(adapters: &Adapters, pod: &Pod) -> Vec<(String, Result<Arc<Secret>, ObjectError>)> {
+    let namespace = pod::key(pod).namespace;
+    let references = pod.spec.iter().flat_map(|s| s.image_pull_secrets.iter().flatten());
+    let mut all = Vec::new();
+    // The API server lets nameless ones through.
+    for reference in references.filter(|reference| !reference.name.is_empty()) {
+        let secret = adapters.objects.secret(&namespace, &reference.name).await;
+        all.push((reference.name.clone(), secret));
+    }
+    all
+}
+
+/// Tells which of the pod's pull secrets are not to be had: whether or not this image needs one, the next may.
+async fn tell_missing_secrets(adapters: &Adapters, pod: &Pod) {
+    let mut missing = Vec::new();
+    for (name, secret) in pull_secrets(adapters, pod).await {
+        if let Err(error) = secret {
+            warn!(pod = %pod::key(pod), secret = name, err = %error, "Cannot read image pull secret");
+            missing.push(name);
+        }
+    }
+    if missing.is_empty() {
+        return;
+    }
+    adapters.api.record(EventRecord {
+        about: EventObject::Pod { key: pod::key(pod), uid: pod::uid(pod), field_path: None },
+        is_warning: true,
+        reason: event::FAILED_TO_RETRIEVE_PULL_SECRET.into(),
+        message: format!(
+            "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+            missing.join(", ")
+        ),
+    });
 }

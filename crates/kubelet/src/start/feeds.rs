@@ -26,6 +26,7 @@ pub(super) fn spawn(
     tasks.spawn(feeds::runtime_health(adapters.clone(), measurer.clone(), inbox.clone()));
     tasks.spawn(feeds::runtime_events(adapters.clone(), inbox.clone()));
     tasks.spawn(feeds::measurements(adapters.clone(), measurer.clone(), inbox.clone()));
+    tasks.spawn(feeds::images(adapters.clone(), measurer.clone(), inbox.clone()));
     tasks.spawn(feeds::addresses(adapters.clone(), measurer.clone(), inbox.clone()));
     tasks.spawn(rotation::run(adapters.clone(), view.clone()));
     if adapters.config.pods.iptables_chains {

@@ -52,7 +52,7 @@ fn outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
         Outcome::Failed(failure) => write!(f, "failed ({:?}): {}", failure.kind, failure.message),
         Outcome::Runtime(RuntimeOutcome::Relisted(pods)) => {
             f.write_str("relisted ")?;
-            separated(f, "; ", pods, |f, pod| observation(f, pod))
+            separated(f, "; ", pods, observation)
         }
         Outcome::Runtime(RuntimeOutcome::Observed(pod)) => {
             f.write_str("observed ")?;

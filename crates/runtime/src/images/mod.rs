@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use model::ImageRef;
-use tonic::Request;
+use tonic::{Code, Request};
 
 pub use keyring::{Coordinates, Credentials, Keyring, KeyringError, Origin};
 pub use name::{ImageNameError, normalize};
@@ -221,7 +221,11 @@ fn usage(usage: wire::FilesystemUsage) -> FilesystemUsage {
 
 /// Runtimes tell two kinds of failure by the first word of their text.
 fn pull_error(image: &str, attempts: Vec<RuntimeError>) -> PullError {
-    let text = |attempt: &RuntimeError| attempt.source.to_string();
+    // Without the code `Unknown`, which tells nothing, as upstream.
+    let text = |attempt: &RuntimeError| match attempt.source.code {
+        Code::Unknown => attempt.source.message.clone(),
+        _ => attempt.source.to_string(),
+    };
     let kinds = [
         ("RegistryUnavailable", "the registry is unavailable"),
         ("SignatureValidationFailed", "the signature validation failed"),
@@ -261,13 +265,9 @@ mod tests {
     #[test]
     fn tells_kinds_of_failure_apart() {
         for (messages, reason, message) in [
-            (&["boom"][..], "ErrImagePull", "rpc error: code = Unknown desc = boom"),
-            (&["boom", "boom"][..], "ErrImagePull", "rpc error: code = Unknown desc = boom"),
-            (
-                &["a", "b"][..],
-                "ErrImagePull",
-                "[rpc error: code = Unknown desc = a, rpc error: code = Unknown desc = b]",
-            ),
+            (&["boom"][..], "ErrImagePull", "boom"),
+            (&["boom", "boom"][..], "ErrImagePull", "boom"),
+            (&["a", "b"][..], "ErrImagePull", "[a, b]"),
             (
                 &["RegistryUnavailable: no route"][..],
                 "RegistryUnavailable",
@@ -282,6 +282,8 @@ mod tests {
             let error = failed(messages);
             assert_eq!((error.reason, &*error.message), (reason, message));
         }
+        let absent = RuntimeError::new("PullImage", "img", Status::not_found("none"));
+        assert_eq!(pull_error("img", vec![absent]).message, "rpc error: code = NotFound desc = none");
     }
 
     #[test]

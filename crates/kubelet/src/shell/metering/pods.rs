@@ -286,6 +286,10 @@ fn init_time(status: &PodStatus) -> Duration {
     let ended = |c: &ContainerStatus| {
         let ended = c.state.as_ref()?.terminated.as_ref()?;
         let (start, end) = (ended.started_at.as_ref()?, ended.finished_at.as_ref()?);
+        // What could not be started did not run since the epoch.
+        if start.0 == Timestamp::UNIX_EPOCH {
+            return None;
+        }
         Duration::try_from(end.0.duration_since(start.0)).ok()
     };
     status.init_container_statuses.iter().flatten().filter_map(ended).sum()
