@@ -63,8 +63,9 @@ impl RateLimit {
 
 /// The head of an answer did not come in time.
 #[derive(Debug, Error)]
-#[error("no answer within {limit:?}")]
+#[error("no answer from {host} within {limit:?}")]
 pub(crate) struct NoAnswer {
+    host: String,
     limit: Duration,
 }
 
@@ -110,7 +111,7 @@ where
             let sent = Instant::now();
             let answer = match tokio::time::timeout(head_timeout, inner.call(request)).await {
                 Ok(answer) => answer.map_err(Into::into),
-                Err(_) => Err(NoAnswer { limit: head_timeout }.into()),
+                Err(_) => Err(NoAnswer { host: host.clone(), limit: head_timeout }.into()),
             };
             let code = answer.as_ref().ok().map(|answer| answer.status().as_u16());
             let took = sent.elapsed();

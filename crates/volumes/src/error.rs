@@ -27,6 +27,12 @@ pub enum VolumeError {
         /// Further volumes of the pod that failed in the same attempt.
         also: Vec<VolumeError>,
     },
+    /// There is no place for the pod's volumes. The text is that of upstream's event.
+    #[error("error making pod data directories: {}", chain(cause))]
+    Folders {
+        /// Why.
+        cause: SetUpError,
+    },
     /// A volume could not be mounted into a container.
     #[error("{}", chain(cause))]
     Mount {

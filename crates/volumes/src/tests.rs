@@ -295,6 +295,19 @@ fn another_kubelet_instance_adopts_what_is_there() {
 }
 
 #[test]
+fn no_room_for_the_pods_folders_is_no_volumes_fault() {
+    run(|world| async move {
+        let pods = world.pod_dir().parent().unwrap().to_owned();
+        let _ = fs::remove_dir_all(&pods);
+        fs::write(&pods, "in the way").unwrap();
+        let pod = pod(json!([{ "name": "e", "emptyDir": {} }, { "name": "f", "emptyDir": {} }]), json!({}));
+        let error = world.volumes.sync(&pod, &world.facts).await.unwrap_err();
+        assert_eq!(error.all().len(), 1);
+        assert!(error.to_string().starts_with("error making pod data directories: "), "{error}");
+    });
+}
+
+#[test]
 fn failures_read_like_upstreams_events() {
     run(|world| async move {
         world.set_map("cm", json!({ "k": "v" }));

@@ -104,7 +104,8 @@ impl<O: Objects> Volumes<O> {
             let _guard = guard;
             carry_out_all(&layout, fs_group, &planned, now, &timing)
         });
-        failures.extend(work.await.unwrap_or_else(|_| vec![(String::new(), SetUpError::Interrupted)]));
+        let carried_out = work.await.unwrap_or_else(|_| Ok(vec![(String::new(), SetUpError::Interrupted)]));
+        failures.extend(carried_out.map_err(|cause| VolumeError::Folders { cause })?);
         let mut errors = failures.into_iter().map(|(volume, cause)| set_up_error(&volume, cause));
         match errors.next() {
             None => Ok(Synced { refresh_after }),
@@ -249,18 +250,19 @@ struct Planned {
     took: Duration,
 }
 
+/// The volumes that could not be made.
+///
+/// # Errors
+/// There is no place for any.
 fn carry_out_all(
     layout: &PodLayout,
     fs_group: Option<u32>,
     planned: &[Planned],
     now: Timestamp,
     timing: &Timing,
-) -> Vec<(String, SetUpError)> {
-    let prepared = layout.make().and_then(|folder| Ok((folder, mount::mounts_below(&layout.dir())?)));
-    let (folder, mut mounts) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => return vec![(planned.first().map(|p| p.name.clone()).unwrap_or_default(), error)],
-    };
+) -> Result<Vec<(String, SetUpError)>, SetUpError> {
+    let folder = layout.make()?;
+    let mut mounts = mount::mounts_below(&layout.dir())?;
     // In mount order, so that the last entry for a place is the one on top.
     mounts.reverse();
     let context = PodContext { folder: &folder, fs_group, mounts: &mounts, now, timing };
@@ -272,7 +274,7 @@ fn carry_out_all(
         }
         result.err().map(|e| (planned.name.clone(), e))
     };
-    planned.iter().filter_map(outcome).collect()
+    Ok(planned.iter().filter_map(outcome).collect())
 }
 
 fn set_up_error(volume: &str, cause: SetUpError) -> VolumeError {

@@ -155,6 +155,7 @@ pub(super) async fn deadline_ends_a_pod(scene: Scene) -> Result<()> {
     let pod = scene.until("late", "failed", SOON, |pod| phase(pod) == "Failed").await?;
     let reason = pod.status.and_then(|status| status.reason);
     ensure!(reason.as_deref() == Some("DeadlineExceeded"), "the reason is the deadline, not {reason:?}");
+    scene.event("late", "DeadlineExceeded", SOON).await?;
     Ok(())
 }
 

@@ -236,7 +236,8 @@ async fn a_server_that_never_answers_is_given_up() {
         ClientSettings { heartbeat_timeout: Duration::from_millis(20), ..ClientSettings::default() };
     let connection = connect(&path, settings).await.unwrap();
     let error = get_node(&connection.heartbeat, "n").await.unwrap_err();
-    assert!(model::chain(&error).ends_with("no answer within 20ms"), "{}", model::chain(&error));
+    let told = format!("no answer from 127.0.0.1:{port} within 20ms");
+    assert!(model::chain(&error).ends_with(&told), "{}", model::chain(&error));
     assert!(error.is_retryable());
 }
 

@@ -42,7 +42,6 @@ impl About {
             ActionKind::DeletePod => Some("Removed pod from the API server"),
             ActionKind::CreateMirror => Some("Created mirror of static pod"),
             ActionKind::RegisterNode => Some("Successfully registered node"),
-            ActionKind::SetPodCidr => Some("Set pod CIDR of the runtime"),
             ActionKind::Relist
             | ActionKind::Observe
             | ActionKind::EnsureCgroup
@@ -57,7 +56,9 @@ impl About {
             | ActionKind::Probe(_)
             | ActionKind::WriteStatus
             | ActionKind::RemovePodLogs
-            | ActionKind::WriteNodeStatus => None,
+            | ActionKind::WriteNodeStatus
+            // Told where the range is known.
+            | ActionKind::SetPodCidr => None,
         }
     }
 

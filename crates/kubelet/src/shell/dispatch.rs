@@ -197,9 +197,13 @@ fn in_runtime(adapters: &Adapters, action: RuntimeAction) -> BoxFuture<'_, Outco
             let log = (!keeps_log).then_some(containers::Log { uid, key, container, attempt });
             Box::pin(async move { containers::remove(adapters, &id, log).await })
         }
-        RuntimeAction::SetPodCidr { pod_cidr } => {
-            Box::pin(async move { done(runtime.set_pod_cidr(&pod_cidr).await) })
-        }
+        RuntimeAction::SetPodCidr { pod_cidr } => Box::pin(async move {
+            let result = runtime.set_pod_cidr(&pod_cidr).await;
+            if result.is_ok() {
+                info!(podCIDR = pod_cidr, "Set pod CIDR of the runtime");
+            }
+            done(result)
+        }),
     }
 }
 

@@ -26,6 +26,9 @@ pub(crate) fn of_runtime(error: &RuntimeError, kind: FailureKind) -> Failure {
 
 /// Volumes that could not be made, each with its reason.
 pub(crate) fn volumes(error: &VolumeError) -> Outcome {
+    if matches!(error, VolumeError::Folders { .. }) {
+        return Outcome::Failed(Failure { kind: FailureKind::PodFolders, message: error.to_string() });
+    }
     let one = |error: &VolumeError| match error {
         VolumeError::SetUp { volume, .. } | VolumeError::Mount { volume, .. } => {
             (volume.clone(), error.to_string())

@@ -76,7 +76,7 @@ pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>
 
 /// The runtime's health, and its name and version whenever it comes (back) up.
 pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
-    let mut was_up = None;
+    let (mut was_up, mut has_network) = (None, None);
     loop {
         let endpoint = &adapters.config.runtime.endpoint;
         let (health, was_silent) = noticed(adapters.runtime.status(), HEALTH_SILENCE, || {
@@ -120,6 +120,21 @@ pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measur
                 ),
             }
             was_up = Some(is_up);
+        }
+        if let Ok(health) = &health
+            && has_network != Some(health.network.is_met)
+        {
+            let (reason, message) = (health.network.reason.as_str(), health.network.message.as_str());
+            match (health.network.is_met, has_network) {
+                (false, _) => warn!(
+                    reason,
+                    err = message,
+                    "The container runtime's network is not ready; the node is not ready until it is"
+                ),
+                (true, Some(_)) => info!("The container runtime's network is ready"),
+                (true, None) => {}
+            }
+            has_network = Some(health.network.is_met);
         }
         if inbox.send(Input::RuntimeHealth(health)).await.is_err() {
             return;

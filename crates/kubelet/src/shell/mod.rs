@@ -122,7 +122,22 @@ fn log_event(event: &EventRecord) {
     };
     let (reason, message) = (event.reason.as_ref(), event.message.as_str());
     // `message` alone is what tracing calls the words of the line itself; the log leaves the underscore out.
-    info!(v = 3, object, fieldPath = path, kind, r#type, reason, message_ = message, "Event occurred");
+    match &event.about {
+        // Few, and what a node is short of or why it is not ready is asked for afterwards.
+        EventObject::Node => info!(v = 2, kind, r#type, reason, message_ = message, "Event occurred"),
+        EventObject::Pod { .. } => {
+            info!(
+                v = 3,
+                object,
+                fieldPath = path,
+                kind,
+                r#type,
+                reason,
+                message_ = message,
+                "Event occurred"
+            );
+        }
+    }
 }
 
 /// The driver's state.

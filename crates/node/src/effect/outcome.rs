@@ -51,6 +51,8 @@ pub enum FailureKind {
     Other,
     /// The runtime could not be reached.
     RuntimeUnavailable,
+    /// The pod's folders cannot be made.
+    PodFolders,
     /// The image's name cannot be parsed.
     InvalidImageName,
     /// The registry could not be reached.

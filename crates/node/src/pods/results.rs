@@ -164,14 +164,14 @@ impl PodRecord {
     }
 
     /// Each of the messages is an event of its own.
-    fn volumes_failed(&mut self, messages: Vec<String>, cx: &mut Cx<'_>) {
+    fn volumes_failed(&mut self, reason: &'static str, messages: Vec<String>, cx: &mut Cx<'_>) {
         let all = messages.join("; ");
         let is_first = self.volumes.retry().is_none_or(|r| r.error != all);
         let retry = Retry::after(self.volumes.retry(), all, Pauses::VOLUMES, cx.now);
         // The same errors again are told again less and less often, as the pauses grow.
         if is_first || retry.failures.is_power_of_two() {
             for message in messages {
-                self.record_event(true, event::FAILED_MOUNT, message, cx.out);
+                self.record_event(true, reason, message, cx.out);
             }
         }
         if self.volumes.is_done() || self.has_sandbox() {
@@ -197,9 +197,16 @@ impl PodRecord {
             }
             Outcome::Volume(VolumeOutcome::Failed(volumes)) => {
                 self.missing_volumes.failed(volumes.iter().map(|(name, _)| name.clone()).collect());
-                self.volumes_failed(volumes.into_iter().map(|(_, message)| message).collect(), cx);
+                let messages = volumes.into_iter().map(|(_, message)| message).collect();
+                self.volumes_failed(event::FAILED_MOUNT, messages, cx);
             }
-            Outcome::Failed(failure) => self.volumes_failed(vec![failure.message], cx),
+            Outcome::Failed(failure) => {
+                let reason = match failure.kind {
+                    FailureKind::PodFolders => event::FAILED_TO_MAKE_POD_DATA_DIRECTORIES,
+                    _ => event::FAILED_MOUNT,
+                };
+                self.volumes_failed(reason, vec![failure.message], cx);
+            }
             _ => self.volumes = Step::Todo,
         }
     }

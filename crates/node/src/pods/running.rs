@@ -41,8 +41,11 @@ impl PodRecord {
     /// One round for a pod in [`Phase::Running`]. Returns when the next is due by itself.
     pub(crate) fn drive_running(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
         let pod = self.desired.pod().cloned()?;
-        if let Some(end) = self.exceeded_deadline(&pod, cx) {
-            self.begin_end(end, cx);
+        if self.has_exceeded_deadline(&pod, cx) {
+            let message = "Pod was active on the node longer than the specified deadline".to_owned();
+            self.record_event(false, event::DEADLINE_EXCEEDED, message.clone(), cx.out);
+            let reason = event::DEADLINE_EXCEEDED.to_owned();
+            self.begin_end(EndCause::Failed { reason, message }, cx);
             return self.drive_ending(cx);
         }
         if self.is_restarting_all(&pod, cx) {
@@ -371,11 +374,8 @@ impl PodRecord {
         Some(cx.now.after(Duration::from_secs(seconds).saturating_sub(passed)))
     }
 
-    fn exceeded_deadline(&self, pod: &Pod, cx: &Cx<'_>) -> Option<EndCause> {
-        (self.active_deadline(pod, cx)? <= cx.now.mono).then(|| EndCause::Failed {
-            reason: "DeadlineExceeded".to_owned(),
-            message: "Pod was active on the node longer than the specified deadline".to_owned(),
-        })
+    fn has_exceeded_deadline(&self, pod: &Pod, cx: &Cx<'_>) -> bool {
+        self.active_deadline(pod, cx).is_some_and(|deadline| deadline <= cx.now.mono)
     }
 
     /// What the pod does to reach the hook stage of a container that just started.

@@ -7,7 +7,7 @@ use model::{Pod, PodUid};
 use serde_json::json;
 
 use super::story::{Story, pod};
-use crate::{FailureKind, Input, Outcome, RuntimeChange, RuntimeOutcome, VolumeOutcome};
+use crate::{Failure, FailureKind, Input, Outcome, RuntimeChange, RuntimeOutcome, VolumeOutcome};
 
 fn web(policy: &str) -> Pod {
     pod(json!({ "containers": [{ "name": "a", "image": "i", "imagePullPolicy": policy }] }))
@@ -177,6 +177,31 @@ fn volumes_that_lack_an_object_are_tried_again_when_it_comes() {
     assert_eq!(story.tell(named("other")), "");
     assert_eq!(story.tell(named("c")), "volumes");
     story.play(&[("ok volumes", "sandbox 0")]);
+}
+
+#[test]
+fn a_pod_without_room_for_its_folders_says_so() {
+    let mut story = Story::new();
+    story.apply(&web("IfNotPresent"));
+    story.play(&[("ok write", ""), ("ok cgroup", "")]);
+    let message = "error making pod data directories: no space".to_owned();
+    let failed = Outcome::Failed(Failure { kind: FailureKind::PodFolders, message });
+    assert_eq!(
+        story.ends("volumes", failed),
+        "FailedToMakePodDataDirectories: error making pod data directories: no space"
+    );
+}
+
+#[test]
+fn a_pod_whose_time_is_over_says_so_and_ends() {
+    let mut story = Story::new();
+    let mut pod = web("IfNotPresent");
+    pod.spec.as_mut().unwrap().active_deadline_seconds = Some(4);
+    story.apply(&pod);
+    story.play(&[("ok write", "")]);
+    let told = story.wait(Duration::from_secs(5));
+    let event = "DeadlineExceeded: Pod was active on the node longer than the specified deadline";
+    assert!(told.contains(event), "{told}");
 }
 
 #[test]
