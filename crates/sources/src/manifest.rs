@@ -82,6 +82,9 @@ fn join(flaws: &[Flaw]) -> String {
     text
 }
 
+/// Longest uid of a static pod, bytes: with the pod's name beside it a folder of logs is to have a name that fits.
+const MAX_UID: usize = 64;
+
 /// Reads a manifest: YAML (of which JSON is a part), one Pod; of several documents the first counts.
 ///
 /// # Errors
@@ -193,6 +196,11 @@ fn make_static(pod: &mut Pod, origin: Origin<'_>) -> Result<(), ManifestError> {
         pod.metadata.uid = Some(crate::uid::of(&untyped(pod)?, origin));
     }
     let uid = pod.metadata.uid.clone().unwrap_or_default();
+    if !is_plain_name(&uid) {
+        // Upstream takes any and lets it lead out of its folders.
+        let problem = "names folders and cgroups, so letters, digits, '-', '_' and '.' make it up".to_owned();
+        return Err(ManifestError::Invalid(vec![Flaw { field: "metadata.uid".to_owned(), problem }]));
+    }
     let name = pod.metadata.name.get_or_insert_default();
     *name = format!("{name}-{}", origin.node_name.to_lowercase());
     if pod.metadata.namespace.as_deref().unwrap_or_default().is_empty() {
@@ -214,6 +222,12 @@ fn make_static(pod: &mut Pod, origin: Origin<'_>) -> Result<(), ManifestError> {
     }
     pod.status.get_or_insert_default().phase = Some("Pending".to_owned());
     Ok(())
+}
+
+/// Whether it can name a folder and stay where it is put.
+fn is_plain_name(uid: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    uid.bytes().all(is_plain) && uid.len() <= MAX_UID && uid != "." && uid != ".."
 }
 
 /// Static pods stay when the node has problems.

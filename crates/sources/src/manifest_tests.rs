@@ -65,6 +65,11 @@ fn the_uid_follows_pod_file_and_node_and_nothing_else() {
     assert_ne!(plain, uid(&PLAIN.replace("i:1", "i:2"), "/m/a", "n"));
     let given = PLAIN.replace("{name: web}", "{name: web, uid: given}");
     assert_eq!(uid(&given, "/m/a", "n"), "given");
+    for strange in ["../../x", "..", "a/b", "a b"] {
+        let text = PLAIN.replace("{name: web}", &format!("{{name: web, uid: '{strange}'}}"));
+        let error = read_at(&text, "/m/a", "n").unwrap_err().to_string();
+        assert!(error.starts_with("invalid pod: metadata.uid: names folders"), "{error}");
+    }
 }
 
 #[test]
