@@ -19,16 +19,6 @@ pub(super) async fn missing_image_is_reported_and_retried(scene: Scene) -> Resul
     Ok(())
 }
 
-/// The next image may need it.
-pub(super) async fn missing_pull_secret_is_told_though_the_image_is_there(scene: Scene) -> Result<()> {
-    let secrets = json!([{ "name": "nowhere" }]);
-    let spec = json!({ "imagePullSecrets": secrets, "containers": [shell("main", "sleep 1000")] });
-    scene.ready_pod("incomplete", spec).await?;
-    let told = scene.event("incomplete", "FailedToRetrieveImagePullSecret", SOON).await?;
-    ensure!(told.contains("(nowhere)"), "it is named: {told}");
-    Ok(())
-}
-
 pub(super) async fn image_that_may_not_be_pulled(scene: Scene) -> Result<()> {
     let container =
         json!({ "name": "main", "image": "registry.invalid/no/such:image", "imagePullPolicy": "Never" });

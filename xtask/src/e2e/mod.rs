@@ -78,7 +78,6 @@ fn all() -> Vec<Scenario> {
         Calm failures::missing_config_map_is_reported_and_recovers,
         Calm failures::missing_command_is_a_start_error,
         Calm failures::image_that_may_not_be_pulled,
-        Calm failures::missing_pull_secret_is_told_though_the_image_is_there,
         Calm failures::pod_that_does_not_fit_is_rejected,
         Calm gates::apparmor_needs_a_host_with_it,
         Calm failures::every_wait_is_explained,

@@ -131,14 +131,15 @@ pub(super) async fn pull_secrets_open_it(scene: Scene) -> Result<()> {
     scene.create::<Secret>(pull_secret("right", &registry.host(), PASSWORD)).await?;
     scene.create::<Secret>(pull_secret("wrong", &registry.host(), WRONG_PASSWORD)).await?;
     scene.pod("stranger", spec(&image, json!({}))).await?;
-    scene.pod("mistaken", spec(&image, json!({ "imagePullSecrets": [{ "name": "wrong" }] }))).await?;
+    let secrets = json!([{ "name": "nowhere" }, { "name": "wrong" }]);
+    scene.pod("mistaken", spec(&image, json!({ "imagePullSecrets": secrets }))).await?;
     refused(&scene, "stranger", &image).await?;
     refused(&scene, "mistaken", &image).await?;
     // A secret that does not exist is skipped, as are those that are refused.
     let secrets = json!([{ "name": "nowhere" }, { "name": "wrong" }, { "name": "right" }]);
     scene.ready_pod("known", spec(&image, json!({ "imagePullSecrets": secrets }))).await?;
     ensure!(scene.first_line("known", "main").await? == "pulled", "it runs");
-    let missing = scene.event("known", "FailedToRetrieveImagePullSecret", SOON).await?;
+    let missing = scene.event("mistaken", "FailedToRetrieveImagePullSecret", SOON).await?;
     let wanted =
         "Unable to retrieve some image pull secrets (nowhere); attempting to pull the image may not succeed.";
     ensure!(missing == wanted, "it is told what is missing: {missing}");

@@ -13,12 +13,13 @@ pub(crate) fn other(message: String) -> Outcome {
     Outcome::Failed(Failure { kind: FailureKind::Other, message })
 }
 
-/// A runtime call that failed.
+/// A runtime call that failed, with the code of gRPC, as upstream tells of all but containers' starts.
 pub(crate) fn runtime(error: &RuntimeError) -> Outcome {
-    Outcome::Failed(of_runtime(error, FailureKind::Other))
+    let failure = of_runtime(error, FailureKind::Other);
+    Outcome::Failed(Failure { message: error.source.to_string(), ..failure })
 }
 
-/// A runtime call that failed at a stage the core knows.
+/// A runtime call that failed at a stage the core knows. The text is the runtime's alone.
 pub(crate) fn of_runtime(error: &RuntimeError, kind: FailureKind) -> Failure {
     let kind = if error.is_unavailable() { FailureKind::RuntimeUnavailable } else { kind };
     Failure { kind, message: error.message().to_owned() }

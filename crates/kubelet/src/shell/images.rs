@@ -39,7 +39,6 @@ pub(crate) async fn inspect(adapters: &Adapters, pod: Arc<Pod>, container: &str)
         Ok(None) => return Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent)),
         Err(error) => return failure::runtime(&error),
     };
-    tell_missing_secrets(adapters, &pod).await;
     let Some(records) = &adapters.pull_records else {
         return Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Present(id)));
     };
@@ -63,7 +62,6 @@ pub(crate) async fn pull(adapters: &Adapters, pod: Arc<Pod>, container: &str) ->
         Ok(spec) => spec,
         Err(failure) => return Outcome::Failed(failure),
     };
-    tell_missing_secrets(adapters, &pod).await;
     let credentials = credentials(adapters, &pod, &image).await;
     // One at a time by default (`serializeImagePulls`): parallel pulls compete for the disk.
     let _permit = match &adapters.pulls {
@@ -99,6 +97,9 @@ pub(crate) async fn pull(adapters: &Adapters, pod: Arc<Pod>, container: &str) ->
         }
         Err(error) => {
             let failure = pull_failure(error);
+            if failure.kind == FailureKind::Other {
+                tell_missing_secrets(adapters, &pod).await;
+            }
             match noted {
                 // With the runtime out of reach it may have succeeded all the same.
                 Some(noted) if failure.kind != FailureKind::RuntimeUnavailable => noted.failed().await,
@@ -181,7 +182,7 @@ async fn pull_secrets(adapters: &Adapters, pod: &Pod) -> Vec<(String, Result<Arc
     all
 }
 
-/// Tells which of the pod's pull secrets are not to be had: whether or not this image needs one, the next may.
+/// Tells which of the pod's pull secrets are not to be had, for the want of one may be why a pull failed (`ErrImagePull`).
 async fn tell_missing_secrets(adapters: &Adapters, pod: &Pod) {
     let mut missing = Vec::new();
     for (name, secret) in pull_secrets(adapters, pod).await {

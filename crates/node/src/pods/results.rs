@@ -1,5 +1,6 @@
 //! Takes in how a pod's actions ended.
 
+use golang::quote::quoted;
 use model::pod;
 use model::reason::{event, waiting};
 use model::{ContainerId, ContainerObservation, ContainerState, PodObservation, SandboxObservation};
@@ -252,13 +253,18 @@ impl PodRecord {
         }
         self.is_stale = true;
         if let Outcome::Failed(failure) = outcome {
-            self.kill_failed(failure, cx);
+            let uid = self.uid.to_string();
+            self.kill_failed("KillPodSandbox", &uid, failure, cx);
         }
     }
 
-    fn kill_failed(&mut self, failure: Failure, cx: &mut Cx<'_>) {
+    /// `action` and `target` are upstream's words in the event: `KillContainer` of a name, `KillPodSandbox` of a uid.
+    fn kill_failed(&mut self, action: &str, target: &str, failure: Failure, cx: &mut Cx<'_>) {
         let is_told = failure.kind != FailureKind::RuntimeUnavailable;
-        let text = format!("error killing pod: {}", failure.message);
+        let message = quoted(&failure.message);
+        let text = format!(
+            "error killing pod: failed to \"{action}\" for \"{target}\" with {action}Error: {message}"
+        );
         match &mut self.phase {
             Phase::Terminating(end) => {
                 end.retry = Some(Retry::after(end.retry.as_ref(), failure.message, Pauses::CALLS, cx.now));
@@ -380,7 +386,9 @@ impl PodRecord {
             }
             Outcome::Failed(failure) => {
                 self.is_stale = true;
-                self.kill_failed(failure, cx);
+                let containers = self.observed.iter().flat_map(|observed| &observed.containers);
+                let name = containers.filter(|c| c.id == *id).map(|c| c.name.clone()).next();
+                self.kill_failed("KillContainer", &name.unwrap_or_default(), failure, cx);
             }
             _ => self.is_stale = true,
         }

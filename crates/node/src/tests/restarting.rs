@@ -205,7 +205,7 @@ fn a_dead_sandbox_is_stopped_before_it_is_replaced() {
         ("exit a#0 137", "inspect a | stop-sandbox box0 | write Running ready=False a=exit 137"),
         ("ok write", ""),
         ("ok inspect a", PRESENT),
-        ("fail stop-sandbox: busy", "FailedKillPod: error killing pod: busy"),
+        ("fail stop-sandbox: busy", "FailedKillPod: error killing pod: failed to \"KillPodSandbox\" for \"u\" with KillPodSandboxError: \"busy\""),
         ("wait 1", "stop-sandbox box0"),
         (
             "ok stop-sandbox",
