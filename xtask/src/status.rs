@@ -7,6 +7,8 @@ struct Row {
     area: &'static str,
     /// What tests cover.
     there: &'static str,
+    /// The end-to-end tests that fail without it.
+    proofs: &'static [&'static str],
     /// What upstream has beside that.
     missing: &'static str,
 }
@@ -17,6 +19,12 @@ const ROWS: &[Row] = &[
         there: "all flags, the whole `v1beta1` document, drop-ins, feature gates, credential providers, kubeconfigs, \
                 compared with upstream's kubelet in more than two thousand cases; every mistake reported at once \
                 with line and column; `kubelet config check`, `show` and `kubeconfig`",
+        proofs: &[
+            "doors::tell_the_same_configuration",
+            "startup::drop_ins_change_the_configuration",
+            "registry::a_program_opens_it",
+            "identity::a_program_knows_the_credentials",
+        ],
         missing: "fields for features that are missing are accepted with a warning that says so; gates of such \
                   features are listed in [docs/FEATURE_GATES.md](docs/FEATURE_GATES.md)",
     },
@@ -24,6 +32,12 @@ const ROWS: &[Row] = &[
         area: "start and end",
         there: "checks of swap, cgroup version and kernel settings, `--lock-file`, limits, systemd's notify and \
                 watchdog, standalone mode, upstream's exit codes and last words",
+        proofs: &[
+            "startup::lock_file_is_handed_over",
+            "startup::systemd_is_told",
+            "static_pods::run_without_an_api_server",
+            "folders::are_upstreams",
+        ],
         missing: "",
     },
     Row {
@@ -31,6 +45,13 @@ const ROWS: &[Row] = &[
         there: "klog text and JSON, `-v`, `--vmodule` and `PUT /debug/flags/v`, contextual fields, split streams; \
                 `/metrics` with what is done for pods, containers, images and the node, for volumes, with calls to \
                 the runtime, requests to the API server and to this one; OpenTelemetry traces of the same",
+        proofs: &[
+            "node::changes_its_log_verbosity",
+            "clients::prometheus_reads_every_page",
+            "vulnerabilities::nothing_secret_is_in_the_most_verbose_log",
+            "traces::of_a_pods_start",
+            "traces::of_a_request_with_a_trace",
+        ],
         missing: "metrics of what is missing: volumes of claims, eviction, shutdown, devices, resize",
     },
     Row {
@@ -38,18 +59,46 @@ const ROWS: &[Row] = &[
         there: "from the API server, the static pod folder and a URL, with mirror pods and upstream's uids; start, \
                 restart with back-off, init, sidecar and ephemeral containers, probes, hooks, graceful end, \
                 restart rules, upstream's status, conditions and events",
+        proofs: &[
+            "lifecycle::pod_runs_and_is_deleted_gracefully",
+            "lifecycle::pre_stop_hook_runs_first",
+            "restarts::failing_container_backs_off",
+            "restarts::rule_restarts_all_containers",
+            "init::containers_run_in_order",
+            "init::sidecar_ends_last",
+            "debugging::container_in_a_pod",
+            "environment::config_maps_secrets_and_fields",
+            "environment::variables_from_files",
+            "probes::http_tcp_and_grpc",
+            "static_pods::mirror_change_and_removal",
+            "pods_from_url::come_change_and_go",
+        ],
         missing: "in-place resize (it is pending as infeasible), eviction, preemption, limits of local storage",
     },
     Row {
         area: "container runtime",
         there: "CRI v1: sandboxes, containers, images, log rotation, RuntimeClass, pull secrets and credential \
                 provider plugins, credentials verified for images that are present, user namespaces",
+        proofs: &[
+            "sandboxes::dead_ones_are_replaced_and_free_what_they_held",
+            "rotation::follower_misses_nothing",
+            "registry::pull_secrets_open_it",
+            "registry::what_a_secret_opened_stays_closed_to_others",
+            "containers::users_of_a_user_namespace_are_others_outside",
+            "disruption::containerd_restart_leaves_pods_alone",
+        ],
         missing: "image garbage collection",
     },
     Row {
         area: "volumes",
         there: "emptyDir (huge pages included), hostPath, configMap, secret, downwardAPI, projected, subPath, relabelling for \
                 SELinux",
+        proofs: &[
+            "volumes::show_their_content",
+            "volumes::empty_dir_is_shared_and_belongs_to_the_group",
+            "volumes::sub_paths_and_host_paths",
+            "configuration::update_reaches_the_volume",
+        ],
         missing: "CSI, persistent volumes, image volumes, NFS, iSCSI, Fibre Channel, FlexVolume, \
                   `clusterTrustBundle` and `podCertificate` in projected volumes, mounts with an SELinux context",
     },
@@ -57,6 +106,14 @@ const ROWS: &[Row] = &[
         area: "node",
         there: "registration, addresses, status with pressure conditions, lease, labels and taints, the iptables chains others \
                 rely on",
+        proofs: &[
+            "node_object::is_the_one_upstream_writes",
+            "node_object::tells_what_happens_to_it",
+            "node_object::shows_images_that_others_bring",
+            "addresses::node_of_both_families",
+            "addresses::of_name_and_default_route_are_found_anew",
+            "packet_rules::come_back_after_a_flush",
+        ],
         missing: "graceful shutdown, events about processes that the kernel killed for want of memory",
     },
     Row {
@@ -64,6 +121,13 @@ const ROWS: &[Row] = &[
         there: "TLS bootstrap, rotation of the client certificate, serving certificates signed by the cluster, files \
                 that are replaced, tokens, exec plugins, proxies by HTTP, HTTPS and SOCKS 5; dead connections are \
                 replaced",
+        proofs: &[
+            "identity::a_token_becomes_a_certificate",
+            "identity::client_certificate_is_rotated",
+            "identity::serving_certificate_is_signed_by_the_cluster",
+            "identity::dead_connection_is_replaced",
+            "certificates::are_read_again_when_they_change",
+        ],
         missing: "",
     },
     Row {
@@ -72,6 +136,11 @@ const ROWS: &[Row] = &[
                 systemd's; node allocatable and reserved cgroups enforced (systemd's driver was compared with \
                 upstream's on Debian 12 with systemd 252; the tests that come along have no systemd); memory \
                 protected and limited by QoS class",
+        proofs: &[
+            "containers::resources_reach_the_cgroup",
+            "containers::memory_limit_kills",
+            "gates::room_is_what_the_node_says",
+        ],
         missing: "static CPU, memory and topology policies, device plugins, DRA, the pod-resources socket",
     },
     Row {
@@ -80,6 +149,11 @@ const ROWS: &[Row] = &[
                 control groups of both versions, from the runtime (writable layers, images; pods too with the gate \
                 `PodAndContainerStatsFromCRI`) and from file systems, whose use is added up in the background; read \
                 only when somebody asks",
+        proofs: &[
+            "stats::summary_and_resource_metrics",
+            "cadvisor::families_labels_and_values",
+            "clients::kubectl_top_shows_nodes_and_pods",
+        ],
         missing: "volumes of claims, until there are any",
     },
     Row {
@@ -87,9 +161,19 @@ const ROWS: &[Row] = &[
         there: "TLS, client certificates and webhook; health, pods, configz, logs, exec, attach, port-forward, the \
                 machine's logs and log query, checkpoints, profiles, `/flagz`, `/statusz`, `/metrics` as text and \
                 protobuf; compared with upstream's kubelet in more than a thousand requests; the Pods API",
+        proofs: &[
+            "doors::answer_as_upstreams",
+            "streams::logs",
+            "streams::exec",
+            "streams::attach",
+            "streams::port_forward",
+            "terminals::exec",
+            "pods_api::tells_a_pods_life",
+            "floods::strangers_change_nothing",
+        ],
         missing: "",
     },
-    Row { area: "platform", there: "Linux", missing: "Windows" },
+    Row { area: "platform", there: "Linux", proofs: &["node::reports_itself"], missing: "Windows" },
 ];
 
 const HEAD: &str = "| area | there | not yet |\n|---|---|---|\n";
@@ -97,7 +181,7 @@ const HEAD: &str = "| area | there | not yet |\n|---|---|---|\n";
 /// The table as Markdown.
 fn table() -> String {
     let mut table = HEAD.to_owned();
-    for Row { area, there, missing } in ROWS {
+    for Row { area, there, missing, .. } in ROWS {
         let missing = if missing.is_empty() { " ".to_owned() } else { format!(" {missing} ") };
         table.push_str(&format!("| {area} | {there} |{missing}|\n"));
     }
@@ -123,6 +207,16 @@ mod tests {
         assert_eq!(new, format!("# Title\n\n{}\nThe end.\n", table()));
         assert_eq!(renewed(&new), Some(new.clone()));
         assert_eq!(renewed("no table\n"), None);
+    }
+
+    #[test]
+    fn each_area_is_seen_by_end_to_end_tests_that_exist() {
+        let known = crate::e2e::names();
+        for Row { area, proofs, .. } in ROWS {
+            assert!(!proofs.is_empty(), "{area}");
+            let unknown: Vec<_> = proofs.iter().filter(|proof| !known.contains(*proof)).collect();
+            assert!(unknown.is_empty(), "{area}: {unknown:?}");
+        }
     }
 
     #[test]

@@ -168,8 +168,6 @@ pub mod event {
     pub const FAILED_CREATE_POD_SANDBOX: &str = "FailedCreatePodSandBox";
     /// The sandbox died under a pod.
     pub const SANDBOX_CHANGED: &str = "SandboxChanged";
-    /// The pod's folders could not be made.
-    pub const FAILED_TO_MAKE_POD_DATA_DIRECTORIES: &str = "FailedToMakePodDataDirectories";
     /// The pod could not be ended.
     pub const FAILED_KILL_POD: &str = "FailedKillPod";
     /// The pod's cgroup could not be made.

@@ -14,8 +14,8 @@ use crate::workspace::Profile;
 
 /// One name a line.
 const NAMES: &str = include_str!("choice.txt");
-/// More than the choice takes on a slow machine; what did not run until then has failed.
-const MINUTES: u64 = 15;
+/// More than the choice takes, which is two minutes on two cores; what did not run until then has failed.
+const MINUTES: u64 = 8;
 
 /// The names of the choice.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {

@@ -205,6 +205,12 @@ fn all() -> Vec<Scenario> {
     ]
 }
 
+/// The names of all of them.
+#[cfg(test)]
+pub(crate) fn names() -> Vec<&'static str> {
+    all().into_iter().map(|scenario| scenario.name).collect()
+}
+
 /// Inside the cluster's namespaces: starts it, runs the scenarios, reports.
 pub(crate) async fn inside(paths: Paths, filter: &[String]) -> Result<ExitCode> {
     let upstream = paths.kubelet == paths.peers.kubernetes("kubelet");

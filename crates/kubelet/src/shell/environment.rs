@@ -1,7 +1,7 @@
 //! The environment of a container: the objects, services and files it is made of.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,29 +82,34 @@ async fn file_keys(
     if places.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let key = pod::key(pod);
+    let uid = pod::uid(pod);
     let located: Vec<_> =
         places.into_iter().map(|place| (adapters.volumes.empty_dir(pod, &place.0), place)).collect();
-    let read = move || {
-        let one = |(volume, place): (Option<std::path::PathBuf>, Place)| {
-            let found = match &volume {
-                Some(volume) => file_key(&key, volume, &place),
-                None => FileKey::NoVolume,
-            };
+    let read = move || -> Vec<(Place, Result<FileKey, String>)> {
+        let one = |(volume, place): (Option<PathBuf>, Place)| {
+            let found = volume.map_or(Ok(FileKey::NoVolume), |volume| file_key(&volume, &place));
             (place, found)
         };
         located.into_iter().map(one).collect()
     };
-    tokio::task::spawn_blocking(read).await.map_err(|_| config("interrupted".to_owned()))
+    let read = tokio::task::spawn_blocking(read).await.map_err(|_| config("interrupted".to_owned()))?;
+    let told = |(place, found): (Place, Result<FileKey, String>)| {
+        let found = found.unwrap_or_else(|error| {
+            // The container's start fails with it every few seconds.
+            if adapters.failures.is_new(&format!("environment file of {uid}"), &error) {
+                warn!(err = error, "Cannot use an environment file");
+            }
+            FileKey::Unreadable
+        });
+        (place, found)
+    };
+    Ok(read.into_iter().map(told).collect())
 }
 
-fn file_key(pod: &PodKey, volume: &Path, (_, path, key): &Place) -> FileKey {
+fn file_key(volume: &Path, (_, path, key): &Place) -> Result<FileKey, String> {
     match env_file::read(volume, path, key) {
-        Ok(Some(value)) => FileKey::Found(value),
-        Ok(None) => FileKey::Absent { file: volume.join(path) },
-        Err(error) => {
-            warn!(pod = %pod, err = failure::chain(&error), "Cannot use an environment file");
-            FileKey::Unreadable
-        }
+        Ok(Some(value)) => Ok(FileKey::Found(value)),
+        Ok(None) => Ok(FileKey::Absent { file: volume.join(path) }),
+        Err(error) => Err(failure::chain(&error)),
     }
 }

@@ -203,7 +203,7 @@ impl PodRecord {
             }
             Outcome::Failed(failure) => {
                 let reason = match failure.kind {
-                    FailureKind::PodFolders => event::FAILED_TO_MAKE_POD_DATA_DIRECTORIES,
+                    FailureKind::PodFolders => event::FAILED,
                     _ => event::FAILED_MOUNT,
                 };
                 self.volumes_failed(reason, vec![failure.message], cx);

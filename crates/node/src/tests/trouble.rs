@@ -186,10 +186,7 @@ fn a_pod_without_room_for_its_folders_says_so() {
     story.play(&[("ok write", ""), ("ok cgroup", "")]);
     let message = "error making pod data directories: no space".to_owned();
     let failed = Outcome::Failed(Failure { kind: FailureKind::PodFolders, message });
-    assert_eq!(
-        story.ends("volumes", failed),
-        "FailedToMakePodDataDirectories: error making pod data directories: no space"
-    );
+    assert_eq!(story.ends("volumes", failed), "Failed: error making pod data directories: no space");
 }
 
 #[test]

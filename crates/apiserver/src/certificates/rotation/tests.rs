@@ -192,13 +192,11 @@ async fn an_expired_certificate_is_replaced_with_the_credentials_to_start_with()
 async fn a_certificate_that_expires_while_its_request_is_pending_does_not_end_the_node() {
     let mut setup = Setup::new();
     setup.has(-100, 1);
-    let mut node = Fake::by(signer(&setup.authority, Signer::Sleeps)).await;
+    let node = Fake::by(signer(&setup.authority, Signer::Sleeps)).await;
     let bootstrap = Fake::by(signer(&setup.authority, Signer::Signs(-1, 900))).await;
     let initial = Initial { kubeconfig: bootstrap.kubeconfig.clone(), settings: ClientSettings::default() };
     let requester = Requester::Starting { node: node.connection.api.clone(), initial };
     let (mut task, _wanted) = setup.task(requester, client_template());
-    // Whether the second of life that is left is over before the task looks, depends on the machine.
-    let has_asked_first = task.valid().is_some();
     task.is_forced = true;
     let running = tokio::spawn(task.run());
     let pair = loop {
@@ -208,10 +206,6 @@ async fn a_certificate_that_expires_while_its_request_is_pending_does_not_end_th
         }
     };
     assert!(!pair.is_expired(Timestamp::now()));
-    if has_asked_first {
-        let first = node.asked.try_recv();
-        assert!(first.is_err() || first.is_ok_and(|asked| asked.method == "POST"));
-    }
     running.abort();
 }
 
