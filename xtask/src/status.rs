@@ -176,6 +176,17 @@ const ROWS: &[Row] = &[
     Row { area: "platform", there: "Linux", proofs: &["node::reports_itself"], missing: "Windows" },
 ];
 
+/// Areas whose tests are not among those that are `known`, in words.
+pub(crate) fn unproven(known: &[&str]) -> Vec<String> {
+    let unknown = |row: &Row| {
+        let unknown: Vec<_> = row.proofs.iter().filter(|proof| !known.contains(*proof)).copied().collect();
+        let is_bare = row.proofs.is_empty() || !unknown.is_empty();
+        is_bare
+            .then(|| format!("README: no end-to-end test shows {:?}; there is none of {unknown:?}", row.area))
+    };
+    ROWS.iter().filter_map(unknown).collect()
+}
+
 const HEAD: &str = "| area | there | not yet |\n|---|---|---|\n";
 
 /// The table as Markdown.
@@ -207,16 +218,6 @@ mod tests {
         assert_eq!(new, format!("# Title\n\n{}\nThe end.\n", table()));
         assert_eq!(renewed(&new), Some(new.clone()));
         assert_eq!(renewed("no table\n"), None);
-    }
-
-    #[test]
-    fn each_area_is_seen_by_end_to_end_tests_that_exist() {
-        let known = crate::e2e::names();
-        for Row { area, proofs, .. } in ROWS {
-            assert!(!proofs.is_empty(), "{area}");
-            let unknown: Vec<_> = proofs.iter().filter(|proof| !known.contains(*proof)).collect();
-            assert!(unknown.is_empty(), "{area}: {unknown:?}");
-        }
     }
 
     #[test]

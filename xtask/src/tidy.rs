@@ -73,6 +73,7 @@ pub(crate) fn run() -> Result<()> {
     wrong.extend(callers::check(&texts));
     wrong.extend(circles::check(&texts));
     wrong.extend(claims::check(&workspace.root, &texts));
+    wrong.extend(status::unproven(&crate::e2e::names()));
     wrong.extend(status_table(&workspace.root)?);
     if wrong.is_empty() { Ok(()) } else { bail!("the tree is not tidy:\n  {}", wrong.join("\n  ")) }
 }

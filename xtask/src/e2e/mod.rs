@@ -206,7 +206,6 @@ fn all() -> Vec<Scenario> {
 }
 
 /// The names of all of them.
-#[cfg(test)]
 pub(crate) fn names() -> Vec<&'static str> {
     all().into_iter().map(|scenario| scenario.name).collect()
 }

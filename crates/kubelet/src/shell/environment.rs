@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
+use model::Pod;
 use model::downward::PodFacts;
 use model::pod::{self, ContainerRef};
-use model::{Pod, PodKey};
 use node::Failure;
 use runtime::environment::{self, EnvVar, EnvironmentInputs, FileKey, env_file};
 use tracing::warn;

@@ -151,16 +151,16 @@ async fn a_websocket_needs_the_right_of_its_method() {
             ("sec-websocket-protocol", "v4.channel.k8s.io"),
         ]
     };
-    for (path, code) in [
-        ("/exec/ns/web/main?command=sh&output=1", 403),
-        ("/attach/ns/web/main?output=1", 403),
-        ("/portForward/ns/web?port=80", 403),
-        ("/run/ns/web/main?cmd=sh", 405),
-        ("/containerLogs/ns/web/main", 403),
+    for path in [
+        "/exec/ns/web/main?command=sh&output=1",
+        "/attach/ns/web/main?output=1",
+        "/portForward/ns/web?port=80",
+        "/run/ns/web/main?cmd=sh",
+        "/containerLogs/ns/web/main",
     ] {
         let reply = node.ask(None, request("GET", path, &with("Bearer reader"))).await;
-        assert_eq!(reply.status.as_u16(), code, "{path}: {}", reply.text());
-        assert_eq!(reply.text().contains("verb=get"), code == 403, "{path}: {}", reply.text());
+        assert_eq!(reply.status.as_u16(), 403, "{path}: {}", reply.text());
+        assert!(reply.text().contains("verb=get"), "{path}: {}", reply.text());
     }
     // Let through to the runtime, which is the one to refuse here.
     let exec = "/exec/ns/web/main?command=sh&output=1";
