@@ -305,3 +305,72 @@ fn objects_of_the_api_server_are_refused() {
     let allowed = "volumes: [{name: a, hostPath: {path: /x}}, {name: b, projected: {sources: [{downwardAPI: {items: []}}]}}]";
     assert!(read(&with_spec(allowed)).is_ok());
 }
+
+/// What upstream says of the same manifests: a part of the field it names, or nothing where it takes the pod.
+#[test]
+fn volumes_and_their_mounts_follow_the_rules_of_the_api_server() {
+    let volume = |source: &str| with_spec(&format!("volumes: [{{name: v, {source}}}]"));
+    let mount =
+        |fields: &str| with_container(&format!("volumeMounts: [{{name: v, mountPath: /a, {fields}}}]"));
+    let privileged = |fields: &str| {
+        with_container(&format!(
+            "securityContext: {{privileged: true}}, volumeMounts: [{{name: v, mountPath: /a, {fields}}}]"
+        ))
+    };
+    let image = |fields: &str| {
+        mount(fields).replace("{name: v}]", "{name: v, image: {reference: 'i:1', pullPolicy: Always}}]")
+    };
+    let file =
+        |fields: &str| format!("items: [{{path: p, fieldRef: {{fieldPath: metadata.name}}, {fields}}}]");
+    for (text, flaw) in [
+        (volume("emptyDir: {mode: 1023}"), None),
+        (volume("emptyDir: {mode: 0}"), None),
+        (volume("emptyDir: {mode: 1024}"), Some("emptyDir.mode")),
+        (volume("emptyDir: {mode: -1}"), Some("emptyDir.mode")),
+        (volume("emptyDir: {sizeLimit: 1Mi}"), None),
+        (volume("emptyDir: {sizeLimit: -1}"), Some("emptyDir.sizeLimit")),
+        (volume("downwardAPI: {defaultMode: 511}"), None),
+        (volume("downwardAPI: {defaultMode: 512}"), Some("downwardAPI.defaultMode")),
+        (volume("downwardAPI: {defaultUser: -1}"), Some("downwardAPI.defaultUser")),
+        (volume("downwardAPI: {defaultUser: 2147483648}"), Some("downwardAPI.defaultUser")),
+        (volume(&format!("downwardAPI: {{{}}}", file("mode: 256, user: 7"))), None),
+        (volume(&format!("downwardAPI: {{{}}}", file("mode: 512"))), Some("mode")),
+        (volume(&format!("downwardAPI: {{{}}}", file("user: -7"))), Some("user")),
+        (volume("projected: {defaultMode: 512, sources: []}"), Some("projected.defaultMode")),
+        (volume("projected: {defaultUser: -1, sources: []}"), Some("projected.defaultUser")),
+        (
+            volume(&format!("projected: {{sources: [{{downwardAPI: {{{}}}}}]}}", file("mode: 512"))),
+            Some("mode"),
+        ),
+        (mount("bindMountOptions: [nodev, noexec, nosuid]"), None),
+        (mount("bindMountOptions: [exec]"), Some("bindMountOptions[0]")),
+        (mount("bindMountOptions: [nodev, nodev]"), Some("bindMountOptions[1]")),
+        (image("bindMountOptions: []"), None),
+        (image("bindMountOptions: [nodev]"), Some("bindMountOptions")),
+        (mount("subPath: a"), None),
+        (mount("subPathExpr: $(X)/a"), None),
+        (mount("subPathExpr: ../a"), Some("subPathExpr")),
+        (mount("subPathExpr: /a"), Some("subPathExpr")),
+        (mount("subPath: a, subPathExpr: a"), Some("subPathExpr")),
+        (mount("mountPropagation: HostToContainer"), None),
+        (mount("mountPropagation: Sideways"), Some("mountPropagation")),
+        (mount("mountPropagation: Bidirectional"), Some("mountPropagation")),
+        (privileged("mountPropagation: Bidirectional"), None),
+        (mount("recursiveReadOnly: Disabled"), None),
+        (mount("recursiveReadOnly: Enabled"), Some("recursiveReadOnly")),
+        (mount("recursiveReadOnly: Enabled, readOnly: true"), None),
+        (mount("recursiveReadOnly: Often, readOnly: true"), Some("recursiveReadOnly")),
+        (
+            mount("recursiveReadOnly: IfPossible, readOnly: true, mountPropagation: HostToContainer"),
+            Some("recursiveReadOnly"),
+        ),
+    ] {
+        let said = read(&text).map_err(|error| error.to_string());
+        let is_right = match (&said, flaw) {
+            (Ok(_), None) => true,
+            (Err(error), Some(field)) => error.contains(&format!("{field}: ")),
+            _ => false,
+        };
+        assert!(is_right, "{text}\n{flaw:?}: {:?}", said.err());
+    }
+}

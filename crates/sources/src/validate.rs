@@ -1,13 +1,16 @@
 //! Rules of the Pod API that matter for running a pod, and those for static pods alone.
 
+mod volumes;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, PodSpec, Probe, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, PodSpec, Probe, Volume};
 use model::references::{ObjectKind, references};
 use model::{Pod, Quantity};
 
 use crate::manifest::ManifestGates;
+use volumes::Volumes;
 
 /// A broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +87,7 @@ fn check_spec(spec: &PodSpec, report: &mut Report) {
         "spec.ephemeralContainers",
         "may not be set when a pod is created",
     );
-    let volumes = check_volumes(spec.volumes.as_deref().unwrap_or_default(), report);
+    let volumes = volumes::check(spec.volumes.as_deref().unwrap_or_default(), report);
     report.require(!spec.containers.is_empty(), "spec.containers", "at least one is required");
     let mut names = BTreeSet::new();
     let init = spec.init_containers.iter().flatten().enumerate();
@@ -123,44 +126,7 @@ fn check_users(spec: &PodSpec, gates: ManifestGates, report: &mut Report) {
     }
 }
 
-fn check_volumes<'a>(volumes: &'a [Volume], report: &mut Report) -> BTreeSet<&'a str> {
-    let mut names = BTreeSet::new();
-    for (index, volume) in volumes.iter().enumerate() {
-        let field = format!("spec.volumes[{index}]");
-        report.require(
-            is_label(&volume.name),
-            format!("{field}.name"),
-            format!("{:?} is not a DNS-1123 label", volume.name),
-        );
-        report.require(
-            names.insert(volume.name.as_str()),
-            format!("{field}.name"),
-            format!("{:?} is there twice", volume.name),
-        );
-        if let Some(source) = &volume.host_path {
-            report.require(!source.path.is_empty(), format!("{field}.hostPath.path"), "required");
-            let has_dots = source.path.split('/').any(|part| part == "..");
-            report.require(!has_dots, format!("{field}.hostPath.path"), "must not contain '..'");
-            let kinds = [
-                "",
-                "DirectoryOrCreate",
-                "Directory",
-                "FileOrCreate",
-                "File",
-                "Socket",
-                "CharDevice",
-                "BlockDevice",
-            ];
-            report.one_of(source.type_.as_deref(), &kinds, format!("{field}.hostPath.type"));
-        }
-        let sources =
-            serde_json::to_value(volume).ok().and_then(|value| value.as_object().map(serde_json::Map::len));
-        report.require(sources.unwrap_or(2) <= 2, field, "may have one source only");
-    }
-    names
-}
-
-fn check_container(container: &Container, field: &str, volumes: &BTreeSet<&str>, report: &mut Report) {
+fn check_container(container: &Container, field: &str, volumes: &Volumes<'_>, report: &mut Report) {
     report.require(
         is_label(&container.name),
         format!("{field}.name"),
@@ -179,25 +145,7 @@ fn check_container(container: &Container, field: &str, volumes: &BTreeSet<&str>,
         &["File", "FallbackToLogsOnError"],
         format!("{field}.terminationMessagePolicy"),
     );
-    let mut mounts = BTreeSet::new();
-    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        let field = format!("{field}.volumeMounts[{index}]");
-        report.require(
-            volumes.contains(mount.name.as_str()),
-            format!("{field}.name"),
-            format!("no volume is named {:?}", mount.name),
-        );
-        report.require(!mount.mount_path.is_empty(), format!("{field}.mountPath"), "required");
-        report.require(
-            mounts.insert(&mount.mount_path),
-            format!("{field}.mountPath"),
-            format!("{:?} is there twice", mount.mount_path),
-        );
-        let sub_path = mount.sub_path.as_deref().unwrap_or_default();
-        let escapes = sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..");
-        report.require(!escapes, format!("{field}.subPath"), "must be a relative path without '..'");
-        check_mount_options(mount, &field, report);
-    }
+    volumes::check_mounts(container, field, volumes, report);
     check_ports(container, field, report);
     for (index, variable) in container.env.iter().flatten().enumerate() {
         let has_both =
@@ -222,15 +170,6 @@ fn check_container(container: &Container, field: &str, volumes: &BTreeSet<&str>,
         }
     }
     check_resources(container, field, report);
-}
-
-fn check_mount_options(mount: &VolumeMount, field: &str, report: &mut Report) {
-    let mut options = BTreeSet::new();
-    for (index, option) in mount.bind_mount_options.iter().flatten().enumerate() {
-        let field = format!("{field}.bindMountOptions[{index}]");
-        report.one_of(Some(option), &["nodev", "noexec", "nosuid"], field.clone());
-        report.require(options.insert(option), field, format!("{option:?} is there twice"));
-    }
 }
 
 fn check_ports(container: &Container, field: &str, report: &mut Report) {
