@@ -73,6 +73,33 @@ pub struct ContainerObservation {
     pub recursive_read_only: Vec<String>,
 }
 
+impl ContainerObservation {
+    /// A container of which no more is told than this, made at the beginning of time as the first of its name.
+    pub fn bare(
+        id: ContainerId,
+        sandbox_id: SandboxId,
+        name: impl Into<String>,
+        state: ContainerState,
+    ) -> Self {
+        Self {
+            id,
+            sandbox_id,
+            name: name.into(),
+            attempt: 0,
+            state,
+            created_at: Timestamp::UNIX_EPOCH,
+            spec_hash: None,
+            image: String::new(),
+            image_id: String::new(),
+            pod_grace_seconds: None,
+            resources: None,
+            user: None,
+            stop_signal: None,
+            recursive_read_only: Vec::new(),
+        }
+    }
+}
+
 /// Linux limits as the runtime applied them (CRI `LinuxContainerResources`).
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ContainerResources {

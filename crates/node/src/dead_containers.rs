@@ -71,21 +71,10 @@ mod tests {
         let now = Now { wall, mono: Duration::from_secs(500) };
         let mut observed = PodObservation::empty(PodUid::from("u"), model::PodKey::new("ns", "web"));
         for (index, (name, age)) in all.iter().enumerate() {
+            let (id, state) = (ContainerId::from(index.to_string()), model::ContainerState::Created);
             observed.containers.push(ContainerObservation {
-                id: ContainerId::from(index.to_string()),
-                sandbox_id: "s".into(),
-                name: (*name).to_owned(),
-                attempt: 0,
-                state: model::ContainerState::Created,
                 created_at: jiff::Timestamp::from_second(1_000_000 - age).unwrap(),
-                spec_hash: None,
-                image: String::new(),
-                image_id: String::new(),
-                pod_grace_seconds: None,
-                resources: None,
-                user: None,
-                stop_signal: None,
-                recursive_read_only: Vec::new(),
+                ..ContainerObservation::bare(id, "s".into(), *name, state)
             });
         }
         let (surplus, next) = policy.surplus(&observed, now);

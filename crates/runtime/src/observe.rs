@@ -266,21 +266,13 @@ fn container_from_list(container: wire::Container) -> ContainerObservation {
         wire::ContainerState::ContainerUnknown => ContainerState::Unknown,
     };
     let about = About::of(container.metadata, &container.labels, &container.annotations);
+    let sandbox = container.pod_sandbox_id.into();
     ContainerObservation {
-        id: ContainerId::from(container.id),
-        sandbox_id: container.pod_sandbox_id.into(),
-        name: about.name,
         attempt: about.attempt,
-        state,
         created_at: timestamp(container.created_at).unwrap_or_default(),
         spec_hash: about.spec_hash,
-        image: String::new(),
-        image_id: String::new(),
         pod_grace_seconds: about.pod_grace_seconds,
-        resources: None,
-        user: None,
-        stop_signal: None,
-        recursive_read_only: Vec::new(),
+        ..ContainerObservation::bare(container.id.into(), sandbox, about.name, state)
     }
 }
 

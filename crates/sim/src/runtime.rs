@@ -105,20 +105,13 @@ impl Runtime {
         let id = ContainerId::from(format!("container-{}", self.next));
         let spec = pod::container(made.pod, made.name).map(|c| c.spec.into_owned());
         let seen = ContainerObservation {
-            id: id.clone(),
-            sandbox_id: made.sandbox.clone(),
-            name: made.name.to_owned(),
             attempt: made.attempt,
-            state: ContainerState::Created,
             created_at: now,
             spec_hash: spec.as_ref().map(model::hash::container_hash),
             image: spec.and_then(|s| s.image).unwrap_or_default(),
             image_id: "sha256:1".to_owned(),
             pod_grace_seconds: Some(pod::grace_seconds(made.pod)),
-            resources: None,
-            user: None,
-            stop_signal: None,
-            recursive_read_only: Vec::new(),
+            ..ContainerObservation::bare(id.clone(), made.sandbox.clone(), made.name, ContainerState::Created)
         };
         let container = Container {
             uid: pod::uid(made.pod),

@@ -51,31 +51,18 @@ fn ended(pod: &PodObservation) -> impl Iterator<Item = &ContainerObservation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
     use model::observed::ContainerExit;
     use model::{PodKey, PodUid};
 
     fn pod(containers: &[(&str, bool)]) -> PodObservation {
         let mut pod =
             PodObservation::empty(PodUid::from("u"), PodKey { namespace: "ns".into(), name: "web".into() });
-        let container = |&(id, has_ended): &(&str, bool)| ContainerObservation {
-            id: id.into(),
-            sandbox_id: "s".into(),
-            name: "a".to_owned(),
-            attempt: 0,
-            state: match has_ended {
+        let container = |&(id, has_ended): &(&str, bool)| {
+            let state = match has_ended {
                 true => ContainerState::Exited(ContainerExit::default()),
                 false => ContainerState::Running { started_at: None },
-            },
-            created_at: Timestamp::UNIX_EPOCH,
-            spec_hash: None,
-            image: String::new(),
-            image_id: String::new(),
-            pod_grace_seconds: None,
-            resources: None,
-            user: None,
-            stop_signal: None,
-            recursive_read_only: Vec::new(),
+            };
+            ContainerObservation::bare(id.into(), "s".into(), "a", state)
         };
         pod.containers = containers.iter().map(container).collect();
         pod

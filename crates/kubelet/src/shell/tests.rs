@@ -184,22 +184,8 @@ fn held() -> PodObservation {
         created_at: jiff::Timestamp::UNIX_EPOCH,
         ips: Vec::new(),
     });
-    held.containers.push(ContainerObservation {
-        id: "x".into(),
-        sandbox_id: "s".into(),
-        name: "c".to_owned(),
-        attempt: 0,
-        state: ContainerState::Running { started_at: None },
-        created_at: jiff::Timestamp::UNIX_EPOCH,
-        spec_hash: None,
-        image: String::new(),
-        image_id: String::new(),
-        pod_grace_seconds: None,
-        resources: None,
-        user: None,
-        stop_signal: None,
-        recursive_read_only: Vec::new(),
-    });
+    let running = ContainerState::Running { started_at: None };
+    held.containers.push(ContainerObservation::bare("x".into(), "s".into(), "c", running));
     held
 }
 

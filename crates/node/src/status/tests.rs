@@ -128,20 +128,11 @@ fn instance(name: &str, attempt: u32, state: &str) -> ContainerObservation {
         None => ContainerState::Unknown,
     };
     ContainerObservation {
-        id: format!("{name}-{attempt}").into(),
-        sandbox_id: "s1".into(),
-        name: name.to_owned(),
         attempt,
-        state,
         created_at: at(5),
-        spec_hash: None,
         image: "docker.io/library/img:1".to_owned(),
         image_id: "sha256:1".to_owned(),
-        pod_grace_seconds: None,
-        resources: None,
-        user: None,
-        stop_signal: None,
-        recursive_read_only: Vec::new(),
+        ..ContainerObservation::bare(format!("{name}-{attempt}").into(), "s1".into(), name, state)
     }
 }
 

@@ -95,21 +95,15 @@ impl Story {
         attempt: u32,
     ) -> ContainerObservation {
         let now = self.now().wall;
+        let id = ContainerId::from(format!("{name}#{attempt}"));
+        let running = ContainerState::Running { started_at: Some(now) };
         let container = ContainerObservation {
-            id: ContainerId::from(format!("{name}#{attempt}")),
-            sandbox_id: in_.clone(),
-            name: name.to_owned(),
             attempt,
-            state: ContainerState::Running { started_at: Some(now) },
             created_at: now,
             spec_hash: Some(model::hash::container_hash(&pod::container(pod, name).unwrap().spec)),
             image: "image".into(),
             image_id: "image@sha256:0".into(),
-            pod_grace_seconds: None,
-            resources: None,
-            user: None,
-            stop_signal: None,
-            recursive_read_only: Vec::new(),
+            ..ContainerObservation::bare(id, in_.clone(), name, running)
         };
         let held = self.held(pod::uid(pod), pod::key(pod));
         held.containers.push(container.clone());
