@@ -416,11 +416,11 @@ async fn follow<K: Cached>(
             Ok(Change::Applied(object)) => Some(object),
             Ok(Change::Deleted(_)) => None,
             Err(error) => {
-                // What was read once stays readable while the server is away.
+                // What was read once stays readable while the server is away, and while it forgets who may read it, as
+                // it does for a moment after its own start.
                 let is_known = matches!(&*known.borrow(), Known::Present(_) | Known::Absent);
-                if !is_known || error.is_forbidden() {
+                if !is_known {
                     known.send_replace(Known::Unreadable(ObjectError::of(&name, error)));
-                    version = None;
                 }
                 continue;
             }

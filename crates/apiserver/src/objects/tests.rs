@@ -86,6 +86,29 @@ async fn missing_forbidden_and_failed_are_told_apart() {
     assert!(matches!(cache.config_map("ns", "failed").await, Err(ObjectError::Failed(..))));
 }
 
+/// A watch that is refused and a list that fails do not take away what pods go by.
+#[tokio::test]
+async fn what_was_read_stays_when_the_server_refuses_it_for_a_while() {
+    let mut fake = Fake::scripted(vec![
+        list("5", json!([map("5", "old", false)])),
+        refuse(403, "Forbidden", "no relationship found between node and this object"),
+        refuse(403, "Forbidden", "no relationship found between node and this object"),
+        Reply::Lines(vec![json!({"type": "MODIFIED", "object": map("6", "new", false)})]),
+    ])
+    .await;
+    let cache = ObjectCache::new(fake.connection.clone());
+    let mut changes = cache.changes();
+    cache.register(&pod("a", &["m"]));
+    assert_eq!(changes.next().await, changed());
+    // With the third request the answer to the second one was heard.
+    for _ in 0..3 {
+        fake.next().await;
+    }
+    assert_eq!(value(&cache.config_map("ns", "m").await.unwrap()), "old");
+    assert_eq!(changes.next().await, changed());
+    assert_eq!(value(&cache.config_map("ns", "m").await.unwrap()), "new");
+}
+
 #[tokio::test]
 async fn a_pod_that_names_other_objects_now_lets_go_of_the_old_ones() {
     let fake =
