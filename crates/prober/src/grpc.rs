@@ -19,6 +19,7 @@ use tonic::Code;
 use tonic::body::Body;
 
 use crate::get::drive;
+use crate::greeting::Greeting;
 use crate::tls::{self, Offer};
 use crate::{KUBE_VERSION, ProbeTarget, dial, target, text};
 
@@ -46,22 +47,27 @@ pub(crate) async fn probe(action: &GRPCAction, target: &ProbeTarget<'_>, timeout
     let is_tls = target.gates.is_grpc_tls_enabled && action.mode.as_deref() == Some("TLS");
     let service = action.service.clone().unwrap_or_default();
     let address = text::join_host_port(&host, port);
-    let mut is_connected = false;
+    let greeting = Greeting::default();
     let asking = async {
-        if is_tls {
-            let stream = secure_until_up(&host, port).await;
-            is_connected = true;
-            check(stream, "https", &address, service).await
-        } else {
-            let stream = dial_until_up(&host, port).await;
-            is_connected = true;
-            check(stream, "http", &address, service).await
+        loop {
+            let asked = if is_tls {
+                let stream = secure_until_up(&host, port).await;
+                check(greeting.watch(stream), "https", &address, service.clone()).await
+            } else {
+                let stream = dial_until_up(&host, port).await;
+                check(greeting.watch(stream), "http", &address, service.clone()).await
+            };
+            // Whoever does not greet in HTTP/2, such as a server that wants TLS, counts as not up yet.
+            if asked.is_ok() || greeting.has_come() {
+                return asked;
+            }
+            tokio::time::sleep(REDIAL_DELAY).await;
         }
     };
     match tokio::time::timeout(timeout, asking).await {
         Ok(Ok(())) => ProbeOutcome::Success,
         Ok(Err(text)) => ProbeOutcome::Failure(text),
-        Err(_) if is_connected => ProbeOutcome::Failure(format!(
+        Err(_) if greeting.has_come() => ProbeOutcome::Failure(format!(
             "timeout: health rpc did not complete within {}",
             duration::text(timeout)
         )),

@@ -18,6 +18,7 @@ mod dial;
 mod exec;
 mod expansion;
 mod get;
+mod greeting;
 mod grpc;
 pub mod hook;
 mod target;

@@ -418,8 +418,29 @@ async fn grpc_over_tls_needs_its_gate() {
         (None, on),
         (None, ProbeGates::default()),
     ] {
-        let outcome = run_with(probe(mode), port, gates).await;
-        assert!(matches!(outcome, ProbeOutcome::Failure(_)), "{mode:?} {gates:?}: {outcome:?}");
+        let want = format!(
+            "timeout: failed to connect service \"127.0.0.1:{port}\" within 1s: context deadline exceeded"
+        );
+        assert_eq!(
+            run_with(probe(mode), port, gates).await,
+            ProbeOutcome::Failure(want),
+            "{mode:?} {gates:?}"
+        );
+    }
+}
+
+/// Neither of what answers in another protocol nor of what says nothing is it known whether it is healthy.
+#[tokio::test]
+async fn grpc_waits_for_a_greeting() {
+    for text in ["HTTP/1.1 400 Bad Request\r\n\r\n", "\x15\x03\x01\x00\x02\x02\x46", ""] {
+        let (address, _) = answers_to_anything(text).await;
+        let want =
+            format!("timeout: failed to connect service \"{address}\" within 1s: context deadline exceeded");
+        assert_eq!(
+            run(grpc(address.port(), ""), address.port()).await,
+            ProbeOutcome::Failure(want),
+            "{text:?}"
+        );
     }
 }
 
