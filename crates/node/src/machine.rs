@@ -12,7 +12,6 @@ use crate::jitter::Jitter;
 use crate::node_status::{self, NodeFacts, NodeHealth};
 use crate::outbox::{Outbox, Place};
 use crate::pods::backoff::{Pauses, Retry};
-use crate::pods::record::Step;
 use crate::pressure::{Observations, PressureGauge};
 use crate::schedule::earliest;
 use crate::settings::{RELIST_SILENCE_LIMIT, RUNTIME_SILENCE_LIMIT, Settings};
@@ -33,10 +32,26 @@ pub(crate) struct Machine {
     host_ips: Arc<Vec<String>>,
     /// Whether they have changed and no pod knows it yet.
     has_moved: bool,
-    registration: Step,
-    is_registering: bool,
+    registration: Registration,
     report: NodeReport,
     told: Told,
+}
+
+/// How the node comes by the Node object that it reports to.
+#[derive(Debug, Default)]
+enum Registration {
+    /// Nothing was done for it yet.
+    #[default]
+    Due,
+    /// It is being made or looked up; what came of the attempt before.
+    InFlight(Option<Retry>),
+    /// That failed and is tried again.
+    Failed(Retry),
+    /// It is there.
+    Made,
+    /// Others make it, or have deleted it. Deleting a Node is how people and autoscalers take a machine out of the
+    /// cluster: it does not come back by itself before the kubelet starts anew.
+    Awaited,
 }
 
 /// What events have told of the node.
@@ -112,7 +127,11 @@ impl Machine {
                 let addresses = node.status.as_ref().and_then(|status| status.addresses.as_deref());
                 node_status::host_ips(addresses.unwrap_or_default())
             }
-            None => self.facts.node_ips.clone().unwrap_or_default(),
+            None => match &self.facts.node_ips {
+                Some(ips) => ips.clone(),
+                // They are a cloud provider's to tell, and stay what it told before somebody deleted the object.
+                None => return,
+            },
         };
         if *self.host_ips != host_ips {
             self.host_ips = Arc::new(host_ips);
@@ -146,7 +165,10 @@ impl Machine {
     /// The API server's version of the node. Others write to it, too: what they changed of its
     /// status (say, Ready to Unknown) is compared with from now on, and so put right at once.
     pub(crate) fn node_seen(&mut self, node: Arc<ApiNode>) {
-        if self.registration.is_done()
+        if matches!(self.registration, Registration::Awaited) {
+            return self.adopt(node);
+        }
+        if matches!(self.registration, Registration::Made)
             && self.report.in_flight.is_none()
             && let Some(status) = &node.status
         {
@@ -211,24 +233,47 @@ impl Machine {
     // ---- what is done about it ----
 
     pub(crate) fn drive(&mut self, now: Now, settings: &Settings, out: &mut Outbox) {
-        if !settings.is_registering || !self.is_measured {
+        if !settings.has_api || !self.is_measured {
             return;
         }
-        let is_due = self.registration.is_due(now) && !self.is_registering;
-        if is_due {
-            self.is_registering = true;
-            let mut node = node_status::initial_node(&self.facts);
-            let unknown = NodeStatus::default();
-            let status = self.compute(now, &unknown);
-            if self.registration.retry().is_none() {
-                record(node_status::transition_events(&unknown, &status, &settings.node_name), false, out);
+        match &self.registration {
+            Registration::Due if settings.is_registering => self.register(now, None, settings, out),
+            Registration::Due => {
+                self.registration = Registration::Awaited;
+                if let Some(node) = self.object.clone() {
+                    self.adopt(node);
+                }
             }
-            node.status = Some(status);
-            out.start(Place::Register, ApiAction::RegisterNode { node: Box::new(node) });
+            Registration::Failed(retry) if retry.next_at <= now.mono => {
+                let retry = retry.clone();
+                self.register(now, Some(retry), settings, out);
+            }
+            _ => {}
         }
-        if self.registration.is_done() {
+        if matches!(self.registration, Registration::Made) {
             self.drive_status(now, settings, out);
         }
+    }
+
+    fn register(&mut self, now: Now, before: Option<Retry>, settings: &Settings, out: &mut Outbox) {
+        let mut node = node_status::initial_node(&self.facts);
+        let unknown = NodeStatus::default();
+        let status = self.compute(now, &unknown);
+        if before.is_none() {
+            record(node_status::transition_events(&unknown, &status, &settings.node_name), false, out);
+        }
+        node.status = Some(status);
+        self.registration = Registration::InFlight(before);
+        out.start(Place::Register, ApiAction::RegisterNode { node: Box::new(node) });
+    }
+
+    /// Reports to this object from now on.
+    fn adopt(&mut self, node: Arc<ApiNode>) {
+        self.registration = Registration::Made;
+        self.report.written = Some(Arc::new(node.status.clone().unwrap_or_default()));
+        self.report.is_dirty = true;
+        self.object = Some(node);
+        self.refresh_host_ips();
     }
 
     /// Whether enough is known of the runtime to speak of it. Until then what an earlier process
@@ -357,21 +402,18 @@ impl Machine {
     }
 
     pub(crate) fn registered(&mut self, now: Now, outcome: Outcome) {
-        self.is_registering = false;
+        let before = match std::mem::take(&mut self.registration) {
+            Registration::InFlight(before) => before,
+            _ => None,
+        };
         match outcome {
-            Outcome::Api(ApiOutcome::Registered(node)) => {
-                self.registration = Step::Done;
-                self.report.written = Some(Arc::new(node.status.clone().unwrap_or_default()));
-                self.report.is_dirty = true;
-                self.object = Some(node);
-                self.refresh_host_ips();
-            }
+            Outcome::Api(ApiOutcome::Registered(node)) => self.adopt(node),
             Outcome::Failed(failure) => {
                 let pauses = Pauses { initial: Duration::from_millis(100), max: Duration::from_secs(7) };
-                let retry = Retry::after(self.registration.retry(), failure.message, pauses, now);
-                self.registration = Step::Failed(retry);
+                let retry = Retry::after(before.as_ref(), failure.message, pauses, now);
+                self.registration = Registration::Failed(retry);
             }
-            _ => self.registration = Step::Todo,
+            _ => {}
         }
     }
 
@@ -383,8 +425,11 @@ impl Machine {
                 self.report.written_at = Some(now.mono);
                 self.report.retry = None;
             }
-            // Somebody deleted the Node object: make it again.
-            Outcome::Gone => self.registration = Step::Todo,
+            Outcome::Gone => {
+                self.registration = Registration::Awaited;
+                self.object = None;
+                self.report.retry = None;
+            }
             Outcome::Failed(failure) => {
                 let retry = Retry::after(self.report.retry.as_ref(), failure.message, Pauses::CALLS, now);
                 self.report.retry = Some(retry);
@@ -399,8 +444,8 @@ impl Machine {
             return None;
         }
         match &self.registration {
-            Step::Failed(retry) if !self.is_registering => Some(retry.next_at),
-            Step::Done if self.report.in_flight.is_none() => {
+            Registration::Failed(retry) => Some(retry.next_at),
+            Registration::Made if self.report.in_flight.is_none() => {
                 if self.report.next_at.is_zero() {
                     // Still silent: what ends that sooner comes as an input.
                     return self.report.speak_at;

@@ -15,7 +15,7 @@ pub struct Settings {
     pub node_name: String,
     /// Whether a pod's IPv6 address comes before its IPv4 one (`--node-ip`).
     pub is_ipv6_first: bool,
-    /// Whether to write a Node object and its status at all (`registerNode`, and a kubeconfig).
+    /// Whether to make the Node object (`registerNode`). Its status is written in any case, once there is one.
     pub is_registering: bool,
     /// Whether there is an API server to report to.
     pub has_api: bool,

@@ -332,9 +332,19 @@ pub(crate) async fn node_object(
     inbox: Sender<Input>,
 ) {
     let mut events = std::pin::pin!(apiserver::watch_node(client, &node_name));
+    let mut was_there = false;
     while let Some(event) = events.next().await {
-        // Absent: registration makes it, and the core notices by its own writes.
-        let NodeEvent::Current(node) = event else { continue };
+        let NodeEvent::Current(node) = event else {
+            // The core notices by its own writes; the operator may wonder.
+            if std::mem::take(&mut was_there) {
+                warn!(
+                    node = node_name,
+                    "The Node object was deleted, and is not made again before the next start"
+                );
+            }
+            continue;
+        };
+        was_there = true;
         if let Some(serving) = &serving {
             serving.observe(&node);
         }

@@ -34,12 +34,10 @@ pub(super) async fn api(ground: &Ground) -> anyhow::Result<Option<Remote>> {
     let recorder = EventSettings { component: "kubelet".to_owned(), host: node_name.to_owned() };
     let (events, event_task) = EventRecorder::new(client, recorder);
     tasks.spawn(event_task.run());
-    if config.node.register {
-        let lease = LeaseSettings {
-            node_name: node_name.to_owned(),
-            duration_seconds: u32::try_from(config.node.lease_duration.as_secs()).unwrap_or(40),
-        };
-        tasks.spawn(LeaseRenewerTask::new(connection.heartbeat.clone(), lease).run());
-    }
+    let lease = LeaseSettings {
+        node_name: node_name.to_owned(),
+        duration_seconds: u32::try_from(config.node.lease_duration.as_secs()).unwrap_or(40),
+    };
+    tasks.spawn(LeaseRenewerTask::new(connection.heartbeat.clone(), lease).run());
     Ok(Some(Remote { connection, events, services }))
 }

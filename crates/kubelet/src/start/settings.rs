@@ -103,7 +103,7 @@ pub(super) fn of_core(config: &Config, node_name: &str, has_api: bool) -> Settin
     Settings {
         node_name: node_name.to_owned(),
         is_ipv6_first: config.identity.node_ips.first().is_some_and(IpAddr::is_ipv6),
-        is_registering: has_api && config.node.register,
+        is_registering: config.node.register,
         has_api,
         gates: node::PodGates {
             has_pod_level_resources: config.gates.enabled("PodLevelResources"),

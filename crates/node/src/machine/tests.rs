@@ -363,3 +363,75 @@ fn a_shortage_is_told_at_once_and_its_end_after_the_transition_period() {
     assert_eq!(told(303, 500), [""; 0]);
     assert_eq!(told(304, 500), ["NodeHasSufficientMemory"]);
 }
+
+/// The actions among the effects that are about the Node object.
+fn about_the_object(effects: &[Effect]) -> Vec<&'static str> {
+    let actions = effects.iter().filter_map(|effect| match effect {
+        Effect::Start { action: Action::Api(ApiAction::RegisterNode { .. }), .. } => Some("register"),
+        Effect::Start { action: Action::Api(ApiAction::WriteNodeStatus { .. }), .. } => Some("write"),
+        _ => None,
+    });
+    actions.collect()
+}
+
+/// With `registerNode: false` others make the object, and the node reports to it as soon as there is one, before or after
+/// the node itself was measured.
+#[test]
+fn a_node_that_others_register_is_reported_to() {
+    for is_made_first in [true, false] {
+        let mut node = Node::new(Settings { is_registering: false, ..settings() });
+        let measured = || Input::NodeFacts(Box::new(facts()));
+        let made = || Input::NodeObject(object(|_| {}));
+        let mut effects = node.step(at(0), if is_made_first { made() } else { measured() });
+        effects.extend(node.step(at(1), health(true)));
+        assert_eq!(about_the_object(&effects), Vec::<&str>::new());
+        let mut effects = node.step(at(2), if is_made_first { measured() } else { made() });
+        // The runtime has not told its pods yet; that is waited for as long as a silence is.
+        effects.extend(node.step(at(60), Input::Tick));
+        assert_eq!(about_the_object(&effects), ["write"], "{is_made_first}");
+    }
+}
+
+#[test]
+fn a_node_without_an_api_server_reports_to_nobody() {
+    for is_registering in [true, false] {
+        let mut node = Node::new(Settings { is_registering, has_api: false, ..settings() });
+        let mut effects = node.step(at(0), Input::NodeFacts(Box::new(facts())));
+        effects.extend(node.step(at(1), health(true)));
+        effects.extend(node.step(at(60), Input::Tick));
+        assert_eq!(about_the_object(&effects), Vec::<&str>::new());
+    }
+}
+
+/// `kubectl delete node` holds until the kubelet starts anew, or until somebody else makes the object again.
+#[test]
+fn a_deleted_object_is_not_made_again() {
+    let (mut node, _) = settled(facts(), &object(|_| {}));
+    let effects = node.step(at(3), health(false));
+    let gone = write(&effects).expect("the runtime's state is news");
+    let mut effects = node.step(at(4), Input::Finished { id: gone, outcome: Outcome::Gone });
+    assert_eq!(node.next_deadline().filter(|at| *at <= Duration::from_secs(4)), None, "it does not spin");
+    for second in [5, 20, 4000] {
+        effects.extend(node.step(at(second), Input::Tick));
+        effects.extend(node.step(at(second), health(second == 20)));
+    }
+    assert_eq!(about_the_object(&effects), Vec::<&str>::new());
+    let made = object(|node| node.metadata.uid = Some("second".into()));
+    assert_eq!(about_the_object(&node.step(at(4001), Input::NodeObject(made))), ["write"]);
+}
+
+/// What a cloud provider told of the addresses is kept for the pods that still run.
+#[test]
+fn addresses_outlive_the_object() {
+    let told = object(|node| {
+        let address = NodeAddress { type_: "InternalIP".into(), address: "10.0.0.7".into() };
+        node.status.as_mut().unwrap().addresses = Some(vec![address]);
+    });
+    let (mut node, _) = settled(NodeFacts { node_ips: None, ..facts() }, &told);
+    let mut effects = node.step(at(3), Input::NodeObject(told));
+    assert_eq!(*node.view().host_ips, ["10.0.0.7"]);
+    effects.extend(node.step(at(4), health(false)));
+    node.step(at(5), Input::Finished { id: write(&effects).unwrap(), outcome: Outcome::Gone });
+    node.step(at(6), Input::NodeFacts(Box::new(NodeFacts { node_ips: None, ..facts() })));
+    assert_eq!(*node.view().host_ips, ["10.0.0.7"]);
+}

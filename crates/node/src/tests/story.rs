@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 use super::words::action_text;
 use crate::node_status::NodeFacts;
 use crate::{
-    Action, ClassAmounts, Effect, EffectId, Failure, FailureKind, HostAction, ImageAnswer, ImageOutcome,
-    Input, Node, Outcome, RuntimeAction, RuntimeOutcome, Settings, Source,
+    Action, ApiAction, ClassAmounts, Effect, EffectId, EventObject, EventRecord, Failure, FailureKind,
+    HostAction, ImageAnswer, ImageOutcome, Input, Node, Outcome, RuntimeAction, RuntimeOutcome, Settings,
+    Source,
 };
 
 /// A pod of the API server with this spec, version 1.
@@ -64,6 +65,8 @@ impl Story {
         let settings = Settings {
             is_ipv6_first: node_ips.first().is_some_and(|ip| ip.contains(':')),
             limits_class_memory: true,
+            // It never ends, so that stories are about pods.
+            is_registering: true,
             sources: vec![Source::Api, Source::File],
             ..Settings::for_tests()
         };
@@ -121,6 +124,8 @@ impl Story {
         while let Some(input) = inputs.pop() {
             for effect in self.node.step(self.now(), input) {
                 match effect {
+                    Effect::Record(EventRecord { about: EventObject::Node, .. })
+                    | Effect::Start { action: Action::Api(ApiAction::RegisterNode { .. }), .. } => {}
                     Effect::Record(event) => lines.push(format!("{}: {}", event.reason, event.message)),
                     Effect::Cancel(id) => {
                         let action = self.open.iter().find(|(open, _)| *open == id);
