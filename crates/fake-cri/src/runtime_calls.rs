@@ -89,7 +89,12 @@ impl RuntimeService for Service {
         answer(StatusResponse {
             status: Some(RuntimeStatus { conditions }),
             runtime_handlers: vec![RuntimeHandler::default()],
-            features: Some(RuntimeFeatures { supplemental_groups_policy: true, ..Default::default() }),
+            // Nothing is mounted, with whatever options.
+            features: Some(RuntimeFeatures {
+                supplemental_groups_policy: true,
+                mount_options: true,
+                ..Default::default()
+            }),
             ..Default::default()
         })
     }

@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::floods::KUBELET;
 use super::scene::{EVENTUALLY, SOON, Scene};
 use crate::cluster::{Authority, Changes, Paths, serving_pair};
+use crate::process::Service;
 use crate::workspace;
 
 /// A connection to the kubelet.
@@ -160,14 +161,7 @@ pub(super) async fn are_read_again_when_they_change(scene: Scene) -> Result<()> 
 
     // Those of whom it believes: one more, then only that.
     replace(&files.authorities, &format!("{ours}{}", other.certificate()?))?;
-    let becomes = async |pair: &str, wanted: StatusCode| {
-        let check = async || {
-            let status = pods(pair).await?;
-            ensure!(status == wanted, "it is answered {status} and not {wanted}");
-            Ok(())
-        };
-        kubelet.answers(EVENTUALLY, check).await
-    };
+    let becomes = async |pair: &str, wanted: StatusCode| becomes(&scene, &kubelet, pair, wanted).await;
     becomes(&theirs, StatusCode::OK).await?;
     becomes(&admin, StatusCode::OK).await?;
     replace(&files.authorities, &other.certificate()?)?;
@@ -175,5 +169,55 @@ pub(super) async fn are_read_again_when_they_change(scene: Scene) -> Result<()> 
     becomes(&theirs, StatusCode::OK).await?;
     let line = Line::open(paths, &theirs).await?;
     ensure!(line.shown == newer.shown, "with the damaged file the last good certificate is in use");
+    kubelet.stop().await
+}
+
+/// Waits until the holder of a pair is answered so.
+async fn becomes(scene: &Scene, kubelet: &Service, pair: &str, wanted: StatusCode) -> Result<()> {
+    let check = async || {
+        let status = Line::open(&scene.cluster.paths, pair).await?.get("/pods", None).await?;
+        ensure!(status == wanted, "it is answered {status} and not {wanted}");
+        Ok(())
+    };
+    kubelet.answers(EVENTUALLY, check).await
+}
+
+/// With its gate off a file is read once. The other file, written later, shows when this one would have been read again.
+pub(super) async fn stay_without_their_gates(scene: Scene) -> Result<()> {
+    let paths = &scene.cluster.paths;
+    let files = Files::new(&scene)?;
+    let ours = std::fs::read_to_string(paths.file("ca.crt")).context("read the authority")?;
+    let admin = admin_pair(paths)?;
+    let other = Authority::generate()?;
+    let (theirs, both) = (other.admin_pair()?, format!("{ours}{}", other.certificate()?));
+    scene.cluster.kubelet.stop().await?;
+    let started = async |name: &'static str, gate: &str| {
+        files.write_pair(serving_pair(paths)?)?;
+        replace(&files.authorities, &ours)?;
+        let mut changes = files.changes();
+        changes.fields["featureGates"] = json!({ gate: false });
+        let kubelet = scene.cluster.kubelet_changed(name, changes)?;
+        kubelet.start().await?;
+        becomes(&scene, &kubelet, &admin, StatusCode::OK).await?;
+        let shown = Line::open(paths, &admin).await?.shown;
+        anyhow::Ok((kubelet, shown))
+    };
+
+    let (kubelet, old) = started("certificate-stays", "ReloadKubeletServerCertificateFile").await?;
+    files.write_pair(serving_pair(paths)?)?;
+    replace(&files.authorities, &both)?;
+    becomes(&scene, &kubelet, &theirs, StatusCode::OK).await?;
+    ensure!(Line::open(paths, &admin).await?.shown == old, "it shows the new certificate");
+    kubelet.stop().await?;
+
+    let (kubelet, old) = started("authorities-stay", "ReloadKubeletClientCAFile").await?;
+    replace(&files.authorities, &both)?;
+    files.write_pair(serving_pair(paths)?)?;
+    let switched = async || {
+        ensure!(Line::open(paths, &admin).await?.shown != old, "it still shows the old certificate");
+        Ok(())
+    };
+    kubelet.answers(EVENTUALLY, switched).await?;
+    becomes(&scene, &kubelet, &theirs, StatusCode::UNAUTHORIZED).await?;
     kubelet.stop().await
 }

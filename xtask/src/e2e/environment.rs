@@ -96,7 +96,7 @@ pub(super) async fn host_network_pods_have_the_nodes_addresses(scene: Scene) -> 
 }
 
 /// An init container that leaves this text in a file, and a container that prints what it makes of it.
-fn file_spec(content: &str, reference: Value) -> Value {
+pub(super) fn file_spec(content: &str, reference: Value) -> Value {
     let writer = with(
         shell("writer", "printf \"$CONTENT\" > /d/vars.env"),
         json!({

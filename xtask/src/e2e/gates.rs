@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use serde_json::{Value, json};
 
+use super::environment::file_spec;
 use super::scene::{SOON, Scene, container, is_ready, phase, restarts, shell, with};
 use crate::cluster::{Changes, wait_for};
 use crate::isolation::NODE;
@@ -72,6 +73,28 @@ fn restarting() -> Value {
     json!({ "restartPolicy": "Never", "containers": [with(shell("main", "exit 42"), own)] })
 }
 
+/// A pod that ends with 42, whose container wants all of it to begin anew then.
+fn restarting_all() -> Value {
+    let rules =
+        json!([{ "action": "RestartAllContainers", "exitCodes": { "operator": "In", "values": [42] } }]);
+    let own = json!({ "restartPolicy": "Never", "restartPolicyRules": rules });
+    let script = "test -e /d/again && sleep 100000; touch /d/again; exit 42";
+    let mounts = json!({ "volumeMounts": [{ "name": "d", "mountPath": "/d" }] });
+    json!({
+        "restartPolicy": "Never", "volumes": [{ "name": "d", "emptyDir": {} }],
+        "containers": [with(with(shell("main", script), own), mounts)],
+    })
+}
+
+/// Refused, and for this reason.
+async fn refused(scene: &Scene, name: &str, spec: Value, wanted: &str) -> Result<()> {
+    scene.pod(name, spec).await?;
+    let refused = scene.until(name, "refused", SOON, |pod| phase(pod) == "Failed").await?;
+    let reason = refused.status.and_then(|status| status.reason);
+    ensure!(reason.as_deref() == Some(wanted), "the reason is {reason:?}");
+    Ok(())
+}
+
 /// A pod with resources of its own beside its container's.
 fn with_resources() -> Value {
     json!({ "resources": { "limits": { "memory": "64Mi" } }, "containers": [shell("main", "sleep 100000")] })
@@ -89,12 +112,17 @@ pub(super) async fn what_is_on_goes_when_turned_off(scene: Scene) -> Result<()> 
         .context("wait for what the node declares")?;
     scene.pod("restarts", restarting()).await?;
     scene.until("restarts", "restarted by its rule", SOON, |pod| restarts(pod, "main") > 0).await?;
+    scene.pod("restarts-all", restarting_all()).await?;
+    scene.until("restarts-all", "restarted by its rule", SOON, |pod| restarts(pod, "main") > 0).await?;
     scene.ready_pod("resources", with_resources()).await?;
+    scene.ready_pod("from-file", file_spec("GREETING='hi'\n", json!({}))).await?;
+    ensure!(scene.first_line("from-file", "main").await? == "said hi", "it has a variable from a file");
 
     let gates = json!({
         "ComponentFlagz": false, "ComponentStatusz": false, "ContainerCheckpoint": false,
         "ContainerRestartRules": false, "RestartAllContainersOnContainerExits": false,
         "ExtendWebSocketsToKubelet": false, "KubeletInUserNamespace": false, "PodLevelResources": false,
+        "EnvFiles": false,
         // These need it.
         "InPlacePodLevelResourcesVerticalScaling": false, "PodLevelResourcesFixDefaulting": false,
         "PodLevelResourcesFixKubeletQOSClass": false,
@@ -110,10 +138,11 @@ pub(super) async fn what_is_on_goes_when_turned_off(scene: Scene) -> Result<()> 
     scene.pod("ends", restarting()).await?;
     let ended = scene.until("ends", "failed", SOON, |pod| phase(pod) == "Failed").await?;
     ensure!(restarts(&ended, "main") == 0, "its rule does not count");
-    scene.pod("refused", with_resources()).await?;
-    let refused = scene.until("refused", "refused", SOON, |pod| phase(pod) == "Failed").await?;
-    let reason = refused.status.and_then(|status| status.reason);
-    ensure!(reason.as_deref() == Some("PodLevelResourcesNotSupported"), "the reason is {reason:?}");
+    refused(&scene, "refused", with_resources(), "PodLevelResourcesNotSupported").await?;
+    refused(&scene, "refused-all", restarting_all(), "PodFeatureUnsupported").await?;
+    scene.ready_pod("without-file", file_spec("GREETING='hi'\n", json!({}))).await?;
+    let said = scene.first_line("without-file", "main").await?;
+    ensure!(said.trim_end() == "said", "a variable from a file is {said:?}");
     kubelet.stop().await
 }
 
@@ -140,6 +169,7 @@ pub(super) async fn what_is_off_comes_when_turned_on(scene: Scene) -> Result<()>
             "DefaultPodSysctls": true, "KubeletAllocatedPodsEndpoint": true, "PodLogsQuerySplitStreams": true,
             "PodAndContainerStatsFromCRI": true, "TaintTolerationComparisonOperators": true,
             "ReduceDefaultCrashLoopBackOffDecay": true, "UserNamespacesHostNetworkSupport": true,
+            "ChangeContainerStatusOnKubeletRestart": true,
         },
         "defaultPodSysctls": { sysctl: "7" },
     });
@@ -160,7 +190,18 @@ pub(super) async fn what_is_off_comes_when_turned_on(scene: Scene) -> Result<()>
     scene.pod("fails", json!({ "containers": [shell("main", "exit 3")] })).await?;
     scene.until("fails", "in a wait of a few seconds", SOON, waits_for_seconds).await?;
     compares_tolerations(&scene).await?;
+    forgets_readiness(&scene, &kubelet).await?;
     kubelet.stop().await
+}
+
+/// What was ready is not after a restart, long before its probe is due again.
+async fn forgets_readiness(scene: &Scene, kubelet: &Service) -> Result<()> {
+    let probe = json!({ "exec": { "command": ["test", "!", "-e", "/tmp/not"] }, "periodSeconds": 1000 });
+    let container = with(shell("main", "sleep 100000"), json!({ "readinessProbe": probe }));
+    scene.ready_pod("was-ready", json!({ "containers": [container] })).await?;
+    scene.kubectl_out(&["exec", "was-ready", "--", "touch", "/tmp/not"]).await?;
+    kubelet.restart().await?;
+    scene.until("was-ready", "no longer ready", SOON, |pod| !is_ready(pod)).await.map(drop)
 }
 
 /// Whether it waits as long as it would only after a first wait of one second.

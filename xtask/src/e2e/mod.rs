@@ -29,6 +29,7 @@ mod packet_rules;
 mod pods_api;
 mod pods_from_url;
 mod probes;
+mod registration;
 mod registry;
 mod restarts;
 mod rotation;
@@ -167,6 +168,7 @@ fn all() -> Vec<Scenario> {
         Disturbing identity::serving_certificate_is_signed_by_the_cluster,
         Disturbing identity::a_program_knows_the_credentials,
         Disturbing certificates::are_read_again_when_they_change,
+        Disturbing certificates::stay_without_their_gates,
         Disturbing registry::a_program_opens_it,
         Disturbing registry::what_a_secret_opened_stays_closed_to_others,
         Stricter registry::kubelets_read_each_others_records,
@@ -197,6 +199,7 @@ fn all() -> Vec<Scenario> {
         Disturbing addresses::of_name_and_default_route_are_found_anew,
         Disturbing addresses::of_another_machine_are_not_reported,
         Disturbing node_object::tells_what_happens_to_it,
+        Disturbing registration::of_a_node_that_may_not_create_itself,
         Stricter node_object::is_the_one_upstream_writes,
         Stricter folders::are_upstreams,
         Stricter floods::strangers_change_nothing,

@@ -215,7 +215,14 @@ pub(super) async fn what_a_secret_opened_stays_closed_to_others(scene: Scene) ->
     scene.cluster.kubelet.stop().await?;
     scene.cluster.kubelet.start().await?;
     strangers_are_refused(&scene, &image, "late-stranger").await?;
-    friends_start(&scene, &registry, &image, "late-friend").await
+    friends_start(&scene, &registry, &image, "late-friend").await?;
+    // It was, before there was the gate.
+    scene.cluster.kubelet.stop().await?;
+    let fields = json!({ "featureGates": { "KubeletEnsureSecretPulledImages": false } });
+    let kubelet = scene.cluster.kubelet_changed("open-images", Changes { fields, ..Changes::default() })?;
+    kubelet.start().await?;
+    scene.ready_pod("stranger-without-gate", never_pulling(&image, json!({}))).await?;
+    kubelet.stop().await
 }
 
 /// What one kubelet has noted, the other goes by.

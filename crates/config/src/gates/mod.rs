@@ -176,8 +176,11 @@ fn page() -> String {
     let mut page = String::from(
         "# Feature gates\n\nThe gates that a kubelet of v1.37 asks about. Every other gate of v1.37 is accepted and has \
          no effect on a node, as\nupstream. Turning on a gate that is off by default and not implemented yet is an \
-         error.\n\nThis page is written by `UPDATE_DOCS=1 cargo test -p config gates`.\n\n\
-         | gate | stage | default | works | about |\n|---|---|---|---|---|\n",
+         error.\n\nA gate that works and can be set names what fails when it is not obeyed: an end-to-end test on a real \
+         cluster, or a\ntest of one crate, where a cluster has not shown it. What works only while its gate is on says \
+         so when it is turned\noff.\n\n\
+         This page is written by `UPDATE_DOCS=1 cargo test -p config gates`.\n\n\
+         | gate | stage | default | works | shown by | about |\n|---|---|---|---|---|---|\n",
     );
     for gate in consulted::CONSULTED {
         let Some(spec) = spec(gate.name) else { continue };
@@ -189,8 +192,19 @@ fn page() -> String {
         };
         let default = if spec.default { "on" } else { "off" };
         let locked = if spec.locked { ", locked" } else { "" };
-        let works = if gate.works { "yes" } else { "not yet" };
-        let _ = writeln!(page, "| {} | {stage} | {default}{locked} | {works} | {} |", gate.name, gate.effect);
+        let test = consulted::TESTS.iter().find(|(name, _)| *name == gate.name).map(|(_, test)| *test);
+        let works = match test {
+            _ if !gate.works => "not yet",
+            None if !spec.locked => "while on",
+            _ => "yes",
+        };
+        let shown = match test.map(|test| test.split_once(' ').ok_or(test)) {
+            Some(Err(scenario)) => format!("`{scenario}`"),
+            Some(Ok((file, _))) => format!("a test of `{}`", file.split('/').nth(1).unwrap_or(file)),
+            None => String::new(),
+        };
+        let (name, effect) = (gate.name, gate.effect);
+        let _ = writeln!(page, "| {name} | {stage} | {default}{locked} | {works} | {shown} | {effect} |");
     }
     page
 }
