@@ -98,6 +98,7 @@ impl PodRecord {
             Outcome::Runtime(RuntimeOutcome::Observed(_)) if std::mem::take(&mut self.is_read_overtaken) => {
                 self.read_again = false;
                 self.is_stale = true;
+                self.read_retry = None;
             }
             Outcome::Runtime(RuntimeOutcome::Observed(mut observed)) => {
                 observed.sort();
@@ -116,10 +117,15 @@ impl PodRecord {
             }
             Outcome::Failed(failure) => {
                 self.is_stale = true;
+                // The next read begins after all that happened meanwhile.
+                (self.read_again, self.is_read_overtaken) = (false, false);
                 let retry = Retry::after(self.read_retry.as_ref(), failure.message, Pauses::CALLS, cx.now);
                 self.read_retry = Some(retry);
             }
-            _ => self.is_stale = true,
+            _ => {
+                self.is_stale = true;
+                (self.read_again, self.is_read_overtaken) = (false, false);
+            }
         }
     }
 

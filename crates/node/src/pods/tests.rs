@@ -261,6 +261,22 @@ fn a_stop_that_fails_is_tried_again_with_what_is_left() {
     assert_eq!(bench.drive(1), "stop a within 29");
 }
 
+// ---- reads ----
+
+#[test]
+fn what_happens_during_a_read_that_fails_is_seen_by_the_next() {
+    let mut bench = Bench::running(r#"{"containers":[{"name":"a"}]}"#);
+    let seen = bench.record.observed.clone().unwrap();
+    bench.record.mark_stale();
+    assert_eq!(bench.drive(0), "observe");
+    bench.record.mark_stale();
+    let failure = Failure { kind: FailureKind::Other, message: "no".to_owned() };
+    bench.finish(Slot::Observe, Outcome::Failed(failure));
+    assert_eq!((bench.drive(0), bench.drive(1)), (String::new(), "observe".to_owned()));
+    bench.finish(Slot::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
+    assert_eq!(bench.drive(1), "");
+}
+
 // ---- probes ----
 
 fn with_probe(kind: &str, probe: &str) -> Bench {
