@@ -17,8 +17,7 @@ pub(crate) fn admit_waiting(pods: &mut PodRegistry, cx: &mut Cx<'_>) {
         .filter(|p| {
             p.phase == Phase::Admitting
                 && p.desired.is_present()
-                && p.observed.is_some()
-                && !p.is_stale
+                && p.seen.is_fresh()
                 && knows_enough_of_runtime(p, cx.node)
         })
         .map(|p| {
@@ -47,8 +46,7 @@ fn admit_one(pods: &mut PodRegistry, uid: &PodUid, facts: &NodeFacts, cx: &mut C
     let is_over =
         matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
     let is_deleted = pod.metadata.deletion_timestamp.is_some();
-    let is_adopted =
-        record.observed.as_ref().is_some_and(|o| !o.containers.is_empty() || !o.sandboxes.is_empty());
+    let is_adopted = record.seen.last().is_some_and(|o| !o.containers.is_empty() || !o.sandboxes.is_empty());
     let verdict = if is_over || is_deleted || is_adopted { Ok(()) } else { judge(pods, record, facts, cx) };
     let Some(mut record) = pods.get_mut(uid) else { return };
     match verdict {

@@ -41,7 +41,7 @@ pub(crate) fn cap_dead_containers(pods: &mut PodRegistry, cx: &mut Cx<'_>) {
     let mut groups: BTreeMap<(&PodUid, &str), Vec<Dead>> = BTreeMap::new();
     for record in pods.iter().filter(|record| keeps_containers(record)) {
         let uid = &record.uid;
-        for container in record.observed.iter().flat_map(dead) {
+        for container in record.seen.last().into_iter().flat_map(|last| dead(last)) {
             let is_old = cx.now.since_wall(container.created_at) >= policy.minimum_age;
             if is_old && !record.is_removing(&container.id) {
                 let (created_at, id) = (container.created_at, container.id.clone());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::references::ObjectName;
-use model::{ContainerId, Now, Pod, PodKey, PodObservation, PodUid, pod};
+use model::{ContainerId, Now, Pod, PodKey, PodUid, pod};
 
 use crate::classes::{self, ClassLimits};
 use crate::cx::Cx;
@@ -21,6 +21,7 @@ use crate::outbox::{Outbox, Place};
 use crate::pod_cidr::PodCidr;
 use crate::pods::record::{Desired, EndCause, Phase, PodRecord, Step};
 use crate::pods::registry::PodRegistry;
+use crate::pods::seen::Seen;
 use crate::schedule::{Key, Schedule, earliest};
 use crate::settings::Settings;
 use crate::slot::Slot;
@@ -269,7 +270,7 @@ impl Node {
             let mut record = PodRecord::new(uid.clone(), key, Desired::Present { source, pod });
             if self.relist.has_succeeded {
                 // Nobody but this node makes sandboxes, so what the last relist lacked is not there.
-                record.observed = Some(PodObservation::empty(uid.clone(), record.key.clone()));
+                record.seen = Seen::nothing(uid.clone(), record.key.clone());
             }
             self.old_logs.returned(&uid);
             self.pods.insert(record);
@@ -323,7 +324,7 @@ impl Node {
     fn insert_unknown(&mut self, uid: PodUid, key: PodKey) {
         let mut record = PodRecord::new(uid.clone(), key, Desired::Unknown);
         if self.relist.has_succeeded {
-            record.observed = Some(PodObservation::empty(uid.clone(), record.key.clone()));
+            record.seen = Seen::nothing(uid.clone(), record.key.clone());
         }
         self.pods.insert(record);
     }
@@ -381,7 +382,7 @@ impl Node {
             return;
         };
         if record.hints_at_news(container, change) {
-            record.mark_stale();
+            record.seen.outdate();
             drop(record);
             self.pods.mark(uid.clone());
         }
@@ -462,7 +463,7 @@ impl Node {
         let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
         let Some(mut record) = self.pods.get_mut(uid) else { return };
         let is_stray = matches!(record.desired, Desired::Unknown) && record.phase == Phase::Admitting;
-        if is_stray && let Some(observed) = &record.observed {
+        if is_stray && let Some(observed) = record.seen.last() {
             let is_in_runtime = !observed.sandboxes.is_empty() || !observed.containers.is_empty();
             self.tallies.orphans += u64::from(is_in_runtime);
             record.begin_end(EndCause::Removed, &mut cx);
@@ -506,7 +507,7 @@ impl Node {
             // The same static pod again.
             self.tallies.restarted_static += 1;
             let mut again = PodRecord::new(uid.clone(), key.clone(), desired);
-            again.observed = Some(PodObservation::empty(uid.clone(), key.clone()));
+            again.seen = Seen::nothing(uid.clone(), key.clone());
             again.count_on_from(&attempts);
             self.pods.insert(again);
             return Some(key);

@@ -4,10 +4,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use model::{Now, PodKey, PodObservation, PodUid};
+use model::{Now, PodKey, PodUid};
 
 use crate::pods::record::{Desired, EndCause, Phase, PodRecord, Step, Terminated};
 use crate::pods::registry::PodRegistry;
+use crate::pods::seen::Seen;
 use crate::settings::{BETWEEN_REMOVALS, LOGS_KEPT};
 
 /// The pods that are gone but for their logs, those that went first in front.
@@ -51,7 +52,7 @@ impl OldLogs {
             return;
         }
         let mut record = PodRecord::new(uid.clone(), key.clone(), Desired::Unknown);
-        record.observed = Some(PodObservation::empty(uid, key));
+        record.seen = Seen::nothing(uid, key);
         record.phase = Phase::Terminated(Terminated {
             why: EndCause::Removed,
             volumes: Step::Done,

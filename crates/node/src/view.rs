@@ -57,7 +57,7 @@ pub struct PodView {
     /// Its status as it is now, which may be newer than what the API server has.
     pub status: Arc<PodStatus>,
     /// What the runtime holds of it.
-    pub observed: Option<PodObservation>,
+    pub observed: Option<Arc<PodObservation>>,
     /// Where it is in its life.
     pub phase: &'static str,
     /// Whether it has ended and nothing of it is left but its logs and its objects.
@@ -109,7 +109,7 @@ impl ViewBuilder {
             is_wanted: record.desired.is_present(),
             is_static: record.desired.is_static(),
             status: record.report.current.clone(),
-            observed: record.observed.clone(),
+            observed: record.seen.last().cloned(),
             phase: match record.phase {
                 Phase::Admitting => "Admitting",
                 Phase::Running { .. } => "Running",

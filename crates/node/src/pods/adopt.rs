@@ -22,7 +22,7 @@ impl PodRecord {
         let said = self.report.written.clone();
         for container in pod::containers(&pod) {
             let name = container.spec.name.clone();
-            let Some(latest) = self.observed.as_ref().and_then(|o| o.latest(&name)).cloned() else {
+            let Some(latest) = self.seen.last().and_then(|o| o.latest(&name)).cloned() else {
                 continue;
             };
             self.is_unrecalled |= self.desired.is_static();
@@ -60,7 +60,7 @@ impl PodRecord {
             return true;
         }
         for container in pod::containers(&pod) {
-            let latest = self.observed.as_ref().and_then(|o| o.latest(&container.spec.name));
+            let latest = self.seen.last().and_then(|o| o.latest(&container.spec.name));
             if let Some(id) = latest.filter(|c| c.state.is_running()).map(|c| c.id.clone()) {
                 self.believe(&container.spec, &id, &said);
             }
@@ -75,7 +75,7 @@ impl PodRecord {
         let mut said = said.clone();
         let lists = [&mut said.container_statuses, &mut said.init_container_statuses];
         for list in lists.into_iter().flatten() {
-            list.retain(|status| match self.observed.as_ref().and_then(|o| o.latest(&status.name)) {
+            list.retain(|status| match self.seen.last().and_then(|o| o.latest(&status.name)) {
                 None => self.kind_of(&status.name) != ContainerKind::Init,
                 Some(c) => is_about(status, &c.id) || i64::from(status.restart_count) < i64::from(c.attempt),
             });

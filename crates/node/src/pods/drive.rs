@@ -31,12 +31,11 @@ impl PodRecord {
 
     /// Reads the pod again when its last observation may be wrong.
     fn drive_observation(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
-        if !self.is_stale || self.busy.contains_key(&Slot::Observe) {
-            return None;
-        }
-        if let Some(at) = self.read_retry.as_ref().map(|r| r.next_at).filter(|at| *at > cx.now.mono) {
+        let at = self.seen.read_at()?;
+        if at > cx.now.mono {
             return Some(at);
         }
+        self.seen.begin_read();
         self.start(
             Slot::Observe,
             RuntimeAction::Observe { uid: self.uid.clone(), key: self.key.clone() },
@@ -50,14 +49,6 @@ impl PodRecord {
         debug_assert!(!self.busy.contains_key(&slot), "{slot:?} is taken");
         let id = out.start(Place::Pod(self.uid.clone(), slot.clone()), action);
         self.busy.insert(slot, id);
-    }
-
-    /// Something happened that the last observation does not show.
-    pub(crate) fn mark_stale(&mut self) {
-        self.is_stale = true;
-        if self.busy.contains_key(&Slot::Observe) {
-            self.read_again = true;
-        }
     }
 
     pub(super) fn record_event(

@@ -58,8 +58,12 @@ impl PodRecord {
         match self.desired.pod() {
             Some(pod) => pod::grace_seconds(pod),
             None => {
-                let noted =
-                    self.observed.iter().flat_map(|o| &o.containers).filter_map(|c| c.pod_grace_seconds);
+                let noted = self
+                    .seen
+                    .last()
+                    .into_iter()
+                    .flat_map(|o| &o.containers)
+                    .filter_map(|c| c.pod_grace_seconds);
                 noted.max().unwrap_or(pod::DEFAULT_GRACE_SECONDS)
             }
         }
@@ -77,7 +81,7 @@ impl PodRecord {
 
     fn drive_terminating(&mut self, end: &Terminating, cx: &mut Cx<'_>) -> Option<Duration> {
         let next = self.drive_probes(cx);
-        let observed = self.observed.as_ref()?;
+        let observed = self.seen.last()?;
         if let Some(at) = end.retry.as_ref().map(|r| r.next_at).filter(|at| *at > cx.now.mono) {
             return earliest(next, Some(at));
         }
@@ -101,12 +105,12 @@ impl PodRecord {
             .map(|s| s.id.clone())
             .collect();
         for id in sandboxes {
-            if !self.is_stale && !self.is_changing() {
+            if self.seen.is_fresh() && !self.is_changing() {
                 self.stop_sandbox(id, cx.out);
             }
         }
         // A creation that was cancelled may still have left something: only a fresh look tells.
-        let is_quiet = !self.is_changing() && !self.is_stale && !self.busy.contains_key(&Slot::Observe);
+        let is_quiet = !self.is_changing() && self.seen.is_fresh();
         let is_serving = self.busy.keys().any(Slot::is_for_running);
         if is_quiet && !is_serving {
             self.phase = Phase::Terminated(Terminated {
@@ -221,8 +225,8 @@ impl PodRecord {
         // Something is there again although all was gone (a creation that outlived its
         // cancellation): end that too.
         let is_alive = self
-            .observed
-            .as_ref()
+            .seen
+            .last()
             .is_some_and(|o| o.has_running_container() || o.sandboxes.iter().any(|s| s.is_ready));
         if is_alive {
             self.phase = Phase::Terminating(Terminating {
@@ -275,10 +279,7 @@ impl PodRecord {
         if retry_at.is_some() {
             return retry_at;
         }
-        let observed = self.observed.as_ref()?;
-        if self.is_stale {
-            return None;
-        }
+        let observed = self.seen.fresh()?;
         let sandboxes: Vec<_> = observed.sandboxes.iter().map(|s| s.id.clone()).collect();
         let strays: Vec<_> = observed
             .containers
@@ -323,6 +324,6 @@ impl PodRecord {
             && end.volumes.is_done()
             && end.cgroup.is_done()
             && end.logs.as_ref().is_none_or(Step::is_done)
-            && self.observed.as_ref().is_some_and(|o| o.sandboxes.is_empty() && o.containers.is_empty())
+            && self.seen.last().is_some_and(|o| o.sandboxes.is_empty() && o.containers.is_empty())
     }
 }

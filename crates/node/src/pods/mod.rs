@@ -1,5 +1,5 @@
-//! The life of each pod: where it is found ([`registry`]), what is wanted of it ([`record`]), what an earlier process left of it
-//! ([`adopt`]), what to do about it ([`plan`]),
+//! The life of each pod: where it is found ([`registry`]), what is wanted of it ([`record`]), what it was seen to be
+//! ([`seen`]), what an earlier process left of it ([`adopt`]), what to do about it ([`plan`]),
 //! doing it ([`running`], [`ending`], [`removal`], [`images`], [`probes`]), taking in how it went
 //! ([`results`]), and telling the API server ([`report`]).
 
@@ -22,5 +22,6 @@ mod restart_all;
 pub(crate) mod results;
 pub(crate) mod rules;
 mod running;
+pub(crate) mod seen;
 #[cfg(test)]
 mod tests;

@@ -46,7 +46,7 @@ impl PodRecord {
             self.report.written = Arc::new(status);
             self.report.current = self.report.written.clone();
             self.recall_attempts();
-            if self.observed.is_some() {
+            if self.seen.last().is_some() {
                 self.adopt(cx);
             }
         }
@@ -137,7 +137,7 @@ impl PodRecord {
 
     /// Whether what the runtime hints at is not known yet.
     pub(crate) fn hints_at_news(&self, id: &ContainerId, change: RuntimeChange) -> bool {
-        let Some(observed) = &self.observed else { return false };
+        let Some(observed) = self.seen.last() else { return false };
         let container = observed.containers.iter().find(|c| c.id == *id);
         let sandbox = observed.sandboxes.iter().find(|s| s.id.as_str() == id.as_str());
         let is_starting = self.busy.keys().any(|s| matches!(s, Slot::Container(_) | Slot::Sandbox));
@@ -173,26 +173,26 @@ impl PodRecord {
         {
             self.key = seen.key.clone();
         }
-        match (&self.observed, seen) {
+        match (self.seen.last(), seen) {
             (None, None) => {
-                self.observed = Some(PodObservation::empty(self.uid.clone(), self.key.clone()));
+                self.seen.found_nothing(&self.uid, &self.key);
                 true
             }
             (None, Some(_)) => {
-                self.mark_stale();
+                self.seen.outdate();
                 true
             }
             (Some(observed), None) => {
                 let was_there = !observed.sandboxes.is_empty() || !observed.containers.is_empty();
                 if was_there {
-                    self.mark_stale();
+                    self.seen.outdate();
                 }
                 was_there
             }
             (Some(observed), Some(seen)) => {
                 let differs = !is_same_outline(observed, seen);
                 if differs {
-                    self.mark_stale();
+                    self.seen.outdate();
                 }
                 differs
             }

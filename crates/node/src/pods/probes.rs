@@ -59,7 +59,7 @@ impl PodRecord {
         let mut next: Option<Duration> = None;
         for container in pod::containers(&pod) {
             let has_probe = KINDS.iter().any(|k| spec(&container.spec, *k).is_some());
-            let running = has_probe.then(|| self.observed.as_ref()?.latest(&container.spec.name)).flatten();
+            let running = has_probe.then(|| self.seen.last()?.latest(&container.spec.name)).flatten();
             let Some(running) = running else { continue };
             let ContainerState::Running { started_at } = running.state else { continue };
             let (id, created_at) = (running.id.clone(), running.created_at);
@@ -117,7 +117,7 @@ impl PodRecord {
         let Some(pod) = self.desired.pod().cloned() else { return };
         let Some(container) = pod::container(&pod, name) else { return };
         let Some(probe) = spec(&container.spec, kind) else { return };
-        let running = self.observed.as_ref().and_then(|o| o.latest(name)).filter(|c| c.state.is_running());
+        let running = self.seen.last().and_then(|o| o.latest(name)).filter(|c| c.state.is_running());
         let Some(id) = running.map(|c| c.id.clone()) else { return };
         if self.memory(name).probes.get(&kind).is_none_or(|p| p.container != id) {
             return;

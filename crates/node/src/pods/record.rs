@@ -7,12 +7,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use model::downward::PodFacts;
-use model::{ContainerId, ContainerObservation, ImageRef, Pod, PodKey, PodObservation, PodUid, SandboxId};
+use model::{ContainerId, ContainerObservation, ImageRef, Pod, PodKey, PodUid, SandboxId};
 
 use super::backoff::{Backoff, Retry};
 use super::grant::{self, Grant, Version};
 use super::missing_volumes::MissingVolumes;
 use super::probe_memory::ProbeMemory;
+use super::seen::Seen;
 use crate::cx::Cx;
 use crate::effect::EffectId;
 use crate::input::Source;
@@ -33,19 +34,10 @@ pub(crate) struct PodRecord {
     pub(crate) desired: Desired,
     /// Where it is in its life.
     pub(crate) phase: Phase,
-    /// The newest observation; `None` before the first.
-    pub(crate) observed: Option<PodObservation>,
-    /// Something was changed, or may have been, since the observation: no further change
-    /// before the pod is read again.
-    pub(crate) is_stale: bool,
+    /// What the runtime was last seen to hold of it.
+    pub(crate) seen: Seen,
     /// Whether the weight of its class was told of it.
     pub(crate) is_weighed: bool,
-    /// A hint came while a read was under way that may have missed what it hinted at.
-    pub(crate) read_again: bool,
-    /// A change ended while a read was under way, whose result may be older than the change.
-    pub(crate) is_read_overtaken: bool,
-    /// When a read that failed is tried again.
-    pub(crate) read_retry: Option<Retry>,
     /// Actions under way.
     pub(crate) busy: BTreeMap<Slot, EffectId>,
     /// The pod's cgroup.
@@ -377,12 +369,8 @@ impl PodRecord {
             key,
             desired,
             phase: Phase::Admitting,
-            observed: None,
-            is_stale: false,
+            seen: Seen::Never,
             is_weighed: false,
-            read_again: false,
-            is_read_overtaken: false,
-            read_retry: None,
             busy: BTreeMap::new(),
             cgroup: Step::Todo,
             volumes: Step::Todo,
@@ -451,7 +439,7 @@ impl PodRecord {
 
     /// The pod's addresses as its status has them, for its environment, hosts file, probes and hooks.
     pub(crate) fn pod_ips(&self, cx: &Cx<'_>) -> Vec<String> {
-        let (Some(pod), Some(observed)) = (self.desired.pod(), &self.observed) else { return Vec::new() };
+        let (Some(pod), Some(observed)) = (self.desired.pod(), self.seen.last()) else { return Vec::new() };
         status::pod_ips(pod, observed, cx.node.host_ips, cx.settings.is_ipv6_first)
     }
 
@@ -468,7 +456,7 @@ impl PodRecord {
 
     /// What is known of a container that the runtime holds.
     pub(crate) fn held(&self, id: &ContainerId) -> Option<&ContainerObservation> {
-        self.observed.as_ref()?.containers.iter().find(|container| container.id == *id)
+        self.seen.last()?.containers.iter().find(|container| container.id == *id)
     }
 
     /// Gives an admitted pod what it asks for, or what it had from an earlier process.

@@ -23,7 +23,7 @@ impl PodRecord {
     /// Computes the status and writes it when it is due. Returns when it will be.
     pub(crate) fn drive_report(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
         // Before the first look at a pod nothing is known that could be told.
-        if self.desired.pod().is_none() || self.phase == Phase::Admitting || self.observed.is_none() {
+        if self.desired.pod().is_none() || self.phase == Phase::Admitting || self.seen.last().is_none() {
             return None;
         }
         if let Some(status) = self.compute_status(cx)
@@ -73,7 +73,7 @@ impl PodRecord {
     /// said to be over, since that cannot be taken back. The end of its sandbox takes the runtime
     /// a while and changes nothing about them.
     fn is_settled(&self) -> bool {
-        !self.is_stale && !self.busy.keys().any(Slot::may_change_containers)
+        self.seen.is_fresh() && !self.busy.keys().any(Slot::may_change_containers)
     }
 
     /// Whether only the sandbox has to go before the pod's last status is written: what its
@@ -82,7 +82,7 @@ impl PodRecord {
     fn is_last_word_near(&self) -> bool {
         matches!(self.phase, Phase::Terminating(_))
             && !status::is_terminal(&self.report.current)
-            && self.observed.as_ref().is_some_and(|o| !o.has_running_container())
+            && self.seen.last().is_some_and(|o| !o.has_running_container())
     }
 
     pub(crate) fn status_written(&mut self, outcome: Outcome, cx: &Cx<'_>) {
@@ -160,7 +160,7 @@ impl PodRecord {
     pub(crate) fn compute_status(&self, cx: &Cx<'_>) -> Option<PodStatus> {
         let pod = self.desired.pod()?;
         let empty = PodObservation::empty(self.uid.clone(), self.key.clone());
-        let observed = self.observed.as_ref().unwrap_or(&empty);
+        let observed = self.seen.last().map_or(&empty, |last| &**last);
         let notes = self.notes(pod, observed);
         let (stage, started) = self.stage(cx);
         Some(status::generate(&StatusInputs {
@@ -191,7 +191,7 @@ impl PodRecord {
         let mut ended = BTreeSet::new();
         for said in self.report.current.container_statuses.iter().flatten() {
             let code = said.state.as_ref().and_then(|s| s.terminated.as_ref()).map(|t| t.exit_code);
-            let is_held = self.observed.as_ref().is_none_or(|o| o.latest(&said.name).is_some());
+            let is_held = self.seen.last().is_none_or(|o| o.latest(&said.name).is_some());
             if let Some(code) = code.filter(|_| !is_held)
                 && let Some(c) = pod::container(pod, &said.name)
                 && !cx.settings.restart_rules.restarts_after(pod, &c.spec, c.kind, code)

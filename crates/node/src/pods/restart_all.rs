@@ -20,12 +20,12 @@ impl PodRecord {
     /// Whether all containers are being restarted.
     pub(crate) fn is_restarting_all(&self, pod: &Pod, cx: &Cx<'_>) -> bool {
         let rules = cx.settings.restart_rules;
-        self.observed.as_ref().is_some_and(|o| restarting::is_under_way(rules, pod, o, &self.report.current))
+        self.seen.last().is_some_and(|o| restarting::is_under_way(rules, pod, o, &self.report.current))
     }
 
     /// One step of that. Returns whether it is over, and when the next is due by itself.
     pub(crate) fn drive_restart_all(&mut self, pod: &Pod, cx: &mut Cx<'_>) -> (bool, Option<Duration>) {
-        let Some(observed) = self.observed.as_ref().filter(|_| !self.is_stale) else { return (false, None) };
+        let Some(observed) = self.seen.fresh() else { return (false, None) };
         if restarting::is_cleaned_up(pod, observed) {
             let is_over = !self.is_changing();
             if is_over {

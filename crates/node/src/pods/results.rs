@@ -18,9 +18,8 @@ impl PodRecord {
     /// One action of the pod ended.
     pub(crate) fn finished(&mut self, slot: Slot, outcome: Outcome, cx: &mut Cx<'_>) {
         self.busy.remove(&slot);
-        if slot.is_change() && self.busy.contains_key(&Slot::Observe) {
-            // The read under way may or may not have seen this change.
-            self.is_read_overtaken = true;
+        if slot.is_change() {
+            self.seen.change_ended();
         }
         match slot {
             Slot::Observe => self.observe_done(outcome, cx),
@@ -95,19 +94,15 @@ impl PodRecord {
 
     fn observe_done(&mut self, outcome: Outcome, cx: &mut Cx<'_>) {
         match outcome {
-            Outcome::Runtime(RuntimeOutcome::Observed(_)) if std::mem::take(&mut self.is_read_overtaken) => {
-                self.read_again = false;
-                self.is_stale = true;
-                self.read_retry = None;
-            }
             Outcome::Runtime(RuntimeOutcome::Observed(mut observed)) => {
                 observed.sort();
-                let is_first = self.observed.is_none();
-                self.stopped_sandboxes.retain(|id| observed.sandboxes.iter().any(|s| s.id == *id));
-                self.observed = Some(observed);
-                // Newer than what was known, though perhaps not the newest.
-                self.is_stale = std::mem::take(&mut self.read_again);
-                self.read_retry = None;
+                let is_first = self.seen.last().is_none();
+                if !self.seen.read_succeeded(observed) {
+                    return;
+                }
+                if let Some(last) = self.seen.last() {
+                    self.stopped_sandboxes.retain(|id| last.sandboxes.iter().any(|s| s.id == *id));
+                }
                 if is_first {
                     self.adopt(cx);
                 }
@@ -115,24 +110,20 @@ impl PodRecord {
                 self.begin_found(cx);
                 self.forget_dead_kills();
             }
-            Outcome::Failed(failure) => {
-                self.is_stale = true;
-                // The next read begins after all that happened meanwhile.
-                (self.read_again, self.is_read_overtaken) = (false, false);
-                let retry = Retry::after(self.read_retry.as_ref(), failure.message, Pauses::CALLS, cx.now);
-                self.read_retry = Some(retry);
-            }
-            _ => {
-                self.is_stale = true;
-                (self.read_again, self.is_read_overtaken) = (false, false);
-            }
+            Outcome::Failed(failure) => self.seen.read_failed(failure.message, cx.now),
+            _ => self.seen.read_is_due(),
         }
     }
 
     /// Keeps the restart counts that were seen: a runtime may lose the containers that carry them.
     fn note_attempts(&mut self) {
-        let seen: Vec<_> =
-            self.observed.iter().flat_map(|o| &o.containers).map(|c| (c.name.clone(), c.attempt)).collect();
+        let seen: Vec<_> = self
+            .seen
+            .last()
+            .into_iter()
+            .flat_map(|o| &o.containers)
+            .map(|c| (c.name.clone(), c.attempt))
+            .collect();
         for (name, attempt) in seen {
             let memory = self.memory(&name);
             memory.last_attempt = memory.last_attempt.max(Some(attempt));
@@ -142,10 +133,11 @@ impl PodRecord {
     /// A start that was reported as failed may have succeeded all the same: what runs and was not
     /// announced by a result goes on from here.
     fn begin_found(&mut self, cx: &mut Cx<'_>) {
-        let running = self.observed.iter().flat_map(|o| &o.containers).filter(|c| c.state.is_running());
+        let running =
+            self.seen.last().into_iter().flat_map(|o| &o.containers).filter(|c| c.state.is_running());
         let found: Vec<_> = running.map(|c| (c.name.clone(), c.id.clone())).collect();
         for (name, id) in found {
-            let is_latest = self.observed.as_ref().and_then(|o| o.latest(&name)).is_some_and(|c| c.id == id);
+            let is_latest = self.seen.last().and_then(|o| o.latest(&name)).is_some_and(|c| c.id == id);
             // A start under way tells more when it ends.
             let is_starting = self.busy.contains_key(&Slot::Container(name.clone()));
             let memory = self.memory(&name);
@@ -160,7 +152,7 @@ impl PodRecord {
 
     /// A reason to kill an instance is void once the instance has ended.
     fn forget_dead_kills(&mut self) {
-        let Some(observed) = &self.observed else { return };
+        let Some(observed) = self.seen.last() else { return };
         for memory in self.containers.values_mut() {
             let is_running =
                 |id: &ContainerId| observed.containers.iter().any(|c| c.id == *id && c.state.is_running());
@@ -220,7 +212,7 @@ impl PodRecord {
 
     /// Whether there is a sandbox that works.
     pub(crate) fn has_sandbox(&self) -> bool {
-        self.observed.as_ref().is_some_and(|o| o.ready_sandbox().is_some())
+        self.seen.last().is_some_and(|o| o.ready_sandbox().is_some())
     }
 
     fn sandbox_done(&mut self, outcome: Outcome, cx: &mut Cx<'_>) {
@@ -231,7 +223,7 @@ impl PodRecord {
                 self.merge_sandbox(sandbox);
             }
             Outcome::Failed(failure) => {
-                self.is_stale = true;
+                self.seen.outdate();
                 if failure.kind != FailureKind::RuntimeUnavailable {
                     let text = format!("Failed to create pod sandbox: {}", failure.message);
                     self.record_event(true, event::FAILED_CREATE_POD_SANDBOX, text, cx.out);
@@ -239,14 +231,14 @@ impl PodRecord {
                 self.sandbox =
                     Step::Failed(Retry::after(self.sandbox.retry(), failure.message, Pauses::CALLS, cx.now));
             }
-            _ => self.is_stale = true,
+            _ => self.seen.outdate(),
         }
     }
 
     fn sandbox_stopped(&mut self, id: &model::SandboxId, outcome: Outcome, cx: &mut Cx<'_>) {
         if outcome.is_gone() {
             if let Some(sandbox) =
-                self.observed.iter_mut().flat_map(|o| &mut o.sandboxes).find(|s| s.id == *id)
+                self.seen.last_mut().into_iter().flat_map(|o| &mut o.sandboxes).find(|s| s.id == *id)
             {
                 sandbox.is_ready = false;
             }
@@ -257,7 +249,7 @@ impl PodRecord {
             self.sandbox = Step::Todo;
             return;
         }
-        self.is_stale = true;
+        self.seen.outdate();
         if let Outcome::Failed(failure) = outcome {
             let uid = self.uid.to_string();
             self.kill_failed("KillPodSandbox", &uid, failure, cx);
@@ -316,12 +308,12 @@ impl PodRecord {
                 self.after_container_started(name, &id, cx);
             }
             Outcome::Failed(failure) => self.start_failed(name, failure, cx),
-            _ => self.is_stale = true,
+            _ => self.seen.outdate(),
         }
     }
 
     fn start_failed(&mut self, name: &str, failure: Failure, cx: &mut Cx<'_>) {
-        self.is_stale = true;
+        self.seen.outdate();
         let kind = self.kind_of(name);
         let reason = match failure.kind {
             FailureKind::RuntimeUnavailable => None,
@@ -374,29 +366,28 @@ impl PodRecord {
             Outcome::Runtime(RuntimeOutcome::ContainerStopped(Some(container))) => {
                 let is_over = !container.state.is_running();
                 let is_lost = |c: &ContainerObservation| c.id == *id && c.state == ContainerState::Unknown;
-                if self.observed.as_ref().is_some_and(|o| o.containers.iter().any(is_lost)) {
+                if self.seen.last().is_some_and(|o| o.containers.iter().any(is_lost)) {
                     self.memory(&container.name).lost = Some(id.clone());
                 }
                 self.merge_container(container);
                 if is_over {
                     self.forget_dead_kills();
                 } else {
-                    self.is_stale = true;
+                    self.seen.outdate();
                 }
             }
             Outcome::Runtime(RuntimeOutcome::ContainerStopped(None)) | Outcome::Gone => {
-                if let Some(o) = self.observed.as_mut() {
+                if let Some(o) = self.seen.last_mut() {
                     o.containers.retain(|c| c.id != *id);
                 }
                 self.forget_dead_kills();
             }
             Outcome::Failed(failure) => {
-                self.is_stale = true;
-                let containers = self.observed.iter().flat_map(|observed| &observed.containers);
-                let name = containers.filter(|c| c.id == *id).map(|c| c.name.clone()).next();
-                self.kill_failed("KillContainer", &name.unwrap_or_default(), failure, cx);
+                self.seen.outdate();
+                let name = self.name_of(id).unwrap_or_default();
+                self.kill_failed("KillContainer", &name, failure, cx);
             }
-            _ => self.is_stale = true,
+            _ => self.seen.outdate(),
         }
     }
 
@@ -440,12 +431,12 @@ impl PodRecord {
     }
 
     fn name_of(&self, id: &ContainerId) -> Option<String> {
-        self.observed.as_ref()?.containers.iter().find(|c| c.id == *id).map(|c| c.name.clone())
+        self.seen.last()?.containers.iter().find(|c| c.id == *id).map(|c| c.name.clone())
     }
 
     /// What was removed is no longer held.
     fn removal_done(&mut self, outcome: &Outcome, cx: &Cx<'_>, forget: impl FnOnce(&mut PodObservation)) {
-        if let Some(held) = self.observed.as_mut()
+        if let Some(held) = self.seen.last_mut()
             && outcome.is_gone()
         {
             forget(held);
@@ -454,7 +445,9 @@ impl PodRecord {
             Outcome::Failed(failure) => Some(failure.message.clone()),
             _ => None,
         };
-        self.is_stale |= !outcome.is_gone();
+        if !outcome.is_gone() {
+            self.seen.outdate();
+        }
         if let Phase::Terminated(end) = &mut self.phase {
             end.remains = failed.map(|e| Retry::after(end.remains.as_ref(), e, Pauses::CALLS, cx.now));
         }
@@ -467,22 +460,17 @@ impl PodRecord {
     }
 
     fn merge_sandbox(&mut self, sandbox: SandboxObservation) {
-        let observed = self.observed_or_empty();
-        observed.sandboxes.retain(|s| s.id != sandbox.id);
-        observed.sandboxes.push(sandbox);
-        observed.sort();
+        let Some(last) = self.seen.last_mut() else { return };
+        last.sandboxes.retain(|s| s.id != sandbox.id);
+        last.sandboxes.push(sandbox);
+        last.sort();
     }
 
     fn merge_container(&mut self, container: ContainerObservation) {
-        let observed = self.observed_or_empty();
-        observed.containers.retain(|c| c.id != container.id);
-        observed.containers.push(container);
-        observed.sort();
-    }
-
-    fn observed_or_empty(&mut self) -> &mut PodObservation {
-        let (uid, key) = (self.uid.clone(), self.key.clone());
-        self.observed.get_or_insert_with(|| PodObservation::empty(uid, key))
+        let Some(last) = self.seen.last_mut() else { return };
+        last.containers.retain(|c| c.id != container.id);
+        last.containers.push(container);
+        last.sort();
     }
 }
 

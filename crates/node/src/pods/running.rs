@@ -55,7 +55,7 @@ impl PodRecord {
             }
         }
         let ended = self.ended_by_status(&pod, cx);
-        let plan = self.observed.as_ref().map(|observed| {
+        let plan = self.seen.last().map(|observed| {
             plan(PlanInputs {
                 pod: &pod,
                 observed,
@@ -66,19 +66,19 @@ impl PodRecord {
                 now: cx.now,
             })
         })?;
-        if plan.is_over && plan.stop.is_empty() && !self.is_stale && !self.is_changing() {
+        if plan.is_over && plan.stop.is_empty() && self.seen.is_fresh() && !self.is_changing() {
             self.begin_end(EndCause::Completed, cx);
             return self.drive_ending(cx);
         }
         let starts_something = !plan.start.is_empty() || plan.sandbox != SandboxPlan::Keep;
-        if starts_something && !self.is_stale && self.has_ended_by_status(cx) {
+        if starts_something && self.seen.is_fresh() && self.has_ended_by_status(cx) {
             self.begin_end(EndCause::Completed, cx);
             return self.drive_ending(cx);
         }
         let mut next = self.drive_preparation(&pod, cx);
         next = earliest(next, self.drive_images(&pod, &plan, &ended, cx));
         self.note_back_offs(&plan, cx);
-        if !self.is_stale {
+        if self.seen.is_fresh() {
             next = earliest(next, self.drive_stops(&plan, cx));
             next = earliest(next, self.drive_sandbox(&pod, &plan, cx));
             next = earliest(next, self.drive_starts(&pod, &plan, cx));
@@ -202,8 +202,12 @@ impl PodRecord {
         if self.is_replaced(name, id) {
             return;
         }
-        let others =
-            self.observed.iter().flat_map(|o| &o.containers).filter(|c| c.name == name && c.id != *id);
+        let others = self
+            .seen
+            .last()
+            .into_iter()
+            .flat_map(|o| &o.containers)
+            .filter(|c| c.name == name && c.id != *id);
         let previous_end = others
             .filter_map(|c| match &c.state {
                 model::ContainerState::Exited(exit) => Some(exit.finished_at.unwrap_or(c.created_at)),
@@ -282,7 +286,7 @@ impl PodRecord {
             return None;
         }
         let (sandbox, sandbox_attempt) =
-            self.observed.as_ref()?.sandboxes.first().map(|s| (s.id.clone(), s.attempt))?;
+            self.seen.last()?.sandboxes.first().map(|s| (s.id.clone(), s.attempt))?;
         self.tell_pulled(cx.out);
         let mut next = None;
         for item in &plan.start {
@@ -317,7 +321,7 @@ impl PodRecord {
     fn target_of(&self, pod: &Pod, name: &str) -> Option<ContainerId> {
         let all = pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
         let wanted = all.iter().find(|c| c.name == name)?.target_container_name.as_ref()?;
-        let target = self.observed.as_ref()?.latest(wanted)?;
+        let target = self.seen.last()?.latest(wanted)?;
         target.state.is_running().then(|| target.id.clone())
     }
 
@@ -328,7 +332,7 @@ impl PodRecord {
     /// Advances the restart back-off once for each exit that is answered by a start.
     fn account_restart(&mut self, item: &StartPlan, cx: &Cx<'_>) {
         let Some(after) = &item.after else { return };
-        let observed = self.observed.as_ref().and_then(|o| o.containers.iter().find(|c| c.id == *after));
+        let observed = self.seen.last().and_then(|o| o.containers.iter().find(|c| c.id == *after));
         let ended_at = match observed {
             Some(container) => backs_off_from(container, self.containers.get(&item.name)),
             None => Some(cx.now.wall),
@@ -345,7 +349,7 @@ impl PodRecord {
     /// Removes dead instances beyond those that stay for their logs and last state, and dead sandboxes that hold nothing
     /// and are not the newest.
     fn collect_garbage(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
-        let observed = self.observed.as_ref()?;
+        let observed = self.seen.last()?;
         let (surplus, next) = cx.settings.dead_containers.surplus(observed, cx.now);
         let is_starting = |name: &str| self.busy.contains_key(&Slot::Container(name.to_owned()));
         let containers: Vec<ContainerId> =

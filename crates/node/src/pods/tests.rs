@@ -12,6 +12,7 @@ use model::{
 };
 
 use super::record::{Desired, EndCause, Phase, PodRecord};
+use super::seen::Seen;
 use crate::cx::{Cx, NodeState};
 use crate::effect::{Action, Effect, Failure, FailureKind, Hook, ImageAnswer, Outcome};
 use crate::input::Source;
@@ -76,7 +77,7 @@ impl Bench {
             memory.begun = Some(id.clone());
             memory.hook_done = Some(id);
         }
-        record.observed = Some(seen);
+        record.seen = Seen::Fresh(Arc::new(seen));
         record.phase = Phase::Running { since: wall(0) };
         record.cgroup = super::record::Step::Done;
         record.volumes = super::record::Step::Done;
@@ -117,7 +118,7 @@ impl Bench {
     }
 
     fn stopped(&mut self, name: &str) {
-        let mut ended = self.record.observed.as_ref().unwrap().latest(name).unwrap().clone();
+        let mut ended = self.record.seen.last().unwrap().latest(name).unwrap().clone();
         ended.state = ContainerState::Exited(ContainerExit { exit_code: 143, ..ContainerExit::default() });
         self.finish(
             Slot::StopContainer(ContainerId::from(name)),
@@ -256,7 +257,7 @@ fn a_stop_that_fails_is_tried_again_with_what_is_left() {
     let failure = Failure { kind: FailureKind::Other, message: "no".to_owned() };
     bench.finish(Slot::StopContainer(ContainerId::from("a")), Outcome::Failed(failure));
     assert_eq!(bench.drive(0), "observe");
-    let seen = bench.record.observed.clone().unwrap();
+    let seen = (**bench.record.seen.last().unwrap()).clone();
     bench.finish(Slot::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
     assert_eq!(bench.drive(1), "stop a within 29");
 }
@@ -266,10 +267,10 @@ fn a_stop_that_fails_is_tried_again_with_what_is_left() {
 #[test]
 fn what_happens_during_a_read_that_fails_is_seen_by_the_next() {
     let mut bench = Bench::running(r#"{"containers":[{"name":"a"}]}"#);
-    let seen = bench.record.observed.clone().unwrap();
-    bench.record.mark_stale();
+    let seen = (**bench.record.seen.last().unwrap()).clone();
+    bench.record.seen.outdate();
     assert_eq!(bench.drive(0), "observe");
-    bench.record.mark_stale();
+    bench.record.seen.outdate();
     let failure = Failure { kind: FailureKind::Other, message: "no".to_owned() };
     bench.finish(Slot::Observe, Outcome::Failed(failure));
     assert_eq!((bench.drive(0), bench.drive(1)), (String::new(), "observe".to_owned()));
@@ -349,7 +350,7 @@ fn pulling(policy: &str) -> Bench {
     let mut bench = Bench::running(&format!(
         r#"{{"containers":[{{"name":"a","image":"web","imagePullPolicy":"{policy}"}}]}}"#
     ));
-    bench.record.observed.as_mut().unwrap().containers.clear();
+    bench.record.seen.last_mut().unwrap().containers.clear();
     bench.record.containers.clear();
     bench
 }
@@ -439,8 +440,8 @@ fn a_start_reported_as_failed_may_have_succeeded() {
     let mut bench = Bench::running(
         r#"{"containers":[{"name":"a","lifecycle":{"postStart":{"exec":{"command":["x"]}}}}]}"#,
     );
-    let seen = bench.record.observed.clone().unwrap();
-    bench.record.observed.as_mut().unwrap().containers.clear();
+    let seen = (**bench.record.seen.last().unwrap()).clone();
+    bench.record.seen.last_mut().unwrap().containers.clear();
     bench.record.containers.clear();
     bench.drive(0);
     bench.finish(
@@ -460,7 +461,7 @@ fn a_start_reported_as_failed_may_have_succeeded() {
 #[test]
 fn a_pod_that_completed_ends_by_itself() {
     let mut bench = Bench::running(r#"{"restartPolicy":"Never","containers":[{"name":"a"}]}"#);
-    let container = &mut bench.record.observed.as_mut().unwrap().containers[0];
+    let container = &mut bench.record.seen.last_mut().unwrap().containers[0];
     container.state = ContainerState::Exited(ContainerExit::default());
     assert_eq!(bench.drive(0), "stop sandbox");
     assert!(matches!(&bench.record.phase, Phase::Terminating(end) if end.why == EndCause::Completed));
