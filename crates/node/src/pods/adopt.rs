@@ -9,6 +9,7 @@ use model::pod::{self, ContainerKind};
 use model::probe::ProbeKind;
 use model::{ContainerId, ContainerObservation, ContainerState, Now};
 
+use super::container::Stage;
 use super::probe_memory::ProbeMemory;
 use super::probes::{self, KINDS, seconds};
 use super::record::PodRecord;
@@ -30,8 +31,7 @@ impl PodRecord {
             memory.last_attempt = memory.last_attempt.max(Some(latest.attempt));
             if latest.state.is_running() {
                 // Whether its hook ran cannot be known; upstream does not run it again either.
-                memory.begun = Some(latest.id.clone());
-                memory.hook_done = Some(latest.id.clone());
+                memory.instance_mut(&latest.id).stage = Stage::Started;
                 self.adopt_probes(&container.spec, &latest, cx.now);
                 if !cx.settings.forgets_readiness {
                     self.believe(&container.spec, &latest.id, &said);
@@ -89,24 +89,23 @@ impl PodRecord {
         let ContainerState::Running { started_at } = running.state else { return };
         let age = now.since_wall(started_at.unwrap_or(running.created_at));
         let key = format!("{}/{}", self.uid, container.name);
-        let memory = self.memory(&container.name);
+        let instance = self.memory(&container.name).instance_mut(&running.id);
         for kind in KINDS {
             let Some(probe) = probes::spec(container, kind) else { continue };
-            let mut adopted = ProbeMemory::new(running.id.clone(), probe, age, now);
+            let mut adopted = ProbeMemory::new(probe, age, now);
             adopted.plan(now.after(spread(&key, seconds(probe.period_seconds, 10))));
-            memory.probes.insert(kind, adopted);
+            instance.probes.insert(kind, adopted);
         }
     }
 
     /// What was said of an instance holds until its probes say otherwise.
     fn believe(&mut self, container: &Container, id: &ContainerId, said: &Arc<PodStatus>) {
         let Some(status) = status_of(said, &container.name, id) else { return };
-        let memory = self.memory(&container.name);
+        let Some(instance) = self.instance_mut(id) else { return };
         let words =
             [(ProbeKind::Startup, status.started == Some(true)), (ProbeKind::Readiness, status.ready)];
         for (kind, is_good) in words {
-            if let Some(probe) = memory.probes.get_mut(&kind)
-                && probe.container == *id
+            if let Some(probe) = instance.probes.get_mut(&kind)
                 && probe.verdict.is_none()
             {
                 probe.verdict = is_good.then_some(true);

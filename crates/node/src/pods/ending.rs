@@ -7,15 +7,20 @@ use model::pod::{self, ContainerKind};
 use model::reason::event;
 use model::{ContainerId, SandboxId};
 
+use super::container::{EndStep, Ending};
 use super::record::{Desired, EndCause, Phase, PodRecord, Step, Terminated, Terminating};
 use crate::cx::Cx;
 use crate::effect::{ApiAction, Hook, HostAction, ProbeAction, VolumeAction};
+use crate::outbox::Outbox;
 use crate::schedule::earliest;
 use crate::slot::Slot;
 
 /// What a container gets between SIGTERM and SIGKILL at least, also when its preStop hook used
 /// up the whole grace period (upstream's `minimumGracePeriodInSeconds`).
 const MIN_GRACE: Duration = Duration::from_secs(2);
+
+/// A deadline that is closer by no more than this is not worth a new stop.
+const RECALL_MARGIN: Duration = Duration::from_secs(1);
 
 /// Whether a container that is to end may be signalled. Its preStop hook runs in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,61 +169,69 @@ impl PodRecord {
         text: &str,
         cx: &mut Cx<'_>,
     ) -> Option<Duration> {
-        // A restart that was under way when the pod began to end may have set an earlier one.
-        let deadline = match self.containers.get(name).and_then(|m| m.kill_deadline.as_ref()) {
-            Some((of, earlier)) if of == id => deadline.min(*earlier),
-            _ => deadline,
-        };
-        let hook = Slot::Hook(id.clone(), Hook::PreStop);
         let kind = self.kind_of(name);
-        if let Some(running_stop) = self.busy.get(&Slot::StopContainer(id.clone())).copied() {
-            // The grace was shortened: ask again with the shorter one.
-            let memory = self.memory(name);
-            let margin = Duration::from_secs(1);
-            if memory.stopping_by.is_some_and(|by| by > deadline.max(cx.now.after(MIN_GRACE)) + margin) {
-                memory.stopping_by = None;
-                cx.out.cancel(running_stop);
-            }
-            return None;
-        }
-        let memory = self.memory(name);
-        if memory.kill_announced.as_ref() != Some(id) {
-            memory.kill_announced = Some(id.clone());
+        let known = self.memory(name).instance(id).and_then(|i| i.ending);
+        if known.is_none() {
             self.record_container_event(kind, name, false, event::KILLING, text.to_owned(), cx.out);
         }
+        let Ending { deadline: earlier, step } =
+            known.unwrap_or(Ending { deadline, step: EndStep::Announced });
+        // A restart that was under way when the pod began to end may have set an earlier one.
+        let deadline = deadline.min(earlier);
         let remaining = deadline.saturating_sub(cx.now.mono);
-        let is_hook_running = self.busy.contains_key(&hook);
-        if is_hook_running && !remaining.is_zero() {
-            return Some(deadline);
+        let (step, wakes_at) = match step {
+            EndStep::Signalled { by } => {
+                // The grace was shortened: ask again with the shorter one.
+                let is_late = by > deadline.max(cx.now.after(MIN_GRACE)) + RECALL_MARGIN;
+                (if is_late { self.recall_stop(id, cx.out) } else { step }, None)
+            }
+            EndStep::Recalled => (step, None),
+            EndStep::Announced if !remaining.is_zero() && self.has_pre_stop(name) => {
+                self.start_pre_stop(name, id, remaining, cx);
+                (EndStep::PreStop, Some(deadline))
+            }
+            // One that still runs when the time is up is waited for no longer, and ends with the container.
+            EndStep::PreStop if !remaining.is_zero() => (step, Some(deadline)),
+            _ if turn == Turn::Waits && !remaining.is_zero() => (step, Some(deadline)),
+            EndStep::Announced | EndStep::PreStop | EndStep::Due | EndStep::Lost => {
+                let grace = if self.is_forced() { remaining } else { remaining.max(MIN_GRACE) };
+                self.stop_container(id, grace, cx.out);
+                (EndStep::Signalled { by: cx.now.after(grace) }, None)
+            }
+        };
+        self.memory(name).instance_mut(id).ending = Some(Ending { deadline, step });
+        wakes_at
+    }
+
+    /// Whether its object is to go at once, whatever becomes of its processes.
+    fn is_forced(&self) -> bool {
+        self.desired.pod().is_some_and(|p| p.metadata.deletion_grace_period_seconds == Some(0))
+    }
+
+    fn has_pre_stop(&self, name: &str) -> bool {
+        let container = self.desired.pod().and_then(|pod| pod::container(pod, name));
+        container.is_some_and(|c| c.spec.lifecycle.as_ref().is_some_and(|l| l.pre_stop.is_some()))
+    }
+
+    fn start_pre_stop(&mut self, name: &str, id: &ContainerId, remaining: Duration, cx: &mut Cx<'_>) {
+        let Some(pod) = self.desired.pod().cloned() else { return };
+        let action = ProbeAction::Hook {
+            pod,
+            container: name.to_owned(),
+            id: id.clone(),
+            hook: Hook::PreStop,
+            pod_ip: self.pod_ips(cx).into_iter().next(),
+            timeout: Some(remaining + HOOK_OUTLASTS),
+        };
+        self.start(Slot::Hook(id.clone(), Hook::PreStop), action, cx.out);
+    }
+
+    /// Takes back a stop that is under way.
+    fn recall_stop(&self, id: &ContainerId, out: &mut Outbox) -> EndStep {
+        if let Some(stop) = self.busy.get(&Slot::StopContainer(id.clone())) {
+            out.cancel(*stop);
         }
-        // One that still runs when the time is up is waited for no longer, and ends with the container.
-        let memory = self.containers.get(name)?;
-        if memory.pre_stop_done.as_ref() != Some(id)
-            && !remaining.is_zero()
-            && let Some(pod) = self.desired.pod().cloned()
-            && let Some(container) = pod::container(&pod, name)
-            && container.spec.lifecycle.as_ref().is_some_and(|l| l.pre_stop.is_some())
-        {
-            let action = ProbeAction::Hook {
-                pod: pod.clone(),
-                container: name.to_owned(),
-                id: id.clone(),
-                hook: Hook::PreStop,
-                pod_ip: self.pod_ips(cx).into_iter().next(),
-                timeout: Some(remaining + HOOK_OUTLASTS),
-            };
-            self.start(hook, action, cx.out);
-            return Some(deadline);
-        }
-        if turn == Turn::Waits && !remaining.is_zero() {
-            return Some(deadline);
-        }
-        let is_forced =
-            self.desired.pod().is_some_and(|p| p.metadata.deletion_grace_period_seconds == Some(0));
-        let grace = if is_forced { remaining } else { remaining.max(MIN_GRACE) };
-        self.memory(name).stopping_by = Some(cx.now.after(grace));
-        self.stop_container(id, grace, cx.out);
-        None
+        EndStep::Recalled
     }
 
     fn drive_terminated(&mut self, end: &Terminated, cx: &mut Cx<'_>) -> Option<Duration> {

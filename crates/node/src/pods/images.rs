@@ -9,7 +9,8 @@ use model::reason::{event, waiting};
 use model::{ImageRef, Now};
 
 use super::backoff::Delays;
-use super::record::{Image, PodRecord, Waiting};
+use super::container::{Image, Waiting};
+use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{Failure, FailureKind, ImageAction, ImageAnswer, ImageOutcome, Outcome};
 use crate::outbox::Outbox;
@@ -276,7 +277,7 @@ impl PodRecord {
         now: Now,
     ) {
         let memory = self.memory(name);
-        memory.replaced = None;
+        memory.replacement_failed();
         let failed_before = match &memory.image {
             Image::Failed { at, .. } => *at,
             _ => now.wall,

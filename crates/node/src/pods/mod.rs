@@ -1,10 +1,12 @@
 //! The life of each pod: where it is found ([`registry`]), what is wanted of it ([`record`]), what it was seen to be
-//! ([`seen`]), what an earlier process left of it ([`adopt`]), what to do about it ([`plan`]),
+//! ([`seen`]), what is remembered of its containers ([`container`]), what an earlier process left of it ([`adopt`]), what to
+//! do about it ([`plan`]),
 //! doing it ([`running`], [`ending`], [`removal`], [`images`], [`probes`]), taking in how it went
 //! ([`results`]), and telling the API server ([`report`]).
 
 mod adopt;
 pub(crate) mod backoff;
+mod container;
 mod drive;
 mod ending;
 pub(crate) mod grant;

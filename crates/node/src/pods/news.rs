@@ -8,7 +8,8 @@ use model::references::{self, ObjectName};
 use model::{ContainerId, Now, Pod, PodObservation, pod};
 
 use super::backoff::Backoff;
-use super::record::{Desired, EndCause, Image, Phase, PodRecord, Step, resource_version};
+use super::container::Image;
+use super::record::{Desired, EndCause, Phase, PodRecord, Step, resource_version};
 use crate::admission;
 use crate::cx::Cx;
 use crate::input::{RuntimeChange, Source};

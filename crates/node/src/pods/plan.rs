@@ -16,7 +16,7 @@ use model::{
     SandboxObservation,
 };
 
-use super::record::{ContainerMemory, KillCause};
+use super::container::{Answer, ContainerMemory, EndStep, Instance, KillCause};
 use super::rules::RestartRules;
 
 /// What a container whose end nobody saw counts as: killed.
@@ -297,6 +297,10 @@ impl Look<'_> {
         self.inputs.memory.get(&self.spec.name)
     }
 
+    fn instance(&self, held: &ContainerObservation) -> Option<&Instance> {
+        self.memory()?.instance(&held.id)
+    }
+
     /// One step of the init sequence.
     fn init(&self, plan: &mut Plan) -> InitProgress {
         let Some(latest) = self.latest() else {
@@ -384,7 +388,8 @@ impl Look<'_> {
 
     /// Whether an instance that was lost has been stopped for certain.
     fn is_stopped(&self, latest: &ContainerObservation) -> bool {
-        self.memory().is_some_and(|m| m.lost.as_ref() == Some(&latest.id))
+        let ending = self.instance(latest).and_then(|i| i.ending);
+        ending.is_some_and(|ending| ending.step == EndStep::Lost)
     }
 
     /// Replaces an instance that may run still: two of them could spoil each other's data. How it
@@ -428,8 +433,7 @@ impl Look<'_> {
     }
 
     fn kill_cause(&self, latest: &ContainerObservation) -> Option<KillCause> {
-        let asked = self.memory().and_then(|m| m.kill.as_ref()).filter(|(id, _)| *id == latest.id);
-        if let Some((_, why)) = asked {
+        if let Some(why) = self.instance(latest).and_then(|i| i.kill.as_ref()) {
             return Some(why.clone());
         }
         // A container without the annotation was not made by a kubelet: leave it.
@@ -440,7 +444,7 @@ impl Look<'_> {
     /// Whether a sidecar lets the next container start: its postStart hook and its startup probe
     /// are through.
     fn is_started(&self, latest: &ContainerObservation) -> bool {
-        self.memory().is_some_and(|m| super::probes::is_started(self.spec, m, &latest.id))
+        self.instance(latest).is_some_and(|i| super::probes::is_started(self.spec, i))
     }
 
     /// Whether a regular container has ended for good.
@@ -472,7 +476,7 @@ impl Look<'_> {
             return self.start(plan, Some(&latest.id));
         };
         // The exit that the last start already answered: what waits now is that start's result.
-        let is_answered = memory.is_some_and(|m| m.restarted_after.as_ref() == Some(&latest.id));
+        let is_answered = self.instance(latest).is_some_and(|i| i.answer == Answer::Start);
         let wait = memory.and_then(|m| m.restart_backoff.wait_until(ended_at, inputs.now));
         match wait {
             Some(until) if !is_answered => plan.back_off.push(BackOffPlan {
@@ -492,7 +496,7 @@ pub(crate) fn backs_off_from(
     latest: &ContainerObservation,
     memory: Option<&ContainerMemory>,
 ) -> Option<Timestamp> {
-    if let Some(replaced) = memory.and_then(|m| m.replaced.as_ref()).filter(|r| r.id == latest.id) {
+    if let Some(replaced) = memory.and_then(|m| m.instance(&latest.id)?.replaced.as_ref()) {
         return replaced.previous_end;
     }
     Some(match &latest.state {

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Probe;
-use model::{ContainerId, Now};
+use model::Now;
 
 /// One probe of one container instance.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ProbeMemory {
-    /// The instance this is about; another instance starts anew.
-    pub(crate) container: ContainerId,
     /// The verdict so far; `None` before a threshold was reached.
     pub(crate) verdict: Option<bool>,
     /// The last outcome and how often it came in a row.
@@ -26,10 +24,10 @@ pub(crate) struct ProbeMemory {
 impl ProbeMemory {
     /// A probe of an instance seen for the first time, `age` after its start. It is due as soon as
     /// its initial delay is over.
-    pub(crate) fn new(container: ContainerId, probe: &Probe, age: Duration, now: Now) -> Self {
+    pub(crate) fn new(probe: &Probe, age: Duration, now: Now) -> Self {
         let initial = probe.initial_delay_seconds.and_then(|v| u64::try_from(v).ok()).unwrap_or(0);
         let not_before = now.after(Duration::from_secs(initial).saturating_sub(age));
-        Self { container, verdict: None, run: (false, 0), next_at: not_before, not_before, is_on_hold: false }
+        Self { verdict: None, run: (false, 0), next_at: not_before, not_before, is_on_hold: false }
     }
 
     /// Plans the next attempt for this monotonic time, or for the end of the initial delay.

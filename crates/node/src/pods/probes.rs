@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Probe};
+use model::ContainerState;
 use model::pod;
 use model::probe::{ProbeKind, ProbeOutcome};
-use model::{ContainerId, ContainerState};
 
+use super::container::{Instance, KillCause, Stage};
 use super::probe_memory::ProbeMemory;
-use super::record::{ContainerMemory, KillCause, Phase, PodRecord};
+use super::record::{Phase, PodRecord};
 use crate::cx::Cx;
 use crate::effect::ProbeAction;
 use crate::schedule::earliest;
@@ -28,18 +29,17 @@ pub(crate) fn spec(container: &Container, kind: ProbeKind) -> Option<&Probe> {
 
 /// Whether a running instance counts as started: its postStart hook returned and its startup
 /// probe, if any, succeeded.
-pub(crate) fn is_started(container: &Container, memory: &ContainerMemory, id: &ContainerId) -> bool {
-    memory.hook_done.as_ref() == Some(id) && passed(container, memory, id, ProbeKind::Startup)
+pub(crate) fn is_started(container: &Container, instance: &Instance) -> bool {
+    instance.stage == Stage::Started && passed(container, instance, ProbeKind::Startup)
 }
 
 /// Whether a running instance is ready to serve.
-pub(crate) fn is_ready(container: &Container, memory: &ContainerMemory, id: &ContainerId) -> bool {
-    is_started(container, memory, id) && passed(container, memory, id, ProbeKind::Readiness)
+pub(crate) fn is_ready(container: &Container, instance: &Instance) -> bool {
+    is_started(container, instance) && passed(container, instance, ProbeKind::Readiness)
 }
 
-fn passed(container: &Container, memory: &ContainerMemory, id: &ContainerId, kind: ProbeKind) -> bool {
-    spec(container, kind).is_none()
-        || memory.probes.get(&kind).is_some_and(|p| p.container == *id && p.verdict == Some(true))
+fn passed(container: &Container, instance: &Instance, kind: ProbeKind) -> bool {
+    spec(container, kind).is_none() || instance.probes.get(&kind).is_some_and(|p| p.verdict == Some(true))
 }
 
 pub(crate) fn seconds(value: Option<i32>, default: u64) -> Duration {
@@ -71,20 +71,20 @@ impl PodRecord {
                 }
                 let slot = Slot::Probe(container.spec.name.clone(), kind);
                 let is_busy = self.busy.contains_key(&slot);
-                let memory = self.memory(&container.spec.name);
-                let is_started = is_started(&container.spec, memory, &id);
-                let is_through_hook = memory.hook_done.as_ref() == Some(&id);
-                if memory.probes.get(&kind).is_none_or(|p| p.container != id) {
-                    let mut new = ProbeMemory::new(id.clone(), probe, age, cx.now);
+                let instance = self.memory(&container.spec.name).instance_mut(&id);
+                let is_started = is_started(&container.spec, instance);
+                let is_through_hook = instance.stage == Stage::Started;
+                if !instance.probes.contains_key(&kind) {
+                    let mut new = ProbeMemory::new(probe, age, cx.now);
                     if kind == ProbeKind::Liveness {
                         // What just started is hardly ever dead: asked at once, a server that
                         // takes a moment to listen would look so. Upstream's first attempt, too,
                         // comes up to a period after the start.
                         new.plan(cx.now.after(seconds(probe.period_seconds, 10).saturating_sub(age)));
                     }
-                    memory.probes.insert(kind, new);
+                    instance.probes.insert(kind, new);
                 }
-                let Some(state) = memory.probes.get_mut(&kind) else { continue };
+                let Some(state) = instance.probes.get_mut(&kind) else { continue };
                 let is_wanted = match kind {
                     ProbeKind::Startup => is_through_hook && state.verdict != Some(true),
                     ProbeKind::Liveness | ProbeKind::Readiness => is_started,
@@ -119,7 +119,7 @@ impl PodRecord {
         let Some(probe) = spec(&container.spec, kind) else { return };
         let running = self.seen.last().and_then(|o| o.latest(name)).filter(|c| c.state.is_running());
         let Some(id) = running.map(|c| c.id.clone()) else { return };
-        if self.memory(name).probes.get(&kind).is_none_or(|p| p.container != id) {
+        if self.instance_mut(&id).is_none_or(|instance| !instance.probes.contains_key(&kind)) {
             return;
         }
         if let Some((is_good, message)) = event_of(kind, outcome) {
@@ -133,27 +133,25 @@ impl PodRecord {
             // An attempt that could not be made says nothing about the container.
             ProbeOutcome::Error { .. } => return,
         };
-        let Some(state) = self.memory(name).probes.get_mut(&kind) else { return };
+        let Some(instance) = self.instance_mut(&id) else { return };
+        let Some(state) = instance.probes.get_mut(&kind) else { return };
         state.run = if state.run.0 == good { (good, state.run.1.saturating_add(1)) } else { (good, 1) };
         let needed =
             if good { threshold(probe.success_threshold, 1) } else { threshold(probe.failure_threshold, 3) };
         let crossed = state.run.1 >= needed && state.verdict != Some(good);
         if crossed {
             state.verdict = Some(good);
+            state.is_on_hold |= !good && kind != ProbeKind::Readiness;
         }
         if crossed && kind == ProbeKind::Startup && good {
             // Readiness is asked at once, not at the end of its current period.
-            if let Some(readiness) = self.memory(name).probes.get_mut(&ProbeKind::Readiness) {
+            if let Some(readiness) = instance.probes.get_mut(&ProbeKind::Readiness) {
                 readiness.plan(readiness.next_at.min(cx.now.mono));
             }
         }
         if crossed && !good && kind != ProbeKind::Readiness {
-            let memory = self.memory(name);
-            if let Some(state) = memory.probes.get_mut(&kind) {
-                state.is_on_hold = true;
-            }
             let why = if kind == ProbeKind::Liveness { KillCause::Liveness } else { KillCause::Startup };
-            memory.kill = Some((id, why));
+            instance.kill = Some(why);
         }
     }
 }

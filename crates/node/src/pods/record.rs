@@ -7,12 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use model::downward::PodFacts;
-use model::{ContainerId, ContainerObservation, ImageRef, Pod, PodKey, PodUid, SandboxId};
+use model::{ContainerId, ContainerObservation, Pod, PodKey, PodUid, SandboxId};
 
-use super::backoff::{Backoff, Retry};
+use super::backoff::Retry;
+use super::container::{ContainerMemory, Instance};
 use super::grant::{self, Grant, Version};
 use super::missing_volumes::MissingVolumes;
-use super::probe_memory::ProbeMemory;
 use super::seen::Seen;
 use crate::cx::Cx;
 use crate::effect::EffectId;
@@ -20,7 +20,6 @@ use crate::input::Source;
 use crate::outbox::Outbox;
 use crate::slot::Slot;
 use crate::status;
-use model::probe::ProbeKind;
 use model::reason::event;
 
 /// One pod: what is wanted, what was seen, and what neither of the two tells.
@@ -219,120 +218,6 @@ impl Step {
     }
 }
 
-/// What is remembered of a container beyond its observation.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ContainerMemory {
-    /// The image for its next start.
-    pub(crate) image: Image,
-    /// The message of a `Pulled` event that waits for the sandbox.
-    pub(crate) pulled_untold: Option<String>,
-    /// Pulls that failed.
-    pub(crate) pull_backoff: Backoff,
-    /// Restarts.
-    pub(crate) restart_backoff: Backoff,
-    /// Why it does not run, for `state.waiting`.
-    pub(crate) waiting: Option<Waiting>,
-    /// The instance that the runtime had lost track of, and that was then stopped for certain.
-    pub(crate) lost: Option<ContainerId>,
-    /// When a start that failed without leaving a container is tried again.
-    pub(crate) start_retry: Option<Retry>,
-    /// A running instance that must end, and why.
-    pub(crate) kill: Option<(ContainerId, KillCause)>,
-    /// The instance that was ended so that another can take its place.
-    pub(crate) replaced: Option<Replaced>,
-    /// The instance whose start was taken note of: its postStart hook runs, has run, or there is none.
-    pub(crate) begun: Option<ContainerId>,
-    /// The instance whose postStart hook is done, or that has none.
-    pub(crate) hook_done: Option<ContainerId>,
-    /// The instance whose preStop hook has run, or was given up.
-    pub(crate) pre_stop_done: Option<ContainerId>,
-    /// The instance whose end was announced by a `Killing` event.
-    pub(crate) kill_announced: Option<ContainerId>,
-    /// The instance that is to be gone by this monotonic time, while its pod goes on.
-    pub(crate) kill_deadline: Option<(ContainerId, Duration)>,
-    /// The deadline that the stop under way was given.
-    pub(crate) stopping_by: Option<Duration>,
-    /// Per probe.
-    pub(crate) probes: BTreeMap<ProbeKind, ProbeMemory>,
-    /// The highest restart count given so far, since a removed container takes its own with it.
-    pub(crate) last_attempt: Option<u32>,
-    /// The instance a back-off event was recorded for.
-    pub(crate) backoff_recorded: Option<ContainerId>,
-    /// The instance that restart accounting was done for, so that one exit advances the back-off once.
-    pub(crate) restarted_after: Option<ContainerId>,
-}
-
-impl ContainerMemory {
-    /// Whether an instance was ended so that another can take its place.
-    pub(crate) fn is_replaced(&self, id: &ContainerId) -> bool {
-        self.replaced.as_ref().is_some_and(|r| r.id == *id)
-    }
-}
-
-/// An instance that was ended so that another can take its place: how it ends says nothing about
-/// whether it is started again, until that has failed once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Replaced {
-    /// Which.
-    pub(crate) id: ContainerId,
-    /// When the instance before it had ended, wall clock: the back-off counts from there.
-    pub(crate) previous_end: Option<Timestamp>,
-}
-
-/// What is known of the image for a container's next start. Forgotten after each start, since
-/// the image may be removed in between and policy `Always` asks again every time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Image {
-    /// Not asked.
-    #[default]
-    Unknown,
-    /// The inspection or pull under way is of an image that is no longer wanted.
-    Outdated,
-    /// To be pulled.
-    Wanted,
-    /// Can be used.
-    Ready(ImageRef),
-    /// The pull, or the question, failed at this time and is tried again at `next_at`.
-    Failed {
-        /// When it failed, wall clock.
-        at: Timestamp,
-        /// When it is tried again, monotonic.
-        next_at: Duration,
-        /// When `ErrImagePull` turns into `ImagePullBackOff`, monotonic; `None` when it did.
-        turns_at: Option<Duration>,
-    },
-}
-
-/// `state.waiting` of a container, and since when.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Waiting {
-    /// CamelCase.
-    pub(crate) reason: &'static str,
-    /// For people.
-    pub(crate) message: String,
-    /// Since when, monotonic.
-    pub(crate) since: Duration,
-    /// When something happens by itself, monotonic.
-    pub(crate) next_at: Option<Duration>,
-}
-
-/// Why a running container is ended while its pod goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum KillCause {
-    /// Its liveness probe failed.
-    Liveness,
-    /// Its startup probe failed.
-    Startup,
-    /// Its postStart hook failed.
-    PostStart,
-    /// Its spec changed.
-    Changed,
-    /// Its sandbox is being replaced.
-    SandboxGone,
-    /// The runtime lost track of it: it may run still.
-    Lost,
-}
-
 /// What the API server has of the pod's status, and what it should have.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
@@ -494,6 +379,19 @@ impl PodRecord {
     /// Whether an instance was ended so that another can take its place.
     pub(crate) fn is_replaced(&self, name: &str, id: &ContainerId) -> bool {
         self.containers.get(name).is_some_and(|m| m.is_replaced(id))
+    }
+
+    /// The memory of an instance, whichever container's it is.
+    pub(crate) fn instance_mut(&mut self, id: &ContainerId) -> Option<&mut Instance> {
+        self.containers.values_mut().find_map(|memory| memory.instances.get_mut(id))
+    }
+
+    /// Forgets the instances that the runtime holds no more.
+    pub(crate) fn forget_gone_instances(&mut self) {
+        let held = self.seen.last().map(|last| last.containers.as_slice()).unwrap_or_default();
+        for memory in self.containers.values_mut() {
+            memory.instances.retain(|id, _| held.iter().any(|c| c.id == *id));
+        }
     }
 
     /// The memory of a container, made when there is none.

@@ -8,12 +8,13 @@ use k8s_openapi::api::core::v1::PodStatus;
 use model::{Pod, PodObservation, pod};
 
 use super::backoff::{Pauses, Retry};
+use super::container::Stage;
 use super::record::{Desired, EndCause, Phase, PodRecord};
 use crate::cx::Cx;
 use crate::effect::{ApiAction, ApiOutcome, Outcome};
 use crate::input::Source;
 use crate::slot::Slot;
-use crate::status::{self, Cause, ContainerNote, Stage, StatusInputs};
+use crate::status::{self, Cause, ContainerNote, Stage as StatusStage, StatusInputs};
 
 /// A change nobody acts on (an address, a condition about the sandbox) waits this long for one
 /// that somebody does, so that a pod's start costs two writes.
@@ -214,8 +215,9 @@ impl PodRecord {
                 && observed
                     .latest(&container.spec.name)
                     .is_some_and(|c| !c.state.is_running() && memory.is_some_and(|m| m.is_replaced(&c.id)));
-            let is_in_post_start =
-                running.is_some_and(|c| memory.is_none_or(|m| m.hook_done.as_ref() != Some(&c.id)));
+            let is_in_post_start = running.is_some_and(|c| {
+                memory.and_then(|m| m.instance(&c.id)).is_none_or(|i| i.stage != Stage::Started)
+            });
             let note = ContainerNote { waiting, is_in_post_start, is_started, is_ready, is_replaced };
             notes.insert(container.spec.name.clone(), note);
         }
@@ -230,7 +232,7 @@ impl PodRecord {
         }
     }
 
-    fn stage(&self, cx: &Cx<'_>) -> (Stage<'_>, jiff::Timestamp) {
+    fn stage(&self, cx: &Cx<'_>) -> (StatusStage<'_>, jiff::Timestamp) {
         let started = match self.phase {
             Phase::Running { since } => since,
             _ => model::time::to_seconds(cx.now.wall),
@@ -241,9 +243,9 @@ impl PodRecord {
             _ => Cause::Ordinary,
         };
         let stage = match &self.phase {
-            Phase::Admitting | Phase::Running { .. } => Stage::Running,
-            Phase::Terminating(_) => Stage::Ending(cause),
-            Phase::Terminated(_) => Stage::Ended(cause),
+            Phase::Admitting | Phase::Running { .. } => StatusStage::Running,
+            Phase::Terminating(_) => StatusStage::Ending(cause),
+            Phase::Terminated(_) => StatusStage::Ended(cause),
         };
         (stage, started)
     }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use model::pod::ContainerKind;
 use model::{ContainerId, ContainerState, Pod};
 
+use super::container::Image;
 use super::ending::Turn;
-use super::record::{Image, PodRecord};
+use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::schedule::earliest;
 use crate::status::restarting;
@@ -72,14 +73,8 @@ impl PodRecord {
             if has_regular && kind != ContainerKind::Regular {
                 continue;
             }
-            let memory = self.memory(&name);
-            let deadline = match &memory.kill_deadline {
-                Some((of, deadline)) if *of == id => (*deadline).min(cx.now.mono),
-                _ => cx.now.mono,
-            };
-            memory.kill_deadline = Some((id.clone(), deadline));
-            memory.waiting = None;
-            next = earliest(next, self.drive_stop(&name, &id, deadline, Turn::Now, KILLING, cx));
+            self.memory(&name).waiting = None;
+            next = earliest(next, self.drive_stop(&name, &id, cx.now.mono, Turn::Now, KILLING, cx));
         }
         next
     }
@@ -90,8 +85,6 @@ impl PodRecord {
             let memory = self.memory(&part.spec.name);
             memory.waiting = None;
             memory.start_retry = None;
-            memory.kill = None;
-            memory.replaced = None;
             memory.restart_backoff = super::backoff::Backoff::default();
             if !matches!(memory.image, Image::Outdated | Image::Wanted) {
                 memory.image = Image::Unknown;

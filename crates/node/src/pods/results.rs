@@ -6,8 +6,9 @@ use model::reason::{event, waiting};
 use model::{ContainerId, ContainerObservation, ContainerState, PodObservation, SandboxObservation};
 
 use super::backoff::{Pauses, Retry};
+use super::container::{EndStep, Image, KillCause, Stage, Waiting};
 use super::missing_volumes::MissingVolumes;
-use super::record::{Image, KillCause, Phase, PodRecord, Step, Terminated, Waiting};
+use super::record::{Phase, PodRecord, Step, Terminated};
 use crate::cx::Cx;
 use crate::effect::{Failure, FailureKind, Hook, Outcome, RuntimeOutcome, VolumeOutcome};
 use crate::outbox::Outbox;
@@ -18,9 +19,18 @@ impl PodRecord {
     /// One action of the pod ended.
     pub(crate) fn finished(&mut self, slot: Slot, outcome: Outcome, cx: &mut Cx<'_>) {
         self.busy.remove(&slot);
-        if slot.is_change() {
+        let is_change = slot.is_change();
+        if is_change {
             self.seen.change_ended();
         }
+        let is_news = is_change || slot == Slot::Observe;
+        self.take_in(slot, outcome, cx);
+        if is_news {
+            self.forget_gone_instances();
+        }
+    }
+
+    fn take_in(&mut self, slot: Slot, outcome: Outcome, cx: &mut Cx<'_>) {
         match slot {
             Slot::Observe => self.observe_done(outcome, cx),
             Slot::Cgroup => self.cgroup_done(&outcome, cx),
@@ -108,7 +118,6 @@ impl PodRecord {
                 }
                 self.note_attempts();
                 self.begin_found(cx);
-                self.forget_dead_kills();
             }
             Outcome::Failed(failure) => self.seen.read_failed(failure.message, cx.now),
             _ => self.seen.read_is_due(),
@@ -141,23 +150,12 @@ impl PodRecord {
             // A start under way tells more when it ends.
             let is_starting = self.busy.contains_key(&Slot::Container(name.clone()));
             let memory = self.memory(&name);
-            if is_latest && !is_starting && memory.begun.as_ref() != Some(&id) {
+            let is_found = memory.instance(&id).is_none_or(|i| i.stage == Stage::Found);
+            if is_latest && !is_starting && is_found {
                 memory.image = Image::Unknown;
                 memory.waiting = None;
                 memory.start_retry = None;
                 self.after_container_started(&name, &id, cx);
-            }
-        }
-    }
-
-    /// A reason to kill an instance is void once the instance has ended.
-    fn forget_dead_kills(&mut self) {
-        let Some(observed) = self.seen.last() else { return };
-        for memory in self.containers.values_mut() {
-            let is_running =
-                |id: &ContainerId| observed.containers.iter().any(|c| c.id == *id && c.state.is_running());
-            if memory.kill.as_ref().is_some_and(|(id, _)| !is_running(id)) {
-                memory.kill = None;
             }
         }
     }
@@ -285,8 +283,7 @@ impl PodRecord {
                 let memory = self.memory(name);
                 memory.image = Image::Unknown;
                 memory.start_retry = None;
-                memory.kill = None;
-                memory.replaced = None;
+                memory.replacement_failed();
                 memory.last_attempt = memory.last_attempt.max(Some(container.attempt));
                 self.merge_container(container);
                 self.record_container_event(
@@ -326,7 +323,7 @@ impl PodRecord {
         let retry = Retry::after(memory.start_retry.as_ref(), failure.message.clone(), Pauses::CALLS, cx.now);
         let mut is_new = true;
         if let Some(reason) = reason {
-            memory.replaced = None;
+            memory.replacement_failed();
             is_new =
                 memory.waiting.as_ref().is_none_or(|w| w.reason != reason || w.message != failure.message);
             memory.waiting = Some(Waiting {
@@ -362,17 +359,20 @@ impl PodRecord {
     }
 
     fn stop_done(&mut self, id: &ContainerId, outcome: Outcome, cx: &mut Cx<'_>) {
+        if let Some(ending) = self.instance_mut(id).and_then(|i| i.ending.as_mut()) {
+            ending.step = EndStep::Due;
+        }
         match outcome {
             Outcome::Runtime(RuntimeOutcome::ContainerStopped(Some(container))) => {
                 let is_over = !container.state.is_running();
                 let is_lost = |c: &ContainerObservation| c.id == *id && c.state == ContainerState::Unknown;
-                if self.seen.last().is_some_and(|o| o.containers.iter().any(is_lost)) {
-                    self.memory(&container.name).lost = Some(id.clone());
+                if self.seen.last().is_some_and(|o| o.containers.iter().any(is_lost))
+                    && let Some(ending) = self.instance_mut(id).and_then(|i| i.ending.as_mut())
+                {
+                    ending.step = EndStep::Lost;
                 }
                 self.merge_container(container);
-                if is_over {
-                    self.forget_dead_kills();
-                } else {
+                if !is_over {
                     self.seen.outdate();
                 }
             }
@@ -380,7 +380,6 @@ impl PodRecord {
                 if let Some(o) = self.seen.last_mut() {
                     o.containers.retain(|c| c.id != *id);
                 }
-                self.forget_dead_kills();
             }
             Outcome::Failed(failure) => {
                 self.seen.outdate();
@@ -398,7 +397,7 @@ impl PodRecord {
             Outcome::Failed(failure) => {
                 let kind = self.kind_of(&name);
                 let memory = self.memory(&name);
-                memory.kill = Some((id.clone(), KillCause::PostStart));
+                memory.instance_mut(id).kill = Some(KillCause::PostStart);
                 memory.waiting = Some(Waiting {
                     reason: waiting::POST_START_HOOK_ERROR,
                     message: failure.message.clone(),
@@ -416,14 +415,18 @@ impl PodRecord {
     /// From here on the container is shown as it is.
     pub(crate) fn is_through_post_start(&mut self, name: &str, id: &ContainerId) {
         let memory = self.memory(name);
-        memory.hook_done = Some(id.clone());
+        memory.instance_mut(id).stage = Stage::Started;
         memory.waiting = None;
     }
 
     fn pre_stop_done(&mut self, id: &ContainerId, outcome: &Outcome, out: &mut Outbox) {
         let Some(name) = self.name_of(id) else { return };
         let kind = self.kind_of(&name);
-        self.memory(&name).pre_stop_done = Some(id.clone());
+        if let Some(ending) = self.instance_mut(id).and_then(|i| i.ending.as_mut())
+            && ending.step == EndStep::PreStop
+        {
+            ending.step = EndStep::Due;
+        }
         if let Outcome::Failed(_) = outcome {
             let text = "PreStopHook failed".to_owned();
             self.record_container_event(kind, &name, true, event::FAILED_PRE_STOP_HOOK, text, out);

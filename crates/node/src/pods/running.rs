@@ -8,10 +8,11 @@ use model::pod::{self, ContainerKind};
 use model::reason::{event, waiting};
 use model::{ContainerId, Pod};
 
+use super::container::{Answer, Image, KillCause, Replaced, Stage, Waiting};
 use super::ending::Turn;
 use super::plan::{Plan, PlanInputs, SandboxPlan, StartPlan, StopPlan, backs_off_from, first_to_start, plan};
 use super::probes;
-use super::record::{EndCause, Image, KillCause, Phase, PodRecord, Replaced, Step, Waiting};
+use super::record::{EndCause, Phase, PodRecord, Step};
 use crate::cx::Cx;
 use crate::effect::{Hook, HostAction, ProbeAction, RuntimeAction, VolumeAction};
 use crate::schedule::earliest;
@@ -162,8 +163,9 @@ impl PodRecord {
                     next_at: Some(item.until),
                 });
             }
-            if memory.backoff_recorded.as_ref() != Some(&item.after) {
-                memory.backoff_recorded = Some(item.after.clone());
+            let instance = memory.instance_mut(&item.after);
+            if instance.answer == Answer::None {
+                instance.answer = Answer::BackOff;
                 let text = format!("Back-off restarting failed container {} in pod {pod_text}", item.name);
                 let kind = self.kind_of(&item.name);
                 self.record_container_event(kind, &item.name, true, event::BACK_OFF, text, cx.out);
@@ -182,15 +184,8 @@ impl PodRecord {
             }
             let turn = turns.iter().find(|(_, id, _)| *id == stop.id).map_or(Turn::Now, |(.., turn)| *turn);
             let grace = self.restart_grace(&stop.name, &stop.why);
-            let memory = self.memory(&stop.name);
-            let deadline = match &memory.kill_deadline {
-                Some((id, deadline)) if *id == stop.id => *deadline,
-                _ => {
-                    let deadline = cx.now.after(grace);
-                    memory.kill_deadline = Some((stop.id.clone(), deadline));
-                    deadline
-                }
-            };
+            let ending = self.memory(&stop.name).instance(&stop.id).and_then(|i| i.ending);
+            let deadline = ending.map_or_else(|| cx.now.after(grace), |ending| ending.deadline);
             let text = kill_text(stop, self.kind_of(&stop.name));
             next = earliest(next, self.drive_stop(&stop.name, &stop.id, deadline, turn, &text, cx));
         }
@@ -214,7 +209,7 @@ impl PodRecord {
                 _ => None,
             })
             .max();
-        self.memory(name).replaced = Some(Replaced { id: id.clone(), previous_end });
+        self.memory(name).instance_mut(id).replaced = Some(Replaced { previous_end });
     }
 
     /// A probe may bring a grace period of its own (KEP-2238).
@@ -338,8 +333,9 @@ impl PodRecord {
             None => Some(cx.now.wall),
         };
         let memory = self.memory(&item.name);
-        if memory.restarted_after.as_ref() != Some(after) {
-            memory.restarted_after = Some(after.clone());
+        let instance = memory.instance_mut(after);
+        if instance.answer != Answer::Start {
+            instance.answer = Answer::Start;
             if let Some(ended_at) = ended_at {
                 memory.restart_backoff.advance(ended_at, cx.settings.restart_delays, cx.now);
             }
@@ -386,7 +382,7 @@ impl PodRecord {
     pub(crate) fn after_container_started(&mut self, name: &str, id: &ContainerId, cx: &mut Cx<'_>) {
         let Some(pod) = self.desired.pod().cloned() else { return };
         let Some(container) = pod::container(&pod, name) else { return };
-        self.memory(name).begun = Some(id.clone());
+        self.memory(name).instance_mut(id).stage = Stage::PostStart;
         let has_hook = container.spec.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
         if has_hook && matches!(self.phase, Phase::Running { .. }) {
             let action = ProbeAction::Hook {
@@ -417,8 +413,7 @@ impl PodRecord {
         spec: &k8s_openapi::api::core::v1::Container,
         id: &ContainerId,
     ) -> (bool, bool) {
-        self.containers
-            .get(&spec.name)
-            .map_or((false, false), |m| (probes::is_started(spec, m, id), probes::is_ready(spec, m, id)))
+        let instance = self.containers.get(&spec.name).and_then(|memory| memory.instance(id));
+        instance.map_or((false, false), |i| (probes::is_started(spec, i), probes::is_ready(spec, i)))
     }
 }

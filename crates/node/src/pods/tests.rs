@@ -74,8 +74,7 @@ impl Bench {
             });
             let id = ContainerId::from(c.spec.name.as_str());
             let memory = record.memory(&c.spec.name);
-            memory.begun = Some(id.clone());
-            memory.hook_done = Some(id);
+            memory.instance_mut(&id).stage = super::container::Stage::Started;
         }
         record.seen = Seen::Fresh(Arc::new(seen));
         record.phase = Phase::Running { since: wall(0) };

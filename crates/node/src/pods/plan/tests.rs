@@ -19,8 +19,8 @@ use model::{
 };
 
 use super::super::backoff::Delays;
+use super::super::container::{ContainerMemory, KillCause, Stage};
 use super::super::probe_memory::ProbeMemory;
-use super::super::record::{ContainerMemory, KillCause};
 use super::*;
 
 mod rules;
@@ -113,7 +113,7 @@ fn observation(pod: &Pod, text: &str) -> PodObservation {
 fn memory(seen: &PodObservation) -> BTreeMap<String, ContainerMemory> {
     let mut memory: BTreeMap<String, ContainerMemory> = BTreeMap::new();
     for c in &seen.containers {
-        memory.entry(c.name.clone()).or_default().hook_done.get_or_insert(c.id.clone());
+        memory.entry(c.name.clone()).or_default().instance_mut(&c.id).stage = Stage::Started;
     }
     memory
 }
@@ -515,11 +515,13 @@ fn a_failed_check_ends_its_container() {
     let pod = pod("Always a b");
     let seen = observation(&pod, "0+ a=run b=run");
     let mut memory = memory(&seen);
-    memory.get_mut("b").unwrap().kill = Some((ContainerId::from("b#0"), KillCause::Liveness));
+    memory.get_mut("b").unwrap().instance_mut(&ContainerId::from("b#0")).kill = Some(KillCause::Liveness);
     let made = plan_of(&pod, &seen, &memory);
     assert_eq!(made.stop.len(), 1);
     assert_eq!((made.stop[0].name.as_str(), &made.stop[0].why), ("b", &KillCause::Liveness));
-    memory.get_mut("b").unwrap().kill = Some((ContainerId::from("earlier"), KillCause::Liveness));
+    let verdicts = &mut memory.get_mut("b").unwrap().instances;
+    let of_b = verdicts.remove(&ContainerId::from("b#0")).unwrap();
+    verdicts.insert(ContainerId::from("earlier"), of_b);
     assert_eq!(text(&plan_of(&pod, &seen, &memory)), "", "a verdict about an earlier instance means nothing");
 }
 
@@ -533,11 +535,12 @@ fn a_sidecar_holds_back_what_follows_until_it_has_started() {
     let mut memory = memory(&seen);
     assert_eq!(text(&plan_of(&pod, &seen, &memory)), "");
     let now = Now { wall: at(NOW), mono: Duration::from_secs(NOW) };
-    let mut probe = ProbeMemory::new(ContainerId::from("s1#0"), &Probe::default(), Duration::ZERO, now);
+    let mut probe = ProbeMemory::new(&Probe::default(), Duration::ZERO, now);
     probe.verdict = Some(true);
-    memory.get_mut("s1").unwrap().probes.insert(model::probe::ProbeKind::Startup, probe);
+    let instance = memory.get_mut("s1").unwrap().instance_mut(&ContainerId::from("s1#0"));
+    instance.probes.insert(model::probe::ProbeKind::Startup, probe);
     assert_eq!(text(&plan_of(&pod, &seen, &memory)), "start a#0");
-    memory.get_mut("s1").unwrap().hook_done = None;
+    memory.get_mut("s1").unwrap().instance_mut(&ContainerId::from("s1#0")).stage = Stage::PostStart;
     assert_eq!(text(&plan_of(&pod, &seen, &memory)), "", "its postStart hook still runs");
 }
 
@@ -559,7 +562,7 @@ fn a_container_that_keeps_ending_waits() {
     assert_eq!(made.back_off[0].until, Duration::from_secs(NOW + 5));
     assert_eq!(made.back_off[0].delay, Duration::from_secs(10));
     // The start that answered this very end failed: that has a pause of its own.
-    memory.get_mut("a").unwrap().restarted_after = Some(ContainerId::from("a#3"));
+    memory.get_mut("a").unwrap().instance_mut(&ContainerId::from("a#3")).answer = Answer::Start;
     assert_eq!(text(&plan_of(&pod, &seen, &memory)), "start a#4");
 }
 

@@ -1,0 +1,188 @@
+//! What is remembered of a container, and of each of its instances, beyond what the runtime shows of them.
+//!
+//! An instance begins with its postStart hook. It ends when its own probes or hook ask for that, when the plan says
+//! so, or with its pod, and then goes on its way out, from the announcement to the signals.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::probe::ProbeKind;
+use model::{ContainerId, ImageRef};
+
+use super::backoff::{Backoff, Retry};
+use super::probe_memory::ProbeMemory;
+
+/// What is remembered of a container beyond its observation.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ContainerMemory {
+    /// The image for its next start.
+    pub(crate) image: Image,
+    /// The message of a `Pulled` event that waits for the sandbox.
+    pub(crate) pulled_untold: Option<String>,
+    /// Pulls that failed.
+    pub(crate) pull_backoff: Backoff,
+    /// Restarts.
+    pub(crate) restart_backoff: Backoff,
+    /// Why it does not run, for `state.waiting`.
+    pub(crate) waiting: Option<Waiting>,
+    /// When a start that failed without leaving a container is tried again.
+    pub(crate) start_retry: Option<Retry>,
+    /// The highest restart count given so far, since a removed container takes its own with it.
+    pub(crate) last_attempt: Option<u32>,
+    /// Those that the runtime holds, as far as there is something to remember of them.
+    pub(crate) instances: BTreeMap<ContainerId, Instance>,
+}
+
+impl ContainerMemory {
+    pub(crate) fn instance(&self, id: &ContainerId) -> Option<&Instance> {
+        self.instances.get(id)
+    }
+
+    /// The memory of an instance, made when there is none.
+    pub(crate) fn instance_mut(&mut self, id: &ContainerId) -> &mut Instance {
+        self.instances.entry(id.clone()).or_default()
+    }
+
+    /// Whether an instance was ended so that another can take its place.
+    pub(crate) fn is_replaced(&self, id: &ContainerId) -> bool {
+        self.instance(id).is_some_and(|i| i.replaced.is_some())
+    }
+
+    /// What was to take the place of an instance has failed: from here on it counts how that one ended.
+    pub(crate) fn replacement_failed(&mut self) {
+        self.instances.values_mut().for_each(|i| i.replaced = None);
+    }
+}
+
+/// One instance of a container.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Instance {
+    /// How far its start is.
+    pub(crate) stage: Stage,
+    /// Per probe.
+    pub(crate) probes: BTreeMap<ProbeKind, ProbeMemory>,
+    /// Why it must end: what its probes or its postStart hook came to.
+    pub(crate) kill: Option<KillCause>,
+    /// How far its end is; `None` as long as nobody ends it.
+    pub(crate) ending: Option<Ending>,
+    /// It was ended so that another can take its place.
+    pub(crate) replaced: Option<Replaced>,
+    /// What was done about its end.
+    pub(crate) answer: Answer,
+}
+
+/// How far the start of an instance is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The runtime holds it, and no result said that it was started.
+    #[default]
+    Found,
+    /// Its postStart hook runs, or has failed.
+    PostStart,
+    /// Its postStart hook is done, or there is none.
+    Started,
+}
+
+/// The way out of a running instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// When it gets SIGKILL, monotonic. Only ever moves closer.
+    pub(crate) deadline: Duration,
+    /// How far it is.
+    pub(crate) step: EndStep,
+}
+
+/// How far the end of an instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndStep {
+    /// A `Killing` event told of it.
+    Announced,
+    /// Its preStop hook runs.
+    PreStop,
+    /// Nothing but its turn holds back the signals: its preStop hook is done or was given up, or a stop has failed.
+    Due,
+    /// The runtime stops it.
+    Signalled {
+        /// The deadline that the stop was given, monotonic.
+        by: Duration,
+    },
+    /// The stop was cancelled, to be asked for again with a closer deadline.
+    Recalled,
+    /// It was stopped for certain after the runtime had lost track of it. How it ended nobody knows.
+    Lost,
+}
+
+/// An instance that was ended so that another can take its place: how it ends says nothing about
+/// whether it is started again, until that has failed once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Replaced {
+    /// When the instance before it had ended, wall clock: the back-off counts from there.
+    pub(crate) previous_end: Option<Timestamp>,
+}
+
+/// What was done about the end of an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Nothing.
+    #[default]
+    None,
+    /// An event told that its successor waits out the back-off.
+    BackOff,
+    /// A start of its successor, which has advanced the back-off once, however often it is tried.
+    Start,
+}
+
+/// What is known of the image for a container's next start. Forgotten after each start, since
+/// the image may be removed in between and policy `Always` asks again every time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Image {
+    /// Not asked.
+    #[default]
+    Unknown,
+    /// The inspection or pull under way is of an image that is no longer wanted.
+    Outdated,
+    /// To be pulled.
+    Wanted,
+    /// Can be used.
+    Ready(ImageRef),
+    /// The pull, or the question, failed at this time and is tried again at `next_at`.
+    Failed {
+        /// When it failed, wall clock.
+        at: Timestamp,
+        /// When it is tried again, monotonic.
+        next_at: Duration,
+        /// When `ErrImagePull` turns into `ImagePullBackOff`, monotonic; `None` when it did.
+        turns_at: Option<Duration>,
+    },
+}
+
+/// `state.waiting` of a container, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// CamelCase.
+    pub(crate) reason: &'static str,
+    /// For people.
+    pub(crate) message: String,
+    /// Since when, monotonic.
+    pub(crate) since: Duration,
+    /// When something happens by itself, monotonic.
+    pub(crate) next_at: Option<Duration>,
+}
+
+/// Why a running container is ended while its pod goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KillCause {
+    /// Its liveness probe failed.
+    Liveness,
+    /// Its startup probe failed.
+    Startup,
+    /// Its postStart hook failed.
+    PostStart,
+    /// Its spec changed.
+    Changed,
+    /// Its sandbox is being replaced.
+    SandboxGone,
+    /// The runtime lost track of it: it may run still.
+    Lost,
+}
