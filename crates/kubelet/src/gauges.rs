@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::ContainerState;
-use node::{PodView, View};
+use node::{Phase, PodView, View};
 use telemetry::metrics::Metrics;
 
 /// Sets them. Counts of at most some thousands are exact as floats.
@@ -18,7 +18,7 @@ pub(crate) fn count(metrics: &Metrics, view: &View) {
 /// Volumes of pods that are not over, by plugin: those wanted, and those of pods of which nothing is missing.
 fn volumes_of(metrics: &Metrics, view: &View) {
     let mut counts: BTreeMap<(String, &str), u32> = BTreeMap::new();
-    let pods = view.pods.values().filter(|pod| pod.phase != "Terminated");
+    let pods = view.pods.values().filter(|pod| pod.phase != Phase::Terminated);
     for (pod, view) in pods.filter_map(|view| Some((view.pod.as_deref()?, view))) {
         for plugin in volumes::plugin_names(pod) {
             if view.are_volumes_made {
@@ -104,9 +104,9 @@ fn working(metrics: &Metrics, view: &View) {
         .collect();
     for pod in view.pods.values() {
         let lifecycle = match pod.phase {
-            "Terminating" => "terminating",
-            "Terminated" => "terminated",
-            _ => "sync",
+            Phase::Admitting | Phase::Running => "sync",
+            Phase::Terminating => "terminating",
+            Phase::Terminated => "terminated",
         };
         let is_static = if pod.is_static { "true" } else { "" };
         let key = match (&pod.pod, pod.is_wanted) {
@@ -146,7 +146,7 @@ mod tests {
             is_static: false,
             status: Arc::new(PodStatus::default()),
             observed: None,
-            phase: "Running",
+            phase: Phase::Running,
             is_finished: false,
             are_volumes_made,
             waits: Vec::new(),
@@ -169,7 +169,7 @@ mod tests {
         let mut failing = pod("stuck", None, false);
         let error = Some("unmount: busy".to_owned());
         failing.waits = vec![Wait { operation: "volumes".into(), since: None, error, next_try: None }];
-        let ended = PodView { phase: "Terminated", ..pod("ended", Some(volumes.clone()), true) };
+        let ended = PodView { phase: Phase::Terminated, ..pod("ended", Some(volumes.clone()), true) };
         let pods = vec![
             pod("ready", Some(volumes), true),
             pod("waits", Some(json!([{ "name": "a", "emptyDir": {} }])), false),

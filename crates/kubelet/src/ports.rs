@@ -13,7 +13,7 @@ use futures::stream::{BoxStream, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ContainerStateTerminated;
 use model::{ContainerId, ContainerObservation, Pod, PodKey, PodObservation, pod};
-use node::{PodView, View};
+use node::{Phase, PodView, View};
 use runtime::logs::{LogOptions, LogPath, LogReader, LogWatches, StreamSelection};
 use runtime::{RuntimeError, podfiles};
 use server::endpoint::{HealthCheck, MetricsKind};
@@ -137,7 +137,7 @@ impl Ports for NodePorts {
 
     fn allocated_pods(&self) -> Vec<ShownPod> {
         // Those that are not let in yet have nothing, those that are over have given it back.
-        let has_resources = |view: &&Arc<PodView>| matches!(view.phase, "Running" | "Terminating");
+        let has_resources = |view: &&Arc<PodView>| matches!(view.phase, Phase::Running | Phase::Terminating);
         self.views().iter().filter(has_resources).filter_map(|v| shown(v, v.pod.as_ref())).collect()
     }
 

@@ -11,7 +11,7 @@ use crate::cx::Cx;
 use crate::effect::{ClassAmounts, HostAction, Outcome};
 use crate::outbox::Place;
 use crate::pods::backoff::{Pauses, Retry};
-use crate::pods::record::{Phase, PodRecord};
+use crate::pods::record::PodRecord;
 
 /// Between two sums: many pods that come together are worth one write.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ impl ClassLimits {
 
 /// Whether a pod's cgroup is there for its containers.
 pub(crate) fn counts(pod: &PodRecord) -> bool {
-    matches!(pod.phase, Phase::Running { .. } | Phase::Terminating(_))
+    pod.life.is_active()
 }
 
 /// What pods request together, class by class.

@@ -6,7 +6,7 @@ use model::{ContainerId, PodUid};
 
 use crate::cx::Cx;
 use crate::dead_containers::dead;
-use crate::pods::record::{Phase, PodRecord};
+use crate::pods::record::PodRecord;
 use crate::pods::registry::PodRegistry;
 
 /// One dead container of the node.
@@ -59,7 +59,7 @@ pub(crate) fn cap_dead_containers(pods: &mut PodRegistry, cx: &mut Cx<'_>) {
 
 /// What a pod that is going holds is removed with it.
 fn keeps_containers(record: &PodRecord) -> bool {
-    record.desired.is_present() && matches!(record.phase, Phase::Running { .. } | Phase::Terminated(_))
+    record.desired.is_present() && (record.life.is_running() || record.life.has_ended())
 }
 
 #[cfg(test)]

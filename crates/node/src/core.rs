@@ -9,6 +9,7 @@ use model::references::ObjectName;
 use model::{ContainerId, Now, Pod, PodKey, PodUid, pod};
 
 use crate::classes::{self, ClassLimits};
+use crate::container_gc;
 use crate::cx::Cx;
 use crate::effect::{
     ApiOutcome, Effect, EffectId, EventObject, EventRecord, Outcome, RuntimeAction, RuntimeOutcome,
@@ -19,14 +20,15 @@ use crate::mirrors::Mirrors;
 use crate::old_logs::OldLogs;
 use crate::outbox::{Outbox, Place};
 use crate::pod_cidr::PodCidr;
-use crate::pods::record::{Desired, EndCause, Phase, PodRecord, Step};
+use crate::pods::admitting::admit_waiting;
+use crate::pods::life::{EndCause, Phase, Step};
+use crate::pods::record::{Desired, PodRecord};
 use crate::pods::registry::PodRegistry;
 use crate::pods::seen::Seen;
 use crate::schedule::{Key, Schedule, earliest};
 use crate::settings::Settings;
 use crate::slot::Slot;
 use crate::view::{Tallies, View, ViewBuilder};
-use crate::{admit, container_gc};
 
 /// A node: everything that is known, and every decision.
 ///
@@ -99,7 +101,7 @@ impl Node {
         self.old_logs.drive(&mut self.pods, now);
         loop {
             let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
-            admit::admit_waiting(&mut self.pods, &mut cx);
+            admit_waiting(&mut self.pods, &mut cx);
             let has_made_room = self.drive_dirty(now);
             if !has_made_room {
                 break;
@@ -297,7 +299,7 @@ impl Node {
         let Desired::Present { pod, .. } = &record.desired else { return };
         record.desired = Desired::Removed { source, pod: pod.clone() };
         record.report.is_gone |= source == Source::Api;
-        record.begin_end(EndCause::Removed, &mut cx);
+        record.begin_end(EndCause::Deleted, &mut cx);
         drop(record);
         self.pods.mark(uid.clone());
     }
@@ -462,11 +464,11 @@ impl Node {
         }
         let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
         let Some(mut record) = self.pods.get_mut(uid) else { return };
-        let is_stray = matches!(record.desired, Desired::Unknown) && record.phase == Phase::Admitting;
+        let is_stray = matches!(record.desired, Desired::Unknown) && record.life.is_admitting();
         if is_stray && let Some(observed) = record.seen.last() {
             let is_in_runtime = !observed.sandboxes.is_empty() || !observed.containers.is_empty();
             self.tallies.orphans += u64::from(is_in_runtime);
-            record.begin_end(EndCause::Removed, &mut cx);
+            record.begin_end(EndCause::Orphaned, &mut cx);
         }
     }
 
@@ -476,9 +478,9 @@ impl Node {
         let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
         let mut held = self.pods.get_mut(uid)?;
         let record = &mut *held;
-        let had_ended = matches!(record.phase, Phase::Terminated(_));
+        let had_ended = record.life.has_ended();
         let mut next = record.drive(&mut cx);
-        let has_ended = !had_ended && matches!(record.phase, Phase::Terminated(_));
+        let has_ended = !had_ended && record.life.has_ended();
         if record.is_weighed != classes::counts(record) {
             record.is_weighed = !record.is_weighed;
             self.classes.pods_changed();
@@ -523,17 +525,15 @@ impl Node {
     fn has_mirror(&self, uid: &PodUid) -> bool {
         let Some(record) = self.pods.get(uid) else { return false };
         let is_before = |other: &PodRecord| {
-            other.uid != record.uid
-                && other.desired.is_static()
-                && matches!(other.phase, Phase::Running { .. } | Phase::Terminating(_))
+            other.uid != record.uid && other.desired.is_static() && other.life.is_active()
         };
         record.desired.is_static()
             && record.desired.is_present()
             && self.synced.contains(&Source::Api)
-            && match record.phase {
+            && match record.life.phase() {
                 Phase::Admitting => false,
-                Phase::Running { .. } | Phase::Terminating(_) => true,
-                Phase::Terminated(_) => !self.pods.named(&record.key).any(is_before),
+                Phase::Running | Phase::Terminating => true,
+                Phase::Terminated => !self.pods.named(&record.key).any(is_before),
             }
     }
 }

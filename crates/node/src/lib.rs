@@ -8,7 +8,7 @@
 //! - [`core`]: the owner of all state; routes inputs, and drives the parts in one order. No part knows it.
 //! - [`cx`]: what a part is given: the time, the settings, the node, and the outbox.
 //! - [`pods`]: the life of each pod.
-//! - [`admission`], [`admit`]: which pods are let in.
+//! - [`admission`]: which pods are let in.
 //! - [`container_gc`], [`dead_containers`]: which dead containers stay.
 //! - [`status`], [`node_status`]: what the API server is told, as pure functions.
 //! - [`machine`]: the node's own health, registration and report.
@@ -19,7 +19,6 @@
 //! - [`view`]: what is published.
 
 pub mod admission;
-mod admit;
 mod annotations;
 mod classes;
 mod container_gc;
@@ -52,6 +51,7 @@ pub use effect::{
     RuntimeAction, RuntimeOutcome, Subject, VolumeAction, VolumeOutcome,
 };
 pub use input::{Input, RuntimeChange, Source};
+pub use pods::life::Phase;
 pub use settings::{Delays, PodGates, RestartRules, Settings};
 pub use view::{PodView, View, Wait};
 

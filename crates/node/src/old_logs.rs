@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use model::{Now, PodKey, PodUid};
 
-use crate::pods::record::{Desired, EndCause, Phase, PodRecord, Step, Terminated};
+use crate::pods::life::{Life, Terminated};
+use crate::pods::record::{Desired, PodRecord};
 use crate::pods::registry::PodRegistry;
 use crate::pods::seen::Seen;
 use crate::settings::{BETWEEN_REMOVALS, LOGS_KEPT};
@@ -53,14 +54,7 @@ impl OldLogs {
         }
         let mut record = PodRecord::new(uid.clone(), key.clone(), Desired::Unknown);
         record.seen = Seen::nothing(uid, key);
-        record.phase = Phase::Terminated(Terminated {
-            why: EndCause::Removed,
-            volumes: Step::Done,
-            cgroup: Step::Done,
-            object: Step::Done,
-            remains: None,
-            logs: Some(Step::Todo),
-        });
+        record.life = Life::Terminated(Terminated::but_for_logs());
         pods.insert(record);
     }
 

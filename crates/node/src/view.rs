@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::PodStatus;
 use model::{ContainerId, Pod, PodKey, PodObservation, PodUid};
 
 use crate::machine::Machine;
-use crate::pods::record::{Phase, PodRecord, Step};
+use crate::pods::life::{Life, Phase, Step};
+use crate::pods::record::PodRecord;
 
 /// The whole picture.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +60,7 @@ pub struct PodView {
     /// What the runtime holds of it.
     pub observed: Option<Arc<PodObservation>>,
     /// Where it is in its life.
-    pub phase: &'static str,
+    pub phase: Phase,
     /// Whether it has ended and nothing of it is left but its logs and its objects.
     pub is_finished: bool,
     /// Whether all its volumes are there.
@@ -110,14 +111,9 @@ impl ViewBuilder {
             is_static: record.desired.is_static(),
             status: record.report.current.clone(),
             observed: record.seen.last().cloned(),
-            phase: match record.phase {
-                Phase::Admitting => "Admitting",
-                Phase::Running { .. } => "Running",
-                Phase::Terminating(_) => "Terminating",
-                Phase::Terminated(_) => "Terminated",
-            },
-            is_finished: is_finished(&record.phase),
-            are_volumes_made: matches!(record.volumes, Step::Done),
+            phase: record.life.phase(),
+            is_finished: matches!(&record.life, Life::Terminated(end) if end.is_clean()),
+            are_volumes_made: record.life.has_volumes(),
             waits: waits(record),
         };
         self.pods.insert(record.uid.clone(), Arc::new(view));
@@ -146,18 +142,16 @@ impl ViewBuilder {
     }
 }
 
-fn is_finished(phase: &Phase) -> bool {
-    matches!(phase, Phase::Terminated(end) if end.volumes == Step::Done && end.cgroup == Step::Done)
-}
-
 fn waits(record: &PodRecord) -> Vec<Wait> {
     let mut waits = Vec::new();
-    let steps = [
-        ("cgroup", &record.cgroup),
-        ("volumes", &record.volumes),
-        ("sandbox", &record.sandbox),
-        ("mirror pod", &record.mirror),
-    ];
+    let mut steps = vec![("mirror pod", &record.mirror)];
+    if let Life::Running(running) = &record.life {
+        steps.extend([
+            ("cgroup", &running.cgroup),
+            ("volumes", &running.volumes.step),
+            ("sandbox", &running.sandbox),
+        ]);
+    }
     for (name, step) in steps {
         if let Step::Failed(retry) = step {
             waits.push(Wait {

@@ -131,7 +131,9 @@ async fn a_full_inbox_delays_and_loses_nothing() {
     });
     let stop = CancellationToken::new();
     let driver = tokio::spawn(shell.run(stop.clone()));
-    view.wait_for(|v| v.pods.len() == pods && v.pods.values().all(|p| p.phase == "Running")).await.unwrap();
+    view.wait_for(|v| v.pods.len() == pods && v.pods.values().all(|p| p.phase == node::Phase::Running))
+        .await
+        .unwrap();
     for sent in waiting {
         assert!(sent.await.unwrap());
     }

@@ -38,7 +38,7 @@ impl PodRecord {
                 }
             }
         }
-        self.was_admitted = true;
+        self.life.adopt();
     }
 
     /// Takes over what the mirror of a static pod says, the first time it is seen: its manifest

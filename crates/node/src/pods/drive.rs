@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use model::pod::{self, ContainerKind};
 
-use super::record::{Phase, PodRecord};
+use super::life::Phase;
+use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{Action, EventObject, EventRecord, RuntimeAction};
 use crate::outbox::{Outbox, Place};
@@ -18,10 +19,11 @@ impl PodRecord {
         let mut next = self.drive_observation(cx);
         next = earliest(
             next,
-            match self.phase {
+            match self.life.phase() {
                 Phase::Admitting => None,
-                Phase::Running { .. } => self.drive_running(cx),
-                Phase::Terminating(_) | Phase::Terminated(_) => self.drive_ending(cx),
+                Phase::Running => self.drive_running(cx),
+                Phase::Terminating => self.drive_terminating(cx),
+                Phase::Terminated => self.drive_terminated(cx),
             },
         );
         // What the round found stale is read at once, not in the next round.

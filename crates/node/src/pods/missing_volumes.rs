@@ -11,7 +11,7 @@ use model::{Now, Pod};
 const PATIENCE: Duration = Duration::from_secs(123);
 
 /// What a pod waits for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct MissingVolumes {
     names: Vec<String>,
     tell_at: Option<Duration>,

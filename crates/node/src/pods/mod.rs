@@ -1,19 +1,24 @@
-//! The life of each pod: where it is found ([`registry`]), what is wanted of it ([`record`]), what it was seen to be
-//! ([`seen`]), what is remembered of its containers ([`container`]), what an earlier process left of it ([`adopt`]), what to
-//! do about it ([`plan`]),
-//! doing it ([`running`], [`ending`], [`removal`], [`images`], [`probes`]), taking in how it went
-//! ([`results`]), and telling the API server ([`report`]).
+//! The life of each pod. Pods are found in the [`registry`]; a [`record`] has what is wanted of one, what it was [`seen`] to
+//! be, where it is in its [`life`], and what is remembered of each [`container`].
+//!
+//! - One file drives each phase: [`admitting`], [`running`], [`terminating`], [`terminated`].
+//! - A running pod follows its [`plan`], by the [`rules`] of restarts: [`preparing`] cgroup, volumes and sandbox,
+//!   [`images`], [`starting`] and [`stopping`] containers, [`probes`], [`restart_all`].
+//! - What comes in: news of it in [`news`], how its actions ended in [`results`], what an earlier process left in [`adopt`].
+//! - What goes out: its status in [`report`].
 
+pub(crate) mod admitting;
 mod adopt;
 pub(crate) mod backoff;
 mod container;
 mod drive;
-mod ending;
 pub(crate) mod grant;
 mod images;
+pub(crate) mod life;
 pub(crate) mod missing_volumes;
 mod news;
 pub(crate) mod plan;
+mod preparing;
 mod probe_memory;
 pub(crate) mod probes;
 pub(crate) mod record;
@@ -25,5 +30,9 @@ pub(crate) mod results;
 pub(crate) mod rules;
 mod running;
 pub(crate) mod seen;
+mod starting;
+mod stopping;
+mod terminated;
+mod terminating;
 #[cfg(test)]
 mod tests;

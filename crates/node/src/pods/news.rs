@@ -9,7 +9,8 @@ use model::{ContainerId, Now, Pod, PodObservation, pod};
 
 use super::backoff::Backoff;
 use super::container::Image;
-use super::record::{Desired, EndCause, Phase, PodRecord, Step, resource_version};
+use super::life::EndCause;
+use super::record::{Desired, PodRecord, resource_version};
 use crate::admission;
 use crate::cx::Cx;
 use crate::input::{RuntimeChange, Source};
@@ -52,7 +53,7 @@ impl PodRecord {
             }
         }
         if is_deleted {
-            self.begin_end(EndCause::Removed, cx);
+            self.begin_end(EndCause::Deleted, cx);
         }
     }
 
@@ -96,23 +97,11 @@ impl PodRecord {
         if version > self.report.version && self.report.in_flight.is_none() {
             self.report.version = version;
             self.report.written = Arc::new(pod.status.clone().unwrap_or_default());
-            if self.phase == Phase::Admitting {
+            if self.life.is_admitting() {
                 // An earlier process's last write may come late.
                 self.report.current = self.report.written.clone();
                 self.recall_attempts();
             }
-        }
-    }
-
-    /// Looks at the volumes again soon.
-    pub(crate) fn refresh_volumes(&mut self, now: Now) {
-        match self.volumes {
-            // The look under way may have missed it.
-            _ if self.busy.contains_key(&Slot::Volumes) => self.volumes_refresh_at = Some(now.mono),
-            Step::Done => self.volumes_refresh_at = Some(now.mono),
-            // What failed for want of this very object need not wait any longer.
-            Step::Failed(_) => self.volumes = Step::Todo,
-            Step::Todo => {}
         }
     }
 

@@ -10,7 +10,7 @@ use model::probe::{ProbeKind, ProbeOutcome};
 
 use super::container::{Instance, KillCause, Stage};
 use super::probe_memory::ProbeMemory;
-use super::record::{Phase, PodRecord};
+use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::ProbeAction;
 use crate::schedule::earliest;
@@ -54,7 +54,7 @@ impl PodRecord {
     /// Starts the attempts that are due and returns when the next one is.
     pub(crate) fn drive_probes(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
         let pod = self.desired.pod()?.clone();
-        let is_ending = !matches!(self.phase, Phase::Running { .. });
+        let is_ending = !self.life.is_running();
         let pod_ip = self.pod_ips(cx).into_iter().next();
         let mut next: Option<Duration> = None;
         for container in pod::containers(&pod) {

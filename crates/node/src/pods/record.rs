@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use model::downward::PodFacts;
 use model::{ContainerId, ContainerObservation, Pod, PodKey, PodUid, SandboxId};
@@ -12,7 +11,7 @@ use model::{ContainerId, ContainerObservation, Pod, PodKey, PodUid, SandboxId};
 use super::backoff::Retry;
 use super::container::{ContainerMemory, Instance};
 use super::grant::{self, Grant, Version};
-use super::missing_volumes::MissingVolumes;
+use super::life::{Life, Step};
 use super::seen::Seen;
 use crate::cx::Cx;
 use crate::effect::EffectId;
@@ -32,36 +31,22 @@ pub(crate) struct PodRecord {
     /// What is wanted. Stays after the pod left its source, since ending it properly needs it.
     pub(crate) desired: Desired,
     /// Where it is in its life.
-    pub(crate) phase: Phase,
+    pub(crate) life: Life,
     /// What the runtime was last seen to hold of it.
     pub(crate) seen: Seen,
     /// Whether the weight of its class was told of it.
     pub(crate) is_weighed: bool,
     /// Actions under way.
     pub(crate) busy: BTreeMap<Slot, EffectId>,
-    /// The pod's cgroup.
-    pub(crate) cgroup: Step,
-    /// The pod's volumes.
-    pub(crate) volumes: Step,
-    /// When volumes are looked at again although nothing changed.
-    pub(crate) volumes_refresh_at: Option<Duration>,
-    /// Those of them it waits for.
-    pub(crate) missing_volumes: MissingVolumes,
-    /// The creation of its sandbox.
-    pub(crate) sandbox: Step,
     /// Sandboxes that were stopped for certain. One that is merely not ready has lost its process;
     /// its namespace, address and host ports are taken until it is stopped.
     pub(crate) stopped_sandboxes: BTreeSet<SandboxId>,
-    /// Whether the last look found the runtime's network not ready, to record it once.
-    pub(crate) is_network_wait_recorded: bool,
     /// Per container name.
     pub(crate) containers: BTreeMap<String, ContainerMemory>,
     /// What the API server has and should have.
     pub(crate) report: Report,
     /// The mirror of a static pod.
     pub(crate) mirror: Step,
-    /// Whether the pod was admitted, here or by an earlier process.
-    pub(crate) was_admitted: bool,
     /// A static pod that an earlier process started, and of which only its mirror, not yet seen, knows
     /// what that process said last.
     pub(crate) is_unrecalled: bool,
@@ -112,112 +97,6 @@ impl Desired {
     }
 }
 
-/// Where a pod is in its life. Each phase only leads to later ones.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Phase {
-    /// Not yet looked at: waits for the first relist, the node's facts, or a predecessor.
-    Admitting,
-    /// Is to run.
-    Running {
-        /// When it was accepted, wall clock: `status.startTime` of a new pod.
-        since: Timestamp,
-    },
-    /// Is to end; processes or the sandbox may still be there.
-    Terminating(Terminating),
-    /// No process and no network of it is left; volumes, cgroup and objects may be.
-    Terminated(Terminated),
-}
-
-/// The data of a pod that is ending.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Terminating {
-    /// Why.
-    pub(crate) why: EndCause,
-    /// When its processes get SIGKILL, monotonic. Only ever moves closer.
-    pub(crate) deadline: Duration,
-    /// The last failure to stop something, and when that is tried again.
-    pub(crate) retry: Option<Retry>,
-}
-
-/// The data of a pod that has ended.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Terminated {
-    /// Why.
-    pub(crate) why: EndCause,
-    /// Volumes unmounted and removed.
-    pub(crate) volumes: Step,
-    /// Cgroup removed.
-    pub(crate) cgroup: Step,
-    /// API object removed.
-    pub(crate) object: Step,
-    /// Sandboxes and containers removed from the runtime.
-    pub(crate) remains: Option<Retry>,
-    /// Log folder removed; `None` as long as it is not yet time for that.
-    pub(crate) logs: Option<Step>,
-}
-
-/// Why a pod ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum EndCause {
-    /// Somebody deleted it, or its source no longer has it.
-    Removed,
-    /// All its containers have ended for good.
-    Completed,
-    /// The node decided so; the pod fails with this reason and message.
-    Failed {
-        /// CamelCase.
-        reason: String,
-        /// For people.
-        message: String,
-    },
-    /// The node never took it.
-    Rejected {
-        /// CamelCase.
-        reason: String,
-        /// For people.
-        message: String,
-    },
-}
-
-/// One thing that is to be brought about and may need several tries.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) enum Step {
-    /// Not tried, or to be done again.
-    #[default]
-    Todo,
-    /// Holds.
-    Done,
-    /// Failed; tried again.
-    Failed(Retry),
-}
-
-impl Step {
-    /// Whether it may be started now.
-    pub(crate) fn is_due(&self, now: model::Now) -> bool {
-        match self {
-            Self::Todo => true,
-            Self::Done => false,
-            Self::Failed(retry) => retry.next_at <= now.mono,
-        }
-    }
-
-    pub(crate) fn is_done(&self) -> bool {
-        *self == Self::Done
-    }
-
-    /// When it becomes due by itself. What is due already was started, or waits for a result.
-    pub(crate) fn next_at(&self, now: model::Now) -> Option<Duration> {
-        self.retry().map(|r| r.next_at).filter(|at| *at > now.mono)
-    }
-
-    pub(crate) fn retry(&self) -> Option<&Retry> {
-        match self {
-            Self::Failed(retry) => Some(retry),
-            _ => None,
-        }
-    }
-}
-
 /// What the API server has of the pod's status, and what it should have.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
@@ -253,17 +132,11 @@ impl PodRecord {
             uid,
             key,
             desired,
-            phase: Phase::Admitting,
+            life: Life::default(),
             seen: Seen::Never,
             is_weighed: false,
             busy: BTreeMap::new(),
-            cgroup: Step::Todo,
-            volumes: Step::Todo,
-            volumes_refresh_at: None,
-            missing_volumes: MissingVolumes::default(),
-            sandbox: Step::Todo,
             stopped_sandboxes: BTreeSet::new(),
-            is_network_wait_recorded: false,
             containers: BTreeMap::new(),
             report: Report {
                 api_uid,
@@ -276,7 +149,6 @@ impl PodRecord {
                 is_gone: false,
             },
             mirror: Step::Todo,
-            was_admitted: false,
             is_unrecalled: false,
             grant: None,
             asked: None,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use model::references::{ObjectName, references};
 use model::{Pod, PodKey, PodUid};
 
-use super::record::{Phase, PodRecord};
+use super::record::PodRecord;
 use crate::admission::Occupied;
 
 /// Every pod that is known, and which of them have something to do in this step.
@@ -43,9 +43,8 @@ impl Listed {
             key: record.key.clone(),
             pod: record.desired.pod().cloned(),
             is_static: record.desired.is_static(),
-            is_admitting: record.phase == Phase::Admitting,
-            is_active: record.was_admitted
-                && matches!(record.phase, Phase::Running { .. } | Phase::Terminating(_)),
+            is_admitting: record.life.is_admitting(),
+            is_active: record.life.was_admitted() && record.life.is_active(),
         }
     }
 
@@ -280,7 +279,8 @@ mod tests {
 
     use super::*;
     use crate::input::Source;
-    use crate::pods::record::{Desired, EndCause, Step, Terminated};
+    use crate::pods::life::{Life, Running, Terminated};
+    use crate::pods::record::Desired;
 
     fn manifest(name: &str, uid: &str, spec: &Value) -> Arc<Pod> {
         let metadata = json!({ "namespace": "ns", "name": name, "uid": uid });
@@ -290,6 +290,10 @@ mod tests {
     fn record(source: Source, pod: &Arc<Pod>) -> PodRecord {
         let desired = Desired::Present { source, pod: pod.clone() };
         PodRecord::new(pod::uid(pod), pod::key(pod), desired)
+    }
+
+    fn running() -> Life {
+        Life::Running(Running::new(jiff::Timestamp::UNIX_EPOCH))
     }
 
     fn shows(config_map: &str) -> Value {
@@ -347,8 +351,7 @@ mod tests {
             pods.insert(record(Source::Api, &manifest("web", uid, &shows("a"))));
         }
         taken(&mut pods);
-        pods.get_mut(&PodUid::from("1")).unwrap().phase =
-            Phase::Running { since: jiff::Timestamp::UNIX_EPOCH };
+        pods.get_mut(&PodUid::from("1")).unwrap().life = running();
         pods.mark_admitting();
         assert_eq!(taken(&mut pods), ["2"]);
         pods.mark_waiting_for(&PodKey::new("ns", "web"));
@@ -363,12 +366,7 @@ mod tests {
         let uid = PodUid::from("1");
         pods.insert(record(Source::Api, &manifest("web", "1", &shows("a"))));
         assert_eq!(pods.occupied().pods(), 0);
-        let running = Phase::Running { since: jiff::Timestamp::UNIX_EPOCH };
-        {
-            let mut pod = pods.get_mut(&uid).unwrap();
-            pod.was_admitted = true;
-            pod.phase = running;
-        }
+        pods.get_mut(&uid).unwrap().life = running();
         assert_eq!(pods.occupied().pods(), 1);
         // A newer version of it is still one pod.
         pods.get_mut(&uid).unwrap().desired =
@@ -391,14 +389,7 @@ mod tests {
         pods.insert(record(Source::File, &manifest("web", "2", &shows("a"))));
         assert_eq!((changed(&mut pods).as_str(), pods.has_static(&key)), ("ns/web", true));
         let uid = PodUid::from("2");
-        pods.get_mut(&uid).unwrap().phase = Phase::Terminated(Terminated {
-            why: EndCause::Removed,
-            volumes: Step::Done,
-            cgroup: Step::Done,
-            object: Step::Done,
-            remains: None,
-            logs: None,
-        });
+        pods.get_mut(&uid).unwrap().life = Life::Terminated(Terminated::but_for_logs());
         assert_eq!(changed(&mut pods), "");
         pods.remove(&uid);
         assert_eq!((changed(&mut pods).as_str(), pods.has_static(&key)), ("ns/web", false));

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::PodStatus;
+use model::reason::event;
 use model::{Pod, PodObservation, pod};
 
 use super::backoff::{Pauses, Retry};
 use super::container::Stage;
-use super::record::{Desired, EndCause, Phase, PodRecord};
+use super::life::{EndCause, Life, OVER_DEADLINE};
+use super::record::{Desired, PodRecord};
 use crate::cx::Cx;
 use crate::effect::{ApiAction, ApiOutcome, Outcome};
 use crate::input::Source;
@@ -24,7 +26,7 @@ impl PodRecord {
     /// Computes the status and writes it when it is due. Returns when it will be.
     pub(crate) fn drive_report(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
         // Before the first look at a pod nothing is known that could be told.
-        if self.desired.pod().is_none() || self.phase == Phase::Admitting || self.seen.last().is_none() {
+        if self.desired.pod().is_none() || self.life.is_admitting() || self.seen.last().is_none() {
             return None;
         }
         if let Some(status) = self.compute_status(cx)
@@ -81,7 +83,7 @@ impl PodRecord {
     /// containers came to can wait for that one. Not so a pod that is over already: somebody
     /// waits for its result, and what follows changes nothing about it.
     fn is_last_word_near(&self) -> bool {
-        matches!(self.phase, Phase::Terminating(_))
+        matches!(self.life, Life::Terminating(_))
             && !status::is_terminal(&self.report.current)
             && self.seen.last().is_some_and(|o| !o.has_running_container())
     }
@@ -156,6 +158,17 @@ fn condition<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a str> {
     status.conditions.iter().flatten().find(|c| c.type_ == kind).map(|c| c.status.as_str())
 }
 
+/// What the status says of the end of a pod.
+fn cause(why: &EndCause) -> Cause<'_> {
+    match why {
+        EndCause::Deleted | EndCause::Orphaned | EndCause::Completed => Cause::Ordinary,
+        EndCause::DeadlineExceeded => {
+            Cause::Failed { reason: event::DEADLINE_EXCEEDED, message: OVER_DEADLINE }
+        }
+        EndCause::Rejected(rejection) => Cause::Rejected(rejection),
+    }
+}
+
 impl PodRecord {
     /// The status as it is now; `None` before anything is known.
     pub(crate) fn compute_status(&self, cx: &Cx<'_>) -> Option<PodStatus> {
@@ -211,7 +224,7 @@ impl PodRecord {
             let (is_started, is_ready) =
                 running.map_or((false, false), |c| self.readiness_of(&container.spec, &c.id));
             let waiting = memory.and_then(|m| m.waiting.as_ref()).map(|w| (w.reason, w.message.clone()));
-            let is_replaced = matches!(self.phase, Phase::Running { .. })
+            let is_replaced = self.life.is_running()
                 && observed
                     .latest(&container.spec.name)
                     .is_some_and(|c| !c.state.is_running() && memory.is_some_and(|m| m.is_replaced(&c.id)));
@@ -224,28 +237,12 @@ impl PodRecord {
         notes
     }
 
-    fn end_cause(&self) -> Option<&EndCause> {
-        match &self.phase {
-            Phase::Terminating(end) => Some(&end.why),
-            Phase::Terminated(end) => Some(&end.why),
-            Phase::Admitting | Phase::Running { .. } => None,
-        }
-    }
-
     fn stage(&self, cx: &Cx<'_>) -> (StatusStage<'_>, jiff::Timestamp) {
-        let started = match self.phase {
-            Phase::Running { since } => since,
-            _ => model::time::to_seconds(cx.now.wall),
-        };
-        let cause = match self.end_cause() {
-            Some(EndCause::Failed { reason, message }) => Cause::Failed { reason, message },
-            Some(EndCause::Rejected { reason, message }) => Cause::Rejected { reason, message },
-            _ => Cause::Ordinary,
-        };
-        let stage = match &self.phase {
-            Phase::Admitting | Phase::Running { .. } => StatusStage::Running,
-            Phase::Terminating(_) => StatusStage::Ending(cause),
-            Phase::Terminated(_) => StatusStage::Ended(cause),
+        let started = self.life.running().map_or_else(|| model::time::to_seconds(cx.now.wall), |r| r.since);
+        let stage = match &self.life {
+            Life::Admitting(_) | Life::Running(_) => StatusStage::Running,
+            Life::Terminating(end) => StatusStage::Ending(cause(&end.why)),
+            Life::Terminated(end) => StatusStage::Ended(cause(&end.why)),
         };
         (stage, started)
     }

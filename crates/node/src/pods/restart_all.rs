@@ -8,8 +8,8 @@ use model::pod::ContainerKind;
 use model::{ContainerId, ContainerState, Pod};
 
 use super::container::Image;
-use super::ending::Turn;
 use super::record::PodRecord;
+use super::stopping::Turn;
 use crate::cx::Cx;
 use crate::schedule::earliest;
 use crate::status::restarting;

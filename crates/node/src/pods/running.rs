@@ -1,20 +1,19 @@
 //! Carries out the [plan](super::plan) of a pod that is to run.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use model::pod::{self, ContainerKind};
 use model::reason::{event, waiting};
 use model::{ContainerId, Pod};
 
-use super::container::{Answer, Image, KillCause, Replaced, Stage, Waiting};
-use super::ending::Turn;
-use super::plan::{Plan, PlanInputs, SandboxPlan, StartPlan, StopPlan, backs_off_from, first_to_start, plan};
+use super::container::{Answer, KillCause, Replaced, Waiting};
+use super::life::{EndCause, OVER_DEADLINE};
+use super::plan::{Plan, PlanInputs, SandboxPlan, StopPlan, first_to_start, plan};
 use super::probes;
-use super::record::{EndCause, Phase, PodRecord, Step};
+use super::record::PodRecord;
+use super::stopping::Turn;
 use crate::cx::Cx;
-use crate::effect::{Hook, HostAction, ProbeAction, RuntimeAction, VolumeAction};
 use crate::schedule::earliest;
 use crate::slot::Slot;
 
@@ -39,15 +38,13 @@ fn kill_text(stop: &StopPlan, kind: ContainerKind) -> String {
 }
 
 impl PodRecord {
-    /// One round for a pod in [`Phase::Running`]. Returns when the next is due by itself.
+    /// One round for a pod in [`Life::Running`](super::life::Life::Running). Returns when the next is due by itself.
     pub(crate) fn drive_running(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
         let pod = self.desired.pod().cloned()?;
         if self.has_exceeded_deadline(&pod, cx) {
-            let message = "Pod was active on the node longer than the specified deadline".to_owned();
-            self.record_event(false, event::DEADLINE_EXCEEDED, message.clone(), cx.out);
-            let reason = event::DEADLINE_EXCEEDED.to_owned();
-            self.begin_end(EndCause::Failed { reason, message }, cx);
-            return self.drive_ending(cx);
+            self.record_event(false, event::DEADLINE_EXCEEDED, OVER_DEADLINE.to_owned(), cx.out);
+            self.begin_end(EndCause::DeadlineExceeded, cx);
+            return self.drive_terminating(cx);
         }
         if self.is_restarting_all(&pod, cx) {
             let (is_over, next) = self.drive_restart_all(&pod, cx);
@@ -69,12 +66,12 @@ impl PodRecord {
         })?;
         if plan.is_over && plan.stop.is_empty() && self.seen.is_fresh() && !self.is_changing() {
             self.begin_end(EndCause::Completed, cx);
-            return self.drive_ending(cx);
+            return self.drive_terminating(cx);
         }
         let starts_something = !plan.start.is_empty() || plan.sandbox != SandboxPlan::Keep;
         if starts_something && self.seen.is_fresh() && self.has_ended_by_status(cx) {
             self.begin_end(EndCause::Completed, cx);
-            return self.drive_ending(cx);
+            return self.drive_terminating(cx);
         }
         let mut next = self.drive_preparation(&pod, cx);
         next = earliest(next, self.drive_images(&pod, &plan, &ended, cx));
@@ -90,32 +87,6 @@ impl PodRecord {
         }
         next = earliest(next, self.drive_probes(cx));
         earliest(next, self.active_deadline(&pod, cx))
-    }
-
-    /// Cgroup and volumes, each on its own.
-    fn drive_preparation(&mut self, pod: &Arc<Pod>, cx: &mut Cx<'_>) -> Option<Duration> {
-        if self.cgroup.is_due(cx.now) && !self.busy.contains_key(&Slot::Cgroup) {
-            self.start(Slot::Cgroup, HostAction::EnsureCgroup { pod: pod.clone() }, cx.out);
-        }
-        let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done());
-        let is_due = self.volumes.is_due(cx.now) || refresh.is_some_and(|at| at <= cx.now.mono);
-        if is_due && !self.busy.contains_key(&Slot::Volumes) {
-            self.volumes_refresh_at = None;
-            if !self.volumes.is_done() && !self.has_sandbox() {
-                self.missing_volumes.tried(pod, cx.now);
-            }
-            let facts = self.facts(cx);
-            self.start(Slot::Volumes, VolumeAction::Sync { pod: pod.clone(), facts }, cx.out);
-        }
-        let is_looking = self.busy.contains_key(&Slot::Volumes);
-        let refresh = self.volumes_refresh_at.filter(|_| self.volumes.is_done() && !is_looking);
-        let (message, telling) = self.missing_volumes.tell(cx.now);
-        if let Some(message) = message {
-            self.record_event(true, event::FAILED_MOUNT, message, cx.out);
-        }
-        [self.cgroup.next_at(cx.now), self.volumes.next_at(cx.now), refresh, telling]
-            .into_iter()
-            .fold(None, earliest)
     }
 
     fn drive_images(
@@ -225,123 +196,6 @@ impl PodRecord {
         Duration::from_secs(seconds)
     }
 
-    fn drive_sandbox(&mut self, pod: &Arc<Pod>, plan: &Plan, cx: &mut Cx<'_>) -> Option<Duration> {
-        match &plan.sandbox {
-            SandboxPlan::Keep => None,
-            SandboxPlan::Replace { stop } => {
-                for id in stop {
-                    if self.sandbox.is_due(cx.now) {
-                        self.stop_sandbox(id.clone(), cx.out);
-                    }
-                }
-                self.sandbox.next_at(cx.now)
-            }
-            SandboxPlan::Create { attempt } => {
-                let is_prepared = self.cgroup.is_done() && self.volumes.is_done();
-                if !is_prepared || self.is_changing() {
-                    return None;
-                }
-                if let Some(text) = cx.node.network_wait
-                    && !pod::is_host_network(pod)
-                {
-                    if !self.is_network_wait_recorded {
-                        self.is_network_wait_recorded = true;
-                        let text = format!("network is not ready: {text}");
-                        self.record_event(true, event::NETWORK_NOT_READY, text, cx.out);
-                    }
-                    return None;
-                }
-                if !self.sandbox.is_due(cx.now) {
-                    return self.sandbox.next_at(cx.now);
-                }
-                if *attempt > 0 && self.sandbox == Step::Todo {
-                    let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
-                    self.record_event(false, event::SANDBOX_CHANGED, text, cx.out);
-                }
-                self.start(
-                    Slot::Sandbox,
-                    RuntimeAction::RunSandbox { pod: pod.clone(), attempt: *attempt },
-                    cx.out,
-                );
-                None
-            }
-        }
-    }
-
-    /// Starts containers one after the other, in the order of the spec: an earlier container's
-    /// postStart hook holds back the later ones, which service meshes rely on. What waits for
-    /// something other than time or an image being pulled does not hold back the rest.
-    fn drive_starts(&mut self, pod: &Arc<Pod>, plan: &Plan, cx: &mut Cx<'_>) -> Option<Duration> {
-        let is_starting = self
-            .busy
-            .keys()
-            .any(|s| matches!(s, Slot::Container(_) | Slot::Hook(_, Hook::PostStart) | Slot::Sandbox));
-        // A running pod whose volumes are looked at again may well restart a container meanwhile.
-        if is_starting || !self.cgroup.is_done() || !self.volumes_were_ready() {
-            return None;
-        }
-        let (sandbox, sandbox_attempt) =
-            self.seen.last()?.sandboxes.first().map(|s| (s.id.clone(), s.attempt))?;
-        self.tell_pulled(cx.out);
-        let mut next = None;
-        for item in &plan.start {
-            if let Some(at) = self.start_retry_at(&item.name).filter(|at| *at > cx.now.mono) {
-                next = earliest(next, Some(at));
-                continue;
-            }
-            match self.containers.get(&item.name).map(|m| m.image.clone()).unwrap_or_default() {
-                Image::Ready(image) => {
-                    self.account_restart(item, cx);
-                    let action = RuntimeAction::StartContainer {
-                        pod: pod.clone(),
-                        container: item.name.clone(),
-                        sandbox,
-                        sandbox_attempt,
-                        attempt: item.attempt,
-                        image,
-                        facts: self.facts(cx),
-                        target: self.target_of(pod, &item.name),
-                    };
-                    self.start(Slot::Container(item.name.clone()), action, cx.out);
-                    return next;
-                }
-                Image::Failed { .. } => {}
-                Image::Unknown | Image::Outdated | Image::Wanted => return next,
-            }
-        }
-        next
-    }
-
-    /// The container whose processes an ephemeral container shares.
-    fn target_of(&self, pod: &Pod, name: &str) -> Option<ContainerId> {
-        let all = pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
-        let wanted = all.iter().find(|c| c.name == name)?.target_container_name.as_ref()?;
-        let target = self.seen.last()?.latest(wanted)?;
-        target.state.is_running().then(|| target.id.clone())
-    }
-
-    fn volumes_were_ready(&self) -> bool {
-        self.volumes.is_done()
-    }
-
-    /// Advances the restart back-off once for each exit that is answered by a start.
-    fn account_restart(&mut self, item: &StartPlan, cx: &Cx<'_>) {
-        let Some(after) = &item.after else { return };
-        let observed = self.seen.last().and_then(|o| o.containers.iter().find(|c| c.id == *after));
-        let ended_at = match observed {
-            Some(container) => backs_off_from(container, self.containers.get(&item.name)),
-            None => Some(cx.now.wall),
-        };
-        let memory = self.memory(&item.name);
-        let instance = memory.instance_mut(after);
-        if instance.answer != Answer::Start {
-            instance.answer = Answer::Start;
-            if let Some(ended_at) = ended_at {
-                memory.restart_backoff.advance(ended_at, cx.settings.restart_delays, cx.now);
-            }
-        }
-    }
-
     /// Removes dead instances beyond those that stay for their logs and last state, and dead sandboxes that hold nothing
     /// and are not the newest.
     fn collect_garbage(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
@@ -376,27 +230,6 @@ impl PodRecord {
 
     fn has_exceeded_deadline(&self, pod: &Pod, cx: &Cx<'_>) -> bool {
         self.active_deadline(pod, cx).is_some_and(|deadline| deadline <= cx.now.mono)
-    }
-
-    /// What the pod does to reach the hook stage of a container that just started.
-    pub(crate) fn after_container_started(&mut self, name: &str, id: &ContainerId, cx: &mut Cx<'_>) {
-        let Some(pod) = self.desired.pod().cloned() else { return };
-        let Some(container) = pod::container(&pod, name) else { return };
-        self.memory(name).instance_mut(id).stage = Stage::PostStart;
-        let has_hook = container.spec.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
-        if has_hook && matches!(self.phase, Phase::Running { .. }) {
-            let action = ProbeAction::Hook {
-                pod: pod.clone(),
-                container: name.to_owned(),
-                id: id.clone(),
-                hook: Hook::PostStart,
-                pod_ip: self.pod_ips(cx).into_iter().next(),
-                timeout: None,
-            };
-            self.start(Slot::Hook(id.clone(), Hook::PostStart), action, cx.out);
-        } else {
-            self.is_through_post_start(name, id);
-        }
     }
 
     /// Which list a container stands in; a regular one when the spec no longer has it.

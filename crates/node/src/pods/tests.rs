@@ -11,7 +11,8 @@ use model::{
     SandboxObservation, pod,
 };
 
-use super::record::{Desired, EndCause, Phase, PodRecord};
+use super::life::{EndCause, Life, Running, Step};
+use super::record::{Desired, PodRecord};
 use super::seen::Seen;
 use crate::cx::{Cx, NodeState};
 use crate::effect::{Action, Effect, Failure, FailureKind, Hook, ImageAnswer, Outcome};
@@ -77,9 +78,9 @@ impl Bench {
             memory.instance_mut(&id).stage = super::container::Stage::Started;
         }
         record.seen = Seen::Fresh(Arc::new(seen));
-        record.phase = Phase::Running { since: wall(0) };
-        record.cgroup = super::record::Step::Done;
-        record.volumes = super::record::Step::Done;
+        let mut running = Running::new(wall(0));
+        (running.cgroup, running.volumes.step) = (Step::Done, Step::Done);
+        record.life = Life::Running(running);
         let settings = Settings { has_api: false, sources: vec![Source::Api], ..Settings::for_tests() };
         Self { record, out: Outbox::default(), settings, at: 0 }
     }
@@ -463,5 +464,5 @@ fn a_pod_that_completed_ends_by_itself() {
     let container = &mut bench.record.seen.last_mut().unwrap().containers[0];
     container.state = ContainerState::Exited(ContainerExit::default());
     assert_eq!(bench.drive(0), "stop sandbox");
-    assert!(matches!(&bench.record.phase, Phase::Terminating(end) if end.why == EndCause::Completed));
+    assert!(matches!(&bench.record.life, Life::Terminating(end) if end.why == EndCause::Completed));
 }

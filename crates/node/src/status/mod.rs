@@ -20,6 +20,7 @@ use model::{Now, Pod, PodObservation, QosClass, pod, time};
 
 pub(crate) use restarting::CONDITION as RESTARTING_CONDITION;
 
+use crate::admission::Rejection;
 use crate::settings::RestartRules;
 
 /// What a status is made from.
@@ -91,12 +92,7 @@ pub enum Cause<'a> {
         message: &'a str,
     },
     /// The node never accepted it: it fails, and nothing is said of its containers.
-    Rejected {
-        /// CamelCase.
-        reason: &'a str,
-        /// For people.
-        message: &'a str,
-    },
+    Rejected(&'a Rejection),
 }
 
 pub(crate) use conditions::{RESIZE_IS_INFEASIBLE, is_resize_pending, resize_pending_since};
@@ -119,11 +115,10 @@ pub fn generate(inputs: &StatusInputs<'_>) -> PodStatus {
         volume_health: previous.volume_health.clone(),
         ..PodStatus::default()
     };
-    if let Stage::Ending(Cause::Rejected { reason, message })
-    | Stage::Ended(Cause::Rejected { reason, message }) = stage
-    {
+    if let Stage::Ending(Cause::Rejected(rejection)) | Stage::Ended(Cause::Rejected(rejection)) = stage {
         // Upstream says of such a pod that it failed and why, and nothing else.
-        fail(&mut status, reason, message);
+        let message = format!("Pod was rejected: {}", rejection.message);
+        fail(&mut status, &rejection.reason.to_string(), &message);
         status.conditions = Some(conditions::of_others(inputs)).filter(|list| !list.is_empty());
         return status;
     }

@@ -23,7 +23,7 @@ pub(super) fn pod(name: &str, phase: &str) -> PodView {
         is_static: false,
         status: Arc::new(PodStatus { phase: Some(phase.to_owned()), ..PodStatus::default() }),
         observed: None,
-        phase: "Running",
+        phase: node::Phase::Running,
         is_finished: false,
         are_volumes_made: true,
         waits: Vec::new(),

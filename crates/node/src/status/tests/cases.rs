@@ -1,5 +1,7 @@
 //! The tables.
 
+use model::reason::Refusal;
+
 use super::*;
 
 const ORDINARY: Cause<'static> = Cause::Ordinary;
@@ -699,7 +701,8 @@ fn the_end_of_every_container() {
 fn a_rejected_pod() {
     let mut world = World::new(one());
     world.observed.sandboxes.clear();
-    let rejected = Cause::Rejected { reason: "OutOfcpu", message: "Pod was rejected: no" };
+    let rejection = Rejection { reason: Refusal::OutOf("cpu".to_owned()), message: "no".to_owned() };
+    let rejected = Cause::Rejected(&rejection);
     for stage in [Stage::Ending(rejected), Stage::Ended(rejected)] {
         let got = serde_json::to_value(world.generate(stage)).unwrap();
         assert_eq!(

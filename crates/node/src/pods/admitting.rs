@@ -6,7 +6,8 @@ use crate::admission::{self, AdmissionContext};
 use crate::cx::{Cx, NodeState};
 use crate::effect::{EventObject, EventRecord};
 use crate::node_status::NodeFacts;
-use crate::pods::record::{Desired, EndCause, Phase, PodRecord, Step, Terminated};
+use crate::pods::life::{EndCause, Life, Running, Terminated};
+use crate::pods::record::{Desired, PodRecord};
 use crate::pods::registry::PodRegistry;
 
 /// Decides about every pod that waits to be let in and can be decided about.
@@ -15,7 +16,7 @@ pub(crate) fn admit_waiting(pods: &mut PodRegistry, cx: &mut Cx<'_>) {
     let mut waiting: Vec<(Option<jiff::Timestamp>, PodUid)> = pods
         .dirty()
         .filter(|p| {
-            p.phase == Phase::Admitting
+            p.life.is_admitting()
                 && p.desired.is_present()
                 && p.seen.is_fresh()
                 && knows_enough_of_runtime(p, cx.node)
@@ -51,21 +52,21 @@ fn admit_one(pods: &mut PodRegistry, uid: &PodUid, facts: &NodeFacts, cx: &mut C
     let Some(mut record) = pods.get_mut(uid) else { return };
     match verdict {
         Ok(()) => {
-            record.was_admitted = true;
             record.give(is_adopted, cx.out);
-            record.phase = Phase::Running { since: started.unwrap_or(model::time::to_seconds(cx.now.wall)) };
+            record.life =
+                Life::Running(Running::new(started.unwrap_or(model::time::to_seconds(cx.now.wall))));
             if is_over && !record.desired.is_static() {
                 record.begin_end(EndCause::Completed, cx);
             }
             if is_deleted {
-                record.begin_end(EndCause::Removed, cx);
+                record.begin_end(EndCause::Deleted, cx);
             }
         }
-        Err(rejection) => reject(&mut record, &rejection, cx),
+        Err(rejection) => reject(&mut record, rejection, cx),
     }
 }
 
-fn reject(record: &mut PodRecord, rejection: &admission::Rejection, cx: &mut Cx<'_>) {
+fn reject(record: &mut PodRecord, rejection: admission::Rejection, cx: &mut Cx<'_>) {
     // The event tells the reason bare; only the status has the prefix.
     cx.out.record(EventRecord {
         about: EventObject::Pod { key: record.key.clone(), uid: record.uid.clone(), field_path: None },
@@ -73,15 +74,7 @@ fn reject(record: &mut PodRecord, rejection: &admission::Rejection, cx: &mut Cx<
         reason: rejection.reason.to_string().into(),
         message: rejection.message.clone(),
     });
-    let message = format!("Pod was rejected: {}", rejection.message);
-    record.phase = Phase::Terminated(Terminated {
-        why: EndCause::Rejected { reason: rejection.reason.to_string(), message },
-        volumes: Step::Done,
-        cgroup: Step::Done,
-        object: Step::Todo,
-        remains: None,
-        logs: None,
-    });
+    record.life = Life::Terminated(Terminated::rejected(rejection));
 }
 
 /// A static pod that was edited has a new uid and the old name: the old one ends first. Nor do two
@@ -89,10 +82,10 @@ fn reject(record: &mut PodRecord, rejection: &admission::Rejection, cx: &mut Cx<
 fn has_predecessor(pods: &PodRegistry, record: &PodRecord) -> bool {
     pods.named(&record.key).any(|other| {
         let is_first = match other.desired {
-            Desired::Present { .. } => other.desired.is_static() && other.phase != Phase::Admitting,
+            Desired::Present { .. } => other.desired.is_static() && !other.life.is_admitting(),
             Desired::Removed { .. } | Desired::Unknown => true,
         };
-        other.uid != record.uid && is_first && !matches!(other.phase, Phase::Terminated(_))
+        other.uid != record.uid && is_first && !other.life.has_ended()
     })
 }
 

@@ -1,0 +1,211 @@
+//! What a pod that is to run needs before its containers: cgroup, volumes, and with both of them, the sandbox.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::reason::event;
+use model::{Now, Pod, SandboxId, SandboxObservation, pod};
+
+use super::life::{Life, Step};
+use super::plan::{Plan, SandboxPlan};
+use super::record::PodRecord;
+use crate::cx::Cx;
+use crate::effect::{
+    FailureKind, HostAction, Outcome, RuntimeAction, RuntimeOutcome, VolumeAction, VolumeOutcome,
+};
+use crate::schedule::earliest;
+use crate::slot::Slot;
+
+impl PodRecord {
+    /// Cgroup and volumes, each on its own.
+    pub(crate) fn drive_preparation(&mut self, pod: &Arc<Pod>, cx: &mut Cx<'_>) -> Option<Duration> {
+        let now = cx.now;
+        let has_sandbox = self.has_sandbox();
+        let [is_making, is_looking] = [Slot::Cgroup, Slot::Volumes].map(|s| self.busy.contains_key(&s));
+        let running = self.life.running_mut()?;
+        let makes = running.cgroup.is_due(now) && !is_making;
+        let looks = running.volumes.is_due(now) && !is_looking;
+        if looks {
+            running.volumes.refresh_at = None;
+            if !running.volumes.step.is_done() && !has_sandbox {
+                running.volumes.missing.tried(pod, now);
+            }
+        }
+        let (message, telling) = running.volumes.missing.tell(now);
+        let volumes_at = running.volumes.next_at(is_looking || looks, now);
+        let next = [running.cgroup.next_at(now), volumes_at, telling].into_iter().fold(None, earliest);
+        if makes {
+            self.start(Slot::Cgroup, HostAction::EnsureCgroup { pod: pod.clone() }, cx.out);
+        }
+        if looks {
+            let facts = self.facts(cx);
+            self.start(Slot::Volumes, VolumeAction::Sync { pod: pod.clone(), facts }, cx.out);
+        }
+        if let Some(message) = message {
+            self.record_event(true, event::FAILED_MOUNT, message, cx.out);
+        }
+        next
+    }
+
+    /// Looks at the volumes again soon.
+    pub(crate) fn refresh_volumes(&mut self, now: Now) {
+        let is_looking = self.busy.contains_key(&Slot::Volumes);
+        if let Some(running) = self.life.running_mut() {
+            running.volumes.changed(is_looking, now);
+        }
+    }
+
+    pub(crate) fn drive_sandbox(&mut self, pod: &Arc<Pod>, plan: &Plan, cx: &mut Cx<'_>) -> Option<Duration> {
+        let running = self.life.running()?;
+        let (step, next_at) = (running.sandbox.clone(), running.sandbox.next_at(cx.now));
+        match &plan.sandbox {
+            SandboxPlan::Keep => None,
+            SandboxPlan::Replace { stop } => {
+                for id in stop.iter().filter(|_| step.is_due(cx.now)) {
+                    self.stop_sandbox(id.clone(), cx.out);
+                }
+                next_at
+            }
+            SandboxPlan::Create { attempt } => {
+                if !running.is_prepared() || self.is_changing() {
+                    return None;
+                }
+                if let Some(text) = cx.node.network_wait
+                    && !pod::is_host_network(pod)
+                {
+                    let running = self.life.running_mut()?;
+                    if !std::mem::replace(&mut running.is_network_wait_told, true) {
+                        let text = format!("network is not ready: {text}");
+                        self.record_event(true, event::NETWORK_NOT_READY, text, cx.out);
+                    }
+                    return None;
+                }
+                if !step.is_due(cx.now) {
+                    return next_at;
+                }
+                if *attempt > 0 && step == Step::Todo {
+                    let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+                    self.record_event(false, event::SANDBOX_CHANGED, text, cx.out);
+                }
+                self.start(
+                    Slot::Sandbox,
+                    RuntimeAction::RunSandbox { pod: pod.clone(), attempt: *attempt },
+                    cx.out,
+                );
+                None
+            }
+        }
+    }
+
+    // ---- results: those of a pod that is to end by now lead to nothing more ----
+
+    pub(super) fn cgroup_done(&mut self, outcome: &Outcome, cx: &mut Cx<'_>) {
+        if let Outcome::Failed(failure) = outcome {
+            let text = format!("unable to ensure pod container exists: {}", failure.message);
+            self.record_event(true, event::FAILED_CREATE_POD_CONTAINER, text, cx.out);
+        }
+        if let Some(running) = self.life.running_mut() {
+            running.cgroup = running.cgroup.after(outcome, cx.now);
+        }
+    }
+
+    pub(super) fn volumes_done(&mut self, outcome: Outcome, cx: &mut Cx<'_>) {
+        match outcome {
+            Outcome::Volume(VolumeOutcome::Synced { refresh_after }) => {
+                if let Some(running) = self.life.running_mut() {
+                    running.volumes.synced(refresh_after, cx.now);
+                }
+            }
+            Outcome::Volume(VolumeOutcome::Failed(volumes)) => {
+                if let Some(running) = self.life.running_mut() {
+                    running.volumes.missing.failed(volumes.iter().map(|(name, _)| name.clone()).collect());
+                }
+                let messages = volumes.into_iter().map(|(_, message)| message).collect();
+                self.volumes_failed(event::FAILED_MOUNT, messages, cx);
+            }
+            Outcome::Failed(failure) => {
+                let reason = match failure.kind {
+                    FailureKind::PodFolders => event::FAILED,
+                    _ => event::FAILED_MOUNT,
+                };
+                self.volumes_failed(reason, vec![failure.message], cx);
+            }
+            _ => {
+                if let Some(running) = self.life.running_mut() {
+                    running.volumes.step = Step::Todo;
+                }
+            }
+        }
+    }
+
+    /// Each of the messages is an event of its own.
+    fn volumes_failed(&mut self, reason: &'static str, messages: Vec<String>, cx: &mut Cx<'_>) {
+        let are_in_use = self.has_sandbox();
+        let is_told = match &mut self.life {
+            Life::Running(running) => running.volumes.failed(messages.join("; "), are_in_use, cx.now),
+            Life::Admitting(_) | Life::Terminating(_) | Life::Terminated(_) => true,
+        };
+        if is_told {
+            for message in messages {
+                self.record_event(true, reason, message, cx.out);
+            }
+        }
+    }
+
+    pub(super) fn sandbox_done(&mut self, outcome: Outcome, cx: &mut Cx<'_>) {
+        match outcome {
+            Outcome::Runtime(RuntimeOutcome::SandboxStarted(sandbox)) => {
+                if let Some(running) = self.life.running_mut() {
+                    running.sandbox = Step::Todo;
+                    running.is_network_wait_told = false;
+                }
+                self.merge_sandbox(sandbox);
+            }
+            Outcome::Failed(failure) => {
+                self.seen.outdate();
+                if failure.kind != FailureKind::RuntimeUnavailable {
+                    let text = format!("Failed to create pod sandbox: {}", failure.message);
+                    self.record_event(true, event::FAILED_CREATE_POD_SANDBOX, text, cx.out);
+                }
+                if let Some(running) = self.life.running_mut() {
+                    running.sandbox.fail(failure.message, cx.now);
+                }
+            }
+            _ => self.seen.outdate(),
+        }
+    }
+
+    pub(super) fn sandbox_stopped(&mut self, id: &SandboxId, outcome: Outcome, cx: &mut Cx<'_>) {
+        if outcome.is_gone() {
+            if let Some(sandbox) =
+                self.seen.last_mut().into_iter().flat_map(|o| &mut o.sandboxes).find(|s| s.id == *id)
+            {
+                sandbox.is_ready = false;
+            }
+            self.stopped_sandboxes.insert(id.clone());
+            match &mut self.life {
+                Life::Running(running) => running.sandbox = Step::Todo,
+                Life::Terminating(end) => end.retry = None,
+                Life::Admitting(_) | Life::Terminated(_) => {}
+            }
+            return;
+        }
+        self.seen.outdate();
+        if let Outcome::Failed(failure) = outcome {
+            let uid = self.uid.to_string();
+            self.kill_failed("KillPodSandbox", &uid, failure, cx);
+        }
+    }
+
+    fn merge_sandbox(&mut self, sandbox: SandboxObservation) {
+        let Some(last) = self.seen.last_mut() else { return };
+        last.sandboxes.retain(|s| s.id != sandbox.id);
+        last.sandboxes.push(sandbox);
+        last.sort();
+    }
+
+    /// Whether there is a sandbox that works.
+    pub(crate) fn has_sandbox(&self) -> bool {
+        self.seen.last().is_some_and(|o| o.ready_sandbox().is_some())
+    }
+}

@@ -1,0 +1,156 @@
+//! Takes away what is left of a pod that has ended: volumes, cgroup, its object, and when nobody refers to it any more,
+//! what the runtime holds of it and its logs.
+
+use std::time::Duration;
+
+use model::PodObservation;
+
+use super::backoff::{Pauses, Retry};
+use super::life::{Life, Step, Terminated};
+use super::record::{Desired, PodRecord};
+use super::stopping::MIN_GRACE;
+use crate::cx::Cx;
+use crate::effect::{ApiAction, HostAction, Outcome, VolumeAction};
+use crate::schedule::earliest;
+use crate::slot::Slot;
+
+impl PodRecord {
+    /// One round for a pod in [`Life::Terminated`]. Returns when the next is due by itself.
+    pub(crate) fn drive_terminated(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
+        // Something is there again although all was gone (a creation that outlived its
+        // cancellation): end that too.
+        let is_alive = self
+            .seen
+            .last()
+            .is_some_and(|o| o.has_running_container() || o.sandboxes.iter().any(|s| s.is_ready));
+        if is_alive {
+            self.life.end_again(cx.now.after(MIN_GRACE));
+            return self.drive_terminating(cx);
+        }
+        let Life::Terminated(end) = &self.life else { return None };
+        let (is_clean, is_object_due) = (end.is_clean(), end.object.is_due(cx.now));
+        let (tears_down, removes_cgroup) = (end.volumes.is_due(cx.now), end.cgroup.is_due(cx.now));
+        let object_at = end.object.next_at(cx.now);
+        let mut next = earliest(end.volumes.next_at(cx.now), end.cgroup.next_at(cx.now));
+        if tears_down && !self.busy.contains_key(&Slot::TearDownVolumes) {
+            let action = VolumeAction::TearDown { uid: self.uid.clone(), key: self.key.clone() };
+            self.start(Slot::TearDownVolumes, action, cx.out);
+        }
+        if removes_cgroup && !self.busy.contains_key(&Slot::RemoveCgroup) {
+            let action = HostAction::RemoveCgroup { uid: self.uid.clone(), key: self.key.clone() };
+            self.start(Slot::RemoveCgroup, action, cx.out);
+        }
+        if self.is_deletion_wanted() {
+            if is_clean
+                && self.is_reported()
+                && is_object_due
+                && let Some(uid) = self.report.api_uid.clone()
+                && !self.busy.contains_key(&Slot::DeleteObject)
+            {
+                self.start(Slot::DeleteObject, ApiAction::DeletePod { key: self.key.clone(), uid }, cx.out);
+            }
+            next = earliest(next, object_at);
+        }
+        if !self.desired.is_present() || self.is_returning() {
+            next = earliest(next, self.drive_remains(cx));
+        }
+        next
+    }
+
+    /// Whether the API object waits for this node to remove it.
+    fn is_deletion_wanted(&self) -> bool {
+        match &self.desired {
+            Desired::Present { pod, .. } => {
+                !self.desired.is_static() && pod.metadata.deletion_timestamp.is_some()
+            }
+            Desired::Removed { .. } | Desired::Unknown => false,
+        }
+    }
+
+    /// Removes from the runtime and from disk what is left of a pod that nobody refers to.
+    fn drive_remains(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
+        let Life::Terminated(end) = &self.life else { return None };
+        let retry_at = end.remains.as_ref().map(|r| r.next_at).filter(|at| *at > cx.now.mono);
+        if retry_at.is_some() {
+            return retry_at;
+        }
+        let logs = end.logs.as_ref().map(|logs| (logs.is_due(cx.now), logs.next_at(cx.now)));
+        let observed = self.seen.fresh()?;
+        let sandboxes: Vec<_> = observed.sandboxes.iter().map(|s| s.id.clone()).collect();
+        let strays: Vec<_> = observed
+            .containers
+            .iter()
+            .filter(|c| !sandboxes.contains(&c.sandbox_id))
+            .map(|c| c.id.clone())
+            .collect();
+        let is_empty = sandboxes.is_empty() && strays.is_empty();
+        for id in sandboxes {
+            self.remove_sandbox(id, cx.out);
+        }
+        for id in strays {
+            self.remove_container(&id, false, cx.out);
+        }
+        let (are_logs_due, logs_at) = logs?;
+        if is_empty && are_logs_due && !self.busy.contains_key(&Slot::Logs) {
+            let action = HostAction::RemovePodLogs { uid: self.uid.clone(), key: self.key.clone() };
+            self.start(Slot::Logs, action, cx.out);
+        }
+        logs_at
+    }
+
+    /// Whether the pod leaves logs behind when its record goes.
+    pub(crate) fn leaves_logs(&self) -> bool {
+        matches!(&self.life, Life::Terminated(end) if end.logs.is_none())
+    }
+
+    /// Whether a static pod's manifest was removed and came back unchanged, and so with the same
+    /// uid: when all of the old one is gone, it begins anew.
+    fn is_returning(&self) -> bool {
+        let was_unwanted = self.life.end_cause().is_some_and(|why| why.is_unwanted());
+        self.desired.is_static() && self.desired.is_present() && was_unwanted
+    }
+
+    /// Whether nothing of the pod is left anywhere, but for logs whose time has not come, and its record can go.
+    pub(crate) fn is_forgettable(&self) -> bool {
+        let Life::Terminated(end) = &self.life else { return false };
+        (!self.desired.is_present() || self.is_returning())
+            && self.busy.is_empty()
+            && end.is_clean()
+            && end.logs.as_ref().is_none_or(Step::is_done)
+            && self.seen.last().is_some_and(|o| o.sandboxes.is_empty() && o.containers.is_empty())
+    }
+
+    // ---- results ----
+
+    /// What was removed is no longer held.
+    pub(super) fn removal_done(
+        &mut self,
+        outcome: &Outcome,
+        cx: &Cx<'_>,
+        forget: impl FnOnce(&mut PodObservation),
+    ) {
+        if !outcome.is_gone() {
+            self.seen.outdate();
+        } else if let Some(held) = self.seen.last_mut() {
+            forget(held);
+        }
+        let failed = match outcome {
+            Outcome::Failed(failure) => Some(failure.message.clone()),
+            _ => None,
+        };
+        if let Life::Terminated(end) = &mut self.life {
+            end.remains = failed.map(|e| Retry::after(end.remains.as_ref(), e, Pauses::CALLS, cx.now));
+        }
+    }
+
+    pub(super) fn end_step(
+        &mut self,
+        outcome: &Outcome,
+        cx: &Cx<'_>,
+        step: impl Fn(&mut Terminated) -> &mut Step,
+    ) {
+        let Life::Terminated(end) = &mut self.life else { return };
+        let step = step(end);
+        *step = step.after(outcome, cx.now);
+    }
+}
