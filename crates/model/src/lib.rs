@@ -21,6 +21,7 @@ pub mod references;
 pub mod resources;
 pub mod sysctl;
 pub mod time;
+mod volume;
 
 pub use chain::chain;
 pub use ids::{ContainerId, ImageRef, PodKey, PodUid, SandboxId};
@@ -31,6 +32,7 @@ pub use observed::{
 pub use qos::QosClass;
 pub use quantity::Quantity;
 pub use time::Now;
+pub use volume::VolumeKind;
 
 /// The Kubernetes pod object, shared because many places hold the same immutable version of it.
 pub type Pod = k8s_openapi::api::core::v1::Pod;

@@ -99,6 +99,38 @@ pub enum RestartPolicy {
     Never,
 }
 
+/// When the image of a container is pulled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Whatever there is.
+    Always,
+    /// Where there is none that the pod may use.
+    #[default]
+    IfNotPresent,
+    /// Not at all.
+    Never,
+}
+
+impl PullPolicy {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// When the image of this container is pulled.
+pub fn pull_policy(container: &Container) -> PullPolicy {
+    match container.image_pull_policy.as_deref() {
+        Some("Always") => PullPolicy::Always,
+        Some("Never") => PullPolicy::Never,
+        _ => PullPolicy::IfNotPresent,
+    }
+}
+
 /// Seconds between SIGTERM and SIGKILL: the deletion's when one is under way, else the spec's.
 pub fn grace_seconds(pod: &Pod) -> u64 {
     let spec = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);

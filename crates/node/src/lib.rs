@@ -47,8 +47,8 @@ pub use annotations::reads_annotation;
 pub use dead_containers::DeadContainers;
 pub use effect::{
     Action, ActionKind, ApiAction, ApiOutcome, ClassAmounts, Effect, EffectId, EventObject, EventRecord,
-    Failure, FailureKind, Hook, HostAction, ImageAction, ImageAnswer, ImageOutcome, Outcome, ProbeAction,
-    RuntimeAction, RuntimeOutcome, Subject, VolumeAction, VolumeOutcome,
+    Failure, FailureKind, Hook, HostAction, ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
+    ProbeAction, RuntimeAction, RuntimeOutcome, Subject, VolumeAction, VolumeOutcome,
 };
 pub use input::{Input, RuntimeChange, Source};
 pub use pods::life::Phase;

@@ -390,7 +390,7 @@ impl World {
 
     fn perform_on_image(&mut self, action: &ImageAction) -> Outcome {
         match action {
-            ImageAction::Inspect { pod, container } => {
+            ImageAction::Inspect { pod, container, .. } => {
                 let image = image(pod, container);
                 Outcome::Image(ImageOutcome::Inspected(if !self.runtime.images.contains(&image) {
                     ImageAnswer::Absent

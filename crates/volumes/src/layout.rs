@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use host::beneath::{Links, Root};
-use model::PodUid;
+use model::{PodUid, VolumeKind};
 
 use crate::error::{SetUpError, plain_name};
 
@@ -15,7 +15,22 @@ pub(crate) const CONFIG_MAP: &str = "kubernetes.io~configmap";
 pub(crate) const SECRET: &str = "kubernetes.io~secret";
 pub(crate) const DOWNWARD_API: &str = "kubernetes.io~downward-api";
 pub(crate) const PROJECTED: &str = "kubernetes.io~projected";
+/// No such folder is made; the name tells of the plugin all the same.
+const HOST_PATH: &str = "kubernetes.io~host-path";
 const SUB_PATHS: &str = "volume-subpaths";
+
+/// The folder name of the plugin that makes volumes of this kind.
+pub(crate) fn plugin_folder(kind: VolumeKind) -> Result<&'static str, SetUpError> {
+    match kind {
+        VolumeKind::HostPath => Ok(HOST_PATH),
+        VolumeKind::ConfigMap => Ok(CONFIG_MAP),
+        VolumeKind::Secret => Ok(SECRET),
+        VolumeKind::DownwardApi => Ok(DOWNWARD_API),
+        VolumeKind::Projected => Ok(PROJECTED),
+        VolumeKind::EmptyDir => Ok(EMPTY_DIR),
+        VolumeKind::Driver(plugin) => Err(SetUpError::Unsupported { plugin }),
+    }
+}
 
 /// One pod's folder.
 #[derive(Clone, Debug)]

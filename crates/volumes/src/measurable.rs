@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Volume;
-use model::Pod;
+use model::{Pod, VolumeKind};
 
 use crate::layout::PodLayout;
 use crate::plugins;
@@ -33,7 +33,11 @@ pub(crate) fn of_pod(layout: &PodLayout, pod: &Pod) -> Vec<MeasurableVolume> {
 
 fn is_local(volume: &Volume) -> bool {
     let on_disk = |medium: Option<&str>| matches!(medium, None | Some(""));
-    volume.config_map.is_some() || volume.empty_dir.as_ref().is_some_and(|e| on_disk(e.medium.as_deref()))
+    match VolumeKind::of(volume) {
+        VolumeKind::ConfigMap => true,
+        VolumeKind::EmptyDir => on_disk(volume.empty_dir.as_ref().and_then(|dir| dir.medium.as_deref())),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

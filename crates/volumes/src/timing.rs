@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Volume;
-use model::Pod;
+use model::{Pod, VolumeKind};
 use telemetry::metrics::Metrics;
 
 use crate::layout;
-use crate::plugins;
 
 /// What is done with a volume, in upstream's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,14 +68,7 @@ fn plugin_of(folder: &str) -> String {
 
 /// The folder name of the plugin that makes a volume; `None` where there is no such plugin here.
 pub(crate) fn folder(volume: &Volume) -> Option<&'static str> {
-    match volume {
-        v if v.host_path.is_some() => Some("kubernetes.io~host-path"),
-        v if v.config_map.is_some() => Some(layout::CONFIG_MAP),
-        v if v.secret.is_some() => Some(layout::SECRET),
-        v if v.downward_api.is_some() => Some(layout::DOWNWARD_API),
-        v if v.projected.is_some() => Some(layout::PROJECTED),
-        v => plugins::unsupported(v).is_none().then_some(layout::EMPTY_DIR),
-    }
+    layout::plugin_folder(VolumeKind::of(volume)).ok()
 }
 
 /// The plugins of a pod's volumes as upstream names them, one for each volume; `N/A` where there is none.

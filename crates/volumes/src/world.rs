@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Volume};
 use model::downward::PodFacts;
 use model::mount::ContainerMount;
-use model::{Pod, PodUid, pod as pods};
+use model::{Pod, PodUid, VolumeKind, pod as pods};
 use telemetry::metrics::Metrics;
 
 use crate::error::{MountFailure, SetUpError, VolumeError};
@@ -185,7 +185,7 @@ impl<O: Objects> Volumes<O> {
         volume: &Volume,
         now: Timestamp,
     ) -> Result<(Plan, Option<Duration>), SetUpError> {
-        if let Some(plugin) = plugins::unsupported(volume) {
+        if let VolumeKind::Driver(plugin) = VolumeKind::of(volume) {
             return Err(SetUpError::Unsupported { plugin });
         }
         if let Some(source) = &volume.host_path {

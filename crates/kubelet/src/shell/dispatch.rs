@@ -209,8 +209,8 @@ fn in_runtime(adapters: &Adapters, action: RuntimeAction) -> BoxFuture<'_, Outco
 
 fn on_image(adapters: &Adapters, action: ImageAction) -> BoxFuture<'_, Outcome> {
     match action {
-        ImageAction::Inspect { pod, container } => {
-            Box::pin(async move { images::inspect(adapters, pod, &container).await })
+        ImageAction::Inspect { pod, container, question } => {
+            Box::pin(async move { images::inspect(adapters, pod, &container, question).await })
         }
         ImageAction::Pull { pod, container } => {
             Box::pin(async move { images::pull(adapters, pod, &container).await })

@@ -6,7 +6,9 @@ use std::time::Instant;
 use k8s_openapi::api::core::v1::Secret;
 use model::reason::event;
 use model::{Pod, pod};
-use node::{EventObject, EventRecord, Failure, FailureKind, ImageAnswer, ImageOutcome, Outcome};
+use node::{
+    EventObject, EventRecord, Failure, FailureKind, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
+};
 use runtime::images::{Credentials, Keyring, PullError, PullUnderWay, Wanted, normalize};
 use tracing::warn;
 use volumes::{ObjectError, Objects as _};
@@ -24,14 +26,17 @@ fn image_names(pod: &Pod, container: &str) -> Result<(String, String), Failure> 
 }
 
 /// Whether a container's image is present, and whether its pod may use it.
-pub(crate) async fn inspect(adapters: &Adapters, pod: Arc<Pod>, container: &str) -> Outcome {
+pub(crate) async fn inspect(
+    adapters: &Adapters,
+    pod: Arc<Pod>,
+    container: &str,
+    question: ImageQuestion,
+) -> Outcome {
     let (name, image) = match image_names(&pod, container) {
         Ok(names) => names,
         Err(failure) => return Outcome::Failed(failure),
     };
-    let policy = pod::container(&pod, container).and_then(|c| c.spec.image_pull_policy.clone());
-    if policy.as_deref() == Some("Always") {
-        // It is pulled whatever there is.
+    if question == ImageQuestion::Name {
         return Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Unproven));
     }
     let id = match adapters.runtime.image_status(&image).await {

@@ -11,13 +11,15 @@ use super::{ActionKind, Subject};
 /// An action on an image.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum ImageAction {
-    /// Ask whether an image is present, and whether the pod may use it. → `Inspected`
+    /// Ask about an image. → `Inspected`
     Inspect {
         /// The pod it is for, whose runtime class decides the image's variant.
         #[serde(serialize_with = "super::as_version")]
         pod: Arc<Pod>,
         /// The container it is for.
         container: String,
+        /// How much of it is to be known.
+        question: ImageQuestion,
     },
     /// Pull an image with the pod's and the node's credentials. → `Pulled`
     Pull {
@@ -45,11 +47,20 @@ impl ImageAction {
 
     pub(super) fn subject(&self) -> Subject<'_> {
         match self {
-            Self::Inspect { pod, container } | Self::Pull { pod, container } => {
+            Self::Inspect { pod, container, .. } | Self::Pull { pod, container } => {
                 Subject { container: Some(container), ..Subject::of(pod) }
             }
         }
     }
+}
+
+/// What is to be known of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageQuestion {
+    /// Whether it can have this name. It is pulled whatever there is.
+    Name,
+    /// Whether it is present, and whether the pod may use it.
+    Presence,
 }
 
 /// What came of an image.

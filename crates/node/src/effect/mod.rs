@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize, Serializer};
 pub use api::{ApiAction, ApiOutcome};
 pub use event::{EventObject, EventRecord};
 pub use host::{ClassAmounts, HostAction};
-pub use image::{ImageAction, ImageAnswer, ImageOutcome};
+pub use image::{ImageAction, ImageAnswer, ImageOutcome, ImageQuestion};
 pub use kind::ActionKind;
 pub use outcome::{Failure, FailureKind, Outcome};
 pub use probe::{Hook, ProbeAction};

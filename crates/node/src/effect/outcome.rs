@@ -1,6 +1,7 @@
 //! How actions end.
 
 use model::probe::ProbeOutcome;
+use model::reason::waiting;
 use serde::{Deserialize, Serialize};
 
 use super::{ApiOutcome, ImageOutcome, RuntimeOutcome, VolumeOutcome};
@@ -66,4 +67,25 @@ pub enum FailureKind {
     ContainerCreate,
     /// The runtime created the container and could not start it.
     ContainerStart,
+}
+
+impl FailureKind {
+    /// The reason a container waits with after its image could not be pulled.
+    pub fn pull_reason(self) -> &'static str {
+        match self {
+            Self::InvalidImageName => waiting::INVALID_IMAGE_NAME,
+            Self::RegistryUnavailable => waiting::REGISTRY_UNAVAILABLE,
+            Self::SignatureInvalid => waiting::SIGNATURE_VALIDATION_FAILED,
+            _ => waiting::ERR_IMAGE_PULL,
+        }
+    }
+
+    /// The reason a container waits with after it could not be started.
+    pub fn start_reason(self) -> &'static str {
+        match self {
+            Self::ContainerConfig => waiting::CREATE_CONTAINER_CONFIG_ERROR,
+            Self::ContainerStart => waiting::RUN_CONTAINER_ERROR,
+            _ => waiting::CREATE_CONTAINER_ERROR,
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Container;
-use model::pod::{self, ContainerKind};
+use model::pod::{self, ContainerKind, PullPolicy, pull_policy};
 use model::reason::waiting::is_about_image;
 use model::reason::{event, waiting};
 use model::{ImageRef, Now};
@@ -12,7 +12,7 @@ use super::backoff::Delays;
 use super::container::{Image, Waiting};
 use super::record::PodRecord;
 use crate::cx::Cx;
-use crate::effect::{Failure, FailureKind, ImageAction, ImageAnswer, ImageOutcome, Outcome};
+use crate::effect::{Failure, FailureKind, ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, Outcome};
 use crate::outbox::Outbox;
 use crate::slot::Slot;
 
@@ -20,19 +20,11 @@ use crate::slot::Slot;
 /// watches sees the error itself.
 const PULL_ERROR_SHOWN: Duration = Duration::from_secs(1);
 
-/// When to pull.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PullPolicy {
-    Always,
-    IfNotPresent,
-    Never,
-}
-
-fn policy(container: &Container) -> PullPolicy {
-    match container.image_pull_policy.as_deref() {
-        Some("Always") => PullPolicy::Always,
-        Some("Never") => PullPolicy::Never,
-        _ => PullPolicy::IfNotPresent,
+/// What is pulled in any case need not be looked for.
+fn question(container: &Container) -> ImageQuestion {
+    match pull_policy(container) {
+        PullPolicy::Always => ImageQuestion::Name,
+        PullPolicy::IfNotPresent | PullPolicy::Never => ImageQuestion::Presence,
     }
 }
 
@@ -55,7 +47,11 @@ impl PodRecord {
             Image::Ready(_) => {}
             Image::Unknown | Image::Outdated => {
                 memory.image = Image::Unknown;
-                self.start(slot, ImageAction::Inspect { pod, container: name }, cx.out);
+                self.start(
+                    slot,
+                    ImageAction::Inspect { pod, container: name, question: question(container) },
+                    cx.out,
+                );
             }
             Image::Wanted => {
                 self.record_container_event(
@@ -70,7 +66,11 @@ impl PodRecord {
             }
             Image::Failed { next_at, .. } if next_at <= cx.now.mono => {
                 memory.image = Image::Unknown;
-                self.start(slot, ImageAction::Inspect { pod, container: name }, cx.out);
+                self.start(
+                    slot,
+                    ImageAction::Inspect { pod, container: name, question: question(container) },
+                    cx.out,
+                );
             }
             Image::Failed { at, next_at, turns_at: Some(turns_at) } if turns_at <= cx.now.mono => {
                 memory.image = Image::Failed { at, next_at, turns_at: None };
@@ -125,7 +125,7 @@ impl PodRecord {
         match outcome {
             Outcome::Image(ImageOutcome::Inspected(
                 answer @ (ImageAnswer::Present(present) | ImageAnswer::Accessible(present)),
-            )) if policy(container) != PullPolicy::Always => {
+            )) if pull_policy(container) != PullPolicy::Always => {
                 self.image_ready(name, present.clone());
                 let is_checked = matches!(answer, ImageAnswer::Accessible(_));
                 let checked = if is_checked { " and can be accessed by the pod" } else { "" };
@@ -133,7 +133,7 @@ impl PodRecord {
                 self.record_pulled(kind, name, text, cx.out);
             }
             // The same words whether it is absent or not this pod's: whose images are here is nobody's business.
-            Outcome::Image(ImageOutcome::Inspected(_)) if policy(container) == PullPolicy::Never => {
+            Outcome::Image(ImageOutcome::Inspected(_)) if pull_policy(container) == PullPolicy::Never => {
                 let text = format!("Container image \"{image}\" is not present with pull policy of Never");
                 self.record_container_event(
                     kind,
@@ -214,7 +214,7 @@ impl PodRecord {
                     "Error: InvalidImageName".into(),
                     cx.out,
                 );
-                self.image_failed(name, waiting::INVALID_IMAGE_NAME, text, None, cx.now);
+                self.image_failed(name, failure.kind.pull_reason(), text, None, cx.now);
             }
             // The runtime is away: no fault of the image; asked again without an event.
             FailureKind::RuntimeUnavailable => {
@@ -239,11 +239,7 @@ impl PodRecord {
                 self.image_failed(name, waiting::IMAGE_INSPECT_ERROR, text, None, cx.now);
             }
             other => {
-                let reason = match other {
-                    FailureKind::RegistryUnavailable => waiting::REGISTRY_UNAVAILABLE,
-                    FailureKind::SignatureInvalid => waiting::SIGNATURE_VALIDATION_FAILED,
-                    _ => waiting::ERR_IMAGE_PULL,
-                };
+                let reason = other.pull_reason();
                 let text = format!("Failed to pull image \"{image}\": {}", failure.message);
                 self.record_container_event(kind, name, true, event::FAILED, text, cx.out);
                 self.record_container_event(

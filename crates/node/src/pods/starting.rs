@@ -146,12 +146,8 @@ impl PodRecord {
     fn start_failed(&mut self, name: &str, failure: Failure, cx: &mut Cx<'_>) {
         self.seen.outdate();
         let kind = self.kind_of(name);
-        let reason = match failure.kind {
-            FailureKind::RuntimeUnavailable => None,
-            FailureKind::ContainerConfig => Some(waiting::CREATE_CONTAINER_CONFIG_ERROR),
-            FailureKind::ContainerStart => Some(waiting::RUN_CONTAINER_ERROR),
-            _ => Some(waiting::CREATE_CONTAINER_ERROR),
-        };
+        let is_its_fault = failure.kind != FailureKind::RuntimeUnavailable;
+        let reason = is_its_fault.then(|| failure.kind.start_reason());
         let memory = self.memory(name);
         memory.image = Image::Unknown;
         let retry = Retry::after(memory.start_retry.as_ref(), failure.message.clone(), Pauses::CALLS, cx.now);

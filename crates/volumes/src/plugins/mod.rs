@@ -16,7 +16,7 @@ use host::beneath::Root;
 use host::mount::MountEntry;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Volume;
-use model::Pod;
+use model::{Pod, VolumeKind};
 
 use crate::error::SetUpError;
 use crate::layout::{self, PodLayout};
@@ -56,53 +56,8 @@ pub(crate) fn location(layout: &PodLayout, volume: &Volume) -> Result<(PathBuf, 
     if let Some(source) = &volume.host_path {
         return Ok((Path::new(&source.path).to_owned(), false));
     }
-    let (plugin, is_read_only) = match volume {
-        v if v.config_map.is_some() => (layout::CONFIG_MAP, true),
-        v if v.secret.is_some() => (layout::SECRET, true),
-        v if v.downward_api.is_some() => (layout::DOWNWARD_API, true),
-        v if v.projected.is_some() => (layout::PROJECTED, true),
-        v => match unsupported(v) {
-            Some(plugin) => return Err(SetUpError::Unsupported { plugin }),
-            None => (layout::EMPTY_DIR, false),
-        },
-    };
-    Ok((layout.volume(plugin, &volume.name)?, is_read_only))
-}
-
-/// Upstream's name of the plugin a volume needs, if there is none here.
-pub(crate) fn unsupported(volume: &Volume) -> Option<&'static str> {
-    macro_rules! named {
-        ($($field:ident => $plugin:literal),* $(,)?) => {
-            $(if volume.$field.is_some() { return Some($plugin); })*
-        };
-    }
-    named! {
-        persistent_volume_claim => "kubernetes.io/persistent-volume-claim",
-        csi => "kubernetes.io/csi",
-        ephemeral => "kubernetes.io/ephemeral",
-        nfs => "kubernetes.io/nfs",
-        iscsi => "kubernetes.io/iscsi",
-        fc => "kubernetes.io/fc",
-        image => "kubernetes.io/image",
-        flex_volume => "kubernetes.io/flexvolume",
-        git_repo => "kubernetes.io/git-repo",
-        aws_elastic_block_store => "kubernetes.io/aws-ebs",
-        azure_disk => "kubernetes.io/azure-disk",
-        azure_file => "kubernetes.io/azure-file",
-        cephfs => "kubernetes.io/cephfs",
-        cinder => "kubernetes.io/cinder",
-        flocker => "kubernetes.io/flocker",
-        gce_persistent_disk => "kubernetes.io/gce-pd",
-        glusterfs => "kubernetes.io/glusterfs",
-        photon_persistent_disk => "kubernetes.io/photon-pd",
-        portworx_volume => "kubernetes.io/portworx-volume",
-        quobyte => "kubernetes.io/quobyte",
-        rbd => "kubernetes.io/rbd",
-        scale_io => "kubernetes.io/scaleio",
-        storageos => "kubernetes.io/storageos",
-        vsphere_volume => "kubernetes.io/vsphere-volume",
-    }
-    None
+    let kind = VolumeKind::of(volume);
+    Ok((layout.volume(layout::plugin_folder(kind)?, &volume.name)?, kind != VolumeKind::EmptyDir))
 }
 
 /// `spec.securityContext.fsGroup`.

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use model::pod::PullPolicy;
 use model::probe::ProbeOutcome;
 use model::reason::waiting;
 use model::{Now, Pod, pod};
 use node::{
-    ApiAction, ApiOutcome, Failure, FailureKind, HostAction, ImageAction, ImageAnswer, ImageOutcome, Outcome,
-    ProbeAction, RuntimeAction, RuntimeOutcome, VolumeAction, VolumeOutcome,
+    ApiAction, ApiOutcome, HostAction, ImageAction, ImageAnswer, ImageOutcome, Outcome, ProbeAction,
+    RuntimeAction, RuntimeOutcome, VolumeAction, VolumeOutcome,
 };
 use telemetry::metrics::Metrics;
 
@@ -43,7 +44,7 @@ pub(super) fn in_runtime(metrics: &Metrics, pods: &mut Pods, action: &RuntimeAct
         }
         (RuntimeAction::StartContainer { pod, container, .. }, Outcome::Failed(failure)) => {
             count_user_namespace(metrics, pods, pod);
-            start_failed(metrics, start_error(failure), pod, container);
+            start_failed(metrics, failure.kind.start_reason(), pod, container);
         }
         _ => {}
     }
@@ -57,14 +58,14 @@ fn count_user_namespace(metrics: &Metrics, pods: &mut Pods, pod: &Pod) {
 
 pub(super) fn on_image(metrics: &Metrics, pods: &mut Pods, action: &ImageAction, end: End<'_>) {
     match (action, end.outcome) {
-        (ImageAction::Inspect { pod, container }, outcome) => inspected(metrics, pod, container, outcome),
+        (ImageAction::Inspect { pod, container, .. }, outcome) => inspected(metrics, pod, container, outcome),
         (ImageAction::Pull { pod, .. }, Outcome::Image(ImageOutcome::Pulled { size_bytes, took, .. })) => {
             metrics.image_pull_duration.with([size_class(*size_bytes)]).observe_duration(*took);
             pods.pulled(end.now, &pod::uid(pod), *took);
         }
         (ImageAction::Pull { pod, container }, Outcome::Failed(failure)) => {
             count_user_namespace(metrics, pods, pod);
-            start_failed(metrics, pull_error(failure), pod, container);
+            start_failed(metrics, failure.kind.pull_reason(), pod, container);
         }
         _ => {}
     }
@@ -139,17 +140,18 @@ pub(super) fn in_api(
 
 /// Counts how the question for an image was answered.
 fn inspected(metrics: &Metrics, pod: &Pod, container: &str, outcome: &Outcome) {
-    let policy = pull_policy(pod, container);
+    let policy = pod::container(pod, container).map(|c| pod::pull_policy(&c.spec)).unwrap_or_default();
+    let label = policy.as_str().to_lowercase();
     match outcome {
         Outcome::Image(ImageOutcome::Inspected(answer)) => {
             let is_usable = matches!(answer, ImageAnswer::Present(_) | ImageAnswer::Accessible(_));
-            if !is_usable && policy == "never" {
+            if !is_usable && policy == PullPolicy::Never {
                 start_failed(metrics, waiting::ERR_IMAGE_NEVER_PULL, pod, container);
             }
-            let [is_present, is_needed] = ensured(&policy, answer);
-            metrics.ensured_images.with([is_present, &policy, is_needed]).increment();
+            let [is_present, is_needed] = ensured(policy, answer);
+            metrics.ensured_images.with([is_present, &label, is_needed]).increment();
         }
-        Outcome::Failed(_) => metrics.ensured_images.with(["unknown", &policy, "unknown"]).increment(),
+        Outcome::Failed(_) => metrics.ensured_images.with(["unknown", &label, "unknown"]).increment(),
         _ => {}
     }
 }
@@ -161,36 +163,13 @@ fn start_failed(metrics: &Metrics, reason: &str, pod: &Pod, container: &str) {
 
 /// Whether an image is present and has to be pulled, as upstream's metric says it: it does not look for one that is
 /// pulled in any case, nor gets as far as the question for one that must not be.
-fn ensured(policy: &str, answer: &ImageAnswer) -> [&'static str; 2] {
+fn ensured(policy: PullPolicy, answer: &ImageAnswer) -> [&'static str; 2] {
     match (policy, answer) {
-        ("always", _) => ["unknown", "true"],
-        ("never", ImageAnswer::Absent) => ["false", "unknown"],
+        (PullPolicy::Always, _) => ["unknown", "true"],
+        (PullPolicy::Never, ImageAnswer::Absent) => ["false", "unknown"],
         (_, ImageAnswer::Absent) => ["false", "true"],
         (_, ImageAnswer::Unproven) => ["true", "true"],
         (_, ImageAnswer::Present(_) | ImageAnswer::Accessible(_)) => ["true", "false"],
-    }
-}
-
-fn pull_policy(pod: &Pod, name: &str) -> String {
-    let policy = pod::container(pod, name).and_then(|c| c.spec.image_pull_policy.clone());
-    policy.unwrap_or_default().to_lowercase()
-}
-
-/// The reason a container waits with, as upstream labels errors.
-fn pull_error(failure: &Failure) -> &'static str {
-    match failure.kind {
-        FailureKind::InvalidImageName => waiting::INVALID_IMAGE_NAME,
-        FailureKind::RegistryUnavailable => waiting::REGISTRY_UNAVAILABLE,
-        FailureKind::SignatureInvalid => waiting::SIGNATURE_VALIDATION_FAILED,
-        _ => waiting::ERR_IMAGE_PULL,
-    }
-}
-
-fn start_error(failure: &Failure) -> &'static str {
-    match failure.kind {
-        FailureKind::ContainerConfig => waiting::CREATE_CONTAINER_CONFIG_ERROR,
-        FailureKind::ContainerStart => waiting::RUN_CONTAINER_ERROR,
-        _ => waiting::CREATE_CONTAINER_ERROR,
     }
 }
 

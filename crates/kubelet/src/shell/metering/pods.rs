@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use model::pod::ContainerKind;
-use model::{Now, Pod, PodUid, pod, resources};
+use model::{Now, Pod, PodUid, VolumeKind, pod, resources};
 use node::{ActionKind, Hook};
 use telemetry::metrics::Metrics;
 
@@ -268,11 +268,7 @@ pub(super) fn asks_at(pod: &Pod) -> &'static str {
 
 /// A volume that has to be attached or mounted from elsewhere.
 fn takes_time(volume: &Volume) -> bool {
-    volume.secret.is_none()
-        && volume.config_map.is_none()
-        && volume.downward_api.is_none()
-        && volume.empty_dir.is_none()
-        && volume.projected.is_none()
+    matches!(VolumeKind::of(volume), VolumeKind::HostPath | VolumeKind::Driver(_))
 }
 
 fn all_run(status: &PodStatus) -> bool {

@@ -5,7 +5,7 @@ use model::downward::PodFacts;
 use model::probe::{ProbeKind, ProbeOutcome};
 use node::{
     Action, ApiAction, ApiOutcome, Failure, FailureKind, HostAction, ImageAction, ImageAnswer, ImageOutcome,
-    ProbeAction, RuntimeAction, RuntimeOutcome, Source, VolumeAction, VolumeOutcome,
+    ImageQuestion, ProbeAction, RuntimeAction, RuntimeOutcome, Source, VolumeAction, VolumeOutcome,
 };
 use telemetry::metrics::{Endpoint, Exposition};
 
@@ -102,7 +102,11 @@ fn images_are_counted_by_what_was_found_and_what_it_takes() {
     ] {
         let mut story = Story::new();
         let pod = pod(&format!(r#"{{"containers":[{{"name":"c","imagePullPolicy":"{policy}"}}]}}"#));
-        let inspect = story.start(&Action::Image(ImageAction::Inspect { pod, container: "c".into() }));
+        let inspect = story.start(&Action::Image(ImageAction::Inspect {
+            pod,
+            container: "c".into(),
+            question: ImageQuestion::Presence,
+        }));
         story.end(inspect, 0, Outcome::Image(ImageOutcome::Inspected(answer)), None);
         let [present, required] = labels;
         let policy = policy.to_lowercase();
@@ -123,8 +127,11 @@ fn a_pods_start_is_measured_with_and_without_what_it_waited_for() {
         pod(r#"{"initContainers":[{"name":"i"}],"containers":[{"name":"c","imagePullPolicy":"Always"}]}"#);
     story.metering.hear(story.now, &Input::PodApplied { source: Source::Api, pod: pod.clone() });
     story.after(1);
-    let inspect =
-        story.start(&Action::Image(ImageAction::Inspect { pod: pod.clone(), container: "c".into() }));
+    let inspect = story.start(&Action::Image(ImageAction::Inspect {
+        pod: pod.clone(),
+        container: "c".into(),
+        question: ImageQuestion::Presence,
+    }));
     let pull = Action::Image(ImageAction::Pull { pod: pod.clone(), container: "c".into() });
     let pull = story
         .end(inspect, 0, Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Unproven)), Some(&pull))
