@@ -9,9 +9,9 @@ use model::{Now, QosClass, Quantity};
 
 use crate::cx::Cx;
 use crate::effect::{ClassAmounts, HostAction, Outcome};
-use crate::outbox::Place;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::pods::record::PodRecord;
+use crate::tasks::{NodeTask, Owner};
 
 /// Between two sums: many pods that come together are worth one write.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -59,7 +59,10 @@ impl ClassLimits {
         if self.set != Some(amounts) {
             self.in_flight = Some(amounts);
             let memory_bytes = cx.node.facts.memory_bytes;
-            cx.out.start(Place::ClassLimits, HostAction::LimitClasses { amounts, memory_bytes });
+            cx.out.start(
+                Owner::Node(NodeTask::ClassLimits),
+                HostAction::LimitClasses { amounts, memory_bytes },
+            );
         }
     }
 

@@ -18,7 +18,7 @@ use crate::input::{Input, RuntimeChange, Source};
 use crate::machine::Machine;
 use crate::mirrors::Mirrors;
 use crate::old_logs::OldLogs;
-use crate::outbox::{Outbox, Place};
+use crate::outbox::Outbox;
 use crate::pod_cidr::PodCidr;
 use crate::pods::admitting::admit_waiting;
 use crate::pods::life::{EndCause, Phase, Step};
@@ -27,7 +27,7 @@ use crate::pods::registry::PodRegistry;
 use crate::pods::seen::Seen;
 use crate::schedule::{Key, Schedule, earliest};
 use crate::settings::Settings;
-use crate::slot::Slot;
+use crate::tasks::{NodeTask, Owner, PodTask};
 use crate::view::{Tallies, View, ViewBuilder};
 
 /// A node: everything that is known, and every decision.
@@ -89,6 +89,7 @@ impl Node {
 
     /// Takes in one thing that happened at `now` and returns what is to be done.
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        self.out.begin(now);
         self.take_in(now, input);
         if self.machine.has_moved() {
             // Every pod's status has the node's addresses.
@@ -342,7 +343,7 @@ impl Node {
         if !self.relist.is_busy && self.relist.next_at <= now.mono {
             self.relist.is_busy = true;
             self.relist.touched.clear();
-            self.out.start(Place::Relist, RuntimeAction::Relist);
+            self.out.start(Owner::Node(NodeTask::Relist), RuntimeAction::Relist);
         }
     }
 
@@ -393,10 +394,10 @@ impl Node {
     // ---- results ----
 
     fn finished(&mut self, now: Now, id: EffectId, outcome: Outcome) {
-        let Some(place) = self.out.finish(id) else { return };
-        match place {
-            Place::Relist => self.relisted(now, outcome),
-            Place::Register => {
+        let Some(owner) = self.out.finish(id) else { return };
+        match owner {
+            Owner::Node(NodeTask::Relist) => self.relisted(now, outcome),
+            Owner::Node(NodeTask::Register) => {
                 let was_known = self.machine.state().uid().is_some();
                 if let Outcome::Api(ApiOutcome::Registered(node)) = &outcome {
                     self.pod_cidr.of_node(node);
@@ -405,23 +406,23 @@ impl Node {
                 self.pods.mark_admitting();
                 self.mirrors_may_be_made(was_known);
             }
-            Place::NodeStatus => self.machine.status_written(now, outcome),
-            Place::PodCidr => self.pod_cidr.finished(now, outcome),
-            Place::ClassLimits => self.classes.finished(outcome, now),
-            Place::StrayMirror(uid) => {
+            Owner::Node(NodeTask::Status) => self.machine.status_written(now, outcome),
+            Owner::Node(NodeTask::PodCidr) => self.pod_cidr.finished(now, outcome),
+            Owner::Node(NodeTask::ClassLimits) => self.classes.finished(outcome, now),
+            Owner::StrayMirror(uid) => {
                 self.mirrors.removal_done(&uid, &outcome, now);
                 // A static pod that came meanwhile takes over from here.
                 if let Some(key) = self.mirrors.key_of(&uid) {
                     self.pods.mark_named(&key);
                 }
             }
-            Place::Pod(uid, slot) => {
-                if slot.is_change() || slot == Slot::Observe {
+            Owner::Pod(uid, task) => {
+                if task.is_change() || task == PodTask::Observe {
                     self.relist.touched.insert(uid.clone());
                 }
                 let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
                 let Some(mut record) = self.pods.get_mut(&uid) else { return };
-                record.finished(slot, outcome, &mut cx);
+                record.finished(task, outcome, &mut cx);
                 drop(record);
                 self.pods.mark(uid);
             }

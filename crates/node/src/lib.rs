@@ -14,7 +14,7 @@
 //! - [`machine`]: the node's own health, registration and report.
 //! - [`annotations`]: which annotations decisions depend on.
 //! - [`mirrors`]: how static pods show in the API.
-//! - [`schedule`]: when something is due by itself.
+//! - [`schedule`]: when something is due by itself. [`tasks`], [`outbox`]: what is under way, and who waits for its result.
 //! - [`old_logs`]: what stays for a while of pods that are gone.
 //! - [`view`]: what is published.
 
@@ -38,8 +38,8 @@ mod pods;
 pub mod pressure;
 mod schedule;
 mod settings;
-mod slot;
 pub mod status;
+mod tasks;
 mod view;
 
 pub use crate::core::Node;

@@ -10,11 +10,12 @@ use crate::cx::NodeState;
 use crate::effect::{ApiAction, ApiOutcome, EventObject, EventRecord, Outcome};
 use crate::jitter::Jitter;
 use crate::node_status::{self, NodeFacts, NodeHealth};
-use crate::outbox::{Outbox, Place};
+use crate::outbox::Outbox;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::pressure::{Observations, PressureGauge};
 use crate::schedule::earliest;
 use crate::settings::{RELIST_SILENCE_LIMIT, RUNTIME_SILENCE_LIMIT, Settings};
+use crate::tasks::{NodeTask, Owner};
 
 /// Status is computed a little later than every so often, by this part of the time at most, in percent.
 const UPDATE_JITTER_PERCENT: u32 = 4;
@@ -264,7 +265,7 @@ impl Machine {
         }
         node.status = Some(status);
         self.registration = Registration::InFlight(before);
-        out.start(Place::Register, ApiAction::RegisterNode { node: Box::new(node) });
+        out.start(Owner::Node(NodeTask::Register), ApiAction::RegisterNode { node: Box::new(node) });
     }
 
     /// Reports to this object from now on.
@@ -319,7 +320,10 @@ impl Machine {
             self.plan_next_write(has_changed, settings.node_status_report_every);
             let new = self.report.current.clone();
             self.report.in_flight = Some(new.clone());
-            out.start(Place::NodeStatus, ApiAction::WriteNodeStatus { old: written, new, metadata });
+            out.start(
+                Owner::Node(NodeTask::Status),
+                ApiAction::WriteNodeStatus { old: written, new, metadata },
+            );
         } else {
             // What could not be written is no longer to be.
             self.report.retry = None;

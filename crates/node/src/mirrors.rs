@@ -9,13 +9,12 @@ use model::{Now, Pod, PodKey, PodUid, pod};
 
 use crate::cx::Cx;
 use crate::effect::{ApiAction, Outcome};
-use crate::outbox::Place;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::pods::life::Step;
 use crate::pods::record::{PodRecord, resource_version};
 use crate::pods::registry::PodRegistry;
 use crate::schedule::earliest;
-use crate::slot::Slot;
+use crate::tasks::{Owner, PodTask};
 
 /// The mirror pods the API server holds for this node.
 #[derive(Debug, Default)]
@@ -89,18 +88,19 @@ impl Mirrors {
                     record.mirror = Step::Todo;
                 }
                 let is_leaving = matches!(self.removals.get(&pod::uid(mirror)), Some(None))
-                    || record.busy.contains_key(&Slot::MirrorRemoval);
+                    || record.tasks.is_open(&PodTask::MirrorRemoval);
                 if record.mirror.is_due(cx.now) && !is_leaving {
                     let action = ApiAction::DeletePod { key: record.key.clone(), uid: pod::uid(mirror) };
-                    record.start(Slot::MirrorRemoval, action, cx.out);
+                    record.start(PodTask::MirrorRemoval, action, cx.out);
                 }
                 record.mirror.next_at(cx.now)
             }
             None => {
-                let is_busy = [Slot::Mirror, Slot::MirrorRemoval].iter().any(|s| record.busy.contains_key(s));
+                let is_busy =
+                    [PodTask::Mirror, PodTask::MirrorRemoval].iter().any(|s| record.tasks.is_open(s));
                 if !is_busy && record.mirror.is_due(cx.now) {
                     let node_uid = node_uid.to_owned();
-                    record.start(Slot::Mirror, ApiAction::CreateMirror { pod, node_uid }, cx.out);
+                    record.start(PodTask::Mirror, ApiAction::CreateMirror { pod, node_uid }, cx.out);
                 }
                 record.mirror.next_at(cx.now)
             }
@@ -131,7 +131,7 @@ impl Mirrors {
             };
             if is_due {
                 let action = ApiAction::DeletePod { key, uid: uid.clone() };
-                cx.out.start(Place::StrayMirror(uid.clone()), action);
+                cx.out.start(Owner::StrayMirror(uid.clone()), action);
                 self.removals.insert(uid, None);
             }
         }

@@ -1,47 +1,36 @@
-//! Where effects leave the core: gives each its id and remembers what waits for its result.
+//! Where effects leave the core: gives each its id and remembers who waits for its result.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use model::PodUid;
+use model::Now;
 
 use crate::effect::{Action, Effect, EffectId, EventRecord};
-use crate::slot::Slot;
+use crate::tasks::{InFlight, Owner};
 
-/// What a started action belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
-    /// The full relist.
-    Relist,
-    /// The registration of the node.
-    Register,
-    /// The node's status.
-    NodeStatus,
-    /// The ranges of pods' addresses.
-    PodCidr,
-    /// The weight and the limits of the QoS classes.
-    ClassLimits,
-    /// The removal of a mirror pod that no static pod stands behind.
-    StrayMirror(PodUid),
-    /// One slot of one pod.
-    Pod(PodUid, Slot),
-}
-
-/// Effects decided in the current step, and the places of all that are under way.
+/// Effects decided in the current step, and the owners of all that are under way.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     next_id: u64,
+    /// Monotonic time of the step.
+    at: Duration,
     effects: Vec<Effect>,
-    places: BTreeMap<EffectId, Place>,
+    owners: BTreeMap<EffectId, Owner>,
 }
 
 impl Outbox {
-    /// Starts an action on behalf of a place.
-    pub(crate) fn start(&mut self, place: Place, action: impl Into<Action>) -> EffectId {
+    /// A step begins.
+    pub(crate) fn begin(&mut self, now: Now) {
+        self.at = now.mono;
+    }
+
+    /// Starts an action, whose result the owner gets.
+    pub(crate) fn start(&mut self, owner: Owner, action: impl Into<Action>) -> InFlight {
         let id = EffectId(self.next_id);
         self.next_id += 1;
-        self.places.insert(id, place);
+        self.owners.insert(id, owner);
         self.effects.push(Effect::Start { id, action: action.into() });
-        id
+        InFlight { id, since: self.at }
     }
 
     /// Asks for an action to stop. Its result still comes.
@@ -54,10 +43,10 @@ impl Outbox {
         self.effects.push(Effect::Record(event));
     }
 
-    /// The place that waited for this result; `None` for an id that was never given or has
+    /// Who waited for this result; `None` for an id that was never given or has
     /// already ended, so that a repeated result changes nothing.
-    pub(crate) fn finish(&mut self, id: EffectId) -> Option<Place> {
-        self.places.remove(&id)
+    pub(crate) fn finish(&mut self, id: EffectId) -> Option<Owner> {
+        self.owners.remove(&id)
     }
 
     /// What the step decided.
@@ -67,6 +56,6 @@ impl Outbox {
 
     /// How many actions are under way.
     pub(crate) fn in_flight(&self) -> usize {
-        self.places.len()
+        self.owners.len()
     }
 }

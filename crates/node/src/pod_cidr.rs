@@ -6,8 +6,9 @@ use k8s_openapi::api::core::v1::Node as ApiNode;
 use model::Now;
 
 use crate::effect::{Outcome, RuntimeAction};
-use crate::outbox::{Outbox, Place};
+use crate::outbox::Outbox;
 use crate::pods::backoff::{Pauses, Retry};
+use crate::tasks::{NodeTask, Owner};
 
 /// What the runtime was told, and what it is to be told.
 #[derive(Debug, Default)]
@@ -42,7 +43,10 @@ impl PodCidr {
             return;
         }
         self.in_flight = Some(self.wanted.clone());
-        out.start(Place::PodCidr, RuntimeAction::SetPodCidr { pod_cidr: self.wanted.clone() });
+        out.start(
+            Owner::Node(NodeTask::PodCidr),
+            RuntimeAction::SetPodCidr { pod_cidr: self.wanted.clone() },
+        );
     }
 
     pub(crate) fn finished(&mut self, now: Now, outcome: Outcome) {

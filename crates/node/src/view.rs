@@ -11,6 +11,7 @@ use model::{ContainerId, Pod, PodKey, PodObservation, PodUid};
 use crate::machine::Machine;
 use crate::pods::life::{Life, Phase, Step};
 use crate::pods::record::PodRecord;
+use crate::tasks::PodTask;
 
 /// The whole picture.
 #[derive(Clone, Debug, Default)]
@@ -172,8 +173,9 @@ fn waits(record: &PodRecord) -> Vec<Wait> {
             });
         }
     }
-    for slot in record.busy.keys().filter(|s| !matches!(s, crate::slot::Slot::Probe(..))) {
-        waits.push(Wait { operation: format!("{slot:?}"), since: None, error: None, next_try: None });
+    for (task, in_flight) in record.tasks.iter().filter(|(task, _)| !matches!(task, PodTask::Probe(..))) {
+        let since = Some(in_flight.since);
+        waits.push(Wait { operation: format!("{task:?}"), since, error: None, next_try: None });
     }
     waits
 }

@@ -8,9 +8,9 @@ use super::life::Phase;
 use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{Action, EventObject, EventRecord, RuntimeAction};
-use crate::outbox::{Outbox, Place};
+use crate::outbox::Outbox;
 use crate::schedule::earliest;
-use crate::slot::Slot;
+use crate::tasks::{Owner, PodTask};
 
 impl PodRecord {
     /// One round: decides everything that can be decided now. Returns when the next round is due
@@ -39,18 +39,18 @@ impl PodRecord {
         }
         self.seen.begin_read();
         self.start(
-            Slot::Observe,
+            PodTask::Observe,
             RuntimeAction::Observe { uid: self.uid.clone(), key: self.key.clone() },
             cx.out,
         );
         None
     }
 
-    /// Starts an action in a slot that is free.
-    pub(crate) fn start(&mut self, slot: Slot, action: impl Into<Action>, out: &mut Outbox) {
-        debug_assert!(!self.busy.contains_key(&slot), "{slot:?} is taken");
-        let id = out.start(Place::Pod(self.uid.clone(), slot.clone()), action);
-        self.busy.insert(slot, id);
+    /// Starts an action for a task that is not under way.
+    pub(crate) fn start(&mut self, task: PodTask, action: impl Into<Action>, out: &mut Outbox) {
+        debug_assert!(!self.tasks.is_open(&task), "{task:?} is under way");
+        let in_flight = out.start(Owner::Pod(self.uid.clone(), task.clone()), action);
+        self.tasks.begin(task, in_flight);
     }
 
     pub(super) fn record_event(

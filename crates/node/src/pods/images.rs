@@ -14,7 +14,7 @@ use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{Failure, FailureKind, ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, Outcome};
 use crate::outbox::Outbox;
-use crate::slot::Slot;
+use crate::tasks::PodTask;
 
 /// `ErrImagePull` is shown for this long before it becomes `ImagePullBackOff`, so that whoever
 /// watches sees the error itself.
@@ -36,9 +36,9 @@ impl PodRecord {
     /// Brings a container's image closer to being ready.
     pub(crate) fn drive_image(&mut self, container: &Container, kind: ContainerKind, cx: &mut Cx<'_>) {
         let name = container.name.clone();
-        let slot = Slot::Image(name.clone());
+        let task = PodTask::Image(name.clone());
         let Some(pod) = self.desired.pod().cloned() else { return };
-        if self.busy.contains_key(&slot) {
+        if self.tasks.is_open(&task) {
             return;
         }
         let image = name_of(container).to_owned();
@@ -48,7 +48,7 @@ impl PodRecord {
             Image::Unknown | Image::Outdated => {
                 memory.image = Image::Unknown;
                 self.start(
-                    slot,
+                    task,
                     ImageAction::Inspect { pod, container: name, question: question(container) },
                     cx.out,
                 );
@@ -62,12 +62,12 @@ impl PodRecord {
                     format!("Pulling image \"{image}\""),
                     cx.out,
                 );
-                self.start(slot, ImageAction::Pull { pod, container: name }, cx.out);
+                self.start(task, ImageAction::Pull { pod, container: name }, cx.out);
             }
             Image::Failed { next_at, .. } if next_at <= cx.now.mono => {
                 memory.image = Image::Unknown;
                 self.start(
-                    slot,
+                    task,
                     ImageAction::Inspect { pod, container: name, question: question(container) },
                     cx.out,
                 );

@@ -15,7 +15,7 @@ use crate::admission;
 use crate::cx::Cx;
 use crate::input::{RuntimeChange, Source};
 use crate::outbox::Outbox;
-use crate::slot::Slot;
+use crate::tasks::PodTask;
 
 impl PodRecord {
     /// Its source has a newer version.
@@ -78,15 +78,15 @@ impl PodRecord {
             if pod::container(old, name).is_none_or(is_same) {
                 continue;
             }
-            let under_way = self.busy.get(&Slot::Image(name.clone())).copied();
+            let under_way = self.tasks.get(&PodTask::Image(name.clone()));
             let memory = self.memory(name);
             memory.restart_backoff = Backoff::default();
             memory.pull_backoff = Backoff::default();
             memory.start_retry = None;
             memory.waiting = None;
             memory.image = if under_way.is_some() { Image::Outdated } else { Image::Unknown };
-            if let Some(id) = under_way {
-                out.cancel(id);
+            if let Some(in_flight) = under_way {
+                out.cancel(in_flight.id);
             }
         }
     }
@@ -130,7 +130,7 @@ impl PodRecord {
         let Some(observed) = self.seen.last() else { return false };
         let container = observed.containers.iter().find(|c| c.id == *id);
         let sandbox = observed.sandboxes.iter().find(|s| s.id.as_str() == id.as_str());
-        let is_starting = self.busy.keys().any(|s| matches!(s, Slot::Container(_) | Slot::Sandbox));
+        let is_starting = self.tasks.any(|s| matches!(s, PodTask::Container(_) | PodTask::Sandbox));
         match change {
             // The result of the start under way says so, too, and says more.
             RuntimeChange::Created | RuntimeChange::Started if is_starting => false,
@@ -140,16 +140,16 @@ impl PodRecord {
             }
             RuntimeChange::Stopped => {
                 // The stop under way reads the container when it is through.
-                let is_stopping = self.busy.contains_key(&Slot::StopContainer(id.clone()));
+                let is_stopping = self.tasks.is_open(&PodTask::StopContainer(id.clone()));
                 let is_sandbox_stopping =
-                    sandbox.is_some_and(|s| self.busy.contains_key(&Slot::StopSandbox(s.id.clone())));
+                    sandbox.is_some_and(|s| self.tasks.is_open(&PodTask::StopSandbox(s.id.clone())));
                 container.is_some_and(|c| c.state.is_running() && !is_stopping)
                     || sandbox.is_some_and(|s| s.is_ready && !is_sandbox_stopping)
                     || (container.is_none() && sandbox.is_none() && is_starting)
             }
             RuntimeChange::Deleted => {
                 let is_removing =
-                    self.busy.keys().any(|s| matches!(s, Slot::RemoveSandbox(_) | Slot::RemoveContainer(_)));
+                    self.tasks.any(|s| matches!(s, PodTask::RemoveSandbox(_) | PodTask::RemoveContainer(_)));
                 (container.is_some() || sandbox.is_some()) && !is_removing
             }
         }

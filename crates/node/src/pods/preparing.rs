@@ -14,14 +14,14 @@ use crate::effect::{
     FailureKind, HostAction, Outcome, RuntimeAction, RuntimeOutcome, VolumeAction, VolumeOutcome,
 };
 use crate::schedule::earliest;
-use crate::slot::Slot;
+use crate::tasks::PodTask;
 
 impl PodRecord {
     /// Cgroup and volumes, each on its own.
     pub(crate) fn drive_preparation(&mut self, pod: &Arc<Pod>, cx: &mut Cx<'_>) -> Option<Duration> {
         let now = cx.now;
         let has_sandbox = self.has_sandbox();
-        let [is_making, is_looking] = [Slot::Cgroup, Slot::Volumes].map(|s| self.busy.contains_key(&s));
+        let [is_making, is_looking] = [PodTask::Cgroup, PodTask::Volumes].map(|s| self.tasks.is_open(&s));
         let running = self.life.running_mut()?;
         let makes = running.cgroup.is_due(now) && !is_making;
         let looks = running.volumes.is_due(now) && !is_looking;
@@ -35,11 +35,11 @@ impl PodRecord {
         let volumes_at = running.volumes.next_at(is_looking || looks, now);
         let next = [running.cgroup.next_at(now), volumes_at, telling].into_iter().fold(None, earliest);
         if makes {
-            self.start(Slot::Cgroup, HostAction::EnsureCgroup { pod: pod.clone() }, cx.out);
+            self.start(PodTask::Cgroup, HostAction::EnsureCgroup { pod: pod.clone() }, cx.out);
         }
         if looks {
             let facts = self.facts(cx);
-            self.start(Slot::Volumes, VolumeAction::Sync { pod: pod.clone(), facts }, cx.out);
+            self.start(PodTask::Volumes, VolumeAction::Sync { pod: pod.clone(), facts }, cx.out);
         }
         if let Some(message) = message {
             self.record_event(true, event::FAILED_MOUNT, message, cx.out);
@@ -49,7 +49,7 @@ impl PodRecord {
 
     /// Looks at the volumes again soon.
     pub(crate) fn refresh_volumes(&mut self, now: Now) {
-        let is_looking = self.busy.contains_key(&Slot::Volumes);
+        let is_looking = self.tasks.is_open(&PodTask::Volumes);
         if let Some(running) = self.life.running_mut() {
             running.volumes.changed(is_looking, now);
         }
@@ -88,7 +88,7 @@ impl PodRecord {
                     self.record_event(false, event::SANDBOX_CHANGED, text, cx.out);
                 }
                 self.start(
-                    Slot::Sandbox,
+                    PodTask::Sandbox,
                     RuntimeAction::RunSandbox { pod: pod.clone(), attempt: *attempt },
                     cx.out,
                 );

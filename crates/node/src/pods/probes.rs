@@ -14,7 +14,7 @@ use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::ProbeAction;
 use crate::schedule::earliest;
-use crate::slot::Slot;
+use crate::tasks::PodTask;
 
 pub(crate) const KINDS: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness];
 
@@ -69,8 +69,8 @@ impl PodRecord {
                 if is_ending && kind != ProbeKind::Readiness {
                     continue;
                 }
-                let slot = Slot::Probe(container.spec.name.clone(), kind);
-                let is_busy = self.busy.contains_key(&slot);
+                let task = PodTask::Probe(container.spec.name.clone(), kind);
+                let is_busy = self.tasks.is_open(&task);
                 let instance = self.memory(&container.spec.name).instance_mut(&id);
                 let is_started = is_started(&container.spec, instance);
                 let is_through_hook = instance.stage == Stage::Started;
@@ -106,7 +106,7 @@ impl PodRecord {
                     kind,
                     pod_ip: pod_ip.clone(),
                 };
-                self.start(slot, action, cx.out);
+                self.start(task, action, cx.out);
             }
         }
         next

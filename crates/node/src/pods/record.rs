@@ -14,11 +14,10 @@ use super::grant::{self, Grant, Version};
 use super::life::{Life, Step};
 use super::seen::Seen;
 use crate::cx::Cx;
-use crate::effect::EffectId;
 use crate::input::Source;
 use crate::outbox::Outbox;
-use crate::slot::Slot;
 use crate::status;
+use crate::tasks::{PodTask, Tasks};
 use model::reason::event;
 
 /// One pod: what is wanted, what was seen, and what neither of the two tells.
@@ -36,8 +35,8 @@ pub(crate) struct PodRecord {
     pub(crate) seen: Seen,
     /// Whether the weight of its class was told of it.
     pub(crate) is_weighed: bool,
-    /// Actions under way.
-    pub(crate) busy: BTreeMap<Slot, EffectId>,
+    /// What is under way for it.
+    pub(crate) tasks: Tasks,
     /// Sandboxes that were stopped for certain. One that is merely not ready has lost its process;
     /// its namespace, address and host ports are taken until it is stopped.
     pub(crate) stopped_sandboxes: BTreeSet<SandboxId>,
@@ -135,7 +134,7 @@ impl PodRecord {
             life: Life::default(),
             seen: Seen::Never,
             is_weighed: false,
-            busy: BTreeMap::new(),
+            tasks: Tasks::default(),
             stopped_sandboxes: BTreeSet::new(),
             containers: BTreeMap::new(),
             report: Report {
@@ -191,7 +190,7 @@ impl PodRecord {
 
     /// Whether any change to the pod's containers or sandboxes is under way.
     pub(crate) fn is_changing(&self) -> bool {
-        self.busy.keys().any(Slot::is_change)
+        self.tasks.any(PodTask::is_change)
     }
 
     /// The pod's addresses as its status has them, for its environment, hosts file, probes and hooks.

@@ -7,15 +7,15 @@ use model::{ContainerId, SandboxId};
 use super::record::PodRecord;
 use crate::effect::RuntimeAction;
 use crate::outbox::Outbox;
-use crate::slot::Slot;
+use crate::tasks::PodTask;
 
 impl PodRecord {
     /// Stops a sandbox.
     pub(crate) fn stop_sandbox(&mut self, id: SandboxId, out: &mut Outbox) {
-        let slot = Slot::StopSandbox(id.clone());
-        if !self.busy.contains_key(&slot) {
+        let task = PodTask::StopSandbox(id.clone());
+        if !self.tasks.is_open(&task) {
             let action = RuntimeAction::StopSandbox { uid: self.uid.clone(), key: self.key.clone(), id };
-            self.start(slot, action, out);
+            self.start(task, action, out);
         }
     }
 
@@ -30,15 +30,15 @@ impl PodRecord {
             sandbox: held.sandbox_id.clone(),
             grace,
         };
-        self.start(Slot::StopContainer(id.clone()), action, out);
+        self.start(PodTask::StopContainer(id.clone()), action, out);
     }
 
     /// Removes a stopped sandbox.
     pub(crate) fn remove_sandbox(&mut self, id: SandboxId, out: &mut Outbox) {
-        let slot = Slot::RemoveSandbox(id.clone());
-        if !self.busy.contains_key(&slot) {
+        let task = PodTask::RemoveSandbox(id.clone());
+        if !self.tasks.is_open(&task) {
             let action = RuntimeAction::RemoveSandbox { uid: self.uid.clone(), key: self.key.clone(), id };
-            self.start(slot, action, out);
+            self.start(task, action, out);
         }
     }
 
@@ -53,11 +53,11 @@ impl PodRecord {
             attempt: held.attempt,
             keeps_log,
         };
-        self.start(Slot::RemoveContainer(id.clone()), action, out);
+        self.start(PodTask::RemoveContainer(id.clone()), action, out);
     }
 
     /// Whether a container is being removed.
     pub(crate) fn is_removing(&self, id: &ContainerId) -> bool {
-        self.busy.contains_key(&Slot::RemoveContainer(id.clone()))
+        self.tasks.is_open(&PodTask::RemoveContainer(id.clone()))
     }
 }

@@ -15,8 +15,8 @@ use super::record::{Desired, PodRecord};
 use crate::cx::Cx;
 use crate::effect::{ApiAction, ApiOutcome, Outcome};
 use crate::input::Source;
-use crate::slot::Slot;
 use crate::status::{self, Cause, ContainerNote, Stage as StatusStage, StatusInputs};
+use crate::tasks::PodTask;
 
 /// A change nobody acts on (an address, a condition about the sandbox) waits this long for one
 /// that somebody does, so that a pod's start costs two writes.
@@ -68,7 +68,7 @@ impl PodRecord {
         self.report.in_flight = Some((uid.clone(), current.clone()));
         let action =
             ApiAction::WriteStatus { key: self.key.clone(), uid, old: written.clone(), new: current.clone() };
-        self.start(Slot::Status, action, cx.out);
+        self.start(PodTask::Status, action, cx.out);
         None
     }
 
@@ -76,7 +76,7 @@ impl PodRecord {
     /// said to be over, since that cannot be taken back. The end of its sandbox takes the runtime
     /// a while and changes nothing about them.
     fn is_settled(&self) -> bool {
-        self.seen.is_fresh() && !self.busy.keys().any(Slot::may_change_containers)
+        self.seen.is_fresh() && !self.tasks.any(PodTask::may_change_containers)
     }
 
     /// Whether only the sandbox has to go before the pod's last status is written: what its

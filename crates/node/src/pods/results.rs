@@ -5,64 +5,64 @@ use model::{ContainerObservation, pod};
 use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{Hook, Outcome, RuntimeOutcome};
-use crate::slot::Slot;
+use crate::tasks::PodTask;
 
 impl PodRecord {
     /// One action of the pod ended.
-    pub(crate) fn finished(&mut self, slot: Slot, outcome: Outcome, cx: &mut Cx<'_>) {
-        self.busy.remove(&slot);
-        let is_change = slot.is_change();
+    pub(crate) fn finished(&mut self, task: PodTask, outcome: Outcome, cx: &mut Cx<'_>) {
+        self.tasks.end(&task);
+        let is_change = task.is_change();
         if is_change {
             self.seen.change_ended();
         }
-        let is_news = is_change || slot == Slot::Observe;
-        self.take_in(slot, outcome, cx);
+        let is_news = is_change || task == PodTask::Observe;
+        self.take_in(task, outcome, cx);
         if is_news {
             self.forget_gone_instances();
         }
     }
 
-    fn take_in(&mut self, slot: Slot, outcome: Outcome, cx: &mut Cx<'_>) {
-        match slot {
-            Slot::Observe => self.observe_done(outcome, cx),
-            Slot::Cgroup => self.cgroup_done(&outcome, cx),
-            Slot::Volumes => self.volumes_done(outcome, cx),
-            Slot::Image(name) => {
+    fn take_in(&mut self, task: PodTask, outcome: Outcome, cx: &mut Cx<'_>) {
+        match task {
+            PodTask::Observe => self.observe_done(outcome, cx),
+            PodTask::Cgroup => self.cgroup_done(&outcome, cx),
+            PodTask::Volumes => self.volumes_done(outcome, cx),
+            PodTask::Image(name) => {
                 let Some(pod) = self.desired.pod().cloned() else { return };
                 if let Some(c) = pod::container(&pod, &name) {
                     self.image_done(&c.spec, c.kind, &outcome, cx);
                 }
             }
-            Slot::Sandbox => self.sandbox_done(outcome, cx),
-            Slot::Container(name) => self.container_done(&name, outcome, cx),
-            Slot::StopContainer(id) => self.stop_done(&id, outcome, cx),
-            Slot::StopSandbox(id) => self.sandbox_stopped(&id, outcome, cx),
-            Slot::RemoveSandbox(id) => self.removal_done(&outcome, cx, |held| {
+            PodTask::Sandbox => self.sandbox_done(outcome, cx),
+            PodTask::Container(name) => self.container_done(&name, outcome, cx),
+            PodTask::StopContainer(id) => self.stop_done(&id, outcome, cx),
+            PodTask::StopSandbox(id) => self.sandbox_stopped(&id, outcome, cx),
+            PodTask::RemoveSandbox(id) => self.removal_done(&outcome, cx, |held| {
                 held.sandboxes.retain(|s| s.id != id);
                 held.containers.retain(|c| c.sandbox_id != id);
             }),
-            Slot::RemoveContainer(id) => {
+            PodTask::RemoveContainer(id) => {
                 self.removal_done(&outcome, cx, |held| held.containers.retain(|c| c.id != id));
             }
-            Slot::Hook(id, Hook::PostStart) => self.post_start_done(&id, outcome, cx),
-            Slot::Hook(id, Hook::PreStop) => self.pre_stop_done(&id, &outcome, cx.out),
-            Slot::Probe(name, kind) => {
+            PodTask::Hook(id, Hook::PostStart) => self.post_start_done(&id, outcome, cx),
+            PodTask::Hook(id, Hook::PreStop) => self.pre_stop_done(&id, &outcome, cx.out),
+            PodTask::Probe(name, kind) => {
                 if let Outcome::Probed(result) = &outcome {
                     self.probed(&name, kind, result, cx);
                 }
             }
-            Slot::Status => self.status_written(outcome, cx),
-            Slot::Mirror => self.mirror_made(outcome, cx),
-            Slot::MirrorRemoval => self.mirror_removed(outcome, cx),
-            Slot::DeleteObject => {
+            PodTask::Status => self.status_written(outcome, cx),
+            PodTask::Mirror => self.mirror_made(outcome, cx),
+            PodTask::MirrorRemoval => self.mirror_removed(outcome, cx),
+            PodTask::DeleteObject => {
                 self.end_step(&outcome, cx, |end| &mut end.object);
                 if outcome.is_gone() {
                     self.report.is_gone = true;
                 }
             }
-            Slot::TearDownVolumes => self.end_step(&outcome, cx, |end| &mut end.volumes),
-            Slot::RemoveCgroup => self.end_step(&outcome, cx, |end| &mut end.cgroup),
-            Slot::Logs => self.end_step(&outcome, cx, |end| end.logs.get_or_insert_default()),
+            PodTask::TearDownVolumes => self.end_step(&outcome, cx, |end| &mut end.volumes),
+            PodTask::RemoveCgroup => self.end_step(&outcome, cx, |end| &mut end.cgroup),
+            PodTask::Logs => self.end_step(&outcome, cx, |end| end.logs.get_or_insert_default()),
         }
     }
 

@@ -15,7 +15,7 @@ use super::record::PodRecord;
 use super::stopping::Turn;
 use crate::cx::Cx;
 use crate::schedule::earliest;
-use crate::slot::Slot;
+use crate::tasks::PodTask;
 
 /// What the `Killing` event says.
 fn kill_text(stop: &StopPlan, kind: ContainerKind) -> String {
@@ -107,7 +107,7 @@ impl PodRecord {
             // Until the start is due again, nobody has a use for the image.
             if let Some(at) = self.start_retry_at(&name).filter(|at| *at > cx.now.mono) {
                 next = earliest(next, Some(at));
-            } else if !self.busy.contains_key(&Slot::Container(name.clone())) {
+            } else if !self.tasks.is_open(&PodTask::Container(name.clone())) {
                 self.drive_image(&container.spec, container.kind, cx);
                 next = earliest(next, self.image_deadline(&name));
             }
@@ -201,7 +201,7 @@ impl PodRecord {
     fn collect_garbage(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
         let observed = self.seen.last()?;
         let (surplus, next) = cx.settings.dead_containers.surplus(observed, cx.now);
-        let is_starting = |name: &str| self.busy.contains_key(&Slot::Container(name.to_owned()));
+        let is_starting = |name: &str| self.tasks.is_open(&PodTask::Container(name.to_owned()));
         let containers: Vec<ContainerId> =
             surplus.into_iter().filter(|c| !is_starting(&c.name)).map(|c| c.id.clone()).collect();
         let sandboxes: Vec<_> = observed

@@ -13,17 +13,16 @@ use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{Failure, FailureKind, Hook, Outcome, ProbeAction, RuntimeAction, RuntimeOutcome};
 use crate::schedule::earliest;
-use crate::slot::Slot;
+use crate::tasks::PodTask;
 
 impl PodRecord {
     /// Starts containers one after the other, in the order of the spec: an earlier container's
     /// postStart hook holds back the later ones, which service meshes rely on. What waits for
     /// something other than time or an image being pulled does not hold back the rest.
     pub(crate) fn drive_starts(&mut self, pod: &Arc<Pod>, plan: &Plan, cx: &mut Cx<'_>) -> Option<Duration> {
-        let is_starting = self
-            .busy
-            .keys()
-            .any(|s| matches!(s, Slot::Container(_) | Slot::Hook(_, Hook::PostStart) | Slot::Sandbox));
+        let is_starting = self.tasks.any(|task| {
+            matches!(task, PodTask::Container(_) | PodTask::Hook(_, Hook::PostStart) | PodTask::Sandbox)
+        });
         // A running pod whose volumes are looked at again may well restart a container meanwhile.
         if is_starting || !self.life.running()?.is_prepared() {
             return None;
@@ -50,7 +49,7 @@ impl PodRecord {
                         facts: self.facts(cx),
                         target: self.target_of(pod, &item.name),
                     };
-                    self.start(Slot::Container(item.name.clone()), action, cx.out);
+                    self.start(PodTask::Container(item.name.clone()), action, cx.out);
                     return next;
                 }
                 Image::Failed { .. } => {}
@@ -101,7 +100,7 @@ impl PodRecord {
                 pod_ip: self.pod_ips(cx).into_iter().next(),
                 timeout: None,
             };
-            self.start(Slot::Hook(id.clone(), Hook::PostStart), action, cx.out);
+            self.start(PodTask::Hook(id.clone(), Hook::PostStart), action, cx.out);
         } else {
             self.is_through_post_start(name, id);
         }
@@ -197,7 +196,7 @@ impl PodRecord {
         for (name, id) in found {
             let is_latest = self.seen.last().and_then(|o| o.latest(&name)).is_some_and(|c| c.id == id);
             // A start under way tells more when it ends.
-            let is_starting = self.busy.contains_key(&Slot::Container(name.clone()));
+            let is_starting = self.tasks.is_open(&PodTask::Container(name.clone()));
             let memory = self.memory(&name);
             let is_found = memory.instance(&id).is_none_or(|i| i.stage == Stage::Found);
             if is_latest && !is_starting && is_found {

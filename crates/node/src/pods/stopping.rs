@@ -15,7 +15,7 @@ use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{Failure, FailureKind, Hook, Outcome, ProbeAction, RuntimeOutcome};
 use crate::outbox::Outbox;
-use crate::slot::Slot;
+use crate::tasks::PodTask;
 
 /// What a container gets between SIGTERM and SIGKILL at least, also when its preStop hook used
 /// up the whole grace period (upstream's `minimumGracePeriodInSeconds`).
@@ -130,13 +130,13 @@ impl PodRecord {
             pod_ip: self.pod_ips(cx).into_iter().next(),
             timeout: Some(remaining + HOOK_OUTLASTS),
         };
-        self.start(Slot::Hook(id.clone(), Hook::PreStop), action, cx.out);
+        self.start(PodTask::Hook(id.clone(), Hook::PreStop), action, cx.out);
     }
 
     /// Takes back a stop that is under way.
     fn recall_stop(&self, id: &ContainerId, out: &mut Outbox) -> EndStep {
-        if let Some(stop) = self.busy.get(&Slot::StopContainer(id.clone())) {
-            out.cancel(*stop);
+        if let Some(stop) = self.tasks.get(&PodTask::StopContainer(id.clone())) {
+            out.cancel(stop.id);
         }
         EndStep::Recalled
     }

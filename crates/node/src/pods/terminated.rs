@@ -12,7 +12,7 @@ use super::stopping::MIN_GRACE;
 use crate::cx::Cx;
 use crate::effect::{ApiAction, HostAction, Outcome, VolumeAction};
 use crate::schedule::earliest;
-use crate::slot::Slot;
+use crate::tasks::PodTask;
 
 impl PodRecord {
     /// One round for a pod in [`Life::Terminated`]. Returns when the next is due by itself.
@@ -32,22 +32,26 @@ impl PodRecord {
         let (tears_down, removes_cgroup) = (end.volumes.is_due(cx.now), end.cgroup.is_due(cx.now));
         let object_at = end.object.next_at(cx.now);
         let mut next = earliest(end.volumes.next_at(cx.now), end.cgroup.next_at(cx.now));
-        if tears_down && !self.busy.contains_key(&Slot::TearDownVolumes) {
+        if tears_down && !self.tasks.is_open(&PodTask::TearDownVolumes) {
             let action = VolumeAction::TearDown { uid: self.uid.clone(), key: self.key.clone() };
-            self.start(Slot::TearDownVolumes, action, cx.out);
+            self.start(PodTask::TearDownVolumes, action, cx.out);
         }
-        if removes_cgroup && !self.busy.contains_key(&Slot::RemoveCgroup) {
+        if removes_cgroup && !self.tasks.is_open(&PodTask::RemoveCgroup) {
             let action = HostAction::RemoveCgroup { uid: self.uid.clone(), key: self.key.clone() };
-            self.start(Slot::RemoveCgroup, action, cx.out);
+            self.start(PodTask::RemoveCgroup, action, cx.out);
         }
         if self.is_deletion_wanted() {
             if is_clean
                 && self.is_reported()
                 && is_object_due
                 && let Some(uid) = self.report.api_uid.clone()
-                && !self.busy.contains_key(&Slot::DeleteObject)
+                && !self.tasks.is_open(&PodTask::DeleteObject)
             {
-                self.start(Slot::DeleteObject, ApiAction::DeletePod { key: self.key.clone(), uid }, cx.out);
+                self.start(
+                    PodTask::DeleteObject,
+                    ApiAction::DeletePod { key: self.key.clone(), uid },
+                    cx.out,
+                );
             }
             next = earliest(next, object_at);
         }
@@ -91,9 +95,9 @@ impl PodRecord {
             self.remove_container(&id, false, cx.out);
         }
         let (are_logs_due, logs_at) = logs?;
-        if is_empty && are_logs_due && !self.busy.contains_key(&Slot::Logs) {
+        if is_empty && are_logs_due && !self.tasks.is_open(&PodTask::Logs) {
             let action = HostAction::RemovePodLogs { uid: self.uid.clone(), key: self.key.clone() };
-            self.start(Slot::Logs, action, cx.out);
+            self.start(PodTask::Logs, action, cx.out);
         }
         logs_at
     }
@@ -114,7 +118,7 @@ impl PodRecord {
     pub(crate) fn is_forgettable(&self) -> bool {
         let Life::Terminated(end) = &self.life else { return false };
         (!self.desired.is_present() || self.is_returning())
-            && self.busy.is_empty()
+            && self.tasks.is_empty()
             && end.is_clean()
             && end.logs.as_ref().is_none_or(Step::is_done)
             && self.seen.last().is_some_and(|o| o.sandboxes.is_empty() && o.containers.is_empty())

@@ -10,15 +10,15 @@ use super::life::{EndCause, Life};
 use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::schedule::earliest;
-use crate::slot::Slot;
+use crate::tasks::PodTask;
 
 impl PodRecord {
     /// Moves the pod to its end, or, when it already is on its way, at most shortens its grace.
     pub(crate) fn begin_end(&mut self, why: EndCause, cx: &mut Cx<'_>) {
         let deadline = cx.now.after(Duration::from_secs(self.grace_seconds()));
         if self.life.end(why, deadline, self.desired.is_static()) {
-            for (_, id) in self.busy.iter().filter(|(slot, _)| slot.is_for_running()) {
-                cx.out.cancel(*id);
+            for (_, in_flight) in self.tasks.iter().filter(|(task, _)| task.is_for_running()) {
+                cx.out.cancel(in_flight.id);
             }
         }
     }
@@ -69,7 +69,7 @@ impl PodRecord {
         }
         // A creation that was cancelled may still have left something: only a fresh look tells.
         let is_quiet = !self.is_changing() && self.seen.is_fresh();
-        let is_serving = self.busy.keys().any(Slot::is_for_running);
+        let is_serving = self.tasks.any(PodTask::is_for_running);
         if is_quiet && !is_serving {
             self.life.ended();
             return earliest(next, self.drive_terminated(cx));

@@ -18,10 +18,10 @@ use crate::cx::{Cx, NodeState};
 use crate::effect::{Action, Effect, Failure, FailureKind, Hook, ImageAnswer, Outcome};
 use crate::input::Source;
 use crate::node_status::NodeFacts;
-use crate::outbox::{Outbox, Place};
+use crate::outbox::Outbox;
 use crate::pressure::Pressures;
 use crate::settings::Settings;
-use crate::slot::Slot;
+use crate::tasks::{Owner, PodTask};
 use crate::{
     HostAction, ImageAction, ImageOutcome, ProbeAction, RuntimeAction, RuntimeOutcome, VolumeAction,
 };
@@ -111,17 +111,17 @@ impl Bench {
     }
 
     /// An action ends.
-    fn finish(&mut self, slot: Slot, outcome: Outcome) {
-        let id = *self.record.busy.get(&slot).unwrap_or_else(|| panic!("{slot:?} is not under way"));
-        assert_eq!(self.out.finish(id), Some(Place::Pod(self.record.uid.clone(), slot.clone())));
-        self.with(|record, cx| record.finished(slot, outcome, cx));
+    fn finish(&mut self, task: PodTask, outcome: Outcome) {
+        let in_flight = self.record.tasks.get(&task).unwrap_or_else(|| panic!("{task:?} is not under way"));
+        assert_eq!(self.out.finish(in_flight.id), Some(Owner::Pod(self.record.uid.clone(), task.clone())));
+        self.with(|record, cx| record.finished(task, outcome, cx));
     }
 
     fn stopped(&mut self, name: &str) {
         let mut ended = self.record.seen.last().unwrap().latest(name).unwrap().clone();
         ended.state = ContainerState::Exited(ContainerExit { exit_code: 143, ..ContainerExit::default() });
         self.finish(
-            Slot::StopContainer(ContainerId::from(name)),
+            PodTask::StopContainer(ContainerId::from(name)),
             Outcome::Runtime(RuntimeOutcome::ContainerStopped(Some(ended))),
         );
     }
@@ -137,7 +137,7 @@ impl Bench {
     }
 
     fn probed(&mut self, name: &str, kind: ProbeKind, outcome: ProbeOutcome) {
-        self.finish(Slot::Probe(name.to_owned(), kind), Outcome::Probed(outcome));
+        self.finish(PodTask::Probe(name.to_owned(), kind), Outcome::Probed(outcome));
     }
 
     fn events(&mut self) -> Vec<String> {
@@ -203,7 +203,7 @@ fn sidecars_end_after_the_others_and_in_reverse() {
     assert_eq!(bench.drive(12), "stop s1 within 18");
     bench.stopped("s1");
     assert_eq!(bench.drive(13), "stop sandbox");
-    bench.finish(Slot::StopSandbox(SandboxId::from("sandbox")), Outcome::Done);
+    bench.finish(PodTask::StopSandbox(SandboxId::from("sandbox")), Outcome::Done);
     assert_eq!(bench.drive(13), "tear down volumes, remove cgroup");
 }
 
@@ -223,7 +223,7 @@ fn a_pre_stop_hook_counts_against_the_grace() {
     let mut bench = Bench::running(&format!(r#"{{"containers":[{{"name":"a",{HOOK}}}]}}"#));
     bench.delete(0, 30);
     assert_eq!(bench.drive(0), "preStop a within 34");
-    bench.finish(Slot::Hook(ContainerId::from("a"), Hook::PreStop), Outcome::Done);
+    bench.finish(PodTask::Hook(ContainerId::from("a"), Hook::PreStop), Outcome::Done);
     assert_eq!(bench.drive(20), "stop a within 10");
 }
 
@@ -244,7 +244,7 @@ fn grace_is_shortened_and_never_prolonged() {
     assert_eq!(bench.drive(1), "");
     bench.delete(2, 5);
     assert_eq!(bench.drive(2), "cancel");
-    bench.finish(Slot::StopContainer(ContainerId::from("a")), Outcome::Cancelled);
+    bench.finish(PodTask::StopContainer(ContainerId::from("a")), Outcome::Cancelled);
     // What was stopped half-way is looked at, and asked for again with what is left.
     assert_eq!(bench.drive(3), "observe, stop a within 4");
 }
@@ -255,10 +255,10 @@ fn a_stop_that_fails_is_tried_again_with_what_is_left() {
     bench.delete(0, 30);
     bench.drive(0);
     let failure = Failure { kind: FailureKind::Other, message: "no".to_owned() };
-    bench.finish(Slot::StopContainer(ContainerId::from("a")), Outcome::Failed(failure));
+    bench.finish(PodTask::StopContainer(ContainerId::from("a")), Outcome::Failed(failure));
     assert_eq!(bench.drive(0), "observe");
     let seen = (**bench.record.seen.last().unwrap()).clone();
-    bench.finish(Slot::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
+    bench.finish(PodTask::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
     assert_eq!(bench.drive(1), "stop a within 29");
 }
 
@@ -272,9 +272,9 @@ fn what_happens_during_a_read_that_fails_is_seen_by_the_next() {
     assert_eq!(bench.drive(0), "observe");
     bench.record.seen.outdate();
     let failure = Failure { kind: FailureKind::Other, message: "no".to_owned() };
-    bench.finish(Slot::Observe, Outcome::Failed(failure));
+    bench.finish(PodTask::Observe, Outcome::Failed(failure));
     assert_eq!((bench.drive(0), bench.drive(1)), (String::new(), "observe".to_owned()));
-    bench.finish(Slot::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
+    bench.finish(PodTask::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
     assert_eq!(bench.drive(1), "");
 }
 
@@ -355,19 +355,19 @@ fn pulling(policy: &str) -> Bench {
     bench
 }
 
-fn image_slot() -> Slot {
-    Slot::Image("a".to_owned())
+fn image_task() -> PodTask {
+    PodTask::Image("a".to_owned())
 }
 
 #[test]
 fn a_pull_that_fails_shows_its_error_first_and_then_the_back_off() {
     let mut bench = pulling("IfNotPresent");
     assert_eq!(bench.drive(0), "inspect");
-    bench.finish(image_slot(), Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent)));
+    bench.finish(image_task(), Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent)));
     assert_eq!(bench.drive(0), "pull");
     let failure =
         || Outcome::Failed(Failure { kind: FailureKind::Other, message: "no such image".to_owned() });
-    bench.finish(image_slot(), failure());
+    bench.finish(image_task(), failure());
     assert_eq!(bench.waiting("a"), "ErrImagePull");
     assert_eq!(
         bench.events(),
@@ -384,9 +384,9 @@ fn a_pull_that_fails_shows_its_error_first_and_then_the_back_off() {
     assert_eq!(bench.drive(9), "");
     // Ten seconds after the failure, and twice that after the next.
     assert_eq!(bench.drive(10), "inspect");
-    bench.finish(image_slot(), Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent)));
+    bench.finish(image_task(), Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent)));
     assert_eq!(bench.drive(10), "pull");
-    bench.finish(image_slot(), failure());
+    bench.finish(image_task(), failure());
     assert_eq!(bench.drive(29), "");
     assert_eq!(bench.drive(30), "inspect");
 }
@@ -415,7 +415,7 @@ fn policies_decide_what_an_image_needs() {
         let mut bench = pulling(policy);
         bench.drive(0);
         let case = format!("{policy} {answer:?}");
-        bench.finish(image_slot(), Outcome::Image(ImageOutcome::Inspected(answer)));
+        bench.finish(image_task(), Outcome::Image(ImageOutcome::Inspected(answer)));
         let events = bench.events();
         assert_eq!(events.first().map_or("", |first| first), event, "{case}");
         assert_eq!(bench.drive(0), expected, "{case}");
@@ -428,7 +428,7 @@ fn an_absent_runtime_is_no_fault_of_the_image() {
     let mut bench = pulling("IfNotPresent");
     bench.drive(0);
     let failure = Failure { kind: FailureKind::RuntimeUnavailable, message: "away".to_owned() };
-    bench.finish(image_slot(), Outcome::Failed(failure));
+    bench.finish(image_task(), Outcome::Failed(failure));
     assert_eq!((bench.waiting("a"), bench.events().len()), ("", 0));
     assert_eq!(bench.drive(1), "inspect");
 }
@@ -445,14 +445,14 @@ fn a_start_reported_as_failed_may_have_succeeded() {
     bench.record.containers.clear();
     bench.drive(0);
     bench.finish(
-        image_slot(),
+        image_task(),
         Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Accessible(ImageRef::from("sha256:1")))),
     );
     assert_eq!(bench.drive(0), "start a#0");
     let failure = Failure { kind: FailureKind::Other, message: "deadline exceeded".to_owned() };
-    bench.finish(Slot::Container("a".to_owned()), Outcome::Failed(failure));
+    bench.finish(PodTask::Container("a".to_owned()), Outcome::Failed(failure));
     assert!(bench.drive(0).contains("observe"));
-    bench.finish(Slot::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
+    bench.finish(PodTask::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
     let events = bench.out.take();
     assert!(events.iter().filter_map(describe).any(|e| e == "postStart a"), "{events:?}");
     assert_eq!(bench.waiting("a"), "");

@@ -1,0 +1,136 @@
+//! Who waits for the result of an action: a pod or a part of the node, and with which of its tasks. A task is under way
+//! at most once, which is what keeps the core from starting anything twice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::probe::ProbeKind;
+use model::{ContainerId, PodUid, SandboxId};
+
+use crate::effect::{EffectId, Hook};
+
+/// Who waits for the result of an action.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Owner {
+    /// A part of the node.
+    Node(NodeTask),
+    /// A mirror pod that no static pod stands behind, which is removed.
+    StrayMirror(PodUid),
+    /// A pod.
+    Pod(PodUid, PodTask),
+}
+
+/// What a part of the node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum NodeTask {
+    /// The full relist.
+    Relist,
+    /// The registration of the node.
+    Register,
+    /// The node's status.
+    Status,
+    /// The ranges of pods' addresses.
+    PodCidr,
+    /// The weight and the limits of the QoS classes.
+    ClassLimits,
+}
+
+/// An action that was started and has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InFlight {
+    /// Its number.
+    pub(crate) id: EffectId,
+    /// Since when, monotonic.
+    pub(crate) since: Duration,
+}
+
+/// The tasks of one pod that are under way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tasks {
+    open: BTreeMap<PodTask, InFlight>,
+}
+
+impl Tasks {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub(crate) fn is_open(&self, task: &PodTask) -> bool {
+        self.open.contains_key(task)
+    }
+
+    pub(crate) fn any(&self, is_meant: impl Fn(&PodTask) -> bool) -> bool {
+        self.open.keys().any(is_meant)
+    }
+
+    pub(crate) fn get(&self, task: &PodTask) -> Option<InFlight> {
+        self.open.get(task).copied()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PodTask, InFlight)> {
+        self.open.iter().map(|(task, in_flight)| (task, *in_flight))
+    }
+
+    pub(crate) fn begin(&mut self, task: PodTask, in_flight: InFlight) {
+        self.open.insert(task, in_flight);
+    }
+
+    pub(crate) fn end(&mut self, task: &PodTask) {
+        self.open.remove(task);
+    }
+}
+
+/// What is done for a pod, with what it is about where several may be under way beside each other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum PodTask {
+    Observe,
+    Cgroup,
+    Volumes,
+    Image(String),
+    Sandbox,
+    StopSandbox(SandboxId),
+    RemoveSandbox(SandboxId),
+    Container(String),
+    StopContainer(ContainerId),
+    RemoveContainer(ContainerId),
+    Hook(ContainerId, Hook),
+    Probe(String, ProbeKind),
+    Status,
+    DeleteObject,
+    Mirror,
+    MirrorRemoval,
+    TearDownVolumes,
+    RemoveCgroup,
+    Logs,
+}
+
+impl PodTask {
+    /// Whether the action changes what the runtime holds of the pod, so that its end makes the
+    /// last observation stale.
+    pub(crate) fn is_change(&self) -> bool {
+        matches!(
+            self,
+            Self::Sandbox
+                | Self::StopSandbox(_)
+                | Self::RemoveSandbox(_)
+                | Self::Container(_)
+                | Self::StopContainer(_)
+                | Self::RemoveContainer(_)
+        )
+    }
+
+    /// Whether a container may run, or have ended otherwise than was seen, once the action is done.
+    pub(crate) fn may_change_containers(&self) -> bool {
+        matches!(self, Self::Sandbox | Self::Container(_) | Self::StopContainer(_))
+    }
+
+    /// Whether the action serves the start or the running of a pod, and ends when the pod is to end.
+    pub(crate) fn is_for_running(&self) -> bool {
+        match self {
+            Self::Cgroup | Self::Volumes | Self::Image(_) | Self::Sandbox | Self::Container(_) => true,
+            Self::Hook(_, hook) => *hook == Hook::PostStart,
+            Self::Probe(_, kind) => *kind != ProbeKind::Readiness,
+            _ => false,
+        }
+    }
+}
