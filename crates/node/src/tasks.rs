@@ -8,6 +8,7 @@ use model::probe::ProbeKind;
 use model::{ContainerId, PodUid, SandboxId};
 
 use crate::effect::{EffectId, Hook};
+use crate::pods::life::Phase;
 
 /// Who waits for the result of an action.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,6 +118,36 @@ impl PodTask {
                 | Self::StopContainer(_)
                 | Self::RemoveContainer(_)
         )
+    }
+
+    /// Whether a pod may be in this phase when the result comes: a pod has not ended before all is through that serves its
+    /// running, or stops what ran.
+    pub(crate) fn may_end_in(&self, phase: Phase) -> bool {
+        match self {
+            Self::Observe => true,
+            Self::Cgroup
+            | Self::Volumes
+            | Self::Image(_)
+            | Self::Sandbox
+            | Self::StopSandbox(_)
+            | Self::Container(_)
+            | Self::StopContainer(_)
+            | Self::Hook(_, Hook::PostStart)
+            | Self::Probe(_, ProbeKind::Startup | ProbeKind::Liveness) => {
+                matches!(phase, Phase::Running | Phase::Terminating)
+            }
+            Self::RemoveSandbox(_)
+            | Self::RemoveContainer(_)
+            | Self::Hook(_, Hook::PreStop)
+            | Self::Probe(_, ProbeKind::Readiness)
+            | Self::Status
+            | Self::Mirror
+            | Self::MirrorRemoval => phase != Phase::Admitting,
+            // What ended may be found to run, and is ended again.
+            Self::DeleteObject | Self::TearDownVolumes | Self::RemoveCgroup | Self::Logs => {
+                matches!(phase, Phase::Terminating | Phase::Terminated)
+            }
+        }
     }
 
     /// Whether a container may run, or have ended otherwise than was seen, once the action is done.

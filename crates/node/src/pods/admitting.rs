@@ -6,7 +6,7 @@ use crate::admission::{self, AdmissionContext};
 use crate::cx::{Cx, NodeState};
 use crate::effect::{EventObject, EventRecord};
 use crate::node_status::NodeFacts;
-use crate::pods::life::{EndCause, Life, Running, Terminated};
+use crate::pods::life::EndCause;
 use crate::pods::record::{Desired, PodRecord};
 use crate::pods::registry::PodRegistry;
 
@@ -53,8 +53,7 @@ fn admit_one(pods: &mut PodRegistry, uid: &PodUid, facts: &NodeFacts, cx: &mut C
     match verdict {
         Ok(()) => {
             record.give(is_adopted, cx.out);
-            record.life =
-                Life::Running(Running::new(started.unwrap_or(model::time::to_seconds(cx.now.wall))));
+            record.life.admit(started.unwrap_or(model::time::to_seconds(cx.now.wall)));
             if is_over && !record.desired.is_static() {
                 record.begin_end(EndCause::Completed, cx);
             }
@@ -74,7 +73,7 @@ fn reject(record: &mut PodRecord, rejection: admission::Rejection, cx: &mut Cx<'
         reason: rejection.reason.to_string().into(),
         message: rejection.message.clone(),
     });
-    record.life = Life::Terminated(Terminated::rejected(rejection));
+    record.life.reject(rejection);
 }
 
 /// A static pod that was edited has a new uid and the old name: the old one ends first. Nor do two

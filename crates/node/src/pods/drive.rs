@@ -49,6 +49,7 @@ impl PodRecord {
     /// Starts an action for a task that is not under way.
     pub(crate) fn start(&mut self, task: PodTask, action: impl Into<Action>, out: &mut Outbox) {
         debug_assert!(!self.tasks.is_open(&task), "{task:?} is under way");
+        debug_assert!(task.may_end_in(self.life.phase()), "{task:?} of a pod in {:?}", self.life.phase());
         let in_flight = out.start(Owner::Pod(self.uid.clone(), task.clone()), action);
         self.tasks.begin(task, in_flight);
     }

@@ -1,7 +1,7 @@
 //! Where a pod is in its life, with what only counts there.
 //!
-//! A pod only ever moves on, with one way back: what is found to run of a pod that had ended is ended again.
-//! What may come in when, and where it leads, is in `life.md` beside this file, which a test writes.
+//! A pod only ever moves on, with one way back: what is found to run of a pod that had ended is ended again. All moves
+//! are here. `docs/ARCHITECTURE.md` has a diagram of them and the table of what may come in when, written by a test.
 
 use std::time::Duration;
 
@@ -217,6 +217,20 @@ impl Life {
         }
     }
 
+    /// The pod is let in.
+    pub(crate) fn admit(&mut self, since: Timestamp) {
+        if self.is_admitting() {
+            *self = Self::Running(Running::new(since));
+        }
+    }
+
+    /// The pod is turned away.
+    pub(crate) fn reject(&mut self, rejection: Rejection) {
+        if self.is_admitting() {
+            *self = Self::Terminated(Terminated::rejected(rejection));
+        }
+    }
+
     /// The pod is to end; one that is ending already has at most less time for it. Returns whether that is new.
     pub(crate) fn end(&mut self, why: EndCause, deadline: Duration, may_return: bool) -> bool {
         match self {
@@ -344,7 +358,7 @@ impl Terminated {
     }
 
     /// A pod that was turned away: nothing was made for it.
-    pub(crate) fn rejected(rejection: Rejection) -> Self {
+    fn rejected(rejection: Rejection) -> Self {
         Self::of(EndCause::Rejected(rejection), Step::Done)
     }
 

@@ -10,6 +10,7 @@ use crate::tasks::PodTask;
 impl PodRecord {
     /// One action of the pod ended.
     pub(crate) fn finished(&mut self, task: PodTask, outcome: Outcome, cx: &mut Cx<'_>) {
+        debug_assert!(task.may_end_in(self.life.phase()), "{task:?} of a pod in {:?}", self.life.phase());
         self.tasks.end(&task);
         let is_change = task.is_change();
         if is_change {

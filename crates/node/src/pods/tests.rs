@@ -26,6 +26,8 @@ use crate::{
     HostAction, ImageAction, ImageOutcome, ProbeAction, RuntimeAction, RuntimeOutcome, VolumeAction,
 };
 
+mod transitions;
+
 /// A record, its clock, and what it asked for.
 struct Bench {
     record: PodRecord,
