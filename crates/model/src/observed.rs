@@ -4,7 +4,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerId, PodKey, PodUid, SandboxId};
+use crate::pod::{self, ContainerKind};
+use crate::{ContainerId, Pod, PodKey, PodUid, SandboxId};
 
 /// Everything the runtime holds of one pod at one moment: the unit in which the core compares
 /// "is" with "should be".
@@ -189,6 +190,15 @@ impl PodObservation {
     /// Whether any container's process runs.
     pub fn has_running_container(&self) -> bool {
         self.containers.iter().any(|c| c.state.is_running())
+    }
+
+    /// Whether the pod got past its init containers, as far as can be seen: a regular container was made, in this
+    /// sandbox if one is named.
+    pub fn is_initialized(&self, pod: &Pod, sandbox: Option<&SandboxId>) -> bool {
+        pod::containers(pod).filter(|c| c.kind == ContainerKind::Regular).any(|c| {
+            let mut made = self.containers.iter().filter(|held| held.name == c.spec.name);
+            made.any(|held| sandbox.is_none_or(|id| held.sandbox_id == *id))
+        })
     }
 
     /// Restores the order that [`PodObservation::latest`] relies on.

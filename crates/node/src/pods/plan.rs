@@ -212,10 +212,7 @@ fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
         });
     }
     let specs: Vec<_> = pod::containers(inputs.pod).collect();
-    let is_initialized = specs.iter().any(|c| {
-        c.kind == ContainerKind::Regular
-            && inputs.observed.containers.iter().any(|o| o.name == c.spec.name && o.sandbox_id == *sandbox)
-    });
+    let is_initialized = inputs.observed.is_initialized(inputs.pod, Some(sandbox));
     // How far the init sequence has come: what stands before that had its turn, even if nothing
     // of it is left, and is not waited for again.
     let reached = specs.iter().rposition(|c| {

@@ -246,12 +246,8 @@ impl One<'_> {
                 status.restart_count = status.restart_count.saturating_add(1);
             }
         }
-        let is_initialized = || {
-            pod::containers(self.inputs.pod).any(|c| {
-                c.kind == ContainerKind::Regular && self.inputs.observed.latest(&c.spec.name).is_some()
-            })
-        };
-        if self.kind == ContainerKind::Init && is_initialized() {
+        let is_initialized = self.inputs.observed.is_initialized(self.inputs.pod, None);
+        if self.kind == ContainerKind::Init && is_initialized {
             let text = "Unable to get init container status from container runtime and pod has been initialized, \
                         treat it as exited normally";
             let exit = ContainerStateTerminated {

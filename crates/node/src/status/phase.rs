@@ -30,11 +30,8 @@ pub(super) fn of(inputs: &StatusInputs<'_>, status: &PodStatus, is_ended: bool) 
     let StatusInputs { pod, observed, .. } = inputs;
     let count = count(inputs, status);
     // Only the current sandbox counts: in a new one, init containers run again.
-    let sandbox = observed.sandboxes.first().map(|s| &s.id);
-    let is_initialized = pod::containers(pod).any(|c| {
-        c.kind == ContainerKind::Regular
-            && observed.latest(&c.spec.name).is_some_and(|o| Some(&o.sandbox_id) == sandbox)
-    });
+    let is_initialized =
+        observed.sandboxes.first().is_some_and(|newest| observed.is_initialized(pod, Some(&newest.id)));
     phase(pod, &count, is_ended, is_initialized).to_owned()
 }
 
