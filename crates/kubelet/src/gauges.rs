@@ -124,6 +124,7 @@ fn working(metrics: &Metrics, view: &View) {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use k8s_openapi::api::core::v1::PodStatus;
     use model::{Pod, PodKey, PodUid};
@@ -168,7 +169,8 @@ mod tests {
         let volumes = json!([{ "name": "a", "emptyDir": {} }, { "name": "b", "hostPath": { "path": "/" } }]);
         let mut failing = pod("stuck", None, false);
         let error = Some("unmount: busy".to_owned());
-        failing.waits = vec![Wait { operation: "volumes".into(), since: None, error, next_try: None }];
+        failing.waits =
+            vec![Wait { operation: "volumes".into(), since: Duration::ZERO, error, next_try: None }];
         let ended = PodView { phase: Phase::Terminated, ..pod("ended", Some(volumes.clone()), true) };
         let pods = vec![
             pod("ready", Some(volumes), true),

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::PodStatus;
 use model::{ContainerId, Pod, PodKey, PodObservation, PodUid};
 
 use crate::machine::Machine;
-use crate::pods::life::{Life, Phase, Step};
+use crate::pods::life::{Life, Phase};
 use crate::pods::record::PodRecord;
 use crate::tasks::PodTask;
 
@@ -75,8 +75,8 @@ pub struct PodView {
 pub struct Wait {
     /// The operation, for people: `volumes`, `image of container web`, ….
     pub operation: String,
-    /// Since when, monotonic, where known.
-    pub since: Option<Duration>,
+    /// Since when, monotonic.
+    pub since: Duration,
     /// The last error.
     pub error: Option<String>,
     /// When it is tried again, monotonic; `None` while it is under way.
@@ -145,37 +145,32 @@ impl ViewBuilder {
 
 fn waits(record: &PodRecord) -> Vec<Wait> {
     let mut waits = Vec::new();
-    let mut steps = vec![("mirror pod", &record.mirror)];
-    if let Life::Running(running) = &record.life {
-        steps.extend([
-            ("cgroup", &running.cgroup),
-            ("volumes", &running.volumes.step),
-            ("sandbox", &running.sandbox),
-        ]);
-    }
-    for (name, step) in steps {
-        if let Step::Failed(retry) = step {
-            waits.push(Wait {
-                operation: name.to_owned(),
-                since: Some(retry.since),
-                error: Some(retry.error.clone()),
-                next_try: Some(retry.next_at),
-            });
-        }
+    let retries = record.life.retries().into_iter().chain([
+        ("read", record.seen.retry()),
+        ("mirror pod", record.mirror.retry()),
+        ("status", record.report.retry.as_ref()),
+    ]);
+    for (name, retry) in retries.filter_map(|(name, retry)| Some((name, retry?))) {
+        waits.push(Wait {
+            operation: name.to_owned(),
+            since: retry.since,
+            error: Some(retry.error.clone()),
+            next_try: Some(retry.next_at),
+        });
     }
     for (name, memory) in &record.containers {
         if let Some(w) = &memory.waiting {
             waits.push(Wait {
                 operation: format!("container {name}: {}", w.reason),
-                since: Some(w.since),
+                since: w.since,
                 error: Some(w.message.clone()),
                 next_try: w.next_at,
             });
         }
     }
     for (task, in_flight) in record.tasks.iter().filter(|(task, _)| !matches!(task, PodTask::Probe(..))) {
-        let since = Some(in_flight.since);
-        waits.push(Wait { operation: format!("{task:?}"), since, error: None, next_try: None });
+        let (operation, since) = (task.to_string(), in_flight.since);
+        waits.push(Wait { operation, since, error: None, next_try: None });
     }
     waits
 }

@@ -105,6 +105,15 @@ impl Seen {
         }
     }
 
+    /// Reads that failed, the last of them not long ago.
+    pub(crate) fn retry(&self) -> Option<&Retry> {
+        match self.read()? {
+            Read::Due => None,
+            Read::Failed(retry) => Some(retry),
+            Read::UnderWay { failed, .. } => failed.as_ref(),
+        }
+    }
+
     fn read(&self) -> Option<&Read> {
         match self {
             Self::Never | Self::Fresh(_) => None,

@@ -77,6 +77,34 @@ fn a_pod_comes_up_and_goes() {
     assert!(story.node.pods.iter().next().is_none());
 }
 
+/// What a pod that is going waits for is told like everything else it ever waited for.
+#[test]
+fn whoever_asks_is_told_what_the_end_of_a_pod_waits_for() {
+    let mut story = Story::new();
+    let pod = web();
+    story.up(&pod);
+    let waits = |story: &mut Story| {
+        let view = story.node.view();
+        let failed = view.pods.values().flat_map(|pod| &pod.waits).filter_map(|wait| {
+            Some(format!("{} since {}: {}", wait.operation, wait.since.as_secs(), wait.error.clone()?))
+        });
+        failed.collect::<Vec<_>>()
+    };
+    story.apply(&deleted(&pod, 30));
+    story.play(&[(
+        "fail stop a#0: hangs",
+        "FailedKillPod: error killing pod: failed to \"KillContainer\" for \"a\" with KillContainerError: \"hangs\"",
+    )]);
+    assert_eq!(waits(&mut story), ["stop since 1001: hangs"]);
+    story.play(&[("wait 1", "stop a#0 29s"), ("ok stop a#0", "stop-sandbox box0")]);
+    story.play(&[("ok stop-sandbox", "tear-down | remove-cgroup | write Failed ready=False a=exit 143")]);
+    story.play(&[("fail tear-down: in use", ""), ("fail remove-cgroup: full", "")]);
+    assert_eq!(
+        waits(&mut story),
+        ["removal of the volumes since 1002: in use", "removal of the cgroup since 1002: full"]
+    );
+}
+
 /// The status waits for the sandbox only so long.
 #[test]
 fn a_sandbox_that_does_not_stop_holds_back_no_status() {
