@@ -251,6 +251,25 @@ fn grace_is_shortened_and_never_prolonged() {
     assert_eq!(bench.drive(3), "observe, stop a within 4");
 }
 
+/// One that was given up and came all the same stands beside its successor.
+#[test]
+fn two_instances_of_a_container_each_end_once() {
+    let mut bench = Bench::running(&format!(r#"{{"containers":[{{"name":"a",{HOOK}}}]}}"#));
+    let last = bench.record.seen.last_mut().unwrap();
+    let other = ContainerObservation { id: ContainerId::from("other"), ..last.containers[0].clone() };
+    last.containers.push(other);
+    bench.delete(0, 30);
+    bench.with(|record, cx| record.drive(cx));
+    assert_eq!(bench.events(), ["Killing: Stopping container a"; 2]);
+    bench.at = 1;
+    bench.with(|record, cx| record.drive(cx));
+    assert_eq!(bench.events(), [""; 0]);
+    for id in ["a", "other"] {
+        bench.finish(PodTask::Hook(ContainerId::from(id), Hook::PreStop), Outcome::Done);
+    }
+    assert_eq!(bench.drive(2), "stop a within 28, stop other within 28");
+}
+
 #[test]
 fn a_stop_that_fails_is_tried_again_with_what_is_left() {
     let mut bench = Bench::running(r#"{"containers":[{"name":"a"}]}"#);
