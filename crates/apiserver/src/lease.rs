@@ -14,6 +14,7 @@ use kube::Client;
 use kube::api::{GetParams, PostParams};
 use kube::core::Request;
 use model::chain;
+use tokio::sync::watch;
 
 use crate::call::{Cause, Purpose, RequestError, call};
 use crate::node::get_node;
@@ -36,9 +37,45 @@ pub struct LeaseSettings {
     pub duration_seconds: u32,
 }
 
+/// How renewals go.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseNews {
+    /// When the last succeeded; `None` when none has.
+    pub renewed: Option<Timestamp>,
+    /// Those that failed since.
+    pub failure: Option<LeaseFailure>,
+}
+
+/// Renewals that failed.
+#[derive(Clone, Debug)]
+pub struct LeaseFailure {
+    /// When the first of them did.
+    pub since: Timestamp,
+    /// How many they are.
+    pub attempts: u32,
+    /// Why the last did.
+    pub error: String,
+    /// When it is tried again.
+    pub next_try: Timestamp,
+}
+
+impl LeaseNews {
+    fn failed(&mut self, error: &RequestError, pause: Duration) {
+        let now = Timestamp::now();
+        let before = self.failure.as_ref();
+        self.failure = Some(LeaseFailure {
+            since: before.map_or(now, |failure| failure.since),
+            attempts: before.map_or(0, |failure| failure.attempts).saturating_add(1),
+            error: chain(error),
+            next_try: now + pause,
+        });
+    }
+}
+
 /// Renews the lease until its future is dropped.
 pub struct LeaseRenewerTask {
     client: Client,
+    news: watch::Sender<LeaseNews>,
     settings: LeaseSettings,
     /// As we wrote it last; renewing it needs no read.
     latest: Option<Lease>,
@@ -48,7 +85,12 @@ pub struct LeaseRenewerTask {
 impl LeaseRenewerTask {
     /// `client` should be [`crate::Connection::heartbeat`].
     pub fn new(client: Client, settings: LeaseSettings) -> Self {
-        Self { client, settings, latest: None, is_failing: false }
+        Self { client, news: watch::Sender::default(), settings, latest: None, is_failing: false }
+    }
+
+    /// Tells how renewals go.
+    pub fn news(&self) -> watch::Receiver<LeaseNews> {
+        self.news.subscribe()
     }
 
     /// Creates the lease if need be and renews it, for ever.
@@ -59,6 +101,7 @@ impl LeaseRenewerTask {
             match self.renew().await {
                 Ok(()) => {
                     failures = 0;
+                    self.news.send_replace(LeaseNews { renewed: Some(Timestamp::now()), failure: None });
                     if std::mem::take(&mut self.is_failing) {
                         tracing::info!(node = self.settings.node_name, "Node lease is renewed again");
                     }
@@ -77,7 +120,9 @@ impl LeaseRenewerTask {
                         );
                     }
                     let pause = retry_pause(failures, RETRY_FIRST, RETRY_MAX.min(interval));
-                    tokio::time::sleep(pause.max(error.retry_after().unwrap_or_default())).await;
+                    let pause = pause.max(error.retry_after().unwrap_or_default());
+                    self.news.send_modify(|news| news.failed(&error, pause));
+                    tokio::time::sleep(pause).await;
                     failures = failures.saturating_add(1);
                 }
             }

@@ -57,7 +57,7 @@ pub use credentials::{ExecError, PluginNews, TokenFileError};
 pub use events::{EventCounters, EventRecorder, EventSettings, EventTask, EventType, NewEvent, Subject};
 pub use identity::IdentityError;
 pub use kubeconfig::{ExecFacts, KubeconfigFacts, KubeconfigFinding, examine_kubeconfig};
-pub use lease::{LeaseRenewerTask, LeaseSettings};
+pub use lease::{LeaseFailure, LeaseNews, LeaseRenewerTask, LeaseSettings};
 pub use news::{AnsweredRequest, IdentityNews, Observer, RequestNews};
 pub use node::{
     NodeEvent, NodeMetadata, Registered, get_node, node_status_patch, patch_node_status, register, watch_node,

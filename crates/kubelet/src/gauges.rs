@@ -128,7 +128,7 @@ mod tests {
 
     use k8s_openapi::api::core::v1::PodStatus;
     use model::{Pod, PodKey, PodUid};
-    use node::Wait;
+    use node::{Wait, WaitOn};
     use serde_json::{Value, json};
     use telemetry::metrics::{Endpoint, Exposition};
 
@@ -150,7 +150,8 @@ mod tests {
             phase: Phase::Running,
             is_finished: false,
             are_volumes_made,
-            waits: Vec::new(),
+            waits: Arc::default(),
+            timeline: Arc::default(),
         }
     }
 
@@ -169,8 +170,14 @@ mod tests {
         let volumes = json!([{ "name": "a", "emptyDir": {} }, { "name": "b", "hostPath": { "path": "/" } }]);
         let mut failing = pod("stuck", None, false);
         let error = Some("unmount: busy".to_owned());
-        failing.waits =
-            vec![Wait { operation: "volumes".into(), since: Duration::ZERO, error, next_try: None }];
+        failing.waits = Arc::new(vec![Wait {
+            on: WaitOn::Unmount,
+            since: Duration::ZERO,
+            attempts: 1,
+            reason: None,
+            error,
+            next_try: None,
+        }]);
         let ended = PodView { phase: Phase::Terminated, ..pod("ended", Some(volumes.clone()), true) };
         let pods = vec![
             pod("ready", Some(volumes), true),

@@ -151,6 +151,20 @@ impl IdentityMetrics {
         })
     }
 
+    /// Until when certificates hold, of those that expire.
+    pub(crate) fn expiries(&self) -> Vec<(&'static str, Timestamp)> {
+        let all = [
+            ("client", &self.client_until),
+            ("serving", &self.serving_until),
+            ("plugin's client", &self.plugin_until),
+        ];
+        let known = all.into_iter().map(|(name, until)| (name, until.load(Ordering::Relaxed)));
+        known
+            .filter(|(_, until)| *until != NEVER)
+            .filter_map(|(name, until)| Some((name, Timestamp::from_second(until).ok()?)))
+            .collect()
+    }
+
     /// Sets the gauges that change with the time.
     pub(crate) fn publish(&self) {
         let now = Timestamp::now().as_second();

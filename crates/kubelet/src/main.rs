@@ -6,6 +6,7 @@
 mod cadvisor;
 mod checks;
 mod commands;
+mod control;
 mod gauges;
 mod health;
 mod identity;

@@ -20,7 +20,7 @@ use crate::mirrors::Mirrors;
 use crate::old_logs::OldLogs;
 use crate::outbox::Outbox;
 use crate::pod_cidr::PodCidr;
-use crate::pods::admitting::admit_waiting;
+use crate::pods::admitting::{admission_wait, admit_waiting};
 use crate::pods::life::{EndCause, Phase, Step};
 use crate::pods::record::{Desired, PodRecord};
 use crate::pods::registry::PodRegistry;
@@ -476,6 +476,8 @@ impl Node {
     /// One round of one pod. Returns its name when it has ended in it.
     fn drive_pod(&mut self, now: Now, uid: &PodUid) -> Option<PodKey> {
         let has_mirror = self.has_mirror(uid);
+        let missing = self.settings.sources.iter().copied().filter(|s| !self.synced.contains(s)).collect();
+        let admission = admission_wait(&self.pods, uid, missing, self.machine.state());
         let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
         let mut held = self.pods.get_mut(uid)?;
         let record = &mut *held;
@@ -489,6 +491,7 @@ impl Node {
         if has_mirror && let Some(node_uid) = cx.node.uid() {
             next = earliest(next, self.mirrors.drive(record, node_uid, &mut cx));
         }
+        record.note_progress(admission, &cx);
         self.schedule.set(Key::Pod(uid.clone()), next);
         has_ended.then(|| record.key.clone())
     }

@@ -16,7 +16,7 @@
 //! - [`mirrors`]: how static pods show in the API.
 //! - [`schedule`]: when something is due by itself. [`tasks`], [`outbox`]: what is under way, and who waits for its result.
 //! - [`old_logs`]: what stays for a while of pods that are gone.
-//! - [`view`]: what is published.
+//! - [`view`]: what is published. [`wait`], [`timeline`]: what is waited for, and how it came to that.
 
 pub mod admission;
 mod annotations;
@@ -40,7 +40,9 @@ mod schedule;
 mod settings;
 pub mod status;
 mod tasks;
+mod timeline;
 mod view;
+mod wait;
 
 pub use crate::core::Node;
 pub use annotations::reads_annotation;
@@ -53,7 +55,9 @@ pub use effect::{
 pub use input::{Input, RuntimeChange, Source};
 pub use pods::life::Phase;
 pub use settings::{Delays, PodGates, RestartRules, Settings};
-pub use view::{PodView, View, Wait};
+pub use timeline::{Mark, Timeline};
+pub use view::{PodView, View};
+pub use wait::{Wait, WaitOn, Who};
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use crate::pressure::{Observations, PressureGauge};
 use crate::schedule::earliest;
 use crate::settings::{RELIST_SILENCE_LIMIT, RUNTIME_SILENCE_LIMIT, Settings};
 use crate::tasks::{NodeTask, Owner};
+use crate::wait::{Found, Wait, WaitOn, Waits};
 
 /// Status is computed a little later than every so often, by this part of the time at most, in percent.
 const UPDATE_JITTER_PERCENT: u32 = 4;
@@ -36,6 +37,7 @@ pub(crate) struct Machine {
     registration: Registration,
     report: NodeReport,
     told: Told,
+    waits: Waits,
 }
 
 /// How the node comes by the Node object that it reports to.
@@ -231,9 +233,60 @@ impl Machine {
         self.runtime.last_relist
     }
 
+    /// What the node waits for, as of the last round.
+    pub(crate) fn waits(&self) -> &Arc<Vec<Wait>> {
+        self.waits.all()
+    }
+
+    /// The node's status as last computed.
+    pub(crate) fn status(&self) -> &Arc<NodeStatus> {
+        &self.report.current
+    }
+
     // ---- what is done about it ----
 
     pub(crate) fn drive(&mut self, now: Now, settings: &Settings, out: &mut Outbox) {
+        self.drive_report(now, settings, out);
+        self.waits.update(self.find_waits(settings), now);
+    }
+
+    /// What the round has left open.
+    fn find_waits(&self, settings: &Settings) -> Found {
+        let mut found = Found::default();
+        let not_ready = self.runtime.health.as_ref().map(|health| &health.runtime).filter(|met| !met.is_met);
+        if let Some(error) = &self.runtime.error {
+            found.add(WaitOn::Runtime).error = Some(error.clone());
+        } else if let Some(condition) = not_ready {
+            found.add(WaitOn::Runtime).error = Some(format!("{}: {}", condition.reason, condition.message));
+        } else if self.runtime.health.is_none() {
+            found.add(WaitOn::Runtime);
+        } else if let Some(text) = &self.runtime.network_wait {
+            found.add(WaitOn::Network).error = Some(text.clone());
+        }
+        if self.runtime.last_relist.is_none() {
+            found.add(WaitOn::FirstRelist);
+        }
+        if !self.is_measured {
+            found.add(WaitOn::Measurement);
+        }
+        match &self.registration {
+            _ if !settings.has_api => {}
+            Registration::Due => found.retrying(WaitOn::Registration, None),
+            Registration::InFlight(retry) => {
+                found.retrying(WaitOn::Registration, retry.as_ref());
+                found.add(WaitOn::Registration).next_try = None;
+            }
+            Registration::Failed(retry) => found.retrying(WaitOn::Registration, Some(retry)),
+            Registration::Awaited => found.retrying(WaitOn::NodeObject, None),
+            Registration::Made if self.report.in_flight.is_some() || self.report.retry.is_some() => {
+                found.retrying(WaitOn::StatusWrite, self.report.retry.as_ref());
+            }
+            Registration::Made => {}
+        }
+        found
+    }
+
+    fn drive_report(&mut self, now: Now, settings: &Settings, out: &mut Outbox) {
         if !settings.has_api || !self.is_measured {
             return;
         }

@@ -2,7 +2,6 @@
 //! at most once, which is what keeps the core from starting anything twice.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use model::probe::ProbeKind;
@@ -163,36 +162,6 @@ impl PodTask {
             Self::Hook(_, hook) => *hook == Hook::PostStart,
             Self::Probe(_, kind) => *kind != ProbeKind::Readiness,
             _ => false,
-        }
-    }
-}
-
-/// For people.
-impl fmt::Display for PodTask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Observe => f.write_str("read"),
-            Self::Cgroup => f.write_str("cgroup"),
-            Self::Volumes => f.write_str("volumes"),
-            Self::Image(name) => write!(f, "image of container {name}"),
-            Self::Sandbox => f.write_str("sandbox"),
-            Self::StopSandbox(id) => write!(f, "stop of sandbox {id}"),
-            Self::RemoveSandbox(id) => write!(f, "removal of sandbox {id}"),
-            Self::Container(name) => write!(f, "start of container {name}"),
-            Self::StopContainer(id) => write!(f, "stop of container {id}"),
-            Self::RemoveContainer(id) => write!(f, "removal of container {id}"),
-            Self::Hook(id, Hook::PostStart) => write!(f, "postStart hook of container {id}"),
-            Self::Hook(id, Hook::PreStop) => write!(f, "preStop hook of container {id}"),
-            Self::Probe(name, kind) => {
-                write!(f, "{} probe of container {name}", kind.as_str().to_lowercase())
-            }
-            Self::Status => f.write_str("status"),
-            Self::DeleteObject => f.write_str("deletion of the object"),
-            Self::Mirror => f.write_str("mirror pod"),
-            Self::MirrorRemoval => f.write_str("removal of the mirror pod"),
-            Self::TearDownVolumes => f.write_str("removal of the volumes"),
-            Self::RemoveCgroup => f.write_str("removal of the cgroup"),
-            Self::Logs => f.write_str("removal of the logs"),
         }
     }
 }

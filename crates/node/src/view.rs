@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{NodeStatus, PodStatus};
 use model::{ContainerId, Pod, PodKey, PodObservation, PodUid};
 
 use crate::machine::Machine;
 use crate::pods::life::{Life, Phase};
 use crate::pods::record::PodRecord;
-use crate::tasks::PodTask;
+use crate::timeline::Timeline;
+use crate::wait::Wait;
 
 /// The whole picture.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,10 @@ pub struct View {
     pub mirrors: usize,
     /// What happened how often.
     pub tallies: Tallies,
+    /// Everything the node itself waits for.
+    pub waits: Arc<Vec<Wait>>,
+    /// The node's status as it is now, which may be newer than what the API server has; empty before it was computed.
+    pub node_status: Arc<NodeStatus>,
 }
 
 /// Counts since the start of this process.
@@ -66,21 +71,10 @@ pub struct PodView {
     pub is_finished: bool,
     /// Whether all its volumes are there.
     pub are_volumes_made: bool,
-    /// Everything it waits for.
-    pub waits: Vec<Wait>,
-}
-
-/// Something a pod waits for. Conditions, events and explanations are renderings of this.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wait {
-    /// The operation, for people: `volumes`, `image of container web`, ….
-    pub operation: String,
-    /// Since when, monotonic.
-    pub since: Duration,
-    /// The last error.
-    pub error: Option<String>,
-    /// When it is tried again, monotonic; `None` while it is under way.
-    pub next_try: Option<Duration>,
+    /// Everything it waits for, what holds up the others first.
+    pub waits: Arc<Vec<Wait>>,
+    /// How it came where it is.
+    pub timeline: Arc<Timeline>,
 }
 
 impl PodView {
@@ -115,7 +109,8 @@ impl ViewBuilder {
             phase: record.life.phase(),
             is_finished: matches!(&record.life, Life::Terminated(end) if end.is_clean()),
             are_volumes_made: record.life.has_volumes(),
-            waits: waits(record),
+            waits: record.waits.all().clone(),
+            timeline: record.timeline.clone(),
         };
         self.pods.insert(record.uid.clone(), Arc::new(view));
     }
@@ -139,38 +134,8 @@ impl ViewBuilder {
             host_ips: machine.host_ips().clone(),
             mirrors,
             tallies,
+            waits: machine.waits().clone(),
+            node_status: machine.status().clone(),
         })
     }
-}
-
-fn waits(record: &PodRecord) -> Vec<Wait> {
-    let mut waits = Vec::new();
-    let retries = record.life.retries().into_iter().chain([
-        ("read", record.seen.retry()),
-        ("mirror pod", record.mirror.retry()),
-        ("status", record.report.retry.as_ref()),
-    ]);
-    for (name, retry) in retries.filter_map(|(name, retry)| Some((name, retry?))) {
-        waits.push(Wait {
-            operation: name.to_owned(),
-            since: retry.since,
-            error: Some(retry.error.clone()),
-            next_try: Some(retry.next_at),
-        });
-    }
-    for (name, memory) in &record.containers {
-        if let Some(w) = &memory.waiting {
-            waits.push(Wait {
-                operation: format!("container {name}: {}", w.reason),
-                since: w.since,
-                error: Some(w.message.clone()),
-                next_try: w.next_at,
-            });
-        }
-    }
-    for (task, in_flight) in record.tasks.iter().filter(|(task, _)| !matches!(task, PodTask::Probe(..))) {
-        let (operation, since) = (task.to_string(), in_flight.since);
-        waits.push(Wait { operation, since, error: None, next_try: None });
-    }
-    waits
 }

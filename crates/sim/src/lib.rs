@@ -5,7 +5,8 @@
 //! [`run`] lets one world live: first a stormy time in which calls fail, are late, are lost or
 //! take effect although they failed, containers and sandboxes die, and the node agent itself
 //! restarts; then a calm in which everything has to end up as it should be. The rules that must
-//! hold at every moment are in [`checks`], what must be reached in the calm is in [`goal`].
+//! hold at every moment are in [`checks`], what must be reached in the calm is in [`goal`], and that nothing is stuck
+//! without saying so in [`explained`].
 //!
 //! - [`chance`]: randomness. [`weather`]: which mishaps a history has, and how often.
 //! - [`specs`]: pods. [`users`]: what people do with them.
@@ -15,6 +16,7 @@
 mod api;
 mod chance;
 mod checks;
+mod explained;
 mod goal;
 mod host;
 mod perform;

@@ -526,6 +526,7 @@ impl World {
                 }
             }
         }
+        self.check_explained();
         let (said, counted) = (self.process.node.in_flight(), self.process.under_way);
         if said != counted {
             self.broke(format!("{counted} actions are under way, and the core knows of {said}"));

@@ -1,6 +1,8 @@
 //! What the kubelet does besides being one, by its first word. Upstream's takes no words at all, so that nothing that
 //! starts a node is among them.
 
+mod client;
+mod explain;
 mod replay;
 
 use std::io::Write as _;
@@ -13,6 +15,7 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
     let (word, rest) = arguments.split_first()?;
     let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
     let result = match word.as_str() {
+        "explain" => explain::run(&rest),
         "replay" => replay::run(&rest),
         _ => return None,
     };
@@ -54,6 +57,13 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
             _ => Self::Because(error),
         }
     }
+}
+
+/// Prints to standard output, at once.
+fn print_line(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// Prints to standard output.

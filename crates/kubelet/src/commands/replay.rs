@@ -12,7 +12,9 @@ use model::{Now, PodKey, PodUid, pod};
 use node::{Action, Effect, EffectId, EventObject, Input, Outcome, RuntimeOutcome};
 use recording::{Replay, Step};
 
+use super::explain::text::why;
 use super::{Failure, build, print};
+use crate::control::explain_pod;
 
 const USAGE: &str = "\
 Step the kubelet's decisions through a recording, and print what it was told and what it decided.
@@ -93,12 +95,13 @@ pub(super) fn run(words: &[&str]) -> Result<ExitCode, Failure> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     writeln!(out, "recorded by {}, replayed by {}", replay.kubelet(), build())?;
     let mut filter = request.pod.map(Filter::new);
-    let (mut steps, mut is_same) = (0_u64, true);
+    let (mut steps, mut is_same, mut last) = (0_u64, true, None);
     while let Some(step) = replay.step()? {
         if request.until.as_ref().is_some_and(|until| until.is_over(step.now)) {
             break;
         }
         steps += 1;
+        last = Some(step.now);
         let concerns = filter.as_mut().is_none_or(|filter| filter.concerns(&step));
         if concerns || !step.is_same {
             tell(&step, filter.as_ref().filter(|_| step.is_same), &mut out)?;
@@ -111,6 +114,14 @@ pub(super) fn run(words: &[&str]) -> Result<ExitCode, Failure> {
                 step.line, step.input
             )?;
             break;
+        }
+    }
+    if let (Some(filter), Some(now)) = (&filter, last) {
+        let view = replay.node().view();
+        for pod in view.pods.values().filter(|pod| pod.key == filter.key) {
+            let mut text = String::new();
+            why(&explain_pod(pod, now), now.wall, &mut text)?;
+            write!(out, "{text}")?;
         }
     }
     if is_same {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use apiserver::{
-    Connection, EventRecorder, EventType, MirrorOutcome, NewEvent, NodeMetadata, PatchOutcome, RequestError,
-    ServiceIndex, Subject,
+    Connection, EventRecorder, EventType, LeaseNews, MirrorOutcome, NewEvent, NodeMetadata, PatchOutcome,
+    RequestError, ServiceIndex, Subject,
 };
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, PodStatus, Service, ServicePort, ServiceSpec};
 use model::{Pod, PodKey, PodUid, pod};
 use node::node_status::MetadataChange;
 use node::{ApiOutcome, EventObject, EventRecord, Outcome};
+use tokio::sync::watch;
 
 use super::failure;
 
@@ -25,6 +26,8 @@ pub(crate) struct Remote {
     pub(crate) connection: Connection,
     pub(crate) events: EventRecorder,
     pub(crate) services: ServiceIndex,
+    /// How its lease fares.
+    pub(crate) lease: watch::Receiver<LeaseNews>,
 }
 
 impl Api {

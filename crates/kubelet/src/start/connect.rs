@@ -38,6 +38,8 @@ pub(super) async fn api(ground: &Ground) -> anyhow::Result<Option<Remote>> {
         node_name: node_name.to_owned(),
         duration_seconds: u32::try_from(config.node.lease_duration.as_secs()).unwrap_or(40),
     };
-    tasks.spawn(LeaseRenewerTask::new(connection.heartbeat.clone(), lease).run());
-    Ok(Some(Remote { connection, events, services }))
+    let renewer = LeaseRenewerTask::new(connection.heartbeat.clone(), lease);
+    let lease = renewer.news();
+    tasks.spawn(renewer.run());
+    Ok(Some(Remote { connection, events, services, lease }))
 }

@@ -2,6 +2,7 @@
 //! server. Everything is built here once, in this order, and handed on; nothing is set later.
 
 mod connect;
+mod control;
 mod doors;
 mod feeds;
 mod folders;
@@ -35,6 +36,7 @@ use volumes::Volumes;
 
 use crate::cadvisor::CadvisorPage;
 use crate::checks;
+use crate::control::Stage;
 use crate::health::Health;
 use crate::identity::{self, IdentityMetrics};
 use crate::notify::Notifier;
@@ -71,12 +73,16 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let host = Host::examine(&config)?;
     let traces = collect(config.tracing.as_ref(), &host.node_name)?;
     let ground = Ground::prepare(config, host, traces.tracer()).await?;
+    let clock = Clock::start();
+    let (view, published) = watch::channel(Arc::new(View::default()));
+    let (stage, scene) = control::begin(&ground, clock, published.clone(), stop.clone())?;
     // Last: from here on the API server is told that this node is alive.
     let connecting = connect::api(&ground);
     let Some(remote) = unless_stopped(&stop, connecting).await.transpose()? else { return Ok(()) };
+    scene.renews(remote.as_ref().map(|remote| remote.lease.clone()));
+    stage.send_replace(Stage::Preparing);
     let (config, host) = (ground.config.clone(), ground.host.clone());
 
-    let (view, published) = watch::channel(Arc::new(View::default()));
     let adapters = Arc::new(ground.adapters(remote)?);
     let machine = host.machine.clone();
     let (runtime, features) = (ground.runtime_version.clone(), ground.runtime_features);
@@ -114,7 +120,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let recorder = record::begin(&config, &of_core)?;
     let driver = Shell {
         core: Node::new(of_core),
-        clock: Clock::start(),
+        clock,
         hands: Hands::new(adapters.clone()),
         inbox,
         results: results.clone(),
@@ -127,6 +133,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     };
     record_start(&adapters);
     let driver = tokio::spawn(driver.run(stop.clone()));
+    stage.send_replace(Stage::Started);
     let notifier = process.notifier.clone();
     let ports = ground.ports(adapters, published, process);
     doors::serve_pods(&ports, stop.clone())?;

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod ends;
+mod explain;
 mod features;
 mod places;
 mod process;

@@ -5,10 +5,12 @@ use model::{PodUid, pod};
 use crate::admission::{self, AdmissionContext};
 use crate::cx::{Cx, NodeState};
 use crate::effect::{EventObject, EventRecord};
+use crate::input::Source;
 use crate::node_status::NodeFacts;
 use crate::pods::life::EndCause;
 use crate::pods::record::{Desired, PodRecord};
 use crate::pods::registry::PodRegistry;
+use crate::wait::WaitOn;
 
 /// Decides about every pod that waits to be let in and can be decided about.
 pub(crate) fn admit_waiting(pods: &mut PodRegistry, cx: &mut Cx<'_>) {
@@ -37,10 +39,35 @@ fn knows_enough_of_runtime(record: &PodRecord, node: NodeState<'_>) -> bool {
         || node.has_strict_groups().is_some()
 }
 
+/// What a pod that is not let in yet waits for.
+pub(crate) fn admission_wait(
+    pods: &PodRegistry,
+    uid: &PodUid,
+    missing: Vec<Source>,
+    node: NodeState<'_>,
+) -> Option<WaitOn> {
+    let record = pods.get(uid).filter(|record| record.life.is_admitting())?;
+    if record.seen.is_to_be_read() {
+        // That is what it waits for.
+        None
+    } else if record.seen.last().is_none() {
+        Some(WaitOn::FirstRelist)
+    } else if !record.desired.is_present() {
+        // Nobody has said yet that it is wanted.
+        (!missing.is_empty()).then_some(WaitOn::Sources(missing))
+    } else if node.measured.is_none() {
+        Some(WaitOn::Measurement)
+    } else if !knows_enough_of_runtime(record, node) {
+        Some(WaitOn::RuntimeStatus)
+    } else {
+        predecessor(pods, record).map(|other| WaitOn::Predecessor(other.uid.clone()))
+    }
+}
+
 fn admit_one(pods: &mut PodRegistry, uid: &PodUid, facts: &NodeFacts, cx: &mut Cx<'_>) {
     let Some(record) = pods.get(uid) else { return };
     let Some(pod) = record.desired.pod().cloned() else { return };
-    if record.desired.is_static() && has_predecessor(pods, record) {
+    if predecessor(pods, record).is_some() {
         return;
     }
     let started = pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0);
@@ -78,8 +105,11 @@ fn reject(record: &mut PodRecord, rejection: admission::Rejection, cx: &mut Cx<'
 
 /// A static pod that was edited has a new uid and the old name: the old one ends first. Nor do two
 /// of one name from two sources run at once: the second waits for the end of the first.
-fn has_predecessor(pods: &PodRegistry, record: &PodRecord) -> bool {
-    pods.named(&record.key).any(|other| {
+fn predecessor<'a>(pods: &'a PodRegistry, record: &PodRecord) -> Option<&'a PodRecord> {
+    if !record.desired.is_static() {
+        return None;
+    }
+    pods.named(&record.key).find(|other| {
         let is_first = match other.desired {
             Desired::Present { .. } => other.desired.is_static() && !other.life.is_admitting(),
             Desired::Removed { .. } | Desired::Unknown => true,

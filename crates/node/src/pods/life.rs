@@ -207,26 +207,6 @@ impl Life {
         }
     }
 
-    /// What is tried again after it failed, with the words of operators for it.
-    pub(crate) fn retries(&self) -> Vec<(&'static str, Option<&Retry>)> {
-        match self {
-            Self::Admitting(_) => Vec::new(),
-            Self::Running(running) => vec![
-                ("cgroup", running.cgroup.retry()),
-                ("volumes", running.volumes.step.retry()),
-                ("sandbox", running.sandbox.retry()),
-            ],
-            Self::Terminating(end) => vec![("stop", end.retry.as_ref())],
-            Self::Terminated(end) => vec![
-                ("removal of the volumes", end.volumes.retry()),
-                ("removal of the cgroup", end.cgroup.retry()),
-                ("deletion of the object", end.object.retry()),
-                ("removal from the runtime", end.remains.as_ref()),
-                ("removal of the logs", end.logs.as_ref().and_then(Step::retry)),
-            ],
-        }
-    }
-
     /// An earlier process let it in.
     pub(crate) fn adopt(&mut self) {
         match self {

@@ -5,7 +5,7 @@
 //! - A running pod follows its [`plan`], by the [`rules`] of restarts: [`preparing`] cgroup, volumes and sandbox,
 //!   [`images`], [`starting`] and [`stopping`] containers, [`probes`], [`restart_all`].
 //! - What comes in: news of it in [`news`], how its actions ended in [`results`], what an earlier process left in [`adopt`].
-//! - What goes out: its status in [`report`].
+//! - What goes out: its status in [`report`], what it waits for in [`waits`].
 
 pub(crate) mod admitting;
 mod adopt;
@@ -36,3 +36,4 @@ mod terminated;
 mod terminating;
 #[cfg(test)]
 mod tests;
+mod waits;

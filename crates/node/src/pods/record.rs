@@ -18,6 +18,8 @@ use crate::input::Source;
 use crate::outbox::Outbox;
 use crate::status;
 use crate::tasks::{PodTask, Tasks};
+use crate::timeline::Timeline;
+use crate::wait::Waits;
 use model::reason::event;
 
 /// One pod: what is wanted, what was seen, and what neither of the two tells.
@@ -53,6 +55,10 @@ pub(crate) struct PodRecord {
     pub(crate) grant: Option<Grant>,
     /// The pod's object, as long as it asks for other resources than were given. `desired` has those.
     pub(crate) asked: Option<Arc<Pod>>,
+    /// What it waits for, as of the last round.
+    pub(crate) waits: Waits,
+    /// How it came where it is.
+    pub(crate) timeline: Arc<Timeline>,
 }
 
 /// What is wanted of a pod.
@@ -151,6 +157,8 @@ impl PodRecord {
             is_unrecalled: false,
             grant: None,
             asked: None,
+            waits: Waits::default(),
+            timeline: Arc::default(),
         };
         record.recall_attempts();
         record

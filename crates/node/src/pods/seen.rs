@@ -105,6 +105,11 @@ impl Seen {
         }
     }
 
+    /// Whether it is to be read, or is being read.
+    pub(crate) fn is_to_be_read(&self) -> bool {
+        self.read().is_some()
+    }
+
     /// Reads that failed, the last of them not long ago.
     pub(crate) fn retry(&self) -> Option<&Retry> {
         match self.read()? {

@@ -62,7 +62,7 @@ impl PodRecord {
     }
 
     /// Whether the API object waits for this node to remove it.
-    fn is_deletion_wanted(&self) -> bool {
+    pub(super) fn is_deletion_wanted(&self) -> bool {
         match &self.desired {
             Desired::Present { pod, .. } => {
                 !self.desired.is_static() && pod.metadata.deletion_timestamp.is_some()
@@ -109,7 +109,7 @@ impl PodRecord {
 
     /// Whether a static pod's manifest was removed and came back unchanged, and so with the same
     /// uid: when all of the old one is gone, it begins anew.
-    fn is_returning(&self) -> bool {
+    pub(super) fn is_returning(&self) -> bool {
         let was_unwanted = self.life.end_cause().is_some_and(|why| why.is_unwanted());
         self.desired.is_static() && self.desired.is_present() && was_unwanted
     }

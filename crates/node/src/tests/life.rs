@@ -85,8 +85,8 @@ fn whoever_asks_is_told_what_the_end_of_a_pod_waits_for() {
     story.up(&pod);
     let waits = |story: &mut Story| {
         let view = story.node.view();
-        let failed = view.pods.values().flat_map(|pod| &pod.waits).filter_map(|wait| {
-            Some(format!("{} since {}: {}", wait.operation, wait.since.as_secs(), wait.error.clone()?))
+        let failed = view.pods.values().flat_map(|pod| pod.waits.iter()).filter_map(|wait| {
+            Some(format!("{} since {}: {}", wait.on, wait.since.as_secs(), wait.error.clone()?))
         });
         failed.collect::<Vec<_>>()
     };
@@ -95,13 +95,13 @@ fn whoever_asks_is_told_what_the_end_of_a_pod_waits_for() {
         "fail stop a#0: hangs",
         "FailedKillPod: error killing pod: failed to \"KillContainer\" for \"a\" with KillContainerError: \"hangs\"",
     )]);
-    assert_eq!(waits(&mut story), ["stop since 1001: hangs"]);
+    assert_eq!(waits(&mut story), ["container a to stop since 1001: hangs"]);
     story.play(&[("wait 1", "stop a#0 29s"), ("ok stop a#0", "stop-sandbox box0")]);
     story.play(&[("ok stop-sandbox", "tear-down | remove-cgroup | write Failed ready=False a=exit 143")]);
     story.play(&[("fail tear-down: in use", ""), ("fail remove-cgroup: full", "")]);
     assert_eq!(
         waits(&mut story),
-        ["removal of the volumes since 1002: in use", "removal of the cgroup since 1002: full"]
+        ["its volumes to be unmounted since 1002: in use", "its cgroup to be removed since 1002: full"]
     );
 }
 

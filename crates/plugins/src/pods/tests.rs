@@ -26,7 +26,8 @@ pub(super) fn pod(name: &str, phase: &str) -> PodView {
         phase: node::Phase::Running,
         is_finished: false,
         are_volumes_made: true,
-        waits: Vec::new(),
+        waits: Arc::default(),
+        timeline: Arc::default(),
     }
 }
 

@@ -1,0 +1,130 @@
+//! Makes an explanation of what is published of the node.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::Now;
+use node::{PodView, View, Wait, Who};
+
+use super::Scene;
+use super::document::{
+    CertificateExplained, ConditionExplained, Explanation, MarkExplained, NodeExplained, PodExplained,
+    PodName, WaitExplained,
+};
+use super::stage::Stage;
+use crate::commands;
+
+/// What is known now, of the pod of this name or of all.
+pub(super) fn explain(scene: &Scene, pod: Option<&PodName>) -> Explanation {
+    let now = scene.clock.now();
+    let (stage, view) = (*scene.stage.borrow(), scene.view.borrow().clone());
+    let is_asked = |view: &&PodView| {
+        pod.is_none_or(|pod| *view.key.namespace == pod.namespace && *view.key.name == pod.name)
+    };
+    let mut pods: Vec<PodExplained> = view
+        .pods
+        .values()
+        .map(|pod| pod.as_ref())
+        .filter(is_asked)
+        .map(|pod| explain_pod(pod, now))
+        .collect();
+    // Those that wait longest first; those that wait for nothing last.
+    pods.sort_by_key(|pod| {
+        let since = pod.waits.iter().map(|wait| wait.since).min();
+        (since.is_none(), since, pod.namespace.clone(), pod.name.clone())
+    });
+    Explanation { now: now.wall, node: explain_node(scene, stage, &view, now), pods }
+}
+
+fn explain_node(scene: &Scene, stage: Stage, view: &View, now: Now) -> NodeExplained {
+    let mut waits = Vec::new();
+    if stage == Stage::Connecting {
+        waits.push(WaitExplained {
+            r#for: "its connection to the API server, of which the first certificate is a part".to_owned(),
+            on: Who::Api.as_str().to_owned(),
+            since: wall(Duration::ZERO, now),
+            attempts: 0,
+            reason: None,
+            error: None,
+            next_try: None,
+        });
+    }
+    let is_started = stage == Stage::Started;
+    if is_started {
+        waits.extend(view.waits.iter().map(|wait| explain_wait(wait, now)));
+    }
+    let lease = scene.lease.get().map(|lease| lease.borrow().clone()).unwrap_or_default();
+    if let Some(failure) = &lease.failure {
+        waits.push(WaitExplained {
+            r#for: "its lease to be renewed".to_owned(),
+            on: Who::Api.as_str().to_owned(),
+            since: failure.since,
+            attempts: failure.attempts,
+            reason: None,
+            error: Some(failure.error.clone()),
+            next_try: Some(failure.next_try),
+        });
+    }
+    let conditions = view.node_status.conditions.iter().flatten().map(|condition| ConditionExplained {
+        r#type: condition.type_.clone(),
+        status: condition.status.clone(),
+        message: condition.message.clone().unwrap_or_default(),
+    });
+    let certificates = scene
+        .identity
+        .expiries()
+        .into_iter()
+        .map(|(name, expires)| CertificateExplained { name: name.to_owned(), expires });
+    NodeExplained {
+        name: scene.node_name.clone(),
+        kubelet: commands::build(),
+        started: wall(Duration::ZERO, now),
+        is_started,
+        waits,
+        conditions: conditions.collect(),
+        certificates: certificates.collect(),
+        lease_renewed: lease.renewed,
+        pods: view.pods.len(),
+    }
+}
+
+/// A pod as it was published, at this time.
+pub(crate) fn explain_pod(pod: &PodView, now: Now) -> PodExplained {
+    let mut before: Option<Duration> = None;
+    let timeline = pod.timeline.marks().map(|(at, mark)| {
+        let took = before.replace(at.mono).map_or(Duration::ZERO, |before| at.mono.saturating_sub(before));
+        MarkExplained { at: at.wall, seconds: took.as_secs_f64(), what: mark.to_string() }
+    });
+    let reason = pod.status.reason.as_deref();
+    let message = match (reason, pod.status.message.as_deref()) {
+        (Some(reason), Some(message)) => Some(format!("{reason}: {message}")),
+        (reason, message) => message.or(reason).map(str::to_owned),
+    };
+    PodExplained {
+        namespace: pod.key.namespace.to_string(),
+        name: pod.key.name.to_string(),
+        uid: pod.uid.to_string(),
+        stage: format!("{:?}", pod.phase),
+        phase: pod.status.phase.clone().unwrap_or_default(),
+        message,
+        waits: pod.waits.iter().map(|wait| explain_wait(wait, now)).collect(),
+        timeline: timeline.collect(),
+    }
+}
+
+fn explain_wait(wait: &Wait, now: Now) -> WaitExplained {
+    WaitExplained {
+        r#for: wait.on.to_string(),
+        on: wait.on.who().as_str().to_owned(),
+        since: wall(wait.since, now),
+        attempts: wait.attempts,
+        reason: wait.reason.map(str::to_owned),
+        error: wait.error.clone(),
+        next_try: wait.next_try.map(|at| wall(at, now)),
+    }
+}
+
+/// A moment of the monotonic clock on the wall's.
+fn wall(mono: Duration, now: Now) -> Timestamp {
+    if mono >= now.mono { now.wall + (mono - now.mono) } else { now.wall - (now.mono - mono) }
+}

@@ -1,0 +1,185 @@
+//! The control socket: what the node waits for, told to root on the node. It needs no API server and no certificates, and
+//! is there from before the node connects to either.
+//!
+//! A connection is one request, a line of JSON ([`document`]), and its answers, a line each.
+
+pub(crate) mod document;
+mod explain;
+mod stage;
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use apiserver::LeaseNews;
+use node::View;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::identity::IdentityMetrics;
+use crate::shell::Clock;
+use document::{Answer, PodName, Request};
+
+pub(crate) use explain::explain_pod;
+pub(crate) use stage::Stage;
+
+/// Its name in the root folder.
+pub(crate) const SOCKET: &str = "control.sock";
+/// A request is a few words.
+const MOST_REQUEST_BYTES: u64 = 4096;
+/// For a request to come: whoever connects has it ready.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// For an answer to be taken.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two answers to one who watches: nobody reads faster.
+const BETWEEN_ANSWERS: Duration = Duration::from_secs(1);
+/// People at a time.
+const CONNECTIONS: usize = 16;
+
+/// A socket that cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("make the control socket {}", path.display())]
+pub(crate) struct ControlError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// What answers are made of.
+pub(crate) struct Scene {
+    pub(crate) node_name: String,
+    pub(crate) clock: Clock,
+    pub(crate) stage: watch::Receiver<Stage>,
+    pub(crate) view: watch::Receiver<Arc<View>>,
+    pub(crate) identity: Arc<IdentityMetrics>,
+    /// Set once there is a connection over which a lease is renewed.
+    pub(crate) lease: OnceLock<watch::Receiver<LeaseNews>>,
+}
+
+impl Scene {
+    /// There is a lease, and that is how it fares.
+    pub(crate) fn renews(&self, lease: Option<watch::Receiver<LeaseNews>>) {
+        if let Some(lease) = lease {
+            // Set once, by the only connection there is.
+            let _ = self.lease.set(lease);
+        }
+    }
+}
+
+/// Serves until `stop` is cancelled.
+///
+/// # Errors
+/// The socket cannot be made.
+pub(crate) fn serve(root: &Path, scene: Arc<Scene>, stop: CancellationToken) -> Result<(), ControlError> {
+    let path = root.join(SOCKET);
+    let listener = bind(&path).map_err(|source| ControlError { path: path.clone(), source })?;
+    tokio::spawn(async move {
+        // Cancel-safe: connections that nobody accepts are closed with the listener.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = accept(listener, scene) => {}
+        }
+        // Nobody is to wait at a socket without a process.
+        let _ = std::fs::remove_file(path);
+    });
+    Ok(())
+}
+
+/// Root alone may connect, from the first moment on.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let unfinished = path.with_extension("unfinished");
+    for old in [path, &unfinished] {
+        match std::fs::remove_file(old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    let listener = UnixListener::bind(&unfinished)?;
+    std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&unfinished, path)?;
+    Ok(listener)
+}
+
+async fn accept(listener: UnixListener, scene: Arc<Scene>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let scene = scene.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = answer(stream, &scene).await {
+                        debug!(err = %error, "A request at the control socket came to nothing");
+                    }
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                warn!(err = %error, "Nobody can connect to the control socket");
+                tokio::time::sleep(BETWEEN_ANSWERS).await;
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, scene: &Scene) -> io::Result<()> {
+    // The mode of the socket keeps others out, unless somebody has changed it.
+    let peer = stream.peer_cred()?;
+    if peer.uid() != 0 && peer.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {} asks", peer.uid())));
+    }
+    let (read, mut write) = stream.split();
+    let mut lines = BufReader::new(read.take(MOST_REQUEST_BYTES));
+    let mut line = String::new();
+    tokio::time::timeout(REQUEST_TIMEOUT, lines.read_line(&mut line)).await??;
+    match serde_json::from_str(&line) {
+        Ok(Request::Explain { pod, watch: false }) => {
+            say(&mut write, &explanation(scene, pod.as_ref())).await
+        }
+        Ok(Request::Explain { pod, watch: true }) => {
+            // Cancel-safe: an answer cut off is to somebody who has gone.
+            tokio::select! {
+                result = watch_on(&mut write, scene, pod.as_ref()) => result,
+                _ = lines.read_line(&mut line) => Ok(()),
+            }
+        }
+        Err(error) => say(&mut write, &Answer::Error(format!("not understood: {error}"))).await,
+    }
+}
+
+fn explanation(scene: &Scene, pod: Option<&PodName>) -> Answer {
+    Answer::Explanation(Box::new(explain::explain(scene, pod)))
+}
+
+/// Tells it again whenever it is another.
+async fn watch_on<W: tokio::io::AsyncWrite + Unpin>(
+    write: &mut W,
+    scene: &Scene,
+    pod: Option<&PodName>,
+) -> io::Result<()> {
+    let (mut view, mut stage) = (scene.view.clone(), scene.stage.clone());
+    loop {
+        view.mark_unchanged();
+        stage.mark_unchanged();
+        say(write, &explanation(scene, pod)).await?;
+        tokio::time::sleep(BETWEEN_ANSWERS).await;
+        // Cancel-safe: both only wait. A node that ends has nothing more to tell.
+        let is_over = tokio::select! {
+            changed = view.changed() => changed.is_err(),
+            changed = stage.changed() => changed.is_err(),
+        };
+        if is_over {
+            return Ok(());
+        }
+    }
+}
+
+async fn say<W: tokio::io::AsyncWrite + Unpin>(write: &mut W, answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    tokio::time::timeout(ANSWER_TIMEOUT, write.write_all(&line)).await?
+}

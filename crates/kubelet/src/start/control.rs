@@ -1,0 +1,34 @@
+//! Opens the control socket, before the node connects to anything that may keep it waiting.
+
+use std::sync::{Arc, OnceLock};
+
+use node::View;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Ground;
+use crate::control::{ControlError, Scene, Stage, serve};
+use crate::shell::Clock;
+
+/// Opens it. Whoever starts the node says how far it has come.
+///
+/// # Errors
+/// Its socket cannot be made.
+pub(super) fn begin(
+    ground: &Ground,
+    clock: Clock,
+    view: watch::Receiver<Arc<View>>,
+    stop: CancellationToken,
+) -> Result<(watch::Sender<Stage>, Arc<Scene>), ControlError> {
+    let (stage, at) = watch::channel(Stage::Connecting);
+    let scene = Arc::new(Scene {
+        node_name: ground.host.node_name.clone(),
+        clock,
+        stage: at,
+        view,
+        identity: ground.identity.clone(),
+        lease: OnceLock::new(),
+    });
+    serve(&ground.config.paths.root, scene.clone(), stop)?;
+    Ok((stage, scene))
+}

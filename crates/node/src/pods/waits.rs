@@ -1,0 +1,340 @@
+//! What a pod waits for, phase by phase: what its [round](super::drive) has left open. A pod that is neither as it should
+//! be nor waits for anything would be stuck without anybody knowing; the simulation looks for such ones.
+
+use std::sync::Arc;
+
+use model::pod::{self, ContainerKind};
+use model::{ContainerId, ContainerState, Pod};
+
+use super::container::{Image, Stage};
+use super::life::{Life, Running, Step, Terminated, Terminating};
+use super::plan::{Plan, PlanInputs, SandboxPlan, first_to_start, plan};
+use super::record::PodRecord;
+use crate::cx::Cx;
+use crate::effect::Hook;
+use crate::status;
+use crate::tasks::PodTask;
+use crate::timeline::{Mark, Timeline};
+use crate::wait::{Found, WaitOn};
+
+impl Found {
+    fn step(&mut self, on: WaitOn, step: &Step) {
+        if !step.is_done() {
+            self.retrying(on, step.retry());
+        }
+    }
+}
+
+impl PodRecord {
+    /// Takes note of what the round has left open, and of what was reached. `admission`: what a pod that is not let in
+    /// yet waits for.
+    pub(crate) fn note_progress(&mut self, admission: Option<WaitOn>, cx: &Cx<'_>) {
+        let mut found = Found::default();
+        if self.seen.is_to_be_read() {
+            found.retrying(WaitOn::Read, self.seen.retry());
+        }
+        match &self.life {
+            Life::Admitting(_) => {
+                admission.into_iter().for_each(|on| {
+                    found.add(on);
+                });
+            }
+            Life::Running(running) => self.find_running(running, cx, &mut found),
+            Life::Terminating(end) => self.find_terminating(end, &mut found),
+            Life::Terminated(end) => self.find_terminated(end, &mut found),
+        }
+        self.find_report(cx, &mut found);
+        self.find_under_way(&mut found);
+        self.waits.update(found, cx.now);
+        let marks = self.marks();
+        Timeline::update(&mut self.timeline, marks, cx.now);
+    }
+
+    fn find_running(&self, running: &Running, cx: &Cx<'_>, found: &mut Found) {
+        let Some(pod) = self.desired.pod() else { return };
+        found.step(WaitOn::Cgroup, &running.cgroup);
+        found.step(WaitOn::Volumes, &running.volumes.step);
+        let is_all_up = self.is_all_up(pod);
+        if !is_all_up && self.is_restarting_all(pod, cx) {
+            found.add(WaitOn::RestartAll);
+        }
+        if !is_all_up && let Some(plan) = self.planned(pod, cx) {
+            self.find_sandbox(running, pod, &plan, cx, found);
+            self.find_starts(running, pod, &plan, found);
+        }
+        for container in pod::containers(pod) {
+            self.find_running_container(&container, found);
+        }
+        let conditions = self.report.current.conditions.as_deref().unwrap_or_default();
+        for gate in pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten()) {
+            if !conditions.iter().any(|c| c.type_ == gate.condition_type && c.status == "True") {
+                found.add(WaitOn::ReadinessGate(gate.condition_type.clone()));
+            }
+        }
+    }
+
+    /// Whether there is nothing to plan: it runs, all of it.
+    fn is_all_up(&self, pod: &Pod) -> bool {
+        let Some(observed) = self.seen.last() else { return false };
+        self.has_sandbox()
+            && pod::containers(pod)
+                .filter(|c| matches!(c.kind, ContainerKind::Sidecar | ContainerKind::Regular))
+                .all(|c| observed.latest(&c.spec.name).is_some_and(|o| o.state.is_running()))
+    }
+
+    fn planned(&self, pod: &Arc<Pod>, cx: &Cx<'_>) -> Option<Plan> {
+        let ended = self.ended_by_status(pod, cx);
+        Some(plan(PlanInputs {
+            pod,
+            observed: self.seen.last()?,
+            memory: &self.containers,
+            stopped: &self.stopped_sandboxes,
+            ended: &ended,
+            rules: cx.settings.restart_rules,
+            now: cx.now,
+        }))
+    }
+
+    fn find_sandbox(&self, running: &Running, pod: &Pod, plan: &Plan, cx: &Cx<'_>, found: &mut Found) {
+        match &plan.sandbox {
+            SandboxPlan::Keep => {}
+            SandboxPlan::Replace { .. } => found.retrying(WaitOn::SandboxStop, running.sandbox.retry()),
+            // Said already.
+            SandboxPlan::Create { .. } if !running.is_prepared() => {}
+            SandboxPlan::Create { .. } => match cx.node.network_wait.filter(|_| !pod::is_host_network(pod)) {
+                Some(text) if !self.tasks.is_open(&PodTask::Sandbox) => {
+                    found.add(WaitOn::Network).error = Some(text.to_owned());
+                }
+                _ => found.step(WaitOn::Sandbox, &running.sandbox),
+            },
+        }
+    }
+
+    fn find_starts(&self, running: &Running, pod: &Pod, plan: &Plan, found: &mut Found) {
+        for stop in &plan.stop {
+            found.add(WaitOn::Stop(stop.name.clone()));
+        }
+        for item in &plan.back_off {
+            let wait = found.add(WaitOn::BackOff(item.name.clone()));
+            wait.next_try = Some(item.until);
+            if let Some(waiting) = self.containers.get(&item.name).and_then(|m| m.waiting.as_ref()) {
+                wait.reason = Some(waiting.reason);
+                wait.error = Some(waiting.message.clone());
+            }
+        }
+        match plan.sandbox {
+            SandboxPlan::Keep => plan.start.iter().for_each(|item| {
+                self.find_image(&item.name, found);
+                if running.is_prepared() {
+                    self.find_start(&item.name, found);
+                }
+            }),
+            SandboxPlan::Create { .. } | SandboxPlan::Replace { .. } => {
+                first_to_start(pod).iter().for_each(|name| self.find_image(name, found));
+            }
+        }
+    }
+
+    /// An image that is being looked for, or was not found.
+    fn find_image(&self, name: &str, found: &mut Found) {
+        let memory = self.containers.get(name);
+        match memory.map(|m| &m.image) {
+            Some(Image::Failed { next_at, turns_at, .. }) => {
+                let wait = found.add(WaitOn::Image(name.to_owned()));
+                wait.next_try = Some(turns_at.unwrap_or(*next_at).max(*next_at));
+                if let Some(waiting) = memory.and_then(|m| m.waiting.as_ref()) {
+                    wait.reason = Some(waiting.reason);
+                    wait.error = Some(waiting.message.clone());
+                }
+            }
+            _ if self.tasks.is_open(&PodTask::Image(name.to_owned())) => {
+                found.add(WaitOn::Image(name.to_owned()));
+            }
+            _ => {}
+        }
+    }
+
+    /// A start that is under way, has failed, or has its turn after that of another.
+    fn find_start(&self, name: &str, found: &mut Found) {
+        let is_said = found.has(&WaitOn::Image(name.to_owned()));
+        let memory = self.containers.get(name);
+        let retry = memory.and_then(|m| m.start_retry.as_ref());
+        if is_said && retry.is_none() {
+            return;
+        }
+        found.retrying(WaitOn::Start(name.to_owned()), retry);
+        if let Some(waiting) = memory.and_then(|m| m.waiting.as_ref()) {
+            let wait = found.add(WaitOn::Start(name.to_owned()));
+            wait.reason = Some(waiting.reason);
+            wait.error.get_or_insert_with(|| waiting.message.clone());
+        }
+    }
+
+    fn find_running_container(&self, container: &pod::ContainerRef<'_>, found: &mut Found) {
+        let name = &container.spec.name;
+        let Some(held) = self.seen.last().and_then(|o| o.latest(name)) else { return };
+        if !held.state.is_running() || container.kind == ContainerKind::Ephemeral {
+            return;
+        }
+        if container.kind == ContainerKind::Init {
+            found.add(WaitOn::InitContainer(name.clone()));
+            return;
+        }
+        let (is_started, is_ready) = self.readiness_of(&container.spec, &held.id);
+        let instance = self.containers.get(name).and_then(|memory| memory.instance(&held.id));
+        if instance.is_some_and(|instance| instance.kill.is_some()) {
+            found.add(WaitOn::Stop(name.clone()));
+        } else if instance.is_none_or(|instance| instance.stage != Stage::Started) {
+            found.add(WaitOn::PostStart(name.clone()));
+        } else if !is_started {
+            found.add(WaitOn::StartupProbe(name.clone()));
+        } else if !is_ready {
+            found.add(WaitOn::ReadinessProbe(name.clone()));
+        } else if !self.is_said_to_be_ready(name) {
+            // A read will show something else, or the API server will have to be told by a new pod.
+            let error =
+                format!("an API server would refuse that container {name}, which has ended, runs again");
+            found.add(WaitOn::StatusWrite).error = Some(error);
+        }
+    }
+
+    fn is_said_to_be_ready(&self, name: &str) -> bool {
+        let current = &self.report.current;
+        let mut all = current.container_statuses.iter().chain(&current.init_container_statuses).flatten();
+        all.any(|said| said.name == name && said.ready)
+    }
+
+    fn find_terminating(&self, end: &Terminating, found: &mut Found) {
+        let Some(observed) = self.seen.last() else {
+            if !self.seen.is_to_be_read() {
+                found.add(WaitOn::FirstRelist);
+            }
+            return;
+        };
+        let running: Vec<_> = observed.containers.iter().filter(|c| c.state.is_running()).collect();
+        for held in &running {
+            if self.tasks.is_open(&PodTask::Hook(held.id.clone(), Hook::PreStop)) {
+                found.add(WaitOn::PreStop(held.name.clone())).next_try = Some(end.deadline);
+            } else {
+                found.retrying(WaitOn::Stop(held.name.clone()), end.retry.as_ref());
+            }
+        }
+        let is_open = observed.sandboxes.iter().any(|s| !self.stopped_sandboxes.contains(&s.id));
+        if running.is_empty() && (is_open || end.retry.is_some()) {
+            found.retrying(WaitOn::SandboxStop, end.retry.as_ref());
+        }
+    }
+
+    fn find_terminated(&self, end: &Terminated, found: &mut Found) {
+        found.step(WaitOn::Unmount, &end.volumes);
+        found.step(WaitOn::CgroupRemoval, &end.cgroup);
+        if self.is_deletion_wanted() {
+            // Until the API server says that it is gone.
+            found.retrying(WaitOn::ObjectDeletion, end.object.retry());
+        }
+        if !self.desired.is_present() || self.is_returning() {
+            let is_held = |o: &model::PodObservation| !o.sandboxes.is_empty() || !o.containers.is_empty();
+            if self.seen.last().is_none_or(|last| is_held(last)) {
+                found.retrying(WaitOn::Remains, end.remains.as_ref());
+            }
+            if let Some(logs) = &end.logs {
+                found.step(WaitOn::Logs, logs);
+            }
+        }
+    }
+
+    fn find_report(&self, cx: &Cx<'_>, found: &mut Found) {
+        let report = &self.report;
+        let is_told = report.in_flight.is_none() && status::is_same(&report.written, &report.current);
+        if cx.settings.has_api && report.api_uid.is_some() && !report.is_gone && !is_told {
+            found.retrying(WaitOn::StatusWrite, report.retry.as_ref());
+            let wait = found.add(WaitOn::StatusWrite);
+            wait.next_try = wait.next_try.or(report.flush_at);
+        }
+        let has_mirror = self.desired.is_static() && self.desired.is_present() && cx.settings.has_api;
+        if has_mirror && !self.life.is_admitting() {
+            found.step(WaitOn::Mirror, &self.mirror);
+        }
+    }
+
+    /// Whatever else is under way. Probes are no reason to wait.
+    fn find_under_way(&self, found: &mut Found) {
+        let name = |id: &ContainerId| self.held(id).map_or_else(|| id.to_string(), |c| c.name.clone());
+        for (task, _) in self.tasks.iter() {
+            let on = match task {
+                PodTask::Probe(..) if self.life.end_cause().is_none() => continue,
+                // The last attempt of a pod that ends.
+                PodTask::Probe(name, _) => WaitOn::ReadinessProbe(name.clone()),
+                // Looked at again while they are there.
+                PodTask::Volumes if self.life.has_volumes() && self.life.end_cause().is_none() => continue,
+                PodTask::Observe => WaitOn::Read,
+                PodTask::Cgroup => WaitOn::Cgroup,
+                PodTask::Volumes => WaitOn::Volumes,
+                PodTask::Image(name) => WaitOn::Image(name.clone()),
+                PodTask::Sandbox => WaitOn::Sandbox,
+                PodTask::StopSandbox(_) => WaitOn::SandboxStop,
+                PodTask::RemoveSandbox(_) | PodTask::RemoveContainer(_) => WaitOn::Remains,
+                PodTask::Container(name) => WaitOn::Start(name.clone()),
+                PodTask::StopContainer(id) => WaitOn::Stop(name(id)),
+                PodTask::Hook(id, Hook::PostStart) => WaitOn::PostStart(name(id)),
+                PodTask::Hook(id, Hook::PreStop) => WaitOn::PreStop(name(id)),
+                PodTask::Status => WaitOn::StatusWrite,
+                PodTask::DeleteObject => WaitOn::ObjectDeletion,
+                PodTask::Mirror | PodTask::MirrorRemoval => WaitOn::Mirror,
+                PodTask::TearDownVolumes => WaitOn::Unmount,
+                PodTask::RemoveCgroup => WaitOn::CgroupRemoval,
+                PodTask::Logs => WaitOn::Logs,
+            };
+            found.add(on);
+        }
+    }
+
+    /// What holds now of what is worth a mark.
+    fn marks(&self) -> Vec<Mark> {
+        let mut marks = vec![Mark::Seen];
+        if self.life.was_admitted() {
+            marks.push(Mark::Admitted);
+        }
+        if self.life.running().is_some_and(|running| running.cgroup.is_done()) {
+            marks.push(Mark::CgroupMade);
+        }
+        if self.life.has_volumes() {
+            marks.push(Mark::VolumesMounted);
+        }
+        for (container, memory) in &self.containers {
+            if matches!(memory.image, Image::Ready(_)) {
+                marks.push(Mark::ImageReady { container: container.clone() });
+            }
+        }
+        if let Some(observed) = self.seen.last() {
+            marks.extend(observed.ready_sandbox().map(|s| Mark::SandboxStarted { attempt: s.attempt }));
+            // Newest first; told in the order of their starts.
+            for held in observed.containers.iter().rev() {
+                let (container, attempt) = (held.name.clone(), held.attempt);
+                match &held.state {
+                    ContainerState::Running { .. } => marks.push(Mark::Started { container, attempt }),
+                    ContainerState::Exited(exit) => {
+                        marks.push(Mark::Ended { container, attempt, exit_code: exit.exit_code });
+                    }
+                    ContainerState::Created | ContainerState::Unknown => {}
+                }
+            }
+        }
+        let conditions = self.report.current.conditions.as_deref().unwrap_or_default();
+        if conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True") {
+            marks.push(Mark::Ready(true));
+        } else if self.timeline.holds(&Mark::Ready(true)) || self.timeline.holds(&Mark::Ready(false)) {
+            marks.push(Mark::Ready(false));
+        }
+        match &self.life {
+            Life::Admitting(_) | Life::Running(_) => {}
+            Life::Terminating(_) => marks.push(Mark::Ending),
+            Life::Terminated(end) => {
+                marks.extend([Mark::Ending, Mark::Stopped]);
+                marks.extend(end.volumes.is_done().then_some(Mark::Unmounted));
+                marks.extend(end.cgroup.is_done().then_some(Mark::CgroupRemoved));
+            }
+        }
+        marks
+    }
+}

@@ -1,0 +1,316 @@
+//! What a pod or the node waits for: a value, from which explanations, conditions and metrics are made.
+//!
+//! What is waited for is found out anew in each round, beside what is decided in it. Since when, follows: a wait that was
+//! there in the round before goes on.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Now, PodUid};
+
+use crate::input::Source;
+use crate::pods::backoff::Retry;
+
+/// Something that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// What.
+    pub on: WaitOn,
+    /// Since when, monotonic.
+    pub since: Duration,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+    /// What users see of it: the CamelCase reason of a container that waits.
+    pub reason: Option<&'static str>,
+    /// The last error.
+    pub error: Option<String>,
+    /// When it is tried again or given up, monotonic; `None` while it is under way, or up to others.
+    pub next_try: Option<Duration>,
+}
+
+/// What may be waited for. Names are those of containers, unless they say otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WaitOn {
+    /// The first list of all that the runtime holds.
+    FirstRelist,
+    /// What the node has, which admission is about.
+    Measurement,
+    /// The runtime's word on what it can do.
+    RuntimeStatus,
+    /// The first list of these sources.
+    Sources(Vec<Source>),
+    /// The end of the pod that had the name before.
+    Predecessor(PodUid),
+    /// A reading of the pod in the runtime.
+    Read,
+    /// The pod's cgroup.
+    Cgroup,
+    /// The pod's volumes.
+    Volumes,
+    /// The network of the runtime.
+    Network,
+    /// The sandbox.
+    Sandbox,
+    /// The end of an earlier sandbox, or of the last one.
+    SandboxStop,
+    /// The end of all containers, which are to begin anew.
+    RestartAll,
+    /// The image of a container.
+    Image(String),
+    /// The start of a container.
+    Start(String),
+    /// The time until a container that keeps ending is started again.
+    BackOff(String),
+    /// The end of an init container.
+    InitContainer(String),
+    /// A postStart hook.
+    PostStart(String),
+    /// Success of a startup probe.
+    StartupProbe(String),
+    /// Success of a readiness probe.
+    ReadinessProbe(String),
+    /// A condition of this type, which somebody else sets.
+    ReadinessGate(String),
+    /// A preStop hook.
+    PreStop(String),
+    /// The end of a container.
+    Stop(String),
+    /// The unmounting of the pod's volumes.
+    Unmount,
+    /// The removal of the pod's cgroup.
+    CgroupRemoval,
+    /// The removal of sandboxes and containers from the runtime.
+    Remains,
+    /// The removal of the pod's logs.
+    Logs,
+    /// The mirror of a static pod.
+    Mirror,
+    /// A write of the status.
+    StatusWrite,
+    /// The removal of the pod's object.
+    ObjectDeletion,
+    /// An answer of the runtime that it is ready.
+    Runtime,
+    /// The registration of the node.
+    Registration,
+    /// A Node object that others make.
+    NodeObject,
+}
+
+/// Who has to do something, so that the wait ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// The container runtime.
+    Runtime,
+    /// The registry of an image, through the runtime.
+    Registry,
+    /// The API server.
+    Api,
+    /// The file or URL with static pods, or the API server.
+    Source,
+    /// The kernel: cgroups, mounts, disks.
+    Host,
+    /// The objects that volumes are made from, or the kernel.
+    Volumes,
+    /// The plugin of the runtime's network.
+    Network,
+    /// The program in a container.
+    Program,
+    /// Another pod.
+    OtherPod,
+    /// Whoever sets a condition.
+    Controller,
+    /// Whoever makes Node objects where kubelets do not.
+    NodeMaker,
+    /// Nobody: it is a matter of time.
+    Time,
+}
+
+impl Who {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Runtime => "the container runtime",
+            Self::Registry => "the image's registry, asked by the container runtime",
+            Self::Api => "the API server",
+            Self::Source => "the source of pods",
+            Self::Host => "the kernel of this node",
+            Self::Volumes => "what the volumes are made from, or the kernel of this node",
+            Self::Network => "the network plugin of the container runtime",
+            Self::Program => "the program in the container",
+            Self::OtherPod => "the pod that had the name before",
+            Self::Controller => "whoever sets that condition",
+            Self::NodeMaker => "whoever makes Node objects: the kubelet does not, or its own was deleted",
+            Self::Time => "nobody: the time has to pass",
+        }
+    }
+}
+
+impl WaitOn {
+    /// On whom.
+    pub fn who(&self) -> Who {
+        match self {
+            Self::FirstRelist
+            | Self::RuntimeStatus
+            | Self::Read
+            | Self::Sandbox
+            | Self::SandboxStop
+            | Self::Start(_)
+            | Self::Remains
+            | Self::Runtime
+            | Self::Stop(_)
+            | Self::RestartAll => Who::Runtime,
+            Self::Image(_) => Who::Registry,
+            Self::Sources(_) => Who::Source,
+            Self::Predecessor(_) => Who::OtherPod,
+            Self::Measurement | Self::Cgroup | Self::Unmount | Self::CgroupRemoval | Self::Logs => Who::Host,
+            Self::Volumes => Who::Volumes,
+            Self::Network => Who::Network,
+            Self::BackOff(_) => Who::Time,
+            Self::InitContainer(_)
+            | Self::PostStart(_)
+            | Self::PreStop(_)
+            | Self::StartupProbe(_)
+            | Self::ReadinessProbe(_) => Who::Program,
+            Self::ReadinessGate(_) => Who::Controller,
+            Self::NodeObject => Who::NodeMaker,
+            Self::Mirror | Self::StatusWrite | Self::ObjectDeletion | Self::Registration => Who::Api,
+        }
+    }
+}
+
+/// What is waited for, as it stands after "waits for".
+impl fmt::Display for WaitOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FirstRelist => f.write_str("the first list of the container runtime"),
+            Self::Measurement => f.write_str("the node to be measured"),
+            Self::RuntimeStatus => f.write_str("the container runtime to say what it can do"),
+            Self::Sources(sources) => {
+                let names: Vec<&str> = sources.iter().map(|source| source.as_str()).collect();
+                write!(f, "the first list of pods from: {}", names.join(", "))
+            }
+            Self::Predecessor(uid) => write!(f, "the end of the pod that had its name before ({uid})"),
+            Self::Read => f.write_str("a look at what the container runtime holds of it"),
+            Self::Cgroup => f.write_str("its cgroup"),
+            Self::Volumes => f.write_str("its volumes"),
+            Self::Network => f.write_str("the network of the node"),
+            Self::Sandbox => f.write_str("its sandbox"),
+            Self::SandboxStop => f.write_str("its sandbox to stop"),
+            Self::RestartAll => f.write_str("the end of all its containers, which are then started anew"),
+            Self::Image(name) => write!(f, "the image of container {name}"),
+            Self::Start(name) => write!(f, "the start of container {name}"),
+            Self::BackOff(name) => write!(f, "the back-off of container {name} to pass"),
+            Self::InitContainer(name) => write!(f, "init container {name} to end"),
+            Self::PostStart(name) => write!(f, "the postStart hook of container {name}"),
+            Self::StartupProbe(name) => write!(f, "the startup probe of container {name} to succeed"),
+            Self::ReadinessProbe(name) => write!(f, "the readiness probe of container {name} to succeed"),
+            Self::ReadinessGate(kind) => write!(f, "condition {kind} to be true"),
+            Self::PreStop(name) => write!(f, "the preStop hook of container {name}"),
+            Self::Stop(name) => write!(f, "container {name} to stop"),
+            Self::Unmount => f.write_str("its volumes to be unmounted"),
+            Self::CgroupRemoval => f.write_str("its cgroup to be removed"),
+            Self::Remains => f.write_str("its remains in the container runtime to be removed"),
+            Self::Logs => f.write_str("its logs to be removed"),
+            Self::Mirror => f.write_str("its mirror pod"),
+            Self::StatusWrite => f.write_str("its status to be written"),
+            Self::ObjectDeletion => f.write_str("its object to be removed"),
+            Self::Runtime => f.write_str("the container runtime to be ready"),
+            Self::Registration => f.write_str("its registration"),
+            Self::NodeObject => f.write_str("its Node object"),
+        }
+    }
+}
+
+/// All that one pod, or the node, waits for; shared with the picture of it as long as nothing changes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waits(Arc<Vec<Wait>>);
+
+impl Waits {
+    /// What is waited for now. What was before goes on.
+    pub(crate) fn update(&mut self, found: Found, now: Now) {
+        let mut waits = found.0;
+        for wait in &mut waits {
+            let before = self.0.iter().find(|before| before.on == wait.on);
+            wait.since = before.map_or(now.mono, |before| before.since.min(now.mono));
+        }
+        if *self.0 != waits {
+            self.0 = Arc::new(waits);
+        }
+    }
+
+    pub(crate) fn all(&self) -> &Arc<Vec<Wait>> {
+        &self.0
+    }
+}
+
+/// What a round finds that is waited for, what holds up the others first.
+#[derive(Debug, Default)]
+pub(crate) struct Found(Vec<Wait>);
+
+impl Found {
+    /// It is under way, or up to others.
+    pub(crate) fn add(&mut self, on: WaitOn) -> &mut Wait {
+        let known = self.0.iter().position(|wait| wait.on == on);
+        let index = known.unwrap_or_else(|| {
+            let wait =
+                Wait { on, since: Duration::ZERO, attempts: 0, reason: None, error: None, next_try: None };
+            self.0.push(wait);
+            self.0.len() - 1
+        });
+        &mut self.0[index]
+    }
+
+    /// It is under way, or was tried in vain.
+    pub(crate) fn retrying(&mut self, on: WaitOn, retry: Option<&Retry>) {
+        let wait = self.add(on);
+        if let Some(retry) = retry {
+            wait.attempts = retry.failures;
+            wait.error = Some(retry.error.clone());
+            wait.next_try = Some(retry.next_at);
+        }
+    }
+
+    /// Whether that was found.
+    pub(crate) fn has(&self, on: &WaitOn) -> bool {
+        self.0.iter().any(|wait| wait.on == *on)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: u64) -> Now {
+        Now { wall: jiff::Timestamp::UNIX_EPOCH, mono: Duration::from_secs(second) }
+    }
+
+    fn found(all: &[WaitOn]) -> Found {
+        let mut found = Found::default();
+        for on in all {
+            found.add(on.clone());
+        }
+        found
+    }
+
+    #[test]
+    fn a_wait_goes_on_until_it_is_found_no_more() {
+        let mut waits = Waits::default();
+        let seen = |waits: &Waits| -> Vec<(String, u64)> {
+            waits.all().iter().map(|wait| (wait.on.to_string(), wait.since.as_secs())).collect()
+        };
+        waits.update(found(&[WaitOn::Cgroup, WaitOn::Image("a".into())]), at(1));
+        waits.update(found(&[WaitOn::Image("a".into()), WaitOn::Image("b".into())]), at(5));
+        assert_eq!(
+            seen(&waits),
+            [("the image of container a".to_owned(), 1), ("the image of container b".to_owned(), 5)]
+        );
+        let before = waits.all().clone();
+        waits.update(found(&[WaitOn::Image("a".into()), WaitOn::Image("b".into())]), at(9));
+        assert!(Arc::ptr_eq(&before, waits.all()), "nothing is new");
+        waits.update(found(&[]), at(10));
+        waits.update(found(&[WaitOn::Image("a".into())]), at(11));
+        assert_eq!(seen(&waits), [("the image of container a".to_owned(), 11)]);
+    }
+}
