@@ -1,6 +1,8 @@
 //! Reasons: the CamelCase words that scripts and dashboards match on. They are a public surface,
 //! so each stands here once, spelled as upstream v1.37 spells it.
 
+use serde::{Deserialize, Serialize};
+
 /// Reasons of a waiting container (`containerStatuses[].state.waiting.reason`).
 pub mod waiting {
     /// Nothing started yet in a pod without init containers.
@@ -34,6 +36,31 @@ pub mod waiting {
     /// The postStart hook failed.
     pub const POST_START_HOOK_ERROR: &str = "PostStartHookError";
 
+    /// All of them.
+    const ALL: &[&str] = &[
+        CONTAINER_CREATING,
+        POD_INITIALIZING,
+        CRASH_LOOP_BACK_OFF,
+        RESTARTING_ALL_CONTAINERS,
+        ERR_IMAGE_PULL,
+        IMAGE_PULL_BACK_OFF,
+        ERR_IMAGE_NEVER_PULL,
+        INVALID_IMAGE_NAME,
+        IMAGE_INSPECT_ERROR,
+        REGISTRY_UNAVAILABLE,
+        SIGNATURE_VALIDATION_FAILED,
+        CREATE_CONTAINER_CONFIG_ERROR,
+        CREATE_CONTAINER_ERROR,
+        RUN_CONTAINER_ERROR,
+        POST_START_HOOK_ERROR,
+    ];
+
+    /// The one that reads so.
+    #[must_use]
+    pub fn known(text: &str) -> Option<&'static str> {
+        ALL.iter().find(|reason| **reason == text).copied()
+    }
+
     /// Whether a reason says that the image is not ready, so that it is over when the image is.
     #[must_use]
     pub fn is_about_image(reason: &str) -> bool {
@@ -51,7 +78,7 @@ pub mod waiting {
 }
 
 /// Why a pod was refused: `status.reason`, and the reason of the event that tells of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Refusal {
     /// A profile that this host cannot enforce, or one without a name.
     AppArmor,

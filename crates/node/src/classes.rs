@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use model::resources::pod_requests;
 use model::{Now, QosClass, Quantity};
+use serde::{Deserialize, Serialize};
 
 use crate::cx::Cx;
 use crate::effect::{ClassAmounts, HostAction, Outcome};
@@ -17,7 +18,7 @@ use crate::tasks::{NodeTask, Owner};
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the classes are set to, and whether that still holds.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ClassLimits {
     counts_memory: bool,
     /// As last set for certain.

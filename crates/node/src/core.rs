@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::references::ObjectName;
 use model::{ContainerId, Now, Pod, PodKey, PodUid, pod};
+use serde::{Deserialize, Serialize};
 
 use crate::classes::{self, ClassLimits};
 use crate::container_gc;
@@ -33,8 +34,8 @@ use crate::view::{Tallies, View, ViewBuilder};
 /// A node: everything that is known, and every decision.
 ///
 /// It is driven by [`Node::step`] alone. Equal sequences of `(now, input)` give equal sequences
-/// of effects.
-#[derive(Debug)]
+/// of effects. Written down and read again between two steps, it goes on as if nothing had been.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Node {
     pub(crate) settings: Settings,
     pub(crate) pods: PodRegistry,
@@ -47,12 +48,14 @@ pub struct Node {
     pod_cidr: PodCidr,
     classes: ClassLimits,
     schedule: Schedule,
+    /// Made anew from the pods.
+    #[serde(skip)]
     view: ViewBuilder,
     tallies: Tallies,
 }
 
 /// The full relist: what repairs whatever else was lost.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Relist {
     is_busy: bool,
     /// Monotonic time of the next; zero at start.
@@ -85,6 +88,13 @@ impl Node {
         };
         node.schedule_parts();
         node
+    }
+
+    /// The same node when it was read from where it had been written: what is published follows from the rest.
+    #[must_use]
+    pub fn awoken(mut self) -> Self {
+        self.pods.iter().for_each(|record| self.view.update(record));
+        self
     }
 
     /// Takes in one thing that happened at `now` and returns what is to be done.

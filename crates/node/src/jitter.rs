@@ -1,9 +1,10 @@
 //! Chance for the core, from a seed: equal seeds give equal histories.
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A sequence of fractions (SplitMix64: a few lines, and even enough to spread writes over time).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Jitter(u64);
 
 impl Jitter {

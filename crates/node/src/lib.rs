@@ -33,6 +33,7 @@ mod mirrors;
 pub mod node_status;
 mod old_logs;
 mod outbox;
+mod pairs;
 mod pod_cidr;
 mod pods;
 pub mod pressure;

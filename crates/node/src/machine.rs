@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus};
 use model::{Now, RuntimeHealth};
+use serde::{Deserialize, Serialize};
 
 use crate::cx::NodeState;
 use crate::effect::{ApiAction, ApiOutcome, EventObject, EventRecord, Outcome};
@@ -22,7 +23,7 @@ use crate::wait::{Found, Wait, WaitOn, Waits};
 const UPDATE_JITTER_PERCENT: u32 = 4;
 
 /// Everything about the node that is not about a pod.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Machine {
     jitter: Jitter,
     facts: NodeFacts,
@@ -41,7 +42,7 @@ pub(crate) struct Machine {
 }
 
 /// How the node comes by the Node object that it reports to.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 enum Registration {
     /// Nothing was done for it yet.
     #[default]
@@ -58,7 +59,7 @@ enum Registration {
 }
 
 /// What events have told of the node.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Told {
     /// Once is enough: what is known of the object may be older than the write that would end it.
     reboot: bool,
@@ -66,7 +67,7 @@ struct Told {
 }
 
 /// What is known of the runtime's health.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Runtime {
     health: Option<RuntimeHealth>,
     /// Why the last question had no answer.
@@ -80,7 +81,7 @@ struct Runtime {
 }
 
 /// What the API server has of the node's status, and what it should have.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct NodeReport {
     written: Option<Arc<NodeStatus>>,
     current: Arc<NodeStatus>,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Now, Pod, PodKey, PodUid, pod};
+use serde::{Deserialize, Serialize};
 
 use crate::cx::Cx;
 use crate::effect::{ApiAction, Outcome};
@@ -17,8 +18,9 @@ use crate::schedule::earliest;
 use crate::tasks::{Owner, PodTask};
 
 /// The mirror pods the API server holds for this node.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Mirrors {
+    #[serde(with = "crate::pairs")]
     by_key: BTreeMap<PodKey, Arc<Pod>>,
     by_uid: BTreeMap<PodUid, PodKey>,
     /// Names of which a mirror has come since it was last seen who stands behind them.

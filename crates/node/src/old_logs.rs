@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use model::{Now, PodKey, PodUid};
+use serde::{Deserialize, Serialize};
 
 use crate::pods::life::{Life, Terminated};
 use crate::pods::record::{Desired, PodRecord};
@@ -13,14 +14,14 @@ use crate::pods::seen::Seen;
 use crate::settings::{BETWEEN_REMOVALS, LOGS_KEPT};
 
 /// The pods that are gone but for their logs, those that went first in front.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct OldLogs {
     left: VecDeque<Left>,
     /// Monotonic time of the next removal at the earliest.
     next_at: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Left {
     uid: PodUid,
     key: PodKey,

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::Now;
+use serde::{Deserialize, Serialize};
 
 use crate::effect::{Action, Effect, EffectId, EventRecord};
 use crate::tasks::{InFlight, Owner};
 
 /// Effects decided in the current step, and the owners of all that are under way.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Outbox {
     next_id: u64,
     /// Monotonic time of the step.
     at: Duration,
+    /// None between steps.
+    #[serde(skip)]
     effects: Vec<Effect>,
     owners: BTreeMap<EffectId, Owner>,
 }

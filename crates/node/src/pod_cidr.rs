@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use model::Now;
+use serde::{Deserialize, Serialize};
 
 use crate::effect::{Outcome, RuntimeAction};
 use crate::outbox::Outbox;
@@ -11,7 +12,7 @@ use crate::pods::backoff::{Pauses, Retry};
 use crate::tasks::{NodeTask, Owner};
 
 /// What the runtime was told, and what it is to be told.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct PodCidr {
     /// Several are separated by commas; empty for none.
     wanted: String,

@@ -32,7 +32,7 @@ pub enum Signal {
 }
 
 /// A condition of the node that tells of a shortage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Kind {
     Memory,
     Disk,
@@ -101,7 +101,7 @@ pub struct Observation {
 pub type Observations = BTreeMap<Signal, Observation>;
 
 /// What the node is short of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pressures {
     /// Memory.
     pub memory: bool,
@@ -112,7 +112,7 @@ pub struct Pressures {
 }
 
 /// What is remembered between measurements.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct PressureGauge {
     /// Thresholds that were met the last time, by their place in the settings, and since when (monotonic).
     met_since: BTreeMap<usize, Duration>,

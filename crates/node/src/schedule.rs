@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::PodUid;
+use serde::{Deserialize, Serialize};
 
 /// Who has a deadline.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Key {
     Relist,
     Machine,
@@ -19,9 +20,10 @@ pub(crate) enum Key {
 }
 
 /// Deadlines in monotonic time, at most one for each key.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Schedule {
     due: BTreeSet<(Duration, Key)>,
+    #[serde(with = "crate::pairs")]
     at: BTreeMap<Key, Duration>,
 }
 

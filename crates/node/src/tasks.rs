@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use model::probe::ProbeKind;
 use model::{ContainerId, PodUid, SandboxId};
+use serde::{Deserialize, Serialize};
 
 use crate::effect::{EffectId, Hook};
 use crate::pods::life::Phase;
 
 /// Who waits for the result of an action.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Owner {
     /// A part of the node.
     Node(NodeTask),
@@ -22,7 +23,7 @@ pub(crate) enum Owner {
 }
 
 /// What a part of the node does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum NodeTask {
     /// The full relist.
     Relist,
@@ -37,7 +38,7 @@ pub(crate) enum NodeTask {
 }
 
 /// An action that was started and has not ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InFlight {
     /// Its number.
     pub(crate) id: EffectId,
@@ -46,8 +47,9 @@ pub(crate) struct InFlight {
 }
 
 /// The tasks of one pod that are under way.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tasks {
+    #[serde(with = "crate::pairs")]
     open: BTreeMap<PodTask, InFlight>,
 }
 
@@ -82,7 +84,7 @@ impl Tasks {
 }
 
 /// What is done for a pod, with what it is about where several may be under way beside each other.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum PodTask {
     Observe,
     Cgroup,

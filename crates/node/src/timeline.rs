@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use model::Now;
+use serde::{Deserialize, Serialize};
 
 /// Marks of a pod at most; the oldest go.
 const MOST_MARKS: usize = 64;
 
 /// Something reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mark {
     /// Its source named it, or the runtime holds it.
     Seen,
@@ -82,7 +83,7 @@ impl fmt::Display for Mark {
 }
 
 /// Marks in their order, each with its time.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Timeline {
     marks: VecDeque<(Now, Mark)>,
     /// Those that hold now.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{NodeStatus, PodStatus};
 use model::{ContainerId, Pod, PodKey, PodObservation, PodUid};
+use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
 use crate::pods::life::{Life, Phase};
@@ -38,7 +39,7 @@ pub struct View {
 }
 
 /// Counts since the start of this process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tallies {
     /// Pods found in the runtime that no source knows, and ended for it.
     pub orphans: u64,

@@ -3,17 +3,19 @@
 //! What is waited for is found out anew in each round, beside what is decided in it. Since when, follows: a wait that was
 //! there in the round before goes on.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Now, PodUid};
+use serde::{Deserialize, Serialize};
 
 use crate::input::Source;
 use crate::pods::backoff::Retry;
 
 /// Something that is waited for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait {
     /// What.
     pub on: WaitOn,
@@ -22,7 +24,7 @@ pub struct Wait {
     /// How often it was tried in vain.
     pub attempts: u32,
     /// What users see of it: the CamelCase reason of a container that waits.
-    pub reason: Option<&'static str>,
+    pub reason: Option<Cow<'static, str>>,
     /// The last error.
     pub error: Option<String>,
     /// When it is tried again or given up, monotonic; `None` while it is under way, or up to others.
@@ -30,7 +32,7 @@ pub struct Wait {
 }
 
 /// What may be waited for. Names are those of containers, unless they say otherwise.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum WaitOn {
     /// The first list of all that the runtime holds.
     FirstRelist,
@@ -224,7 +226,7 @@ impl fmt::Display for WaitOn {
 }
 
 /// All that one pod, or the node, waits for; shared with the picture of it as long as nothing changes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Waits(Arc<Vec<Wait>>);
 
 impl Waits {

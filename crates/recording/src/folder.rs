@@ -13,14 +13,16 @@ const EXTENSION: &str = "jsonl";
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of all recordings in a folder.
+    /// Bytes of a segment, after which the next begins.
+    pub segment_bytes: u64,
+    /// Bytes of all of them in a folder.
     pub total_bytes: u64,
 }
 
 /// As much as a small disk can spare, and hours of a busy node.
 impl Default for Limits {
     fn default() -> Self {
-        Self { total_bytes: 256 << 20 }
+        Self { segment_bytes: 16 << 20, total_bytes: 256 << 20 }
     }
 }
 
@@ -59,9 +61,14 @@ pub(crate) fn create(folder: &Path, now: Timestamp) -> Result<(PathBuf, File), F
         .mode(0o700)
         .create(folder)
         .map_err(|source| FolderError::Make { path: folder.to_owned(), source })?;
-    let begun = now.strftime("%Y%m%dT%H%M%SZ");
-    // A second process in the same second gets the next number.
-    for number in 0_u32.. {
+    let begun = now.strftime("%Y%m%dT%H%M%SZ").to_string();
+    // In the same second, after those that are there: the first of them may be gone.
+    let unread = |source| FolderError::Make { path: folder.to_owned(), source };
+    let number =
+        |path: &Path| path.file_stem()?.to_str()?.strip_prefix(&begun)?.strip_prefix('-')?.parse().ok();
+    let last: Option<u32> =
+        recordings(folder).map_err(unread)?.iter().filter_map(|(path, _)| number(path)).max();
+    for number in last.map_or(0, |last| last.saturating_add(1)).. {
         let path = folder.join(format!("{begun}-{number:04}.{EXTENSION}"));
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => return Ok((path, file)),
@@ -130,6 +137,12 @@ mod tests {
         paths.iter().for_each(|path| std::fs::write(path, [0; 10]).unwrap());
         std::fs::write(folder.join("other.txt"), [0; 1000]).unwrap();
         make_room(&folder, &paths[3], 20).unwrap();
+        let again = create(&folder, at(0)).unwrap().0;
+        assert!(
+            again.ends_with("19700101T000000Z-0002.jsonl"),
+            "newer than the one that is there: {again:?}"
+        );
+        std::fs::remove_file(again).unwrap();
         let left: Vec<PathBuf> = recordings(&folder).unwrap().into_iter().map(|(path, _)| path).collect();
         assert_eq!(left, paths[1..]);
         assert!(folder.join("other.txt").exists());

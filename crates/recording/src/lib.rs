@@ -21,6 +21,6 @@ mod replay;
 
 pub use cut::Cutter;
 pub use folder::{FolderError, Limits};
-pub use line::{SegmentWriter, Start};
-pub use recorder::{Recorder, Recording};
+pub use line::{Opening, SegmentWriter};
+pub use recorder::{Begun, Progress, Recorder, Recording};
 pub use replay::{Replay, ReplayError, Step};

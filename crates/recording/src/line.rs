@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use model::Now;
 use node::{Effect, Input, Node, Settings};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cut::Cutter;
 use crate::digest;
@@ -16,20 +16,43 @@ pub(crate) const FORMAT: u32 = 1;
 
 /// The first line.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Head<'a> {
+pub(crate) struct Head<'a, S> {
     /// See [`FORMAT`].
     pub(crate) recording: u32,
     /// Which build has decided what follows.
     pub(crate) kubelet: Cow<'a, str>,
     /// What the core starts from.
-    pub(crate) start: Start,
+    pub(crate) start: S,
 }
 
-/// What a core starts from.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Start {
+/// What a core starts from, to be written down.
+#[derive(Clone, Debug)]
+pub struct Opening(Value);
+
+impl Opening {
     /// The start of the process: nothing is known.
+    ///
+    /// # Errors
+    /// The settings cannot be put in words.
+    pub fn of_settings(settings: &Settings) -> serde_json::Result<Self> {
+        Ok(Self(json!({ "settings": serde_json::to_value(settings)? })))
+    }
+
+    /// All that the core knows now.
+    ///
+    /// # Errors
+    /// It cannot be put in words.
+    pub fn of_node(node: &Node) -> serde_json::Result<Self> {
+        Ok(Self(json!({ "node": serde_json::to_value(node)? })))
+    }
+}
+
+/// The same, read again.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Start {
     Settings(Box<Settings>),
+    Node(Box<Node>),
 }
 
 impl Start {
@@ -37,6 +60,7 @@ impl Start {
     pub(crate) fn into_node(self) -> Node {
         match self {
             Self::Settings(settings) => Node::new(*settings),
+            Self::Node(node) => node.awoken(),
         }
     }
 }
@@ -66,8 +90,8 @@ impl<W: Write> SegmentWriter<W> {
     ///
     /// # Errors
     /// The first line cannot be written.
-    pub fn begin(mut out: W, kubelet: &str, start: Start, cutter: Cutter) -> io::Result<Self> {
-        let head = Head { recording: FORMAT, kubelet: kubelet.into(), start };
+    pub fn begin(mut out: W, kubelet: &str, opening: Opening, cutter: Cutter) -> io::Result<Self> {
+        let head = Head { recording: FORMAT, kubelet: kubelet.into(), start: opening.0 };
         write(&mut out, &cutter, &head)?;
         Ok(Self { out, cutter })
     }
@@ -81,7 +105,7 @@ impl<W: Write> SegmentWriter<W> {
         write(&mut self.out, &self.cutter, &line)
     }
 
-    /// What was written to.
+    /// What is written to.
     pub fn out(&mut self) -> &mut W {
         &mut self.out
     }

@@ -1,6 +1,9 @@
 //! Writes a recording beside the core. Whoever drives the core hands over what it is told and what it decides, and never
 //! waits for the disk: putting it in words, hashing and writing are the work of a thread, which is there as long as
 //! something is recorded.
+//!
+//! A recording is a ring of segments, each with what the core knew when it began, so that the oldest can go. The thread says
+//! when the next is due, and the driver, who alone has the core, hands over what it knows.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -10,11 +13,11 @@ use std::thread::JoinHandle;
 
 use jiff::Timestamp;
 use model::Now;
-use node::{Effect, Input};
+use node::{Effect, Input, Node};
 
 use crate::cut::Cutter;
 use crate::folder::{self, FolderError, Limits};
-use crate::line::{SegmentWriter, Start};
+use crate::line::{Opening, SegmentWriter};
 
 /// Halves of steps that wait to be written: seconds of a node on which hundreds of pods start.
 const QUEUE: usize = 8192;
@@ -22,6 +25,7 @@ const QUEUE: usize = 8192;
 /// What is handed over: the first half of a step before it is taken, so that it is known what the core was told last
 /// should it not come to an end, and the second after that.
 enum Half {
+    Opening(Opening),
     Told(Now, Input),
     Decided(Vec<Effect>),
 }
@@ -34,26 +38,46 @@ pub struct Recorder {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Whether a recording has begun.
+#[derive(Debug)]
+pub struct Begun(Receiver<Result<(), FolderError>>);
+
+impl Begun {
+    /// Waits for the disk.
+    ///
+    /// # Errors
+    /// The folder cannot take it.
+    pub fn wait(self) -> Result<(), FolderError> {
+        // A thread that has panicked tells nothing.
+        self.0.recv().unwrap_or(Ok(()))
+    }
+}
+
 /// A recording, for whoever asks about it.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    path: PathBuf,
+    folder: PathBuf,
     since: Timestamp,
     progress: Arc<Mutex<Progress>>,
 }
 
 /// How far it has come.
 #[derive(Clone, Debug, Default)]
-struct Progress {
-    bytes: u64,
-    steps: u64,
-    ended: Option<String>,
+pub struct Progress {
+    /// The segment that is written.
+    pub path: PathBuf,
+    /// Steps written so far, in all segments.
+    pub steps: u64,
+    /// Why it has ended; `None` while it goes on.
+    pub ended: Option<String>,
+    /// The segment is full.
+    is_full: bool,
 }
 
 impl Recording {
-    /// Its file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Where its segments are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// When it began.
@@ -61,23 +85,14 @@ impl Recording {
         self.since
     }
 
-    /// Bytes written so far.
-    pub fn bytes(&self) -> u64 {
-        self.progress().bytes
-    }
-
-    /// Steps written so far.
-    pub fn steps(&self) -> u64 {
-        self.progress().steps
-    }
-
-    /// Why it has ended; `None` while it goes on.
-    pub fn ended(&self) -> Option<String> {
-        self.progress().ended
-    }
-
-    fn progress(&self) -> Progress {
+    /// How far it has come.
+    pub fn progress(&self) -> Progress {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).ended.is_some()
     }
 
     fn update(&self, change: impl FnOnce(&mut Progress)) {
@@ -92,33 +107,44 @@ impl Recording {
 }
 
 impl Recorder {
-    /// Begins a recording of a core that starts from there. `on_end` is told why when it ends by itself.
+    /// Begins a recording of a core that starts from there. `on_end` is told why when it ends by itself. Whether the folder
+    /// can take it, the second value tells in time.
     ///
     /// # Errors
-    /// The folder cannot take it.
+    /// There are no random numbers or no thread to be had.
     pub fn begin(
         folder: &Path,
         limits: Limits,
         kubelet: &str,
-        start: Start,
+        opening: Opening,
         on_end: impl FnOnce(&str) + Send + 'static,
-    ) -> Result<Self, FolderError> {
+    ) -> Result<(Self, Begun), FolderError> {
         let since = Timestamp::now();
-        let cutter = Cutter::new().ok_or(FolderError::NoKey)?;
-        let (path, file) = folder::create(folder, since)?;
-        let failed = |source| FolderError::Write { path: path.clone(), source };
-        folder::make_room(folder, &path, limits.total_bytes / 2).map_err(failed)?;
-        let out = Counted { out: BufWriter::new(file), bytes: 0 };
-        let mut writer = SegmentWriter::begin(out, kubelet, start, cutter).map_err(failed)?;
-        writer.out().flush().map_err(failed)?;
-        let recording = Recording { path: path.clone(), since, progress: Arc::default() };
+        let recording = Recording { folder: folder.to_owned(), since, progress: Arc::default() };
+        let mut desk = Desk {
+            writer: None,
+            recording: recording.clone(),
+            limits,
+            kubelet: kubelet.to_owned(),
+            cutter: Cutter::new().ok_or(FolderError::NoKey)?,
+            opening_bytes: 0,
+        };
         let (queue, halves) = sync_channel(QUEUE);
-        let desk = Desk { writer, recording: recording.clone(), most_bytes: limits.total_bytes / 2 };
-        let thread = std::thread::Builder::new()
-            .name("recorder".to_owned())
-            .spawn(move || desk.work(&halves, on_end))
-            .map_err(FolderError::Thread)?;
-        Ok(Self { queue: Some(queue), recording, thread: Some(thread) })
+        let (tell, begun) = sync_channel(1);
+        let work = move || match desk.begin_segment(opening) {
+            Ok(()) => {
+                // Nobody has to ask.
+                let _ = tell.send(Ok(()));
+                desk.work(&halves, on_end);
+            }
+            Err(error) => {
+                desk.recording.end(&model::chain(&error));
+                let _ = tell.send(Err(error));
+            }
+        };
+        let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(work);
+        let thread = thread.map_err(FolderError::Thread)?;
+        Ok((Self { queue: Some(queue), recording, thread: Some(thread) }, Begun(begun)))
     }
 
     /// What others may ask.
@@ -131,22 +157,35 @@ impl Recorder {
         self.hand_over(|| Half::Told(now, input.clone()));
     }
 
-    /// That is what it decided.
-    pub fn decided(&mut self, effects: &[Effect]) {
+    /// That is what it decided, and what it is now.
+    pub fn decided(&mut self, effects: &[Effect], node: &Node) {
         self.hand_over(|| Half::Decided(effects.to_vec()));
+        if self.is_segment_full() {
+            match Opening::of_node(node) {
+                Ok(opening) => self.hand_over(|| Half::Opening(opening)),
+                Err(error) => self.give_up(&format!("what the core knows cannot be put in words: {error}")),
+            }
+        }
+    }
+
+    fn is_segment_full(&self) -> bool {
+        let mut progress = self.recording.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut progress.is_full)
     }
 
     fn hand_over(&mut self, half: impl FnOnce() -> Half) {
         let Some(queue) = &self.queue else { return };
         match queue.try_send(half()) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
-                // A step left out would make a lie of all that follow.
-                self.recording.end("the disk does not keep up with what happens");
-                self.queue = None;
-            }
+            // A step left out would make a lie of all that follow.
+            Err(TrySendError::Full(_)) => self.give_up("the disk does not keep up with what happens"),
             Err(TrySendError::Disconnected(_)) => self.queue = None,
         }
+    }
+
+    fn give_up(&mut self, why: &str) {
+        self.recording.end(why);
+        self.queue = None;
     }
 }
 
@@ -162,17 +201,40 @@ impl Drop for Recorder {
 
 /// Where the thread works.
 struct Desk {
-    writer: SegmentWriter<Counted>,
+    writer: Option<SegmentWriter<Counted>>,
     recording: Recording,
-    most_bytes: u64,
+    limits: Limits,
+    kubelet: String,
+    cutter: Cutter,
+    /// Bytes of what the segment begins with.
+    opening_bytes: u64,
 }
 
 impl Desk {
+    fn begin_segment(&mut self, opening: Opening) -> Result<(), FolderError> {
+        if let Some(mut before) = self.writer.take() {
+            let path = self.recording.progress().path;
+            before.out().flush().map_err(|source| FolderError::Write { path, source })?;
+        }
+        let folder = &self.recording.folder;
+        let (path, file) = folder::create(folder, Timestamp::now())?;
+        let failed = |source| FolderError::Write { path: path.clone(), source };
+        let for_others = self.limits.total_bytes.saturating_sub(self.limits.segment_bytes);
+        folder::make_room(folder, &path, for_others).map_err(failed)?;
+        let out = Counted { out: BufWriter::new(file), bytes: 0 };
+        let mut writer =
+            SegmentWriter::begin(out, &self.kubelet, opening, self.cutter.clone()).map_err(failed)?;
+        writer.out().flush().map_err(failed)?;
+        self.opening_bytes = writer.out().bytes;
+        self.writer = Some(writer);
+        self.recording.update(|progress| progress.path = path);
+        Ok(())
+    }
+
     fn work(mut self, halves: &Receiver<Half>, on_end: impl FnOnce(&str)) {
         let why = match self.write_all(halves) {
-            Ok(None) => self.recording.ended(),
-            Ok(Some(why)) => Some(why),
-            Err(error) => Some(format!("it cannot be written: {error}")),
+            Ok(()) => self.recording.progress().ended,
+            Err(error) => Some(model::chain(&error)),
         };
         if let Some(why) = why {
             self.recording.end(&why);
@@ -181,42 +243,64 @@ impl Desk {
         self.recording.end("it was stopped");
     }
 
-    /// Returns why no more is written, unless nothing more comes.
-    fn write_all(&mut self, halves: &Receiver<Half>) -> io::Result<Option<String>> {
+    fn write_all(&mut self, halves: &Receiver<Half>) -> Result<(), FolderError> {
         let mut told: Option<(Now, Input)> = None;
+        let mut is_asked = false;
         loop {
             let half = match halves.try_recv() {
                 Ok(half) => half,
                 Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {
                     // Quiet: what there is is complete, should the process be killed now.
-                    self.writer.out().flush()?;
+                    self.flush()?;
                     let Ok(half) = halves.recv() else { break };
                     half
                 }
             };
             match half {
+                Half::Opening(opening) => {
+                    is_asked = false;
+                    self.begin_segment(opening)?;
+                }
                 Half::Told(now, input) => told = Some((now, input)),
                 Half::Decided(effects) => {
                     let Some((now, input)) = told.take() else { continue };
-                    self.writer.step(now, input, Some(&effects))?;
-                    let bytes = self.writer.out().bytes;
+                    let bytes = self.step(now, input, Some(&effects))?;
+                    let is_full = !is_asked && self.is_full(bytes);
+                    is_asked |= is_full;
                     self.recording.update(|progress| {
-                        progress.bytes = bytes;
                         progress.steps += 1;
+                        progress.is_full |= is_full;
                     });
-                    if bytes >= self.most_bytes {
-                        self.writer.out().flush()?;
-                        return Ok(Some(format!("it has reached {} bytes", self.most_bytes)));
-                    }
                 }
             }
         }
         if let Some((now, input)) = told {
-            self.writer.step(now, input, None)?;
+            self.step(now, input, None)?;
         }
-        self.writer.out().flush()?;
-        Ok(None)
+        self.flush()
+    }
+
+    /// Whether steps take so much of a segment that another may begin: not before they take as much as what the core knows
+    /// does, however much that is.
+    fn is_full(&self, bytes: u64) -> bool {
+        bytes.saturating_sub(self.opening_bytes) >= self.limits.segment_bytes.max(self.opening_bytes)
+    }
+
+    /// Writes one step. Returns how much is in the segment.
+    fn step(&mut self, now: Now, input: Input, effects: Option<&[Effect]>) -> Result<u64, FolderError> {
+        let Some(writer) = &mut self.writer else { return Ok(0) };
+        let written = writer.step(now, input, effects).map(|()| writer.out().bytes);
+        written.map_err(|source| self.failed(source))
+    }
+
+    fn flush(&mut self) -> Result<(), FolderError> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        writer.out().flush().map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> FolderError {
+        FolderError::Write { path: self.recording.progress().path, source }
     }
 }
 

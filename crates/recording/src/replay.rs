@@ -6,7 +6,7 @@ use model::Now;
 use node::{Effect, Input, Node};
 
 use crate::digest;
-use crate::line::{FORMAT, Head, Line};
+use crate::line::{FORMAT, Head, Line, Start};
 
 /// A recording that cannot be replayed.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,7 @@ impl<R: BufRead> Replay<R> {
         if recording != FORMAT {
             return Err(ReplayError::Format { found: recording });
         }
-        let head: Head<'_> = serde_json::from_str(&first).map_err(of_first)?;
+        let head: Head<'_, Start> = serde_json::from_str(&first).map_err(of_first)?;
         let kubelet = head.kubelet.into_owned();
         Ok(Self { node: head.start.into_node(), kubelet, lines, at: 1 })
     }

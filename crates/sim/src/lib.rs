@@ -28,4 +28,5 @@ mod users;
 mod weather;
 mod world;
 
+pub use process::settings;
 pub use world::{Broken, Summary, record, run};

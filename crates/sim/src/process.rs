@@ -56,7 +56,7 @@ pub(crate) enum Fate {
 }
 
 /// What the agent of this life is configured to.
-pub(crate) fn settings(number: u32) -> Settings {
+pub fn settings(number: u32) -> Settings {
     Settings {
         node_name: NODE.to_owned(),
         is_ipv6_first: false,

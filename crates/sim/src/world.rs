@@ -11,7 +11,7 @@ use node::node_status::NodeFacts;
 use node::{
     Action, ApiAction, Effect, EffectId, Input, Outcome, ProbeAction, RuntimeAction, RuntimeChange, Source,
 };
-use recording::{Cutter, SegmentWriter, Start};
+use recording::{Cutter, Opening, SegmentWriter};
 
 use crate::api::{Api, Change};
 use crate::chance::Chance;
@@ -31,6 +31,9 @@ const SETTLING: Duration = Duration::from_secs(65);
 const IDLE: Duration = Duration::from_secs(40);
 /// More actions than this in one second mean that the core runs in circles.
 const MOST_ACTIONS_A_SECOND: u32 = 400;
+
+/// Steps after which a recording goes on in another segment.
+const SEGMENT_STEPS: u64 = 97;
 
 /// A history that broke a rule.
 #[derive(Debug)]
@@ -115,7 +118,7 @@ pub(crate) struct World {
     pub(crate) truth: Truth,
     pub(crate) is_calm: bool,
     history: Option<Vec<String>>,
-    /// One recording for each life of the agent, when they are wanted.
+    /// Recordings of the agent, in short segments, when they are wanted.
     recordings: Option<Vec<SegmentWriter<Vec<u8>>>>,
     broken: Option<String>,
     pub(crate) summary: Summary,
@@ -140,12 +143,18 @@ pub fn run(seed: u64) -> Result<Summary, Broken> {
     Err(Broken { seed, rule, history })
 }
 
-/// Lets the world of this seed live, whether or not it keeps the rules, and returns what each life of the agent was told
-/// and has decided.
+/// Lets the world of this seed live, whether or not it keeps the rules, and returns what the agent was told and has
+/// decided, in segments.
 pub fn record(seed: u64) -> Vec<Vec<u8>> {
     let mut world = World::new(seed, false, Some(Vec::new()));
     world.live_or_panic();
     world.recordings.into_iter().flatten().map(|mut writer| std::mem::take(writer.out())).collect()
+}
+
+/// Begins a recording in memory.
+fn begin_segment(opening: Opening) -> std::io::Result<SegmentWriter<Vec<u8>>> {
+    // The same for the same seed: there are no secrets in a simulation.
+    SegmentWriter::begin(Vec::new(), "sim", opening, Cutter::with_key(b"sim"))
 }
 
 /// What is done again and again without anything having happened.
@@ -222,11 +231,9 @@ impl World {
     /// A process that starts has a recording of its own.
     fn begin_recording(&mut self) {
         if let Some(recordings) = &mut self.recordings {
-            let start = Start::Settings(Box::new(settings(self.process.number)));
-            // The same for the same seed: there are no secrets in a simulation.
-            let cutter = Cutter::with_key(b"sim");
+            let opening = Opening::of_settings(&settings(self.process.number));
             // Writing to memory does not fail.
-            recordings.extend(SegmentWriter::begin(Vec::new(), "sim", start, cutter).ok());
+            recordings.extend(opening.ok().and_then(|opening| begin_segment(opening).ok()));
         }
     }
 
@@ -508,6 +515,16 @@ impl World {
             && let Err(error) = writer.step(now, told, Some(&effects))
         {
             self.broke(format!("cannot be recorded: {error}"));
+        }
+        if let Some(recordings) = &mut self.recordings
+            && self.summary.steps.is_multiple_of(SEGMENT_STEPS)
+        {
+            // What the agent knows is written down, and another goes on from there.
+            let opening = Opening::of_node(&self.process.node).map_err(std::io::Error::from);
+            match opening.and_then(begin_segment) {
+                Ok(segment) => recordings.push(segment),
+                Err(error) => self.broke(format!("what it knows cannot be recorded: {error}")),
+            }
         }
         for effect in effects {
             match effect {

@@ -33,13 +33,13 @@ fn every_history_keeps_the_rules_and_ends_well() {
     );
 }
 
-/// Steps a fresh core through each life of the history. Returns how many steps that were.
+/// Steps cores through the segments of the history, each from what the agent knew then. Returns how many steps that were.
 fn replayed(seed: u64) -> Result<u64, Box<dyn std::error::Error>> {
-    let lives = sim::record(seed);
-    assert_eq!(lives, sim::record(seed), "the history of seed {seed} is another the second time");
+    let segments = sim::record(seed);
+    assert_eq!(segments, sim::record(seed), "the history of seed {seed} is another the second time");
     let mut steps = 0;
-    for life in lives {
-        let text = String::from_utf8(life)?;
+    for segment in segments {
+        let text = String::from_utf8(segment)?;
         assert!(!text.contains("s3cret"), "seed {seed} has recorded a secret");
         let mut replay = recording::Replay::open(text.as_bytes())?;
         while let Some(step) = replay.step()? {

@@ -13,7 +13,8 @@ pub(crate) fn help() -> String {
          through a CRI runtime, and reports how they and the node are.\n\n\
          Usage:\n  kubelet [flags]\n  kubelet config check|show ...   look at a configuration; see kubelet config --help\n  \
          kubelet explain [POD] ...       what this node or a pod waits for; see kubelet explain --help\n  \
-         kubelet replay FILE ...         look at a recording made with --record; see kubelet replay --help\n\nFlags:\n",
+         kubelet record start|stop|status  record what the running kubelet is told and decides\n  \
+         kubelet replay FILE ...         look at a recording; see kubelet replay --help\n\nFlags:\n",
     );
     for flag in FLAGS {
         // Writing to a string cannot fail.

@@ -3,6 +3,7 @@
 
 mod client;
 mod explain;
+mod record;
 mod replay;
 
 use std::io::Write as _;
@@ -16,6 +17,7 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
     let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
     let result = match word.as_str() {
         "explain" => explain::run(&rest),
+        "record" => record::run(&rest),
         "replay" => replay::run(&rest),
         _ => return None,
     };

@@ -25,7 +25,7 @@ Usage:
   --until T   stop after that time: RFC 3339 (2026-11-30T04:11:08Z), or since the start of the process (90s, 1m30s)
   --pod P     print only what concerns this pod
 
-A recording is made with kubelet --record DIR. The exit status is 1 when this kubelet decides otherwise than the one
+A recording is made with kubelet --record DIR or kubelet record start, in files that can each be replayed. The exit status is 1 when this kubelet decides otherwise than the one
 that made the recording; the input after which it does is printed.
 ";
 

@@ -1,5 +1,7 @@
 //! What `kubelet explain` is told: a document that programs can read, and from which the text for people is made.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +124,37 @@ pub(crate) enum Request {
         /// Again and again, whenever it changes.
         watch: bool,
     },
+    /// A recording.
+    Record(RecordOrder),
+}
+
+/// What is to become of a recording.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum RecordOrder {
+    /// It begins.
+    Start {
+        /// Where its files go.
+        folder: PathBuf,
+    },
+    /// It ends.
+    Stop,
+    /// It is told of.
+    Status,
+}
+
+/// A recording.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RecordingStatus {
+    /// The file that is written.
+    pub(crate) path: PathBuf,
+    /// When it began.
+    pub(crate) since: Timestamp,
+    /// Steps written so far.
+    pub(crate) steps: u64,
+    /// Why it has ended; `None` while it goes on.
+    pub(crate) ended: Option<String>,
 }
 
 /// A pod's name.
@@ -137,6 +170,8 @@ pub(crate) struct PodName {
 pub(crate) enum Answer {
     /// To [`Request::Explain`].
     Explanation(Box<Explanation>),
+    /// To [`Request::Record`]; `None` when there is none.
+    Recording(Option<RecordingStatus>),
     /// The request was none, or is not understood.
     Error(String),
 }

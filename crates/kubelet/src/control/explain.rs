@@ -118,7 +118,7 @@ fn explain_wait(wait: &Wait, now: Now) -> WaitExplained {
         on: wait.on.who().as_str().to_owned(),
         since: wall(wait.since, now),
         attempts: wait.attempts,
-        reason: wait.reason.map(str::to_owned),
+        reason: wait.reason.as_ref().map(ToString::to_string),
         error: wait.error.clone(),
         next_try: wait.next_try.map(|at| wall(at, now)),
     }

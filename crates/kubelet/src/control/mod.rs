@@ -17,13 +17,14 @@ use apiserver::LeaseNews;
 use node::View;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::identity::IdentityMetrics;
 use crate::shell::Clock;
-use document::{Answer, PodName, Request};
+use crate::shell::recording::{Obeyed, Order};
+use document::{Answer, PodName, RecordOrder, RecordingStatus, Request};
 
 pub(crate) use explain::explain_pod;
 pub(crate) use stage::Stage;
@@ -58,6 +59,8 @@ pub(crate) struct Scene {
     pub(crate) identity: Arc<IdentityMetrics>,
     /// Set once there is a connection over which a lease is renewed.
     pub(crate) lease: OnceLock<watch::Receiver<LeaseNews>>,
+    /// To the driver, which has the core.
+    pub(crate) orders: mpsc::Sender<Order>,
 }
 
 impl Scene {
@@ -147,8 +150,35 @@ async fn answer(mut stream: UnixStream, scene: &Scene) -> io::Result<()> {
                 _ = lines.read_line(&mut line) => Ok(()),
             }
         }
+        Ok(Request::Record(what)) => {
+            let answer = match order(scene, what).await {
+                Ok(recording) => Answer::Recording(recording),
+                Err(error) => Answer::Error(error),
+            };
+            say(&mut write, &answer).await
+        }
         Err(error) => say(&mut write, &Answer::Error(format!("not understood: {error}"))).await,
     }
+}
+
+/// Has the driver do it, and waits for the disk here.
+async fn order(scene: &Scene, what: RecordOrder) -> Result<Option<RecordingStatus>, String> {
+    if *scene.stage.borrow() != Stage::Started {
+        return Err("the node is still starting; kubelet --record DIR records its start".to_owned());
+    }
+    let is_over = |_| "the node is ending".to_owned();
+    let (reply, answer) = oneshot::channel();
+    scene.orders.send(Order { what, reply }).await.map_err(|_| "the node is ending".to_owned())?;
+    let Obeyed { recording, begun } = answer.await.map_err(is_over)??;
+    if let Some(begun) = begun {
+        let waited = tokio::task::spawn_blocking(move || begun.wait()).await;
+        waited.map_err(|error| error.to_string())?.map_err(|error| model::chain(&error))?;
+    }
+    Ok(recording.map(|recording| {
+        let progress = recording.progress();
+        let since = recording.since();
+        RecordingStatus { path: progress.path, since, steps: progress.steps, ended: progress.ended }
+    }))
 }
 
 fn explanation(scene: &Scene, pod: Option<&PodName>) -> Answer {

@@ -31,6 +31,7 @@ pub(crate) mod objects;
 mod probes;
 pub(crate) mod pull_rate;
 pub(crate) mod pulse;
+pub(crate) mod recording;
 pub(crate) mod rotation;
 mod sandboxes;
 pub(crate) mod signals;
@@ -43,16 +44,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::recording::Recorder;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use model::Now;
 use node::{Action, Effect, EffectId, EventObject, EventRecord, Input, Node, Outcome, View};
-use recording::Recorder;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, trace};
 
+use self::recording::Order;
 use adapters::Adapters;
 use hoard::Hoard;
 use metering::Metering;
@@ -154,6 +156,8 @@ pub(crate) struct Shell {
     pub(crate) metering: Metering,
     /// Writes down what the core is told and decides, where that is wanted.
     pub(crate) recorder: Option<Recorder>,
+    /// To begin a recording, or to end it.
+    pub(crate) orders: mpsc::Receiver<Order>,
 }
 
 /// An effect under way.
@@ -178,8 +182,8 @@ impl Shell {
                 }
             };
             self.pulse.waits();
-            // All three arms are cancel-safe: a token, a channel receiver, and a sleep that is
-            // made anew in every round.
+            // All arms are cancel-safe: a token, channel receivers, and a sleep that is made anew in
+            // every round.
             let input = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -187,6 +191,10 @@ impl Shell {
                     Some(input) => input,
                     None => break,
                 },
+                Some(order) = self.orders.recv() => {
+                    self.obey(order);
+                    continue;
+                }
                 () = wake => Input::Tick,
             };
             self.pulse.works();
@@ -227,7 +235,7 @@ impl Shell {
         }
         let effects = self.core.step(now, input);
         if let Some(recorder) = &mut self.recorder {
-            recorder.decided(&effects);
+            recorder.decided(&effects, &self.core);
         }
         for effect in effects {
             self.dispatch(now, effect);

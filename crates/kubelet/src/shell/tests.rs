@@ -77,6 +77,8 @@ fn shell(
         pulse: Arc::default(),
         metering: Metering::new(Arc::default()),
         recorder: None,
+        // Nobody orders anything.
+        orders: mpsc::channel(1).1,
     };
     (shell, results, published, asked)
 }

@@ -3,12 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use node::View;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Ground;
 use crate::control::{ControlError, Scene, Stage, serve};
 use crate::shell::Clock;
+use crate::shell::recording::Order;
 
 /// Opens it. Whoever starts the node says how far it has come.
 ///
@@ -19,8 +20,10 @@ pub(super) fn begin(
     clock: Clock,
     view: watch::Receiver<Arc<View>>,
     stop: CancellationToken,
-) -> Result<(watch::Sender<Stage>, Arc<Scene>), ControlError> {
+) -> Result<(watch::Sender<Stage>, Arc<Scene>, mpsc::Receiver<Order>), ControlError> {
     let (stage, at) = watch::channel(Stage::Connecting);
+    // One at a time: whoever orders waits for the answer.
+    let (orders, taken) = mpsc::channel(1);
     let scene = Arc::new(Scene {
         node_name: ground.host.node_name.clone(),
         clock,
@@ -28,7 +31,8 @@ pub(super) fn begin(
         view,
         identity: ground.identity.clone(),
         lease: OnceLock::new(),
+        orders,
     });
     serve(&ground.config.paths.root, scene.clone(), stop)?;
-    Ok((stage, scene))
+    Ok((stage, scene, taken))
 }

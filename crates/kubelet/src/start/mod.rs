@@ -75,7 +75,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let ground = Ground::prepare(config, host, traces.tracer()).await?;
     let clock = Clock::start();
     let (view, published) = watch::channel(Arc::new(View::default()));
-    let (stage, scene) = control::begin(&ground, clock, published.clone(), stop.clone())?;
+    let (stage, scene, taken) = control::begin(&ground, clock, published.clone(), stop.clone())?;
     // Last: from here on the API server is told that this node is alive.
     let connecting = connect::api(&ground);
     let Some(remote) = unless_stopped(&stop, connecting).await.transpose()? else { return Ok(()) };
@@ -117,7 +117,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     feeds::spawn(&adapters, &published, &measurer, &host.node_name, serving_names, &results, &ground.tasks);
     let has_api = adapters.api.connection().is_some();
     let of_core = settings::of_core(&config, &host.node_name, has_api);
-    let recorder = record::begin(&config, &of_core)?;
+    let recorder = record::begin(&config, &of_core).await?;
     let driver = Shell {
         core: Node::new(of_core),
         clock,
@@ -130,6 +130,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         pulse: process.health.pulse.clone(),
         metering: Metering::new(ground.metrics.clone()),
         recorder,
+        orders: taken,
     };
     record_start(&adapters);
     let driver = tokio::spawn(driver.run(stop.clone()));

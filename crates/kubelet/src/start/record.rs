@@ -3,19 +3,19 @@
 use anyhow::Context as _;
 use config::Config;
 use node::Settings;
-use recording::{Limits, Recorder, Start};
-use tracing::{info, warn};
+use recording::{Opening, Recorder};
+use tracing::info;
 
-use crate::commands;
+use crate::shell;
 
 /// Begins it, if it is wanted. A node that cannot be recorded does not start: whoever asks for a recording wants to have
 /// what happens from the first moment on.
-pub(super) fn begin(config: &Config, settings: &Settings) -> anyhow::Result<Option<Recorder>> {
+pub(super) async fn begin(config: &Config, settings: &Settings) -> anyhow::Result<Option<Recorder>> {
     let Some(folder) = &config.process.record else { return Ok(None) };
-    let start = Start::Settings(Box::new(settings.clone()));
-    let on_end = |why: &str| warn!(err = why, "The recording has ended; the node goes on");
-    let recorder = Recorder::begin(folder, Limits::default(), &commands::build(), start, on_end)
-        .context("use the folder given to --record")?;
-    info!(path = %recorder.recording().path().display(), "Recording what the node is told and decides");
+    let context = "use the folder given to --record";
+    let (recorder, begun) =
+        shell::recording::begin(folder, Opening::of_settings(settings)?).context(context)?;
+    tokio::task::spawn_blocking(move || begun.wait()).await?.context(context)?;
+    info!(path = %folder.display(), "Recording what the node is told and decides");
     Ok(Some(recorder))
 }

@@ -112,3 +112,73 @@ async fn the_socket_is_roots_and_answers_what_it_understands() {
     assert_eq!(code, Some(1));
     assert!(stderr.starts_with("kubelet explain: no kubelet answers at "), "{stderr}");
 }
+
+#[tokio::test]
+async fn a_recording_begins_and_ends_in_the_middle_of_its_life() {
+    let lab = Lab::new();
+    lab.write("manifests/web.yaml", MANIFEST);
+    let field = format!("staticPodPath: {}\n", lab.path("manifests").display());
+    let (lab, child, _systemd) = started(lab.with(&field).flag("--hostname-override=n1")).await;
+    watched(&lab, |answer| !answer["pods"].as_array().unwrap().is_empty()).await;
+    let (root, folder) = (lab.path("root"), lab.path("recordings"));
+    let record = async |words: &[&str]| {
+        let root = ["--root-dir", root.to_str().unwrap()];
+        kubelet(&[&["record"][..], words, &root[..]].concat()).await
+    };
+    assert_eq!(record(&["status"]).await.1, "nothing is recorded\n");
+    let (code, stdout, stderr) = record(&["start", folder.to_str().unwrap()]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.starts_with(&format!("recorded to {}/", folder.display())), "{stdout}");
+    let (code, _, stderr) = record(&["start"]).await;
+    assert_eq!((code, stderr.contains("there is a recording already")), (Some(1), true), "{stderr}");
+    let (code, stdout, _) = record(&["stop"]).await;
+    assert_eq!((code, stdout.starts_with("recorded to ")), (Some(0), true), "{stdout}");
+    assert_eq!(record(&["stop"]).await.1, "nothing is recorded\n");
+    lab.write("file", "");
+    let (code, _, stderr) = record(&["start", lab.path("file/below").to_str().unwrap()]).await;
+    assert_eq!(
+        (code, stderr.starts_with("kubelet record: make the folder for recordings ")),
+        (Some(1), true),
+        "{stderr}"
+    );
+    signal(&child, Signal::TERM);
+    assert_eq!(ended(child).await.code, Some(0));
+
+    let file = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("web-n1") && !text.contains("s3cret"), "{text}");
+    let (code, stdout, stderr) =
+        kubelet(&["replay", file.to_str().unwrap(), "--pod", "default/web-n1"]).await;
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+}
+
+const KUBECONFIG: &str = "\
+apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1', insecure-skip-tls-verify: true}}]
+users: [{name: u, user: {token: t0ken}}]
+";
+
+#[tokio::test]
+async fn a_node_without_its_api_server_says_so() {
+    let lab = Lab::new();
+    lab.write("kubeconfig", KUBECONFIG);
+    let flag = format!("--kubeconfig={}", lab.path("kubeconfig").display());
+    let (lab, child, _systemd) = started(lab.flag(flag).flag("--hostname-override=n1")).await;
+    let waits = |answer: &Value, what: &str| {
+        let waits = answer["node"]["waits"].as_array().unwrap();
+        waits.iter().find(|wait| wait["for"] == what && !wait["error"].is_null()).cloned()
+    };
+    let answer = watched(&lab, |answer| {
+        waits(answer, "its registration").is_some() && waits(answer, "its lease to be renewed").is_some()
+    })
+    .await;
+    let wait = waits(&answer, "its registration").unwrap();
+    assert_eq!(wait["on"], "the API server", "{answer}");
+    assert!(wait["error"].as_str().unwrap().contains("127.0.0.1:1"), "{answer}");
+    assert!(wait["attempts"].as_u64().unwrap() > 0, "{answer}");
+    signal(&child, Signal::TERM);
+    assert_eq!(ended(child).await.code, Some(0));
+}

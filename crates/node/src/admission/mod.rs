@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Taint;
 use model::reason::Refusal;
 use model::{Pod, QosClass, pod};
+use serde::{Deserialize, Serialize};
 
 pub(crate) use features::missing_for_update;
 pub use occupied::Occupied;
@@ -60,7 +61,7 @@ pub struct AdmissionContext<'a> {
 }
 
 /// Why a pod is not let in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
     /// The pod's `status.reason`.
     pub reason: Refusal,

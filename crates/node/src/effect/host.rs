@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use model::{Pod, PodKey, PodUid};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
 
@@ -74,7 +74,7 @@ impl HostAction {
 }
 
 /// What the pods of QoS classes request together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassAmounts {
     /// Burstable pods: thousandths of a processor.
     pub burstable_cpu_millis: u64,

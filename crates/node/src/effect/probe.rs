@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::probe::ProbeKind;
 use model::{ContainerId, Pod};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
 
@@ -76,7 +76,7 @@ impl ProbeAction {
 }
 
 /// Which lifecycle hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Hook {
     /// After the start; the container does not count as started before it returned.
     PostStart,

@@ -25,7 +25,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
 /// Upstream's keyed back-off (`client-go/util/flowcontrol`), for restarts and pulls: doubles
 /// with every use, and forgets after ten minutes without one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Backoff {
     entry: Option<(Duration, Duration)>,
 }
@@ -62,7 +62,7 @@ impl Backoff {
 }
 
 /// A step that failed and is tried again with growing pauses. Explains the wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Retry {
     /// When it first failed, monotonic.
     pub(crate) since: Duration,

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::probe::ProbeKind;
+use model::reason::waiting;
 use model::{ContainerId, ImageRef};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::backoff::{Backoff, Retry};
 use super::probe_memory::ProbeMemory;
 
 /// What is remembered of a container beyond its observation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ContainerMemory {
     /// The image for its next start.
     pub(crate) image: Image,
@@ -56,7 +59,7 @@ impl ContainerMemory {
 }
 
 /// One instance of a container.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Instance {
     /// How far its start is.
     pub(crate) stage: Stage,
@@ -73,7 +76,7 @@ pub(crate) struct Instance {
 }
 
 /// How far the start of an instance is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// The runtime holds it, and no result said that it was started.
     #[default]
@@ -85,7 +88,7 @@ pub(crate) enum Stage {
 }
 
 /// The way out of a running instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ending {
     /// When it gets SIGKILL, monotonic. Only ever moves closer.
     pub(crate) deadline: Duration,
@@ -94,7 +97,7 @@ pub(crate) struct Ending {
 }
 
 /// How far the end of an instance is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum EndStep {
     /// A `Killing` event told of it.
     Announced,
@@ -115,14 +118,14 @@ pub(crate) enum EndStep {
 
 /// An instance that was ended so that another can take its place: how it ends says nothing about
 /// whether it is started again, until that has failed once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Replaced {
     /// When the instance before it had ended, wall clock: the back-off counts from there.
     pub(crate) previous_end: Option<Timestamp>,
 }
 
 /// What was done about the end of an instance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Answer {
     /// Nothing.
     #[default]
@@ -135,7 +138,7 @@ pub(crate) enum Answer {
 
 /// What is known of the image for a container's next start. Forgotten after each start, since
 /// the image may be removed in between and policy `Always` asks again every time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Image {
     /// Not asked.
     #[default]
@@ -158,10 +161,11 @@ pub(crate) enum Image {
 }
 
 /// `state.waiting` of a container, and since when.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Waiting {
     /// CamelCase.
-    pub(crate) reason: &'static str,
+    #[serde(deserialize_with = "known_reason")]
+    pub(crate) reason: Reason,
     /// For people.
     pub(crate) message: String,
     /// Since when, monotonic.
@@ -170,8 +174,16 @@ pub(crate) struct Waiting {
     pub(crate) next_at: Option<Duration>,
 }
 
+/// One of those that are used.
+type Reason = &'static str;
+
+fn known_reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Reason, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    waiting::known(&text).ok_or_else(|| D::Error::custom(format!("{text} is no reason to wait")))
+}
+
 /// Why a running container is ended while its pod goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum KillCause {
     /// Its liveness probe failed.
     Liveness,

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodStatus, ResourceRequirements};
 use model::Pod;
 use model::resources::ResourceList;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::status;
 
 /// Resources as they were granted.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Grant {
     /// Of each container, by name.
     containers: BTreeMap<String, Option<ResourceRequirements>>,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::Now;
+use serde::{Deserialize, Serialize};
 
 use super::backoff::{Pauses, Retry};
 use super::missing_volumes::MissingVolumes;
@@ -18,7 +19,7 @@ use crate::schedule::earliest;
 pub(crate) const OVER_DEADLINE: &str = "Pod was active on the node longer than the specified deadline";
 
 /// Where a pod is in its life.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Life {
     /// Not yet decided about: waits for the first relist, the node's facts, or a predecessor.
     Admitting(Admitting),
@@ -31,7 +32,7 @@ pub(crate) enum Life {
 }
 
 /// The same without what counts there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Phase {
     /// Not yet decided about.
     Admitting,
@@ -44,14 +45,14 @@ pub enum Phase {
 }
 
 /// The data of a pod that is not yet decided about.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Admitting {
     /// An earlier process let it in.
     pub(crate) is_adopted: bool,
 }
 
 /// The data of a pod that is to run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Running {
     /// When it was accepted, wall clock: `status.startTime` of a new pod.
     pub(crate) since: Timestamp,
@@ -66,7 +67,7 @@ pub(crate) struct Running {
 }
 
 /// The volumes of a pod that is to run.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PodVolumes {
     /// Whether they are there.
     pub(crate) step: Step,
@@ -77,7 +78,7 @@ pub(crate) struct PodVolumes {
 }
 
 /// The data of a pod that is ending.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Terminating {
     /// Why.
     pub(crate) why: EndCause,
@@ -92,7 +93,7 @@ pub(crate) struct Terminating {
 }
 
 /// The data of a pod that has ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Terminated {
     /// Why.
     pub(crate) why: EndCause,
@@ -111,7 +112,7 @@ pub(crate) struct Terminated {
 }
 
 /// Why a pod ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum EndCause {
     /// Somebody deleted it, or its source no longer has it.
     Deleted,
@@ -374,7 +375,7 @@ impl Terminated {
 }
 
 /// One thing that is to be brought about and may need several tries.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Step {
     /// Not tried, or to be done again.
     #[default]

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Volume;
 use model::{Now, Pod};
+use serde::{Deserialize, Serialize};
 
 /// After this long without all volumes that is told, and again after as long (upstream's
 /// `podAttachAndMountTimeout`).
 const PATIENCE: Duration = Duration::from_secs(123);
 
 /// What a pod waits for.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MissingVolumes {
     names: Vec<String>,
     tell_at: Option<Duration>,

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Probe;
 use model::Now;
+use serde::{Deserialize, Serialize};
 
 /// One probe of one container instance.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ProbeMemory {
     /// The verdict so far; `None` before a threshold was reached.
     pub(crate) verdict: Option<bool>,

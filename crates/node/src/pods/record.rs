@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::PodStatus;
 use model::downward::PodFacts;
 use model::{ContainerId, ContainerObservation, Pod, PodKey, PodUid, SandboxId};
+use serde::{Deserialize, Serialize};
 
 use super::backoff::Retry;
 use super::container::{ContainerMemory, Instance};
@@ -23,7 +24,7 @@ use crate::wait::Waits;
 use model::reason::event;
 
 /// One pod: what is wanted, what was seen, and what neither of the two tells.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct PodRecord {
     /// Its uid in its source.
     pub(crate) uid: PodUid,
@@ -62,7 +63,7 @@ pub(crate) struct PodRecord {
 }
 
 /// What is wanted of a pod.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Desired {
     /// Its source holds it.
     Present {
@@ -103,7 +104,7 @@ impl Desired {
 }
 
 /// What the API server has of the pod's status, and what it should have.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// Uid of the object status goes to; `None` when there is none (a static pod without its mirror).
     pub(crate) api_uid: Option<PodUid>,

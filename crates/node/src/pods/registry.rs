@@ -7,16 +7,47 @@ use std::sync::Arc;
 
 use model::references::{ObjectName, references};
 use model::{Pod, PodKey, PodUid};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::record::PodRecord;
 use crate::admission::Occupied;
 
 /// Every pod that is known, and which of them have something to do in this step.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Kept")]
 pub(crate) struct PodRegistry {
     held: BTreeMap<PodUid, Held>,
     index: Index,
     dirty: BTreeSet<PodUid>,
+}
+
+/// What is written down of it: the rest follows.
+#[derive(Deserialize)]
+struct Kept {
+    records: Vec<PodRecord>,
+    dirty: BTreeSet<PodUid>,
+    changed_statics: BTreeSet<PodKey>,
+}
+
+impl From<Kept> for PodRegistry {
+    fn from(kept: Kept) -> Self {
+        let mut pods = Self::default();
+        kept.records.into_iter().for_each(|record| pods.insert(record));
+        pods.dirty = kept.dirty;
+        pods.index.changed_statics = kept.changed_statics;
+        pods
+    }
+}
+
+impl Serialize for PodRegistry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut kept = serializer.serialize_struct("Kept", 3)?;
+        kept.serialize_field("records", &self.iter().collect::<Vec<_>>())?;
+        kept.serialize_field("dirty", &self.dirty)?;
+        kept.serialize_field("changed_statics", &self.index.changed_statics)?;
+        kept.end()
+    }
 }
 
 /// A pod, and what it was found under when it was last looked at.

@@ -14,11 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Now, PodKey, PodObservation, PodUid};
+use serde::{Deserialize, Serialize};
 
 use super::backoff::{Pauses, Retry};
 
 /// The newest observation of a pod, and what is known to have happened since.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Seen {
     /// There is none yet: the first relist says whether there is anything to read.
     Never,
@@ -36,7 +37,7 @@ pub(crate) enum Seen {
 }
 
 /// How far the next observation is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Read {
     /// It is asked for in this round.
     Due,
@@ -52,7 +53,7 @@ pub(crate) enum Read {
 }
 
 /// What happened to a pod while it was being read. The last one counts for most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Missed {
     /// Nothing.
     Nothing,

@@ -118,7 +118,7 @@ impl PodRecord {
             let wait = found.add(WaitOn::BackOff(item.name.clone()));
             wait.next_try = Some(item.until);
             if let Some(waiting) = self.containers.get(&item.name).and_then(|m| m.waiting.as_ref()) {
-                wait.reason = Some(waiting.reason);
+                wait.reason = Some(waiting.reason.into());
                 wait.error = Some(waiting.message.clone());
             }
         }
@@ -143,7 +143,7 @@ impl PodRecord {
                 let wait = found.add(WaitOn::Image(name.to_owned()));
                 wait.next_try = Some(turns_at.unwrap_or(*next_at).max(*next_at));
                 if let Some(waiting) = memory.and_then(|m| m.waiting.as_ref()) {
-                    wait.reason = Some(waiting.reason);
+                    wait.reason = Some(waiting.reason.into());
                     wait.error = Some(waiting.message.clone());
                 }
             }
@@ -165,7 +165,7 @@ impl PodRecord {
         found.retrying(WaitOn::Start(name.to_owned()), retry);
         if let Some(waiting) = memory.and_then(|m| m.waiting.as_ref()) {
             let wait = found.add(WaitOn::Start(name.to_owned()));
-            wait.reason = Some(waiting.reason);
+            wait.reason = Some(waiting.reason.into());
             wait.error.get_or_insert_with(|| waiting.message.clone());
         }
     }
