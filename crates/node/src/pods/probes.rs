@@ -74,7 +74,7 @@ impl PodRecord {
                 let instance = self.memory(&container.spec.name).instance_mut(&id);
                 let is_started = is_started(&container.spec, instance);
                 let is_through_hook = instance.stage == Stage::Started;
-                if !instance.probes.contains_key(&kind) {
+                let state = instance.probes.entry(kind).or_insert_with(|| {
                     let mut new = ProbeMemory::new(probe, age, cx.now);
                     if kind == ProbeKind::Liveness {
                         // What just started is hardly ever dead: asked at once, a server that
@@ -82,9 +82,8 @@ impl PodRecord {
                         // comes up to a period after the start.
                         new.plan(cx.now.after(seconds(probe.period_seconds, 10).saturating_sub(age)));
                     }
-                    instance.probes.insert(kind, new);
-                }
-                let Some(state) = instance.probes.get_mut(&kind) else { continue };
+                    new
+                });
                 let is_wanted = match kind {
                     ProbeKind::Startup => is_through_hook && state.verdict != Some(true),
                     ProbeKind::Liveness | ProbeKind::Readiness => is_started,

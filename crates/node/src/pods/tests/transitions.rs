@@ -64,8 +64,11 @@ fn cell(phase: Phase, prepare: impl Fn(&mut Bench), input: impl Fn(&mut Bench)) 
     }
 }
 
+/// Something that may happen, by its name.
+type Named<T> = (&'static str, fn(&mut T));
+
 /// What comes in from outside.
-fn news() -> [(&'static str, fn(&mut Bench)); 6] {
+fn news() -> [Named<Bench>; 6] {
     [
         ("a newer version", |bench| {
             let mut pod = (**bench.record.desired.pod().unwrap()).clone();
@@ -178,7 +181,7 @@ fn result(phase: Phase, task: &PodTask, outcome: &Outcome) -> String {
 }
 
 /// The moves of a pod's life, each with what it is for.
-fn moves() -> [(&'static str, fn(&mut Life)); 5] {
+fn moves() -> [Named<Life>; 5] {
     [
         ("is let in", |life| life.admit(wall(0))),
         ("is turned away", |life| {
