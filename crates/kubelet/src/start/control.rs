@@ -11,6 +11,16 @@ use crate::control::{ControlError, Scene, Stage, serve};
 use crate::shell::Clock;
 use crate::shell::recording::Order;
 
+/// The control socket, open.
+pub(super) struct Control {
+    /// How far the start has come.
+    pub(super) stage: watch::Sender<Stage>,
+    /// What it answers from.
+    pub(super) scene: Arc<Scene>,
+    /// What is ordered of the recorder.
+    pub(super) orders: mpsc::Receiver<Order>,
+}
+
 /// Opens it. Whoever starts the node says how far it has come.
 ///
 /// # Errors
@@ -20,7 +30,7 @@ pub(super) fn begin(
     clock: Clock,
     view: watch::Receiver<Arc<View>>,
     stop: CancellationToken,
-) -> Result<(watch::Sender<Stage>, Arc<Scene>, mpsc::Receiver<Order>), ControlError> {
+) -> Result<Control, ControlError> {
     let (stage, at) = watch::channel(Stage::Connecting);
     // One at a time: whoever orders waits for the answer.
     let (orders, taken) = mpsc::channel(1);
@@ -34,5 +44,5 @@ pub(super) fn begin(
         orders,
     });
     serve(&ground.config.paths.root, scene.clone(), stop)?;
-    Ok((stage, scene, taken))
+    Ok(Control { stage, scene, orders: taken })
 }

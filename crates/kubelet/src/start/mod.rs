@@ -75,7 +75,8 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let ground = Ground::prepare(config, host, traces.tracer()).await?;
     let clock = Clock::start();
     let (view, published) = watch::channel(Arc::new(View::default()));
-    let (stage, scene, taken) = control::begin(&ground, clock, published.clone(), stop.clone())?;
+    let control::Control { stage, scene, orders } =
+        control::begin(&ground, clock, published.clone(), stop.clone())?;
     // Last: from here on the API server is told that this node is alive.
     let connecting = connect::api(&ground);
     let Some(remote) = unless_stopped(&stop, connecting).await.transpose()? else { return Ok(()) };
@@ -130,7 +131,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         pulse: process.health.pulse.clone(),
         metering: Metering::new(ground.metrics.clone()),
         recorder,
-        orders: taken,
+        orders,
     };
     record_start(&adapters);
     let driver = tokio::spawn(driver.run(stop.clone()));

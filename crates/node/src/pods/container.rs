@@ -34,12 +34,13 @@ pub(crate) struct ContainerMemory {
     /// The highest restart count given so far, since a removed container takes its own with it.
     pub(crate) last_attempt: Option<u32>,
     /// Those that the runtime holds, as far as there is something to remember of them.
-    pub(crate) instances: BTreeMap<ContainerId, Instance>,
+    // Boxed for the room that a node of the tree keeps for others.
+    pub(crate) instances: BTreeMap<ContainerId, Box<Instance>>,
 }
 
 impl ContainerMemory {
     pub(crate) fn instance(&self, id: &ContainerId) -> Option<&Instance> {
-        self.instances.get(id)
+        self.instances.get(id).map(Box::as_ref)
     }
 
     /// The memory of an instance, made when there is none.

@@ -27,7 +27,7 @@ const LOST_EXIT_CODE: i32 = 137;
 pub(crate) struct PlanInputs<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) observed: &'a PodObservation,
-    pub(crate) memory: &'a BTreeMap<String, ContainerMemory>,
+    pub(crate) memory: &'a BTreeMap<String, Box<ContainerMemory>>,
     /// Sandboxes that were stopped for certain.
     pub(crate) stopped: &'a BTreeSet<SandboxId>,
     /// Regular containers that have ended for good by what the API server was told, and of which the
@@ -291,7 +291,7 @@ impl Look<'_> {
     }
 
     fn memory(&self) -> Option<&ContainerMemory> {
-        self.inputs.memory.get(&self.spec.name)
+        self.inputs.memory.get(&self.spec.name).map(Box::as_ref)
     }
 
     fn instance(&self, held: &ContainerObservation) -> Option<&Instance> {

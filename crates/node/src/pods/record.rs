@@ -44,7 +44,8 @@ pub(crate) struct PodRecord {
     /// its namespace, address and host ports are taken until it is stopped.
     pub(crate) stopped_sandboxes: BTreeSet<SandboxId>,
     /// Per container name.
-    pub(crate) containers: BTreeMap<String, ContainerMemory>,
+    // Boxed: a node of the tree has room for eleven, and most pods have one.
+    pub(crate) containers: BTreeMap<String, Box<ContainerMemory>>,
     /// What the API server has and should have.
     pub(crate) report: Report,
     /// The mirror of a static pod.
@@ -263,7 +264,7 @@ impl PodRecord {
 
     /// The memory of an instance, whichever container's it is.
     pub(crate) fn instance_mut(&mut self, id: &ContainerId) -> Option<&mut Instance> {
-        self.containers.values_mut().find_map(|memory| memory.instances.get_mut(id))
+        self.containers.values_mut().find_map(|memory| memory.instances.get_mut(id).map(Box::as_mut))
     }
 
     /// Forgets the instances that the runtime holds no more.
@@ -277,7 +278,7 @@ impl PodRecord {
     /// The memory of a container, made when there is none.
     pub(crate) fn memory(&mut self, name: &str) -> &mut ContainerMemory {
         if !self.containers.contains_key(name) {
-            self.containers.insert(name.to_owned(), ContainerMemory::default());
+            self.containers.insert(name.to_owned(), Box::default());
         }
         // Inserted above when absent.
         self.containers.entry(name.to_owned()).or_default()

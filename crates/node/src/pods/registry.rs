@@ -17,7 +17,8 @@ use crate::admission::Occupied;
 #[derive(Debug, Default, Deserialize)]
 #[serde(from = "Kept")]
 pub(crate) struct PodRegistry {
-    held: BTreeMap<PodUid, Held>,
+    // Boxed: a node of the tree has room for eleven, half of it in use.
+    held: BTreeMap<PodUid, Box<Held>>,
     index: Index,
     dirty: BTreeSet<PodUid>,
 }
@@ -216,7 +217,7 @@ impl PodRegistry {
         let listed = Listed::of(&record);
         self.index.change(&uid, None, Some(&listed));
         self.dirty.insert(uid.clone());
-        self.held.insert(uid, Held { record, listed });
+        self.held.insert(uid, Box::new(Held { record, listed }));
     }
 
     pub(crate) fn remove(&mut self, uid: &PodUid) {

@@ -127,6 +127,7 @@ impl PodRecord {
     pub(super) fn merge_container(&mut self, container: ContainerObservation) {
         let Some(last) = self.seen.last_mut() else { return };
         last.containers.retain(|c| c.id != container.id);
+        last.containers.reserve_exact(1);
         last.containers.push(container);
         last.sort();
     }

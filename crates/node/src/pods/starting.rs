@@ -72,7 +72,7 @@ impl PodRecord {
         let Some(after) = &item.after else { return };
         let observed = self.seen.last().and_then(|o| o.containers.iter().find(|c| c.id == *after));
         let ended_at = match observed {
-            Some(container) => backs_off_from(container, self.containers.get(&item.name)),
+            Some(container) => backs_off_from(container, self.containers.get(&item.name).map(Box::as_ref)),
             None => Some(cx.now.wall),
         };
         let memory = self.memory(&item.name);

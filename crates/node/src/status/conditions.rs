@@ -68,6 +68,8 @@ pub(super) fn generate(inputs: &StatusInputs<'_>, status: &PodStatus) -> Vec<Pod
     if inputs.is_resize_pending && !matches!(inputs.stage, Stage::Ended(_)) {
         all.push(resize_pending(inputs));
     }
+    // Statuses are kept for as long as their pods.
+    all.shrink_to_fit();
     all
 }
 

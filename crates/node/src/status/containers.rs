@@ -37,6 +37,8 @@ pub(super) fn fill(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
             ContainerKind::Ephemeral => (&mut ephemeral, &inputs.previous.ephemeral_container_statuses),
         };
         let before = previous.iter().flatten().find(|s| s.name == c.spec.name);
+        // Room for what there is and no more: statuses are kept for as long as their pods.
+        list.reserve_exact(1);
         list.push(One { inputs, spec: &c.spec, kind: c.kind, before, has_init, is_restarting }.status());
     }
     let limit = MAX_TERMINATION_MESSAGES_BYTES / (regular.len() + init.len() + ephemeral.len()).max(1);

@@ -110,8 +110,8 @@ fn observation(pod: &Pod, text: &str) -> PodObservation {
 }
 
 /// Running containers count as started.
-fn memory(seen: &PodObservation) -> BTreeMap<String, ContainerMemory> {
-    let mut memory: BTreeMap<String, ContainerMemory> = BTreeMap::new();
+fn memory(seen: &PodObservation) -> BTreeMap<String, Box<ContainerMemory>> {
+    let mut memory: BTreeMap<String, Box<ContainerMemory>> = BTreeMap::new();
     for c in &seen.containers {
         memory.entry(c.name.clone()).or_default().instance_mut(&c.id).stage = Stage::Started;
     }
@@ -137,14 +137,14 @@ fn text(plan: &Plan) -> String {
     words.join(", ")
 }
 
-fn plan_of(pod: &Pod, seen: &PodObservation, memory: &BTreeMap<String, ContainerMemory>) -> Plan {
+fn plan_of(pod: &Pod, seen: &PodObservation, memory: &BTreeMap<String, Box<ContainerMemory>>) -> Plan {
     plan_with(pod, seen, memory, &BTreeSet::new())
 }
 
 fn plan_with(
     pod: &Pod,
     seen: &PodObservation,
-    memory: &BTreeMap<String, ContainerMemory>,
+    memory: &BTreeMap<String, Box<ContainerMemory>>,
     stopped: &BTreeSet<SandboxId>,
 ) -> Plan {
     plan(PlanInputs {
@@ -571,6 +571,7 @@ fn the_count_goes_on_after_containers_are_gone() {
     let pod = pod("Always a");
     let seen = observation(&pod, "0+");
     let mut memory = BTreeMap::new();
-    memory.insert("a".to_owned(), ContainerMemory { last_attempt: Some(4), ..ContainerMemory::default() });
+    let known = ContainerMemory { last_attempt: Some(4), ..ContainerMemory::default() };
+    memory.insert("a".to_owned(), Box::new(known));
     assert_eq!(text(&plan_of(&pod, &seen, &memory)), "start a#5");
 }

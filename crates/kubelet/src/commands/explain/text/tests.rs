@@ -1,3 +1,5 @@
+//! Pages of pods and nodes that wait, as a tired person reads them.
+
 use crate::control::document::{CertificateExplained, ConditionExplained, MarkExplained};
 
 use super::*;
