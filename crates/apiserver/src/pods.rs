@@ -49,8 +49,8 @@ fn lean(mut pod: Pod) -> Arc<Pod> {
     Arc::new(pod)
 }
 
-/// Gives back what the lists were made larger by than they have become while they were read: room for four of anything, which
-/// is a third of what a pod of one container takes.
+/// Gives back the room in lists, which begin with room for four of what takes up to 1 KiB and double from there: a seventh of a
+/// pod of one container (`findings/parsed-pod-size.sh`).
 fn compact(pod: &mut Pod) {
     fn shrink<T>(list: &mut Option<Vec<T>>) {
         list.iter_mut().for_each(Vec::shrink_to_fit);
