@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::reason::waiting;
 use model::{Now, PodUid};
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +126,10 @@ pub enum Who {
     Controller,
     /// Whoever makes Node objects where kubelets do not.
     NodeMaker,
+    /// Whoever makes what the pod refers to.
+    References,
+    /// Whoever writes the pod's manifest.
+    Manifest,
     /// Nobody: it is a matter of time.
     Time,
 }
@@ -144,14 +149,27 @@ impl Who {
             Self::OtherPod => "the pod that had the name before",
             Self::Controller => "whoever sets that condition",
             Self::NodeMaker => "whoever makes Node objects: the kubelet does not, or its own was deleted",
+            Self::References => "what the pod refers to: its ConfigMaps, Secrets and the image's user",
+            Self::Manifest => "the pod's manifest: as it is, it cannot go on",
             Self::Time => "nobody: the time has to pass",
+        }
+    }
+}
+
+impl Wait {
+    /// On whom, by what has gone wrong where that tells more than what is waited for.
+    pub fn who(&self) -> Who {
+        match self.reason.as_deref() {
+            Some(waiting::CREATE_CONTAINER_CONFIG_ERROR) => Who::References,
+            Some(waiting::INVALID_IMAGE_NAME | waiting::ERR_IMAGE_NEVER_PULL) => Who::Manifest,
+            _ => self.on.who(),
         }
     }
 }
 
 impl WaitOn {
     /// On whom.
-    pub fn who(&self) -> Who {
+    fn who(&self) -> Who {
         match self {
             Self::FirstRelist
             | Self::RuntimeStatus
@@ -294,6 +312,23 @@ mod tests {
             found.add(on.clone());
         }
         found
+    }
+
+    #[test]
+    fn nobody_is_blamed_for_what_the_pod_asks_for() {
+        for (on, reason, who) in [
+            (WaitOn::Start("a".into()), None, Who::Runtime),
+            (WaitOn::Start("a".into()), Some(waiting::RUN_CONTAINER_ERROR), Who::Runtime),
+            (WaitOn::Start("a".into()), Some(waiting::CREATE_CONTAINER_CONFIG_ERROR), Who::References),
+            (WaitOn::Image("a".into()), Some(waiting::ERR_IMAGE_PULL), Who::Registry),
+            (WaitOn::Image("a".into()), Some(waiting::INVALID_IMAGE_NAME), Who::Manifest),
+            (WaitOn::Image("a".into()), Some(waiting::ERR_IMAGE_NEVER_PULL), Who::Manifest),
+        ] {
+            let mut found = found(&[]);
+            let wait = found.add(on);
+            wait.reason = reason.map(Cow::Borrowed);
+            assert_eq!(wait.who(), who, "{reason:?}");
+        }
     }
 
     #[test]

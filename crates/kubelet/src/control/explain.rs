@@ -115,7 +115,7 @@ pub(crate) fn explain_pod(pod: &PodView, now: Now) -> PodExplained {
 fn explain_wait(wait: &Wait, now: Now) -> WaitExplained {
     WaitExplained {
         r#for: wait.on.to_string(),
-        on: wait.on.who().as_str().to_owned(),
+        on: wait.who().as_str().to_owned(),
         since: wall(wait.since, now),
         attempts: wait.attempts,
         reason: wait.reason.as_ref().map(ToString::to_string),
