@@ -58,6 +58,9 @@ const CONFIG_JUDGE: Program = kubernetes("config-judge", "./config-judge");
 /// Says what upstream's kubelet makes of the manifests of static pods; likewise ours.
 const MANIFEST_JUDGE: Program = kubernetes("manifest-judge", "./manifest-judge");
 
+/// Says what upstream's kubelet makes of its state files; likewise ours.
+const STATE_JUDGE: Program = kubernetes("state-judge", "./state-judge");
+
 /// Says what Prometheus makes of a page of metrics; likewise ours.
 const PAGE_JUDGE: Program = program("page-judge", "./page-judge");
 
@@ -156,6 +159,7 @@ pub(crate) struct Peers {
     containerd: PathBuf,
     config_judge: PathBuf,
     manifest_judge: PathBuf,
+    state_judge: PathBuf,
     page_judge: PathBuf,
     pods_client: PathBuf,
     metrics_server: PathBuf,
@@ -173,6 +177,7 @@ impl Peers {
             kubernetes: module(root, &KUBERNETES, |program| purpose.needs(program), &mut builds)?,
             config_judge: own(root, &CONFIG_JUDGE, purpose.compares(), &mut builds)?,
             manifest_judge: own(root, &MANIFEST_JUDGE, purpose.compares(), &mut builds)?,
+            state_judge: own(root, &STATE_JUDGE, purpose.compares(), &mut builds)?,
             page_judge: own(root, &PAGE_JUDGE, tests, &mut builds)?,
             pods_client: own(root, &PODS_CLIENT, tests, &mut builds)?,
             metrics_server: module(root, &METRICS_SERVER, |_| tests, &mut builds)?,
@@ -200,6 +205,11 @@ impl Peers {
     /// The program that reads manifests as upstream's kubelet does.
     pub(crate) fn manifest_judge(&self) -> &Path {
         &self.manifest_judge
+    }
+
+    /// The program that reads state files as upstream's kubelet does.
+    pub(crate) fn state_judge(&self) -> &Path {
+        &self.state_judge
     }
 
     /// The program that reads a page of metrics as Prometheus does.

@@ -33,6 +33,7 @@ const ORDER: &[&str] = &[
     "config",
     "recording",
     "node",
+    "checkpoints",
     "model",
     "golang",
 ];

@@ -4,7 +4,37 @@ use std::fmt;
 
 /// The hash of 32 bits.
 pub fn hash_32(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    let mut hash = Hash32::default();
+    hash.update(bytes);
+    hash.value()
+}
+
+/// The hash of 32 bits, of what is written to it.
+pub struct Hash32(u32);
+
+impl Default for Hash32 {
+    fn default() -> Self {
+        Self(0x811c_9dc5)
+    }
+}
+
+impl Hash32 {
+    /// Takes in more.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    }
+
+    /// The hash of all that was taken in.
+    pub fn value(&self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Write for Hash32 {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.update(text.as_bytes());
+        Ok(())
+    }
 }
 
 /// The hash of 128 bits, of what is written to it.

@@ -57,6 +57,13 @@ impl Decimal {
     }
 }
 
+/// The decimal suffixes and their powers of ten.
+const DECIMAL_SUFFIXES: [(&str, i32); 10] =
+    [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
+/// The binary suffixes and their powers of two.
+const BINARY_SUFFIXES: [(&str, i32); 6] =
+    [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
+
 /// The parts of an amount as it is written.
 struct Parts<'a> {
     is_negative: bool,
@@ -90,35 +97,46 @@ impl<'a> Parts<'a> {
 
 /// Base and exponent of what stands behind a number.
 fn suffix(text: &str) -> Option<(u32, i32, &'static str)> {
-    const DECIMAL: [(&str, i32); 10] = [
-        ("n", -9),
-        ("u", -6),
-        ("m", -3),
-        ("", 0),
-        ("k", 3),
-        ("M", 6),
-        ("G", 9),
-        ("T", 12),
-        ("P", 15),
-        ("E", 18),
-    ];
-    const BINARY: [(&str, i32); 6] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
     let find = |table: &[(&str, i32)]| table.iter().find(|(name, _)| *name == text).map(|found| found.1);
-    if let Some(exponent) = find(&DECIMAL) {
+    if let Some(exponent) = find(&DECIMAL_SUFFIXES) {
         return Some((10, exponent, "DecimalSI"));
     }
-    if let Some(exponent) = find(&BINARY) {
+    if let Some(exponent) = find(&BINARY_SUFFIXES) {
         return Some((2, exponent, "BinarySI"));
     }
     let exponent = text.strip_prefix(['e', 'E'])?.parse().ok()?;
     Some((10, exponent, "DecimalExponent"))
 }
 
+/// A number times a power of ten, when that is a whole number.
+fn whole(digits: u128, exponent: i32) -> Option<u128> {
+    let factor = 10_u128.checked_pow(exponent.unsigned_abs())?;
+    match exponent {
+        0.. => digits.checked_mul(factor),
+        _ => digits.is_multiple_of(factor).then_some(digits / factor),
+    }
+}
+
+/// A number without a factor, and how often it had it. Not for zero.
+fn without_factors(mut number: u128, factor: u128) -> (u128, i32) {
+    let mut times = 0;
+    while number.is_multiple_of(factor) {
+        number /= factor;
+        times += 1;
+    }
+    (number, times)
+}
+
 impl Quantity {
     /// The amount that a text stands for.
     pub fn of(text: &str) -> Self {
         let text = text.trim();
-        Self::parse(text).unwrap_or_else(|| Self { text: text.to_owned(), ..Self::default() })
+        Self::read(text).unwrap_or_else(|| Self { text: text.to_owned(), ..Self::default() })
+    }
+
+    /// The amount that a text stands for; `None` when it stands for none, or for one that is not followed here.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(text.trim()).filter(|text| !text.is_empty()).and_then(Self::read)
     }
 
     /// The amount as that of a resource.
@@ -139,7 +157,7 @@ impl Quantity {
         Self { number: rounded, text: String::new(), ..quantity }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    fn read(text: &str) -> Option<Self> {
         if text == "0" {
             return Some(Self { text: text.to_owned(), format: "DecimalSI", ..Self::default() });
         }
@@ -207,6 +225,44 @@ impl Quantity {
             format = "DecimalSI";
         }
         Some(Self { number: Number::Large(number), text: String::new(), format })
+    }
+
+    /// The amount as upstream writes it: the canonical form, in the notation it was read in.
+    pub fn canonical(&self) -> String {
+        if !self.text.is_empty() {
+            return self.text.clone();
+        }
+        let (is_negative, digits, exponent) = match self.number {
+            Number::Small(value, scale) => (value < 0, u128::from(value.unsigned_abs()), scale),
+            Number::Large(Decimal { is_negative, unscaled, scale }) => (is_negative, unscaled, -scale),
+        };
+        if digits == 0 {
+            return "0".to_owned();
+        }
+        let sign = if is_negative { "-" } else { "" };
+        if self.format == "BinarySI"
+            && let Some(whole) = whole(digits, exponent).filter(|whole| *whole >= 1024)
+        {
+            let (whole, times) = without_factors(whole, 1024);
+            let suffix = BINARY_SUFFIXES.iter().find(|(_, power)| *power == 10 * times);
+            return format!("{sign}{whole}{}", suffix.map_or("", |(name, _)| name));
+        }
+        let (mut digits, times) = without_factors(digits, 10);
+        let mut exponent = exponent + times;
+        while exponent % 3 != 0 {
+            digits *= 10;
+            exponent -= 1;
+        }
+        if self.format == "DecimalExponent" {
+            return if exponent == 0 {
+                format!("{sign}{digits}")
+            } else {
+                format!("{sign}{digits}e{exponent}")
+            };
+        }
+        // What is beyond them loses its power of ten upstream.
+        let suffix = DECIMAL_SUFFIXES.iter().find(|(_, power)| *power == exponent);
+        format!("{sign}{digits}{}", suffix.map_or("", |(name, _)| name))
     }
 
     /// All of it, in the order of upstream's fields.

@@ -65,6 +65,7 @@ impl Order {
         let programs = Programs {
             judge: self.peers.config_judge(),
             manifest_judge: self.peers.manifest_judge(),
+            state_judge: self.peers.state_judge(),
             go: &go,
             ours: &self.kubelet,
         };

@@ -6,7 +6,8 @@
 //! `cases/`, among them kubeconfigs, which both load up to the client they would make of it, plus, for each flag and field that upstream says it has, a few that are made up. What differs on purpose
 //! is in `wanted.yaml`, with the reason.
 //!
-//! What is kept of upstream's static pods is checked as well, for a uid that differs restarts a control plane.
+//! What is kept of upstream's static pods is checked as well, for a uid that differs restarts a control plane, and what
+//! is kept of upstream's state files, which a node has when it is handed from one kubelet to the other.
 
 pub(crate) mod apart;
 mod case;
@@ -15,6 +16,7 @@ mod kubeconfig;
 mod made_up;
 mod manifests;
 mod real;
+mod states;
 mod verdict;
 mod wanted;
 
@@ -49,6 +51,8 @@ struct Programs<'a> {
     judge: &'a Path,
     /// Says what upstream makes of a static pod's manifest.
     manifest_judge: &'a Path,
+    /// Says what upstream makes of a state file.
+    state_judge: &'a Path,
     /// Upstream's kubelet.
     go: &'a Path,
     /// Our kubelet.
@@ -89,9 +93,12 @@ fn run(programs: Programs<'_>, filter: &[String]) -> Result<Outcome> {
     if is_whole {
         failures.extend(wanted.unused());
         failures.extend(real::run(programs, folder.path(), &cases, &inputs, &theirs)?);
-        let outdated = manifests::outdated(programs.manifest_judge)?;
-        passed += u64::from(outdated.is_empty());
-        failures.extend(outdated);
+        for outdated in
+            [manifests::outdated(programs.manifest_judge)?, states::outdated(programs.state_judge)?]
+        {
+            passed += u64::from(outdated.is_empty());
+            failures.extend(outdated);
+        }
     }
     eprintln!("    {} cases, {} differ as wanted", cases.len(), wanted.used());
     Ok(Outcome { passed, failures })
