@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use kube::Client;
 use kube::api::{GetParams, Patch, PatchParams, PostParams};
 use kube::core::Request;
+use model::json::to_tree;
 use serde_json::{Map, Value, json};
 
 use crate::call::{Purpose, RequestError, call};
@@ -148,7 +149,7 @@ fn patch_of(metadata: Map<String, Value>, status: Option<Value>) -> Value {
 /// differs. Conditions of others and `volumesAttached` (the attach controller's) never appear.
 pub fn node_status_patch(old: &NodeStatus, new: &NodeStatus) -> Option<Value> {
     let value = |status: &NodeStatus| {
-        let mut value = serde_json::to_value(status).ok()?;
+        let mut value = to_tree(status).ok()?;
         value.as_object_mut()?.remove("volumesAttached");
         Some(value)
     };

@@ -6,6 +6,7 @@ use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::PodStatus;
 use kube::Client;
 use kube::api::{Patch, PatchParams};
+use model::json::to_tree;
 use model::{Pod, PodKey, PodUid};
 use serde_json::{Value, json};
 
@@ -40,7 +41,7 @@ pub enum PatchOutcome {
 /// The patch that turns `old` into `new`, for a pod's `status` subresource; `None` when nothing
 /// differs. Fields in neither are left alone, as are conditions neither has.
 pub fn status_patch(old: &PodStatus, new: &PodStatus) -> Option<Value> {
-    let (old, new) = (serde_json::to_value(old).ok()?, serde_json::to_value(new).ok()?);
+    let (old, new) = (to_tree(old).ok()?, to_tree(new).ok()?);
     diff(&old, &new, LISTS).map(Value::Object)
 }
 

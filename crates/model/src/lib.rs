@@ -10,6 +10,7 @@ mod chain;
 pub mod downward;
 pub mod hash;
 pub mod ids;
+pub mod json;
 pub mod mount;
 pub mod observed;
 pub mod pod;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use model::Now;
+use model::json::to_tree;
 use node::{Effect, Input, Node, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -35,7 +36,7 @@ impl Opening {
     /// # Errors
     /// The settings cannot be put in words.
     pub fn of_settings(settings: &Settings) -> serde_json::Result<Self> {
-        Ok(Self(json!({ "settings": serde_json::to_value(settings)? })))
+        Ok(Self(json!({ "settings": to_tree(settings)? })))
     }
 
     /// All that the core knows now.
@@ -43,7 +44,7 @@ impl Opening {
     /// # Errors
     /// It cannot be put in words.
     pub fn of_node(node: &Node) -> serde_json::Result<Self> {
-        Ok(Self(json!({ "node": serde_json::to_value(node)? })))
+        Ok(Self(json!({ "node": to_tree(node)? })))
     }
 }
 
@@ -112,7 +113,7 @@ impl<W: Write> SegmentWriter<W> {
 }
 
 fn write(out: &mut impl Write, cutter: &Cutter, line: &impl Serialize) -> io::Result<()> {
-    let mut document: Value = serde_json::to_value(line)?;
+    let mut document = to_tree(line)?;
     cutter.cut(&mut document);
     serde_json::to_writer(&mut *out, &document)?;
     out.write_all(b"\n")

@@ -1,6 +1,6 @@
 //! Steps a core through what was recorded.
 
-use std::io::{self, BufRead, Lines};
+use std::io::{self, BufRead, Split};
 
 use model::Now;
 use node::{Effect, Input, Node};
@@ -46,7 +46,7 @@ pub enum ReplayError {
 pub struct Replay<R> {
     node: Node,
     kubelet: String,
-    lines: Lines<R>,
+    lines: Split<R>,
     at: u64,
 }
 
@@ -71,14 +71,15 @@ impl<R: BufRead> Replay<R> {
     /// # Errors
     /// It is no recording, or one of another format.
     pub fn open(reader: R) -> Result<Self, ReplayError> {
-        let mut lines = reader.lines();
+        // As bytes, since a parser of text is the code of all types once more.
+        let mut lines = reader.split(b'\n');
         let first = lines.next().ok_or(ReplayError::Empty)?.map_err(ReplayError::Read)?;
         let of_first = |source| ReplayError::Line { line: 1, source };
-        let Form { recording } = serde_json::from_str(&first).map_err(of_first)?;
+        let Form { recording } = serde_json::from_slice(&first).map_err(of_first)?;
         if recording != FORMAT {
             return Err(ReplayError::Format { found: recording });
         }
-        let head: Head<'_, Start> = serde_json::from_str(&first).map_err(of_first)?;
+        let head: Head<'_, Start> = serde_json::from_slice(&first).map_err(of_first)?;
         let kubelet = head.kubelet.into_owned();
         Ok(Self { node: head.start.into_node(), kubelet, lines, at: 1 })
     }
@@ -102,7 +103,7 @@ impl<R: BufRead> Replay<R> {
         let text = text.map_err(ReplayError::Read)?;
         self.at += 1;
         let line = self.at;
-        let Line { now, input, effects: recorded } = match serde_json::from_str(&text) {
+        let Line { now, input, effects: recorded } = match serde_json::from_slice(&text) {
             Ok(read) => read,
             Err(error) if error.is_eof() => return Ok(None),
             Err(source) => return Err(ReplayError::Line { line, source }),

@@ -80,7 +80,7 @@ fn part(
     object: &impl Serialize,
     out: &mut Vec<u8>,
 ) -> Result<(), serde_json::Error> {
-    let value = serde_json::to_value(object)?;
+    let value = model::json::to_tree(object)?;
     bytes(number, &message(shape, &value), out);
     Ok(())
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
     Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, Volume, VolumeMount,
 };
 use model::Quantity;
+use model::json::to_tree;
 
 use super::{Report, is_label};
 
@@ -33,8 +34,7 @@ pub(super) fn check<'a>(volumes: &'a [Volume], report: &mut Report) -> Volumes<'
             check_empty_dir(source, &format!("{field}.emptyDir"), report);
         }
         check_files(volume, &field, report);
-        let sources =
-            serde_json::to_value(volume).ok().and_then(|value| value.as_object().map(serde_json::Map::len));
+        let sources = to_tree(volume).ok().and_then(|value| value.as_object().map(serde_json::Map::len));
         report.require(sources.unwrap_or(2) <= 2, field, "may have one source only");
     }
     all
