@@ -30,6 +30,7 @@ use crate::kubeconfig::{self, Identity, KubeconfigFinding, Loaded, impersonation
 use crate::news::{IdentityNews, Observer, RequestNews};
 use crate::pool::Pool;
 use crate::resolve::Resolver;
+use crate::server_trust;
 use crate::throttle::{RateLimit, Throttle};
 
 /// Silence after which the peer is asked whether it lives.
@@ -308,7 +309,7 @@ impl Wiring {
             .proxies
             .for_server(&loaded.config.cluster_url)
             .map_err(|source| ConnectError::Proxy { path: path.clone(), source })?;
-        let tls = loaded.config.rustls_client_config();
+        let tls = server_trust::client_config(&loaded.config);
         let mut tls =
             tls.map_err(|source| ConnectError::Credentials { path: path.clone(), source: source.into() })?;
         tls.client_auth_cert_resolver = shown;

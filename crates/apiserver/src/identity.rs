@@ -137,11 +137,11 @@ pub(crate) struct FileIdentity {
     /// When they were looked at last, in milliseconds since `start`.
     checked_millis: AtomicU64,
     // Held for two calls of `stat`, never across a wait.
-    stamp: Mutex<Stamp>,
+    stamp: Mutex<[Stamp; 2]>,
 }
 
 /// What is different when a file is another one or was written to.
-type Stamp = [Option<(u64, u64, i64, i64)>; 2];
+pub(crate) type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl FileIdentity {
     /// Reads both files once, so that a wrong path is an error at start.
@@ -206,7 +206,7 @@ impl ResolvesClientCert for FileIdentity {
     }
 }
 
-fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
+pub(crate) fn stamp(path: &Path) -> Stamp {
     let found = std::fs::metadata(path).ok()?;
     Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
 }

@@ -73,7 +73,7 @@ pub(crate) async fn load(path: &Path) -> Result<Loaded, ConnectError> {
         return Err(ConnectError::Contradictory { path: path.to_owned(), findings });
     }
     if cluster.certificate_authority_data.is_none() {
-        // Read again every minute, so that the authority can be replaced.
+        // Read again when it changes, so that the authority can be replaced.
         config.root_cert_file = cluster.certificate_authority.as_ref().map(PathBuf::from);
     }
     if user.auth_provider.is_some() {

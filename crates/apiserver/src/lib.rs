@@ -37,6 +37,7 @@ mod pool;
 mod resolve;
 mod reviews;
 mod runtime_class;
+mod server_trust;
 mod services;
 mod status;
 mod throttle;
