@@ -17,11 +17,11 @@ const MEANINGS: &[&str] = &[
     "crates/config/src/unsupported.rs",
     "crates/config/src/credentials.rs",
     "crates/config/src/load.rs",
-    "crates/config/src/parts.rs",
+    "crates/config/src/sections.rs",
     "crates/kubelet/",
 ];
 /// The configuration as its consumers see it, and who they are.
-const PARTS: &str = "crates/config/src/parts.rs";
+const SECTIONS: &str = "crates/config/src/sections.rs";
 const CONSUMERS: &[&str] = &["crates/kubelet/", "crates/runtime/", "crates/telemetry/"];
 /// Fields of the document that are rightly read by nobody, each with the reason.
 const UNREAD: &[(&str, &str)] = &[
@@ -84,7 +84,7 @@ pub(crate) fn check(root: &Path, texts: &[(PathBuf, String)]) -> Vec<String> {
     let mut wrong = gates(&read(CONSULTED), &read(GATES), sources, &|test| has_test(test, &read));
     wrong.extend(metrics(&read(METRICS), sources));
     wrong.extend(fields(DOCUMENT, &read(DOCUMENT), sources, MEANINGS));
-    wrong.extend(fields(PARTS, &read(PARTS), sources, CONSUMERS));
+    wrong.extend(fields(SECTIONS, &read(SECTIONS), sources, CONSUMERS));
     wrong
 }
 

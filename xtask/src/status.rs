@@ -20,7 +20,7 @@ const ROWS: &[Row] = &[
                 compared with upstream's kubelet in more than two thousand cases; every mistake reported at once \
                 with line and column; `kubelet config check`, `show` and `kubeconfig`",
         proofs: &[
-            "doors::tell_the_same_configuration",
+            "http_api::tell_the_same_configuration",
             "startup::drop_ins_change_the_configuration",
             "registry::a_program_opens_it",
             "identity::a_program_knows_the_credentials",
@@ -162,7 +162,7 @@ const ROWS: &[Row] = &[
                 machine's logs and log query, checkpoints, profiles, `/flagz`, `/statusz`, `/metrics` as text and \
                 protobuf; compared with upstream's kubelet in more than a thousand requests; the Pods API",
         proofs: &[
-            "doors::answer_as_upstreams",
+            "http_api::answer_as_upstreams",
             "streams::logs",
             "streams::exec",
             "streams::attach",

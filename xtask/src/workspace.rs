@@ -1,6 +1,7 @@
 //! Where things are: the workspace, cargo's target folder and our cache.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -65,28 +66,33 @@ impl Workspace {
                 (program.to_owned(), "debug")
             }
         };
-        // How far it is, although nobody looks at a terminal.
-        cargo.env("CARGO_TERM_PROGRESS_WHEN", "always").env("CARGO_TERM_PROGRESS_WIDTH", "80");
-        let mut step = None;
-        let mut compiled = 0;
-        command::watch(&format!("build {program}"), cargo, progress, |line| match Line::read(line) {
-            Line::Compiling => {
-                compiled += 1;
-                step.get_or_insert_with(|| progress.step("build", &name, 0, "crates"));
-                true
-            }
-            Line::Reached { done, total } => {
-                if let Some(step) = &step {
-                    step.reach(done, total);
-                }
-                true
-            }
-            Line::Finished => true,
-            Line::Other => false,
-        })?;
-        step.map_or(Ok(()), |step| step.finish(compiled))?;
+        build(&name, cargo, progress)?;
         Ok(self.target.join(folder).join(program))
     }
+}
+
+/// Has cargo build something, and shows how far it is.
+pub(crate) fn build(name: &str, mut cargo: Command, progress: &Progress) -> Result<()> {
+    // How far it is, although nobody looks at a terminal.
+    cargo.env("CARGO_TERM_PROGRESS_WHEN", "always").env("CARGO_TERM_PROGRESS_WIDTH", "80");
+    let mut step = None;
+    let mut compiled = 0;
+    command::watch(&format!("build {name}"), cargo, progress, |line| match Line::read(line) {
+        Line::Compiling => {
+            compiled += 1;
+            step.get_or_insert_with(|| progress.step("build", name, 0, "crates"));
+            true
+        }
+        Line::Reached { done, total } => {
+            if let Some(step) = &step {
+                step.reach(done, total);
+            }
+            true
+        }
+        Line::Finished => true,
+        Line::Other => false,
+    })?;
+    step.map_or(Ok(()), |step| step.finish(compiled))
 }
 
 /// What a line that cargo prints means.

@@ -22,11 +22,11 @@ use tokio::sync::watch;
 use crate::call::{Cause, Purpose, call_bytes};
 use crate::certificates::{
     Asked, CertificatePair, CertificateRequestError, CertificateStore, Question, RequestKey, Requester,
-    RotationNews, RotationTask, SigningError, StoreError, Template, Use, ask, certificate_of, digested_name,
+    RotationEvent, RotationTask, SigningError, StoreError, Template, Use, ask, certificate_of, digested_name,
 };
 use crate::connect::{ClientSettings, ConnectError, Connection, Initial, connect, connect_rotating};
 use crate::kubeconfig::{self, Identity, Loaded};
-use crate::news::{IdentityNews, Observer};
+use crate::observer::{CredentialEvent, Observer};
 use crate::watch::retry_pause;
 
 /// The prefix of the client certificate's files.
@@ -146,7 +146,7 @@ async fn is_still_valid(path: &Path) -> Result<bool, BootstrapError> {
         },
         Err(error) => chain(&error),
     };
-    tracing::info!(kubeconfig = %path.display(), reason, "bootstrap again");
+    tracing::info!(kubeconfig = %path.display(), reason, "Bootstrapping a new client certificate");
     Ok(false)
 }
 
@@ -197,13 +197,13 @@ async fn rotating(
     let store = store.map_err(BootstrapError::Store)?;
     let (connection, shown, renewals) =
         connect_rotating(loaded, settings.clone()).map_err(BootstrapError::Connect)?;
-    let observer: Observer<IdentityNews> = settings.observer.clone();
-    let listener = Arc::new(move |news: RotationNews| {
-        if let RotationNews::Current(pair) = &news {
+    let observer: Observer<CredentialEvent> = settings.observer.clone();
+    let listener = Arc::new(move |event: RotationEvent| {
+        if let RotationEvent::Current(pair) = &event {
             shown.show(pair);
             renewals.renew();
         }
-        observer.tell(IdentityNews::Client(news));
+        observer.tell(CredentialEvent::Client(event));
     });
     // What is asked for never changes.
     let (_, template) = watch::channel(Some(Template::for_client(&identity.node_name)));
@@ -244,7 +244,7 @@ async fn first_certificate(
             tracing::warn!(
                 name,
                 difference,
-                "the certificate request made earlier is of no use: make another"
+                "Existing certificate signing request does not match; creating another one"
             );
             key = new_key(&key_file)?;
             submit(&client, &template, &key).await
@@ -252,7 +252,7 @@ async fn first_certificate(
         answer => answer,
     };
     let asked = asked.map_err(BootstrapError::Signing)?;
-    tracing::info!(request = asked.name, "wait for the client certificate");
+    tracing::info!(request = asked.name, "Waiting for client certificate to be issued");
     let issued = tokio::time::timeout(APPROVAL_LIMIT, certificate_of(&client, &asked)).await;
     let chain_pem = match issued {
         Ok(issued) => issued.map_err(BootstrapError::Signing)?,
@@ -262,7 +262,7 @@ async fn first_certificate(
     if let Err(error) = std::fs::remove_file(&key_file)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::info!(%error, file = %key_file.display(), "the request's key stays behind");
+        tracing::info!(%error, file = %key_file.display(), "Failed to remove the key of the certificate signing request");
     }
     write_kubeconfig(&identity.kubeconfig, &loaded, &store.current_path())
 }
@@ -288,7 +288,10 @@ async fn submit(client: &Client, template: &Template, key: &RequestKey) -> Resul
             Err(SigningError::Submit(error)) if error.is_retryable() && error.code() != Some(401) => {
                 let pause = retry_pause(failures, PAUSE_FIRST, PAUSE_MAX)
                     .max(error.retry_after().unwrap_or_default());
-                tracing::warn!(error = chain(&error), "ask for a client certificate again in {pause:?}");
+                tracing::warn!(
+                    error = chain(&error),
+                    "Failed to create certificate signing request; retrying in {pause:?}"
+                );
                 tokio::time::sleep(pause).await;
                 failures += 1;
             }
@@ -314,7 +317,7 @@ async fn server_is_there(client: &Client) {
             Err(_) => format!("no answer within {ANSWER_LIMIT:?}"),
         };
         if failures == 0 {
-            tracing::info!(reason, "wait for the API server");
+            tracing::info!(reason, "Waiting for API server to respond");
         }
         tokio::time::sleep(retry_pause(failures, PAUSE_FIRST, PAUSE_MAX)).await;
         failures += 1;
@@ -326,7 +329,10 @@ fn key_of(store: &CertificateStore) -> Option<RequestKey> {
     match store.current() {
         Ok(pair) => RequestKey::from_pem(pair?.key_pem()).ok(),
         Err(error) => {
-            tracing::warn!(error = chain(&error), "ask with another key");
+            tracing::warn!(
+                error = chain(&error),
+                "Failed to load client certificate; requesting one with a new key"
+            );
             None
         }
     }
@@ -337,10 +343,14 @@ fn kept_key(file: &Path) -> Result<RequestKey, BootstrapError> {
     match std::fs::read_to_string(file) {
         Ok(pem) => match RequestKey::from_pem(&pem) {
             Ok(key) => return Ok(key),
-            Err(error) => tracing::warn!(error = chain(&error), file = %file.display(), "make another key"),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), file = %file.display(), "Failed to load the key of the certificate signing request; generating a new key")
+            }
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(%error, file = %file.display(), "make another key"),
+        Err(error) => {
+            tracing::warn!(%error, file = %file.display(), "Failed to load the key of the certificate signing request; generating a new key")
+        }
     }
     new_key(file)
 }

@@ -20,14 +20,14 @@ use kube::client::ConfigExt;
 use kube::{Client, Config};
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::ServerName;
-use telemetry::traces::{CarryHttp, Tracer};
+use telemetry::traces::{TracedClient, Tracer};
 use thiserror::Error;
 use tower::{BoxError, ServiceBuilder};
 
 use crate::credentials::{Authenticate, Credentials};
 use crate::identity::{FileIdentity, IdentityError, Renewals, ShownIdentity};
 use crate::kubeconfig::{self, Identity, KubeconfigFinding, Loaded, impersonation};
-use crate::news::{IdentityNews, Observer, RequestNews};
+use crate::observer::{CredentialEvent, Observer, RequestEvent};
 use crate::pool::Pool;
 use crate::resolve::Resolver;
 use crate::server_trust;
@@ -62,9 +62,9 @@ pub struct ClientSettings {
     /// Limit for a heartbeat's answer: the smaller of lease duration and node status frequency.
     pub heartbeat_timeout: Duration,
     /// Hears what happens to the credentials.
-    pub observer: Observer<IdentityNews>,
+    pub observer: Observer<CredentialEvent>,
     /// Hears of every request.
-    pub requests: Observer<RequestNews>,
+    pub requests: Observer<RequestEvent>,
     /// How a dead peer is found out.
     pub ping: Ping,
     /// Every request is a span.
@@ -290,7 +290,7 @@ struct Wiring {
     files: Option<Arc<FileIdentity>>,
     renewals: Renewals,
     ping: Ping,
-    requests: Observer<RequestNews>,
+    requests: Observer<RequestEvent>,
     tracer: Tracer,
 }
 
@@ -362,7 +362,7 @@ impl Wiring {
             self.files.clone(),
             self.requests.clone(),
         );
-        let pool = CarryHttp::new(pool, self.tracer.clone());
+        let pool = TracedClient::new(pool, self.tracer.clone());
         let transport = Throttle {
             inner: pool,
             user_agent: self.user_agent.clone(),

@@ -194,7 +194,10 @@ impl ResolvesClientCert for FileIdentity {
             Ok(fresh) => self.last_good.store(Arc::new(fresh)),
             // Rotation may be under way (certificate and key are two files); the old pair still works.
             Err(error) => {
-                tracing::warn!(error = chain(&error), "keep using the last client certificate");
+                tracing::warn!(
+                    error = chain(&error),
+                    "Failed to load client certificate; using the last one"
+                );
             }
         }
         let current = self.last_good.load().certified().clone();

@@ -16,7 +16,7 @@ use crate::certificates::CertificatePair;
 use crate::connect::ConnectError;
 use crate::credentials::{Credentials, ExecPlugin, TokenFile, basic, bearer};
 use crate::identity::{FILE_CHECK, FileIdentity, IdentityError, Renewals, ShownIdentity};
-use crate::news::{IdentityNews, Observer};
+use crate::observer::{CredentialEvent, Observer};
 
 pub use facts::{ExecFacts, KubeconfigFacts, examine_kubeconfig};
 pub use rules::KubeconfigFinding;
@@ -220,7 +220,7 @@ impl Loaded {
         &self,
         identity: &Arc<ShownIdentity>,
         renewals: &Renewals,
-        observer: &Observer<IdentityNews>,
+        observer: &Observer<CredentialEvent>,
     ) -> Result<Credentials, ConnectError> {
         let user = &self.user;
         let fail = |source: Box<dyn std::error::Error + Send + Sync>| ConnectError::Credentials {

@@ -39,7 +39,7 @@ pub struct LeaseSettings {
 
 /// How renewals go.
 #[derive(Clone, Debug, Default)]
-pub struct LeaseNews {
+pub struct LeaseState {
     /// When the last succeeded; `None` when none has.
     pub renewed: Option<Timestamp>,
     /// Those that failed since.
@@ -59,7 +59,7 @@ pub struct LeaseFailure {
     pub next_try: Timestamp,
 }
 
-impl LeaseNews {
+impl LeaseState {
     fn failed(&mut self, error: &RequestError, pause: Duration) {
         let now = Timestamp::now();
         let before = self.failure.as_ref();
@@ -75,7 +75,7 @@ impl LeaseNews {
 /// Renews the lease until its future is dropped.
 pub struct LeaseRenewerTask {
     client: Client,
-    news: watch::Sender<LeaseNews>,
+    state: watch::Sender<LeaseState>,
     settings: LeaseSettings,
     /// As we wrote it last; renewing it needs no read.
     latest: Option<Lease>,
@@ -85,12 +85,12 @@ pub struct LeaseRenewerTask {
 impl LeaseRenewerTask {
     /// `client` should be [`crate::Connection::heartbeat`].
     pub fn new(client: Client, settings: LeaseSettings) -> Self {
-        Self { client, news: watch::Sender::default(), settings, latest: None, is_failing: false }
+        Self { client, state: watch::Sender::default(), settings, latest: None, is_failing: false }
     }
 
     /// Tells how renewals go.
-    pub fn news(&self) -> watch::Receiver<LeaseNews> {
-        self.news.subscribe()
+    pub fn state(&self) -> watch::Receiver<LeaseState> {
+        self.state.subscribe()
     }
 
     /// Creates the lease if need be and renews it, for ever.
@@ -101,27 +101,30 @@ impl LeaseRenewerTask {
             match self.renew().await {
                 Ok(()) => {
                     failures = 0;
-                    self.news.send_replace(LeaseNews { renewed: Some(Timestamp::now()), failure: None });
+                    self.state.send_replace(LeaseState { renewed: Some(Timestamp::now()), failure: None });
                     if std::mem::take(&mut self.is_failing) {
-                        tracing::info!(node = self.settings.node_name, "Node lease is renewed again");
+                        tracing::info!(node = self.settings.node_name, "Renewed node lease after failures");
                     }
                     tokio::time::sleep(interval.mul_f64(1.0 + JITTER * fastrand::f64())).await;
                 }
                 Err(error) => {
                     if is_early(&error) {
-                        tracing::debug!(error = chain(&error), "Node lease is not made yet");
+                        tracing::debug!(
+                            error = chain(&error),
+                            "Failed to create node lease, the node is not registered yet"
+                        );
                     } else if std::mem::replace(&mut self.is_failing, true) {
-                        tracing::debug!(error = chain(&error), "Node lease is still not renewed");
+                        tracing::debug!(error = chain(&error), "Failed to renew node lease again");
                     } else {
                         tracing::error!(
                             error = chain(&error),
                             node = self.settings.node_name,
-                            "Node lease is not renewed, tried until it is"
+                            "Failed to renew node lease, will retry"
                         );
                     }
                     let pause = retry_pause(failures, RETRY_FIRST, RETRY_MAX.min(interval));
                     let pause = pause.max(error.retry_after().unwrap_or_default());
-                    self.news.send_modify(|news| news.failed(&error, pause));
+                    self.state.send_modify(|state| state.failed(&error, pause));
                     tokio::time::sleep(pause).await;
                     failures = failures.saturating_add(1);
                 }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`connect_node`] | finds or asks for the node's client certificate | [`Connection`], [`RotationTask`] |
 //! | [`connect`](connect()) | reads the kubeconfig, sets up connections that notice a dead peer | [`Connection`] |
-//! | [`RotationTask`] | replaces a certificate before it expires; connections are made anew | [`RotationNews`] |
+//! | [`RotationTask`] | replaces a certificate before it expires; connections are made anew | [`RotationEvent`] |
 //! | [`watch_pods`], [`watch_node`] | follow the node's pods and the node's own object | streams that never end |
 //! | [`ObjectCache`] | one watch a Secret or ConfigMap some pod names | [`ObjectCache::secret`], [`ObjectChanges`] |
 //! | [`ServiceIndex`] | follows all Services, keeps what environment variables need | [`ServiceIndex::for_namespace`] |
@@ -28,9 +28,9 @@ mod events;
 mod identity;
 mod kubeconfig;
 mod lease;
-mod news;
 mod node;
 mod objects;
+mod observer;
 mod patch;
 mod pods;
 mod pool;
@@ -50,20 +50,22 @@ mod fake;
 pub use bootstrap::{BootstrapError, NodeIdentity, connect_node};
 pub use call::{Cause, RequestError};
 pub use certificates::{
-    CertificatePair, CertificateRequestError, CertificateStore, Leaf, PairError, RotationError, RotationNews,
-    RotationTask, SigningError, StoreError, Template, Use,
+    CertificatePair, CertificateRequestError, CertificateStore, Leaf, PairError, RotationError,
+    RotationEvent, RotationTask, SigningError, StoreError, Template, Use,
 };
 pub use connect::{ClientSettings, ConnectError, Connection, Ping, connect};
-pub use credentials::{ExecError, PluginNews, TokenFileError};
-pub use events::{EventCounters, EventRecorder, EventSettings, EventTask, EventType, NewEvent, Subject};
+pub use credentials::{ExecError, ExecPluginEvent, TokenFileError};
+pub use events::{
+    EventCounters, EventRecorder, EventSettings, EventTask, EventType, InvolvedObject, NewEvent,
+};
 pub use identity::IdentityError;
 pub use kubeconfig::{ExecFacts, KubeconfigFacts, KubeconfigFinding, examine_kubeconfig};
-pub use lease::{LeaseFailure, LeaseNews, LeaseRenewerTask, LeaseSettings};
-pub use news::{AnsweredRequest, IdentityNews, Observer, RequestNews};
+pub use lease::{LeaseFailure, LeaseRenewerTask, LeaseSettings, LeaseState};
 pub use node::{
     NodeEvent, NodeMetadata, Registered, get_node, node_status_patch, patch_node_status, register, watch_node,
 };
 pub use objects::{Detection, ObjectCache, ObjectChange, ObjectChanges, ObjectError, ObjectKind, ObjectName};
+pub use observer::{AnsweredRequest, CredentialEvent, Observer, RequestEvent};
 pub use pods::{MirrorOutcome, PodEvent, create_mirror, delete_mirror, delete_pod, get_pod, watch_pods};
 pub use reviews::{AccessAnswer, AccessQuestion, Caller, TokenAnswer, review_access, review_token};
 pub use runtime_class::runtime_handler;

@@ -371,7 +371,10 @@ impl ObjectCache {
         }
         // The kubeconfig's parts were good at start; should that ever fail, share a connection.
         let client = self.connection.another().unwrap_or_else(|error| {
-            tracing::warn!(error = model::chain(&error), "No further connection for watches, sharing one");
+            tracing::warn!(
+                error = model::chain(&error),
+                "Failed to open another connection for watches; sharing one"
+            );
             self.connection.api.clone()
         });
         let client = Arc::new(client);

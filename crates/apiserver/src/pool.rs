@@ -20,7 +20,7 @@ use tower::Service;
 
 use crate::connect::Connector;
 use crate::identity::{FileIdentity, Renewals};
-use crate::news::{Observer, RequestNews};
+use crate::observer::{Observer, RequestEvent};
 
 type Connections = Client<Connector, Body>;
 
@@ -32,7 +32,7 @@ pub(crate) struct Pool {
     renewals: Renewals,
     files: Option<Arc<FileIdentity>>,
     /// Hears how long answers were.
-    observer: Observer<RequestNews>,
+    observer: Observer<RequestEvent>,
     current: Arc<ArcSwap<(u64, Connections)>>,
 }
 
@@ -42,7 +42,7 @@ impl Pool {
         connector: Connector,
         renewals: Renewals,
         files: Option<Arc<FileIdentity>>,
-        observer: Observer<RequestNews>,
+        observer: Observer<RequestEvent>,
     ) -> Self {
         let count = *renewals.subscribe().borrow();
         let first = (count, builder.build(connector.clone()));
@@ -74,7 +74,7 @@ impl Service<Request<Body>> for Pool {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if self.files.as_ref().is_some_and(|files| files.has_changed()) {
-            tracing::info!("the client certificate's files have changed: connections are made anew");
+            tracing::info!("Client certificate files have changed; reconnecting to the API server");
             self.renewals.renew();
         }
         let mut renewed = self.renewals.subscribe();
@@ -117,7 +117,7 @@ pub(crate) struct Answer {
 
 /// What is known of an answer that is counted, until all of it is there.
 struct Counted {
-    observer: Observer<RequestNews>,
+    observer: Observer<RequestEvent>,
     method: Method,
     host: String,
     bytes: u64,
@@ -135,7 +135,7 @@ impl Answer {
             Some(Err(_)) => self.counted = None,
             None => {
                 if let Some(Counted { observer, method, host, bytes }) = self.counted.take() {
-                    observer.tell(RequestNews::Received { method, host, bytes });
+                    observer.tell(RequestEvent::Received { method, host, bytes });
                 }
             }
         }

@@ -9,17 +9,17 @@ use hyper_util::client::legacy::connect::dns::{GaiAddrs, GaiResolver, Name};
 use tokio::time::Instant;
 use tower::Service;
 
-use crate::news::{Observer, RequestNews};
+use crate::observer::{Observer, RequestEvent};
 
 /// The system's resolver, listened to.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolver {
     inner: GaiResolver,
-    observer: Observer<RequestNews>,
+    observer: Observer<RequestEvent>,
 }
 
 impl Resolver {
-    pub(crate) fn new(observer: Observer<RequestNews>) -> Self {
+    pub(crate) fn new(observer: Observer<RequestEvent>) -> Self {
         Self { inner: GaiResolver::new(), observer }
     }
 }
@@ -38,7 +38,7 @@ impl Service<Name> for Resolver {
         let looking = self.inner.call(name);
         Box::pin(async move {
             let found = looking.await;
-            observer.tell(RequestNews::Resolved { host, took: begun.elapsed() });
+            observer.tell(RequestEvent::Resolved { host, took: begun.elapsed() });
             found
         })
     }

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tower::{BoxError, Service};
 
-use crate::news::{AnsweredRequest, Observer, RequestNews};
+use crate::observer::{AnsweredRequest, Observer, RequestEvent};
 
 /// A limit of `qps` requests a second with bursts of `burst`, as one number: the time at which
 /// the bucket would be full again (the generic cell rate algorithm). Callers are served in the
@@ -77,7 +77,7 @@ pub(crate) struct Throttle<S> {
     pub(crate) limit: Option<Arc<RateLimit>>,
     /// From sending the request to the head of its answer; bodies (watches) may take longer.
     pub(crate) head_timeout: Duration,
-    pub(crate) observer: Observer<RequestNews>,
+    pub(crate) observer: Observer<RequestEvent>,
 }
 
 impl<S, B, R> Service<Request<B>> for Throttle<S>
@@ -115,7 +115,7 @@ where
             };
             let code = answer.as_ref().ok().map(|answer| answer.status().as_u16());
             let took = sent.elapsed();
-            observer.tell(RequestNews::Answered(AnsweredRequest {
+            observer.tell(RequestEvent::Answered(AnsweredRequest {
                 method,
                 host,
                 code,

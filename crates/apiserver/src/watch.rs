@@ -234,7 +234,7 @@ impl<K: Watched> Watch<K> {
             tracing::info!(
                 operation = self.purpose.operation,
                 object = self.purpose.object,
-                "Watch works again"
+                "Watch established again after failures"
             );
         }
     }
@@ -244,7 +244,7 @@ impl<K: Watched> Watch<K> {
             // Start over with the latest list; told as nothing, it is ordinary after a long break.
             self.state = State::List;
             self.version.clear();
-            tracing::debug!(error = chain(error), "Watch starts over");
+            tracing::debug!(error = chain(error), "Watch expired; listing again");
             // The first time at once. A list that works in between is no sign that it helped.
             if self.failures > 0 || self.has_expired {
                 self.pause(error.retry_after());
@@ -256,7 +256,7 @@ impl<K: Watched> Watch<K> {
         if self.is_authorization_late(error) {
             self.not_before = Some(Instant::now() + LATE_AUTHORIZATION_PAUSE);
             self.failures = self.failures.saturating_add(1);
-            tracing::debug!(error = chain(error), "not authorized yet");
+            tracing::debug!(error = chain(error), "Watch is not authorized yet");
             return;
         }
         self.pause(error.retry_after());
@@ -266,13 +266,9 @@ impl<K: Watched> Watch<K> {
             other => other.to_string(),
         };
         if self.told.as_ref() == Some(&class) {
-            tracing::debug!(error = chain(error), "Watch fails still");
+            tracing::debug!(error = chain(error), "Failed to watch again");
         } else {
-            tracing::warn!(
-                error = chain(error),
-                object = self.purpose.object,
-                "Watch fails, tried again until it works"
-            );
+            tracing::warn!(error = chain(error), object = self.purpose.object, "Failed to watch, will retry");
             self.told = Some(class);
         }
     }

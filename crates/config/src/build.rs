@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Taint;
 use model::Quantity;
 use model::sysctl::with_dots;
 
+use crate::codec::{Dict, GoDuration};
 use crate::cpus::cpu_list;
 use crate::credentials;
 use crate::document::KubeletConfiguration;
@@ -17,12 +18,11 @@ use crate::finding::{Finding, Findings};
 use crate::flags::LocalFlags;
 use crate::gates::FeatureGates;
 use crate::label;
-use crate::parts::{
+use crate::sections::{
     ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, DeadContainers, Detection,
     Eviction, Identity, ImageVerification, LogFormat, Logging, Node, Paths, Pods, Process, ReservedCgroup,
     Runtime, Server, Sources, Tls, TlsFiles, TlsVersion, Tracing,
 };
-use crate::wire::{Dict, GoDuration};
 
 /// Builds the parts. What a finding of severity error is about has some value or other in the
 /// result: the caller drops the result when there is one.
@@ -186,7 +186,7 @@ fn runtime(
     if endpoint.is_empty() {
         findings.push(Finding::error("containerRuntimeEndpoint", "was not specified or empty"));
     }
-    let credential_programs = credentials::load(
+    let credential_providers = credentials::load(
         &local.image_credential_provider_config,
         &local.image_credential_provider_bin_dir,
         gates,
@@ -197,8 +197,8 @@ fn runtime(
         endpoint,
         request_timeout: document.runtime_request_timeout.to_std(),
         cgroup: some(&local.runtime_cgroups),
-        credential_providers: credential_programs.providers,
-        credential_providers_digest: credential_programs.digest,
+        credential_providers: credential_providers.providers,
+        credential_providers_digest: credential_providers.digest,
         credential_provider_bin: path(&local.image_credential_provider_bin_dir),
     }
 }

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::codec::{GoDuration, List, Secret, Wire, document};
 use crate::finding::{Finding, Findings, Severity};
 use crate::gates::FeatureGates;
 use crate::label;
 use crate::tree::{MOST_BYTES, Tree};
-use crate::wire::{GoDuration, List, Secret, Wire, document};
 
 const CONFIG_FLAG: &str = "--image-credential-provider-config";
 const FOLDER_FLAG: &str = "--image-credential-provider-bin-dir";

@@ -1,9 +1,9 @@
 //! What fields mean that nobody set.
 
+use crate::codec::{Dict, List};
 use crate::document::{KubeletConfiguration, LoggingConfiguration};
 use crate::duration::GoDuration;
 use crate::gates::FeatureGates;
-use crate::wire::{Dict, List};
 
 /// The hard eviction thresholds of a node whose document does not give any.
 pub(crate) const EVICTION_HARD: [(&str, &str); 5] = [

@@ -5,7 +5,7 @@
 //! Nothing here is validated beyond its type. The rest of the program uses
 //! [`Config`](crate::Config) instead, except `/configz`, which shows this.
 
-use crate::wire::{Dict, GoDuration, Headers, List, QuantityText, TextOrNanos, document};
+use crate::codec::{Dict, GoDuration, Headers, List, QuantityText, TextOrNanos, document};
 
 document! {
     /// The document `kubelet.config.k8s.io/v1beta1` `KubeletConfiguration`.

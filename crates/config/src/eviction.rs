@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use model::Quantity;
 
+use crate::codec::Dict;
 use crate::document::KubeletConfiguration;
 use crate::duration::GoDuration;
 use crate::finding::{Finding, Findings};
-use crate::wire::Dict;
 
 /// What is measured to see whether the node runs out of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

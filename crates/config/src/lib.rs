@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! arguments ─► flags::parse ─► CommandLine ─┐
-//! --config ──► tree ─► document (wire) ─────┼─► defaults ─► validate ─► build ─► Config
+//! --config ──► tree ─► document (codec) ─────┼─► defaults ─► validate ─► build ─► Config
 //! --config-dir ─► tree, merged as JSON ─────┘         every step notes Findings
 //! ```
 //!
@@ -17,6 +17,7 @@
 
 mod amount;
 mod build;
+mod codec;
 mod cpus;
 mod credentials;
 mod defaults;
@@ -30,14 +31,14 @@ mod inspect;
 mod label;
 mod load;
 mod origin;
-mod parts;
+mod sections;
 mod similar;
 mod tree;
 mod unsupported;
 mod validate;
 pub mod version;
-mod wire;
 
+pub use codec::{Dict, Headers, List, QuantityText, Secret, TextOrNanos};
 pub use cpus::cpu_list;
 pub use credentials::{CredentialProvider, ExecEnvVar, ServiceAccountTokenAttributes};
 pub use duration::{GoDuration, ParseDurationError};
@@ -45,9 +46,8 @@ pub use eviction::{EvictionSignal, EvictionThreshold, ThresholdValue};
 pub use finding::{Finding, Severity};
 pub use gates::FeatureGates;
 pub use load::{Invocation, Loaded, Refused, load};
-pub use parts::{
+pub use sections::{
     ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, DeadContainers, Detection,
     EmptyNodeName, Eviction, Identity, ImageVerification, LogFormat, Logging, Node, Paths, Pods, Process,
     ReservedCgroup, Runtime, Server, Sources, Tls, TlsFiles, TlsVersion, Tracing,
 };
-pub use wire::{Dict, Headers, List, QuantityText, Secret, TextOrNanos};

@@ -6,15 +6,15 @@ use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use crate::codec::{Dict, List, Wire};
 use crate::document::KubeletConfiguration;
 use crate::finding::{Finding, Findings, Severity};
 use crate::flags::{self, CommandLine, Deprecation, Kind, LocalFlags, Place};
 use crate::gates::{self, FeatureGates};
 use crate::origin::{Layer, Layers};
-use crate::parts::Config;
+use crate::sections::Config;
 use crate::tree::{MOST_BYTES, Tree, Value};
 use crate::version;
-use crate::wire::{Dict, List, Wire};
 use crate::{build, defaults, inspect, unsupported, validate};
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
+use crate::codec::Dict;
 use crate::defaults;
 use crate::document::KubeletConfiguration;
 use crate::duration::GoDuration;
 use crate::eviction::EvictionSignal;
 use crate::finding::{Finding, Findings};
-use crate::wire::Dict;
 
 struct Entry {
     path: &'static str,

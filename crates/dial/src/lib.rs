@@ -8,8 +8,8 @@
 //! What is sent on a connection, and the TLS that a server behind a proxy wants, are the caller's.
 
 mod connector;
-mod exceptions;
 mod link;
+mod no_proxy;
 mod proxies;
 mod proxy;
 mod socks;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::uri::Scheme;
 use http::{HeaderValue, Uri};
 
-use crate::exceptions::{Called, Exceptions};
+use crate::no_proxy::{Authority, NoProxy};
 use crate::proxy::{Proxy, ProxyError};
 
 /// Which proxy is for which server. Cheap to clone.
@@ -24,7 +24,7 @@ enum Choice {
 struct Variables {
     http: Option<Result<Proxy, ProxyError>>,
     https: Option<Result<Proxy, ProxyError>>,
-    exceptions: Exceptions,
+    no_proxy: NoProxy,
     is_cgi: bool,
 }
 
@@ -48,7 +48,7 @@ impl Proxies {
         Self(Arc::new(Choice::ByVariables(Variables {
             http: proxy(["HTTP_PROXY", "http_proxy"]),
             https: proxy(["HTTPS_PROXY", "https_proxy"]),
-            exceptions: Exceptions::parse(&first(["NO_PROXY", "no_proxy"]).unwrap_or_default()),
+            no_proxy: NoProxy::parse(&first(["NO_PROXY", "no_proxy"]).unwrap_or_default()),
             is_cgi: variable("REQUEST_METHOD").is_some_and(|value| !value.is_empty()),
         })))
     }
@@ -70,7 +70,7 @@ impl Proxies {
             None => return Ok(None),
         };
         match proxy {
-            Some(proxy) if !is_local(server) && !variables.exceptions.hold(called(server)) => {
+            Some(proxy) if !is_local(server) && !variables.no_proxy.covers(called(server)) => {
                 proxy.as_ref().map(Some).map_err(Clone::clone)
             }
             _ => Ok(None),
@@ -87,15 +87,15 @@ impl Proxies {
 
 /// Whether a server is this machine, going by its URL.
 pub fn is_local(server: &Uri) -> bool {
-    let Called { host, address, .. } = called(server);
+    let Authority { host, address, .. } = called(server);
     host == "localhost" || address.is_some_and(|address| address.is_loopback())
 }
 
 /// What a server is called. A port that is not written is that of the scheme.
-pub(crate) fn called(server: &Uri) -> Called<'_> {
+pub(crate) fn called(server: &Uri) -> Authority<'_> {
     let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
     let usual_port = if server.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 };
-    Called {
+    Authority {
         host,
         address: host.parse().ok().map(|address: IpAddr| address.to_canonical()),
         port: server.port_u16().unwrap_or(usual_port),

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::exceptions::Called;
+use crate::no_proxy::Authority;
 use crate::proxy::Credentials;
 
 const VERSION: u8 = 5;
@@ -57,7 +57,7 @@ fn reason(code: u8) -> String {
 /// Has a connection to `server` made. What is sent and received afterwards is the server's.
 pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    server: Called<'_>,
+    server: Authority<'_>,
     credentials: Option<&Credentials>,
 ) -> Result<(), SocksError> {
     let methods: &[u8] = if credentials.is_some() { &[NO_PASSWORD, PASSWORD] } else { &[NO_PASSWORD] };
@@ -110,7 +110,7 @@ async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-fn request(server: Called<'_>) -> Result<Vec<u8>, SocksError> {
+fn request(server: Authority<'_>) -> Result<Vec<u8>, SocksError> {
     let mut message = vec![VERSION, CONNECT, 0];
     match server.address {
         Some(IpAddr::V4(address)) => {

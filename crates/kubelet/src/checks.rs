@@ -13,7 +13,7 @@ use runtime::{DriverAnswer, Runtime, RuntimeVersion};
 use telemetry::metrics::Metrics;
 use tracing::{error, info, warn};
 
-use crate::shell::failure::chain;
+use model::chain;
 
 /// A host or a configuration this node does not start with.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ pub(crate) async fn runtime(
             metrics.cri_losing_support.with([FIRST_WITHOUT_OLD_RUNTIMES]).set(1.0);
             warn!(
                 until = FIRST_WITHOUT_OLD_RUNTIMES,
-                "The container runtime is too old to say which cgroup driver it uses: update it before Kubernetes"
+                "The container runtime is too old to tell its cgroup driver (CRI RuntimeConfig): update it before Kubernetes"
             );
             None
         }
@@ -110,7 +110,7 @@ pub(crate) async fn runtime(
         Some(_) => info!(cgroupDriver = name, "Using cgroup driver setting received from the CRI runtime"),
         None => info!(
             cgroupDriver = name,
-            "The CRI runtime does not say which cgroup driver it uses; taking that of the configuration"
+            "CRI runtime does not implement RuntimeConfig; using cgroupDriver of the kubelet configuration"
         ),
     }
     Ok((version, driver))
@@ -128,7 +128,7 @@ pub(crate) async fn runtime_features(config: &Config, runtime: &Runtime) -> Runt
         Err(error) => {
             warn!(
                 err = chain(&error),
-                "The container runtime does not say what it supports; nothing of that is declared"
+                "Failed to get features of the container runtime; declaring none of them"
             );
             RuntimeFeatures::default()
         }
@@ -215,7 +215,7 @@ pub(crate) fn may_swap_volumes(folder: &Path) -> bool {
         Err(error) => {
             info!(
                 err = chain(&error),
-                "Cannot try whether tmpfs can be kept from swap; assuming that it cannot"
+                "Failed to probe the tmpfs noswap option; assuming that it is not supported"
             );
             true
         }

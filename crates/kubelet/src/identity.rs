@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use apiserver::{
-    CertificateStore, ClientSettings, Connection, IdentityNews, NodeIdentity, Observer, PluginNews,
-    RotationNews, RotationTask, Template,
+    CertificateStore, ClientSettings, Connection, CredentialEvent, ExecPluginEvent, NodeIdentity, Observer,
+    RotationEvent, RotationTask, Template,
 };
 use config::Config;
 use jiff::Timestamp;
@@ -97,7 +97,7 @@ pub(crate) fn serving_certificate(
     let store = CertificateStore::open(&config.paths.certificates, SERVING, files)?;
     let certificate = ServingCertificate::pending();
     let Some(connection) = connection else {
-        warn!("serverTLSBootstrap: there is no API server to ask for a serving certificate");
+        warn!("serverTLSBootstrap: no API server to request a serving certificate from");
         if let Some(pair) = store.current()? {
             certificate.show(pair.certified().clone());
         }
@@ -105,15 +105,15 @@ pub(crate) fn serving_certificate(
     };
     let (template, wanted) = watch::channel(None);
     let (shown, metrics) = (certificate.clone(), metrics.clone());
-    let listener = move |news: RotationNews| {
-        if let RotationNews::Current(pair) = &news {
+    let listener = move |event: RotationEvent| {
+        if let RotationEvent::Current(pair) = &event {
             shown.show(pair.certified().clone());
         }
-        metrics.serving(&news);
+        metrics.serving(&event);
     };
     let rotation = RotationTask::for_serving(connection.api.clone(), store, wanted, listener);
     tasks.spawn(rotation.run());
-    info!("the serving certificate is asked for; until it is approved, nobody can connect to this node");
+    info!("Requested a serving certificate; TLS connections to this node fail until it is approved");
     let names = ServingNames {
         node_name: names[1].to_owned(),
         allows_dns_only: config.gates.enabled("AllowDNSOnlyNodeCSR"),
@@ -143,11 +143,11 @@ impl IdentityMetrics {
     }
 
     /// Hears from connections.
-    pub(crate) fn observer(self: &Arc<Self>) -> Observer<IdentityNews> {
+    pub(crate) fn observer(self: &Arc<Self>) -> Observer<CredentialEvent> {
         let this = self.clone();
-        Observer::new(move |news| match news {
-            IdentityNews::Client(news) => this.client(&news),
-            IdentityNews::Plugin(news) => this.plugin(news),
+        Observer::new(move |event| match event {
+            CredentialEvent::Client(event) => this.client(&event),
+            CredentialEvent::Plugin(event) => this.plugin(event),
         })
     }
 
@@ -197,35 +197,37 @@ impl IdentityMetrics {
         self.metrics.certificate_client_renew_errors.with([]);
     }
 
-    fn client(&self, news: &RotationNews) {
-        match news {
-            RotationNews::Current(pair) => {
+    fn client(&self, event: &RotationEvent) {
+        match event {
+            RotationEvent::Current(pair) => {
                 self.client_until.store(pair.leaf().not_after.as_second(), Ordering::Relaxed);
             }
-            RotationNews::Replaced { .. } => {}
-            RotationNews::Failed => self.metrics.certificate_client_renew_errors.with([]).increment(),
+            RotationEvent::Replaced { .. } => {}
+            RotationEvent::Failed => self.metrics.certificate_client_renew_errors.with([]).increment(),
         }
     }
 
-    fn serving(&self, news: &RotationNews) {
-        match news {
-            RotationNews::Current(pair) => {
+    fn serving(&self, event: &RotationEvent) {
+        match event {
+            RotationEvent::Current(pair) => {
                 self.serving_until.store(pair.leaf().not_after.as_second(), Ordering::Relaxed);
             }
-            RotationNews::Replaced { age } => {
+            RotationEvent::Replaced { age } => {
                 self.metrics.certificate_server_rotation_age.with([]).observe(age.as_secs_f64());
             }
-            RotationNews::Failed => self.metrics.certificate_server_renew_errors.with([]).increment(),
+            RotationEvent::Failed => self.metrics.certificate_server_renew_errors.with([]).increment(),
         }
     }
 
-    fn plugin(&self, news: PluginNews) {
-        match news {
-            PluginNews::Called { code, status } => {
+    fn plugin(&self, event: ExecPluginEvent) {
+        match event {
+            ExecPluginEvent::Called { code, status } => {
                 self.metrics.exec_plugin_calls.with([status, &code.to_string()]).increment();
             }
-            PluginNews::Certificate(until) => self.plugin_until.store(until.as_second(), Ordering::Relaxed),
-            PluginNews::Replaced(age) => {
+            ExecPluginEvent::Certificate(until) => {
+                self.plugin_until.store(until.as_second(), Ordering::Relaxed)
+            }
+            ExecPluginEvent::Replaced(age) => {
                 self.metrics.exec_plugin_certificate_age.observe(age.as_secs_f64());
             }
         }
@@ -253,9 +255,9 @@ mod tests {
         }
         counted.client_rotates();
         counted.serving_rotates();
-        counted.client(&RotationNews::Failed);
-        counted.serving(&RotationNews::Replaced { age: Duration::from_secs(61) });
-        counted.plugin(PluginNews::Called { code: 3, status: "plugin_execution_error" });
+        counted.client(&RotationEvent::Failed);
+        counted.serving(&RotationEvent::Replaced { age: Duration::from_secs(61) });
+        counted.plugin(ExecPluginEvent::Called { code: 3, status: "plugin_execution_error" });
         counted.plugin_until.store(Timestamp::now().as_second() - 100, Ordering::Relaxed);
         counted.publish();
         let mut page = Exposition::new();

@@ -2,7 +2,7 @@
 //!
 //! * `KUBE-IPTABLES-HINT` in `mangle` tells containers that bring their own iptables which of the two kinds the node uses.
 //! * `KUBE-FIREWALL` in `filter` drops what neighbours on the network send to loopback addresses (CVE-2020-8558): kube-proxy
-//!   opens that door by `route_localnet`. Of IPv4 only, since IPv6 has no such setting. kube-proxy makes the same rule, so
+//!   opens that way by `route_localnet`. Of IPv4 only, since IPv6 has no such setting. kube-proxy makes the same rule, so
 //!   its text has to stay.
 //! * `KUBE-KUBELET-CANARY` in `mangle`, `nat` and `filter` is missed when a firewall throws everything away. Then the others
 //!   are made again.
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tracing::{debug, error, info};
 
-use crate::shell::failure::chain;
+use model::chain;
 
 const HINT: &str = "KUBE-IPTABLES-HINT";
 const FIREWALL: &str = "KUBE-FIREWALL";
@@ -50,7 +50,7 @@ const BUSY: i32 = 4;
 
 /// How often things are looked at.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
+struct Intervals {
     /// Between two looks at the canary.
     look_every: Duration,
     /// Between two looks at how far a flush has come.
@@ -59,7 +59,7 @@ struct Pace {
     flush_looks: u32,
 }
 
-impl Pace {
+impl Intervals {
     /// Upstream's.
     const USUAL: Self = Self {
         look_every: Duration::from_secs(60),
@@ -101,33 +101,33 @@ pub(crate) async fn keep() {
         Iptables { program: "iptables".into(), protocol: "IPv4", is_ipv6: false },
         Iptables { program: "ip6tables".into(), protocol: "IPv6", is_ipv6: true },
     ];
-    keep_all(families, Pace::USUAL).await;
+    keep_all(families, Intervals::USUAL).await;
 }
 
-async fn keep_all(families: [Iptables; 2], pace: Pace) {
+async fn keep_all(families: [Iptables; 2], intervals: Intervals) {
     let mut usable = Vec::new();
     for family in families {
         match family.has_chain("nat", "POSTROUTING").await {
             Ok(()) => usable.push(family),
-            Err(error) => debug!(protocol = family.protocol, err = chain(&error), "No iptables"),
+            Err(error) => debug!(protocol = family.protocol, err = chain(&error), "iptables not available"),
         }
     }
     if usable.is_empty() {
-        info!("No chains are made: neither iptables nor ip6tables works here");
+        info!("No iptables support on this system; not creating the KUBE-IPTABLES-HINT chain");
     }
     let mut kept = Vec::new();
     for family in usable {
         if family.make().await {
-            info!(protocol = family.protocol, "Made the chains of iptables");
+            info!(protocol = family.protocol, "Initialized iptables rules");
             kept.push(family);
         } else {
             info!(
                 protocol = family.protocol,
-                "Does without the chains of iptables; whoever looks for them may fail"
+                "Failed to initialize iptables rules; some functionality may be missing"
             );
         }
     }
-    futures::future::join_all(kept.iter().map(|family| family.guard(pace))).await;
+    futures::future::join_all(kept.iter().map(|family| family.guard(intervals))).await;
 }
 
 impl Iptables {
@@ -139,7 +139,7 @@ impl Iptables {
                 error!(
                     protocol = self.protocol,
                     err = chain(&failed),
-                    "Cannot make a chain or rule of iptables"
+                    "Failed to ensure iptables chain or rule"
                 );
                 false
             }
@@ -158,41 +158,37 @@ impl Iptables {
     }
 
     /// Keeps canaries, and makes everything again when they are gone. Never ends.
-    async fn guard(&self, pace: Pace) {
+    async fn guard(&self, intervals: Intervals) {
         loop {
-            self.set_canaries(pace).await;
+            self.set_canaries(intervals).await;
             loop {
-                tokio::time::sleep(pace.look_every).await;
+                tokio::time::sleep(intervals.look_every).await;
                 match self.has_chain(TABLES[0], CANARY).await {
                     Ok(()) => {}
                     Err(error) if error.status() == Some(BUSY) => {
                         error!(
                             protocol = self.protocol,
                             err = chain(&error),
-                            "Cannot see whether the chains of iptables are there; asks again"
+                            "Failed to check the iptables canary chain, will retry"
                         );
                     }
                     Err(_) => break,
                 }
             }
-            info!(
-                v = 2,
-                protocol = self.protocol,
-                "The chains of iptables were thrown away; makes them again"
-            );
-            self.wait_for_flush(pace).await;
+            info!(v = 2, protocol = self.protocol, "iptables canary chain deleted; reloading iptables rules");
+            self.wait_for_flush(intervals).await;
             self.make().await;
         }
     }
 
-    async fn set_canaries(&self, pace: Pace) {
+    async fn set_canaries(&self, intervals: Intervals) {
         while let Err(error) = self.try_set_canaries().await {
             error!(
                 protocol = self.protocol,
                 err = chain(&error),
-                "Cannot make the canary chains of iptables; tries again"
+                "Failed to create iptables canary chains, will retry"
             );
-            tokio::time::sleep(pace.look_every).await;
+            tokio::time::sleep(intervals.look_every).await;
         }
     }
 
@@ -204,8 +200,8 @@ impl Iptables {
     }
 
     /// Waits until the canaries of the other tables are gone too: what is made while somebody throws things away is lost.
-    async fn wait_for_flush(&self, pace: Pace) {
-        for _ in 0..pace.flush_looks {
+    async fn wait_for_flush(&self, intervals: Intervals) {
+        for _ in 0..intervals.flush_looks {
             let mut is_over = true;
             for table in &TABLES[1..] {
                 let found = self.has_chain(table, CANARY).await;
@@ -214,9 +210,12 @@ impl Iptables {
             if is_over {
                 return;
             }
-            tokio::time::sleep(pace.flush_every).await;
+            tokio::time::sleep(intervals.flush_every).await;
         }
-        info!(protocol = self.protocol, "Some canary chains of iptables are gone and others stay");
+        info!(
+            protocol = self.protocol,
+            "Inconsistent iptables canary chains: some were deleted, others were not"
+        );
     }
 
     async fn has_chain(&self, table: &str, name: &str) -> Result<(), CallError> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use apiserver::{ConnectError, examine_kubeconfig};
 use serde_json::{Value as Json, json};
 
-use crate::shell::failure::chain;
+use model::chain;
 
 /// The text to print; as an error if the file cannot be used.
 pub(crate) fn look_at(path: &Path, is_json: bool) -> Result<String, String> {

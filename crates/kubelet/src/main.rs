@@ -3,23 +3,20 @@
 //! Exit codes are upstream's: 0 when it was told to end, 1 for everything else. Whatever keeps it from
 //! starting is the last line of the log: `"command failed" err="…"`.
 
-mod cadvisor;
 mod checks;
 mod commands;
 mod control;
-mod gauges;
-mod health;
+mod driver;
+mod executor;
+mod http_api;
 mod identity;
 mod iptables;
 mod kubeconfig;
-mod left_input;
 mod lock;
 mod notify;
-mod ports;
-mod sandbox_images;
-mod shell;
+mod observe;
 mod start;
-mod usage;
+mod watchers;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -34,11 +31,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use health::Health;
 use lock::Lock;
+use model::chain;
 use notify::Notifier;
-use shell::failure::chain;
-use shell::pulse::Pulse;
+use observe::health::Health;
+use observe::sync_loop_health::SyncLoopHealth;
 
 /// Threads for tasks. The work is short and mostly waiting: two keep one slow poll from holding
 /// up the rest, more would only cost memory.
@@ -142,7 +139,7 @@ async fn until_stopped(
     let (terminate, interrupt) =
         (terminate.context("listen for SIGTERM")?, interrupt.context("listen for SIGINT")?);
     tokio::spawn(stop_on_signal(terminate, interrupt, stop.clone(), log.clone()));
-    let health = Health { pulse: Arc::new(Pulse::default()), log: log.clone() };
+    let health = Health { sync_loop: Arc::new(SyncLoopHealth::default()), log: log.clone() };
     let notifier = Notifier::from_environment();
     if let Some(timeout) = notify::watchdog_timeout().context("create health checker")? {
         let health = health.clone();

@@ -39,12 +39,12 @@ impl Notifier {
     /// Says that the kubelet has started.
     pub(crate) fn ready(&self) {
         match self.send("READY=1") {
-            Ok(true) => info!(v = 2, "Told systemd that the kubelet has started"),
+            Ok(true) => info!(v = 2, "Notified systemd that the kubelet has started"),
             Ok(false) => {}
             Err(error) => warn!(
                 error = &error as &dyn std::error::Error,
                 socket = ?self.socket,
-                "Cannot tell systemd that the kubelet has started; a unit of Type=notify will time out"
+                "Failed to notify systemd that the kubelet has started; a unit of Type=notify will time out"
             ),
         }
     }
@@ -126,7 +126,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::shell::pulse::Pulse;
+    use crate::observe::sync_loop_health::SyncLoopHealth;
 
     #[test]
     fn timeouts() {
@@ -177,9 +177,9 @@ mod tests {
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_nonblocking(true).unwrap();
-        let pulse = Arc::new(Pulse::default());
+        let sync_loop = Arc::new(SyncLoopHealth::default());
         let notifier = Notifier { socket: Some(path.into_os_string()) };
-        let watched = pulse.clone();
+        let watched = sync_loop.clone();
         let watching = tokio::spawn(watch(notifier, Duration::from_secs(30), move || watched.check()));
         let count = || {
             let mut buffer = [0; 64];
@@ -187,7 +187,7 @@ mod tests {
         };
         tokio::time::sleep(Duration::from_secs(61)).await;
         assert_eq!(count(), 5, "at 0, 15, 30, 45 and 60 s");
-        pulse.end();
+        sync_loop.end();
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(count(), 0);
         watching.abort();

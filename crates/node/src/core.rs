@@ -9,16 +9,14 @@ use model::references::ObjectName;
 use model::{ContainerId, Now, Pod, PodKey, PodUid, pod};
 use serde::{Deserialize, Serialize};
 
-use crate::classes::{self, ClassLimits};
 use crate::container_gc;
 use crate::cx::Cx;
 use crate::effect::{
     ApiOutcome, Effect, EffectId, EventObject, EventRecord, Outcome, RuntimeAction, RuntimeOutcome,
 };
 use crate::input::{Input, RuntimeChange, Source};
-use crate::machine::Machine;
 use crate::mirrors::Mirrors;
-use crate::old_logs::OldLogs;
+use crate::node_lifecycle::NodeLifecycle;
 use crate::outbox::Outbox;
 use crate::pod_cidr::PodCidr;
 use crate::pods::admitting::{admission_wait, admit_waiting};
@@ -26,6 +24,8 @@ use crate::pods::life::{EndCause, Phase, Step};
 use crate::pods::record::{Desired, PodRecord};
 use crate::pods::registry::PodRegistry;
 use crate::pods::seen::Seen;
+use crate::qos_cgroups::{self, QosCgroups};
+use crate::retained_logs::RetainedLogs;
 use crate::schedule::{Key, Schedule, earliest};
 use crate::settings::Settings;
 use crate::tasks::{NodeTask, Owner, PodTask};
@@ -41,12 +41,12 @@ pub struct Node {
     pub(crate) pods: PodRegistry,
     pub(crate) synced: BTreeSet<Source>,
     pub(crate) mirrors: Mirrors,
-    pub(crate) machine: Machine,
-    pub(crate) old_logs: OldLogs,
+    pub(crate) lifecycle: NodeLifecycle,
+    pub(crate) retained_logs: RetainedLogs,
     pub(crate) out: Outbox,
     relist: Relist,
     pod_cidr: PodCidr,
-    classes: ClassLimits,
+    qos_cgroups: QosCgroups,
     schedule: Schedule,
     /// Made anew from the pods.
     #[serde(skip)]
@@ -72,13 +72,13 @@ impl Node {
     /// A node that knows nothing yet.
     pub fn new(settings: Settings) -> Self {
         let mut node = Self {
-            classes: ClassLimits::new(settings.limits_class_memory),
-            machine: Machine::new(settings.seed),
+            qos_cgroups: QosCgroups::new(settings.limits_qos_memory),
+            lifecycle: NodeLifecycle::new(settings.seed),
             settings,
             pods: PodRegistry::default(),
             synced: BTreeSet::new(),
             mirrors: Mirrors::default(),
-            old_logs: OldLogs::default(),
+            retained_logs: RetainedLogs::default(),
             out: Outbox::default(),
             relist: Relist::default(),
             pod_cidr: PodCidr::default(),
@@ -101,17 +101,17 @@ impl Node {
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
         self.out.begin(now);
         self.take_in(now, input);
-        if self.machine.has_moved() {
+        if self.lifecycle.has_moved() {
             // Every pod's status has the node's addresses.
             self.pods.mark_all();
         }
         self.wake(now);
         self.drive_relist(now);
-        self.machine.drive(now, &self.settings, &mut self.out);
+        self.lifecycle.drive(now, &self.settings, &mut self.out);
         self.pod_cidr.drive(now, &mut self.out);
-        self.old_logs.drive(&mut self.pods, now);
+        self.retained_logs.drive(&mut self.pods, now);
         loop {
-            let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
+            let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
             admit_waiting(&mut self.pods, &mut cx);
             let has_made_room = self.drive_dirty(now);
             if !has_made_room {
@@ -119,11 +119,11 @@ impl Node {
             }
         }
         let are_synced = self.are_sources_synced();
-        let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
+        let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
         container_gc::cap_dead_containers(&mut self.pods, &mut cx);
         if are_synced {
             self.mirrors.remove_strays(&mut self.pods, &mut cx);
-            self.classes.drive(self.pods.iter(), &mut cx);
+            self.qos_cgroups.drive(self.pods.iter(), &mut cx);
         }
         self.schedule_parts();
         self.out.take()
@@ -139,19 +139,19 @@ impl Node {
     fn schedule_parts(&mut self) {
         let relist = (!self.relist.is_busy).then_some(self.relist.next_at);
         self.schedule.set(Key::Relist, relist);
-        self.schedule.set(Key::Machine, self.machine.next_deadline());
+        self.schedule.set(Key::NodeLifecycle, self.lifecycle.next_deadline());
         self.schedule.set(Key::PodCidr, self.pod_cidr.next_deadline());
-        let classes = self.classes.next_deadline().filter(|_| self.are_sources_synced());
-        self.schedule.set(Key::ClassLimits, classes);
+        let classes = self.qos_cgroups.next_deadline().filter(|_| self.are_sources_synced());
+        self.schedule.set(Key::QosCgroups, classes);
         self.schedule.set(Key::Mirrors, self.mirrors.next_deadline());
-        self.schedule.set(Key::OldLogs, self.old_logs.next_deadline());
+        self.schedule.set(Key::RetainedLogs, self.retained_logs.next_deadline());
     }
 
     /// What is published: an immutable picture, cheap to make since unchanged pods are shared
     /// with the last one.
     pub fn view(&mut self) -> Arc<View> {
         let are_synced = self.are_sources_synced();
-        self.view.build(&self.machine, are_synced, self.mirrors.len(), self.tallies)
+        self.view.build(&self.lifecycle, are_synced, self.mirrors.len(), self.tallies)
     }
 
     /// How many actions are under way.
@@ -170,7 +170,7 @@ impl Node {
                 self.want_relist();
             }
             Input::RuntimeHealth(health) => {
-                if self.machine.runtime_answered(now, health) {
+                if self.lifecycle.runtime_answered(now, health) {
                     // Back, or its network came up: whatever waited for that goes on.
                     self.want_relist();
                     self.pods.mark_all();
@@ -179,19 +179,19 @@ impl Node {
             }
             Input::Finished { id, outcome } => self.finished(now, id, outcome),
             Input::NodeObject(node) => {
-                let was_known = self.machine.state().uid().is_some();
+                let was_known = self.lifecycle.state().uid().is_some();
                 self.pod_cidr.of_node(&node);
-                self.machine.node_seen(node);
+                self.lifecycle.node_seen(node);
                 self.pods.mark_admitting();
                 self.mirrors_may_be_made(was_known);
             }
             Input::NodeFacts(facts) => {
                 self.pod_cidr.configured(&facts.pod_cidr);
-                self.machine.measured(now, *facts);
+                self.lifecycle.measured(now, *facts);
                 self.pods.mark_admitting();
             }
             Input::Observations(observed) => {
-                if self.machine.observed(now, &observed, &self.settings) {
+                if self.lifecycle.observed(now, &observed, &self.settings) {
                     self.pods.mark_admitting();
                 }
             }
@@ -209,7 +209,7 @@ impl Node {
 
     /// Mirrors name the Node object as their owner: there are none before it is known.
     fn mirrors_may_be_made(&mut self, was_known: bool) {
-        if !was_known && self.machine.state().uid().is_some() {
+        if !was_known && self.lifecycle.state().uid().is_some() {
             self.pods.mark_where(|pod| pod.desired.is_static());
         }
     }
@@ -276,7 +276,7 @@ impl Node {
             return;
         }
         self.pods.mark(uid.clone());
-        let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
+        let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
         let known = self.pods.get(&uid).and_then(|record| record.desired.pod());
         let pod = if source == Source::Api { with_origin(pod, known, now) } else { pod };
         let Some(mut record) = self.pods.get_mut(&uid) else {
@@ -285,7 +285,7 @@ impl Node {
                 // Nobody but this node makes sandboxes, so what the last relist lacked is not there.
                 record.seen = Seen::nothing(uid.clone(), record.key.clone());
             }
-            self.old_logs.returned(&uid);
+            self.retained_logs.returned(&uid);
             self.pods.insert(record);
             return;
         };
@@ -305,7 +305,7 @@ impl Node {
             self.pods.mark_named(&key);
             return;
         }
-        let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
+        let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
         let Some(mut record) = self.pods.get_mut(uid) else { return };
         let Desired::Present { pod, .. } = &record.desired else { return };
         record.desired = Desired::Removed { source, pod: pod.clone() };
@@ -329,13 +329,13 @@ impl Node {
     fn found_on_host(&mut self, pods: Vec<PodUid>) {
         for uid in pods {
             if !self.pods.contains(&uid) {
-                self.insert_unknown(uid, PodKey::new("", ""));
+                self.insert_orphan(uid, PodKey::new("", ""));
             }
         }
     }
 
-    fn insert_unknown(&mut self, uid: PodUid, key: PodKey) {
-        let mut record = PodRecord::new(uid.clone(), key, Desired::Unknown);
+    fn insert_orphan(&mut self, uid: PodUid, key: PodKey) {
+        let mut record = PodRecord::new(uid.clone(), key, Desired::Orphan);
         if self.relist.has_succeeded {
             record.seen = Seen::nothing(uid.clone(), record.key.clone());
         }
@@ -367,7 +367,7 @@ impl Node {
         self.relist.next_at =
             if std::mem::take(&mut self.relist.is_wanted) { now.mono } else { now.after(pause) };
         let Outcome::Runtime(RuntimeOutcome::Relisted(list)) = outcome else { return };
-        self.machine.relisted(now);
+        self.lifecycle.relisted(now);
         let is_first = !std::mem::replace(&mut self.relist.has_succeeded, true);
         let mut seen = BTreeMap::new();
         for mut observation in list {
@@ -376,7 +376,7 @@ impl Node {
         }
         for (uid, observation) in &seen {
             if !self.pods.contains(uid) {
-                self.pods.insert(PodRecord::new(uid.clone(), observation.key.clone(), Desired::Unknown));
+                self.pods.insert(PodRecord::new(uid.clone(), observation.key.clone(), Desired::Orphan));
             }
         }
         let touched = &self.relist.touched;
@@ -394,7 +394,7 @@ impl Node {
             // A pod nobody knows: the relist will find it if it is still there.
             return;
         };
-        if record.hints_at_news(container, change) {
+        if record.hints_at_change(container, change) {
             record.seen.outdate();
             drop(record);
             self.pods.mark(uid.clone());
@@ -408,17 +408,17 @@ impl Node {
         match owner {
             Owner::Node(NodeTask::Relist) => self.relisted(now, outcome),
             Owner::Node(NodeTask::Register) => {
-                let was_known = self.machine.state().uid().is_some();
+                let was_known = self.lifecycle.state().uid().is_some();
                 if let Outcome::Api(ApiOutcome::Registered(node)) = &outcome {
                     self.pod_cidr.of_node(node);
                 }
-                self.machine.registered(now, outcome);
+                self.lifecycle.registered(now, outcome);
                 self.pods.mark_admitting();
                 self.mirrors_may_be_made(was_known);
             }
-            Owner::Node(NodeTask::Status) => self.machine.status_written(now, outcome),
+            Owner::Node(NodeTask::Status) => self.lifecycle.status_written(now, outcome),
             Owner::Node(NodeTask::PodCidr) => self.pod_cidr.finished(now, outcome),
-            Owner::Node(NodeTask::ClassLimits) => self.classes.finished(outcome, now),
+            Owner::Node(NodeTask::QosCgroups) => self.qos_cgroups.finished(outcome, now),
             Owner::StrayMirror(uid) => {
                 self.mirrors.removal_done(&uid, &outcome, now);
                 // A static pod that came meanwhile takes over from here.
@@ -430,7 +430,7 @@ impl Node {
                 if task.is_change() || task == PodTask::Observe {
                     self.relist.touched.insert(uid.clone());
                 }
-                let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
+                let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
                 let Some(mut record) = self.pods.get_mut(&uid) else { return };
                 record.finished(task, outcome, &mut cx);
                 drop(record);
@@ -458,7 +458,7 @@ impl Node {
     fn drive_dirty(&mut self, now: Now) -> bool {
         let mut ended: BTreeSet<PodKey> = BTreeSet::new();
         while let Some(uid) = self.pods.take_dirty() {
-            self.end_stray(now, &uid);
+            self.end_orphan(now, &uid);
             ended.extend(self.drive_pod(now, &uid));
             ended.extend(self.forget(now, &uid));
         }
@@ -469,14 +469,14 @@ impl Node {
     }
 
     /// A pod that no source knows, now that all have named theirs, is to end.
-    fn end_stray(&mut self, now: Now, uid: &PodUid) {
+    fn end_orphan(&mut self, now: Now, uid: &PodUid) {
         if !self.are_sources_synced() {
             return;
         }
-        let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
+        let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
         let Some(mut record) = self.pods.get_mut(uid) else { return };
-        let is_stray = matches!(record.desired, Desired::Unknown) && record.life.is_admitting();
-        if is_stray && let Some(observed) = record.seen.last() {
+        let is_orphan = matches!(record.desired, Desired::Orphan) && record.life.is_admitting();
+        if is_orphan && let Some(observed) = record.seen.last() {
             let is_in_runtime = !observed.sandboxes.is_empty() || !observed.containers.is_empty();
             self.tallies.orphans += u64::from(is_in_runtime);
             record.begin_end(EndCause::Orphaned, &mut cx);
@@ -487,16 +487,16 @@ impl Node {
     fn drive_pod(&mut self, now: Now, uid: &PodUid) -> Option<PodKey> {
         let has_mirror = self.has_mirror(uid);
         let missing = self.settings.sources.iter().copied().filter(|s| !self.synced.contains(s)).collect();
-        let admission = admission_wait(&self.pods, uid, missing, self.machine.state());
-        let mut cx = Cx::new(now, &self.settings, self.machine.state(), &mut self.out);
+        let admission = admission_wait(&self.pods, uid, missing, self.lifecycle.state());
+        let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
         let mut held = self.pods.get_mut(uid)?;
         let record = &mut *held;
         let had_ended = record.life.has_ended();
         let mut next = record.drive(&mut cx);
         let has_ended = !had_ended && record.life.has_ended();
-        if record.is_weighed != classes::counts(record) {
-            record.is_weighed = !record.is_weighed;
-            self.classes.pods_changed();
+        if record.is_counted_in_qos != qos_cgroups::counts(record) {
+            record.is_counted_in_qos = !record.is_counted_in_qos;
+            self.qos_cgroups.pods_changed();
         }
         if has_mirror && let Some(node_uid) = cx.node.uid() {
             next = earliest(next, self.mirrors.drive(record, node_uid, &mut cx));
@@ -529,7 +529,7 @@ impl Node {
             return Some(key);
         }
         if leaves_logs {
-            self.old_logs.keep(uid.clone(), key, now);
+            self.retained_logs.keep(uid.clone(), key, now);
         }
         None
     }

@@ -11,16 +11,15 @@
 //! - [`admission`]: which pods are let in.
 //! - [`container_gc`], [`dead_containers`]: which dead containers stay.
 //! - [`status`], [`node_status`]: what the API server is told, as pure functions.
-//! - [`machine`]: the node's own health, registration and report.
+//! - [`node_lifecycle`]: the node's own health, registration and report. [`qos_cgroups`]: the limits of QoS classes.
 //! - [`annotations`]: which annotations decisions depend on.
 //! - [`mirrors`]: how static pods show in the API.
 //! - [`schedule`]: when something is due by itself. [`tasks`], [`outbox`]: what is under way, and who waits for its result.
-//! - [`old_logs`]: what stays for a while of pods that are gone.
+//! - [`retained_logs`]: logs that outlive their pods for a while.
 //! - [`view`]: what is published. [`wait`], [`timeline`]: what is waited for, and how it came to that.
 
 pub mod admission;
 mod annotations;
-mod classes;
 mod container_gc;
 mod core;
 mod cx;
@@ -28,15 +27,16 @@ mod dead_containers;
 mod effect;
 mod input;
 mod jitter;
-mod machine;
 mod mirrors;
+mod node_lifecycle;
 pub mod node_status;
-mod old_logs;
 mod outbox;
 mod pairs;
 mod pod_cidr;
 mod pods;
 pub mod pressure;
+mod qos_cgroups;
+mod retained_logs;
 mod schedule;
 mod settings;
 pub mod status;
@@ -49,9 +49,9 @@ pub use crate::core::Node;
 pub use annotations::reads_annotation;
 pub use dead_containers::DeadContainers;
 pub use effect::{
-    Action, ActionKind, ApiAction, ApiOutcome, ClassAmounts, Effect, EffectId, EventObject, EventRecord,
-    Failure, FailureKind, Hook, HostAction, ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
-    ProbeAction, RuntimeAction, RuntimeOutcome, Subject, VolumeAction, VolumeOutcome,
+    Action, ActionKind, ApiAction, ApiOutcome, Effect, EffectId, EventObject, EventRecord, Failure,
+    FailureKind, Hook, HostAction, ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
+    ProbeAction, QosAmounts, RuntimeAction, RuntimeOutcome, Subject, VolumeAction, VolumeOutcome,
 };
 pub use input::{Input, RuntimeChange, Source};
 pub use pods::life::Phase;

@@ -188,9 +188,9 @@ mod tests {
             let seen = seen
                 .iter()
                 .map(|(signal, available)| (*signal, Observation { available: *available, capacity: 1000 }));
-            let is_news = gauge.observe(now, thresholds, TRANSITION, &seen.collect());
+            let has_changed = gauge.observe(now, thresholds, TRANSITION, &seen.collect());
             let Pressures { memory, disk, pids } = gauge.current();
-            assert_eq!(is_news, std::mem::replace(&mut before, gauge.current()) != gauge.current());
+            assert_eq!(has_changed, std::mem::replace(&mut before, gauge.current()) != gauge.current());
             let letters = [(memory, "m"), (disk, "d"), (pids, "p")];
             letters.iter().filter(|(is_short, _)| *is_short).map(|(_, letter)| *letter).collect::<String>()
         });

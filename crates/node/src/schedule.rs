@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Key {
     Relist,
-    Machine,
+    NodeLifecycle,
     PodCidr,
-    ClassLimits,
+    QosCgroups,
     Mirrors,
-    OldLogs,
+    RetainedLogs,
     Pod(PodUid),
 }
 

@@ -23,7 +23,7 @@ pub struct Settings {
     pub gates: PodGates,
     /// Whether the memory that QoS classes request together matters for their cgroups (`memoryReservationPolicy`,
     /// `qosReserved`).
-    pub limits_class_memory: bool,
+    pub limits_qos_memory: bool,
     /// Whether what was started and ready is neither after a restart, until its probes say so
     /// (`ChangeContainerStatusOnKubeletRestart`).
     pub forgets_readiness: bool,
@@ -58,7 +58,7 @@ impl Settings {
             is_registering: false,
             has_api: true,
             gates: PodGates::default(),
-            limits_class_memory: false,
+            limits_qos_memory: false,
             forgets_readiness: false,
             restart_delays: Delays::USUAL,
             restart_rules: RestartRules { of_containers: true, of_pods: true },
@@ -95,7 +95,7 @@ pub(crate) const RELIST_WITH_EVENTS: Duration = Duration::from_secs(10);
 /// relist is the only way to learn of an exit.
 pub(crate) const RELIST_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 /// How long the logs of a pod outlive it: the period in which upstream looks for such logs.
-pub(crate) const LOGS_KEPT: Duration = Duration::from_secs(60);
+pub(crate) const LOG_RETENTION: Duration = Duration::from_secs(60);
 /// Time between two removals of such logs. Many pods that went together, or that an earlier kubelet left, are no reason to
 /// hold up those that start.
 pub(crate) const BETWEEN_REMOVALS: Duration = Duration::from_millis(20);

@@ -34,7 +34,7 @@ pub(crate) enum NodeTask {
     /// The ranges of pods' addresses.
     PodCidr,
     /// The weight and the limits of the QoS classes.
-    ClassLimits,
+    QosCgroups,
 }
 
 /// An action that was started and has not ended.

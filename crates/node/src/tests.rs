@@ -1,5 +1,5 @@
-//! Short stories of pods: a node is told what happens, and what it wants done is compared as text.
-//! The [`story`] plays the runtime, the API server and the clock.
+//! Short scenarios of pods: a node is told what happens, and what it wants done is compared as text.
+//! The [`scenario`] plays the runtime, the API server and the clock.
 
 mod addresses;
 mod life;
@@ -8,7 +8,7 @@ mod probing;
 mod refusals;
 mod resizing;
 mod restarting;
+mod scenario;
 mod statics;
-mod story;
 mod trouble;
 mod words;

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{NodeStatus, PodStatus};
 use model::{ContainerId, Pod, PodKey, PodObservation, PodUid};
 use serde::{Deserialize, Serialize};
 
-use crate::machine::Machine;
+use crate::node_lifecycle::NodeLifecycle;
 use crate::pods::life::{Life, Phase};
 use crate::pods::record::PodRecord;
 use crate::timeline::Timeline;
@@ -122,7 +122,7 @@ impl ViewBuilder {
 
     pub(crate) fn build(
         &mut self,
-        machine: &Machine,
+        lifecycle: &NodeLifecycle,
         are_sources_synced: bool,
         mirrors: usize,
         tallies: Tallies,
@@ -130,13 +130,13 @@ impl ViewBuilder {
         Arc::new(View {
             are_sources_synced,
             pods: self.pods.clone(),
-            runtime_error: machine.runtime_error(),
-            last_relist: machine.last_relist(),
-            host_ips: machine.host_ips().clone(),
+            runtime_error: lifecycle.runtime_error(),
+            last_relist: lifecycle.last_relist(),
+            host_ips: lifecycle.host_ips().clone(),
             mirrors,
             tallies,
-            waits: machine.waits().clone(),
-            node_status: machine.status().clone(),
+            waits: lifecycle.waits().clone(),
+            node_status: lifecycle.status().clone(),
         })
     }
 }

@@ -84,7 +84,7 @@ pub enum WaitOn {
     /// The removal of the pod's cgroup.
     CgroupRemoval,
     /// The removal of sandboxes and containers from the runtime.
-    Remains,
+    Cleanup,
     /// The removal of the pod's logs.
     Logs,
     /// The mirror of a static pod.
@@ -177,7 +177,7 @@ impl WaitOn {
             | Self::Sandbox
             | Self::SandboxStop
             | Self::Start(_)
-            | Self::Remains
+            | Self::Cleanup
             | Self::Runtime
             | Self::Stop(_)
             | Self::RestartAll => Who::Runtime,
@@ -231,7 +231,7 @@ impl fmt::Display for WaitOn {
             Self::Stop(name) => write!(f, "container {name} to stop"),
             Self::Unmount => f.write_str("its volumes to be unmounted"),
             Self::CgroupRemoval => f.write_str("its cgroup to be removed"),
-            Self::Remains => f.write_str("its remains in the container runtime to be removed"),
+            Self::Cleanup => f.write_str("its containers and sandboxes to be removed"),
             Self::Logs => f.write_str("its logs to be removed"),
             Self::Mirror => f.write_str("its mirror pod"),
             Self::StatusWrite => f.write_str("its status to be written"),

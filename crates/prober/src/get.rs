@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::dial::{self, DialError};
 use crate::target::{self, TargetError};
 use crate::text;
-use crate::tls::{self, Offer, TlsError};
+use crate::tls::{self, Alpn, TlsError};
 use crate::url::{self, Url};
 use crate::{KUBE_VERSION, MAX_OUTPUT_BYTES, ProbeTarget};
 
@@ -268,7 +268,7 @@ async fn exchange(get: &Get, progress: &mut Progress) -> Result<(Reply, Option<S
             http1(tcp, get, ends, progress).await
         };
     }
-    let tls = tls::connect(tcp, &get.url.host, Offer::Http).await?;
+    let tls = tls::connect(tcp, &get.url.host, Alpn::Http).await?;
     if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
         http2(tls, get, ends, progress).await
     } else {

@@ -19,8 +19,8 @@ use tonic::Code;
 use tonic::body::Body;
 
 use crate::get::drive;
-use crate::greeting::Greeting;
-use crate::tls::{self, Offer};
+use crate::preface::ServerPreface;
+use crate::tls::{self, Alpn};
 use crate::{KUBE_VERSION, ProbeTarget, dial, target, text};
 
 mod proto {
@@ -47,18 +47,18 @@ pub(crate) async fn probe(action: &GRPCAction, target: &ProbeTarget<'_>, timeout
     let is_tls = target.gates.is_grpc_tls_enabled && action.mode.as_deref() == Some("TLS");
     let service = action.service.clone().unwrap_or_default();
     let address = text::join_host_port(&host, port);
-    let greeting = Greeting::default();
+    let preface = ServerPreface::default();
     let asking = async {
         loop {
             let asked = if is_tls {
                 let stream = secure_until_up(&host, port).await;
-                check(greeting.watch(stream), "https", &address, service.clone()).await
+                check(preface.watch(stream), "https", &address, service.clone()).await
             } else {
                 let stream = dial_until_up(&host, port).await;
-                check(greeting.watch(stream), "http", &address, service.clone()).await
+                check(preface.watch(stream), "http", &address, service.clone()).await
             };
             // Whoever does not greet in HTTP/2, such as a server that wants TLS, counts as not up yet.
-            if asked.is_ok() || greeting.has_come() {
+            if asked.is_ok() || preface.has_come() {
                 return asked;
             }
             tokio::time::sleep(REDIAL_DELAY).await;
@@ -67,7 +67,7 @@ pub(crate) async fn probe(action: &GRPCAction, target: &ProbeTarget<'_>, timeout
     match tokio::time::timeout(timeout, asking).await {
         Ok(Ok(())) => ProbeOutcome::Success,
         Ok(Err(text)) => ProbeOutcome::Failure(text),
-        Err(_) if greeting.has_come() => ProbeOutcome::Failure(format!(
+        Err(_) if preface.has_come() => ProbeOutcome::Failure(format!(
             "timeout: health rpc did not complete within {}",
             duration::text(timeout)
         )),
@@ -93,7 +93,7 @@ async fn dial_until_up(host: &str, port: u16) -> TcpStream {
 async fn secure_until_up(host: &str, port: u16) -> tls::Stream {
     loop {
         let tcp = dial_until_up(host, port).await;
-        match tls::connect(tcp, host, Offer::Http2).await {
+        match tls::connect(tcp, host, Alpn::Http2).await {
             Ok(stream) => return stream,
             Err(_) => tokio::time::sleep(REDIAL_DELAY).await,
         }

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// A TLS connection to a probed container.
-pub(crate) type Stream = TlsStream<Opening<TcpStream>>;
+pub(crate) type Stream = TlsStream<FirstBytes<TcpStream>>;
 
 /// Why no TLS session came about.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub(crate) enum TlsError {
 
 /// What the two ends agree to speak on top of TLS.
 #[derive(Clone, Copy)]
-pub(crate) enum Offer {
+pub(crate) enum Alpn {
     /// HTTP/2 or HTTP/1.1.
     Http,
     /// HTTP/2 only.
@@ -43,14 +43,14 @@ pub(crate) enum Offer {
 }
 
 /// Performs the handshake on a fresh connection.
-pub(crate) async fn connect(tcp: TcpStream, host: &str, offer: Offer) -> Result<Stream, TlsError> {
+pub(crate) async fn connect(tcp: TcpStream, host: &str, alpn: Alpn) -> Result<Stream, TlsError> {
     let configs = CONFIGS.as_ref().map_err(|error| TlsError::Config(error.clone()))?;
-    let config = match offer {
-        Offer::Http => &configs.http,
-        Offer::Http2 => &configs.http2,
+    let config = match alpn {
+        Alpn::Http => &configs.http,
+        Alpn::Http2 => &configs.http2,
     };
     let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::ServerName)?;
-    let connecting = TlsConnector::from(config.clone()).connect(name, Opening::new(tcp)).into_fallible();
+    let connecting = TlsConnector::from(config.clone()).connect(name, FirstBytes::new(tcp)).into_fallible();
     connecting.await.map_err(|(error, opening)| {
         if opening.bytes == *b"HTTP/" { TlsError::PlainHttp } else { TlsError::Handshake(error) }
     })
@@ -77,7 +77,7 @@ static CONFIGS: LazyLock<Result<Configs, String>> = LazyLock::new(|| {
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Unverified))
+            .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate))
             .with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
         // Sessions are never resumed: the next attempt is to find the same conditions as this.
@@ -89,9 +89,9 @@ static CONFIGS: LazyLock<Result<Configs, String>> = LazyLock::new(|| {
 
 /// Accepts whatever the peer shows, expired and malformed certificates included.
 #[derive(Debug)]
-struct Unverified;
+struct AcceptAnyCertificate;
 
-impl ServerCertVerifier for Unverified {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,
@@ -142,19 +142,19 @@ impl ServerCertVerifier for Unverified {
 /// A stream that remembers the first five bytes it read, to tell a plain HTTP server from a
 /// broken TLS one.
 #[derive(Debug)]
-pub(crate) struct Opening<S> {
+pub(crate) struct FirstBytes<S> {
     inner: S,
     bytes: [u8; 5],
     len: usize,
 }
 
-impl<S> Opening<S> {
+impl<S> FirstBytes<S> {
     fn new(inner: S) -> Self {
         Self { inner, bytes: [0; 5], len: 0 }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Opening<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FirstBytes<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -168,7 +168,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Opening<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Opening<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FirstBytes<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
     }

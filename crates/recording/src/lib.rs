@@ -21,6 +21,6 @@ mod replay;
 
 pub use cut::Cutter;
 pub use folder::{FolderError, Limits};
-pub use line::{Opening, SegmentWriter};
+pub use line::{SegmentWriter, Snapshot};
 pub use recorder::{Begun, Progress, Recorder, Recording};
 pub use replay::{Replay, ReplayError, Step};

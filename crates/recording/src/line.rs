@@ -28,9 +28,9 @@ pub(crate) struct Head<'a, S> {
 
 /// What a core starts from, to be written down.
 #[derive(Clone, Debug)]
-pub struct Opening(Value);
+pub struct Snapshot(Value);
 
-impl Opening {
+impl Snapshot {
     /// The start of the process: nothing is known.
     ///
     /// # Errors
@@ -91,8 +91,8 @@ impl<W: Write> SegmentWriter<W> {
     ///
     /// # Errors
     /// The first line cannot be written.
-    pub fn begin(mut out: W, kubelet: &str, opening: Opening, cutter: Cutter) -> io::Result<Self> {
-        let head = Head { recording: FORMAT, kubelet: kubelet.into(), start: opening.0 };
+    pub fn begin(mut out: W, kubelet: &str, snapshot: Snapshot, cutter: Cutter) -> io::Result<Self> {
+        let head = Head { recording: FORMAT, kubelet: kubelet.into(), start: snapshot.0 };
         write(&mut out, &cutter, &head)?;
         Ok(Self { out, cutter })
     }

@@ -17,15 +17,15 @@ use node::{Effect, Input, Node};
 
 use crate::cut::Cutter;
 use crate::folder::{self, FolderError, Limits};
-use crate::line::{Opening, SegmentWriter};
+use crate::line::{SegmentWriter, Snapshot};
 
 /// Halves of steps that wait to be written: seconds of a node on which hundreds of pods start.
 const QUEUE: usize = 8192;
 
 /// What is handed over: the first half of a step before it is taken, so that it is known what the core was told last
 /// should it not come to an end, and the second after that.
-enum Half {
-    Opening(Opening),
+enum QueueItem {
+    Snapshot(Snapshot),
     Told(Now, Input),
     Decided(Vec<Effect>),
 }
@@ -33,7 +33,7 @@ enum Half {
 /// The recording end, for whoever drives the core. Ends the recording when it is dropped.
 #[derive(Debug)]
 pub struct Recorder {
-    queue: Option<SyncSender<Half>>,
+    queue: Option<SyncSender<QueueItem>>,
     recording: Recording,
     thread: Option<JoinHandle<()>>,
 }
@@ -116,22 +116,22 @@ impl Recorder {
         folder: &Path,
         limits: Limits,
         kubelet: &str,
-        opening: Opening,
+        snapshot: Snapshot,
         on_end: impl FnOnce(&str) + Send + 'static,
     ) -> Result<(Self, Begun), FolderError> {
         let since = Timestamp::now();
         let recording = Recording { folder: folder.to_owned(), since, progress: Arc::default() };
-        let mut desk = Desk {
+        let mut desk = WriterThread {
             writer: None,
             recording: recording.clone(),
             limits,
             kubelet: kubelet.to_owned(),
             cutter: Cutter::new().ok_or(FolderError::NoKey)?,
-            opening_bytes: 0,
+            snapshot_bytes: 0,
         };
         let (queue, halves) = sync_channel(QUEUE);
         let (tell, begun) = sync_channel(1);
-        let work = move || match desk.begin_segment(opening) {
+        let work = move || match desk.begin_segment(snapshot) {
             Ok(()) => {
                 // Nobody has to ask.
                 let _ = tell.send(Ok(()));
@@ -154,15 +154,15 @@ impl Recorder {
 
     /// The core is about to be told this.
     pub fn told(&mut self, now: Now, input: &Input) {
-        self.hand_over(|| Half::Told(now, input.clone()));
+        self.hand_over(|| QueueItem::Told(now, input.clone()));
     }
 
     /// That is what it decided, and what it is now.
     pub fn decided(&mut self, effects: &[Effect], node: &Node) {
-        self.hand_over(|| Half::Decided(effects.to_vec()));
+        self.hand_over(|| QueueItem::Decided(effects.to_vec()));
         if self.is_segment_full() {
-            match Opening::of_node(node) {
-                Ok(opening) => self.hand_over(|| Half::Opening(opening)),
+            match Snapshot::of_node(node) {
+                Ok(snapshot) => self.hand_over(|| QueueItem::Snapshot(snapshot)),
                 Err(error) => self.give_up(&format!("what the core knows cannot be put in words: {error}")),
             }
         }
@@ -173,7 +173,7 @@ impl Recorder {
         std::mem::take(&mut progress.is_full)
     }
 
-    fn hand_over(&mut self, half: impl FnOnce() -> Half) {
+    fn hand_over(&mut self, half: impl FnOnce() -> QueueItem) {
         let Some(queue) = &self.queue else { return };
         match queue.try_send(half()) {
             Ok(()) => {}
@@ -200,18 +200,18 @@ impl Drop for Recorder {
 }
 
 /// Where the thread works.
-struct Desk {
+struct WriterThread {
     writer: Option<SegmentWriter<Counted>>,
     recording: Recording,
     limits: Limits,
     kubelet: String,
     cutter: Cutter,
     /// Bytes of what the segment begins with.
-    opening_bytes: u64,
+    snapshot_bytes: u64,
 }
 
-impl Desk {
-    fn begin_segment(&mut self, opening: Opening) -> Result<(), FolderError> {
+impl WriterThread {
+    fn begin_segment(&mut self, snapshot: Snapshot) -> Result<(), FolderError> {
         if let Some(mut before) = self.writer.take() {
             let path = self.recording.progress().path;
             before.out().flush().map_err(|source| FolderError::Write { path, source })?;
@@ -223,15 +223,15 @@ impl Desk {
         folder::make_room(folder, &path, for_others).map_err(failed)?;
         let out = Counted { out: BufWriter::new(file), bytes: 0 };
         let mut writer =
-            SegmentWriter::begin(out, &self.kubelet, opening, self.cutter.clone()).map_err(failed)?;
+            SegmentWriter::begin(out, &self.kubelet, snapshot, self.cutter.clone()).map_err(failed)?;
         writer.out().flush().map_err(failed)?;
-        self.opening_bytes = writer.out().bytes;
+        self.snapshot_bytes = writer.out().bytes;
         self.writer = Some(writer);
         self.recording.update(|progress| progress.path = path);
         Ok(())
     }
 
-    fn work(mut self, halves: &Receiver<Half>, on_end: impl FnOnce(&str)) {
+    fn work(mut self, halves: &Receiver<QueueItem>, on_end: impl FnOnce(&str)) {
         let why = match self.write_all(halves) {
             Ok(()) => self.recording.progress().ended,
             Err(error) => Some(model::chain(&error)),
@@ -243,7 +243,7 @@ impl Desk {
         self.recording.end("it was stopped");
     }
 
-    fn write_all(&mut self, halves: &Receiver<Half>) -> Result<(), FolderError> {
+    fn write_all(&mut self, halves: &Receiver<QueueItem>) -> Result<(), FolderError> {
         let mut told: Option<(Now, Input)> = None;
         let mut is_asked = false;
         loop {
@@ -258,12 +258,12 @@ impl Desk {
                 }
             };
             match half {
-                Half::Opening(opening) => {
+                QueueItem::Snapshot(snapshot) => {
                     is_asked = false;
-                    self.begin_segment(opening)?;
+                    self.begin_segment(snapshot)?;
                 }
-                Half::Told(now, input) => told = Some((now, input)),
-                Half::Decided(effects) => {
+                QueueItem::Told(now, input) => told = Some((now, input)),
+                QueueItem::Decided(effects) => {
                     let Some((now, input)) = told.take() else { continue };
                     let bytes = self.step(now, input, Some(&effects))?;
                     let is_full = !is_asked && self.is_full(bytes);
@@ -284,7 +284,7 @@ impl Desk {
     /// Whether steps take so much of a segment that another may begin: not before they take as much as what the core knows
     /// does, however much that is.
     fn is_full(&self, bytes: u64) -> bool {
-        bytes.saturating_sub(self.opening_bytes) >= self.limits.segment_bytes.max(self.opening_bytes)
+        bytes.saturating_sub(self.snapshot_bytes) >= self.limits.segment_bytes.max(self.snapshot_bytes)
     }
 
     /// Writes one step. Returns how much is in the segment.

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use model::{RuntimeCondition, RuntimeFeatures, RuntimeHealth, observed::RuntimeHandler};
-use telemetry::traces::{Carry, Span, Tracer};
+use telemetry::traces::{PropagateContext, Span, Tracer};
 use tokio::net::UnixStream;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Response, Status};
 
+use crate::call_observer::{CallEnded, CallObserver};
 use crate::error::{RpcStatus, RuntimeError};
 use crate::lists::Chunks;
-use crate::news::{CallNews, CallObserver};
 use crate::wire::image_service_client::ImageServiceClient;
 use crate::wire::runtime_service_client::RuntimeServiceClient;
 use crate::wire::{self, CgroupDriver as WireDriver};
@@ -28,7 +28,7 @@ const IMAGE_CALLS: [&str; 6] =
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// A connection that tells the runtime which trace a call is part of.
-type Wire = InterceptedService<Channel, Carry>;
+type Wire = InterceptedService<Channel, PropagateContext>;
 
 /// How to talk to the runtime.
 #[derive(Clone, Debug)]
@@ -124,9 +124,9 @@ impl Runtime {
             _ => runtime_channel.clone(),
         };
         Ok(Self {
-            runtime: RuntimeServiceClient::with_interceptor(runtime_channel, Carry)
+            runtime: RuntimeServiceClient::with_interceptor(runtime_channel, PropagateContext)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
-            images: ImageServiceClient::with_interceptor(image_channel, Carry)
+            images: ImageServiceClient::with_interceptor(image_channel, PropagateContext)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
             chunks: Arc::new(Chunks::new(settings.has_chunked_lists)),
             settings,
@@ -231,8 +231,8 @@ impl Runtime {
         object: &'a str,
         answer: impl Future<Output = Result<Response<T>, Status>> + Send + 'a,
     ) -> impl Future<Output = Result<T, RuntimeError>> + Send + 'a {
-        let about = About { call, object, handler: None };
-        self.observed(about, deadline, Box::pin(answer))
+        let labels = CallLabels { call, object, handler: None };
+        self.observed(labels, deadline, Box::pin(answer))
     }
 
     /// Runs a call until its deadline and tells how it went. One that is dropped before its end is
@@ -242,16 +242,16 @@ impl Runtime {
     /// boxed, so that a task that might make many different calls stays small.
     pub(crate) async fn observed<T>(
         &self,
-        about: About<'_>,
+        labels: CallLabels<'_>,
         deadline: Option<Duration>,
         answer: BoxFuture<'_, Result<Response<T>, Status>>,
     ) -> Result<T, RuntimeError> {
-        let span = self.span(about.call);
+        let span = self.span(labels.call);
         let started = Instant::now();
-        let result = span.run(within(deadline, about.call, about.object, answer)).await;
+        let result = span.run(within(deadline, labels.call, labels.object, answer)).await;
         let (took, is_ok) = (started.elapsed(), result.is_ok());
-        let news = CallNews { call: about.call, took, is_ok, handler: about.handler };
-        self.settings.observer.tell(news);
+        let ended = CallEnded { call: labels.call, took, is_ok, handler: labels.handler };
+        self.settings.observer.tell(ended);
         match &result {
             Ok(_) => span.set("rpc.response.status_code", "OK"),
             Err(error) => {
@@ -271,7 +271,7 @@ impl Runtime {
 }
 
 /// Which call it is.
-pub(crate) struct About<'a> {
+pub(crate) struct CallLabels<'a> {
     pub(crate) call: &'static str,
     pub(crate) object: &'a str,
     /// The runtime handler, of a `RunPodSandbox`.

@@ -13,6 +13,7 @@
 //! core's. No task outlives a call, and there is no queue; [`Runtime::events`] is a stream that
 //! works only while it is polled.
 
+mod call_observer;
 mod client;
 pub mod container;
 pub mod dns;
@@ -26,7 +27,6 @@ pub mod labels;
 mod lifecycle;
 mod lists;
 pub mod logs;
-mod news;
 mod node_settings;
 mod observe;
 mod pod_metrics;
@@ -39,10 +39,10 @@ pub mod wire;
 #[cfg(not(feature = "fake"))]
 mod wire;
 
+pub use call_observer::{CallEnded, CallObserver};
 pub use client::{CgroupDriver, DriverAnswer, EndpointError, Runtime, RuntimeSettings, RuntimeVersion};
 pub use error::{RpcStatus, RuntimeError};
 pub use events::{ContainerChange, RuntimeEvent};
 pub use lifecycle::{ExecOutput, Streams};
-pub use news::{CallNews, CallObserver};
 pub use node_settings::{MemoryQos, NodeSettings, PodTotals};
 pub use pod_metrics::{MetricDescriptor, MetricSample};

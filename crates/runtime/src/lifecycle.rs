@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::{ContainerId, SandboxId};
 use tonic::Request;
 
-use crate::client::{About, Runtime};
+use crate::client::{CallLabels, Runtime};
 use crate::container::{ContainerLimits, ContainerSpec};
 use crate::error::{RuntimeError, gone_is_fine};
 use crate::sandbox::SandboxSpec;
@@ -56,8 +56,9 @@ impl Runtime {
         request.set_timeout(deadline);
         let mut client = self.runtime();
         let object = spec.object();
-        let about = About { call: "RunPodSandbox", object: &object, handler: Some(&spec.runtime_handler) };
-        let answer = self.observed(about, Some(deadline), Box::pin(client.run_pod_sandbox(request))).await?;
+        let labels =
+            CallLabels { call: "RunPodSandbox", object: &object, handler: Some(&spec.runtime_handler) };
+        let answer = self.observed(labels, Some(deadline), Box::pin(client.run_pod_sandbox(request))).await?;
         Ok(answer.pod_sandbox_id.into())
     }
 

@@ -59,7 +59,10 @@ impl Runtime {
         if has_chunks.load(Ordering::Relaxed) {
             match self.call(calls.0, object, collected(chunks, of_chunk)).await {
                 Err(error) if error.is_unimplemented() => {
-                    info!(call = calls.0, "The runtime gives no lists in chunks and is asked for whole ones");
+                    info!(
+                        call = calls.0,
+                        "Runtime does not support CRI list streaming; falling back to unary lists"
+                    );
                     has_chunks.store(false, Ordering::Relaxed);
                 }
                 done => return done,

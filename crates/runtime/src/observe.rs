@@ -265,14 +265,14 @@ fn container_from_list(container: wire::Container) -> ContainerObservation {
         wire::ContainerState::ContainerExited => ContainerState::Exited(ContainerExit::default()),
         wire::ContainerState::ContainerUnknown => ContainerState::Unknown,
     };
-    let about = About::of(container.metadata, &container.labels, &container.annotations);
+    let identity = Identity::of(container.metadata, &container.labels, &container.annotations);
     let sandbox = container.pod_sandbox_id.into();
     ContainerObservation {
-        attempt: about.attempt,
+        attempt: identity.attempt,
         created_at: timestamp(container.created_at).unwrap_or_default(),
-        spec_hash: about.spec_hash,
-        pod_grace_seconds: about.pod_grace_seconds,
-        ..ContainerObservation::bare(container.id.into(), sandbox, about.name, state)
+        spec_hash: identity.spec_hash,
+        pod_grace_seconds: identity.pod_grace_seconds,
+        ..ContainerObservation::bare(container.id.into(), sandbox, identity.name, state)
     }
 }
 
@@ -296,18 +296,18 @@ fn container_from_status(status: wire::ContainerStatus, sandbox_id: String) -> C
         }),
         wire::ContainerState::ContainerUnknown => ContainerState::Unknown,
     };
-    let about = About::of(status.metadata, &status.labels, &status.annotations);
+    let identity = Identity::of(status.metadata, &status.labels, &status.annotations);
     ContainerObservation {
         id: ContainerId::from(status.id),
         sandbox_id: sandbox_id.into(),
-        name: about.name,
-        attempt: about.attempt,
+        name: identity.name,
+        attempt: identity.attempt,
         state,
         created_at: timestamp(status.created_at).unwrap_or_default(),
-        spec_hash: about.spec_hash,
+        spec_hash: identity.spec_hash,
         image: status.image.map(|image| image.image).unwrap_or_default(),
         image_id: status.image_ref,
-        pod_grace_seconds: about.pod_grace_seconds,
+        pod_grace_seconds: identity.pod_grace_seconds,
         resources: status.resources.and_then(|r| r.linux).map(|linux| ContainerResources {
             cpu_shares: linux.cpu_shares,
             cpu_quota: linux.cpu_quota,
@@ -325,14 +325,14 @@ fn container_from_status(status: wire::ContainerStatus, sandbox_id: String) -> C
 }
 
 /// What lists and statuses say alike.
-struct About {
+struct Identity {
     name: String,
     attempt: u32,
     spec_hash: Option<u64>,
     pod_grace_seconds: Option<u64>,
 }
 
-impl About {
+impl Identity {
     fn of(
         metadata: Option<wire::ContainerMetadata>,
         labels: &BTreeMap<String, String>,

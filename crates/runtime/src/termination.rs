@@ -21,13 +21,13 @@ const LOG_WINDOW_BYTES: u64 = 64 * 1024;
 
 /// Where an ended container's last words are.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct LastWords {
+pub(crate) struct TerminationMessage {
     file: Option<PathBuf>,
     log: Option<PathBuf>,
 }
 
 /// Where to look for the last words of an ended container; `None` when there can be none.
-pub(crate) fn source(status: &wire::ContainerStatus) -> Option<LastWords> {
+pub(crate) fn source(status: &wire::ContainerStatus) -> Option<TerminationMessage> {
     let path = text(&status.annotations, labels::TERMINATION_MESSAGE_PATH);
     // A container that could not be started has no log of its own making.
     let may_use_log = text(&status.annotations, labels::TERMINATION_MESSAGE_POLICY)
@@ -39,10 +39,10 @@ pub(crate) fn source(status: &wire::ContainerStatus) -> Option<LastWords> {
         .flatten()
         .map(|mount| PathBuf::from(&mount.host_path));
     let log = (may_use_log && !status.log_path.is_empty()).then(|| PathBuf::from(&status.log_path));
-    (file.is_some() || log.is_some()).then_some(LastWords { file, log })
+    (file.is_some() || log.is_some()).then_some(TerminationMessage { file, log })
 }
 
-impl LastWords {
+impl TerminationMessage {
     /// Reads them. A failure becomes the message, as upstream does: the reader of the pod's
     /// status is the one who can act on it. Blocks on the disk.
     pub(crate) fn read(&self) -> String {

@@ -11,7 +11,7 @@ use crate::answer::{self, Answer};
 use crate::attributes::{self, Attributes};
 use crate::cache::ExpiringCache;
 use crate::identity::{ClientTrust, Shown};
-use crate::ports::{Decision, Ports, TokenNews, UserInfo};
+use crate::ports::{Decision, Ports, TokenReviewEvent, UserInfo};
 use crate::settings::{AccessSettings, Authorization};
 
 /// How many token reviews are remembered: the clients of one node are a handful (API server,
@@ -64,7 +64,7 @@ impl Access {
             match trust.identify(shown) {
                 Ok(user) => return Some(authenticated(user)),
                 Err(reason) => {
-                    tracing::info!(reason, "client certificate not accepted");
+                    tracing::info!(reason, "Client certificate not accepted");
                     has_failed = true;
                 }
             }
@@ -74,7 +74,7 @@ impl Access {
                 Ok(Some(user)) => return Some(authenticated(user)),
                 Ok(None) => has_failed = true,
                 Err(error) => {
-                    tracing::warn!(error, "token review failed");
+                    tracing::warn!(error, "Token review failed");
                     has_failed = true;
                 }
             }
@@ -93,11 +93,11 @@ impl Access {
         let digest: [u8; 32] = Sha256::digest(token).into();
         let begun = Instant::now();
         if let Some(known) = self.tokens.get(&digest) {
-            ports.token_news(TokenNews::LookedUp { is_hit: true, took: begun.elapsed() });
+            ports.token_review_event(TokenReviewEvent::LookedUp { is_hit: true, took: begun.elapsed() });
             return Ok(known);
         }
         let mut review = Review { ports, begun, is_ok: false };
-        ports.token_news(TokenNews::ReviewBegins);
+        ports.token_review_event(TokenReviewEvent::ReviewBegins);
         let user = ports.authenticate_token(token).await?;
         review.is_ok = true;
         self.tokens.insert(digest, user.clone(), self.settings.token_cache_ttl.unwrap_or_default());
@@ -126,7 +126,7 @@ impl Access {
                         path: request.path.to_owned(),
                     };
                     let decision = ports.authorize(user, &attributes).await.map_err(|error| {
-                        tracing::warn!(error, user = user.name, verb, subresource, "authorization failed");
+                        tracing::warn!(error, user = user.name, verb, subresource, "Authorization failed");
                         let text = format!(
                             "Authorization error (user={}, verb={verb}, resource=nodes, subresource={subresource})",
                             user.name
@@ -160,8 +160,9 @@ struct Review<'a, P: Ports> {
 
 impl<P: Ports> Drop for Review<'_, P> {
     fn drop(&mut self) {
-        self.ports.token_news(TokenNews::ReviewEnded { is_ok: self.is_ok });
-        self.ports.token_news(TokenNews::LookedUp { is_hit: false, took: self.begun.elapsed() });
+        self.ports.token_review_event(TokenReviewEvent::ReviewEnded { is_ok: self.is_ok });
+        self.ports
+            .token_review_event(TokenReviewEvent::LookedUp { is_hit: false, took: self.begun.elapsed() });
     }
 }
 

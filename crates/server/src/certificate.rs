@@ -117,7 +117,7 @@ impl ServingCertificate {
                 if !is_missing {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "the self-signed serving certificate is unusable; making a new one"
+                        "Self-signed serving certificate is unusable; generating a new one"
                     );
                 }
                 recipe.make(&files, now)?
@@ -178,7 +178,7 @@ fn is_due(loaded: &Loaded, now: Timestamp) -> bool {
         !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
     });
     if !is_made_here && left <= 0 {
-        tracing::warn!("the serving certificate has expired; replace it, for no kubelet has made it");
+        tracing::warn!("Serving certificate has expired; replace it: the kubelet did not generate it");
     }
     is_made_here
 }
@@ -192,7 +192,7 @@ struct Recipe {
 
 impl Recipe {
     fn renew(&self, files: &Files, now: Timestamp) -> Result<Loaded, CertificateError> {
-        tracing::info!("the self-signed serving certificate has expired or is about to; making a new one");
+        tracing::info!("Self-signed serving certificate has expired or is about to; generating a new one");
         self.make(files, now)
     }
 

@@ -243,11 +243,16 @@ fn debugging(settings: &EndpointSettings, method: &Method, path: &str) -> Route 
     if parts.iter().any(|part| part.is_empty()) {
         return nothing_below(settings, &parts);
     }
+    of_a_pod(settings, method, &parts)
+}
+
+/// The endpoints whose path names a pod.
+fn of_a_pod(settings: &EndpointSettings, method: &Method, parts: &[&str]) -> Route {
     let stream = |endpoint| match *method {
         Method::GET | Method::POST => Route::Found(endpoint),
         _ => Route::MethodNotAllowed("GET, POST"),
     };
-    match parts.as_slice() {
+    match parts {
         ["containerLogs", namespace, pod, container] => {
             get_only(method, Endpoint::ContainerLogs(container_path(namespace, pod, None, container)))
         }

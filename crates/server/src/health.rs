@@ -31,7 +31,7 @@ pub(crate) fn all<P: Ports>(
         match result {
             Ok(()) => list += &format!("[+]{name} ok\n"),
             Err(reason) => {
-                tracing::info!(check = name, reason, "health check failed");
+                tracing::info!(check = name, reason, "Health check failed");
                 list += &format!("[-]{name} failed: reason withheld\n");
                 is_healthy = false;
             }

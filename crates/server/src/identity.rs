@@ -174,7 +174,7 @@ fn verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, TrustError> {
     for certificate in CertificateDer::pem_slice_iter(pem) {
         // One authority in an odd form does not lock the holders of all others out.
         if let Err(error) = roots.add(certificate.map_err(TrustError::Parse)?) {
-            tracing::warn!(%error, "skipping an unusable certificate authority");
+            tracing::warn!(%error, "Skipping an unusable certificate authority");
         }
     }
     if roots.is_empty() {

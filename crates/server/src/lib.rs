@@ -6,7 +6,7 @@
 //! | which request is which endpoint | [`endpoint`] (pure) |
 //! | who asks, and may they | `auth`, `attributes` (pure), `identity`, `cache` |
 //! | how many requests, and how long each takes | `counting` |
-//! | sockets, TLS, limits, drain | `listen`, `slots`, `strangers`, `tls`, [`certificate`] |
+//! | sockets, TLS, limits, drain | `listen`, `slots`, `unauthenticated`, `tls`, [`certificate`] |
 //! | answers | `answer` and one module an endpoint |
 //! | the machine's own logs | [`nodelogs`] |
 //! | exec, attach and port-forward | `streaming`; `tunnel`, `pump`: passed through to the runtime; `translate`: from WebSocket to the runtime's SPDY |
@@ -24,7 +24,7 @@ pub mod certificate;
 mod counting;
 mod debugflags;
 pub mod endpoint;
-mod foldernews;
+mod file_watch;
 mod health;
 mod identity;
 mod input;
@@ -42,13 +42,13 @@ pub mod settings;
 mod slots;
 mod socket;
 mod spdy;
-mod strangers;
 mod streaming;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tls;
 mod translate;
 mod tunnel;
+mod unauthenticated;
 mod websocket;
 mod zpages;
 

@@ -26,21 +26,21 @@ use crate::auth::Access;
 use crate::certificate::ServingCertificate;
 use crate::counting::Served;
 use crate::endpoint::ServerKind;
-use crate::foldernews::FolderNews;
+use crate::file_watch::FileWatch;
 use crate::identity::{ClientTrust, Shown};
 use crate::ports::Ports;
 use crate::service::{Peer, Service};
 use crate::settings::Settings;
 use crate::slots::{Slot, Slots};
 use crate::socket;
-use crate::strangers::{Acquaintance, Strangers};
 use crate::tls;
+use crate::unauthenticated::{Authenticated, UnauthenticatedConnections};
 
 /// For an idle connection to end in good order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections (tunnels included) to one server at a time. The API server keeps a few, scrapers one
 /// each, every exec, attach and port-forward one: this leaves room for thousands. Those without
-/// credentials are far fewer, see [`strangers`](crate::strangers).
+/// credentials are far fewer, see [`unauthenticated`](crate::unauthenticated).
 const MAX_CONNECTIONS: usize = 4096;
 /// For the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,7 +90,7 @@ pub enum ListenError {
         /// The address.
         address: SocketAddr,
         /// Who listens there, if somebody does and can be seen.
-        holders: Holders,
+        holders: PortHolders,
         /// The kernel's reason.
         #[source]
         source: io::Error,
@@ -111,9 +111,9 @@ pub enum ListenError {
 
 /// The processes that have a port which is taken, as words to be put behind the address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holders(Vec<Listener>);
+pub struct PortHolders(Vec<Listener>);
 
-impl fmt::Display for Holders {
+impl fmt::Display for PortHolders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, holder) in self.0.iter().enumerate() {
             let word = if place == 0 { ", where there is" } else { " and" };
@@ -241,12 +241,12 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     socket::take(address).await.map_err(|source| {
         let is_taken = source.kind() == io::ErrorKind::AddrInUse;
         let holders = is_taken.then(|| listeners::at_port(address.port()).unwrap_or_default());
-        ListenError::Bind { address, holders: Holders(holders.unwrap_or_default()), source }
+        ListenError::Bind { address, holders: PortHolders(holders.unwrap_or_default()), source }
     })
 }
 
 fn warn_healthz(error: &ListenError) {
-    tracing::warn!(error = error as &dyn std::error::Error, "failed to start the health server, will retry");
+    tracing::warn!(error = error as &dyn std::error::Error, "Failed to start the healthz server, will retry");
 }
 
 async fn accept_later<P: Ports>(
@@ -275,10 +275,10 @@ async fn reload(
     let trust = trust.filter(|_| settings.access.reloads_client_ca);
     let is_reloading = settings.tls.reloads_certificate;
     let files = certificate.files().filter(|_| is_reloading).chain(trust.iter().map(|trust| trust.path()));
-    let folders = FolderNews::of(files);
+    let folders = FileWatch::of(files);
     loop {
         tokio::time::sleep(RELOAD_PAUSE).await;
-        // Too long without news, or none to be had, are reasons to look, too. Cancel-safe: news stay queued.
+        // Too long without events, or none to be had, are reasons to look, too. Cancel-safe: events stay queued.
         let _ = tokio::time::timeout(RELOAD_PERIOD, folders.changed()).await;
         let (settings, certificate) = (settings.clone(), certificate.clone());
         let (trust, tls) = (trust.clone(), tls.clone());
@@ -286,7 +286,7 @@ async fn reload(
             if is_reloading && let Err(error) = certificate.reload() {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "keeping the old serving certificate"
+                    "Failed to reload serving certificate; keeping the old one"
                 );
             }
             let Some(trust) = trust else { return };
@@ -296,13 +296,16 @@ async fn reload(
                 Ok(true) => match tls::config(&settings.tls, &certificate, Some(&trust)) {
                     Ok(config) => tls.store(config),
                     Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "keeping the old TLS setup");
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "Failed to reload TLS configuration; keeping the old one"
+                        );
                     }
                 },
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "keeping the old client authorities"
+                        "Failed to reload client CA file; keeping the old one"
                     );
                 }
             }
@@ -323,7 +326,7 @@ async fn accept<P: Ports>(
     let mut connections = JoinSet::new();
     // Goes with the connections.
     connections.spawn(slots.clone().tidy_up());
-    let mut strangers = Strangers::default();
+    let mut unauthenticated = UnauthenticatedConnections::default();
     loop {
         let Some(slot) = slots.take().await else { return };
         let stream = loop {
@@ -332,7 +335,7 @@ async fn accept<P: Ports>(
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => break stream,
                     Err(error) => {
-                        tracing::warn!(%error, "failed to accept a connection");
+                        tracing::warn!(%error, "Failed to accept a connection");
                         tokio::time::sleep(ACCEPT_RETRY).await;
                     }
                 },
@@ -341,9 +344,9 @@ async fn accept<P: Ports>(
             }
         };
         let (service, config) = (service.clone(), tls.as_ref().map(|tls| tls.load_full()));
-        let acquaintance = Acquaintance::default();
-        let task = connections.spawn(connection(stream, config, service, slot, acquaintance.clone()));
-        strangers.join(task, acquaintance);
+        let authenticated = Authenticated::default();
+        let task = connections.spawn(connection(stream, config, service, slot, authenticated.clone()));
+        unauthenticated.join(task, authenticated);
         while connections.try_join_next().is_some() {}
     }
 }
@@ -353,7 +356,7 @@ async fn connection<P: Ports>(
     tls: Option<Arc<ServerConfig>>,
     service: Arc<Service<P>>,
     slot: Slot,
-    acquaintance: Acquaintance,
+    authenticated: Authenticated,
 ) {
     // Both only better how it feels; a socket that refuses still works. Keep-alive finds peers that
     // vanished while a log was followed.
@@ -361,14 +364,14 @@ async fn connection<P: Ports>(
     let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
     let slot = Arc::new(slot);
     let Some(config) = tls else {
-        return requests(stream, service, Peer { shown: Shown::default(), slot, acquaintance }).await;
+        return requests(stream, service, Peer { shown: Shown::default(), slot, authenticated }).await;
     };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => {
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
             let shown = Shown::new(chain);
-            requests(stream, service, Peer { shown, slot, acquaintance }).await;
+            requests(stream, service, Peer { shown, slot, authenticated }).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake timed out"),

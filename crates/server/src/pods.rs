@@ -10,7 +10,7 @@ use serde::ser::{SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 
 use crate::answer::{self, Answer};
 use crate::endpoint::PodPath;
-use crate::ports::{Ports, ShownPod};
+use crate::ports::{PodWithStatus, Ports};
 
 /// `v1.PodList`.
 struct PodList<'a, P>(&'a [P]);
@@ -37,7 +37,7 @@ impl<P: Serialize> Serialize for PodList<'_, P> {
 }
 
 /// `v1.Pod`.
-impl Serialize for ShownPod {
+impl Serialize for PodWithStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut pod = serializer.serialize_struct("Pod", 5)?;
         pod.serialize_field("apiVersion", "v1")?;
@@ -63,18 +63,18 @@ pub(crate) fn list<P: Serialize>(pods: Result<Vec<P>, String>) -> Answer {
 /// Allocated pods, whose status is nobody's business here.
 pub(crate) fn allocated<P: Ports>(ports: &P) -> Answer {
     let nothing = Arc::<PodStatus>::default();
-    let without_status = |pod| ShownPod { status: nothing.clone(), ..pod };
+    let without_status = |pod| PodWithStatus { status: nothing.clone(), ..pod };
     list(Ok(ports.allocated_pods().into_iter().map(without_status).collect()))
 }
 
 /// One of them.
 pub(crate) fn allocated_one<P: Ports>(ports: &P, path: &PodPath) -> Answer {
     let key = PodKey::new(&path.namespace, &path.name);
-    let is_wanted = |shown: &ShownPod| {
+    let is_wanted = |shown: &PodWithStatus| {
         model::pod::key(&shown.pod) == key && (path.uid.is_none() || path.uid == shown.metadata.uid)
     };
     match ports.allocated_pods().into_iter().find(is_wanted) {
-        Some(pod) => to_json(&ShownPod { status: Arc::default(), ..pod }),
+        Some(pod) => to_json(&PodWithStatus { status: Arc::default(), ..pod }),
         None => answer::text(StatusCode::NOT_FOUND, "pod not found"),
     }
 }
@@ -100,7 +100,7 @@ mod tests {
         for spec in [Some(PodSpec::default()), None] {
             let mut pod = Pod { spec, ..Pod::default() };
             pod.metadata.name = Some("web".into());
-            let mut shown = ShownPod {
+            let mut shown = PodWithStatus {
                 metadata: pod.metadata.clone(),
                 pod: Arc::new(pod.clone()),
                 status: Arc::new(status.clone()),

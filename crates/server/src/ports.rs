@@ -19,7 +19,7 @@ use crate::endpoint::{HealthCheck, MetricsKind};
 
 /// A pod as clients are shown it. What is large in it is shared with the node, not copied.
 #[derive(Clone, Debug)]
-pub struct ShownPod {
+pub struct PodWithStatus {
     /// Its metadata, with what a node adds.
     pub metadata: ObjectMeta,
     /// Whose spec it is.
@@ -33,13 +33,13 @@ pub struct ShownPod {
 /// Errors are texts for the client, except where a type says which HTTP status they mean.
 pub trait Ports: Clone + Send + Sync + 'static {
     /// All pods the node knows, with the node's view of their status.
-    fn pods(&self) -> Vec<ShownPod>;
+    fn pods(&self) -> Vec<PodWithStatus>;
 
     /// One of them, as it is in its source. For a static pod, asked for by the name both share, this is the static pod.
     fn pod(&self, key: &PodKey) -> Option<Arc<Pod>>;
 
     /// Pods with the spec the node has allocated resources for.
-    fn allocated_pods(&self) -> Vec<ShownPod>;
+    fn allocated_pods(&self) -> Vec<PodWithStatus>;
 
     /// Pods rebuilt from what the runtime runs.
     fn running_pods(&self) -> impl Future<Output = Result<Vec<Pod>, String>> + Send;
@@ -108,7 +108,7 @@ pub trait Ports: Clone + Send + Sync + 'static {
     fn flags(&self) -> Arc<BTreeMap<&'static str, String>>;
 
     /// What runs here, and since when.
-    fn about(&self) -> About;
+    fn build_info(&self) -> BuildInfo;
 
     /// Sets the log's verbosity.
     fn set_verbosity(&self, level: u32);
@@ -151,7 +151,7 @@ pub trait Ports: Clone + Send + Sync + 'static {
     fn request_ended(&self, request: &ServedRequest);
 
     /// Told of what becomes of tokens, for metrics.
-    fn token_news(&self, news: TokenNews);
+    fn token_review_event(&self, event: TokenReviewEvent);
 }
 
 /// Someone, as authentication found them.
@@ -253,7 +253,7 @@ pub enum SummaryParts {
 
 /// The process, as `/statusz` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct About {
+pub struct BuildInfo {
     /// When it was started.
     pub started: Timestamp,
     /// The version of Kubernetes whose behaviour it has, `1.37.2`.
@@ -286,7 +286,7 @@ pub struct ServedRequest {
 
 /// What becomes of a bearer token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenNews {
+pub enum TokenReviewEvent {
     /// It is known whose it is, or that nobody could tell.
     LookedUp {
         /// Whether that was remembered.

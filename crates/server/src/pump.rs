@@ -63,7 +63,10 @@ async fn outputs(mut runtime: impl AsyncRead + Unpin, client: &mut (impl AsyncWr
             Ok(0) => return Ended::Runtime,
             Ok(length) => length,
             Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "the runtime cut off a session");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "Runtime closed a streaming session"
+                );
                 return Ended::Runtime;
             }
         };
@@ -89,7 +92,10 @@ async fn inputs(client: &mut (impl AsyncRead + Unpin), mut runtime: impl AsyncWr
                 _ => write(&mut runtime, &buffer[..length]).await,
             };
             if let Err(error) = written {
-                tracing::debug!(error = &error as &dyn std::error::Error, "the runtime takes no more input");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "Runtime takes no more input of a streaming session"
+                );
                 takes_input = false;
             }
         }

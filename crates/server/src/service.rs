@@ -18,9 +18,9 @@ use crate::identity::Shown;
 use crate::ports::{Ports, RequestKind, SummaryParts};
 use crate::settings::Settings;
 use crate::slots::Slot;
-use crate::strangers::Acquaintance;
 use crate::streaming::{self, Session};
 use crate::tunnel::TunnelContext;
+use crate::unauthenticated::Authenticated;
 use crate::{debugflags, health, logs, metrics, nodelogs, pods, pprof, zpages};
 
 /// One of the servers, as every connection to it shares it.
@@ -39,7 +39,7 @@ pub(crate) struct Peer {
     pub(crate) shown: Shown,
     pub(crate) slot: Arc<Slot>,
     /// Made once a request with credentials was let in.
-    pub(crate) acquaintance: Acquaintance,
+    pub(crate) authenticated: Authenticated,
 }
 
 impl<P: Ports> Service<P> {
@@ -98,7 +98,7 @@ impl<P: Ports> Service<P> {
                 return *refusal;
             }
             if !peer.shown.is_empty() || head.headers.contains_key(AUTHORIZATION) {
-                peer.acquaintance.make();
+                peer.authenticated.mark();
             }
         }
         match route {
@@ -147,7 +147,9 @@ impl<P: Ports> Service<P> {
                 serde_json::json!({ "kubeletconfig": ports.config() }).to_string(),
             )),
             Endpoint::Flags => zpages::flags(&ports.flags(), request.headers()),
-            Endpoint::Status => zpages::status(&ports.about(), &self.settings.endpoints, request.headers()),
+            Endpoint::Status => {
+                zpages::status(&ports.build_info(), &self.settings.endpoints, request.headers())
+            }
             Endpoint::Checkpoint(path) => streaming::checkpoint(ports, path, &query).await,
             Endpoint::NodeLogs(path) => {
                 let (query, headers) = (request.uri().query(), request.headers());

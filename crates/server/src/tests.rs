@@ -30,8 +30,8 @@ use super::*;
 use crate::certificate::ServingCertificate;
 use crate::endpoint::{HealthCheck, MetricsKind};
 use crate::ports::{
-    About, ContainerTarget, LogQuery, RequestKind, ServedRequest, ShownPod, StreamError, Streams,
-    SummaryParts, TokenNews,
+    BuildInfo, ContainerTarget, LogQuery, PodWithStatus, RequestKind, ServedRequest, StreamError, Streams,
+    SummaryParts, TokenReviewEvent,
 };
 use crate::settings::{AccessSettings, Authorization, EndpointSettings, SystemLogSettings, TlsSettings};
 
@@ -47,18 +47,18 @@ struct Fake {
     served: Arc<Mutex<Vec<ServedRequest>>>,
     ended: Arc<tokio::sync::Notify>,
     freed: Arc<tokio::sync::Notify>,
-    tokens: Arc<Mutex<Vec<TokenNews>>>,
+    tokens: Arc<Mutex<Vec<TokenReviewEvent>>>,
     verbosity: Arc<AtomicU32>,
     health: Arc<Mutex<Vec<(HealthCheck, bool)>>>,
 }
 
-fn shown(pod: &Arc<Pod>) -> ShownPod {
+fn shown(pod: &Arc<Pod>) -> PodWithStatus {
     let status = Arc::new(pod.status.clone().unwrap_or_default());
-    ShownPod { metadata: pod.metadata.clone(), pod: pod.clone(), status }
+    PodWithStatus { metadata: pod.metadata.clone(), pod: pod.clone(), status }
 }
 
 impl Ports for Fake {
-    fn pods(&self) -> Vec<ShownPod> {
+    fn pods(&self) -> Vec<PodWithStatus> {
         self.pods.iter().map(shown).collect()
     }
 
@@ -66,7 +66,7 @@ impl Ports for Fake {
         self.pods.iter().find(|pod| model::pod::key(pod) == *key).cloned()
     }
 
-    fn allocated_pods(&self) -> Vec<ShownPod> {
+    fn allocated_pods(&self) -> Vec<PodWithStatus> {
         self.pods()
     }
 
@@ -133,8 +133,8 @@ impl Ports for Fake {
         Arc::new([("v", "2".to_owned()), ("port", "10250".to_owned())].into())
     }
 
-    fn about(&self) -> About {
-        About { started: jiff::Timestamp::UNIX_EPOCH, version: "1.37.2".into(), emulated: "1.37".into() }
+    fn build_info(&self) -> BuildInfo {
+        BuildInfo { started: jiff::Timestamp::UNIX_EPOCH, version: "1.37.2".into(), emulated: "1.37".into() }
     }
 
     fn observe_health(&self, check: HealthCheck, is_healthy: bool) {
@@ -196,8 +196,8 @@ impl Ports for Fake {
         self.ended.notify_one();
     }
 
-    fn token_news(&self, news: TokenNews) {
-        self.tokens.lock().unwrap().push(news);
+    fn token_review_event(&self, event: TokenReviewEvent) {
+        self.tokens.lock().unwrap().push(event);
     }
 }
 
@@ -717,13 +717,13 @@ async fn requests_are_counted_for_as_long_as_they_last() {
 async fn tokens_are_counted_by_whether_they_are_remembered() {
     let ports = fake();
     let node = start(ports.clone(), |_| {}).await;
-    let news = || {
+    let events = || {
         let all: Vec<_> = ports.tokens.lock().unwrap().drain(..).collect();
         all.iter()
-            .map(|news| match news {
-                TokenNews::LookedUp { is_hit, .. } => format!("hit {is_hit}"),
-                TokenNews::ReviewBegins => "begins".to_owned(),
-                TokenNews::ReviewEnded { is_ok } => format!("ended {is_ok}"),
+            .map(|event| match event {
+                TokenReviewEvent::LookedUp { is_hit, .. } => format!("hit {is_hit}"),
+                TokenReviewEvent::ReviewBegins => "begins".to_owned(),
+                TokenReviewEvent::ReviewEnded { is_ok } => format!("ended {is_ok}"),
             })
             .collect::<Vec<_>>()
     };
@@ -736,10 +736,10 @@ async fn tokens_are_counted_by_whether_they_are_remembered() {
         ("outage", &["begins", "ended false", "hit false"]),
     ] {
         node.get_as(token, "/pods").await;
-        assert_eq!(news(), told, "{token}");
+        assert_eq!(events(), told, "{token}");
     }
     node.ask(None, request("GET", "/pods", &[])).await;
-    assert_eq!(news(), Vec::<String>::new(), "without a token nothing is looked up");
+    assert_eq!(events(), Vec::<String>::new(), "without a token nothing is looked up");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use crate::ports::Streams;
 use crate::pump::LINGER;
 use crate::spdy::{Event, Reader, Writer};
 use crate::tunnel::{self, Head, TunnelContext};
-use crate::websocket::{self, Offer};
+use crate::websocket::{self, UpgradeRequest};
 
 /// The protocol's name.
 pub(crate) const PROTOCOL: &str = "v5.channel.k8s.io";
@@ -54,7 +54,7 @@ pub(crate) fn open(
     wanted: Streams,
     context: TunnelContext,
 ) -> Answer {
-    let offer = match Offer::of(&mut request) {
+    let offer = match UpgradeRequest::of(&mut request) {
         Ok(offer) => offer,
         Err(refusal) => return refusal,
     };
@@ -65,7 +65,7 @@ pub(crate) fn open(
         tokio::select! {
             // Every arm ends the session: what the others were about to do no longer matters.
             () = session(offer, &url, wanted, &activity) => {}
-            () = activity.idle_for(idle_timeout) => tracing::info!("closing an idle session"),
+            () = activity.idle_for(idle_timeout) => tracing::info!("Closing an idle streaming session"),
             () = input::look_after(&activity, free_input.as_ref()) => {}
             _ = shutdown.wait_for(|is_shutdown| *is_shutdown) => {}
         }
@@ -74,11 +74,11 @@ pub(crate) fn open(
     answer
 }
 
-async fn session(offer: Offer, url: &str, wanted: Streams, activity: &Activity) {
+async fn session(offer: UpgradeRequest, url: &str, wanted: Streams, activity: &Activity) {
     let socket = match offer.connect().await {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "the WebSocket was not taken up");
+            tracing::debug!(error = &error as &dyn std::error::Error, "WebSocket upgrade failed");
             return;
         }
     };
@@ -109,7 +109,7 @@ where
         Err(error) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "failed to open a session with the runtime"
+                "Failed to open a streaming session with the runtime"
             );
             end(sink, source, &internal_error(&error.to_string())).await;
         }
@@ -280,7 +280,10 @@ async fn inputs<W: AsyncWrite + Unpin>(
             },
         };
         if let Err(error) = written {
-            tracing::debug!(error = &error as &dyn std::error::Error, "the runtime takes no more input");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "Runtime takes no more input of a streaming session"
+            );
             // What it has to say may still come.
             is_input_open = false;
         }

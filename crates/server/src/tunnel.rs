@@ -29,7 +29,7 @@ use crate::counting::Served;
 use crate::input::{self, FreeInput};
 use crate::pump::{self, Ended};
 use crate::slots::Slot;
-use crate::websocket::{self, Offer};
+use crate::websocket::{self, UpgradeRequest};
 
 /// How long the runtime may take to connect and to answer the head.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -126,6 +126,10 @@ pub(crate) async fn open(mut request: Request<Incoming>, url: &str, context: Tun
     }
     let to_runtime = hyper::upgrade::on(&mut response);
     let client = async { to_client.await.map(TokioIo::new) };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ends with the session, of which the context holds the slot"
+    )]
     tokio::spawn(copy(client, to_runtime, context));
     let (mut head, _) = response.into_parts();
     head.headers.remove(CONTENT_LENGTH);
@@ -139,7 +143,7 @@ pub(crate) async fn open_within(
     (outer, inner): (&'static str, &'static str),
     context: TunnelContext,
 ) -> Answer {
-    let offer = match Offer::of(&mut request) {
+    let offer = match UpgradeRequest::of(&mut request) {
         Ok(offer) => offer,
         Err(refusal) => return refusal,
     };
@@ -152,6 +156,10 @@ pub(crate) async fn open_within(
     }
     let answer = offer.take(outer);
     let client = async { offer.connect().await.map(websocket::into_bytes) };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ends with the session, of which the context holds the slot"
+    )]
     tokio::spawn(copy(client, hyper::upgrade::on(&mut response), context));
     answer
 }
@@ -167,7 +175,10 @@ pub(crate) async fn dial(url: &str, head: &Head) -> Result<TokioIo<Upgraded>, Tu
 }
 
 fn failed(error: &TunnelError) -> Answer {
-    tracing::warn!(error = error as &dyn std::error::Error, "failed to open a tunnel to the runtime");
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "Failed to open a streaming connection to the runtime"
+    );
     answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
 }
 
@@ -190,7 +201,10 @@ async fn exchange(head: &Head, url: &str) -> Result<Response<Incoming>, TunnelEr
     // Only affects latency.
     let _ = tcp.set_nodelay(true);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await?;
-    // Ends when the stream is handed over or the sender is dropped.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ends when the stream is handed over or the sender is dropped"
+    )]
     tokio::spawn(connection.with_upgrades());
     let mut onward = Request::new(Empty::<Bytes>::new());
     *onward.method_mut() = head.method.clone();
@@ -249,7 +263,7 @@ async fn copy<C>(
     let (client, runtime) = match tokio::join!(to_client, to_runtime) {
         (Ok(client), Ok(runtime)) => (client, runtime),
         (Err(error), _) | (_, Err(error)) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "tunnel was not taken up");
+            tracing::debug!(error = &error as &dyn std::error::Error, "Connection upgrade failed");
             return;
         }
     };
@@ -259,10 +273,10 @@ async fn copy<C>(
         // Every arm ends the tunnel: what the others were about to do no longer matters.
         ended = pump::session(client, runtime) => {
             if let Ended::Client(error) = ended {
-                tracing::debug!(error = &error as &dyn std::error::Error, "the client cut off a tunnel");
+                tracing::debug!(error = &error as &dyn std::error::Error, "Client closed a streaming connection");
             }
         }
-        () = activity.idle_for(idle_timeout) => tracing::info!("closing an idle tunnel"),
+        () = activity.idle_for(idle_timeout) => tracing::info!("Closing an idle streaming connection"),
         () = input::look_after(&activity, free_input.as_ref()) => {}
         _ = shutdown.wait_for(|is_shutdown| *is_shutdown) => {}
     }

@@ -36,12 +36,12 @@ const READ_BUFFER: usize = 4 << 10;
 pub(crate) type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// A request that is fit to become a WebSocket.
-pub(crate) struct Offer {
+pub(crate) struct UpgradeRequest {
     upgrade: OnUpgrade,
     accept: HeaderValue,
 }
 
-impl Offer {
+impl UpgradeRequest {
     /// Checks a request.
     ///
     /// # Errors

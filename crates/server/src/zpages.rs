@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::accept::{self, Clause};
 use crate::answer::{self, Answer};
-use crate::ports::About;
+use crate::ports::BuildInfo;
 use crate::settings::EndpointSettings;
 
 const GROUP: &str = "config.k8s.io";
@@ -32,28 +32,28 @@ pub(crate) fn flags(flags: &BTreeMap<&'static str, String>, headers: &HeaderMap)
 }
 
 /// The process.
-pub(crate) fn status(about: &About, endpoints: &EndpointSettings, headers: &HeaderMap) -> Answer {
-    let uptime = (Timestamp::now().as_second() - about.started.as_second()).max(0);
+pub(crate) fn status(build: &BuildInfo, endpoints: &EndpointSettings, headers: &HeaderMap) -> Answer {
+    let uptime = (Timestamp::now().as_second() - build.started.as_second()).max(0);
     let paths = paths(endpoints);
     respond("Statusz", headers, |form| match form {
         Form::Text => Body::Text(format!(
             "\nStarted: {}\nUp: {} hr {:02} min {:02} sec\nGo version: \nBinary version: {}\n\
              Emulation version: {}\nPaths: {}\n",
-            about.started.strftime("%a %b %e %H:%M:%S UTC %Y"),
+            build.started.strftime("%a %b %e %H:%M:%S UTC %Y"),
             uptime / 3600,
             uptime / 60 % 60,
             uptime % 60,
-            about.version,
-            about.emulated,
+            build.version,
+            build.emulated,
             paths.join(" "),
         )),
         Form::Object { .. } => Body::Fields(json!({
-            "startTime": about.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            "startTime": build.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             "uptimeSeconds": uptime,
             // There is no Go in this program, but the field is not optional.
             "goVersion": "",
-            "binaryVersion": about.version,
-            "emulationVersion": about.emulated,
+            "binaryVersion": build.version,
+            "emulationVersion": build.emulated,
             "paths": paths,
         })),
     })

@@ -1,7 +1,7 @@
 //! Rules that hold at every moment, whatever happens.
 //!
 //! Most compare a decision of the core with what it was *told* ([`Knowledge`]), since it cannot be
-//! blamed for what it cannot know; some with what is *true* ([`Truth`]).
+//! blamed for what it cannot know; some with what is *true* ([`GroundTruth`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub(crate) struct Knowledge {
 
 /// What is true and not to be seen in the fakes.
 #[derive(Debug, Default)]
-pub(crate) struct Truth {
+pub(crate) struct GroundTruth {
     /// Containers that have ended with code 0, by sandbox and name.
     pub(crate) passed: BTreeSet<(SandboxId, String)>,
     /// Containers that have been started, by sandbox and name.
@@ -69,11 +69,11 @@ impl World {
                 self.process.knows.ending.insert(uid.clone());
             }
             Input::Finished { id, outcome } => {
-                let Some(flight) = self.flights.remove(&(self.process.number, *id)) else { return };
-                self.learn_result(&flight.action, outcome);
-                if !flight.has_taken_effect {
+                let Some(pending) = self.in_flight.remove(&(self.process.number, *id)) else { return };
+                self.learn_result(&pending.action, outcome);
+                if !pending.has_taken_effect {
                     // It may still take effect.
-                    self.flights.insert((self.process.number, *id), flight);
+                    self.in_flight.insert((self.process.number, *id), pending);
                 }
             }
             _ => {}
@@ -184,7 +184,7 @@ impl World {
 
     fn check_slot(&mut self, id: EffectId, action: &Action) {
         let number = self.process.number;
-        if self.flights.contains_key(&(number, id)) {
+        if self.in_flight.contains_key(&(number, id)) {
             self.broke(format!("the name #{} is given twice", id.0));
         }
         let same = |other: &Action| match (other, action) {
@@ -217,7 +217,8 @@ impl World {
             }
             (a, b) => a == b,
         };
-        let is_doubled = self.flights.iter().any(|((p, _), f)| *p == number && !f.is_told && same(&f.action));
+        let is_doubled =
+            self.in_flight.iter().any(|((p, _), f)| *p == number && !f.is_told && same(&f.action));
         if is_doubled {
             self.broke(format!("started while it is under way: {}", action));
         }

@@ -12,9 +12,9 @@ use node::{
     VolumeAction, VolumeOutcome,
 };
 
-use crate::process::{Fate, Flight, is_own_work, wall};
+use crate::process::{FaultOutcome, InFlight, is_own_work, wall};
 use crate::runtime::{NewContainer, PRIVATE_IMAGE, container_name, sandbox_name};
-use crate::world::{Happening, World};
+use crate::world::{SimEvent, World};
 
 fn failed(kind: FailureKind, message: &str) -> Outcome {
     Outcome::Failed(Failure { kind, message: message.to_owned() })
@@ -25,9 +25,9 @@ fn away() -> Outcome {
 }
 
 impl World {
-    /// An action starts: its fate is decided.
+    /// An action starts: its fault is decided.
     pub(crate) fn begin(&mut self, id: EffectId, action: Action) {
-        let mut fate = self.fate();
+        let mut fault = self.fault();
         let mut reserved = None;
         match &action {
             Action::Runtime(RuntimeAction::RunSandbox { pod, attempt }) => {
@@ -37,7 +37,7 @@ impl World {
                 if self.runtime.reserve_sandbox(&uid, *attempt) {
                     reserved = Some(sandbox_name(&uid, *attempt));
                 } else {
-                    fate = Fate::Fails;
+                    fault = FaultOutcome::Fails;
                 }
             }
             Action::Runtime(RuntimeAction::StartContainer { pod, container, attempt, .. }) => {
@@ -45,31 +45,31 @@ impl World {
                 if self.runtime.reserve_container(&uid, container, *attempt) {
                     reserved = Some(container_name(&uid, container, *attempt));
                 } else {
-                    fate = Fate::Fails;
+                    fault = FaultOutcome::Fails;
                 }
             }
             Action::Probe(ProbeAction::Attempt { .. }) | Action::Probe(ProbeAction::Hook { .. }) => {
-                fate = Fate::Succeeds
+                fault = FaultOutcome::Succeeds
             }
             _ => {}
         }
-        if is_own_work(&action) && fate == Fate::FailsBeforeEffect {
-            fate = Fate::Fails;
+        if is_own_work(&action) && fault == FaultOutcome::FailsBeforeEffect {
+            fault = FaultOutcome::Fails;
         }
         let mut delay = self.delay();
-        if self.chance.percent(self.weather.hangs) {
-            delay += self.chance.millis(1, 120_000);
+        if self.rng.percent(self.faults.hangs) {
+            delay += self.rng.millis(1, 120_000);
         }
         if let Action::Probe(ProbeAction::Hook { timeout, .. }) = &action {
-            delay = self.chance.millis(10, if self.is_calm { 1000 } else { 40_000 });
+            delay = self.rng.millis(10, if self.is_settling { 1000 } else { 40_000 });
             delay = timeout.map_or(delay, |t| delay.min(t));
         }
         let key = (self.process.number, id);
-        self.flights.insert(
+        self.in_flight.insert(
             key,
-            Flight {
+            InFlight {
                 action,
-                fate,
+                fault,
                 reserved,
                 has_taken_effect: false,
                 is_void: false,
@@ -77,83 +77,83 @@ impl World {
                 outcome: None,
             },
         );
-        if fate == Fate::FailsBeforeEffect {
+        if fault == FaultOutcome::FailsBeforeEffect {
             self.set_outcome(key, failed(FailureKind::Other, "deadline exceeded"));
-            self.after(delay, Happening::Result(key.0, id));
-            delay += self.chance.millis(1, 30_000);
+            self.after(delay, SimEvent::Result(key.0, id));
+            delay += self.rng.millis(1, 30_000);
         }
-        self.after(delay, Happening::Effect(key.0, id));
+        self.after(delay, SimEvent::Effect(key.0, id));
     }
 
     /// The core no longer wants an action.
     pub(crate) fn cancel(&mut self, id: EffectId) {
         let key = (self.process.number, id);
-        let outlives = self.chance.percent(self.weather.outlives_cancel);
-        let is_too_late = self.chance.percent(30);
-        let Some(flight) = self.flights.get_mut(&key) else { return };
-        if flight.is_told || (flight.outcome.is_some() && is_too_late) {
+        let outlives = self.rng.percent(self.faults.outlives_cancel);
+        let is_too_late = self.rng.percent(30);
+        let Some(pending) = self.in_flight.get_mut(&key) else { return };
+        if pending.is_told || (pending.outcome.is_some() && is_too_late) {
             return;
         }
-        flight.outcome = Some(Outcome::Cancelled);
-        if !flight.has_taken_effect && (!outlives || is_own_work(&flight.action)) {
-            flight.is_void = true;
-            if let Some(name) = flight.reserved.take() {
+        pending.outcome = Some(Outcome::Cancelled);
+        if !pending.has_taken_effect && (!outlives || is_own_work(&pending.action)) {
+            pending.is_void = true;
+            if let Some(name) = pending.reserved.take() {
                 self.runtime.reserved.remove(&name);
             }
         }
         let delay = self.delay();
-        self.after(delay, Happening::Result(key.0, id));
+        self.after(delay, SimEvent::Result(key.0, id));
     }
 
     fn set_outcome(&mut self, key: (u32, EffectId), outcome: Outcome) {
-        if let Some(flight) = self.flights.get_mut(&key)
-            && flight.outcome.is_none()
+        if let Some(pending) = self.in_flight.get_mut(&key)
+            && pending.outcome.is_none()
         {
-            flight.outcome = Some(outcome);
+            pending.outcome = Some(outcome);
         }
     }
 
     /// An action takes effect, or fails to.
     pub(crate) fn take_effect(&mut self, process: u32, id: EffectId) {
         let key = (process, id);
-        let Some(flight) = self.flights.get_mut(&key) else { return };
-        if let Some(name) = flight.reserved.take() {
+        let Some(pending) = self.in_flight.get_mut(&key) else { return };
+        if let Some(name) = pending.reserved.take() {
             self.runtime.reserved.remove(&name);
         }
-        flight.has_taken_effect = true;
-        if flight.is_void {
+        pending.has_taken_effect = true;
+        if pending.is_void {
             // Whoever waits for it still gets a result.
-            if flight.is_told {
-                self.flights.remove(&key);
+            if pending.is_told {
+                self.in_flight.remove(&key);
             }
             return;
         }
-        let (action, fate, is_told) = (flight.action.clone(), flight.fate, flight.is_told);
+        let (action, fault, is_told) = (pending.action.clone(), pending.fault, pending.is_told);
         let is_foreign = is_told || process != self.process.number;
-        if is_foreign || flight.outcome.is_some() {
+        if is_foreign || pending.outcome.is_some() {
             self.note(|_| format!("#{} of process {process} takes effect late", id.0));
         }
         if let Action::Runtime(RuntimeAction::StopContainer { id: container, grace, .. }) = &action
-            && fate != Fate::Fails
+            && fault != FaultOutcome::Fails
             && !self.runtime.is_away
             && !is_told
         {
             return self.signal(key, container, *grace);
         }
         let outcome =
-            if fate == Fate::Fails { self.fail(&action) } else { self.perform(&action, is_foreign) };
-        let outcome = match (fate, outcome) {
-            (Fate::FailsAfterEffect, Outcome::Failed(failure)) => Outcome::Failed(failure),
-            (Fate::FailsAfterEffect, _) => failed(FailureKind::Other, "deadline exceeded"),
+            if fault == FaultOutcome::Fails { self.fail(&action) } else { self.perform(&action, is_foreign) };
+        let outcome = match (fault, outcome) {
+            (FaultOutcome::FailsAfterEffect, Outcome::Failed(failure)) => Outcome::Failed(failure),
+            (FaultOutcome::FailsAfterEffect, _) => failed(FailureKind::Other, "deadline exceeded"),
             (_, outcome) => outcome,
         };
         if is_foreign {
-            self.flights.remove(&key);
+            self.in_flight.remove(&key);
             return;
         }
         self.set_outcome(key, outcome);
         let delay = self.delay();
-        self.after(delay, Happening::Result(process, id));
+        self.after(delay, SimEvent::Result(process, id));
     }
 
     /// SIGTERM: the container may obey, or be killed when its grace is over.
@@ -161,29 +161,29 @@ impl World {
         let held = self.runtime.containers.get(container).filter(|c| c.seen.state.is_running());
         let obeys = held.map_or(Some(Duration::ZERO), |c| c.obeys_after);
         if let Some(after) = obeys {
-            self.after(after, Happening::Exit(container.clone(), 143));
+            self.after(after, SimEvent::Exit(container.clone(), 143));
         }
         let until = obeys.map_or(grace, |o| o.min(grace)) + Duration::from_millis(1);
-        self.after(until, Happening::Reap(key.0, key.1));
+        self.after(until, SimEvent::Reap(key.0, key.1));
     }
 
     /// The end of stopping a container.
     pub(crate) fn reap(&mut self, process: u32, id: EffectId) {
         let key = (process, id);
-        let Some(flight) = self.flights.get(&key) else { return };
-        let Action::Runtime(RuntimeAction::StopContainer { id: container, .. }) = flight.action.clone()
+        let Some(pending) = self.in_flight.get(&key) else { return };
+        let Action::Runtime(RuntimeAction::StopContainer { id: container, .. }) = pending.action.clone()
         else {
             return;
         };
-        if flight.is_told || flight.outcome.is_some() {
+        if pending.is_told || pending.outcome.is_some() {
             return;
         }
-        let fate = flight.fate;
+        let fault = pending.fault;
         let outcome = if self.runtime.is_away {
             away()
         } else {
             self.end_container(&container, 137);
-            if fate == Fate::FailsAfterEffect {
+            if fault == FaultOutcome::FailsAfterEffect {
                 failed(FailureKind::Other, "deadline exceeded")
             } else {
                 Outcome::Runtime(RuntimeOutcome::ContainerStopped(
@@ -193,16 +193,16 @@ impl World {
         };
         self.set_outcome(key, outcome);
         let delay = self.delay();
-        self.after(delay, Happening::Result(process, id));
+        self.after(delay, SimEvent::Result(process, id));
     }
 
     /// An action fails without effect; a start may leave a container that never ran.
     fn fail(&mut self, action: &Action) -> Outcome {
         match action {
             Action::Runtime(RuntimeAction::StartContainer { pod, container, sandbox, attempt, .. })
-                if self.chance.percent(50) =>
+                if self.rng.percent(50) =>
             {
-                if self.chance.percent(50) {
+                if self.rng.percent(50) {
                     return failed(FailureKind::ContainerCreate, "cannot create");
                 }
                 let is_free = self.runtime.reserve_container(&pod::uid(pod), container, *attempt);
@@ -212,7 +212,7 @@ impl World {
                     return failed(FailureKind::Other, "refused");
                 }
                 let id = self.make(pod, container, sandbox, *attempt, false);
-                if self.chance.percent(70)
+                if self.rng.percent(70)
                     && let Some(made) = self.runtime.containers.get_mut(&id)
                 {
                     made.seen.state = ContainerState::Running { started_at: None };
@@ -252,7 +252,7 @@ impl World {
             HostAction::RemovePodLogs { uid, .. } => {
                 self.host.logs.remove(uid);
             }
-            HostAction::LimitClasses { .. } => {}
+            HostAction::UpdateQosCgroups { .. } => {}
         }
         Outcome::Done
     }
@@ -275,10 +275,10 @@ impl World {
             ProbeAction::Hook { id, hook, timeout, .. } => self.hook(id, *hook, *timeout),
             ProbeAction::Attempt { id, .. } => {
                 let is_running = self.runtime.containers.get(id).is_some_and(|c| c.seen.state.is_running());
-                let fails = self.chance.percent(self.weather.probe_fails);
+                let fails = self.rng.percent(self.faults.probe_fails);
                 Outcome::Probed(match (is_running, fails) {
                     (false, _) => ProbeOutcome::unknown("not running"),
-                    (true, true) if self.chance.percent(30) => ProbeOutcome::unknown("no answer"),
+                    (true, true) if self.rng.percent(30) => ProbeOutcome::unknown("no answer"),
                     (true, true) => ProbeOutcome::Failure("bad".to_owned()),
                     (true, false) => ProbeOutcome::Success,
                 })
@@ -288,7 +288,7 @@ impl World {
 
     fn hook(&mut self, id: &ContainerId, hook: Hook, timeout: Option<Duration>) -> Outcome {
         let is_running = self.runtime.containers.get(id).is_some_and(|c| c.seen.state.is_running());
-        let fails = self.chance.percent(self.weather.hook_fails);
+        let fails = self.rng.percent(self.faults.hook_fails);
         if !is_running || fails || (hook == Hook::PreStop && timeout.is_some_and(|t| t.is_zero())) {
             return failed(FailureKind::Other, "the hook failed");
         }
@@ -474,10 +474,10 @@ impl World {
         attempt: u32,
         is_ghost: bool,
     ) -> ContainerId {
-        let obeys_after = match self.chance.number(0, 9) {
+        let obeys_after = match self.rng.number(0, 9) {
             0 => None,
-            1..=3 => Some(self.chance.millis(0, 60_000)),
-            _ => Some(self.chance.millis(0, 1000)),
+            1..=3 => Some(self.rng.millis(0, 60_000)),
+            _ => Some(self.rng.millis(0, 1000)),
         };
         let made = NewContainer { pod, name, sandbox, attempt, is_ghost, obeys_after };
         self.check_attempt(&pod::uid(pod), name, attempt, is_ghost);
@@ -487,14 +487,14 @@ impl World {
     /// Whether and when a container ends by itself.
     fn plan_life(&mut self, id: &ContainerId, kind: ContainerKind) {
         let ends = match kind {
-            ContainerKind::Init => Some((5000, if self.is_calm { 0 } else { 15 })),
-            _ if self.chance.percent(self.weather.exits) => Some((40_000, self.weather.crashes)),
+            ContainerKind::Init => Some((5000, if self.is_settling { 0 } else { 15 })),
+            _ if self.rng.percent(self.faults.exits) => Some((40_000, self.faults.crashes)),
             _ => None,
         };
         if let Some((within, crashes)) = ends {
-            let after = self.chance.millis(10, within);
-            let code = i32::from(self.chance.percent(crashes));
-            self.after(after, Happening::Exit(id.clone(), code));
+            let after = self.rng.millis(10, within);
+            let code = i32::from(self.rng.percent(crashes));
+            self.after(after, SimEvent::Exit(id.clone(), code));
         }
     }
 }

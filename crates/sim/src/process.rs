@@ -32,9 +32,9 @@ pub(crate) struct Process {
 
 /// An action under way.
 #[derive(Debug)]
-pub(crate) struct Flight {
+pub(crate) struct InFlight {
     pub(crate) action: Action,
-    pub(crate) fate: Fate,
+    pub(crate) fault: FaultOutcome,
     /// The name held while it is under way.
     pub(crate) reserved: Option<String>,
     pub(crate) has_taken_effect: bool,
@@ -46,7 +46,7 @@ pub(crate) struct Flight {
 
 /// What becomes of an action, decided when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum FaultOutcome {
     Succeeds,
     Fails,
     /// Takes effect and is reported as failed.
@@ -64,7 +64,7 @@ pub fn settings(number: u32) -> Settings {
         has_api: true,
         gates: node::PodGates::default(),
         dead_containers: node::DeadContainers::default(),
-        limits_class_memory: false,
+        limits_qos_memory: false,
         forgets_readiness: false,
         restart_delays: node::Delays::USUAL,
         restart_rules: node::RestartRules { of_containers: true, of_pods: true },

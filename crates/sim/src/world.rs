@@ -11,18 +11,18 @@ use node::node_status::NodeFacts;
 use node::{
     Action, ApiAction, Effect, EffectId, Input, Outcome, ProbeAction, RuntimeAction, RuntimeChange, Source,
 };
-use recording::{Cutter, Opening, SegmentWriter};
+use recording::{Cutter, SegmentWriter, Snapshot};
 
 use crate::api::{Api, Change};
-use crate::chance::Chance;
-use crate::checks::Truth;
+use crate::checks::GroundTruth;
+use crate::faults::FaultProfile;
 use crate::host::Host;
-use crate::process::{Fate, Flight, Process, is_own_work, settings};
+use crate::process::{FaultOutcome, InFlight, Process, is_own_work, settings};
+use crate::rng::SimRng;
 use crate::runtime::Runtime;
 use crate::specs;
-use crate::weather::Weather;
 
-/// How long after the storm everything must be as it should be. The longest back-off is five
+/// How long after the last fault everything must be as it should be. The longest back-off is five
 /// minutes, and two may follow each other.
 const PATIENCE: Duration = Duration::from_secs(1500);
 /// How long it may take until nothing happens any more, apart from routine: logs of pods go a minute after them.
@@ -70,7 +70,7 @@ pub struct Summary {
 
 /// Something that is going to happen.
 #[derive(Debug)]
-pub(crate) enum Happening {
+pub(crate) enum SimEvent {
     /// An action takes effect.
     Effect(u32, EffectId),
     /// The second half of stopping a container: it has ended, or is killed.
@@ -96,27 +96,27 @@ pub(crate) enum Happening {
     Restart,
     RuntimeAway(bool),
     ApiAway(bool),
-    /// The storm is over.
-    Calm,
+    /// No more faults are injected from here on.
+    Settle,
 }
 
 /// Everything there is.
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) chance: Chance,
-    pub(crate) weather: Weather,
+    pub(crate) rng: SimRng,
+    pub(crate) faults: FaultProfile,
     pub(crate) at: Duration,
-    queue: BTreeMap<(Duration, u64), Happening>,
+    queue: BTreeMap<(Duration, u64), SimEvent>,
     sequence: u64,
     pub(crate) process: Process,
-    pub(crate) flights: BTreeMap<(u32, EffectId), Flight>,
+    pub(crate) in_flight: BTreeMap<(u32, EffectId), InFlight>,
     pub(crate) runtime: Runtime,
     pub(crate) api: Api,
     pub(crate) host: Host,
     pub(crate) files: BTreeMap<String, Arc<Pod>>,
     pub(crate) next_uid: u32,
-    pub(crate) truth: Truth,
-    pub(crate) is_calm: bool,
+    pub(crate) truth: GroundTruth,
+    pub(crate) is_settling: bool,
     history: Option<Vec<String>>,
     /// Recordings of the agent, in short segments, when they are wanted.
     recordings: Option<Vec<SegmentWriter<Vec<u8>>>>,
@@ -152,9 +152,9 @@ pub fn record(seed: u64) -> Vec<Vec<u8>> {
 }
 
 /// Begins a recording in memory.
-fn begin_segment(opening: Opening) -> std::io::Result<SegmentWriter<Vec<u8>>> {
+fn begin_segment(snapshot: Snapshot) -> std::io::Result<SegmentWriter<Vec<u8>>> {
     // The same for the same seed: there are no secrets in a simulation.
-    SegmentWriter::begin(Vec::new(), "sim", opening, Cutter::with_key(b"sim"))
+    SegmentWriter::begin(Vec::new(), "sim", snapshot, Cutter::with_key(b"sim"))
 }
 
 /// What is done again and again without anything having happened.
@@ -169,23 +169,23 @@ fn is_routine(action: &Action) -> bool {
 
 impl World {
     fn new(seed: u64, takes_notes: bool, recordings: Option<Vec<SegmentWriter<Vec<u8>>>>) -> Self {
-        let mut chance = Chance::new(seed);
-        let weather = Weather::of_history(&mut chance);
+        let mut rng = SimRng::new(seed);
+        let faults = FaultProfile::of_history(&mut rng);
         let mut world = Self {
-            chance,
-            weather,
+            rng,
+            faults,
             at: Duration::from_secs(1),
             queue: BTreeMap::new(),
             sequence: 0,
             process: Process::start(1, Duration::from_secs(1)),
-            flights: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             runtime: Runtime::default(),
             api: Api::default(),
             host: Host::default(),
             files: BTreeMap::new(),
             next_uid: 0,
-            truth: Truth::default(),
-            is_calm: false,
+            truth: GroundTruth::default(),
+            is_settling: false,
             history: takes_notes.then(Vec::new),
             recordings,
             broken: None,
@@ -193,47 +193,47 @@ impl World {
             rate: (0, 0),
             unusual: (0, String::new()),
         };
-        world.truth.flavour = world.chance.number(0, 1000);
-        world.note(|w| format!("{:?}", w.weather));
+        world.truth.flavour = world.rng.number(0, 1000);
+        world.note(|w| format!("{:?}", w.faults));
         world.begin_recording();
         world.plan();
         world
     }
 
-    /// Spreads what is to happen over the time of the storm.
+    /// Spreads what is to happen over the time of fault injection.
     fn plan(&mut self) {
-        let lasts = u32::try_from(self.weather.lasts.as_millis()).unwrap_or(u32::MAX);
-        let w = self.weather.clone();
-        for n in 0..self.chance.number(2, 8) {
-            let after = if n == 0 { Duration::ZERO } else { self.chance.millis(0, lasts) };
-            self.after(after, Happening::User);
+        let lasts = u32::try_from(self.faults.lasts.as_millis()).unwrap_or(u32::MAX);
+        let w = self.faults.clone();
+        for n in 0..self.rng.number(2, 8) {
+            let after = if n == 0 { Duration::ZERO } else { self.rng.millis(0, lasts) };
+            self.after(after, SimEvent::User);
         }
         for _ in 0..w.restarts {
-            let after = self.chance.millis(0, lasts);
-            self.after(after, Happening::Restart);
+            let after = self.rng.millis(0, lasts);
+            self.after(after, SimEvent::Restart);
         }
         for _ in 0..w.sandbox_deaths {
-            let after = self.chance.millis(0, lasts);
-            self.after(after, Happening::SandboxDies);
+            let after = self.rng.millis(0, lasts);
+            self.after(after, SimEvent::SandboxDies);
         }
         for _ in 0..w.runtime_outages {
-            let after = self.chance.millis(0, lasts);
-            self.after(after, Happening::RuntimeAway(true));
+            let after = self.rng.millis(0, lasts);
+            self.after(after, SimEvent::RuntimeAway(true));
         }
         for _ in 0..w.api_outages {
-            let after = self.chance.millis(0, lasts);
-            self.after(after, Happening::ApiAway(true));
+            let after = self.rng.millis(0, lasts);
+            self.after(after, SimEvent::ApiAway(true));
         }
-        self.after(w.lasts, Happening::Calm);
+        self.after(w.lasts, SimEvent::Settle);
         self.begin_process();
     }
 
     /// A process that starts has a recording of its own.
     fn begin_recording(&mut self) {
         if let Some(recordings) = &mut self.recordings {
-            let opening = Opening::of_settings(&settings(self.process.number));
+            let snapshot = Snapshot::of_settings(&settings(self.process.number));
             // Writing to memory does not fail.
-            recordings.extend(opening.ok().and_then(|opening| begin_segment(opening).ok()));
+            recordings.extend(snapshot.ok().and_then(|snapshot| begin_segment(snapshot).ok()));
         }
     }
 
@@ -255,11 +255,11 @@ impl World {
         self.process.has_events = !self.runtime.is_away;
         for input in [Input::NodeFacts(Box::new(facts)), stream] {
             let delay = self.delay();
-            self.after(delay, Happening::Tell(number, Box::new(input)));
+            self.after(delay, SimEvent::Tell(number, Box::new(input)));
         }
-        for happening in [Happening::Health(number), Happening::ListFiles(number)] {
+        for event in [SimEvent::Health(number), SimEvent::ListFiles(number)] {
             let delay = self.delay();
-            self.after(delay, happening);
+            self.after(delay, event);
         }
         if !self.api.is_away {
             self.list_api();
@@ -279,13 +279,13 @@ impl World {
 
     fn live(&mut self) {
         let mut idle_since: Option<(Duration, u64)> = None;
-        let mut calm_at = None;
+        let mut settling_since = None;
         while self.broken.is_none() {
             self.advance();
-            if !self.is_calm {
+            if !self.is_settling {
                 continue;
             }
-            let calm_at = *calm_at.get_or_insert(self.at);
+            let settling_since = *settling_since.get_or_insert(self.at);
             match idle_since {
                 None => {
                     let Err(why) = self.is_as_it_should_be().and_then(|()| self.is_quiet(true)) else {
@@ -293,13 +293,13 @@ impl World {
                         idle_since = Some((self.at + SETTLING, 0));
                         continue;
                     };
-                    if self.at > calm_at + PATIENCE {
-                        self.broke(format!("not as it should be long after the storm: {why}"));
+                    if self.at > settling_since + PATIENCE {
+                        self.broke(format!("not as it should be long after the last fault: {why}"));
                     }
                 }
                 Some((since, 0)) if self.at >= since => {
                     if self.is_as_it_should_be().and_then(|()| self.is_quiet(false)).is_err() {
-                        // An aftermath of the storm.
+                        // A late effect of a fault.
                         idle_since = None;
                         continue;
                     }
@@ -322,26 +322,28 @@ impl World {
         }
     }
 
-    /// Whether nothing of the storm is still to come. A relist counts when it may be one of its.
+    /// Whether no late effect of a fault is still to come. A relist counts when it may be one of its.
     fn is_quiet(&self, counts_relist: bool) -> Result<(), String> {
         if self.api.is_away || self.runtime.is_away {
             return Err("the API server or the runtime is away".to_owned());
         }
-        let mut under_way = self.flights.iter().filter(|((p, _), f)| *p == self.process.number && !f.is_told);
+        let mut under_way =
+            self.in_flight.iter().filter(|((p, _), f)| *p == self.process.number && !f.is_told);
         if let Some(((_, id), _)) = under_way.find(|(_, f)| {
             !is_routine(&f.action) || counts_relist && f.action == Action::Runtime(RuntimeAction::Relist)
         }) {
             return Err(format!("#{} is under way", id.0));
         }
-        for happening in self.queue.values() {
-            match happening {
-                Happening::Exit(id, _)
+        for event in self.queue.values() {
+            match event {
+                SimEvent::Exit(id, _)
                     if self.runtime.containers.get(id).is_some_and(|c| c.seen.state.is_running()) =>
                 {
                     return Err(format!("{id} is going to end"));
                 }
-                Happening::Effect(process, id) => {
-                    let is_late = self.flights.get(&(*process, *id)).is_some_and(|f| f.is_told && !f.is_void);
+                SimEvent::Effect(process, id) => {
+                    let is_late =
+                        self.in_flight.get(&(*process, *id)).is_some_and(|f| f.is_told && !f.is_void);
                     if is_late {
                         return Err(format!("#{} is going to take effect", id.0));
                     }
@@ -367,28 +369,28 @@ impl World {
                 }
             }
             (Some(_), _) => {
-                if let Some(((at, _), happening)) = self.queue.pop_first() {
+                if let Some(((at, _), event)) = self.queue.pop_first() {
                     self.at = self.at.max(at);
-                    self.happen(happening);
+                    self.happen(event);
                 }
             }
             (None, _) => self.broke("nothing will ever happen again".to_owned()),
         }
     }
 
-    fn happen(&mut self, happening: Happening) {
+    fn happen(&mut self, event: SimEvent) {
         let current = self.process.number;
-        match happening {
-            Happening::Effect(process, id) => self.take_effect(process, id),
-            Happening::Reap(process, id) => self.reap(process, id),
-            Happening::Result(process, id) => self.finish(process, id),
-            Happening::Tell(process, input) if process == current => {
+        match event {
+            SimEvent::Effect(process, id) => self.take_effect(process, id),
+            SimEvent::Reap(process, id) => self.reap(process, id),
+            SimEvent::Result(process, id) => self.finish(process, id),
+            SimEvent::Tell(process, input) if process == current => {
                 if let Input::EventStream { is_connected } = *input {
                     self.process.has_events = is_connected;
                 }
                 self.tell(*input);
             }
-            Happening::Watch(process, watch, version, change) => {
+            SimEvent::Watch(process, watch, version, change) => {
                 if process == current && watch == self.process.watch && version > self.process.listed {
                     self.tell(match change {
                         Change::Applied(pod) => Input::PodApplied { source: Source::Api, pod },
@@ -396,7 +398,7 @@ impl World {
                     });
                 }
             }
-            Happening::ListApi(process, watch) if process == current && watch == self.process.watch => {
+            SimEvent::ListApi(process, watch) if process == current && watch == self.process.watch => {
                 if self.api.is_away {
                     return;
                 }
@@ -404,59 +406,58 @@ impl World {
                 let pods = self.api.pods.values().cloned().collect();
                 self.tell(Input::PodsListed { source: Source::Api, pods });
             }
-            Happening::ListFiles(process) if process == current => {
+            SimEvent::ListFiles(process) if process == current => {
                 let pods = self.files.values().cloned().collect();
                 self.tell(Input::PodsListed { source: Source::File, pods });
             }
-            Happening::Health(process) if process == current => self.ask_health(),
-            Happening::Exit(id, code) => {
+            SimEvent::Health(process) if process == current => self.ask_health(),
+            SimEvent::Exit(id, code) => {
                 if self.end_container(&id, code) {
                     self.note(|_| format!("{id} ends by itself with {code}"));
                 }
             }
-            Happening::SandboxDies => self.sandbox_dies(),
-            Happening::User => self.user_acts(),
-            Happening::Restart => self.restart(),
-            Happening::RuntimeAway(is_away) => {
+            SimEvent::SandboxDies => self.sandbox_dies(),
+            SimEvent::User => self.user_acts(),
+            SimEvent::Restart => self.restart(),
+            SimEvent::RuntimeAway(is_away) => {
                 self.note(|_| format!("---- the runtime is {}", if is_away { "away" } else { "back" }));
                 self.runtime.is_away = is_away;
                 let delay = self.delay();
                 let input = Box::new(Input::EventStream { is_connected: !is_away });
-                self.after(delay, Happening::Tell(current, input));
+                self.after(delay, SimEvent::Tell(current, input));
                 if is_away {
                     self.process.has_events = false;
-                    let lasts = self.chance.millis(100, 60_000);
-                    self.after(lasts, Happening::RuntimeAway(false));
+                    let lasts = self.rng.millis(100, 60_000);
+                    self.after(lasts, SimEvent::RuntimeAway(false));
                 }
             }
-            Happening::ApiAway(is_away) => {
+            SimEvent::ApiAway(is_away) => {
                 self.note(|_| format!("---- the API server is {}", if is_away { "away" } else { "back" }));
                 self.api.is_away = is_away;
                 if is_away {
-                    let lasts = self.chance.millis(100, 60_000);
-                    self.after(lasts, Happening::ApiAway(false));
+                    let lasts = self.rng.millis(100, 60_000);
+                    self.after(lasts, SimEvent::ApiAway(false));
                 } else {
                     self.list_api();
                 }
             }
-            Happening::Calm => self.calm_down(),
-            Happening::Tell(..) | Happening::ListApi(..) | Happening::ListFiles(_) | Happening::Health(_) => {
-            }
+            SimEvent::Settle => self.settle(),
+            SimEvent::Tell(..) | SimEvent::ListApi(..) | SimEvent::ListFiles(_) | SimEvent::Health(_) => {}
         }
     }
 
-    fn calm_down(&mut self) {
-        self.note(|_| "---- calm".to_owned());
-        self.weather = Weather::calm();
-        self.is_calm = true;
+    fn settle(&mut self) {
+        self.note(|_| "---- no more faults".to_owned());
+        self.faults = FaultProfile::none();
+        self.is_settling = true;
         self.queue.retain(|_, h| {
             !matches!(
                 h,
-                Happening::Restart
-                    | Happening::RuntimeAway(true)
-                    | Happening::ApiAway(true)
-                    | Happening::SandboxDies
-                    | Happening::User
+                SimEvent::Restart
+                    | SimEvent::RuntimeAway(true)
+                    | SimEvent::ApiAway(true)
+                    | SimEvent::SandboxDies
+                    | SimEvent::User
             )
         });
     }
@@ -475,21 +476,21 @@ impl World {
         };
         let again = Duration::from_secs(if self.runtime.is_away { 1 } else { 5 });
         self.tell(Input::RuntimeHealth(health));
-        self.after(again, Happening::Health(self.process.number));
+        self.after(again, SimEvent::Health(self.process.number));
     }
 
     fn restart(&mut self) {
         self.note(|_| "---- the node agent restarts".to_owned());
         let number = self.process.number + 1;
         // What was under way is abandoned; some of it goes on to its end all the same.
-        let ids: Vec<_> = self.flights.keys().copied().collect();
+        let ids: Vec<_> = self.in_flight.keys().copied().collect();
         for id in ids {
-            let is_lost = self.chance.percent(50);
-            let Some(flight) = self.flights.get_mut(&id) else { continue };
-            flight.is_told = true;
-            if (is_lost || is_own_work(&flight.action)) && !flight.has_taken_effect {
-                flight.is_void = true;
-                if let Some(name) = flight.reserved.take() {
+            let is_lost = self.rng.percent(50);
+            let Some(pending) = self.in_flight.get_mut(&id) else { continue };
+            pending.is_told = true;
+            if (is_lost || is_own_work(&pending.action)) && !pending.has_taken_effect {
+                pending.is_void = true;
+                if let Some(name) = pending.reserved.take() {
                     self.runtime.reserved.remove(&name);
                 }
             }
@@ -520,8 +521,8 @@ impl World {
             && self.summary.steps.is_multiple_of(SEGMENT_STEPS)
         {
             // What the agent knows is written down, and another goes on from there.
-            let opening = Opening::of_node(&self.process.node).map_err(std::io::Error::from);
-            match opening.and_then(begin_segment) {
+            let snapshot = Snapshot::of_node(&self.process.node).map_err(std::io::Error::from);
+            match snapshot.and_then(begin_segment) {
                 Ok(segment) => recordings.push(segment),
                 Err(error) => self.broke(format!("what it knows cannot be recorded: {error}")),
             }
@@ -566,11 +567,11 @@ impl World {
 
     /// An action's result reaches the core.
     fn finish(&mut self, process: u32, id: EffectId) {
-        let Some(flight) = self.flights.get_mut(&(process, id)) else { return };
-        if std::mem::replace(&mut flight.is_told, true) || process != self.process.number {
+        let Some(pending) = self.in_flight.get_mut(&(process, id)) else { return };
+        if std::mem::replace(&mut pending.is_told, true) || process != self.process.number {
             return;
         }
-        let outcome = flight.outcome.take().unwrap_or(Outcome::Cancelled);
+        let outcome = pending.outcome.take().unwrap_or(Outcome::Cancelled);
         self.process.under_way -= 1;
         self.tell(Input::Finished { id, outcome });
     }
@@ -578,42 +579,42 @@ impl World {
     // ---- for the other modules ----
 
     /// Queues something.
-    pub(crate) fn after(&mut self, delay: Duration, happening: Happening) {
+    pub(crate) fn after(&mut self, delay: Duration, event: SimEvent) {
         self.sequence += 1;
-        self.queue.insert((self.at + delay, self.sequence), happening);
+        self.queue.insert((self.at + delay, self.sequence), event);
     }
 
     /// How long something takes.
     pub(crate) fn delay(&mut self) -> Duration {
-        let slowness = self.weather.slowness;
-        self.chance.millis(1, slowness.max(1))
+        let slowness = self.faults.slowness;
+        self.rng.millis(1, slowness.max(1))
     }
 
     /// Whether an action of this moment fails, and how.
-    pub(crate) fn fate(&mut self) -> Fate {
-        let w = &self.weather;
+    pub(crate) fn fault(&mut self) -> FaultOutcome {
+        let w = &self.faults;
         let (a, b, c) = (w.fails, w.fails_after, w.fails_before_effect);
-        if self.chance.percent(a) {
-            Fate::Fails
-        } else if self.chance.percent(b) {
-            Fate::FailsAfterEffect
-        } else if self.chance.percent(c) {
-            Fate::FailsBeforeEffect
+        if self.rng.percent(a) {
+            FaultOutcome::Fails
+        } else if self.rng.percent(b) {
+            FaultOutcome::FailsAfterEffect
+        } else if self.rng.percent(c) {
+            FaultOutcome::FailsBeforeEffect
         } else {
-            Fate::Succeeds
+            FaultOutcome::Succeeds
         }
     }
 
     /// The runtime tells of a change, perhaps.
     pub(crate) fn hint(&mut self, uid: &PodUid, id: &str, change: RuntimeChange) {
-        if !self.process.has_events || self.chance.percent(self.weather.hint_lost) {
+        if !self.process.has_events || self.rng.percent(self.faults.hint_lost) {
             return;
         }
-        let times = if self.chance.percent(self.weather.hint_repeated) { 2 } else { 1 };
+        let times = if self.rng.percent(self.faults.hint_repeated) { 2 } else { 1 };
         for _ in 0..times {
             let input = Input::RuntimeHint { uid: uid.clone(), container: ContainerId::from(id), change };
             let delay = self.delay();
-            self.after(delay, Happening::Tell(self.process.number, Box::new(input)));
+            self.after(delay, SimEvent::Tell(self.process.number, Box::new(input)));
         }
     }
 
@@ -622,16 +623,16 @@ impl World {
         if self.api.is_away {
             return;
         }
-        if self.chance.percent(self.weather.relists) {
+        if self.rng.percent(self.faults.relists) {
             self.list_api();
             return;
         }
         let (process, watch, version) = (self.process.number, self.process.watch, self.api.version());
-        let times = if self.chance.percent(self.weather.watch_repeated) { 2 } else { 1 };
+        let times = if self.rng.percent(self.faults.watch_repeated) { 2 } else { 1 };
         for _ in 0..times {
             let at = (self.at + self.delay()).max(self.process.watched_until);
             self.process.watched_until = at;
-            self.after(at.saturating_sub(self.at), Happening::Watch(process, watch, version, change.clone()));
+            self.after(at.saturating_sub(self.at), SimEvent::Watch(process, watch, version, change.clone()));
         }
     }
 
@@ -640,13 +641,13 @@ impl World {
         self.process.watch += 1;
         let at = self.at + self.delay();
         self.process.watched_until = at;
-        self.after(at.saturating_sub(self.at), Happening::ListApi(self.process.number, self.process.watch));
+        self.after(at.saturating_sub(self.at), SimEvent::ListApi(self.process.number, self.process.watch));
     }
 
     /// Static pods changed.
     pub(crate) fn files_changed(&mut self) {
         let delay = self.delay();
-        self.after(delay, Happening::ListFiles(self.process.number));
+        self.after(delay, SimEvent::ListFiles(self.process.number));
     }
 
     /// Ends a container's process and tells of it. Returns whether it ran.
@@ -673,9 +674,9 @@ impl World {
     fn sandbox_dies(&mut self) {
         let ready: Vec<SandboxId> =
             self.runtime.sandboxes.values().filter(|s| s.seen.is_ready).map(|s| s.seen.id.clone()).collect();
-        let Some(id) = self.chance.pick(&ready).cloned() else { return };
+        let Some(id) = self.rng.pick(&ready).cloned() else { return };
         self.note(|_| format!("{id} dies"));
-        let is_removed = self.chance.percent(20);
+        let is_removed = self.rng.percent(20);
         self.end_sandbox(&id);
         if is_removed {
             self.runtime.remove_sandbox(&id);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::Now;
 use node::{Input, Node};
-use recording::{Limits, Opening, Recorder, Replay};
+use recording::{Limits, Recorder, Replay, Snapshot};
 
 fn at(second: u64) -> Now {
     Now { wall: Timestamp::UNIX_EPOCH, mono: Duration::from_secs(second) }
@@ -31,9 +31,9 @@ fn segments_begin_with_what_is_known_and_the_oldest_go() {
     let settings = sim::settings(1);
     let mut node = Node::new(settings.clone());
     let limits = Limits { segment_bytes: 30_000, total_bytes: 120_000 };
-    let opening = Opening::of_settings(&settings).unwrap();
+    let snapshot = Snapshot::of_settings(&settings).unwrap();
     let (mut recorder, begun) =
-        Recorder::begin(folder.path(), limits, "test", opening, |why| panic!("{why}")).unwrap();
+        Recorder::begin(folder.path(), limits, "test", snapshot, |why| panic!("{why}")).unwrap();
     begun.wait().unwrap();
     for step in 1..=STEPS {
         let input = Input::FoundOnHost { pods: vec![format!("pod-{}", step % 20).into()] };
@@ -72,9 +72,9 @@ fn segments_begin_with_what_is_known_and_the_oldest_go() {
 #[test]
 fn the_input_that_the_core_did_not_come_through_is_the_last_line() {
     let folder = tempfile::tempdir().unwrap();
-    let opening = Opening::of_settings(&sim::settings(1)).unwrap();
+    let snapshot = Snapshot::of_settings(&sim::settings(1)).unwrap();
     let (mut recorder, begun) =
-        Recorder::begin(folder.path(), Limits::default(), "test", opening, |why| panic!("{why}")).unwrap();
+        Recorder::begin(folder.path(), Limits::default(), "test", snapshot, |why| panic!("{why}")).unwrap();
     begun.wait().unwrap();
     recorder.told(at(1), &Input::ManyObjectsChanged);
     drop(recorder);

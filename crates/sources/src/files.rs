@@ -157,7 +157,7 @@ impl Follower {
                 self.folder = Some(folder);
                 set
             }
-            // The runtime is shutting down: no more news.
+            // The runtime is shutting down: no more changes.
             Err(_) => std::future::pending().await,
         }
     }

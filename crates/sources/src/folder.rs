@@ -95,7 +95,7 @@ impl Folder {
                 self.set_trouble(None);
                 if !std::mem::replace(&mut self.is_absent, true) {
                     // As on every node that joins a cluster.
-                    tracing::info!(v = 2, path = %self.path.display(), "There is no folder with static pods");
+                    tracing::info!(v = 2, path = %self.path.display(), "Static pod path does not exist");
                 }
                 self.files.clear();
                 return;
@@ -252,7 +252,7 @@ impl Folder {
     fn set_trouble(&mut self, trouble: Option<String>) {
         // The trouble itself is told by whoever gets the set.
         if self.trouble.is_some() && trouble.is_none() {
-            tracing::info!(path = %self.path.display(), "Static pods can be read again");
+            tracing::info!(path = %self.path.display(), "Reading static pods succeeded after failures");
         }
         self.trouble = trouble;
     }

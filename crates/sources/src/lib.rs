@@ -22,5 +22,5 @@ mod validate;
 pub use files::{FileSettings, watch_files};
 pub use folder::StaticPodSet;
 pub use manifest::{ManifestError, ManifestGates, Origin, Place, parse};
-pub use url::{UrlError, UrlNews, UrlSettings, watch_url};
-pub use validate::Flaw;
+pub use url::{UrlError, UrlSettings, UrlUpdate, watch_url};
+pub use validate::FieldError;

@@ -10,7 +10,7 @@ use model::pod::{ANNOTATION_CONFIG_HASH, ANNOTATION_CONFIG_SEEN, ANNOTATION_CONF
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::validate::{Flaw, flaws, forbidden_reference};
+use crate::validate::{FieldError, errors, forbidden_reference};
 
 /// Where a manifest was found.
 #[derive(Clone, Copy, Debug)]
@@ -68,16 +68,16 @@ pub enum ManifestError {
     NoName,
     /// It breaks rules of the Pod API.
     #[error("invalid pod: {}", join(.0))]
-    Invalid(Vec<Flaw>),
+    Invalid(Vec<FieldError>),
     /// It needs an object from the API server, which a static pod must not.
     #[error("static pods may not reference {0}")]
     Reference(&'static str),
 }
 
-fn join(flaws: &[Flaw]) -> String {
+fn join(errors: &[FieldError]) -> String {
     let mut text = String::new();
-    for flaw in flaws {
-        let _ = write!(text, "{}{flaw}", if text.is_empty() { "" } else { "; " });
+    for error in errors {
+        let _ = write!(text, "{}{error}", if text.is_empty() { "" } else { "; " });
     }
     text
 }
@@ -118,9 +118,9 @@ fn pod(value: &Value, origin: Origin<'_>) -> Result<Pod, ManifestError> {
     }
     crate::defaults::apply(&mut pod, origin.gates.has_http_protocols);
     make_static(&mut pod, origin)?;
-    let flaws = flaws(&pod, origin.gates);
-    if !flaws.is_empty() {
-        return Err(ManifestError::Invalid(flaws));
+    let errors = errors(&pod, origin.gates);
+    if !errors.is_empty() {
+        return Err(ManifestError::Invalid(errors));
     }
     match forbidden_reference(&pod) {
         Some(what) => Err(ManifestError::Reference(what)),
@@ -199,7 +199,7 @@ fn make_static(pod: &mut Pod, origin: Origin<'_>) -> Result<(), ManifestError> {
     if !is_plain_name(&uid) {
         // Upstream takes any and lets it lead out of its folders.
         let problem = "names folders and cgroups, so letters, digits, '-', '_' and '.' make it up".to_owned();
-        return Err(ManifestError::Invalid(vec![Flaw { field: "metadata.uid".to_owned(), problem }]));
+        return Err(ManifestError::Invalid(vec![FieldError { field: "metadata.uid".to_owned(), problem }]));
     }
     let name = pod.metadata.name.get_or_insert_default();
     *name = format!("{name}-{}", origin.node_name.to_lowercase());

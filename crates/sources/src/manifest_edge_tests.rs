@@ -173,8 +173,8 @@ fn more_rules_that_are_named() {
 #[test]
 fn all_broken_rules_are_named_at_once() {
     let error = read(&pod("", "restartPolicy: Maybe\n  dnsPolicy: Mine")).unwrap_err();
-    let ManifestError::Invalid(flaws) = &error else { panic!("{error}") };
-    let fields: Vec<&str> = flaws.iter().map(|flaw| flaw.field.as_str()).collect();
+    let ManifestError::Invalid(errors) = &error else { panic!("{error}") };
+    let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
     assert_eq!(fields, ["spec.restartPolicy", "spec.dnsPolicy"]);
     assert_eq!(error.to_string().matches("; ").count(), 1, "{error}");
 }

@@ -322,7 +322,7 @@ fn volumes_and_their_mounts_follow_the_rules_of_the_api_server() {
     };
     let file =
         |fields: &str| format!("items: [{{path: p, fieldRef: {{fieldPath: metadata.name}}, {fields}}}]");
-    for (text, flaw) in [
+    for (text, error) in [
         (volume("emptyDir: {mode: 1023}"), None),
         (volume("emptyDir: {mode: 0}"), None),
         (volume("emptyDir: {mode: 1024}"), Some("emptyDir.mode")),
@@ -366,11 +366,11 @@ fn volumes_and_their_mounts_follow_the_rules_of_the_api_server() {
         ),
     ] {
         let said = read(&text).map_err(|error| error.to_string());
-        let is_right = match (&said, flaw) {
+        let is_right = match (&said, error) {
             (Ok(_), None) => true,
             (Err(error), Some(field)) => error.contains(&format!("{field}: ")),
             _ => false,
         };
-        assert!(is_right, "{text}\n{flaw:?}: {:?}", said.err());
+        assert!(is_right, "{text}\n{error:?}: {:?}", said.err());
     }
 }

@@ -1,6 +1,6 @@
 //! Follows static pods that a web server has: one manifest or a list of them, fetched every so often.
 //!
-//! As upstream: an answer that is the same as before is no news, an empty one means no pods, and an
+//! As upstream: an answer that is the same as before is no update, an empty one means no pods, and an
 //! answer that is none, or in which one pod is wrong, leaves everything as it was. A proxy that the environment names is
 //! gone through.
 
@@ -56,8 +56,8 @@ impl fmt::Debug for UrlSettings {
     }
 }
 
-/// What a fetch came to, if that is news.
-pub type UrlNews = Result<Vec<Arc<Pod>>, UrlError>;
+/// What a fetch came to, if that is update.
+pub type UrlUpdate = Result<Vec<Arc<Pod>>, UrlError>;
 
 /// Why pods could not be fetched. Says nothing of what was received, which may hold passwords.
 #[derive(Debug, Error)]
@@ -106,14 +106,14 @@ pub enum UrlError {
 
 /// Fetches static pods, for ever. Each item is all of them, or an error that changes nothing; an empty
 /// answer is both.
-pub fn watch_url(settings: UrlSettings) -> impl Stream<Item = UrlNews> + Send + use<> {
+pub fn watch_url(settings: UrlSettings) -> impl Stream<Item = UrlUpdate> + Send + use<> {
     watch_through(settings, Proxies::of_environment())
 }
 
-fn watch_through(settings: UrlSettings, proxies: Proxies) -> impl Stream<Item = UrlNews> + Send + use<> {
+fn watch_through(settings: UrlSettings, proxies: Proxies) -> impl Stream<Item = UrlUpdate> + Send + use<> {
     futures::stream::unfold(Fetcher::new(settings, proxies), |mut fetcher| async {
-        let news = fetcher.next().await;
-        Some((news, fetcher))
+        let update = fetcher.next().await;
+        Some((update, fetcher))
     })
 }
 
@@ -127,7 +127,7 @@ struct Fetcher {
     last: Option<Bytes>,
     has_waited: bool,
     /// A second item of the same fetch.
-    next: Option<UrlNews>,
+    next: Option<UrlUpdate>,
 }
 
 impl Fetcher {
@@ -135,9 +135,9 @@ impl Fetcher {
         Self { settings, proxies, client: None, last: None, has_waited: true, next: None }
     }
 
-    async fn next(&mut self) -> UrlNews {
-        if let Some(news) = self.next.take() {
-            return news;
+    async fn next(&mut self) -> UrlUpdate {
+        if let Some(update) = self.next.take() {
+            return update;
         }
         loop {
             if !std::mem::take(&mut self.has_waited) {
@@ -155,15 +155,15 @@ impl Fetcher {
                 }
                 Ok(body) if self.last.as_ref() == Some(&body) => {}
                 Ok(body) => {
-                    let news = self.read(&body);
+                    let update = self.read(&body);
                     self.last = Some(body);
-                    return news;
+                    return update;
                 }
             }
         }
     }
 
-    fn read(&self, body: &[u8]) -> UrlNews {
+    fn read(&self, body: &[u8]) -> UrlUpdate {
         let place = Place::Url(&self.settings.url);
         let origin = Origin {
             place,

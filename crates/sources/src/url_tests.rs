@@ -54,9 +54,9 @@ fn settings(address: SocketAddr) -> UrlSettings {
     }
 }
 
-/// News as text: names of pods, or the error with its causes.
-fn text(news: UrlNews) -> String {
-    match news {
+/// An update as text: names of pods, or the error with its causes.
+fn text(update: UrlUpdate) -> String {
+    match update {
         Ok(pods) => pods.iter().filter_map(|pod| pod.metadata.name.clone()).collect::<Vec<_>>().join(","),
         Err(error) => {
             let mut text = error.to_string();
@@ -84,10 +84,10 @@ async fn follows_what_the_server_has() {
         answer("200 OK", POD),
     ])
     .await;
-    let mut news = std::pin::pin!(watch_url(settings(address)));
+    let mut updates = std::pin::pin!(watch_url(settings(address)));
     let mut said = Vec::new();
     for _ in 0..8 {
-        said.push(text(news.next().await.unwrap()).replace(&address.to_string(), "@"));
+        said.push(text(updates.next().await.unwrap()).replace(&address.to_string(), "@"));
     }
     assert_eq!(said[0], "web-node-1");
     assert_eq!(said[1], "a-node-1,b-node-1");
@@ -107,8 +107,8 @@ async fn follows_what_the_server_has() {
 #[tokio::test]
 async fn a_pod_from_a_url_says_so() {
     let (address, _asked) = serve(vec![answer("200 OK", POD)]).await;
-    let mut news = std::pin::pin!(watch_url(settings(address)));
-    let pod = news.next().await.unwrap().unwrap().pop().unwrap();
+    let mut updates = std::pin::pin!(watch_url(settings(address)));
+    let pod = updates.next().await.unwrap().unwrap().pop().unwrap();
     let annotations = pod.metadata.annotations.clone().unwrap();
     assert_eq!(annotations[model::pod::ANNOTATION_CONFIG_SOURCE], "http");
     assert_eq!(annotations[model::pod::ANNOTATION_CONFIG_HASH], pod.metadata.uid.clone().unwrap());
@@ -123,12 +123,12 @@ async fn follows_to_the_same_host_only() {
         answer("200 OK", POD),
     ])
     .await;
-    let mut news = std::pin::pin!(watch_url(settings(address)));
-    assert_eq!(text(news.next().await.unwrap()), "web-node-1");
+    let mut updates = std::pin::pin!(watch_url(settings(address)));
+    assert_eq!(text(updates.next().await.unwrap()), "web-node-1");
     let away = answer("302 Found", "").replace("\r\n\r\n", "\r\nlocation: http://example.invalid/x\r\n\r\n");
     let (address, _asked) = serve(vec![away]).await;
-    let mut news = std::pin::pin!(watch_url(settings(address)));
-    assert!(text(news.next().await.unwrap()).ends_with("answer 302 Found"));
+    let mut updates = std::pin::pin!(watch_url(settings(address)));
+    assert!(text(updates.next().await.unwrap()).ends_with("answer 302 Found"));
 }
 
 #[tokio::test]
@@ -153,8 +153,8 @@ async fn the_proxy_of_the_environment_is_asked() {
     let (proxy, mut asked) = serve(vec![answer("200 OK", POD)]).await;
     let settings = UrlSettings { url: "http://pods.example:81/all?x=1".to_owned(), ..settings(proxy) };
     let proxies = http_proxy(&format!("http://user:secret@{proxy}"));
-    let mut news = std::pin::pin!(watch_through(settings, proxies));
-    assert_eq!(text(news.next().await.unwrap()), "web-node-1");
+    let mut updates = std::pin::pin!(watch_through(settings, proxies));
+    assert_eq!(text(updates.next().await.unwrap()), "web-node-1");
     let head = asked.recv().await.unwrap();
     assert!(head.starts_with("get http://pods.example:81/all?x=1 http/1.1\r\n"), "{head}");
     for line in ["host: pods.example:81", "x-token: one", "proxy-authorization: basic dxnlcjpzzwnyzxq="] {
@@ -181,8 +181,8 @@ fn authorities_are_read_only_for_tls() {
 async fn other_kinds_of_proxies_are_refused() {
     let (address, _asked) = serve(vec![answer("200 OK", POD)]).await;
     let settings = UrlSettings { url: "http://pods.example/all".to_owned(), ..settings(address) };
-    let mut news = std::pin::pin!(watch_through(settings, http_proxy("socks4://user:secret@p:1")));
-    let said = text(news.next().await.unwrap());
+    let mut updates = std::pin::pin!(watch_through(settings, http_proxy("socks4://user:secret@p:1")));
+    let said = text(updates.next().await.unwrap());
     assert!(said.contains("the proxy \"socks4://p:1\" is none of"), "{said}");
     assert!(!said.contains("secret"), "{said}");
 }

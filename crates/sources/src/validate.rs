@@ -14,25 +14,25 @@ use volumes::Volumes;
 
 /// A broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flaw {
+pub struct FieldError {
     /// Which field, e.g. `spec.containers[0].name`.
     pub field: String,
     /// What is wrong with it.
     pub problem: String,
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.field, self.problem)
     }
 }
 
 #[derive(Default)]
-struct Report(Vec<Flaw>);
+struct Report(Vec<FieldError>);
 
 impl Report {
     fn add(&mut self, field: impl Into<String>, problem: impl Into<String>) {
-        self.0.push(Flaw { field: field.into(), problem: problem.into() });
+        self.0.push(FieldError { field: field.into(), problem: problem.into() });
     }
 
     fn require(&mut self, holds: bool, field: impl Into<String>, problem: impl Into<String>) {
@@ -49,7 +49,7 @@ impl Report {
 }
 
 /// All rules the pod breaks.
-pub(crate) fn flaws(pod: &Pod, gates: ManifestGates) -> Vec<Flaw> {
+pub(crate) fn errors(pod: &Pod, gates: ManifestGates) -> Vec<FieldError> {
     let mut report = Report::default();
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     report.require(is_subdomain(name), "metadata.name", format!("{name:?} is not a DNS-1123 subdomain"));
@@ -121,8 +121,8 @@ fn check_users(spec: &PodSpec, gates: ManifestGates, report: &mut Report) {
         ("spec.hostPID", spec.host_pid, false),
         ("spec.hostIPC", spec.host_ipc, false),
     ] {
-        let is_flaw = spec.host_users == Some(false) && is_shared == Some(true) && !is_allowed;
-        report.require(!is_flaw, field, "not allowed when hostUsers is false");
+        let is_wrong = spec.host_users == Some(false) && is_shared == Some(true) && !is_allowed;
+        report.require(!is_wrong, field, "not allowed when hostUsers is false");
     }
 }
 

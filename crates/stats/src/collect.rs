@@ -18,7 +18,7 @@ use crate::document::{
 use crate::file_system::FileSystems;
 use crate::from_runtime::{self, sum};
 use crate::group::{Detail, GroupStats, Groups, MachineLimits};
-use crate::subject::{ContainerSubject, NodeSubject, PodSubject, SystemRole};
+use crate::targets::{ContainerTarget, NodeTarget, PodTarget, SystemRole};
 
 /// The root of all control groups.
 const ROOT: &str = "/";
@@ -40,7 +40,7 @@ pub(crate) struct FromRuntime {
 /// Reads, and remembers what rates follow from.
 pub(crate) struct Collector {
     pub(crate) groups: Groups,
-    pub(crate) node: NodeSubject,
+    pub(crate) node: NodeTarget,
     pids: Vec<u32>,
     below: Below,
 }
@@ -62,14 +62,14 @@ impl Below {
 }
 
 impl Collector {
-    pub(crate) fn new(groups: Groups, node: NodeSubject) -> Self {
+    pub(crate) fn new(groups: Groups, node: NodeTarget) -> Self {
         Self { groups, node, pids: Vec::new(), below: Below::default() }
     }
 
     /// CPU and memory of everything.
     pub(crate) fn cpu_and_memory(
         &mut self,
-        pods: &[PodSubject],
+        pods: &[PodTarget],
         runtime: &FromRuntime,
         detail: Detail,
     ) -> Summary {
@@ -88,7 +88,7 @@ impl Collector {
     }
 
     /// Everything.
-    pub(crate) fn all(&mut self, pods: &[PodSubject], runtime: &FromRuntime, disk: &Measured) -> Summary {
+    pub(crate) fn all(&mut self, pods: &[PodTarget], runtime: &FromRuntime, disk: &Measured) -> Summary {
         self.groups.detail = Detail::Summary;
         let now = (self.groups.clock)();
         let mut fs = FileSystems::new(now.wall);
@@ -167,7 +167,7 @@ impl Collector {
     }
 
     /// What both summaries say of a pod and its containers.
-    fn pod_basics(&mut self, pod: &PodSubject, runtime: &FromRuntime) -> PodStats {
+    fn pod_basics(&mut self, pod: &PodTarget, runtime: &FromRuntime) -> PodStats {
         let mut stats = PodStats {
             pod_ref: PodReference {
                 name: pod.key.name.to_string(),
@@ -209,7 +209,7 @@ impl Collector {
         stats
     }
 
-    fn add_processes_and_network(&mut self, pod: &PodSubject, stats: &mut PodStats) {
+    fn add_processes_and_network(&mut self, pod: &PodTarget, stats: &mut PodStats) {
         let groups = self.groups_of(pod);
         let (mut processes, mut first) = (None, None);
         for container in &pod.containers {
@@ -227,7 +227,7 @@ impl Collector {
     }
 
     /// The groups in the pod's group: those of its sandbox and containers.
-    fn groups_of(&mut self, pod: &PodSubject) -> Arc<[String]> {
+    fn groups_of(&mut self, pod: &PodTarget) -> Arc<[String]> {
         let Some(group) = pod.group.as_deref() else { return Arc::default() };
         let Below { found, round } = &mut self.below;
         if let Some((asked, groups)) = found.get_mut(group)
@@ -252,7 +252,7 @@ fn find<'a>(groups: &'a [String], id: &str) -> Option<&'a str> {
     groups.iter().find(is_named).map(String::as_str)
 }
 
-fn of_container(container: &ContainerSubject, group: GroupStats) -> ContainerStats {
+fn of_container(container: &ContainerTarget, group: GroupStats) -> ContainerStats {
     container_stats(&container.name, Time(container.created_at), group)
 }
 
@@ -290,7 +290,7 @@ struct Disks<'a> {
 }
 
 impl Disks<'_> {
-    fn add(&mut self, pod: &PodSubject, runtime: &FromRuntime, stats: &mut PodStats) {
+    fn add(&mut self, pod: &PodTarget, runtime: &FromRuntime, stats: &mut PodStats) {
         let node = self.fs.room(self.root_dir);
         for shown in &mut stats.containers {
             let Some(container) = pod.containers.iter().find(|c| c.name == shown.name) else { continue };

@@ -15,7 +15,7 @@ use crate::disk::PodDisk;
 use crate::document::VolumeStats;
 use crate::limits::Limits;
 use crate::rate::Rates;
-use crate::subject::SystemGroup;
+use crate::targets::SystemGroup;
 use crate::testing::{at, clock, pod};
 
 const V1: &[(&str, &str)] = &[
@@ -102,7 +102,7 @@ impl Machine {
         let detail = Detail::Summary;
         let groups =
             Groups { reader, rates: Rates::default(), limits: Limits::default(), clock: clock(), detail };
-        let node = NodeSubject {
+        let node = NodeTarget {
             name: "node-1".to_owned(),
             memory_bytes: 10_000,
             huge_page_bytes: 2_000,
@@ -120,7 +120,7 @@ impl Machine {
     }
 }
 
-fn told(pod: &PodSubject) -> FromRuntime {
+fn told(pod: &PodTarget) -> FromRuntime {
     let layer = |id: &ContainerId| ContainerUsage {
         id: id.clone(),
         cpu: Some(CpuUsage { at: at(5), core_nanos: Some(99), nano_cores: Some(1), pressure: None }),
@@ -159,7 +159,7 @@ fn furnished(version: u8) -> Machine {
 fn a_pod_of_either_version() {
     for version in [1, 2] {
         let machine = furnished(version);
-        let subject = pod("web", &["main"]);
+        let target = pod("web", &["main"]);
         let disk = PodDisk {
             at: at(7),
             volumes: [vec![volume("scratch", 1000)], vec![volume("token", 1)]],
@@ -170,8 +170,8 @@ fn a_pod_of_either_version() {
             pod_logs: None,
             hosts_file: Some(DiskUsage { bytes: 1, inodes: 1, is_complete: true }),
         };
-        let measured = Measured::from([(subject.uid.clone(), Arc::new(disk))]);
-        let summary = machine.collector().all(std::slice::from_ref(&subject), &told(&subject), &measured);
+        let measured = Measured::from([(target.uid.clone(), Arc::new(disk))]);
+        let summary = machine.collector().all(std::slice::from_ref(&target), &told(&target), &measured);
         let seen = json_of(&summary);
         let shown = &seen["pods"][0];
         let time = "1970-01-12T13:46:40Z";
@@ -355,9 +355,9 @@ fn a_new_limit_shows_at_once_where_the_kernel_tells() {
 #[test]
 fn what_is_not_there_is_left_out() {
     let machine = Machine::new(2);
-    let subject = pod("ghost", &["main"]);
+    let target = pod("ghost", &["main"]);
     let nothing = FromRuntime::default();
-    let summary = machine.collector().all(std::slice::from_ref(&subject), &nothing, &Measured::new());
+    let summary = machine.collector().all(std::slice::from_ref(&target), &nothing, &Measured::new());
     let seen = json_of(&summary);
     assert_eq!(seen["node"]["cpu"], Value::Null);
     let shown = seen["pods"][0].as_object().unwrap();
@@ -369,15 +369,15 @@ fn what_is_not_there_is_left_out() {
 
     // What the runtime knows stands in for a group that is not there.
     let seen =
-        json_of(&machine.collector().all(std::slice::from_ref(&subject), &told(&subject), &Measured::new()));
+        json_of(&machine.collector().all(std::slice::from_ref(&target), &told(&target), &Measured::new()));
     assert_eq!(seen["pods"][0]["containers"][0]["cpu"]["usageCoreNanoSeconds"], 99);
 }
 
 #[test]
 fn pods_from_the_runtime_alone() {
     let machine = furnished(2);
-    let subject = pod("web", &["main", "untold"]);
-    let mut runtime = told(&PodSubject { containers: subject.containers[..1].to_vec(), ..subject.clone() });
+    let target = pod("web", &["main", "untold"]);
+    let mut runtime = told(&PodTarget { containers: target.containers[..1].to_vec(), ..target.clone() });
     let memory = MemoryUsage {
         at: at(5),
         available: None,
@@ -390,7 +390,7 @@ fn pods_from_the_runtime_alone() {
     };
     let network = NetworkUsage { at: at(5), default: Default::default(), interfaces: Vec::new() };
     let sandbox = SandboxUsage {
-        id: subject.sandbox.clone(),
+        id: target.sandbox.clone(),
         cpu: None,
         memory: Some(memory),
         io: None,
@@ -398,8 +398,8 @@ fn pods_from_the_runtime_alone() {
         processes: Some(5),
         containers: runtime.containers.values().cloned().collect(),
     };
-    runtime.sandboxes = Some(HashMap::from([(subject.sandbox.clone(), sandbox)]));
-    let seen = json_of(&machine.collector().all(&[subject], &runtime, &Measured::new()));
+    runtime.sandboxes = Some(HashMap::from([(target.sandbox.clone(), sandbox)]));
+    let seen = json_of(&machine.collector().all(&[target], &runtime, &Measured::new()));
     let shown = &seen["pods"][0];
     assert_eq!(shown["memory"], json!({ "time": "1970-01-01T00:00:05Z", "workingSetBytes": 11 }));
     assert_eq!(shown["process_stats"]["process_count"], 5);

@@ -7,7 +7,7 @@ use telemetry::metrics::{Exposition, Kind};
 
 use crate::disk::Measured;
 use crate::document::{FsStats, PvcReference};
-use crate::subject::PodSubject;
+use crate::targets::PodTarget;
 
 /// A metric: its name, its help and its value.
 type Family = (&'static str, &'static str, fn(&FsStats) -> Option<u64>);
@@ -30,13 +30,13 @@ const FAMILIES: [Family; 6] = [
 ];
 
 /// Writes both.
-pub(crate) fn write(pods: &[PodSubject], measured: &Measured, page: &mut Exposition) {
+pub(crate) fn write(pods: &[PodTarget], measured: &Measured, page: &mut Exposition) {
     logs(pods, measured, page);
     claims(measured, page);
 }
 
 /// One sample a container whose logs were measured; nothing if there is none.
-fn logs(pods: &[PodSubject], measured: &Measured, page: &mut Exposition) {
+fn logs(pods: &[PodTarget], measured: &Measured, page: &mut Exposition) {
     const NAME: &str = "kubelet_container_log_filesystem_used_bytes";
     let mut is_begun = false;
     for pod in pods {

@@ -50,7 +50,9 @@ impl FileSystems {
             return *known;
         }
         let usage = usage::file_system(path)
-            .inspect_err(|e| debug!(path = %path.display(), err = %e, "Cannot ask a file system"))
+            .inspect_err(
+                |e| debug!(path = %path.display(), err = %e, "Failed to get file system usage (statfs)"),
+            )
             .ok();
         self.asked.insert(path.to_owned(), usage);
         usage

@@ -14,21 +14,17 @@ use crate::document::{
 };
 use crate::file_system::FileSystems;
 use crate::group::{GroupStats, Groups};
-use crate::subject::{ContainerSubject, PodSubject};
+use crate::targets::{ContainerTarget, PodTarget};
 
 /// A container. Runtimes rarely tell a rate, which then follows from two samples.
-pub(crate) fn container(
-    usage: &ContainerUsage,
-    subject: &ContainerSubject,
-    groups: &mut Groups,
-) -> GroupStats {
+pub(crate) fn container(usage: &ContainerUsage, target: &ContainerTarget, groups: &mut Groups) -> GroupStats {
     let mut cpu = usage.cpu.as_ref().map(cpu_stats);
     if let Some(cpu) = &mut cpu
         && cpu.usage_nano_cores.is_none()
         && let Some(nanos) = cpu.usage_core_nano_seconds
     {
         let now: Now = (groups.clock)();
-        cpu.usage_nano_cores = groups.rate(subject.id.as_str(), nanos, subject.created_at, now);
+        cpu.usage_nano_cores = groups.rate(target.id.as_str(), nanos, target.created_at, now);
     }
     GroupStats {
         cpu,
@@ -51,14 +47,14 @@ pub(crate) fn writable_layer(usage: &ContainerUsage, fs: &mut FileSystems) -> Op
 }
 
 /// Fills in what the runtime tells of a pod as a whole.
-pub(crate) fn pod(usage: &SandboxUsage, subject: &PodSubject, groups: &mut Groups, stats: &mut PodStats) {
+pub(crate) fn pod(usage: &SandboxUsage, target: &PodTarget, groups: &mut Groups, stats: &mut PodStats) {
     stats.cpu = usage.cpu.as_ref().map(cpu_stats);
     if let Some(cpu) = &mut stats.cpu
         && cpu.usage_nano_cores.is_none()
         && let Some(nanos) = cpu.usage_core_nano_seconds
     {
         let now = (groups.clock)();
-        cpu.usage_nano_cores = groups.rate(subject.sandbox.as_str(), nanos, subject.created_at, now);
+        cpu.usage_nano_cores = groups.rate(target.sandbox.as_str(), nanos, target.created_at, now);
     }
     stats.memory = usage.memory.as_ref().map(memory_stats);
     stats.io = usage.io.as_ref().map(io_stats);

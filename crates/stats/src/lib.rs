@@ -2,7 +2,7 @@
 //! systems and the runtime when somebody asks, and rendered as the documents that upstream's kubelet
 //! serves.
 //!
-//! This crate answers questions; it decides nothing. It is told which pods there are ([`PodSubject`]),
+//! This crate answers questions; it decides nothing. It is told which pods there are ([`PodTarget`]),
 //! and it does not know who asks. Nobody asks, nothing is read.
 //!
 //! * [`Stats`] is the whole interface for the summary and the pages made from it. A question starts a
@@ -25,7 +25,7 @@ mod group;
 mod limits;
 mod rate;
 mod resource;
-mod subject;
+mod targets;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -51,7 +51,7 @@ use rate::Rates;
 
 pub use disk::DiskTask;
 pub use document::*;
-pub use subject::{ContainerSubject, NodeSubject, PodSubject, SystemGroup, SystemRole, VolumeSubject};
+pub use targets::{ContainerTarget, NodeTarget, PodTarget, SystemGroup, SystemRole, VolumeTarget};
 
 /// Reads both clocks.
 pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
@@ -69,7 +69,7 @@ const RUNTIME_PATIENCE: Duration = Duration::from_secs(10);
 /// What a node's stats depend on.
 pub struct Settings {
     /// The node.
-    pub node: NodeSubject,
+    pub node: NodeTarget,
     /// Whether everything about pods comes from the runtime (`PodAndContainerStatsFromCRI`), if it can
     /// tell.
     pub pods_from_runtime: bool,
@@ -161,7 +161,7 @@ impl Stats {
     ///
     /// # Errors
     /// If pods are measured by the runtime, and it does not answer.
-    pub async fn summary(&self, pods: Arc<Vec<PodSubject>>) -> Result<Arc<Summary>, StatsError> {
+    pub async fn summary(&self, pods: Arc<Vec<PodTarget>>) -> Result<Arc<Summary>, StatsError> {
         let disk = self.disk.ask(Arc::clone(&pods), self.mono());
         let rounds = Arc::clone(&self.rounds).lock_owned().await;
         if let Some(summary) = fresh(rounds.all.as_ref(), self.mono()) {
@@ -179,12 +179,12 @@ impl Stats {
     ///
     /// # Errors
     /// If pods are measured by the runtime, and it does not answer.
-    pub async fn cpu_and_memory(&self, pods: Arc<Vec<PodSubject>>) -> Result<Arc<Summary>, StatsError> {
+    pub async fn cpu_and_memory(&self, pods: Arc<Vec<PodTarget>>) -> Result<Arc<Summary>, StatsError> {
         self.short(pods, Detail::Summary).await
     }
 
     /// CPU and memory, and of these what the question is about.
-    async fn short(&self, pods: Arc<Vec<PodSubject>>, detail: Detail) -> Result<Arc<Summary>, StatsError> {
+    async fn short(&self, pods: Arc<Vec<PodTarget>>, detail: Detail) -> Result<Arc<Summary>, StatsError> {
         let rounds = Arc::clone(&self.rounds).lock_owned().await;
         let mono = self.mono();
         let for_page = || fresh(rounds.for_page.as_ref(), mono).filter(|_| detail == Detail::Resource);
@@ -205,16 +205,16 @@ impl Stats {
     }
 
     /// The page `/metrics/resource`.
-    pub async fn resource_metrics(&self, pods: Arc<Vec<PodSubject>>, page: &mut Exposition) {
+    pub async fn resource_metrics(&self, pods: Arc<Vec<PodTarget>>, page: &mut Exposition) {
         let summary = self.short(pods, Detail::Resource).await;
         if let Err(error) = &summary {
-            debug!(err = %error, "Cannot collect usage for the page of resource metrics");
+            debug!(err = %error, "Failed to collect usage for resource metrics");
         }
         resource::write(summary.ok().as_deref(), page);
     }
 
     /// Metrics of these pods' logs and of the claims behind their volumes, as measured last.
-    pub fn disk_metrics(&self, pods: Arc<Vec<PodSubject>>, page: &mut Exposition) {
+    pub fn disk_metrics(&self, pods: Arc<Vec<PodTarget>>, page: &mut Exposition) {
         let measured: Arc<Measured> = self.disk.ask(Arc::clone(&pods), self.mono());
         disk_metrics::write(&pods, &measured, page);
     }
@@ -234,7 +234,7 @@ impl Stats {
 
     /// What the runtime says, now or a moment ago. Where others know most, nobody waits for it who can be shown what it
     /// said last. Its silence is an error only where nobody else knows.
-    async fn ask_runtime(&self, pods: &[PodSubject]) -> Result<Arc<FromRuntime>, StatsError> {
+    async fn ask_runtime(&self, pods: &[PodTarget]) -> Result<Arc<FromRuntime>, StatsError> {
         let now = self.mono();
         let last = self.heard.borrow().clone();
         if let Some(last) = last {
@@ -264,6 +264,10 @@ impl Stats {
     fn ask_in_background(&self, now: Duration) {
         let Ok(asking) = Arc::clone(&self.asking).try_acquire_owned() else { return };
         let (runtime, heard) = (self.runtime.clone(), self.heard.clone());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with one answer of the runtime, whose calls have deadlines"
+        )]
         tokio::spawn(async move {
             match hear(&runtime, false).await {
                 Ok(told) => drop(heard.send_replace(Some(RuntimeAnswer { mono: now, told: Arc::new(told) }))),
@@ -275,7 +279,10 @@ impl Stats {
 }
 
 fn without_runtime(error: &StatsError) {
-    debug!(err = error as &dyn std::error::Error, "Usage is shown without the container runtime");
+    debug!(
+        err = error as &dyn std::error::Error,
+        "Failed to get container stats from the runtime; showing usage without them"
+    );
 }
 
 /// Asks the runtime for all it knows that is wanted, within its time.
@@ -289,7 +296,7 @@ async fn hear(runtime: &Runtime, pods_from_runtime: bool) -> Result<FromRuntime,
 async fn hear_out(runtime: &Runtime, pods_from_runtime: bool) -> Result<FromRuntime, RuntimeError> {
     let images = async {
         let result = runtime.image_fs().await;
-        result.inspect_err(|e| debug!(err = e.message(), "Cannot ask where images are")).ok()
+        result.inspect_err(|e| debug!(err = e.message(), "Failed to get image file system")).ok()
     };
     let sandboxes = async { if pods_from_runtime { runtime.sandbox_usage().await } else { Ok(None) } };
     let (images, sandboxes) = tokio::join!(images, sandboxes);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use model::{ContainerId, Now, PodKey, PodUid};
 
 use crate::Clock;
-use crate::subject::{ContainerSubject, PodSubject};
+use crate::targets::{ContainerTarget, PodTarget};
 
 /// So many seconds after 1970.
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -20,13 +20,13 @@ pub(crate) fn clock() -> Clock {
 }
 
 /// A pod in the group `/kubepods/pod<name>` with these containers, of which nothing exists.
-pub(crate) fn pod(name: &str, containers: &[&str]) -> PodSubject {
-    let container = |container: &&str| ContainerSubject {
+pub(crate) fn pod(name: &str, containers: &[&str]) -> PodTarget {
+    let container = |container: &&str| ContainerTarget {
         id: ContainerId::from(format!("{name}-{container}").as_str()),
         name: (*container).to_owned(),
         created_at: at(999_990),
     };
-    PodSubject {
+    PodTarget {
         uid: PodUid::from(name),
         key: PodKey::new("ns", name),
         group: Some(format!("/kubepods/pod{name}")),

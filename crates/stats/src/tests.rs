@@ -15,7 +15,7 @@ fn stats(pods_from_runtime: bool, seconds: Arc<AtomicU64>) -> (Stats, DiskTask, 
     let mounts = CgroupMounts::V2 { root: dir.path().to_owned(), controllers: Vec::new() };
     let endpoint = format!("unix://{}/no.sock", dir.path().display());
     let runtime = Runtime::connect(&endpoint, None, RuntimeSettings::default()).unwrap();
-    let node = NodeSubject {
+    let node = NodeTarget {
         name: "node-1".to_owned(),
         memory_bytes: 1,
         huge_page_bytes: 0,
@@ -34,7 +34,7 @@ fn stats(pods_from_runtime: bool, seconds: Arc<AtomicU64>) -> (Stats, DiskTask, 
     (stats, task, dir)
 }
 
-fn pods(names: &[&str]) -> Arc<Vec<PodSubject>> {
+fn pods(names: &[&str]) -> Arc<Vec<PodTarget>> {
     Arc::new(names.iter().map(|name| pod(name, &["main"])).collect())
 }
 

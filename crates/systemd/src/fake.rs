@@ -15,8 +15,8 @@ use zbus::connection::socket::{ReadHalf, Socket, Split, WriteHalf};
 use zbus::fdo::ConnectionCredentials;
 use zbus::{Connection, Guid, Message, ObjectPath, OwnedVariant, Variant};
 
-use crate::link::Way;
-use crate::own_socket::Renaming;
+use crate::link::BusAddress;
+use crate::private_socket::Renaming;
 
 /// How a call is answered.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +50,8 @@ impl Fake {
         Self { folder, calls }
     }
 
-    pub(crate) fn ways(&self) -> Vec<Way> {
-        vec![Way::Socket(self.socket())]
+    pub(crate) fn addresses(&self) -> Vec<BusAddress> {
+        vec![BusAddress::Socket(self.socket())]
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

@@ -6,7 +6,7 @@
 //! elsewhere; nothing here knows a pod. Every operation may be repeated: after a lost connection it is.
 
 mod link;
-mod own_socket;
+mod private_socket;
 pub mod properties;
 mod units;
 
@@ -18,7 +18,7 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
-pub use link::Way;
+pub use link::BusAddress;
 pub use properties::{Property, Value};
 pub use units::Units;
 

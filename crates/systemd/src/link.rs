@@ -13,7 +13,7 @@ use zbus::connection::Builder;
 use zbus::{Connection, DynamicType, MatchRule, Message, MessageStream, fdo, message};
 
 use crate::SystemdError;
-use crate::own_socket::OwnSocket;
+use crate::private_socket::PrivateSocket;
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
@@ -21,7 +21,7 @@ const PATH: &str = "/org/freedesktop/systemd1";
 const UNITS: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// systemd's own socket. Only root may use it.
-const OWN_SOCKET: &str = "/run/systemd/private";
+const PRIVATE_SOCKET: &str = "/run/systemd/private";
 
 /// For finding systemd, and for its answer to a call. It answers at once unless it is reloading, which takes seconds on
 /// a host full of units; D-Bus itself gives up after 25 seconds.
@@ -31,23 +31,23 @@ const JOBS_KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
 
 /// How systemd is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum BusAddress {
     /// Over the system bus.
     SystemBus,
     /// Over a socket on which systemd itself listens.
     Socket(PathBuf),
 }
 
-impl Way {
-    /// The ways of a node: the bus first, as upstream.
+impl BusAddress {
+    /// The addresses of a node: the bus first, as upstream.
     pub fn of_node() -> Vec<Self> {
-        vec![Self::SystemBus, Self::Socket(OWN_SOCKET.into())]
+        vec![Self::SystemBus, Self::Socket(PRIVATE_SOCKET.into())]
     }
 
     async fn connect(&self) -> zbus::Result<Connection> {
         let builder = match self {
             Self::SystemBus => Builder::system(),
-            Self::Socket(path) => Builder::socket(OwnSocket(UnixStream::connect(path).await?)).p2p(),
+            Self::Socket(path) => Builder::socket(PrivateSocket(UnixStream::connect(path).await?)).p2p(),
         };
         timeout(CALL_TIMEOUT, builder.method_timeout(CALL_TIMEOUT).build())
             .await
@@ -55,7 +55,7 @@ impl Way {
     }
 }
 
-impl std::fmt::Display for Way {
+impl std::fmt::Display for BusAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::SystemBus => write!(f, "the system bus"),
@@ -66,16 +66,16 @@ impl std::fmt::Display for Way {
 
 /// Finds systemd, and finds it again when a connection was lost.
 #[derive(Debug)]
-pub(crate) struct Finder {
-    ways: Vec<Way>,
+pub(crate) struct BusConnector {
+    addresses: Vec<BusAddress>,
     /// The connection in use. Locked while systemd is looked for, so that those who need it wait for one connection
     /// instead of making many.
     current: Mutex<Option<Link>>,
 }
 
-impl Finder {
-    pub(crate) fn new(ways: Vec<Way>) -> Self {
-        Self { ways, current: Mutex::new(None) }
+impl BusConnector {
+    pub(crate) fn new(addresses: Vec<BusAddress>) -> Self {
+        Self { addresses, current: Mutex::new(None) }
     }
 
     /// The connection in use, or a new one.
@@ -91,7 +91,7 @@ impl Finder {
 
     /// A connection is of no use any more.
     pub(crate) async fn forget(&self, lost: &Link, why: &zbus::Error) {
-        warn!(err = %why, "The connection to systemd is lost; connecting again");
+        warn!(err = %why, "Lost connection to systemd; reconnecting");
         let mut current = self.current.lock().await;
         if current.as_ref().is_some_and(|link| link.is_same(lost)) {
             *current = None;
@@ -100,7 +100,7 @@ impl Finder {
 
     async fn find(&self) -> Result<Link, SystemdError> {
         let mut tried = Vec::new();
-        for way in &self.ways {
+        for way in &self.addresses {
             let found = match way.connect().await {
                 Ok(connection) => Link::over(connection).await,
                 Err(error) => Err(error),

@@ -3,7 +3,7 @@
 use host::cgroup::{CgroupLimits, Slice};
 
 use crate::fake::{Answer, Fake};
-use crate::{SystemdError, Units, Way};
+use crate::{BusAddress, SystemdError, Units};
 
 const STARTED: &str = "StartTransientUnit kubepods-podu.slice replace \
     Description=\"libcontainer container kubepods-podu.slice\" Wants=[\"kubepods.slice\"] MemoryAccounting=true \
@@ -28,7 +28,7 @@ fn limits() -> CgroupLimits {
 }
 
 fn units(fake: &Fake) -> Units {
-    Units::new(fake.ways(), 2)
+    Units::new(fake.addresses(), 2)
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_lost_connection_is_made_anew() {
 async fn without_systemd_every_way_tried_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = folder.path().join("nowhere");
-    let units = Units::new(vec![Way::Socket(nowhere.clone())], 2);
+    let units = Units::new(vec![BusAddress::Socket(nowhere.clone())], 2);
     let error = units.start(&slice()).await.unwrap_err().to_string();
     assert!(error.starts_with("reach systemd over D-Bus: "), "{error}");
     assert!(error.contains(&nowhere.display().to_string()), "{error}");
@@ -118,7 +118,7 @@ async fn without_systemd_every_way_tried_is_named() {
 
     // It is looked for anew each time, so that it may come back.
     let fake = Fake::start(&[]);
-    let units = Units::new(vec![Way::Socket(nowhere), Way::Socket(fake.socket())], 2);
+    let units = Units::new(vec![BusAddress::Socket(nowhere), BusAddress::Socket(fake.socket())], 2);
     units.start(&slice()).await.unwrap();
 }
 

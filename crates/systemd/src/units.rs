@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use zbus::{Message, MessageStream, OwnedObjectPath, Variant};
 
 use crate::SystemdError;
-use crate::link::{CALL_TIMEOUT, Finder, Link, Way, is_lost};
+use crate::link::{BusAddress, BusConnector, CALL_TIMEOUT, Link, is_lost};
 use crate::properties::{self, Property, Value};
 
 /// How long a job may take. A slice is started and stopped at once; systemd may have others to do first.
@@ -25,7 +25,7 @@ const MODE: &str = "replace";
 /// systemd's units. A clone talks over the same connection.
 #[derive(Clone, Debug)]
 pub struct Units {
-    finder: Arc<Finder>,
+    connector: Arc<BusConnector>,
     turns: Arc<Semaphore>,
     cgroup_version: u8,
 }
@@ -43,10 +43,14 @@ enum Request<'a> {
 type Pair<'a> = (&'static str, Variant<'a>);
 
 impl Units {
-    /// The units of the systemd that is found by these ways, for hierarchies of this version. Nothing is connected
+    /// The units of the systemd that is found by these addresses, for hierarchies of this version. Nothing is connected
     /// until there is something to ask.
-    pub fn new(ways: Vec<Way>, cgroup_version: u8) -> Self {
-        Self { finder: Arc::new(Finder::new(ways)), turns: Arc::new(Semaphore::new(AT_ONCE)), cgroup_version }
+    pub fn new(addresses: Vec<BusAddress>, cgroup_version: u8) -> Self {
+        Self {
+            connector: Arc::new(BusConnector::new(addresses)),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            cgroup_version,
+        }
     }
 
     /// Connects, and says which version of systemd is there.
@@ -54,7 +58,7 @@ impl Units {
     /// # Errors
     /// When it cannot be reached.
     pub async fn version(&self) -> Result<u32, SystemdError> {
-        Ok(Box::pin(self.finder.link()).await?.version)
+        Ok(Box::pin(self.connector.link()).await?.version)
     }
 
     /// Starts a slice. One that is there stays as it is.
@@ -91,7 +95,7 @@ impl Units {
         match self.ask(unit, Request::Stop).await {
             Err(SystemdError::Refused { source, .. }) if is_named(&source, "NoSuchUnit") => {}
             Err(error @ SystemdError::Failed { .. }) => {
-                warn!(err = %error, unit, "systemd did not stop a unit; it is removed without");
+                warn!(err = %error, unit, "Failed to stop systemd unit; removing its cgroup anyway");
             }
             result => result?,
         }
@@ -102,7 +106,7 @@ impl Units {
     async fn reset(&self, unit: &str) {
         // Almost always there is nothing to reset, and systemd has forgotten the unit.
         if let Err(error) = self.ask(unit, Request::Reset).await {
-            debug!(err = %error, unit, "Nothing to reset");
+            debug!(err = %error, unit, "Failed to reset systemd unit");
         }
     }
 
@@ -121,26 +125,26 @@ impl Units {
             unit: unit.to_owned(),
             source: Box::new(source),
         };
-        let link = self.finder.link().await?;
+        let link = self.connector.link().await?;
         match request.perform(&link, unit).await {
-            Err(Trouble::DBus(error)) if is_lost(&error) => {
-                self.finder.forget(&link, &error).await;
+            Err(RequestFailure::DBus(error)) if is_lost(&error) => {
+                self.connector.forget(&link, &error).await;
             }
-            result => return result.map_err(|trouble| trouble.about(request, unit, refused)),
+            result => return result.map_err(|failure| failure.about(request, unit, refused)),
         }
-        let link = self.finder.link().await?;
-        request.perform(&link, unit).await.map_err(|trouble| trouble.about(request, unit, refused))
+        let link = self.connector.link().await?;
+        request.perform(&link, unit).await.map_err(|failure| failure.about(request, unit, refused))
     }
 }
 
 /// Why a request was not met, before it is said what it was about.
-enum Trouble {
+enum RequestFailure {
     DBus(zbus::Error),
     Job(String),
     Slow(Duration),
 }
 
-impl Trouble {
+impl RequestFailure {
     fn about(
         self,
         request: Request<'_>,
@@ -159,7 +163,7 @@ impl Trouble {
     }
 }
 
-impl From<zbus::Error> for Trouble {
+impl From<zbus::Error> for RequestFailure {
     fn from(error: zbus::Error) -> Self {
         Self::DBus(error)
     }
@@ -175,7 +179,7 @@ impl Request<'_> {
         }
     }
 
-    async fn perform(self, link: &Link, unit: &str) -> Result<(), Trouble> {
+    async fn perform(self, link: &Link, unit: &str) -> Result<(), RequestFailure> {
         match self {
             Self::Limit(limits, cgroup_version) => {
                 let properties = properties::of_limits(limits, cgroup_version, link.version);
@@ -206,20 +210,20 @@ impl Request<'_> {
 }
 
 /// Waits until the job an answer names has ended.
-async fn end_of_job(mut ended: MessageStream, answer: &Message) -> Result<(), Trouble> {
+async fn end_of_job(mut ended: MessageStream, answer: &Message) -> Result<(), RequestFailure> {
     let job: OwnedObjectPath = answer.body().deserialize()?;
     let wait = async {
         while let Some(message) = ended.next().await {
             let body = message?.body();
             let (_, path, _, result): (u32, OwnedObjectPath, String, String) = body.deserialize()?;
             if path == job {
-                return if result == "done" { Ok(()) } else { Err(Trouble::Job(result)) };
+                return if result == "done" { Ok(()) } else { Err(RequestFailure::Job(result)) };
             }
         }
         let lost = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        Err(Trouble::DBus(lost.into()))
+        Err(RequestFailure::DBus(lost.into()))
     };
-    timeout(JOB_TIMEOUT, wait).await.unwrap_or(Err(Trouble::Slow(JOB_TIMEOUT)))
+    timeout(JOB_TIMEOUT, wait).await.unwrap_or(Err(RequestFailure::Slow(JOB_TIMEOUT)))
 }
 
 fn pairs(properties: &[Property]) -> Vec<Pair<'_>> {

@@ -88,7 +88,7 @@ fn unmount(pod: &Path, entry: &MountEntry) -> Result<(), SetUpError> {
     let is_ours = below.starts_with("volume-subpaths") || (below.starts_with("volumes") && is_memory);
     match mount::unmount(&entry.mount_point) {
         Err(error) if is_ours => {
-            tracing::warn!(mount = %entry.mount_point.display(), error = %crate::error::chain(&error), "detaching a volume in use");
+            tracing::warn!(mount = %entry.mount_point.display(), error = %crate::error::chain(&error), "Volume is busy; detaching its mount lazily");
             Ok(mount::detach(&entry.mount_point)?)
         }
         other => Ok(other?),

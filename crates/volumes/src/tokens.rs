@@ -26,7 +26,7 @@ pub(crate) struct TokenCache {
 }
 
 /// A token and when to come back for the next.
-pub(crate) struct Fresh {
+pub(crate) struct IssuedToken {
     pub(crate) token: String,
     pub(crate) refresh_after: Duration,
 }
@@ -39,10 +39,12 @@ impl TokenCache {
         objects: &O,
         spec: &TokenSpec,
         now: Timestamp,
-    ) -> Result<Fresh, ObjectError> {
+    ) -> Result<IssuedToken, ObjectError> {
         let cached = self.lock().get(spec).cloned();
-        let fresh =
-            |token: Token| Fresh { refresh_after: until(refresh_at(spec, &token), now), token: token.token };
+        let fresh = |token: Token| IssuedToken {
+            refresh_after: until(refresh_at(spec, &token), now),
+            token: token.token,
+        };
         if let Some(token) = cached.clone().filter(|t| refresh_at(spec, t) > now) {
             return Ok(fresh(token));
         }
@@ -55,9 +57,9 @@ impl TokenCache {
                 Some(token) => {
                     tracing::warn!(
                         pod = %spec.pod_uid, service_account = %spec.service_account, %error,
-                        "could not replace a service account token, keeping the one at hand"
+                        "Failed to refresh service account token; using the cached one"
                     );
-                    Ok(Fresh { token: token.token, refresh_after: RETRY })
+                    Ok(IssuedToken { token: token.token, refresh_after: RETRY })
                 }
                 None => Err(error),
             },

@@ -5,8 +5,8 @@
 //! is shown per turn too, because a machine that is busy with other things varies by half.
 
 mod density;
-mod doors;
 mod feed;
+mod http_api;
 mod measure;
 mod report;
 mod starts;
@@ -40,7 +40,7 @@ pub(crate) enum Part {
     /// An ordinary node with containerd: how fast pods come, change and go, and what the kubelet takes.
     Pods,
     /// What the HTTP server costs: pages, logs, exec, many streams.
-    Doors,
+    HttpApi,
     /// The dense node: up to 1,000 pods on a runtime without containers.
     Density,
 }
@@ -92,8 +92,8 @@ pub(crate) async fn inside(paths: Paths, ours: &Path, order: &Order) -> Result<E
         let report = usual(&mut cluster, &kubelets, order).await?;
         println!("{report}");
     }
-    if matches!(order.only, None | Some(Part::Doors)) {
-        let report = at_the_doors(&mut cluster, &kubelets, order.quick).await?;
+    if matches!(order.only, None | Some(Part::HttpApi)) {
+        let report = at_the_http_api(&mut cluster, &kubelets, order.quick).await?;
         println!("The HTTP server, 110 pods:\n\n{report}");
     }
     let Some(fake_cri) = &order.fake_cri else { return Ok(ExitCode::SUCCESS) };
@@ -118,23 +118,23 @@ async fn usual(cluster: &mut Cluster, kubelets: &Kubelets, order: &Order) -> Res
 }
 
 /// The kubelets with containerd, asked over HTTP.
-async fn at_the_doors(cluster: &mut Cluster, kubelets: &Kubelets, quick: bool) -> Result<Report> {
-    let extent = if quick { doors::Extent::QUICK } else { doors::Extent::FULL };
+async fn at_the_http_api(cluster: &mut Cluster, kubelets: &Kubelets, quick: bool) -> Result<Report> {
+    let extent = if quick { http_api::Extent::QUICK } else { http_api::Extent::FULL };
     let mut report = Report::default();
     for (round, (kubelet, name, binary)) in kubelets.turns(extent.rounds) {
         eprintln!("==> HTTP server, round {round} of {}: {name}", extent.rounds);
-        cluster.kubelet = cluster.kubelet_configured(name, binary, &doors::fields())?;
+        cluster.kubelet = cluster.kubelet_configured(name, binary, &http_api::fields())?;
         let feed = Feed::start(cluster.client.clone());
         cluster.kubelet.start().await?;
         cluster.node_ready(Duration::from_secs(90)).await?;
         // Cancel-safe: the turn is given up as a whole when the kubelet dies.
         let measured = tokio::select! {
-            measured = doors::all(cluster, feed, &extent) => measured,
+            measured = http_api::all(cluster, feed, &extent) => measured,
             died = cluster.kubelet.died() => Err(died),
         };
         report.add(kubelet, measured.with_context(|| format!("measure the HTTP server of {name}"))?);
         eprint!("{}", report.last_turn());
-        doors::clear(cluster).await.context("delete the pods")?;
+        http_api::clear(cluster).await.context("delete the pods")?;
         clear(cluster).await.context("clear the node for the next turn")?;
     }
     Ok(report)

@@ -214,7 +214,7 @@ async fn speak_tls(address: &str) -> Result<TlsStream<TcpStream>> {
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.context("speak TLS")
 }
 
-/// Strangers do not care whom they talk to.
+/// UnauthenticatedConnections do not care whom they talk to.
 #[derive(Debug)]
 struct AnyServer;
 

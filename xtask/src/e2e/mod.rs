@@ -14,12 +14,12 @@ mod copies;
 mod crowd;
 mod debugging;
 mod disruption;
-mod doors;
 mod environment;
 mod failures;
 mod floods;
 mod folders;
 mod gates;
+mod http_api;
 mod identity;
 mod init;
 mod lifecycle;
@@ -203,8 +203,8 @@ fn all() -> Vec<Scenario> {
         Stricter node_object::is_the_one_upstream_writes,
         Stricter folders::are_upstreams,
         Stricter floods::strangers_change_nothing,
-        Stricter doors::answer_as_upstreams,
-        Stricter doors::tell_the_same_configuration,
+        Stricter http_api::answer_as_upstreams,
+        Stricter http_api::tell_the_same_configuration,
     ]
 }
 

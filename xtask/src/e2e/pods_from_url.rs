@@ -33,6 +33,15 @@ fn list(scene: &Scene, pods: &[(&str, &str)]) -> String {
     json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": items }).to_string()
 }
 
+fn fields(port: u16) -> Value {
+    json!({
+        "staticPodURL": format!("http://127.0.0.1:{port}/pods"),
+        "staticPodURLHeader": { "X-Token": ["hunter2"] },
+        "httpCheckFrequency": "1s",
+        "staticPodPath": null,
+    })
+}
+
 pub(super) async fn come_change_and_go(scene: Scene) -> Result<()> {
     let first = list(&scene, &[("one", "echo first; sleep 100000"), ("two", "echo two; sleep 100000")]);
     let (says, seen) = watch::channel(Says { status: StatusCode::OK, text: first, asked: 0, strangers: 0 });
@@ -64,13 +73,8 @@ pub(super) async fn come_change_and_go(scene: Scene) -> Result<()> {
     };
 
     scene.cluster.kubelet.stop().await?;
-    let fields = json!({
-        "staticPodURL": format!("http://127.0.0.1:{}/pods", web.port),
-        "staticPodURLHeader": { "X-Token": ["hunter2"] },
-        "httpCheckFrequency": "1s",
-        "staticPodPath": null,
-    });
-    let kubelet = scene.cluster.kubelet_changed("pods-from-url", Changes { fields, ..Changes::default() })?;
+    let changes = Changes { fields: fields(web.port), ..Changes::default() };
+    let kubelet = scene.cluster.kubelet_changed("pods-from-url", changes)?;
     kubelet.start().await?;
     let (one, two) = (mirror("one"), mirror("two"));
     let before = scene.until(&one, "ready", SOON, is_ready).await?;

@@ -321,7 +321,7 @@ pub(super) async fn run_without_an_api_server(scene: Scene) -> Result<()> {
     let source = ready.as_ref().and_then(|pod| annotation(pod, "kubernetes.io/config.source"));
     ensure!(source.as_deref() == Some("file"), "its source is a file");
     let pods = scene.api::<Pod>().list(&ListParams::default()).await.context("list pods")?;
-    ensure!(pods.items.is_empty(), "nobody is told of it");
+    ensure!(pods.items.is_empty(), "reports to nobody");
     file.remove()?;
     shown(&scene, &name, "gone", |pod| pod.is_none()).await?;
     alone.stop().await?;

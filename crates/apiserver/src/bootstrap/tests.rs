@@ -141,7 +141,7 @@ async fn with_rotation_the_start_does_not_wait() {
     let fake = Fake::by(signing(authority, None)).await;
     let folder = tempfile::tempdir().unwrap();
     let identity = node(folder.path(), Some(&fake.kubeconfig), true);
-    let (heard, mut news) = tokio::sync::mpsc::channel(10);
+    let (heard, mut events) = tokio::sync::mpsc::channel(10);
     let observer = Observer::new(move |one| heard.try_send(one).unwrap());
     let settings = ClientSettings { observer, ..ClientSettings::default() };
     let (connection, task) = connect_node(&identity, settings).await.unwrap();
@@ -150,7 +150,7 @@ async fn with_rotation_the_start_does_not_wait() {
     assert!(text.contains("pki/kubelet-client-current.pem"), "{text}");
     assert!(text.contains(&connection.server().trim_end_matches('/').to_owned()), "{text}");
     let running = tokio::spawn(task.unwrap().run());
-    let IdentityNews::Client(RotationNews::Current(pair)) = news.recv().await.unwrap() else {
+    let CredentialEvent::Client(RotationEvent::Current(pair)) = events.recv().await.unwrap() else {
         panic!("no certificate")
     };
     assert_eq!(pair.leaf().common_name, "system:node:n1");
@@ -171,14 +171,14 @@ async fn with_rotation_an_inline_certificate_is_used_kept_and_replaced() {
         &format!("client-certificate-data: {}, client-key-data: {}", encode(&certificate), encode(&key)),
     );
     std::fs::write(&identity.kubeconfig, text).unwrap();
-    let (heard, mut news) = tokio::sync::mpsc::channel(10);
+    let (heard, mut events) = tokio::sync::mpsc::channel(10);
     let observer = Observer::new(move |one| heard.try_send(one).unwrap());
     let settings = ClientSettings { observer, ..ClientSettings::default() };
     let (_, task) = connect_node(&identity, settings).await.unwrap();
     let mut names = Vec::new();
     let running = tokio::spawn(task.unwrap().run());
     while names.len() < 2 {
-        if let IdentityNews::Client(RotationNews::Current(pair)) = news.recv().await.unwrap() {
+        if let CredentialEvent::Client(RotationEvent::Current(pair)) = events.recv().await.unwrap() {
             names.push(pair.leaf().common_name.clone());
         }
     }

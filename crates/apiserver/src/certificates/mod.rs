@@ -22,7 +22,7 @@ pub use pair::{CertificatePair, Leaf, PairError};
 pub(crate) use request::digested_name;
 pub use request::{RequestError as CertificateRequestError, Template, Use};
 pub(crate) use rotation::Requester;
-pub use rotation::{RotationError, RotationNews, RotationTask};
+pub use rotation::{RotationError, RotationEvent, RotationTask};
 pub use signing::SigningError;
 pub(crate) use signing::{Asked, Question, ask, certificate_of};
 pub use store::{CertificateStore, StoreError};

@@ -68,7 +68,7 @@ pub enum RotationError {
 
 /// What happens to a certificate.
 #[derive(Clone, Debug)]
-pub enum RotationNews {
+pub enum RotationEvent {
     /// This pair is in use from now on.
     Current(Arc<CertificatePair>),
     /// A pair was replaced by a new one; how old it was.
@@ -80,8 +80,8 @@ pub enum RotationNews {
     Failed,
 }
 
-/// Hears of news. Called from the task: must not block.
-pub(crate) type Listener = Arc<dyn Fn(RotationNews) + Send + Sync>;
+/// Called at each event. Called from the task: must not block.
+pub(crate) type Listener = Arc<dyn Fn(RotationEvent) + Send + Sync>;
 
 /// With which credentials requests are made.
 pub(crate) enum Requester {
@@ -176,7 +176,7 @@ impl RotationTask {
         client: Client,
         store: CertificateStore,
         template: watch::Receiver<Option<Template>>,
-        listener: impl Fn(RotationNews) + Send + Sync + 'static,
+        listener: impl Fn(RotationEvent) + Send + Sync + 'static,
     ) -> Self {
         Self::new(Use::Serving, store, template, Requester::Node(client), Arc::new(listener))
     }
@@ -201,7 +201,7 @@ impl RotationTask {
                         let replaced = self.current.clone();
                         self.adopt(pair);
                         if let Some(age) = replaced.and_then(|old| age(&old, Timestamp::now())) {
-                            (self.listener)(RotationNews::Replaced { age });
+                            (self.listener)(RotationEvent::Replaced { age });
                         }
                         break;
                     }
@@ -250,7 +250,7 @@ impl RotationTask {
 
     async fn attempt(&mut self) -> Result<Attempt, RotationError> {
         if let Some(found) = self.laid_down() {
-            tracing::info!(purpose = ?self.purpose, "use the certificate found on disk");
+            tracing::info!(purpose = ?self.purpose, "Using the certificate found on disk");
             return Ok(Attempt::Renewed(found));
         }
         let Some(template) = self.template.borrow_and_update().clone() else {
@@ -269,7 +269,7 @@ impl RotationTask {
             self.is_own_refused = is_unknown && is_own_valid;
         });
         let asked = asked.map_err(RotationError::Signing)?;
-        tracing::info!(purpose = ?self.purpose, request = asked.name, "asked for a certificate");
+        tracing::info!(purpose = ?self.purpose, request = asked.name, "Created certificate signing request");
         let chain_pem = tokio::select! {
             // Cancel-safe, all of them: they wait and watch, and change nothing.
             answer = certificate_of(&client, &asked) => answer.map_err(RotationError::Signing)?,
@@ -303,7 +303,7 @@ impl RotationTask {
         match self.store.current() {
             Ok(found) => found.filter(|pair| !pair.is_expired(Timestamp::now())).map(Arc::new),
             Err(error) => {
-                tracing::warn!(purpose = ?self.purpose, error = chain(&error), "ask for another certificate");
+                tracing::warn!(purpose = ?self.purpose, error = chain(&error), "Failed to load certificate; requesting another one");
                 None
             }
         }
@@ -318,17 +318,17 @@ impl RotationTask {
         self.current = Some(pair.clone());
         self.is_own_refused = false;
         if self.told.take().is_some() {
-            tracing::info!(purpose = ?self.purpose, "there is a valid certificate again");
+            tracing::info!(purpose = ?self.purpose, "Certificate rotation succeeded after failures");
         }
-        tracing::debug!(purpose = ?self.purpose, until = %pair.leaf().not_after, "certificate in use");
-        (self.listener)(RotationNews::Current(pair));
+        tracing::debug!(purpose = ?self.purpose, until = %pair.leaf().not_after, "Certificate in use");
+        (self.listener)(RotationEvent::Current(pair));
     }
 
     fn failed(&mut self, error: &RotationError) {
-        (self.listener)(RotationNews::Failed);
+        (self.listener)(RotationEvent::Failed);
         let text = chain(error);
         if self.told.as_ref() == Some(&text) {
-            tracing::debug!(purpose = ?self.purpose, error = text, "still no new certificate");
+            tracing::debug!(purpose = ?self.purpose, error = text, "Certificate rotation failed again");
             return;
         }
         let state = match &self.current {
@@ -336,7 +336,7 @@ impl RotationTask {
             Some(_) => "the one in use is still valid",
             None => "there is none yet",
         };
-        tracing::warn!(purpose = ?self.purpose, error = text, state, "no new certificate, tried again until there is one");
+        tracing::warn!(purpose = ?self.purpose, error = text, state, "Certificate rotation failed, will retry");
         self.told = Some(text);
     }
 

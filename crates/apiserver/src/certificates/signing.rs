@@ -153,7 +153,7 @@ fn take_up(found: &CertificateSigningRequest, question: &Question<'_>) -> Result
     if signed.is_some_and(|certificate| has_expired(&certificate.0, Timestamp::now())) {
         return Err(differs("was signed so long ago that its certificate has expired"));
     }
-    tracing::info!(name = asked.name, "take up the certificate request made earlier");
+    tracing::info!(name = asked.name, "Using the existing certificate signing request");
     Ok(asked)
 }
 

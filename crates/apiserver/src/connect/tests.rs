@@ -424,17 +424,17 @@ async fn every_request_is_told_of() {
     let cluster = format!("server: \"https://localhost:{port}\", certificate-authority: ca.crt");
     let kubeconfig = pki.kubeconfig(&cluster, "client-certificate: node.crt, client-key: node.key");
     let (tell, mut told) = tokio::sync::mpsc::channel(4);
-    let requests = Observer::new(move |news| tell.try_send(news).unwrap());
+    let requests = Observer::new(move |event| tell.try_send(event).unwrap());
     let settings = ClientSettings { requests, ..ClientSettings::default() };
     let connection = connect(&kubeconfig, settings).await.unwrap();
     let node = get_node(&connection.api, "n").await.unwrap();
     let host = format!("localhost:{port}");
-    let RequestNews::Resolved { host: name, .. } = told.try_recv().unwrap() else { panic!("not looked up") };
+    let RequestEvent::Resolved { host: name, .. } = told.try_recv().unwrap() else { panic!("not looked up") };
     assert_eq!(name, "localhost");
-    let RequestNews::Answered(news) = told.try_recv().unwrap() else { panic!("not answered") };
-    assert_eq!((news.method, &news.host, news.code), (http::Method::GET, &host, Some(200)));
-    assert_eq!(news.sent_bytes, None, "it has no body");
-    let RequestNews::Received { method, host: from, bytes } = told.try_recv().unwrap() else {
+    let RequestEvent::Answered(event) = told.try_recv().unwrap() else { panic!("not answered") };
+    assert_eq!((event.method, &event.host, event.code), (http::Method::GET, &host, Some(200)));
+    assert_eq!(event.sent_bytes, None, "it has no body");
+    let RequestEvent::Received { method, host: from, bytes } = told.try_recv().unwrap() else {
         panic!("nothing received")
     };
     assert_eq!((method, from), (http::Method::GET, host));

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use super::bearer;
 use crate::certificates::{CertificatePair, PairError};
 use crate::identity::{Renewals, ShownIdentity};
-use crate::news::{IdentityNews, Observer};
+use crate::observer::{CredentialEvent, Observer};
 
 /// How long the program may take. Upstream waits for ever, and with it every request.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -79,7 +79,7 @@ pub enum ExecError {
 
 /// What a plugin did, for metrics.
 #[derive(Clone, Debug)]
-pub enum PluginNews {
+pub enum ExecPluginEvent {
     /// It was run: its exit code and, in upstream's words, how that went.
     Called {
         /// The exit code; 1 where there is none.
@@ -104,14 +104,14 @@ pub(crate) struct ExecPlugin {
     hint: String,
     identity: Arc<ShownIdentity>,
     renewals: Renewals,
-    observer: Observer<IdentityNews>,
+    observer: Observer<CredentialEvent>,
     // Held while the program runs: the other requests want what it brings.
     last: Mutex<Last>,
 }
 
 #[derive(Default)]
 struct Last {
-    edition: u64,
+    generation: u64,
     issued: Option<Issued>,
     certificate: Option<CertificatePair>,
 }
@@ -143,7 +143,7 @@ impl ExecPlugin {
         config: &ExecConfig,
         identity: Arc<ShownIdentity>,
         renewals: Renewals,
-        observer: Observer<IdentityNews>,
+        observer: Observer<CredentialEvent>,
     ) -> Result<Self, ExecError> {
         let command = config.command.clone().filter(|command| !command.is_empty());
         let command = command.ok_or(ExecError::Settings("no command"))?;
@@ -193,7 +193,7 @@ impl ExecPlugin {
         let mut last = self.last.lock().await;
         let now = Timestamp::now();
         if let Some(issued) = last.issued.as_ref().filter(|one| one.expires.is_none_or(|until| now < until)) {
-            return Ok((issued.header.clone(), last.edition));
+            return Ok((issued.header.clone(), last.generation));
         }
         let status = self.run().await?;
         let header = match status.token.as_str() {
@@ -201,15 +201,15 @@ impl ExecPlugin {
             token => Some(bearer(token).map_err(|_| self.answer("the token is not a header value"))?),
         };
         self.show(&mut last, &status)?;
-        last.edition += 1;
+        last.generation += 1;
         last.issued = Some(Issued { header: header.clone(), expires: status.expiration_timestamp });
-        Ok((header, last.edition))
+        Ok((header, last.generation))
     }
 
     /// Has the program run again, unless it was since.
-    pub(super) async fn refused(&self, edition: u64) {
+    pub(super) async fn refused(&self, generation: u64) {
         let mut last = self.last.lock().await;
-        if last.edition == edition {
+        if last.generation == generation {
             last.issued = None;
         }
     }
@@ -225,12 +225,12 @@ impl ExecPlugin {
         let (chain, key) = (status.client_certificate_data.as_bytes(), status.client_key_data.as_bytes());
         let pair = CertificatePair::parse(chain, key)
             .map_err(|source| ExecError::Certificate { command: self.command.clone(), source })?;
-        self.tell(PluginNews::Certificate(pair.leaf().not_after));
+        self.tell(ExecPluginEvent::Certificate(pair.leaf().not_after));
         match &last.certificate {
             Some(old) if old.certified().cert == pair.certified().cert => return Ok(()),
             Some(old) => {
                 let age = Timestamp::now().duration_since(old.leaf().not_before);
-                self.tell(PluginNews::Replaced(age.try_into().unwrap_or_default()));
+                self.tell(ExecPluginEvent::Replaced(age.try_into().unwrap_or_default()));
             }
             None => {}
         }
@@ -249,7 +249,7 @@ impl ExecPlugin {
         let output = match tokio::time::timeout(LIMIT, command.output()).await {
             Ok(output) => output,
             Err(_) => {
-                self.tell(PluginNews::Called { code: 1, status: "plugin_execution_error" });
+                self.tell(ExecPluginEvent::Called { code: 1, status: "plugin_execution_error" });
                 return Err(ExecError::Slow { command: self.command.clone(), limit: LIMIT });
             }
         };
@@ -258,16 +258,16 @@ impl ExecPlugin {
                 io::ErrorKind::NotFound => "plugin_not_found_error",
                 _ => "client_internal_error",
             };
-            self.tell(PluginNews::Called { code: 1, status });
+            self.tell(ExecPluginEvent::Called { code: 1, status });
             ExecError::Start { command: self.command.clone(), source }
         })?;
         let code = output.status.code().unwrap_or(1);
         if !output.status.success() {
-            self.tell(PluginNews::Called { code, status: "plugin_execution_error" });
+            self.tell(ExecPluginEvent::Called { code, status: "plugin_execution_error" });
             let (command, hint) = (self.command.clone(), self.hint.clone());
             return Err(ExecError::Ended { command, status: output.status, hint });
         }
-        self.tell(PluginNews::Called { code, status: "no_error" });
+        self.tell(ExecPluginEvent::Called { code, status: "no_error" });
         self.parse(&output.stdout)
     }
 
@@ -292,8 +292,8 @@ impl ExecPlugin {
         ExecError::Answer { command: self.command.clone(), what }
     }
 
-    fn tell(&self, news: PluginNews) {
-        self.observer.tell(IdentityNews::Plugin(news));
+    fn tell(&self, event: ExecPluginEvent) {
+        self.observer.tell(CredentialEvent::Plugin(event));
     }
 }
 

@@ -14,7 +14,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use tower::{BoxError, Service};
 
 pub(crate) use exec::ExecPlugin;
-pub use exec::{ExecError, PluginNews};
+pub use exec::{ExecError, ExecPluginEvent};
 pub(crate) use token::TokenFile;
 pub use token::TokenFileError;
 
@@ -31,27 +31,27 @@ pub(crate) enum Credentials {
 }
 
 /// Which of the credentials that changed over time a request was sent with.
-type Edition = u64;
+type Generation = u64;
 
 impl Credentials {
-    async fn header(&self) -> Result<(Option<HeaderValue>, Edition), BoxError> {
+    async fn header(&self) -> Result<(Option<HeaderValue>, Generation), BoxError> {
         match self {
             Self::None => Ok((None, 0)),
             Self::Fixed(header) => Ok((Some(header.clone()), 0)),
             Self::File(file) => {
-                let (header, edition) = file.header().await;
-                Ok((Some(header), edition))
+                let (header, generation) = file.header().await;
+                Ok((Some(header), generation))
             }
             Self::Exec(plugin) => Ok(plugin.header().await?),
         }
     }
 
     /// The server did not know the sender: the next request has to look for newer credentials.
-    async fn refused(&self, edition: Edition) {
+    async fn refused(&self, generation: Generation) {
         match self {
             Self::None | Self::Fixed(_) => {}
-            Self::File(file) => file.refused(edition).await,
-            Self::Exec(plugin) => plugin.refused(edition).await,
+            Self::File(file) => file.refused(generation).await,
+            Self::Exec(plugin) => plugin.refused(generation).await,
         }
     }
 }
@@ -100,13 +100,13 @@ where
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         let credentials = self.credentials.clone();
         Box::pin(async move {
-            let (header, edition) = credentials.header().await?;
+            let (header, generation) = credentials.header().await?;
             if let Some(header) = header {
                 request.headers_mut().insert(AUTHORIZATION, header);
             }
             let answer = inner.call(request).await?;
             if answer.status() == StatusCode::UNAUTHORIZED {
-                credentials.refused(edition).await;
+                credentials.refused(generation).await;
             }
             Ok(answer)
         })

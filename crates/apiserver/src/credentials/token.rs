@@ -45,7 +45,7 @@ pub(crate) struct TokenFile {
 
 struct Last {
     header: HeaderValue,
-    edition: u64,
+    generation: u64,
     /// `None`: to be read again at once.
     read_at: Option<Instant>,
 }
@@ -58,7 +58,7 @@ impl TokenFile {
             (Err(_), Some(first)) => (bearer(first).map_err(TokenFileError::Header)?, None),
             (Err(error), None) => return Err(error),
         };
-        let last = Last { header, edition: 1, read_at };
+        let last = Last { header, generation: 1, read_at };
         Ok(Self { path: path.to_owned(), last: Mutex::new(last) })
     }
 
@@ -70,22 +70,25 @@ impl TokenFile {
             match parse(&self.path, tokio::fs::read_to_string(&self.path).await) {
                 Ok(header) if header != last.header => {
                     last.header = header;
-                    last.edition += 1;
+                    last.generation += 1;
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(error = model::chain(&error), "keep using the last token");
+                    tracing::warn!(
+                        error = model::chain(&error),
+                        "Failed to read bearer token file; using the last token"
+                    );
                 }
             }
             last.read_at = Some(Instant::now());
         }
-        (last.header.clone(), last.edition)
+        (last.header.clone(), last.generation)
     }
 
     /// Has the file read again, unless it was since.
-    pub(super) async fn refused(&self, edition: u64) {
+    pub(super) async fn refused(&self, generation: u64) {
         let mut last = self.last.lock().await;
-        if last.edition == edition {
+        if last.generation == generation {
             last.read_at = None;
         }
     }
@@ -112,16 +115,16 @@ mod tests {
         assert!(matches!(TokenFile::open(&path, None), Err(TokenFileError::Empty { .. })));
         std::fs::write(&path, "one\n").unwrap();
         let file = TokenFile::open(&path, None).unwrap();
-        let (header, edition) = file.header().await;
+        let (header, generation) = file.header().await;
         assert_eq!(header, "Bearer one", "without the line's end");
         assert_eq!(format!("{header:?}"), "Sensitive");
         std::fs::write(&path, "two").unwrap();
         assert_eq!(file.header().await.0, "Bearer one", "not yet");
-        file.refused(edition).await;
+        file.refused(generation).await;
         let (header, newer) = file.header().await;
         assert_eq!(header, "Bearer two");
         std::fs::write(&path, "three").unwrap();
-        file.refused(edition).await;
+        file.refused(generation).await;
         assert_eq!(file.header().await, (header, newer), "the refused one was replaced already");
         tokio::time::advance(FRESH).await;
         assert_eq!(file.header().await.0, "Bearer three");

@@ -80,8 +80,7 @@ impl Correlator {
             event.message.insert_str(0, COMBINED);
         }
         let at = event.at;
-        let seen =
-            self.seen.entry(key, || Seen { name: event_name(&event.subject, at), count: 0, first: at });
+        let seen = self.seen.entry(key, || Seen { name: event_name(&event.object, at), count: 0, first: at });
         seen.count = seen.count.saturating_add(1);
         let write = Write { name: seen.name.clone(), count: seen.count, first: seen.first, event };
         if self.within_budget(&write.event) { Verdict::Write(write) } else { Verdict::Drop }
@@ -90,10 +89,10 @@ impl Correlator {
     /// The key under which the event is counted, and whether it is one of many similar ones.
     fn combine(&mut self, event: &NewEvent) -> (u64, bool) {
         let group = hash(&(
-            &event.subject.kind,
-            &event.subject.namespace,
-            &event.subject.name,
-            &event.subject.uid,
+            &event.object.kind,
+            &event.object.namespace,
+            &event.object.name,
+            &event.object.uid,
             event.event_type,
             &event.reason,
         ));
@@ -106,7 +105,7 @@ impl Correlator {
         similar.at = at;
         similar.messages.insert(message);
         if similar.messages.len() < SIMILAR {
-            return (hash(&(group, &event.subject.field_path, message)), false);
+            return (hash(&(group, &event.object.field_path, message)), false);
         }
         similar.messages.pop_first();
         (group, true)
@@ -114,10 +113,10 @@ impl Correlator {
 
     fn within_budget(&mut self, event: &NewEvent) -> bool {
         let key = hash(&(
-            &event.subject.kind,
-            &event.subject.namespace,
-            &event.subject.name,
-            &event.subject.uid,
+            &event.object.kind,
+            &event.object.namespace,
+            &event.object.name,
+            &event.object.uid,
             event.event_type,
         ));
         let at = event.at;

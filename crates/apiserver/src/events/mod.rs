@@ -53,7 +53,7 @@ impl EventType {
 
 /// What an event is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Subject {
+pub struct InvolvedObject {
     /// `Pod`, `Node`, …
     pub kind: &'static str,
     /// Empty for a Node.
@@ -68,7 +68,7 @@ pub struct Subject {
     pub field_path: String,
 }
 
-impl Subject {
+impl InvolvedObject {
     /// A pod, or a part of it. The mirror of a static pod has another uid: callers say which.
     pub fn pod(pod: &Pod, field_path: &str) -> Self {
         let meta = &pod.metadata;
@@ -104,7 +104,7 @@ impl Subject {
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     /// What it is about.
-    pub subject: Subject,
+    pub object: InvolvedObject,
     /// Good or bad.
     pub event_type: EventType,
     /// One word, e.g. `Started`, from `model::reason`.
@@ -203,7 +203,7 @@ impl EventTask {
             // A refusal stays one; only a server out of reach is worth waiting for.
             if error.code().is_some_and(|code| code < 500 && code != 429) || attempt >= ATTEMPTS {
                 self.counters.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(error = chain(&error), "event is lost");
+                tracing::debug!(error = chain(&error), "Failed to write event; dropping it");
                 return;
             }
             let pause = if attempt == 1 { ATTEMPT_PAUSE.mul_f64(fastrand::f64()) } else { ATTEMPT_PAUSE };
@@ -212,7 +212,7 @@ impl EventTask {
     }
 
     async fn write(&self, write: &Write) -> Result<(), RequestError> {
-        let namespace = write.event.subject.event_namespace();
+        let namespace = write.event.object.event_namespace();
         let path = Request::new(format!("/api/v1/namespaces/{namespace}/events"));
         if write.count > 1 {
             let patch = json!({
@@ -240,22 +240,22 @@ impl EventTask {
 }
 
 fn event_of(write: &Write, settings: &EventSettings) -> Event {
-    let NewEvent { subject, event_type, reason, message, at } = &write.event;
+    let NewEvent { object, event_type, reason, message, at } = &write.event;
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Event {
         metadata: ObjectMeta {
             name: Some(write.name.clone()),
-            namespace: Some(subject.event_namespace().to_owned()),
+            namespace: Some(object.event_namespace().to_owned()),
             ..ObjectMeta::default()
         },
         involved_object: ObjectReference {
             api_version: Some("v1".to_owned()),
-            kind: Some(subject.kind.to_owned()),
-            namespace: some(&subject.namespace),
-            name: some(&subject.name),
-            uid: some(&subject.uid),
-            resource_version: some(&subject.resource_version),
-            field_path: some(&subject.field_path),
+            kind: Some(object.kind.to_owned()),
+            namespace: some(&object.namespace),
+            name: some(&object.name),
+            uid: some(&object.uid),
+            resource_version: some(&object.resource_version),
+            field_path: some(&object.field_path),
         },
         type_: Some(event_type.as_str().to_owned()),
         reason: Some(reason.clone()),
@@ -274,12 +274,12 @@ fn event_of(write: &Write, settings: &EventSettings) -> Event {
 }
 
 /// `name.time`, unique enough and sorted by time.
-fn event_name(subject: &Subject, at: Timestamp) -> String {
+fn event_name(object: &InvolvedObject, at: Timestamp) -> String {
     let suffix = format!(".{:x}", at.as_nanosecond());
     let room = MAX_NAME.saturating_sub(suffix.len());
-    let end = subject.name.char_indices().map(|(at, _)| at).chain([subject.name.len()]);
+    let end = object.name.char_indices().map(|(at, _)| at).chain([object.name.len()]);
     let end = end.take_while(|end| *end <= room).last().unwrap_or(0);
-    format!("{}{suffix}", subject.name[..end].trim_end_matches(['.', '-']))
+    format!("{}{suffix}", object.name[..end].trim_end_matches(['.', '-']))
 }
 
 #[cfg(test)]

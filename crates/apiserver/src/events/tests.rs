@@ -11,7 +11,7 @@ fn at(seconds: i64) -> Timestamp {
 
 fn event(message: &str, seconds: i64) -> NewEvent {
     NewEvent {
-        subject: Subject {
+        object: InvolvedObject {
             kind: "Pod",
             namespace: "ns".into(),
             name: "p".into(),
@@ -40,7 +40,7 @@ fn the_same_event_again_raises_its_count() {
     assert_eq!(judged(&mut correlator, event("m", 5)), Some((2, "m".into())));
     assert_eq!(judged(&mut correlator, event("n", 6)), Some((1, "n".into())));
     let mut other = event("m", 7);
-    other.subject.field_path = "spec.containers{d}".into();
+    other.object.field_path = "spec.containers{d}".into();
     assert_eq!(judged(&mut correlator, other), Some((1, "m".into())));
 }
 
@@ -70,16 +70,16 @@ fn an_object_gets_25_at_once_and_one_more_in_five_minutes() {
         "dropped ones are counted all the same"
     );
     let mut other = event("m", 602);
-    other.subject.name = "q".into();
+    other.object.name = "q".into();
     assert!(judged(&mut correlator, other).is_some());
 }
 
 #[test]
 fn names_fit() {
-    let mut subject = event("m", 0).subject;
-    assert_eq!(event_name(&subject, at(0)), "p.18fae27693b40000");
-    subject.name = "x".repeat(253);
-    let name = event_name(&subject, at(0));
+    let mut object = event("m", 0).object;
+    assert_eq!(event_name(&object, at(0)), "p.18fae27693b40000");
+    object.name = "x".repeat(253);
+    let name = event_name(&object, at(0));
     assert!(name.len() <= 253 && name.ends_with(".18fae27693b40000"));
 }
 
@@ -99,7 +99,7 @@ async fn created_then_patched_and_created_anew_when_expired() {
     for second in 0..3 {
         recorder.record(event("m", second));
     }
-    recorder.record(NewEvent { subject: Subject::node("n"), ..event("node", 4) });
+    recorder.record(NewEvent { object: InvolvedObject::node("n"), ..event("node", 4) });
     let counters = Arc::clone(&recorder.counters);
     drop(recorder);
     task.run().await;

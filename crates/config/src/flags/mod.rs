@@ -9,7 +9,7 @@ pub(crate) use help::help;
 pub(crate) use parse::{CommandLine, parse};
 pub(crate) use table::{FLAGS, OWN};
 
-use crate::wire::{Dict, GoDuration, document};
+use crate::codec::{Dict, GoDuration, document};
 
 /// One flag.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::eviction::EvictionSignal;
 use crate::flags::FLAGS;
-use crate::parts::{Authorization, CgroupDriver, ImageVerification, LogFormat, ReservedCgroup};
+use crate::sections::{Authorization, CgroupDriver, ImageVerification, LogFormat, ReservedCgroup};
 
 const HEAD: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
 

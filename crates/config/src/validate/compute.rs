@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::error;
+use crate::codec::Dict;
 use crate::cpus::cpu_list;
 use crate::document::KubeletConfiguration;
 use crate::finding::Findings;
 use crate::gates::FeatureGates;
-use crate::wire::Dict;
 
 /// NUMA nodes from which upstream warns of the cost of combining them.
 const LEAST_NUMA_NODES: i64 = 8;

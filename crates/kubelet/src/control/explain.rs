@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use model::Now;
 use node::{PodView, View, Wait, Who};
 
-use super::Scene;
+use super::ControlContext;
 use super::document::{
     CertificateExplained, ConditionExplained, Explanation, MarkExplained, NodeExplained, PodExplained,
     PodName, WaitExplained,
@@ -15,9 +15,9 @@ use super::stage::Stage;
 use crate::commands;
 
 /// What is known now, of the pod of this name or of all.
-pub(super) fn explain(scene: &Scene, pod: Option<&PodName>) -> Explanation {
-    let now = scene.clock.now();
-    let (stage, view) = (*scene.stage.borrow(), scene.view.borrow().clone());
+pub(super) fn explain(context: &ControlContext, pod: Option<&PodName>) -> Explanation {
+    let now = context.clock.now();
+    let (stage, view) = (*context.stage.borrow(), context.view.borrow().clone());
     let is_asked = |view: &&PodView| {
         pod.is_none_or(|pod| *view.key.namespace == pod.namespace && *view.key.name == pod.name)
     };
@@ -33,10 +33,10 @@ pub(super) fn explain(scene: &Scene, pod: Option<&PodName>) -> Explanation {
         let since = pod.waits.iter().map(|wait| wait.since).min();
         (since.is_none(), since, pod.namespace.clone(), pod.name.clone())
     });
-    Explanation { now: now.wall, node: explain_node(scene, stage, &view, now), pods }
+    Explanation { now: now.wall, node: explain_node(context, stage, &view, now), pods }
 }
 
-fn explain_node(scene: &Scene, stage: Stage, view: &View, now: Now) -> NodeExplained {
+fn explain_node(context: &ControlContext, stage: Stage, view: &View, now: Now) -> NodeExplained {
     let mut waits = Vec::new();
     if stage == Stage::Connecting {
         waits.push(WaitExplained {
@@ -53,7 +53,7 @@ fn explain_node(scene: &Scene, stage: Stage, view: &View, now: Now) -> NodeExpla
     if is_started {
         waits.extend(view.waits.iter().map(|wait| explain_wait(wait, now)));
     }
-    let lease = scene.lease.get().map(|lease| lease.borrow().clone()).unwrap_or_default();
+    let lease = context.lease.get().map(|lease| lease.borrow().clone()).unwrap_or_default();
     if let Some(failure) = &lease.failure {
         waits.push(WaitExplained {
             r#for: "its lease to be renewed".to_owned(),
@@ -70,13 +70,13 @@ fn explain_node(scene: &Scene, stage: Stage, view: &View, now: Now) -> NodeExpla
         status: condition.status.clone(),
         message: condition.message.clone().unwrap_or_default(),
     });
-    let certificates = scene
+    let certificates = context
         .identity
         .expiries()
         .into_iter()
         .map(|(name, expires)| CertificateExplained { name: name.to_owned(), expires });
     NodeExplained {
-        name: scene.node_name.clone(),
+        name: context.node_name.clone(),
         kubelet: commands::build(),
         started: wall(Duration::ZERO, now),
         is_started,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use apiserver::LeaseNews;
+use apiserver::LeaseState;
 use node::View;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -21,9 +21,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::driver::Clock;
+use crate::driver::recording::{RecorderCommand, RecorderReply};
 use crate::identity::IdentityMetrics;
-use crate::shell::Clock;
-use crate::shell::recording::{Obeyed, Order};
 use document::{Answer, PodName, RecordOrder, RecordingStatus, Request};
 
 pub(crate) use explain::explain_pod;
@@ -51,21 +51,21 @@ pub(crate) struct ControlError {
 }
 
 /// What answers are made of.
-pub(crate) struct Scene {
+pub(crate) struct ControlContext {
     pub(crate) node_name: String,
     pub(crate) clock: Clock,
     pub(crate) stage: watch::Receiver<Stage>,
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) identity: Arc<IdentityMetrics>,
     /// Set once there is a connection over which a lease is renewed.
-    pub(crate) lease: OnceLock<watch::Receiver<LeaseNews>>,
+    pub(crate) lease: OnceLock<watch::Receiver<LeaseState>>,
     /// To the driver, which has the core.
-    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) recorder_commands: mpsc::Sender<RecorderCommand>,
 }
 
-impl Scene {
+impl ControlContext {
     /// There is a lease, and that is how it fares.
-    pub(crate) fn renews(&self, lease: Option<watch::Receiver<LeaseNews>>) {
+    pub(crate) fn renews(&self, lease: Option<watch::Receiver<LeaseState>>) {
         if let Some(lease) = lease {
             // Set once, by the only connection there is.
             let _ = self.lease.set(lease);
@@ -77,14 +77,18 @@ impl Scene {
 ///
 /// # Errors
 /// The socket cannot be made.
-pub(crate) fn serve(root: &Path, scene: Arc<Scene>, stop: CancellationToken) -> Result<(), ControlError> {
+pub(crate) fn serve(
+    root: &Path,
+    context: Arc<ControlContext>,
+    stop: CancellationToken,
+) -> Result<(), ControlError> {
     let path = root.join(SOCKET);
     let listener = bind(&path).map_err(|source| ControlError { path: path.clone(), source })?;
     tokio::spawn(async move {
         // Cancel-safe: connections that nobody accepts are closed with the listener.
         tokio::select! {
             () = stop.cancelled() => {}
-            () = accept(listener, scene) => {}
+            () = accept(listener, context) => {}
         }
         // Nobody is to wait at a socket without a process.
         let _ = std::fs::remove_file(path);
@@ -107,29 +111,33 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn accept(listener: UnixListener, scene: Arc<Scene>) {
+async fn accept(listener: UnixListener, context: Arc<ControlContext>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let scene = scene.clone();
+                let context = context.clone();
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "ends with its connection, of which it holds the slot"
+                )]
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, &scene).await {
-                        debug!(err = %error, "A request at the control socket came to nothing");
+                    if let Err(error) = answer(stream, &context).await {
+                        debug!(err = %error, "Failed to answer a request at the control socket");
                     }
                     drop(slot);
                 });
             }
             Err(error) => {
-                warn!(err = %error, "Nobody can connect to the control socket");
+                warn!(err = %error, "Failed to accept connections at the control socket");
                 tokio::time::sleep(BETWEEN_ANSWERS).await;
             }
         }
     }
 }
 
-async fn answer(mut stream: UnixStream, scene: &Scene) -> io::Result<()> {
+async fn answer(mut stream: UnixStream, context: &ControlContext) -> io::Result<()> {
     // The mode of the socket keeps others out, unless somebody has changed it.
     let peer = stream.peer_cred()?;
     if peer.uid() != 0 && peer.uid() != rustix::process::geteuid().as_raw() {
@@ -141,17 +149,17 @@ async fn answer(mut stream: UnixStream, scene: &Scene) -> io::Result<()> {
     tokio::time::timeout(REQUEST_TIMEOUT, lines.read_line(&mut line)).await??;
     match serde_json::from_str(&line) {
         Ok(Request::Explain { pod, watch: false }) => {
-            say(&mut write, &explanation(scene, pod.as_ref())).await
+            say(&mut write, &explanation(context, pod.as_ref())).await
         }
         Ok(Request::Explain { pod, watch: true }) => {
             // Cancel-safe: an answer cut off is to somebody who has gone.
             tokio::select! {
-                result = watch_on(&mut write, scene, pod.as_ref()) => result,
+                result = watch_on(&mut write, context, pod.as_ref()) => result,
                 _ = lines.read_line(&mut line) => Ok(()),
             }
         }
         Ok(Request::Record(what)) => {
-            let answer = match order(scene, what).await {
+            let answer = match command(context, what).await {
                 Ok(recording) => Answer::Recording(recording),
                 Err(error) => Answer::Error(error),
             };
@@ -162,14 +170,18 @@ async fn answer(mut stream: UnixStream, scene: &Scene) -> io::Result<()> {
 }
 
 /// Has the driver do it, and waits for the disk here.
-async fn order(scene: &Scene, what: RecordOrder) -> Result<Option<RecordingStatus>, String> {
-    if *scene.stage.borrow() != Stage::Started {
+async fn command(context: &ControlContext, what: RecordOrder) -> Result<Option<RecordingStatus>, String> {
+    if *context.stage.borrow() != Stage::Started {
         return Err("the node is still starting; kubelet --record DIR records its start".to_owned());
     }
     let is_over = |_| "the node is ending".to_owned();
     let (reply, answer) = oneshot::channel();
-    scene.orders.send(Order { what, reply }).await.map_err(|_| "the node is ending".to_owned())?;
-    let Obeyed { recording, begun } = answer.await.map_err(is_over)??;
+    context
+        .recorder_commands
+        .send(RecorderCommand { what, reply })
+        .await
+        .map_err(|_| "the node is ending".to_owned())?;
+    let RecorderReply { recording, begun } = answer.await.map_err(is_over)??;
     if let Some(begun) = begun {
         let waited = tokio::task::spawn_blocking(move || begun.wait()).await;
         waited.map_err(|error| error.to_string())?.map_err(|error| model::chain(&error))?;
@@ -181,21 +193,21 @@ async fn order(scene: &Scene, what: RecordOrder) -> Result<Option<RecordingStatu
     }))
 }
 
-fn explanation(scene: &Scene, pod: Option<&PodName>) -> Answer {
-    Answer::Explanation(Box::new(explain::explain(scene, pod)))
+fn explanation(context: &ControlContext, pod: Option<&PodName>) -> Answer {
+    Answer::Explanation(Box::new(explain::explain(context, pod)))
 }
 
 /// Tells it again whenever it is another.
 async fn watch_on<W: tokio::io::AsyncWrite + Unpin>(
     write: &mut W,
-    scene: &Scene,
+    context: &ControlContext,
     pod: Option<&PodName>,
 ) -> io::Result<()> {
-    let (mut view, mut stage) = (scene.view.clone(), scene.stage.clone());
+    let (mut view, mut stage) = (context.view.clone(), context.stage.clone());
     loop {
         view.mark_unchanged();
         stage.mark_unchanged();
-        say(write, &explanation(scene, pod)).await?;
+        say(write, &explanation(context, pod)).await?;
         tokio::time::sleep(BETWEEN_ANSWERS).await;
         // Cancel-safe: both only wait. A node that ends has nothing more to tell.
         let is_over = tokio::select! {

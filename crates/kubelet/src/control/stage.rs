@@ -5,7 +5,7 @@
 pub(crate) enum Stage {
     /// It connects to the API server, if it has one: without a certificate that can take long.
     Connecting,
-    /// Cgroups, ports and feeds are made ready.
+    /// Cgroups, servers and watchers are made ready.
     Preparing,
     /// The core decides.
     Started,

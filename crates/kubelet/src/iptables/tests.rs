@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::unix::pipe;
 
-use super::{Iptables, Pace, keep_all};
+use super::{Intervals, Iptables, keep_all};
 
 /// Keeps chains as files, and tells each call.
 const PROGRAM: &str = r#"#!/bin/sh
@@ -26,8 +26,11 @@ case $op in
 esac
 "#;
 
-const QUICK: Pace =
-    Pace { look_every: Duration::from_millis(1), flush_every: Duration::from_millis(1), flush_looks: 10_000 };
+const QUICK: Intervals = Intervals {
+    look_every: Duration::from_millis(1),
+    flush_every: Duration::from_millis(1),
+    flush_looks: 10_000,
+};
 
 struct Lab {
     folder: TempDir,
@@ -100,7 +103,7 @@ const DROP: &str = "-m comment --comment block incoming localnet connections --d
 async fn the_chains_are_made_and_canaries_set() {
     let mut lab = Lab::new(&["iptables", "ip6tables"]);
     // Nobody looks at a canary within this test.
-    let slow = Pace { look_every: Duration::from_secs(3600), ..QUICK };
+    let slow = Intervals { look_every: Duration::from_secs(3600), ..QUICK };
     let kept = tokio::spawn(keep_all(lab.families(), slow));
     let check = format!("iptables -C KUBE-FIREWALL filter {DROP}");
     let append = format!("iptables -A KUBE-FIREWALL filter {DROP}");

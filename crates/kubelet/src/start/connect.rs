@@ -5,14 +5,14 @@ use apiserver::{
 };
 use tracing::info;
 
-use super::Ground;
+use super::Prerequisites;
+use crate::executor::api::Remote;
 use crate::identity;
-use crate::shell::api::Remote;
-use crate::shell::metering;
+use crate::observe::metering;
 
 /// Connects to the API server. From here on it is told that this node is alive. `None` when there is none.
-pub(super) async fn api(ground: &Ground) -> anyhow::Result<Option<Remote>> {
-    let Ground { config, host, identity: metrics, tracer, tasks, .. } = ground;
+pub(super) async fn api(prerequisites: &Prerequisites) -> anyhow::Result<Option<Remote>> {
+    let Prerequisites { config, host, identity: metrics, tracer, tasks, .. } = prerequisites;
     let node_name = host.node_name.as_str();
     let settings = ClientSettings {
         user_agent: format!("kubelet/{} ({})", config::version::KUBELET_VERSION, config::version::platform()),
@@ -25,7 +25,7 @@ pub(super) async fn api(ground: &Ground) -> anyhow::Result<Option<Remote>> {
         ..ClientSettings::default()
     };
     let Some(connection) = identity::connect(config, node_name, settings, metrics, tasks).await? else {
-        info!("Standalone mode, no API client: this node runs static pods only and nobody is told of it");
+        info!("Standalone mode, no API client: this node runs static pods only and reports to nobody");
         return Ok(None);
     };
     let (services, service_task) = ServiceIndex::new(connection.api.clone());
@@ -39,7 +39,7 @@ pub(super) async fn api(ground: &Ground) -> anyhow::Result<Option<Remote>> {
         duration_seconds: u32::try_from(config.node.lease_duration.as_secs()).unwrap_or(40),
     };
     let renewer = LeaseRenewerTask::new(connection.heartbeat.clone(), lease);
-    let lease = renewer.news();
+    let lease = renewer.state();
     tasks.spawn(renewer.run());
     Ok(Some(Remote { connection, events, services, lease }))
 }

@@ -6,19 +6,19 @@ use node::View;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Ground;
-use crate::control::{ControlError, Scene, Stage, serve};
-use crate::shell::Clock;
-use crate::shell::recording::Order;
+use super::Prerequisites;
+use crate::control::{ControlContext, ControlError, Stage, serve};
+use crate::driver::Clock;
+use crate::driver::recording::RecorderCommand;
 
 /// The control socket, open.
 pub(super) struct Control {
     /// How far the start has come.
     pub(super) stage: watch::Sender<Stage>,
     /// What it answers from.
-    pub(super) scene: Arc<Scene>,
+    pub(super) context: Arc<ControlContext>,
     /// What is ordered of the recorder.
-    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) recorder_commands: mpsc::Receiver<RecorderCommand>,
 }
 
 /// Opens it. Whoever starts the node says how far it has come.
@@ -26,23 +26,23 @@ pub(super) struct Control {
 /// # Errors
 /// Its socket cannot be made.
 pub(super) fn begin(
-    ground: &Ground,
+    prerequisites: &Prerequisites,
     clock: Clock,
     view: watch::Receiver<Arc<View>>,
     stop: CancellationToken,
 ) -> Result<Control, ControlError> {
     let (stage, at) = watch::channel(Stage::Connecting);
-    // One at a time: whoever orders waits for the answer.
-    let (orders, taken) = mpsc::channel(1);
-    let scene = Arc::new(Scene {
-        node_name: ground.host.node_name.clone(),
+    // One at a time: whoever recorder_commands waits for the answer.
+    let (recorder_commands, taken) = mpsc::channel(1);
+    let context = Arc::new(ControlContext {
+        node_name: prerequisites.host.node_name.clone(),
         clock,
         stage: at,
         view,
-        identity: ground.identity.clone(),
+        identity: prerequisites.identity.clone(),
         lease: OnceLock::new(),
-        orders,
+        recorder_commands,
     });
-    serve(&ground.config.paths.root, scene.clone(), stop)?;
-    Ok(Control { stage, scene, orders: taken })
+    serve(&prerequisites.config.paths.root, context.clone(), stop)?;
+    Ok(Control { stage, context, recorder_commands: taken })
 }

@@ -8,9 +8,8 @@ use config::Config;
 use model::PodUid;
 use tracing::warn;
 
-use crate::ports;
-use crate::shell::adapters::Adapters;
-use crate::shell::failure;
+use crate::executor::adapters::Adapters;
+use crate::http_api::ports;
 
 /// Makes the folders that are not there.
 pub(super) fn make(config: &Config) -> anyhow::Result<()> {
@@ -32,8 +31,8 @@ pub(super) fn make(config: &Config) -> anyhow::Result<()> {
     if let Err(error) = host::mount::make_recursively_shared(root) {
         warn!(
             path = %root.display(),
-            err = failure::chain(&error),
-            "Mounts below the root folder do not travel to containers that ask for it"
+            err = model::chain(&error),
+            "Failed to make the root directory a shared mount; mounts below it do not propagate to containers"
         );
     }
     Ok(())
@@ -42,12 +41,12 @@ pub(super) fn make(config: &Config) -> anyhow::Result<()> {
 /// Pods of which an earlier process left a folder, a cgroup or logs.
 pub(super) fn found_on_host(adapters: &Adapters) -> Vec<PodUid> {
     let mut found = adapters.volumes.pods_on_disk().unwrap_or_else(|error| {
-        warn!(err = failure::chain(&error), "Cannot list the pods' folders");
+        warn!(err = model::chain(&error), "Failed to list pod directories");
         Vec::new()
     });
     match adapters.cgroups.pods() {
         Ok(pods) => found.extend(pods.into_iter().map(|(uid, _)| uid)),
-        Err(error) => warn!(err = failure::chain(&error), "Cannot list the pods' cgroups"),
+        Err(error) => warn!(err = model::chain(&error), "Failed to list pod cgroups"),
     }
     found.extend(pods_with_logs(&adapters.config.paths.pod_logs));
     found.sort();

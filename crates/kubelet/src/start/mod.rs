@@ -1,13 +1,13 @@
-//! From a configuration to a running node: checks, connections, the shell with its feeds, the
+//! From a configuration to a running node: checks, connections, the driver with its watchers, the
 //! server. Everything is built here once, in this order, and handed on; nothing is set later.
 
 mod connect;
 mod control;
-mod doors;
-mod feeds;
 mod folders;
 mod record;
+mod servers;
 mod settings;
+mod watchers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use host::machine::MachineFacts;
 use model::RuntimeFeatures;
 use node::{EventObject, EventRecord, Input, Node, View};
 use runtime::dns::ResolvConf;
-use runtime::images::{CredentialPrograms, PullRecords};
+use runtime::images::{CredentialProviders, PullRecords};
 use runtime::logs::LogWatches;
 use runtime::{Runtime, RuntimeSettings, RuntimeVersion};
 use telemetry::log::LogHandle;
@@ -34,24 +34,25 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 use volumes::Volumes;
 
-use crate::cadvisor::CadvisorPage;
 use crate::checks;
 use crate::control::Stage;
-use crate::health::Health;
+use crate::executor::adapters::Adapters;
+use crate::executor::api::{Api, Remote};
+use crate::http_api::cadvisor::CadvisorPage;
+use crate::http_api::ports::NodePorts;
 use crate::identity::{self, IdentityMetrics};
 use crate::notify::Notifier;
-use crate::ports::NodePorts;
-use crate::shell::adapters::Adapters;
-use crate::shell::api::{Api, Remote};
-use crate::shell::cgroups::Driver;
-use crate::shell::facts::Measurer;
-use crate::shell::metering::{self, Metering};
-use crate::shell::objects::ObjectPort;
-use crate::shell::pull_rate::PullRate;
-use crate::shell::turns::Turns;
-use crate::shell::user_namespaces::UserNamespaces;
-use crate::shell::{self, Clock, Hands, Shell, cgroups};
-use crate::usage::Usage;
+use crate::observe::health::Health;
+
+use crate::driver::{self, Clock, Driver, Executor};
+use crate::executor::objects::ObjectPort;
+use crate::executor::pull_rate::PullRate;
+use crate::executor::soft_limit::SoftLimit;
+use crate::executor::user_namespaces::UserNamespaces;
+use crate::executor::{self, cgroups};
+use crate::http_api::usage::Usage;
+use crate::observe::metering::{self, Metering};
+use crate::watchers::facts::{Measured, Measurer};
 
 /// How long the start waits for the node's addresses.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
@@ -72,74 +73,65 @@ pub(crate) struct Process {
 pub(crate) async fn run(config: Config, process: Process, stop: CancellationToken) -> anyhow::Result<()> {
     let host = Host::examine(&config)?;
     let traces = collect(config.tracing.as_ref(), &host.node_name)?;
-    let ground = Ground::prepare(config, host, traces.tracer()).await?;
+    let prerequisites = Prerequisites::prepare(config, host, traces.tracer()).await?;
     let clock = Clock::start();
     let (view, published) = watch::channel(Arc::new(View::default()));
-    let control::Control { stage, scene, orders } =
-        control::begin(&ground, clock, published.clone(), stop.clone())?;
+    let control::Control { stage, context, recorder_commands } =
+        control::begin(&prerequisites, clock, published.clone(), stop.clone())?;
     // Last: from here on the API server is told that this node is alive.
-    let connecting = connect::api(&ground);
+    let connecting = connect::api(&prerequisites);
     let Some(remote) = unless_stopped(&stop, connecting).await.transpose()? else { return Ok(()) };
-    scene.renews(remote.as_ref().map(|remote| remote.lease.clone()));
+    context.renews(remote.as_ref().map(|remote| remote.lease.clone()));
     stage.send_replace(Stage::Preparing);
-    let (config, host) = (ground.config.clone(), ground.host.clone());
+    let (config, host) = (prerequisites.config.clone(), prerequisites.host.clone());
 
-    let adapters = Arc::new(ground.adapters(remote)?);
-    let machine = host.machine.clone();
-    let (runtime, features) = (ground.runtime_version.clone(), ground.runtime_features);
-    let measurer = Arc::new(Measurer::new(&config, &host.node_name, machine, runtime, features));
-    // Cancel-safe: they are looked for again and again. Static pods do not wait for name servers that do not answer.
-    let _ = tokio::time::timeout(ADDRESS_PATIENCE, measurer.find_addresses()).await;
-    let node_ips = measurer.addresses();
-    info!(node = host.node_name, nodeIPs = ?node_ips, "Starting the node");
-    let measured = measurer.measure(&adapters).await;
-    let facts = &measured.facts;
-    checks::reservations(facts)?;
-    let for_cgroups =
-        cgroups::Machine { cpus: host.machine.cpu_list.clone(), max_pids: host.machine.max_pids };
-    cgroups::prepare(&adapters, facts, &for_cgroups).await?;
-    cgroups::keep(&adapters).await?;
-
-    let (results, inbox) = shell::inbox();
+    let adapters = Arc::new(prerequisites.adapters(remote)?);
+    let (measurer, measured) = prerequisites.measure(&adapters).await?;
+    let (results, inbox) = driver::inbox();
     // First, since every status is made from them. The inbox is empty so far and holds all.
-    for input in measured.inputs() {
-        results.try_send(input).ok();
-    }
-    results.try_send(Input::FoundOnHost { pods: folders::found_on_host(&adapters) }).ok();
+    let found = Input::FoundOnHost { pods: folders::found_on_host(&adapters) };
+    measured.inputs().into_iter().chain([found]).for_each(|input| drop(results.try_send(input)));
     let (certificate, serving_names) = identity::serving_certificate(
         &config,
         [&host.hostname, &host.node_name],
-        &node_ips,
+        &measurer.addresses(),
         adapters.api.connection(),
-        &ground.identity,
-        &ground.tasks,
+        &prerequisites.identity,
+        &prerequisites.tasks,
     )?;
-    let server = doors::bind(&config, &host.node_name, certificate).await?;
-    feeds::spawn(&adapters, &published, &measurer, &host.node_name, serving_names, &results, &ground.tasks);
-    let has_api = adapters.api.connection().is_some();
-    let of_core = settings::of_core(&config, &host.node_name, has_api);
+    let server = servers::bind(&config, &host.node_name, certificate).await?;
+    watchers::spawn(
+        &adapters,
+        &published,
+        &measurer,
+        &host.node_name,
+        serving_names,
+        &results,
+        &prerequisites.tasks,
+    );
+    let of_core = settings::of_core(&config, &host.node_name, adapters.api.connection().is_some());
     let recorder = record::begin(&config, &of_core).await?;
-    let driver = Shell {
+    let driver = Driver {
         core: Node::new(of_core),
         clock,
-        hands: Hands::new(adapters.clone()),
+        executor: Executor::new(adapters.clone()),
         inbox,
         results: results.clone(),
         view,
-        tasks: ground.tasks.clone(),
+        tasks: prerequisites.tasks.clone(),
         running: HashMap::new(),
-        pulse: process.health.pulse.clone(),
-        metering: Metering::new(ground.metrics.clone()),
+        sync_loop: process.health.sync_loop.clone(),
+        metering: Metering::new(prerequisites.metrics.clone()),
         recorder,
-        orders,
+        recorder_commands,
     };
     record_start(&adapters);
     let driver = tokio::spawn(driver.run(stop.clone()));
     stage.send_replace(Stage::Started);
     let notifier = process.notifier.clone();
-    let ports = ground.ports(adapters, published, process);
-    doors::serve_pods(&ports, stop.clone())?;
-    doors::serve(server, ports, stop).await;
+    let ports = prerequisites.ports(adapters, published, process);
+    servers::serve_pods(&ports, stop.clone())?;
+    servers::serve(server, ports, stop).await;
     info!("Started kubelet");
     notifier.ready();
     // A driver that ends before it is told to has panicked: the node is of no use without it.
@@ -181,8 +173,8 @@ impl Host {
     }
 }
 
-/// What there is before anybody is told of the node.
-struct Ground {
+/// Prerequisites of the node: what there is before the API server is told of it.
+struct Prerequisites {
     config: Arc<Config>,
     host: Host,
     metrics: Arc<Metrics>,
@@ -196,7 +188,7 @@ struct Ground {
     user_namespaces: Arc<UserNamespaces>,
 }
 
-impl Ground {
+impl Prerequisites {
     /// Makes folders, connects to the runtime, and sets up kernel and process.
     async fn prepare(mut config: Config, host: Host, tracer: Tracer) -> anyhow::Result<Self> {
         folders::make(&config)?;
@@ -261,14 +253,14 @@ impl Ground {
                 settings::of_volumes(config),
             ),
             objects,
-            cgroup_driver: Driver::new(cgroups.clone()),
+            cgroup_driver: cgroups::Driver::new(cgroups.clone()),
             cgroups,
             api: Api::new(host.node_name.clone(), remote),
             metrics: metrics.clone(),
             pulls: config.pods.parallel_pulls.map(|n| Semaphore::new(n.max(1) as usize)),
             pull_rate: PullRate::new(config.pods.pulls_per_second, config.pods.pull_burst),
-            sandbox_turns: Turns::new(sandboxes_at_once()),
-            credential_programs: CredentialPrograms::new(
+            sandbox_limit: SoftLimit::new(sandboxes_at_once()),
+            credential_providers: CredentialProviders::new(
                 &config.runtime.credential_providers,
                 config.runtime.credential_provider_bin.as_deref().unwrap_or(Path::new("")),
                 metrics,
@@ -276,12 +268,30 @@ impl Ground {
             pull_records: self.pull_records.clone(),
             user_namespaces: self.user_namespaces.clone(),
             images_changed: Arc::new(Notify::new()),
-            log_links: shell::log_links::LogLinks::new(PathBuf::from("/var/log/containers")),
+            log_links: executor::log_links::LogLinks::new(PathBuf::from("/var/log/containers")),
             config: config.clone(),
-            failures: shell::failure::FailureLog::default(),
-            endings: shell::endings::Endings::default(),
+            failures: executor::failure::FailureLog::default(),
+            exit_log: executor::exit_log::ExitLog::default(),
             tracer: self.tracer.clone(),
         })
+    }
+
+    /// Measures the node for the first time, and makes the cgroups whose limits follow from that.
+    async fn measure(&self, adapters: &Arc<Adapters>) -> anyhow::Result<(Arc<Measurer>, Measured)> {
+        let Self { config, host, .. } = self;
+        let (runtime, features) = (self.runtime_version.clone(), self.runtime_features);
+        let measurer =
+            Arc::new(Measurer::new(config, &host.node_name, host.machine.clone(), runtime, features));
+        // Cancel-safe: they are looked for again and again. Static pods do not wait for name servers that do not answer.
+        let _ = tokio::time::timeout(ADDRESS_PATIENCE, measurer.find_addresses()).await;
+        info!(node = host.node_name, nodeIPs = ?measurer.addresses(), "Starting the node");
+        let measured = measurer.measure(adapters).await;
+        checks::reservations(&measured.facts)?;
+        let limits =
+            cgroups::MachineLimits { cpus: host.machine.cpu_list.clone(), max_pids: host.machine.max_pids };
+        cgroups::prepare(adapters, &measured.facts, &limits).await?;
+        cgroups::keep(adapters).await?;
+        Ok((measurer, measured))
     }
 
     /// What the server asks of the node.
@@ -293,7 +303,6 @@ impl Ground {
         metrics.metrics_provider.with([provider]).set(1.0);
         let cadvisor = Arc::new(CadvisorPage::new(&adapters, &host.machine));
         let (usage, disk_task) = Usage::new(&adapters, &host.node_name, &host.machine);
-        // Ends with the server, which alone asks.
         tokio::spawn(disk_task.run());
         NodePorts {
             view,

@@ -18,7 +18,7 @@ use sources::ManifestGates;
 use telemetry::metrics::Metrics;
 use volumes::VolumeSettings;
 
-use crate::shell::signals;
+use crate::watchers::signals;
 
 /// What every sandbox and container is made with.
 pub(super) fn of_runtime(config: &Config, machine: &MachineFacts, cgroups: &CgroupMounts) -> NodeSettings {
@@ -114,7 +114,7 @@ pub(super) fn of_core(config: &Config, node_name: &str, has_api: bool) -> Settin
             in_all: config.dead_containers.in_all,
             minimum_age: config.dead_containers.minimum_age,
         },
-        limits_class_memory: config.pods.reserves_memory || config.pods.qos_reserved_memory_percent.is_some(),
+        limits_qos_memory: config.pods.reserves_memory || config.pods.qos_reserved_memory_percent.is_some(),
         forgets_readiness: config.gates.enabled("ChangeContainerStatusOnKubeletRestart"),
         restart_delays: node::Delays {
             initial: config.pods.crash_loop_initial,

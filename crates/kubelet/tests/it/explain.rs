@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::ends::started;
+use crate::exit_codes::started;
 use crate::process::{DEADLINE, Lab, ended, signal};
 use crate::recording::kubelet;
 

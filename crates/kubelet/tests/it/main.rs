@@ -7,13 +7,13 @@
 // Clippy knows tests by their attribute only, and not what they share.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod ends;
+mod exit_codes;
 mod explain;
 mod features;
-mod places;
+mod paths;
 mod process;
 mod recording;
-mod refusals;
 mod runtime;
+mod startup_errors;
 mod traces;
 mod urls;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::ends::started;
+use crate::exit_codes::started;
 use crate::process::{DEADLINE, Lab, ended, signal};
 
 /// Runs `kubelet` with these words.

@@ -24,10 +24,10 @@ pub enum HostAction {
         /// Its name.
         key: PodKey,
     },
-    /// Weigh and limit the QoS classes by what their pods request together. → `Done`
-    LimitClasses {
+    /// Update the weight and limits of the QoS classes' cgroups by what their pods request together. → `Done`
+    UpdateQosCgroups {
         /// What they request.
-        amounts: ClassAmounts,
+        amounts: QosAmounts,
         /// The memory of the node.
         memory_bytes: u64,
     },
@@ -45,7 +45,7 @@ impl HostAction {
         match self {
             Self::EnsureCgroup { .. } => ActionKind::EnsureCgroup,
             Self::RemoveCgroup { .. } => ActionKind::RemoveCgroup,
-            Self::LimitClasses { .. } => ActionKind::LimitClasses,
+            Self::UpdateQosCgroups { .. } => ActionKind::UpdateQosCgroups,
             Self::RemovePodLogs { .. } => ActionKind::RemovePodLogs,
         }
     }
@@ -53,7 +53,7 @@ impl HostAction {
     pub(super) fn pod(&self) -> Option<&Arc<Pod>> {
         match self {
             Self::EnsureCgroup { pod } => Some(pod),
-            Self::RemoveCgroup { .. } | Self::LimitClasses { .. } | Self::RemovePodLogs { .. } => None,
+            Self::RemoveCgroup { .. } | Self::UpdateQosCgroups { .. } | Self::RemovePodLogs { .. } => None,
         }
     }
 
@@ -61,13 +61,13 @@ impl HostAction {
         match self {
             Self::EnsureCgroup { pod } => Subject::of(pod),
             Self::RemoveCgroup { uid, key } | Self::RemovePodLogs { uid, key } => Subject::named(uid, key),
-            Self::LimitClasses { .. } => Subject::default(),
+            Self::UpdateQosCgroups { .. } => Subject::default(),
         }
     }
 
     pub(super) fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LimitClasses { amounts, .. } => write!(f, " by {amounts:?}"),
+            Self::UpdateQosCgroups { amounts, .. } => write!(f, " by {amounts:?}"),
             _ => Ok(()),
         }
     }
@@ -75,10 +75,10 @@ impl HostAction {
 
 /// What the pods of QoS classes request together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClassAmounts {
+pub struct QosAmounts {
     /// Burstable pods: thousandths of a processor.
     pub burstable_cpu_millis: u64,
-    /// Burstable pods: bytes of memory. 0 where [`Settings::limits_class_memory`](crate::Settings) is off.
+    /// Burstable pods: bytes of memory. 0 where [`Settings::limits_qos_memory`](crate::Settings) is off.
     pub burstable_memory_bytes: u64,
     /// Guaranteed pods: bytes of memory. Likewise.
     pub guaranteed_memory_bytes: u64,

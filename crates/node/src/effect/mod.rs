@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use api::{ApiAction, ApiOutcome};
 pub use event::{EventObject, EventRecord};
-pub use host::{ClassAmounts, HostAction};
+pub use host::{HostAction, QosAmounts};
 pub use image::{ImageAction, ImageAnswer, ImageOutcome, ImageQuestion};
 pub use kind::ActionKind;
 pub use outcome::{Failure, FailureKind, Outcome};

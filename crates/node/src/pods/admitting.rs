@@ -112,7 +112,7 @@ fn predecessor<'a>(pods: &'a PodRegistry, record: &PodRecord) -> Option<&'a PodR
     pods.named(&record.key).find(|other| {
         let is_first = match other.desired {
             Desired::Present { .. } => other.desired.is_static() && !other.life.is_admitting(),
-            Desired::Removed { .. } | Desired::Unknown => true,
+            Desired::Removed { .. } | Desired::Orphan => true,
         };
         other.uid != record.uid && is_first && !other.life.has_ended()
     })

@@ -10,7 +10,7 @@ use model::probe::ProbeKind;
 use model::{ContainerId, ContainerObservation, ContainerState, Now};
 
 use super::container::Stage;
-use super::probe_memory::ProbeMemory;
+use super::probe_state::ProbeState;
 use super::probes::{self, KINDS, seconds};
 use super::record::PodRecord;
 use crate::cx::Cx;
@@ -27,11 +27,11 @@ impl PodRecord {
                 continue;
             };
             self.is_unrecalled |= self.desired.is_static();
-            let memory = self.memory(&name);
-            memory.last_attempt = memory.last_attempt.max(Some(latest.attempt));
+            let record = self.container_mut(&name);
+            record.last_attempt = record.last_attempt.max(Some(latest.attempt));
             if latest.state.is_running() {
                 // Whether its hook ran cannot be known; upstream does not run it again either.
-                memory.instance_mut(&latest.id).stage = Stage::Started;
+                record.instance_mut(&latest.id).stage = Stage::Started;
                 self.adopt_probes(&container.spec, &latest, cx.now);
                 if !cx.settings.forgets_readiness {
                     self.believe(&container.spec, &latest.id, &said);
@@ -89,10 +89,10 @@ impl PodRecord {
         let ContainerState::Running { started_at } = running.state else { return };
         let age = now.since_wall(started_at.unwrap_or(running.created_at));
         let key = format!("{}/{}", self.uid, container.name);
-        let instance = self.memory(&container.name).instance_mut(&running.id);
+        let instance = self.container_mut(&container.name).instance_mut(&running.id);
         for kind in KINDS {
             let Some(probe) = probes::spec(container, kind) else { continue };
-            let mut adopted = ProbeMemory::new(probe, age, now);
+            let mut adopted = ProbeState::new(probe, age, now);
             adopted.plan(now.after(spread(&key, seconds(probe.period_seconds, 10))));
             instance.probes.insert(kind, adopted);
         }

@@ -1,4 +1,4 @@
-//! What is remembered of a container, and of each of its instances, beyond what the runtime shows of them.
+//! The record of a container and of each of its instances: what is remembered beyond what the runtime shows of them.
 //!
 //! An instance begins with its postStart hook. It ends when its own probes or hook ask for that, when the plan says
 //! so, or with its pod, and then goes on its way out, from the announcement to the signals.
@@ -14,11 +14,11 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::backoff::{Backoff, Retry};
-use super::probe_memory::ProbeMemory;
+use super::probe_state::ProbeState;
 
-/// What is remembered of a container beyond its observation.
+/// The record of a container: what is remembered beyond its observation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct ContainerMemory {
+pub(crate) struct ContainerRecord {
     /// The image for its next start.
     pub(crate) image: Image,
     /// The message of a `Pulled` event that waits for the sandbox.
@@ -38,12 +38,12 @@ pub(crate) struct ContainerMemory {
     pub(crate) instances: BTreeMap<ContainerId, Box<Instance>>,
 }
 
-impl ContainerMemory {
+impl ContainerRecord {
     pub(crate) fn instance(&self, id: &ContainerId) -> Option<&Instance> {
         self.instances.get(id).map(Box::as_ref)
     }
 
-    /// The memory of an instance, made when there is none.
+    /// What is remembered of an instance, made when there is none.
     pub(crate) fn instance_mut(&mut self, id: &ContainerId) -> &mut Instance {
         self.instances.entry(id.clone()).or_default()
     }
@@ -65,7 +65,7 @@ pub(crate) struct Instance {
     /// How far its start is.
     pub(crate) stage: Stage,
     /// Per probe.
-    pub(crate) probes: BTreeMap<ProbeKind, ProbeMemory>,
+    pub(crate) probes: BTreeMap<ProbeKind, ProbeState>,
     /// Why it must end: what its probes or its postStart hook came to.
     pub(crate) kill: Option<KillCause>,
     /// How far its end is; `None` as long as nobody ends it.

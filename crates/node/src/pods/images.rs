@@ -42,11 +42,11 @@ impl PodRecord {
             return;
         }
         let image = name_of(container).to_owned();
-        let memory = self.memory(&name);
-        match memory.image {
+        let record = self.container_mut(&name);
+        match record.image {
             Image::Ready(_) => {}
             Image::Unknown | Image::Outdated => {
-                memory.image = Image::Unknown;
+                record.image = Image::Unknown;
                 self.start(
                     task,
                     ImageAction::Inspect { pod, container: name, question: question(container) },
@@ -65,7 +65,7 @@ impl PodRecord {
                 self.start(task, ImageAction::Pull { pod, container: name }, cx.out);
             }
             Image::Failed { next_at, .. } if next_at <= cx.now.mono => {
-                memory.image = Image::Unknown;
+                record.image = Image::Unknown;
                 self.start(
                     task,
                     ImageAction::Inspect { pod, container: name, question: question(container) },
@@ -73,12 +73,12 @@ impl PodRecord {
                 );
             }
             Image::Failed { at, next_at, turns_at: Some(turns_at) } if turns_at <= cx.now.mono => {
-                memory.image = Image::Failed { at, next_at, turns_at: None };
-                let message = match &memory.waiting {
+                record.image = Image::Failed { at, next_at, turns_at: None };
+                let message = match &record.waiting {
                     Some(w) => format!("Back-off pulling image \"{image}\": {}: {}", w.reason, w.message),
                     None => format!("Back-off pulling image \"{image}\""),
                 };
-                memory.waiting = Some(Waiting {
+                record.waiting = Some(Waiting {
                     reason: waiting::IMAGE_PULL_BACK_OFF,
                     message,
                     since: cx.now.mono,
@@ -117,9 +117,9 @@ impl PodRecord {
     ) {
         let name = container.name.as_str();
         let image = name_of(container).to_owned();
-        let memory = self.memory(name);
-        if memory.image == Image::Outdated {
-            memory.image = Image::Unknown;
+        let record = self.container_mut(name);
+        if record.image == Image::Outdated {
+            record.image = Image::Unknown;
             return;
         }
         match outcome {
@@ -153,7 +153,7 @@ impl PodRecord {
                 );
                 self.image_failed(name, waiting::ERR_IMAGE_NEVER_PULL, text, None, cx.now);
             }
-            Outcome::Image(ImageOutcome::Inspected(_)) => self.memory(name).image = Image::Wanted,
+            Outcome::Image(ImageOutcome::Inspected(_)) => self.container_mut(name).image = Image::Wanted,
             Outcome::Image(ImageOutcome::Pulled { image: pulled, size_bytes, took, took_with_wait }) => {
                 self.image_ready(name, pulled.clone());
                 let text = format!(
@@ -164,7 +164,7 @@ impl PodRecord {
                 self.record_pulled(kind, name, text, cx.out);
             }
             Outcome::Failed(failure) => self.image_error(container, kind, failure, cx),
-            _ => self.memory(name).image = Image::Unknown,
+            _ => self.container_mut(name).image = Image::Unknown,
         }
     }
 
@@ -174,13 +174,13 @@ impl PodRecord {
         if self.has_sandbox() {
             self.record_container_event(kind, name, false, event::PULLED, text, out);
         } else {
-            self.memory(name).pulled_untold = Some(text);
+            self.container_mut(name).pulled_untold = Some(text);
         }
     }
 
     /// Tells what was found out about images before the sandbox was there.
     pub(crate) fn tell_pulled(&mut self, out: &mut Outbox) {
-        if self.containers.values().all(|memory| memory.pulled_untold.is_none()) {
+        if self.containers.values().all(|record| record.pulled_untold.is_none()) {
             return;
         }
         let Some(pod) = self.desired.pod().cloned() else { return };
@@ -219,7 +219,7 @@ impl PodRecord {
             // The runtime is away: no fault of the image; asked again without an event.
             FailureKind::RuntimeUnavailable => {
                 let now = cx.now;
-                self.memory(name).image = Image::Failed {
+                self.container_mut(name).image = Image::Failed {
                     at: now.wall,
                     next_at: now.after(Duration::from_secs(1)),
                     turns_at: None,
@@ -256,11 +256,11 @@ impl PodRecord {
     }
 
     fn image_ready(&mut self, name: &str, image: ImageRef) {
-        let memory = self.memory(name);
-        memory.image = Image::Ready(image);
+        let record = self.container_mut(name);
+        record.image = Image::Ready(image);
         // Why the container itself could not be started stays true until it is.
-        if memory.waiting.as_ref().is_some_and(|w| is_about_image(w.reason)) {
-            memory.waiting = None;
+        if record.waiting.as_ref().is_some_and(|w| is_about_image(w.reason)) {
+            record.waiting = None;
         }
     }
 
@@ -272,15 +272,15 @@ impl PodRecord {
         turns_after: Option<Duration>,
         now: Now,
     ) {
-        let memory = self.memory(name);
-        memory.replacement_failed();
-        let failed_before = match &memory.image {
+        let record = self.container_mut(name);
+        record.replacement_failed();
+        let failed_before = match &record.image {
             Image::Failed { at, .. } => *at,
             _ => now.wall,
         };
-        memory.pull_backoff.advance(failed_before, Delays::USUAL, now);
-        let next_at = now.after(memory.pull_backoff.delay());
-        memory.image = Image::Failed { at: now.wall, next_at, turns_at: turns_after.map(|d| now.after(d)) };
-        memory.waiting = Some(Waiting { reason, message, since: now.mono, next_at: Some(next_at) });
+        record.pull_backoff.advance(failed_before, Delays::USUAL, now);
+        let next_at = now.after(record.pull_backoff.delay());
+        record.image = Image::Failed { at: now.wall, next_at, turns_at: turns_after.map(|d| now.after(d)) };
+        record.waiting = Some(Waiting { reason, message, since: now.mono, next_at: Some(next_at) });
     }
 }

@@ -104,7 +104,7 @@ pub(crate) struct Terminated {
     /// API object removed.
     pub(crate) object: Step,
     /// Sandboxes and containers removed from the runtime.
-    pub(crate) remains: Option<Retry>,
+    pub(crate) cleanup: Option<Retry>,
     /// Log folder removed; `None` as long as it is not yet time for that.
     pub(crate) logs: Option<Step>,
     /// It was let in before, here or by an earlier process.
@@ -352,7 +352,7 @@ impl Terminated {
             volumes: made.clone(),
             cgroup: made,
             object: Step::Todo,
-            remains: None,
+            cleanup: None,
             logs: None,
             was_admitted: false,
         }

@@ -4,7 +4,7 @@
 //! - One file drives each phase: [`admitting`], [`running`], [`terminating`], [`terminated`].
 //! - A running pod follows its [`plan`], by the [`rules`] of restarts: [`preparing`] cgroup, volumes and sandbox,
 //!   [`images`], [`starting`] and [`stopping`] containers, [`probes`], [`restart_all`].
-//! - What comes in: news of it in [`news`], how its actions ended in [`results`], what an earlier process left in [`adopt`].
+//! - What comes in: [`updates`] of it, how its actions ended in [`results`], what an earlier process left in [`adopt`].
 //! - What goes out: its status in [`report`], what it waits for in [`waits`].
 
 pub(crate) mod admitting;
@@ -16,10 +16,9 @@ pub(crate) mod grant;
 mod images;
 pub(crate) mod life;
 pub(crate) mod missing_volumes;
-mod news;
 pub(crate) mod plan;
 mod preparing;
-mod probe_memory;
+mod probe_state;
 pub(crate) mod probes;
 pub(crate) mod record;
 pub(crate) mod registry;
@@ -36,4 +35,5 @@ mod terminated;
 mod terminating;
 #[cfg(test)]
 mod tests;
+mod updates;
 mod waits;

@@ -16,7 +16,7 @@ use model::{
     SandboxObservation,
 };
 
-use super::container::{Answer, ContainerMemory, EndStep, Instance, KillCause};
+use super::container::{Answer, ContainerRecord, EndStep, Instance, KillCause};
 use super::rules::RestartRules;
 
 /// What a container whose end nobody saw counts as: killed.
@@ -27,7 +27,7 @@ const LOST_EXIT_CODE: i32 = 137;
 pub(crate) struct PlanInputs<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) observed: &'a PodObservation,
-    pub(crate) memory: &'a BTreeMap<String, Box<ContainerMemory>>,
+    pub(crate) containers: &'a BTreeMap<String, Box<ContainerRecord>>,
     /// Sandboxes that were stopped for certain.
     pub(crate) stopped: &'a BTreeSet<SandboxId>,
     /// Regular containers that have ended for good by what the API server was told, and of which the
@@ -181,7 +181,9 @@ fn wants_sandbox(inputs: PlanInputs<'_>) -> bool {
     pod::containers(inputs.pod).filter(|c| c.kind == ContainerKind::Regular).any(|c| {
         match observed.latest(&c.spec.name) {
             None => !inputs.ended.contains(&c.spec.name),
-            Some(latest) if inputs.memory.get(&c.spec.name).is_some_and(|m| m.is_replaced(&latest.id)) => {
+            Some(latest)
+                if inputs.containers.get(&c.spec.name).is_some_and(|m| m.is_replaced(&latest.id)) =>
+            {
                 true
             }
             Some(latest) => match &latest.state {
@@ -223,7 +225,7 @@ fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
     let mut init_passed = true;
     for (index, c) in specs.iter().enumerate() {
         let had_turn = reached.is_some_and(|reached| index < reached);
-        let step = Look { inputs, sandbox, spec: &c.spec, kind: c.kind };
+        let step = ContainerContext { inputs, sandbox, spec: &c.spec, kind: c.kind };
         match c.kind {
             ContainerKind::Init if is_initialized || had_turn && step.latest().is_none() => {}
             ContainerKind::Init if !init_passed => {}
@@ -262,7 +264,7 @@ fn with_sandbox(inputs: PlanInputs<'_>, sandbox: &SandboxId) -> Plan {
 }
 
 /// One container while the plan is made.
-struct Look<'a> {
+struct ContainerContext<'a> {
     inputs: PlanInputs<'a>,
     sandbox: &'a SandboxId,
     spec: &'a Container,
@@ -275,7 +277,7 @@ enum InitProgress {
     Failed,
 }
 
-impl Look<'_> {
+impl ContainerContext<'_> {
     /// The newest instance in the current sandbox.
     fn latest(&self) -> Option<&ContainerObservation> {
         self.inputs
@@ -290,12 +292,12 @@ impl Look<'_> {
         self.inputs.observed.latest(&self.spec.name)
     }
 
-    fn memory(&self) -> Option<&ContainerMemory> {
-        self.inputs.memory.get(&self.spec.name).map(Box::as_ref)
+    fn record(&self) -> Option<&ContainerRecord> {
+        self.inputs.containers.get(&self.spec.name).map(Box::as_ref)
     }
 
     fn instance(&self, held: &ContainerObservation) -> Option<&Instance> {
-        self.memory()?.instance(&held.id)
+        self.record()?.instance(&held.id)
     }
 
     /// One step of the init sequence.
@@ -402,7 +404,7 @@ impl Look<'_> {
 
     /// Whether an instance that ended is followed by another.
     fn restarts(&self, latest: &ContainerObservation, exit_code: i32) -> bool {
-        self.memory().is_some_and(|m| m.is_replaced(&latest.id))
+        self.record().is_some_and(|m| m.is_replaced(&latest.id))
             || self.inputs.rules.restarts_after(self.inputs.pod, self.spec, self.kind, exit_code)
     }
 
@@ -457,7 +459,7 @@ impl Look<'_> {
 
     fn start(&self, plan: &mut Plan, after: Option<&ContainerId>) {
         let seen = self.latest_anywhere().map(|c| c.attempt);
-        let last = self.memory().and_then(|m| m.last_attempt).max(seen);
+        let last = self.record().and_then(|m| m.last_attempt).max(seen);
         plan.start.push(StartPlan {
             name: self.spec.name.clone(),
             kind: self.kind,
@@ -468,18 +470,18 @@ impl Look<'_> {
 
     fn restart(&self, plan: &mut Plan, latest: &ContainerObservation) {
         let inputs = self.inputs;
-        let memory = self.memory();
-        let Some(ended_at) = backs_off_from(latest, memory) else {
+        let record = self.record();
+        let Some(ended_at) = backs_off_from(latest, record) else {
             return self.start(plan, Some(&latest.id));
         };
         // The exit that the last start already answered: what waits now is that start's result.
         let is_answered = self.instance(latest).is_some_and(|i| i.answer == Answer::Start);
-        let wait = memory.and_then(|m| m.restart_backoff.wait_until(ended_at, inputs.now));
+        let wait = record.and_then(|m| m.restart_backoff.wait_until(ended_at, inputs.now));
         match wait {
             Some(until) if !is_answered => plan.back_off.push(BackOffPlan {
                 name: self.spec.name.clone(),
                 after: latest.id.clone(),
-                delay: memory.map(|m| m.restart_backoff.delay()).unwrap_or_default(),
+                delay: record.map(|m| m.restart_backoff.delay()).unwrap_or_default(),
                 until,
             }),
             _ => self.start(plan, Some(&latest.id)),
@@ -491,9 +493,9 @@ impl Look<'_> {
 /// ended to be replaced, that of the one before it; `None` when there was none.
 pub(crate) fn backs_off_from(
     latest: &ContainerObservation,
-    memory: Option<&ContainerMemory>,
+    record: Option<&ContainerRecord>,
 ) -> Option<Timestamp> {
-    if let Some(replaced) = memory.and_then(|m| m.instance(&latest.id)?.replaced.as_ref()) {
+    if let Some(replaced) = record.and_then(|m| m.instance(&latest.id)?.replaced.as_ref()) {
         return replaced.previous_end;
     }
     Some(match &latest.state {

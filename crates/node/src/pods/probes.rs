@@ -9,7 +9,7 @@ use model::pod;
 use model::probe::{ProbeKind, ProbeOutcome};
 
 use super::container::{Instance, KillCause, Stage};
-use super::probe_memory::ProbeMemory;
+use super::probe_state::ProbeState;
 use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::ProbeAction;
@@ -71,11 +71,11 @@ impl PodRecord {
                 }
                 let task = PodTask::Probe(container.spec.name.clone(), kind);
                 let is_busy = self.tasks.is_open(&task);
-                let instance = self.memory(&container.spec.name).instance_mut(&id);
+                let instance = self.container_mut(&container.spec.name).instance_mut(&id);
                 let is_started = is_started(&container.spec, instance);
                 let is_through_hook = instance.stage == Stage::Started;
                 let state = instance.probes.entry(kind).or_insert_with(|| {
-                    let mut new = ProbeMemory::new(probe, age, cx.now);
+                    let mut new = ProbeState::new(probe, age, cx.now);
                     if kind == ProbeKind::Liveness {
                         // What just started is hardly ever dead: asked at once, a server that
                         // takes a moment to listen would look so. Upstream's first attempt, too,

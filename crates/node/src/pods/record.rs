@@ -10,7 +10,7 @@ use model::{ContainerId, ContainerObservation, Pod, PodKey, PodUid, SandboxId};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Retry;
-use super::container::{ContainerMemory, Instance};
+use super::container::{ContainerRecord, Instance};
 use super::grant::{self, Grant, Version};
 use super::life::{Life, Step};
 use super::seen::Seen;
@@ -36,8 +36,8 @@ pub(crate) struct PodRecord {
     pub(crate) life: Life,
     /// What the runtime was last seen to hold of it.
     pub(crate) seen: Seen,
-    /// Whether the weight of its class was told of it.
-    pub(crate) is_weighed: bool,
+    /// Whether the cgroup of its QoS class accounts for it.
+    pub(crate) is_counted_in_qos: bool,
     /// What is under way for it.
     pub(crate) tasks: Tasks,
     /// Sandboxes that were stopped for certain. One that is merely not ready has lost its process;
@@ -45,7 +45,7 @@ pub(crate) struct PodRecord {
     pub(crate) stopped_sandboxes: BTreeSet<SandboxId>,
     /// Per container name.
     // Boxed: a node of the tree has room for eleven, and most pods have one.
-    pub(crate) containers: BTreeMap<String, Box<ContainerMemory>>,
+    pub(crate) containers: BTreeMap<String, Box<ContainerRecord>>,
     /// What the API server has and should have.
     pub(crate) report: Report,
     /// The mirror of a static pod.
@@ -81,14 +81,14 @@ pub(crate) enum Desired {
         pod: Arc<Pod>,
     },
     /// Found in the runtime or on the host; no source knows it.
-    Unknown,
+    Orphan,
 }
 
 impl Desired {
     pub(crate) fn pod(&self) -> Option<&Arc<Pod>> {
         match self {
             Self::Present { pod, .. } | Self::Removed { pod, .. } => Some(pod),
-            Self::Unknown => None,
+            Self::Orphan => None,
         }
     }
 
@@ -99,7 +99,7 @@ impl Desired {
     pub(crate) fn is_static(&self) -> bool {
         match self {
             Self::Present { source, .. } | Self::Removed { source, .. } => *source != Source::Api,
-            Self::Unknown => false,
+            Self::Orphan => false,
         }
     }
 }
@@ -141,7 +141,7 @@ impl PodRecord {
             desired,
             life: Life::default(),
             seen: Seen::Never,
-            is_weighed: false,
+            is_counted_in_qos: false,
             tasks: Tasks::default(),
             stopped_sandboxes: BTreeSet::new(),
             containers: BTreeMap::new(),
@@ -179,8 +179,8 @@ impl PodRecord {
                 has_run && !(said.container_id.is_none() && status::restarting::ended_for_restart(said));
             let last = if has_run { Some(count) } else { count.checked_sub(1) };
             if last.is_some() {
-                let memory = self.memory(&said.name);
-                memory.last_attempt = memory.last_attempt.max(last);
+                let record = self.container_mut(&said.name);
+                record.last_attempt = record.last_attempt.max(last);
             }
         }
     }
@@ -194,7 +194,7 @@ impl PodRecord {
     /// Goes on from these restart counts: the same pod, begun anew.
     pub(crate) fn count_on_from(&mut self, attempts: &BTreeMap<String, u32>) {
         for (name, attempt) in attempts {
-            self.memory(name).last_attempt = Some(*attempt);
+            self.container_mut(name).last_attempt = Some(*attempt);
         }
     }
 
@@ -262,21 +262,21 @@ impl PodRecord {
         self.containers.get(name).is_some_and(|m| m.is_replaced(id))
     }
 
-    /// The memory of an instance, whichever container's it is.
+    /// What is remembered of an instance, whichever container's it is.
     pub(crate) fn instance_mut(&mut self, id: &ContainerId) -> Option<&mut Instance> {
-        self.containers.values_mut().find_map(|memory| memory.instances.get_mut(id).map(Box::as_mut))
+        self.containers.values_mut().find_map(|record| record.instances.get_mut(id).map(Box::as_mut))
     }
 
     /// Forgets the instances that the runtime holds no more.
     pub(crate) fn forget_gone_instances(&mut self) {
         let held = self.seen.last().map(|last| last.containers.as_slice()).unwrap_or_default();
-        for memory in self.containers.values_mut() {
-            memory.instances.retain(|id, _| held.iter().any(|c| c.id == *id));
+        for record in self.containers.values_mut() {
+            record.instances.retain(|id, _| held.iter().any(|c| c.id == *id));
         }
     }
 
-    /// The memory of a container, made when there is none.
-    pub(crate) fn memory(&mut self, name: &str) -> &mut ContainerMemory {
+    /// What is remembered of a container, made when there is none.
+    pub(crate) fn container_mut(&mut self, name: &str) -> &mut ContainerRecord {
         if !self.containers.contains_key(name) {
             self.containers.insert(name.to_owned(), Box::default());
         }

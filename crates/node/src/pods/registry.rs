@@ -15,7 +15,7 @@ use crate::admission::Occupied;
 
 /// Every pod that is known, and which of them have something to do in this step.
 #[derive(Debug, Default, Deserialize)]
-#[serde(from = "Kept")]
+#[serde(from = "SavedRegistry")]
 pub(crate) struct PodRegistry {
     // Boxed: a node of the tree has room for eleven, half of it in use.
     held: BTreeMap<PodUid, Box<Held>>,
@@ -25,29 +25,29 @@ pub(crate) struct PodRegistry {
 
 /// What is written down of it: the rest follows.
 #[derive(Deserialize)]
-struct Kept {
+struct SavedRegistry {
     records: Vec<PodRecord>,
     dirty: BTreeSet<PodUid>,
     changed_statics: BTreeSet<PodKey>,
 }
 
-impl From<Kept> for PodRegistry {
-    fn from(kept: Kept) -> Self {
+impl From<SavedRegistry> for PodRegistry {
+    fn from(saved: SavedRegistry) -> Self {
         let mut pods = Self::default();
-        kept.records.into_iter().for_each(|record| pods.insert(record));
-        pods.dirty = kept.dirty;
-        pods.index.changed_statics = kept.changed_statics;
+        saved.records.into_iter().for_each(|record| pods.insert(record));
+        pods.dirty = saved.dirty;
+        pods.index.changed_statics = saved.changed_statics;
         pods
     }
 }
 
 impl Serialize for PodRegistry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut kept = serializer.serialize_struct("Kept", 3)?;
-        kept.serialize_field("records", &self.iter().collect::<Vec<_>>())?;
-        kept.serialize_field("dirty", &self.dirty)?;
-        kept.serialize_field("changed_statics", &self.index.changed_statics)?;
-        kept.end()
+        let mut saved = serializer.serialize_struct("SavedRegistry", 3)?;
+        saved.serialize_field("records", &self.iter().collect::<Vec<_>>())?;
+        saved.serialize_field("dirty", &self.dirty)?;
+        saved.serialize_field("changed_statics", &self.index.changed_statics)?;
+        saved.end()
     }
 }
 

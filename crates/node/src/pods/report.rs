@@ -219,17 +219,17 @@ impl PodRecord {
     fn notes(&self, pod: &Pod, observed: &PodObservation) -> BTreeMap<String, ContainerNote> {
         let mut notes = BTreeMap::new();
         for container in pod::containers(pod) {
-            let memory = self.containers.get(&container.spec.name);
+            let record = self.containers.get(&container.spec.name);
             let running = observed.latest(&container.spec.name).filter(|c| c.state.is_running());
             let (is_started, is_ready) =
                 running.map_or((false, false), |c| self.readiness_of(&container.spec, &c.id));
-            let waiting = memory.and_then(|m| m.waiting.as_ref()).map(|w| (w.reason, w.message.clone()));
+            let waiting = record.and_then(|m| m.waiting.as_ref()).map(|w| (w.reason, w.message.clone()));
             let is_replaced = self.life.is_running()
                 && observed
                     .latest(&container.spec.name)
-                    .is_some_and(|c| !c.state.is_running() && memory.is_some_and(|m| m.is_replaced(&c.id)));
+                    .is_some_and(|c| !c.state.is_running() && record.is_some_and(|m| m.is_replaced(&c.id)));
             let is_in_post_start = running.is_some_and(|c| {
-                memory.and_then(|m| m.instance(&c.id)).is_none_or(|i| i.stage != Stage::Started)
+                record.and_then(|m| m.instance(&c.id)).is_none_or(|i| i.stage != Stage::Started)
             });
             let note = ContainerNote { waiting, is_in_post_start, is_started, is_ready, is_replaced };
             notes.insert(container.spec.name.clone(), note);

@@ -73,7 +73,7 @@ impl PodRecord {
             if has_regular && kind != ContainerKind::Regular {
                 continue;
             }
-            self.memory(&name).waiting = None;
+            self.container_mut(&name).waiting = None;
             next = earliest(next, self.drive_stop(&name, &id, cx.now.mono, Turn::Now, KILLING, cx));
         }
         next
@@ -82,12 +82,12 @@ impl PodRecord {
     /// All are gone: the status says so, and what is remembered of them counts no more.
     fn note_cleaned_up(&mut self, pod: &Pod, cx: &Cx<'_>) {
         for part in restarting::parts(pod) {
-            let memory = self.memory(&part.spec.name);
-            memory.waiting = None;
-            memory.start_retry = None;
-            memory.restart_backoff = super::backoff::Backoff::default();
-            if !matches!(memory.image, Image::Outdated | Image::Wanted) {
-                memory.image = Image::Unknown;
+            let record = self.container_mut(&part.spec.name);
+            record.waiting = None;
+            record.start_retry = None;
+            record.restart_backoff = super::backoff::Backoff::default();
+            if !matches!(record.image, Image::Outdated | Image::Wanted) {
+                record.image = Image::Unknown;
             }
         }
         if let Some(status) = self.compute_status(cx) {

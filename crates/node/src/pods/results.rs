@@ -16,9 +16,9 @@ impl PodRecord {
         if is_change {
             self.seen.change_ended();
         }
-        let is_news = is_change || task == PodTask::Observe;
+        let is_new = is_change || task == PodTask::Observe;
         self.take_in(task, outcome, cx);
-        if is_news {
+        if is_new {
             self.forget_gone_instances();
         }
     }
@@ -119,8 +119,8 @@ impl PodRecord {
             .map(|c| (c.name.clone(), c.attempt))
             .collect();
         for (name, attempt) in seen {
-            let memory = self.memory(&name);
-            memory.last_attempt = memory.last_attempt.max(Some(attempt));
+            let record = self.container_mut(&name);
+            record.last_attempt = record.last_attempt.max(Some(attempt));
         }
     }
 

@@ -57,7 +57,7 @@ impl PodRecord {
             plan(PlanInputs {
                 pod: &pod,
                 observed,
-                memory: &self.containers,
+                containers: &self.containers,
                 stopped: &self.stopped_sandboxes,
                 ended: &ended,
                 rules: cx.settings.restart_rules,
@@ -119,22 +119,22 @@ impl PodRecord {
         let (key, uid) = (self.key.clone(), self.uid.clone());
         for item in &plan.back_off {
             let pod_text = format!("{}_{}({uid})", key.name, key.namespace);
-            let memory = self.memory(&item.name);
+            let record = self.container_mut(&item.name);
             let message = format!(
                 "back-off {} restarting failed container={} pod={pod_text}",
                 golang::duration::text(item.delay),
                 item.name
             );
-            let is_new = memory.waiting.as_ref().is_none_or(|w| w.message != message);
+            let is_new = record.waiting.as_ref().is_none_or(|w| w.message != message);
             if is_new {
-                memory.waiting = Some(Waiting {
+                record.waiting = Some(Waiting {
                     reason: waiting::CRASH_LOOP_BACK_OFF,
                     message,
                     since: cx.now.mono,
                     next_at: Some(item.until),
                 });
             }
-            let instance = memory.instance_mut(&item.after);
+            let instance = record.instance_mut(&item.after);
             if instance.answer == Answer::None {
                 instance.answer = Answer::BackOff;
                 let text = format!("Back-off restarting failed container {} in pod {pod_text}", item.name);
@@ -155,7 +155,7 @@ impl PodRecord {
             }
             let turn = turns.iter().find(|(_, id, _)| *id == stop.id).map_or(Turn::Now, |(.., turn)| *turn);
             let grace = self.restart_grace(&stop.name, &stop.why);
-            let ending = self.memory(&stop.name).instance(&stop.id).and_then(|i| i.ending);
+            let ending = self.container_mut(&stop.name).instance(&stop.id).and_then(|i| i.ending);
             let deadline = ending.map_or_else(|| cx.now.after(grace), |ending| ending.deadline);
             let text = kill_text(stop, self.kind_of(&stop.name));
             next = earliest(next, self.drive_stop(&stop.name, &stop.id, deadline, turn, &text, cx));
@@ -180,7 +180,7 @@ impl PodRecord {
                 _ => None,
             })
             .max();
-        self.memory(name).instance_mut(id).replaced = Some(Replaced { previous_end });
+        self.container_mut(name).instance_mut(id).replaced = Some(Replaced { previous_end });
     }
 
     /// A probe may bring a grace period of its own (KEP-2238).
@@ -246,7 +246,7 @@ impl PodRecord {
         spec: &k8s_openapi::api::core::v1::Container,
         id: &ContainerId,
     ) -> (bool, bool) {
-        let instance = self.containers.get(&spec.name).and_then(|memory| memory.instance(id));
+        let instance = self.containers.get(&spec.name).and_then(|record| record.instance(id));
         instance.map_or((false, false), |i| (probes::is_started(spec, i), probes::is_ready(spec, i)))
     }
 }

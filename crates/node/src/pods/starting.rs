@@ -75,12 +75,12 @@ impl PodRecord {
             Some(container) => backs_off_from(container, self.containers.get(&item.name).map(Box::as_ref)),
             None => Some(cx.now.wall),
         };
-        let memory = self.memory(&item.name);
-        let instance = memory.instance_mut(after);
+        let record = self.container_mut(&item.name);
+        let instance = record.instance_mut(after);
         if instance.answer != Answer::Start {
             instance.answer = Answer::Start;
             if let Some(ended_at) = ended_at {
-                memory.restart_backoff.advance(ended_at, cx.settings.restart_delays, cx.now);
+                record.restart_backoff.advance(ended_at, cx.settings.restart_delays, cx.now);
             }
         }
     }
@@ -89,7 +89,7 @@ impl PodRecord {
     fn after_container_started(&mut self, name: &str, id: &ContainerId, cx: &mut Cx<'_>) {
         let Some(pod) = self.desired.pod().cloned() else { return };
         let Some(container) = pod::container(&pod, name) else { return };
-        self.memory(name).instance_mut(id).stage = Stage::PostStart;
+        self.container_mut(name).instance_mut(id).stage = Stage::PostStart;
         let has_hook = container.spec.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
         if has_hook && self.life.is_running() {
             let action = ProbeAction::Hook {
@@ -113,11 +113,11 @@ impl PodRecord {
         match outcome {
             Outcome::Runtime(RuntimeOutcome::ContainerStarted(container)) => {
                 let id = container.id.clone();
-                let memory = self.memory(name);
-                memory.image = Image::Unknown;
-                memory.start_retry = None;
-                memory.replacement_failed();
-                memory.last_attempt = memory.last_attempt.max(Some(container.attempt));
+                let record = self.container_mut(name);
+                record.image = Image::Unknown;
+                record.start_retry = None;
+                record.replacement_failed();
+                record.last_attempt = record.last_attempt.max(Some(container.attempt));
                 self.merge_container(container);
                 self.record_container_event(
                     kind,
@@ -147,24 +147,24 @@ impl PodRecord {
         let kind = self.kind_of(name);
         let is_its_fault = failure.kind != FailureKind::RuntimeUnavailable;
         let reason = is_its_fault.then(|| failure.kind.start_reason());
-        let memory = self.memory(name);
-        memory.image = Image::Unknown;
-        let retry = Retry::after(memory.start_retry.as_ref(), failure.message.clone(), Pauses::CALLS, cx.now);
+        let record = self.container_mut(name);
+        record.image = Image::Unknown;
+        let retry = Retry::after(record.start_retry.as_ref(), failure.message.clone(), Pauses::CALLS, cx.now);
         let mut is_new = true;
         if let Some(reason) = reason {
-            memory.replacement_failed();
+            record.replacement_failed();
             is_new =
-                memory.waiting.as_ref().is_none_or(|w| w.reason != reason || w.message != failure.message);
-            memory.waiting = Some(Waiting {
+                record.waiting.as_ref().is_none_or(|w| w.reason != reason || w.message != failure.message);
+            record.waiting = Some(Waiting {
                 reason,
                 message: failure.message.clone(),
-                since: memory.waiting.as_ref().filter(|_| !is_new).map_or(cx.now.mono, |w| w.since),
+                since: record.waiting.as_ref().filter(|_| !is_new).map_or(cx.now.mono, |w| w.since),
                 next_at: Some(retry.next_at),
             });
         }
         let is_told = reason.is_some() && (is_new || retry.failures.is_power_of_two());
         // A start that failed leaves a dead container, and that one's restart has a back-off of its own.
-        memory.start_retry = (failure.kind != FailureKind::ContainerStart).then_some(retry);
+        record.start_retry = (failure.kind != FailureKind::ContainerStart).then_some(retry);
         if failure.kind == FailureKind::ContainerStart {
             self.record_container_event(
                 kind,
@@ -197,12 +197,12 @@ impl PodRecord {
             let is_latest = self.seen.last().and_then(|o| o.latest(&name)).is_some_and(|c| c.id == id);
             // A start under way tells more when it ends.
             let is_starting = self.tasks.is_open(&PodTask::Container(name.clone()));
-            let memory = self.memory(&name);
-            let is_found = memory.instance(&id).is_none_or(|i| i.stage == Stage::Found);
+            let record = self.container_mut(&name);
+            let is_found = record.instance(&id).is_none_or(|i| i.stage == Stage::Found);
             if is_latest && !is_starting && is_found {
-                memory.image = Image::Unknown;
-                memory.waiting = None;
-                memory.start_retry = None;
+                record.image = Image::Unknown;
+                record.waiting = None;
+                record.start_retry = None;
                 self.after_container_started(&name, &id, cx);
             }
         }
@@ -214,9 +214,9 @@ impl PodRecord {
             Outcome::Done => self.is_through_post_start(&name, id),
             Outcome::Failed(failure) => {
                 let kind = self.kind_of(&name);
-                let memory = self.memory(&name);
-                memory.instance_mut(id).kill = Some(KillCause::PostStart);
-                memory.waiting = Some(Waiting {
+                let record = self.container_mut(&name);
+                record.instance_mut(id).kill = Some(KillCause::PostStart);
+                record.waiting = Some(Waiting {
                     reason: waiting::POST_START_HOOK_ERROR,
                     message: failure.message.clone(),
                     since: cx.now.mono,
@@ -232,8 +232,8 @@ impl PodRecord {
 
     /// From here on the container is shown as it is.
     fn is_through_post_start(&mut self, name: &str, id: &ContainerId) {
-        let memory = self.memory(name);
-        memory.instance_mut(id).stage = Stage::Started;
-        memory.waiting = None;
+        let record = self.container_mut(name);
+        record.instance_mut(id).stage = Stage::Started;
+        record.waiting = None;
     }
 }

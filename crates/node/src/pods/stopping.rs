@@ -77,7 +77,7 @@ impl PodRecord {
         cx: &mut Cx<'_>,
     ) -> Option<Duration> {
         let kind = self.kind_of(name);
-        let known = self.memory(name).instance(id).and_then(|i| i.ending);
+        let known = self.container_mut(name).instance(id).and_then(|i| i.ending);
         if known.is_none() {
             self.record_container_event(kind, name, false, event::KILLING, text.to_owned(), cx.out);
         }
@@ -106,7 +106,7 @@ impl PodRecord {
                 (EndStep::Signalled { by: cx.now.after(grace) }, None)
             }
         };
-        self.memory(name).instance_mut(id).ending = Some(Ending { deadline, step });
+        self.container_mut(name).instance_mut(id).ending = Some(Ending { deadline, step });
         wakes_at
     }
 

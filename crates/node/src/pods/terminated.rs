@@ -56,7 +56,7 @@ impl PodRecord {
             next = earliest(next, object_at);
         }
         if !self.desired.is_present() || self.is_returning() {
-            next = earliest(next, self.drive_remains(cx));
+            next = earliest(next, self.drive_cleanup(cx));
         }
         next
     }
@@ -67,14 +67,14 @@ impl PodRecord {
             Desired::Present { pod, .. } => {
                 !self.desired.is_static() && pod.metadata.deletion_timestamp.is_some()
             }
-            Desired::Removed { .. } | Desired::Unknown => false,
+            Desired::Removed { .. } | Desired::Orphan => false,
         }
     }
 
     /// Removes from the runtime and from disk what is left of a pod that nobody refers to.
-    fn drive_remains(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
+    fn drive_cleanup(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
         let Life::Terminated(end) = &self.life else { return None };
-        let retry_at = end.remains.as_ref().map(|r| r.next_at).filter(|at| *at > cx.now.mono);
+        let retry_at = end.cleanup.as_ref().map(|r| r.next_at).filter(|at| *at > cx.now.mono);
         if retry_at.is_some() {
             return retry_at;
         }
@@ -143,7 +143,7 @@ impl PodRecord {
             _ => None,
         };
         if let Life::Terminated(end) = &mut self.life {
-            end.remains = failed.map(|e| Retry::after(end.remains.as_ref(), e, Pauses::CALLS, cx.now));
+            end.cleanup = failed.map(|e| Retry::after(end.cleanup.as_ref(), e, Pauses::CALLS, cx.now));
         }
     }
 

@@ -29,7 +29,7 @@ use crate::{
 mod transitions;
 
 /// A record, its clock, and what it asked for.
-struct Bench {
+struct PodHarness {
     record: PodRecord,
     out: Outbox,
     settings: Settings,
@@ -40,7 +40,7 @@ fn wall(second: u64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + i64::try_from(second).unwrap()).unwrap()
 }
 
-impl Bench {
+impl PodHarness {
     /// A pod in which everything is up.
     fn running(spec: &str) -> Self {
         let pod: Pod = serde_json::from_str(&format!(
@@ -76,8 +76,8 @@ impl Bench {
                 recursive_read_only: Vec::new(),
             });
             let id = ContainerId::from(c.spec.name.as_str());
-            let memory = record.memory(&c.spec.name);
-            memory.instance_mut(&id).stage = super::container::Stage::Started;
+            let container = record.container_mut(&c.spec.name);
+            container.instance_mut(&id).stage = super::container::Stage::Started;
         }
         record.seen = Seen::Fresh(Arc::new(seen));
         let mut running = Running::new(wall(0));
@@ -191,118 +191,118 @@ const HOOK: &str = r#""lifecycle":{"preStop":{"exec":{"command":["x"]}}}"#;
 
 #[test]
 fn sidecars_end_after_the_others_and_in_reverse() {
-    let mut bench = Bench::running(
+    let mut harness = PodHarness::running(
         r#"{"containers":[{"name":"a"},{"name":"b"}],
             "initContainers":[{"name":"s1","restartPolicy":"Always"},{"name":"s2","restartPolicy":"Always"}]}"#,
     );
-    bench.delete(0, 30);
-    assert_eq!(bench.drive(0), "stop a within 30, stop b within 30");
-    bench.stopped("a");
-    assert_eq!(bench.drive(5), "");
-    bench.stopped("b");
-    assert_eq!(bench.drive(10), "stop s2 within 20");
-    bench.stopped("s2");
-    assert_eq!(bench.drive(12), "stop s1 within 18");
-    bench.stopped("s1");
-    assert_eq!(bench.drive(13), "stop sandbox");
-    bench.finish(PodTask::StopSandbox(SandboxId::from("sandbox")), Outcome::Done);
-    assert_eq!(bench.drive(13), "tear down volumes, remove cgroup");
+    harness.delete(0, 30);
+    assert_eq!(harness.drive(0), "stop a within 30, stop b within 30");
+    harness.stopped("a");
+    assert_eq!(harness.drive(5), "");
+    harness.stopped("b");
+    assert_eq!(harness.drive(10), "stop s2 within 20");
+    harness.stopped("s2");
+    assert_eq!(harness.drive(12), "stop s1 within 18");
+    harness.stopped("s1");
+    assert_eq!(harness.drive(13), "stop sandbox");
+    harness.finish(PodTask::StopSandbox(SandboxId::from("sandbox")), Outcome::Done);
+    assert_eq!(harness.drive(13), "tear down volumes, remove cgroup");
 }
 
 #[test]
 fn when_time_is_up_sidecars_end_with_the_rest() {
-    let mut bench = Bench::running(
+    let mut harness = PodHarness::running(
         r#"{"containers":[{"name":"a"}],"initContainers":[{"name":"s1","restartPolicy":"Always"},{"name":"s2","restartPolicy":"Always"}]}"#,
     );
-    bench.delete(0, 10);
-    assert_eq!(bench.drive(0), "stop a within 10");
-    bench.stopped("a");
-    assert_eq!(bench.drive(10), "stop s1 within 2, stop s2 within 2");
+    harness.delete(0, 10);
+    assert_eq!(harness.drive(0), "stop a within 10");
+    harness.stopped("a");
+    assert_eq!(harness.drive(10), "stop s1 within 2, stop s2 within 2");
 }
 
 #[test]
 fn a_pre_stop_hook_counts_against_the_grace() {
-    let mut bench = Bench::running(&format!(r#"{{"containers":[{{"name":"a",{HOOK}}}]}}"#));
-    bench.delete(0, 30);
-    assert_eq!(bench.drive(0), "preStop a within 34");
-    bench.finish(PodTask::Hook(ContainerId::from("a"), Hook::PreStop), Outcome::Done);
-    assert_eq!(bench.drive(20), "stop a within 10");
+    let mut harness = PodHarness::running(&format!(r#"{{"containers":[{{"name":"a",{HOOK}}}]}}"#));
+    harness.delete(0, 30);
+    assert_eq!(harness.drive(0), "preStop a within 34");
+    harness.finish(PodTask::Hook(ContainerId::from("a"), Hook::PreStop), Outcome::Done);
+    assert_eq!(harness.drive(20), "stop a within 10");
 }
 
 #[test]
 fn a_pre_stop_hook_that_used_up_the_grace_leaves_two_seconds() {
-    let mut bench = Bench::running(&format!(r#"{{"containers":[{{"name":"a",{HOOK}}}]}}"#));
-    bench.delete(0, 30);
-    bench.drive(0);
-    assert_eq!(bench.drive(30), "stop a within 2", "the hook goes on");
+    let mut harness = PodHarness::running(&format!(r#"{{"containers":[{{"name":"a",{HOOK}}}]}}"#));
+    harness.delete(0, 30);
+    harness.drive(0);
+    assert_eq!(harness.drive(30), "stop a within 2", "the hook goes on");
 }
 
 #[test]
 fn grace_is_shortened_and_never_prolonged() {
-    let mut bench = Bench::running(r#"{"containers":[{"name":"a"}]}"#);
-    bench.delete(0, 60);
-    assert_eq!(bench.drive(0), "stop a within 60");
-    bench.delete(1, 90);
-    assert_eq!(bench.drive(1), "");
-    bench.delete(2, 5);
-    assert_eq!(bench.drive(2), "cancel");
-    bench.finish(PodTask::StopContainer(ContainerId::from("a")), Outcome::Cancelled);
+    let mut harness = PodHarness::running(r#"{"containers":[{"name":"a"}]}"#);
+    harness.delete(0, 60);
+    assert_eq!(harness.drive(0), "stop a within 60");
+    harness.delete(1, 90);
+    assert_eq!(harness.drive(1), "");
+    harness.delete(2, 5);
+    assert_eq!(harness.drive(2), "cancel");
+    harness.finish(PodTask::StopContainer(ContainerId::from("a")), Outcome::Cancelled);
     // What was stopped half-way is looked at, and asked for again with what is left.
-    assert_eq!(bench.drive(3), "observe, stop a within 4");
+    assert_eq!(harness.drive(3), "observe, stop a within 4");
 }
 
 /// One that was given up and came all the same stands beside its successor.
 #[test]
 fn two_instances_of_a_container_each_end_once() {
-    let mut bench = Bench::running(&format!(r#"{{"containers":[{{"name":"a",{HOOK}}}]}}"#));
-    let last = bench.record.seen.last_mut().unwrap();
+    let mut harness = PodHarness::running(&format!(r#"{{"containers":[{{"name":"a",{HOOK}}}]}}"#));
+    let last = harness.record.seen.last_mut().unwrap();
     let other = ContainerObservation { id: ContainerId::from("other"), ..last.containers[0].clone() };
     last.containers.push(other);
-    bench.delete(0, 30);
-    bench.with(|record, cx| record.drive(cx));
-    assert_eq!(bench.events(), ["Killing: Stopping container a"; 2]);
-    bench.at = 1;
-    bench.with(|record, cx| record.drive(cx));
-    assert_eq!(bench.events(), [""; 0]);
+    harness.delete(0, 30);
+    harness.with(|record, cx| record.drive(cx));
+    assert_eq!(harness.events(), ["Killing: Stopping container a"; 2]);
+    harness.at = 1;
+    harness.with(|record, cx| record.drive(cx));
+    assert_eq!(harness.events(), [""; 0]);
     for id in ["a", "other"] {
-        bench.finish(PodTask::Hook(ContainerId::from(id), Hook::PreStop), Outcome::Done);
+        harness.finish(PodTask::Hook(ContainerId::from(id), Hook::PreStop), Outcome::Done);
     }
-    assert_eq!(bench.drive(2), "stop a within 28, stop other within 28");
+    assert_eq!(harness.drive(2), "stop a within 28, stop other within 28");
 }
 
 #[test]
 fn a_stop_that_fails_is_tried_again_with_what_is_left() {
-    let mut bench = Bench::running(r#"{"containers":[{"name":"a"}]}"#);
-    bench.delete(0, 30);
-    bench.drive(0);
+    let mut harness = PodHarness::running(r#"{"containers":[{"name":"a"}]}"#);
+    harness.delete(0, 30);
+    harness.drive(0);
     let failure = Failure { kind: FailureKind::Other, message: "no".to_owned() };
-    bench.finish(PodTask::StopContainer(ContainerId::from("a")), Outcome::Failed(failure));
-    assert_eq!(bench.drive(0), "observe");
-    let seen = (**bench.record.seen.last().unwrap()).clone();
-    bench.finish(PodTask::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
-    assert_eq!(bench.drive(1), "stop a within 29");
+    harness.finish(PodTask::StopContainer(ContainerId::from("a")), Outcome::Failed(failure));
+    assert_eq!(harness.drive(0), "observe");
+    let seen = (**harness.record.seen.last().unwrap()).clone();
+    harness.finish(PodTask::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
+    assert_eq!(harness.drive(1), "stop a within 29");
 }
 
 // ---- reads ----
 
 #[test]
 fn what_happens_during_a_read_that_fails_is_seen_by_the_next() {
-    let mut bench = Bench::running(r#"{"containers":[{"name":"a"}]}"#);
-    let seen = (**bench.record.seen.last().unwrap()).clone();
-    bench.record.seen.outdate();
-    assert_eq!(bench.drive(0), "observe");
-    bench.record.seen.outdate();
+    let mut harness = PodHarness::running(r#"{"containers":[{"name":"a"}]}"#);
+    let seen = (**harness.record.seen.last().unwrap()).clone();
+    harness.record.seen.outdate();
+    assert_eq!(harness.drive(0), "observe");
+    harness.record.seen.outdate();
     let failure = Failure { kind: FailureKind::Other, message: "no".to_owned() };
-    bench.finish(PodTask::Observe, Outcome::Failed(failure));
-    assert_eq!((bench.drive(0), bench.drive(1)), (String::new(), "observe".to_owned()));
-    bench.finish(PodTask::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
-    assert_eq!(bench.drive(1), "");
+    harness.finish(PodTask::Observe, Outcome::Failed(failure));
+    assert_eq!((harness.drive(0), harness.drive(1)), (String::new(), "observe".to_owned()));
+    harness.finish(PodTask::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
+    assert_eq!(harness.drive(1), "");
 }
 
 // ---- probes ----
 
-fn with_probe(kind: &str, probe: &str) -> Bench {
-    Bench::running(&format!(
+fn with_probe(kind: &str, probe: &str) -> PodHarness {
+    PodHarness::running(&format!(
         r#"{{"containers":[{{"name":"a","{kind}Probe":{{"exec":{{"command":["x"]}},"periodSeconds":1,{probe}}}}}]}}"#
     ))
 }
@@ -323,13 +323,13 @@ fn thresholds_count_outcomes_in_a_row() {
         ("nor does it begin anew", &[bad(), bad(), error(), bad()], "stop"),
     ];
     for (name, outcomes, expected) in cases {
-        let mut bench = with_probe("liveness", r#""failureThreshold":3"#);
-        bench.drive(0);
+        let mut harness = with_probe("liveness", r#""failureThreshold":3"#);
+        harness.drive(0);
         for (n, outcome) in outcomes.iter().enumerate() {
-            assert_eq!(bench.drive(n as u64 + 1), "Liveness a", "{name}");
-            bench.probed("a", ProbeKind::Liveness, outcome.clone());
+            assert_eq!(harness.drive(n as u64 + 1), "Liveness a", "{name}");
+            harness.probed("a", ProbeKind::Liveness, outcome.clone());
         }
-        let then = bench.drive(outcomes.len() as u64);
+        let then = harness.drive(outcomes.len() as u64);
         assert!(
             if expected.is_empty() { !then.contains("stop") } else { then.starts_with("stop a within 30") },
             "{name}: {then}"
@@ -339,15 +339,15 @@ fn thresholds_count_outcomes_in_a_row() {
 
 #[test]
 fn readiness_comes_and_goes_by_its_own_thresholds() {
-    let mut bench = with_probe("readiness", r#""failureThreshold":2,"successThreshold":2"#);
+    let mut harness = with_probe("readiness", r#""failureThreshold":2,"successThreshold":2"#);
     let mut seen = Vec::new();
     let outcomes = [ProbeOutcome::Success, ProbeOutcome::Success, bad(), bad(), ProbeOutcome::Success];
     for (n, outcome) in outcomes.into_iter().enumerate() {
-        bench.drive(n as u64);
-        bench.probed("a", ProbeKind::Readiness, outcome);
-        let pod = bench.record.desired.pod().unwrap().clone();
+        harness.drive(n as u64);
+        harness.probed("a", ProbeKind::Readiness, outcome);
+        let pod = harness.record.desired.pod().unwrap().clone();
         let spec = pod::container(&pod, "a").unwrap().spec.into_owned();
-        seen.push(bench.record.readiness_of(&spec, &ContainerId::from("a")).1);
+        seen.push(harness.record.readiness_of(&spec, &ContainerId::from("a")).1);
     }
     assert_eq!(seen, [false, true, true, false, false]);
 }
@@ -355,25 +355,25 @@ fn readiness_comes_and_goes_by_its_own_thresholds() {
 #[test]
 fn a_startup_probe_holds_back_the_others() {
     let probe = r#"{"exec":{"command":["x"]},"periodSeconds":1}"#;
-    let mut bench = Bench::running(&format!(
+    let mut harness = PodHarness::running(&format!(
         r#"{{"containers":[{{"name":"a","startupProbe":{probe},"livenessProbe":{probe},"readinessProbe":{probe}}}]}}"#
     ));
-    assert_eq!(bench.drive(0), "Startup a");
-    bench.probed("a", ProbeKind::Startup, bad());
-    assert_eq!(bench.drive(1), "Startup a");
-    bench.probed("a", ProbeKind::Startup, ProbeOutcome::Success);
-    assert_eq!(bench.drive(1), "Liveness a, Readiness a");
+    assert_eq!(harness.drive(0), "Startup a");
+    harness.probed("a", ProbeKind::Startup, bad());
+    assert_eq!(harness.drive(1), "Startup a");
+    harness.probed("a", ProbeKind::Startup, ProbeOutcome::Success);
+    assert_eq!(harness.drive(1), "Liveness a, Readiness a");
 }
 
 // ---- images ----
 
-fn pulling(policy: &str) -> Bench {
-    let mut bench = Bench::running(&format!(
+fn pulling(policy: &str) -> PodHarness {
+    let mut harness = PodHarness::running(&format!(
         r#"{{"containers":[{{"name":"a","image":"web","imagePullPolicy":"{policy}"}}]}}"#
     ));
-    bench.record.seen.last_mut().unwrap().containers.clear();
-    bench.record.containers.clear();
-    bench
+    harness.record.seen.last_mut().unwrap().containers.clear();
+    harness.record.containers.clear();
+    harness
 }
 
 fn image_task() -> PodTask {
@@ -382,34 +382,34 @@ fn image_task() -> PodTask {
 
 #[test]
 fn a_pull_that_fails_shows_its_error_first_and_then_the_back_off() {
-    let mut bench = pulling("IfNotPresent");
-    assert_eq!(bench.drive(0), "inspect");
-    bench.finish(image_task(), Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent)));
-    assert_eq!(bench.drive(0), "pull");
+    let mut harness = pulling("IfNotPresent");
+    assert_eq!(harness.drive(0), "inspect");
+    harness.finish(image_task(), Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent)));
+    assert_eq!(harness.drive(0), "pull");
     let failure =
         || Outcome::Failed(Failure { kind: FailureKind::Other, message: "no such image".to_owned() });
-    bench.finish(image_task(), failure());
-    assert_eq!(bench.waiting("a"), "ErrImagePull");
+    harness.finish(image_task(), failure());
+    assert_eq!(harness.waiting("a"), "ErrImagePull");
     assert_eq!(
-        bench.events(),
+        harness.events(),
         ["Failed: Failed to pull image \"web\": no such image", "Failed: Error: ErrImagePull"]
     );
-    assert_eq!(bench.drive(0), "");
-    bench.at = 1;
-    bench.with(|record, cx| record.drive(cx));
-    assert_eq!(bench.waiting("a"), "ImagePullBackOff");
+    assert_eq!(harness.drive(0), "");
+    harness.at = 1;
+    harness.with(|record, cx| record.drive(cx));
+    assert_eq!(harness.waiting("a"), "ImagePullBackOff");
     assert_eq!(
-        bench.events(),
+        harness.events(),
         ["BackOff: Back-off pulling image \"web\"", "Failed: Error: ImagePullBackOff"]
     );
-    assert_eq!(bench.drive(9), "");
+    assert_eq!(harness.drive(9), "");
     // Ten seconds after the failure, and twice that after the next.
-    assert_eq!(bench.drive(10), "inspect");
-    bench.finish(image_task(), Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent)));
-    assert_eq!(bench.drive(10), "pull");
-    bench.finish(image_task(), failure());
-    assert_eq!(bench.drive(29), "");
-    assert_eq!(bench.drive(30), "inspect");
+    assert_eq!(harness.drive(10), "inspect");
+    harness.finish(image_task(), Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Absent)));
+    assert_eq!(harness.drive(10), "pull");
+    harness.finish(image_task(), failure());
+    assert_eq!(harness.drive(29), "");
+    assert_eq!(harness.drive(30), "inspect");
 }
 
 #[test]
@@ -433,57 +433,57 @@ fn policies_decide_what_an_image_needs() {
         ("Never", ImageAnswer::Unproven, "", "ErrImageNeverPull", never),
         ("Never", ImageAnswer::Absent, "", "ErrImageNeverPull", never),
     ] {
-        let mut bench = pulling(policy);
-        bench.drive(0);
+        let mut harness = pulling(policy);
+        harness.drive(0);
         let case = format!("{policy} {answer:?}");
-        bench.finish(image_task(), Outcome::Image(ImageOutcome::Inspected(answer)));
-        let events = bench.events();
+        harness.finish(image_task(), Outcome::Image(ImageOutcome::Inspected(answer)));
+        let events = harness.events();
         assert_eq!(events.first().map_or("", |first| first), event, "{case}");
-        assert_eq!(bench.drive(0), expected, "{case}");
-        assert_eq!(bench.waiting("a"), reason, "{case}");
+        assert_eq!(harness.drive(0), expected, "{case}");
+        assert_eq!(harness.waiting("a"), reason, "{case}");
     }
 }
 
 #[test]
 fn an_absent_runtime_is_no_fault_of_the_image() {
-    let mut bench = pulling("IfNotPresent");
-    bench.drive(0);
+    let mut harness = pulling("IfNotPresent");
+    harness.drive(0);
     let failure = Failure { kind: FailureKind::RuntimeUnavailable, message: "away".to_owned() };
-    bench.finish(image_task(), Outcome::Failed(failure));
-    assert_eq!((bench.waiting("a"), bench.events().len()), ("", 0));
-    assert_eq!(bench.drive(1), "inspect");
+    harness.finish(image_task(), Outcome::Failed(failure));
+    assert_eq!((harness.waiting("a"), harness.events().len()), ("", 0));
+    assert_eq!(harness.drive(1), "inspect");
 }
 
 // ---- what a start leaves ----
 
 #[test]
 fn a_start_reported_as_failed_may_have_succeeded() {
-    let mut bench = Bench::running(
+    let mut harness = PodHarness::running(
         r#"{"containers":[{"name":"a","lifecycle":{"postStart":{"exec":{"command":["x"]}}}}]}"#,
     );
-    let seen = (**bench.record.seen.last().unwrap()).clone();
-    bench.record.seen.last_mut().unwrap().containers.clear();
-    bench.record.containers.clear();
-    bench.drive(0);
-    bench.finish(
+    let seen = (**harness.record.seen.last().unwrap()).clone();
+    harness.record.seen.last_mut().unwrap().containers.clear();
+    harness.record.containers.clear();
+    harness.drive(0);
+    harness.finish(
         image_task(),
         Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Accessible(ImageRef::from("sha256:1")))),
     );
-    assert_eq!(bench.drive(0), "start a#0");
+    assert_eq!(harness.drive(0), "start a#0");
     let failure = Failure { kind: FailureKind::Other, message: "deadline exceeded".to_owned() };
-    bench.finish(PodTask::Container("a".to_owned()), Outcome::Failed(failure));
-    assert!(bench.drive(0).contains("observe"));
-    bench.finish(PodTask::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
-    let events = bench.out.take();
+    harness.finish(PodTask::Container("a".to_owned()), Outcome::Failed(failure));
+    assert!(harness.drive(0).contains("observe"));
+    harness.finish(PodTask::Observe, Outcome::Runtime(RuntimeOutcome::Observed(seen)));
+    let events = harness.out.take();
     assert!(events.iter().filter_map(describe).any(|e| e == "postStart a"), "{events:?}");
-    assert_eq!(bench.waiting("a"), "");
+    assert_eq!(harness.waiting("a"), "");
 }
 
 #[test]
 fn a_pod_that_completed_ends_by_itself() {
-    let mut bench = Bench::running(r#"{"restartPolicy":"Never","containers":[{"name":"a"}]}"#);
-    let container = &mut bench.record.seen.last_mut().unwrap().containers[0];
+    let mut harness = PodHarness::running(r#"{"restartPolicy":"Never","containers":[{"name":"a"}]}"#);
+    let container = &mut harness.record.seen.last_mut().unwrap().containers[0];
     container.state = ContainerState::Exited(ContainerExit::default());
-    assert_eq!(bench.drive(0), "stop sandbox");
-    assert!(matches!(&bench.record.life, Life::Terminating(end) if end.why == EndCause::Completed));
+    assert_eq!(harness.drive(0), "stop sandbox");
+    assert!(matches!(&harness.record.life, Life::Terminating(end) if end.why == EndCause::Completed));
 }

@@ -87,7 +87,7 @@ impl PodRecord {
         Some(plan(PlanInputs {
             pod,
             observed: self.seen.last()?,
-            memory: &self.containers,
+            containers: &self.containers,
             stopped: &self.stopped_sandboxes,
             ended: &ended,
             rules: cx.settings.restart_rules,
@@ -137,12 +137,12 @@ impl PodRecord {
 
     /// An image that is being looked for, or was not found.
     fn find_image(&self, name: &str, found: &mut Found) {
-        let memory = self.containers.get(name);
-        match memory.map(|m| &m.image) {
+        let record = self.containers.get(name);
+        match record.map(|m| &m.image) {
             Some(Image::Failed { next_at, turns_at, .. }) => {
                 let wait = found.add(WaitOn::Image(name.to_owned()));
                 wait.next_try = Some(turns_at.unwrap_or(*next_at).max(*next_at));
-                if let Some(waiting) = memory.and_then(|m| m.waiting.as_ref()) {
+                if let Some(waiting) = record.and_then(|m| m.waiting.as_ref()) {
                     wait.reason = Some(waiting.reason.into());
                     wait.error = Some(waiting.message.clone());
                 }
@@ -157,13 +157,13 @@ impl PodRecord {
     /// A start that is under way, has failed, or has its turn after that of another.
     fn find_start(&self, name: &str, found: &mut Found) {
         let is_said = found.has(&WaitOn::Image(name.to_owned()));
-        let memory = self.containers.get(name);
-        let retry = memory.and_then(|m| m.start_retry.as_ref());
+        let record = self.containers.get(name);
+        let retry = record.and_then(|m| m.start_retry.as_ref());
         if is_said && retry.is_none() {
             return;
         }
         found.retrying(WaitOn::Start(name.to_owned()), retry);
-        if let Some(waiting) = memory.and_then(|m| m.waiting.as_ref()) {
+        if let Some(waiting) = record.and_then(|m| m.waiting.as_ref()) {
             let wait = found.add(WaitOn::Start(name.to_owned()));
             wait.reason = Some(waiting.reason.into());
             wait.error.get_or_insert_with(|| waiting.message.clone());
@@ -181,7 +181,7 @@ impl PodRecord {
             return;
         }
         let (is_started, is_ready) = self.readiness_of(&container.spec, &held.id);
-        let instance = self.containers.get(name).and_then(|memory| memory.instance(&held.id));
+        let instance = self.containers.get(name).and_then(|record| record.instance(&held.id));
         if instance.is_some_and(|instance| instance.kill.is_some()) {
             found.add(WaitOn::Stop(name.clone()));
         } else if instance.is_none_or(|instance| instance.stage != Stage::Started) {
@@ -235,7 +235,7 @@ impl PodRecord {
         if !self.desired.is_present() || self.is_returning() {
             let is_held = |o: &model::PodObservation| !o.sandboxes.is_empty() || !o.containers.is_empty();
             if self.seen.last().is_none_or(|last| is_held(last)) {
-                found.retrying(WaitOn::Remains, end.remains.as_ref());
+                found.retrying(WaitOn::Cleanup, end.cleanup.as_ref());
             }
             if let Some(logs) = &end.logs {
                 found.step(WaitOn::Logs, logs);
@@ -273,7 +273,7 @@ impl PodRecord {
                 PodTask::Image(name) => WaitOn::Image(name.clone()),
                 PodTask::Sandbox => WaitOn::Sandbox,
                 PodTask::StopSandbox(_) => WaitOn::SandboxStop,
-                PodTask::RemoveSandbox(_) | PodTask::RemoveContainer(_) => WaitOn::Remains,
+                PodTask::RemoveSandbox(_) | PodTask::RemoveContainer(_) => WaitOn::Cleanup,
                 PodTask::Container(name) => WaitOn::Start(name.clone()),
                 PodTask::StopContainer(id) => WaitOn::Stop(name(id)),
                 PodTask::Hook(id, Hook::PostStart) => WaitOn::PostStart(name(id)),
@@ -301,8 +301,8 @@ impl PodRecord {
         if self.life.has_volumes() {
             marks.push(Mark::VolumesMounted);
         }
-        for (container, memory) in &self.containers {
-            if matches!(memory.image, Image::Ready(_)) {
+        for (container, record) in &self.containers {
+            if matches!(record.image, Image::Ready(_)) {
                 marks.push(Mark::ImageReady { container: container.clone() });
             }
         }

@@ -3,7 +3,7 @@
 use model::Pod;
 use serde_json::json;
 
-use super::story::{Story, pod};
+use super::scenario::{Scenario, pod};
 use crate::{Action, ProbeAction, RuntimeAction, VolumeAction};
 
 /// What an action says of the pod's addresses, if it is of a kind that does.
@@ -27,20 +27,20 @@ fn told(action: &Action) -> Option<String> {
 
 /// Everything that was told until the pod is up, has restarted its container, and probes it.
 fn told_of(node_ips: &[&str], pod: &Pod) -> Vec<String> {
-    let mut story = Story::with_addresses(node_ips);
+    let mut scenario = Scenario::with_addresses(node_ips);
     let mut all = Vec::new();
-    story.apply(pod);
-    let mut run = |story: &mut Story| {
-        while let Some(text) = story.under_way().first().cloned() {
-            all.extend(story.actions().next().and_then(told));
-            story.done(&text);
+    scenario.apply(pod);
+    let mut run = |scenario: &mut Scenario| {
+        while let Some(text) = scenario.under_way().first().cloned() {
+            all.extend(scenario.actions().next().and_then(told));
+            scenario.done(&text);
         }
     };
-    run(&mut story);
-    story.exits("a#0", 1);
-    run(&mut story);
-    story.wait(std::time::Duration::from_secs(20));
-    run(&mut story);
+    run(&mut scenario);
+    scenario.exits("a#0", 1);
+    run(&mut scenario);
+    scenario.wait(std::time::Duration::from_secs(20));
+    run(&mut scenario);
     all
 }
 

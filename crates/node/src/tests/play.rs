@@ -1,4 +1,4 @@
-//! What the runtime and the API server of a story do when an action goes well.
+//! What the runtime and the API server of a scenario do when an action goes well.
 
 use model::observed::ContainerExit;
 use model::probe::ProbeOutcome;
@@ -7,7 +7,7 @@ use model::{
     SandboxId, SandboxObservation, pod,
 };
 
-use super::story::Story;
+use super::scenario::Scenario;
 use crate::{
     Action, ApiAction, ApiOutcome, ImageAction, ImageAnswer, ImageOutcome, Input, Outcome, ProbeAction,
     RuntimeAction, RuntimeChange, RuntimeOutcome, VolumeAction, VolumeOutcome,
@@ -16,7 +16,7 @@ use crate::{
 /// Exit code of a container that was told to stop.
 const STOPPED: i32 = 143;
 
-impl Story {
+impl Scenario {
     pub(super) fn perform(&mut self, action: &Action) -> Outcome {
         match action {
             Action::Volume(VolumeAction::Sync { .. }) => {

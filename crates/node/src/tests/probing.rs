@@ -7,7 +7,7 @@ use model::probe::ProbeOutcome;
 use model::{Pod, PodUid};
 use serde_json::{Value, json};
 
-use super::story::{Story, pod};
+use super::scenario::{Scenario, pod};
 use crate::{Input, Outcome, Source};
 
 fn with(probes: Value) -> Pod {
@@ -17,21 +17,21 @@ fn with(probes: Value) -> Pod {
 }
 
 /// Up to the start of its container, and the status that says so.
-fn begun(pod: &Pod) -> Story {
-    let mut story = Story::new();
-    story.apply(pod);
+fn begun(pod: &Pod) -> Scenario {
+    let mut scenario = Scenario::new();
+    scenario.apply(pod);
     for text in ["write", "volumes", "cgroup", "inspect a", "sandbox", "start a#0", "write"] {
-        story.done(text);
+        scenario.done(text);
     }
-    story
+    scenario
 }
 
 #[test]
 fn readiness_waits_for_its_delay_and_keeps_its_rhythm() {
-    let mut story = begun(&with(json!({
+    let mut scenario = begun(&with(json!({
         "readinessProbe": { "tcpSocket": { "port": 1 }, "initialDelaySeconds": 5, "periodSeconds": 4 },
     })));
-    story.play(&[
+    scenario.play(&[
         ("wait 4.9", ""),
         ("wait 0.1", "probe a#0 Readiness"),
         ("ok probe", "write Running ready=True a=running!"),
@@ -51,16 +51,16 @@ fn readiness_waits_for_its_delay_and_keeps_its_rhythm() {
 
 #[test]
 fn an_attempt_that_could_not_be_made_counts_for_nothing() {
-    let mut story = begun(&with(json!({
+    let mut scenario = begun(&with(json!({
         "livenessProbe": { "tcpSocket": { "port": 1 }, "periodSeconds": 2, "failureThreshold": 2 },
     })));
-    story.play(&[("wait 2", "probe a#0 Liveness"), ("bad probe", "Unhealthy: Liveness probe failed: no")]);
-    story.play(&[("wait 2", "probe a#0 Liveness")]);
+    scenario.play(&[("wait 2", "probe a#0 Liveness"), ("bad probe", "Unhealthy: Liveness probe failed: no")]);
+    scenario.play(&[("wait 2", "probe a#0 Liveness")]);
     assert_eq!(
-        story.ends("probe", Outcome::Probed(ProbeOutcome::unknown("away"))),
+        scenario.ends("probe", Outcome::Probed(ProbeOutcome::unknown("away"))),
         "Unhealthy: Liveness probe errored and resulted in unknown state: away"
     );
-    story.play(&[
+    scenario.play(&[
         ("wait 2", "probe a#0 Liveness"),
         (
             "bad probe",
@@ -72,14 +72,14 @@ fn an_attempt_that_could_not_be_made_counts_for_nothing() {
 
 #[test]
 fn a_startup_probe_that_never_succeeds_restarts_the_container_with_its_own_grace() {
-    let mut story = begun(&with(json!({
+    let mut scenario = begun(&with(json!({
         "startupProbe": {
             "tcpSocket": { "port": 1 }, "periodSeconds": 1, "failureThreshold": 2,
             "initialDelaySeconds": 1, "terminationGracePeriodSeconds": 3,
         },
         "livenessProbe": { "tcpSocket": { "port": 1 }, "periodSeconds": 1 },
     })));
-    story.play(&[
+    scenario.play(&[
         ("wait 1", "probe a#0 Startup"),
         ("bad probe", "Unhealthy: Startup probe failed: no"),
         ("wait 1", "probe a#0 Startup"),
@@ -93,11 +93,11 @@ fn a_startup_probe_that_never_succeeds_restarts_the_container_with_its_own_grace
 }
 
 /// The same world under a new process, which is told of the pod as the API server has it.
-fn restarted(before: &Story, pod: &Pod, later: Duration) -> Story {
+fn restarted(before: &Scenario, pod: &Pod, later: Duration) -> Scenario {
     let mut pod = pod.clone();
     pod.status = Some((*before.statuses[&PodUid::from("u")]).clone());
     pod.metadata.resource_version = Some("500".into());
-    let mut after = Story::restarted(before.runtime.clone(), before.at + later);
+    let mut after = Scenario::restarted(before.runtime.clone(), before.at + later);
     after.tell(Input::PodsListed { source: Source::Api, pods: vec![Arc::new(pod)] });
     after.done("cgroup");
     after.done("volumes");
@@ -124,11 +124,11 @@ fn a_restart_of_the_node_cuts_no_initial_delay_short() {
 /// The end of the startup probe asks for readiness at once, but not within its delay.
 #[test]
 fn readiness_waits_for_its_delay_after_the_startup_probe_too() {
-    let mut story = begun(&with(json!({
+    let mut scenario = begun(&with(json!({
         "startupProbe": { "tcpSocket": { "port": 1 }, "initialDelaySeconds": 2, "periodSeconds": 1 },
         "readinessProbe": { "tcpSocket": { "port": 1 }, "initialDelaySeconds": 5, "periodSeconds": 10 },
     })));
-    story.play(&[
+    scenario.play(&[
         ("wait 2", "probe a#0 Startup"),
         ("ok probe", "write Running ready=False a=running"),
         ("ok write", ""),
@@ -147,12 +147,12 @@ fn a_container_is_not_there_before_its_hook_is_through() {
         { "name": "a", "image": "i", "lifecycle": hook, "startupProbe": startup },
         { "name": "b", "image": "i" },
     ] }));
-    let mut story = Story::new();
-    story.apply(&pod);
+    let mut scenario = Scenario::new();
+    scenario.apply(&pod);
     for text in ["write", "volumes", "cgroup", "inspect a", "inspect b", "sandbox"] {
-        story.done(text);
+        scenario.done(text);
     }
-    story.play(&[
+    scenario.play(&[
         ("ok start a#0", "Created: Container created | Started: Container started | postStart a#0"),
         ("wait 5", "write Pending ready=False a=ContainerCreating b=ContainerCreating"),
         ("ok write", ""),
@@ -163,7 +163,7 @@ fn a_container_is_not_there_before_its_hook_is_through() {
         ),
         ("ok write", ""),
     ]);
-    assert!(story.done("stop a#0").starts_with("inspect a"), "it is tried again");
+    assert!(scenario.done("stop a#0").starts_with("inspect a"), "it is tried again");
 }
 
 /// `ChangeContainerStatusOnKubeletRestart`: what was ready is not, until its probe says so again.
@@ -176,7 +176,7 @@ fn a_restart_of_the_node_may_forget_what_was_ready() {
     let mut shown = pod.clone();
     shown.status = Some((*before.statuses[&PodUid::from("u")]).clone());
     for (forgets, expected) in [(false, ""), (true, "write Running ready=False a=running")] {
-        let mut after = Story::restarted(before.runtime.clone(), before.at + Duration::from_secs(20));
+        let mut after = Scenario::restarted(before.runtime.clone(), before.at + Duration::from_secs(20));
         after.node.settings.forgets_readiness = forgets;
         let listed = Input::PodsListed { source: Source::Api, pods: vec![Arc::new(shown.clone())] };
         let said = after.tell(listed);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::story::{Story, pod};
+use super::scenario::{Scenario, pod};
 use crate::{Input, Source};
 
 fn applied(spec: Value, version: &str) -> Input {
@@ -17,8 +17,8 @@ fn applied(spec: Value, version: &str) -> Input {
 fn an_event_has_the_statuss_reason_and_no_prefix() {
     let requests = json!({ "hugepages-64Ki": "64Ki", "cpu": "1", "memory": "1Mi" });
     let container = json!({ "name": "a", "image": "i", "resources": { "limits": requests } });
-    let mut story = Story::new();
-    let said = story.tell(applied(json!({ "containers": [container] }), "1"));
+    let mut scenario = Scenario::new();
+    let said = scenario.tell(applied(json!({ "containers": [container] }), "1"));
     let expected = "OutOfhugepages-64Ki: Node didn't have enough resource: hugepages-64Ki, requested: 65536, \
                     used: 0, capacity: 0";
     assert!(said.contains(expected), "{said}");
@@ -27,10 +27,10 @@ fn an_event_has_the_statuss_reason_and_no_prefix() {
 #[test]
 fn a_new_version_that_needs_more_is_told() {
     let spec = |cpu: &str| json!({ "resources": { "limits": { "cpu": cpu } }, "containers": [{ "name": "a", "image": "i" }] });
-    let mut story = Story::new();
-    let said = story.tell(applied(spec("1"), "1"));
+    let mut scenario = Scenario::new();
+    let said = scenario.tell(applied(spec("1"), "1"));
     assert!(!said.contains("NodeDeclaredFeatures"), "{said}");
-    let said = story.tell(applied(spec("2"), "2"));
+    let said = scenario.tell(applied(spec("2"), "2"));
     let expected = "FailedNodeDeclaredFeaturesCheck: Pod requires node features that are not available: \
                     InPlacePodLevelResourcesVerticalScaling";
     assert!(said.contains(expected), "{said}");

@@ -3,7 +3,7 @@
 use model::{Pod, PodUid};
 use serde_json::json;
 
-use super::story::{Story, pod};
+use super::scenario::{Scenario, pod};
 use crate::{Input, Source};
 
 const PRESENT: &str =
@@ -23,8 +23,8 @@ fn restarting() -> Pod {
     }))
 }
 
-fn condition(story: &Story) -> String {
-    let status = &story.statuses[&PodUid::from("u")];
+fn condition(scenario: &Scenario) -> String {
+    let status = &scenario.statuses[&PodUid::from("u")];
     let found = status.conditions.iter().flatten().find(|c| c.type_ == "AllContainersRestarting");
     found.map_or(String::new(), |c| c.status.clone())
 }
@@ -33,18 +33,18 @@ fn condition(story: &Story) -> String {
 /// begins anew, sidecars first, with no back-off.
 #[test]
 fn all_containers_begin_anew() {
-    let mut story = Story::new();
-    story.up(&restarting());
-    assert_eq!(condition(&story), "False");
-    story.play(&[
+    let mut scenario = Scenario::new();
+    scenario.up(&restarting());
+    assert_eq!(condition(&scenario), "False");
+    scenario.play(&[
         (
             "exit a#0 42",
             "Killing: killing | stop b#0 2s | write Running ready=False s=running! a=exit 42 b=running!",
         ),
         ("ok write", ""),
     ]);
-    assert_eq!(condition(&story), "True");
-    story.play(&[
+    assert_eq!(condition(&scenario), "True");
+    scenario.play(&[
         ("ok stop b#0", "Killing: killing | stop s#0 2s | write Running ready=False s=running! a=exit 42 b=exit 143"),
         ("ok write", ""),
         ("ok stop s#0", "remove s#0 | remove b#0 | write Running ready=False s=exit 143 a=exit 42 b=exit 143"),
@@ -56,8 +56,8 @@ fn all_containers_begin_anew() {
         ("ok remove a#0", "inspect s | write Running ready=False s=PodInitializing a=PodInitializing b=PodInitializing"),
         ("ok write", ""),
     ]);
-    assert_eq!(condition(&story), "False");
-    let status = story.statuses[&PodUid::from("u")].clone();
+    assert_eq!(condition(&scenario), "False");
+    let status = scenario.statuses[&PodUid::from("u")].clone();
     for said in status.init_container_statuses.iter().chain(&status.container_statuses).flatten() {
         let last = said.last_state.clone().and_then(|s| s.terminated).unwrap();
         assert_eq!(
@@ -68,11 +68,11 @@ fn all_containers_begin_anew() {
         );
         assert_eq!(said.restart_count, 1, "{}", said.name);
     }
-    story.play(&[("ok inspect s", &format!("{PRESENT} | start s#1"))]);
-    while let Some(text) = story.under_way().first().cloned() {
-        story.done(&text);
+    scenario.play(&[("ok inspect s", &format!("{PRESENT} | start s#1"))]);
+    while let Some(text) = scenario.under_way().first().cloned() {
+        scenario.done(&text);
     }
-    let status = story.statuses[&PodUid::from("u")].clone();
+    let status = scenario.statuses[&PodUid::from("u")].clone();
     for said in status.init_container_statuses.iter().chain(&status.container_statuses).flatten() {
         assert!(said.ready && said.restart_count == 1, "{said:?}");
     }
@@ -83,8 +83,8 @@ fn all_containers_begin_anew() {
 #[test]
 fn a_sidecar_lets_all_containers_begin_anew() {
     let rule = json!({ "action": "RestartAllContainers", "exitCodes": { "operator": "In", "values": [42] } });
-    let mut story = Story::new();
-    story.up(&pod(json!({
+    let mut scenario = Scenario::new();
+    scenario.up(&pod(json!({
         "restartPolicy": "Never",
         "initContainers": [
             { "name": "i", "image": "i" },
@@ -93,13 +93,13 @@ fn a_sidecar_lets_all_containers_begin_anew() {
         ],
         "containers": [{ "name": "a", "image": "i" }],
     })));
-    story.exits("i#0", 0);
-    while let Some(text) = story.under_way().first().cloned() {
-        story.done(&text);
+    scenario.exits("i#0", 0);
+    while let Some(text) = scenario.under_way().first().cloned() {
+        scenario.done(&text);
     }
-    story.exits("q#0", 42);
+    scenario.exits("q#0", 42);
     let end = "write Running ready=False i=exit 0! s=exit 143 q=exit 42 a=exit 143";
-    story.play(&[
+    scenario.play(&[
         ("ok write", ""),
         ("ok stop a#0", "Killing: killing | stop s#0 2s | write Running ready=False i=exit 0! s=running! q=exit 42 a=exit 143"),
         ("ok write", ""),
@@ -109,16 +109,16 @@ fn a_sidecar_lets_all_containers_begin_anew() {
         ("ok remove a#0", "remove q#0"),
         ("ok remove q#0", "inspect i"),
     ]);
-    story.done("write");
+    scenario.done("write");
     for ends in [Some("i#1"), None] {
-        while let Some(text) = story.under_way().first().cloned() {
-            story.done(&text);
+        while let Some(text) = scenario.under_way().first().cloned() {
+            scenario.done(&text);
         }
         if let Some(id) = ends {
-            story.exits(id, 0);
+            scenario.exits(id, 0);
         }
     }
-    let status = story.statuses[&PodUid::from("u")].clone();
+    let status = scenario.statuses[&PodUid::from("u")].clone();
     assert_eq!(status.phase.as_deref(), Some("Running"));
     for said in status.init_container_statuses.iter().chain(&status.container_statuses).flatten() {
         assert!(said.ready && said.restart_count == 1, "{said:?}");
@@ -129,17 +129,17 @@ fn a_sidecar_lets_all_containers_begin_anew() {
 /// server never hears of an end that it would not let the container come back from.
 #[test]
 fn a_changed_image_restarts_where_nothing_else_does() {
-    let mut story = Story::new();
+    let mut scenario = Scenario::new();
     let mut pod = pod(json!({ "restartPolicy": "Never", "containers": [{ "name": "a", "image": "i" }] }));
-    story.up(&pod);
+    scenario.up(&pod);
     pod.spec.as_mut().unwrap().containers[0].image = Some("j".into());
     pod.metadata.resource_version = Some("1000".into());
-    pod.status = Some((*story.statuses[&PodUid::from("u")]).clone());
+    pod.status = Some((*scenario.statuses[&PodUid::from("u")]).clone());
     assert_eq!(
-        story.apply(&pod),
+        scenario.apply(&pod),
         "Killing: Container a definition changed, will be restarted | stop a#0 30s"
     );
-    story.play(&[
+    scenario.play(&[
         ("ok stop a#0", "inspect a | write Running ready=False a=ContainerCreating"),
         ("ok write", ""),
         ("ok inspect a", &format!("{} | start a#1", PRESENT.replace("\"i\"", "\"j\""))),
@@ -153,16 +153,16 @@ fn a_changed_image_restarts_where_nothing_else_does() {
 /// When that has failed once, the exit code and the policy count again.
 #[test]
 fn a_changed_image_that_cannot_be_pulled_ends_such_a_pod() {
-    let mut story = Story::new();
+    let mut scenario = Scenario::new();
     let mut pod = pod(json!({ "restartPolicy": "Never", "containers": [{ "name": "a", "image": "i" }] }));
-    story.up(&pod);
+    scenario.up(&pod);
     pod.spec.as_mut().unwrap().containers[0].image = Some("j".into());
     pod.metadata.resource_version = Some("1000".into());
-    pod.status = Some((*story.statuses[&PodUid::from("u")]).clone());
-    story.apply(&pod);
-    story.done("stop a#0");
-    story.done("write");
-    story.play(&[
+    pod.status = Some((*scenario.statuses[&PodUid::from("u")]).clone());
+    scenario.apply(&pod);
+    scenario.done("stop a#0");
+    scenario.done("write");
+    scenario.play(&[
         ("absent inspect a", "Pulling: Pulling image \"j\" | pull a"),
         (
             "fail pull a: denied",
@@ -176,14 +176,14 @@ fn a_changed_image_that_cannot_be_pulled_ends_such_a_pod() {
 /// started again meanwhile.
 #[test]
 fn failed_liveness_ends_a_pod_that_restarts_nothing() {
-    let mut story = Story::new();
+    let mut scenario = Scenario::new();
     let probe = json!({ "tcpSocket": { "port": 80 }, "failureThreshold": 1 });
-    story.up(&pod(json!({
+    scenario.up(&pod(json!({
         "restartPolicy": "Never",
         "initContainers": [{ "name": "s", "image": "i", "restartPolicy": "Always" }],
         "containers": [{ "name": "a", "image": "i", "livenessProbe": probe }],
     })));
-    story.play(&[
+    scenario.play(&[
         ("wait 9", "probe a#0 Liveness"),
         (
             "bad probe",
@@ -197,11 +197,11 @@ fn failed_liveness_ends_a_pod_that_restarts_nothing() {
 /// The network of a dead sandbox is taken down before another is made.
 #[test]
 fn a_dead_sandbox_is_stopped_before_it_is_replaced() {
-    let mut story = Story::new();
+    let mut scenario = Scenario::new();
     let pod = pod(json!({ "containers": [{ "name": "a", "image": "i" }] }));
-    story.up(&pod);
-    story.sandbox_dies("box0");
-    story.play(&[
+    scenario.up(&pod);
+    scenario.sandbox_dies("box0");
+    scenario.play(&[
         ("exit a#0 137", "inspect a | stop-sandbox box0 | write Running ready=False a=exit 137"),
         ("ok write", ""),
         ("ok inspect a", PRESENT),
@@ -217,10 +217,10 @@ fn a_dead_sandbox_is_stopped_before_it_is_replaced() {
 /// The same for a pod that is over with its sandbox.
 #[test]
 fn the_dead_sandbox_of_a_pod_that_is_over_is_stopped() {
-    let mut story = Story::new();
-    story.up(&pod(json!({ "restartPolicy": "Never", "containers": [{ "name": "a", "image": "i" }] })));
-    story.sandbox_dies("box0");
-    story.play(&[
+    let mut scenario = Scenario::new();
+    scenario.up(&pod(json!({ "restartPolicy": "Never", "containers": [{ "name": "a", "image": "i" }] })));
+    scenario.sandbox_dies("box0");
+    scenario.play(&[
         ("exit a#0 137", "stop-sandbox box0 | write Failed ready=False a=exit 137"),
         ("ok write", ""),
         ("ok stop-sandbox", "tear-down | remove-cgroup"),
@@ -230,15 +230,15 @@ fn the_dead_sandbox_of_a_pod_that_is_over_is_stopped() {
 /// A container that has ended for good is not run once more because the runtime has lost all of its pod.
 #[test]
 fn what_has_ended_for_good_is_not_run_again() {
-    let mut story = Story::new();
+    let mut scenario = Scenario::new();
     let two = json!([{ "name": "a", "image": "i" }, { "name": "b", "image": "i" }]);
     let mut pod = pod(json!({ "restartPolicy": "OnFailure", "containers": two }));
-    story.up(&pod);
-    story.exits("a#0", 0);
-    story.done("write");
-    pod.status = Some((*story.statuses[&PodUid::from("u")]).clone());
+    scenario.up(&pod);
+    scenario.exits("a#0", 0);
+    scenario.done("write");
+    pod.status = Some((*scenario.statuses[&PodUid::from("u")]).clone());
     pod.metadata.resource_version = Some("1000".into());
-    let mut after = Story::restarted(std::collections::BTreeMap::new(), story.at);
+    let mut after = Scenario::restarted(std::collections::BTreeMap::new(), scenario.at);
     let listed = Input::PodsListed { source: Source::Api, pods: vec![std::sync::Arc::new(pod)] };
     after.tell(Input::PodsListed { source: Source::File, pods: vec![] });
     after.tell(listed);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::{Pod, PodUid, pod};
 use serde_json::{Value, json};
 
-use super::story::Story;
+use super::scenario::Scenario;
 use crate::{Input, Source};
 
 /// A static pod of this version of its manifest.
@@ -32,49 +32,49 @@ fn files(pods: &[&Pod]) -> Input {
 }
 
 /// The mirror of a pod as the API server shows it, with the last status written to it.
-fn mirror(story: &Story, of: &Pod) -> Arc<Pod> {
+fn mirror(scenario: &Scenario, of: &Pod) -> Arc<Pod> {
     let mut mirror = of.clone();
     let hash = pod::uid(of).to_string();
     mirror.metadata.uid = Some(format!("mirror-of-{hash}"));
     mirror.metadata.resource_version = Some("700".into());
-    mirror.status = story.statuses.get(&pod::uid(&mirror)).map(|status| (**status).clone());
+    mirror.status = scenario.statuses.get(&pod::uid(&mirror)).map(|status| (**status).clone());
     let annotations = mirror.metadata.annotations.as_mut().unwrap();
     annotations.insert(pod::ANNOTATION_CONFIG_MIRROR.to_owned(), hash);
     Arc::new(mirror)
 }
 
 /// Lets everything that is under way go well, until nothing is.
-fn settle(story: &mut Story) -> String {
+fn settle(scenario: &mut Scenario) -> String {
     let mut lines = Vec::new();
-    while let Some(text) = story.under_way().first().cloned() {
-        lines.push(story.done(&text));
+    while let Some(text) = scenario.under_way().first().cloned() {
+        lines.push(scenario.done(&text));
     }
     lines.retain(|line| !line.is_empty());
     lines.join(" | ")
 }
 
 /// A pod that runs and has its mirror.
-fn running(of: &Pod) -> Story {
-    let mut story = Story::new();
-    story.tell(files(&[of]));
-    settle(&mut story);
-    let mirror = mirror(&story, of);
-    story.tell(Input::PodApplied { source: Source::Api, pod: mirror });
-    settle(&mut story);
-    story.wait(Duration::from_secs(2));
-    settle(&mut story);
-    story
+fn running(of: &Pod) -> Scenario {
+    let mut scenario = Scenario::new();
+    scenario.tell(files(&[of]));
+    settle(&mut scenario);
+    let mirror = mirror(&scenario, of);
+    scenario.tell(Input::PodApplied { source: Source::Api, pod: mirror });
+    settle(&mut scenario);
+    scenario.wait(Duration::from_secs(2));
+    settle(&mut scenario);
+    scenario
 }
 
 /// "mirror pod termination should satisfy grace period when static pod is updated"
 #[test]
 fn the_mirror_of_an_edited_pod_stays_until_the_old_one_has_ended() {
     let (old, new) = (plain("v1"), plain("v2"));
-    let mut story = running(&old);
-    assert_eq!(story.tell(files(&[&new])), "Killing: Stopping container a | stop a#0 30s");
-    assert_eq!(story.wait(Duration::from_secs(20)), "", "its status is the old one's");
-    story.done("stop a#0");
-    let then = settle(&mut story);
+    let mut scenario = running(&old);
+    assert_eq!(scenario.tell(files(&[&new])), "Killing: Stopping container a | stop a#0 30s");
+    assert_eq!(scenario.wait(Duration::from_secs(20)), "", "its status is the old one's");
+    scenario.done("stop a#0");
+    let then = settle(&mut scenario);
     let (deleted, started) = (then.find("delete of mirror-of-v1"), then.find("start a#0"));
     assert!(deleted.is_some() && started.is_some(), "{then}");
 }
@@ -83,10 +83,10 @@ fn the_mirror_of_an_edited_pod_stays_until_the_old_one_has_ended() {
 #[test]
 fn a_pod_whose_file_went_and_came_back_begins_anew_and_counts_on() {
     let pod = plain("v1");
-    let mut story = running(&pod);
-    assert_eq!(story.tell(files(&[])), "Killing: Stopping container a | stop a#0 30s");
-    assert_eq!(story.tell(files(&[&pod])), "");
-    let then = settle(&mut story);
+    let mut scenario = running(&pod);
+    assert_eq!(scenario.tell(files(&[])), "Killing: Stopping container a | stop a#0 30s");
+    assert_eq!(scenario.tell(files(&[&pod])), "");
+    let then = settle(&mut scenario);
     assert!(then.contains("start a#1"), "{then}");
     assert!(!then.contains("delete"), "it has its mirror: {then}");
 }
@@ -95,12 +95,12 @@ fn a_pod_whose_file_went_and_came_back_begins_anew_and_counts_on() {
 #[test]
 fn the_second_of_one_name_waits_for_the_first() {
     let (first, second) = (plain("v1"), plain("v2"));
-    let mut story = running(&first);
+    let mut scenario = running(&first);
     let also = Input::PodsListed { source: Source::Http, pods: vec![Arc::new(second)] };
-    assert_eq!(story.tell(also), "");
-    assert_eq!(story.wait(Duration::from_secs(100)), "", "and leaves the mirror alone");
-    story.tell(files(&[]));
-    let then = settle(&mut story);
+    assert_eq!(scenario.tell(also), "");
+    assert_eq!(scenario.wait(Duration::from_secs(100)), "", "and leaves the mirror alone");
+    scenario.tell(files(&[]));
+    let then = settle(&mut scenario);
     assert!(then.contains("delete of mirror-of-v1") && then.contains("start a#0"), "{then}");
 }
 
@@ -108,9 +108,9 @@ fn the_second_of_one_name_waits_for_the_first() {
 #[test]
 fn of_two_of_one_name_in_a_list_the_first_is_taken() {
     let (first, second) = (plain("v1"), plain("v2"));
-    let mut story = Story::new();
-    let said =
-        story.tell(Input::PodsListed { source: Source::Http, pods: vec![Arc::new(first), Arc::new(second)] });
+    let mut scenario = Scenario::new();
+    let said = scenario
+        .tell(Input::PodsListed { source: Source::Http, pods: vec![Arc::new(first), Arc::new(second)] });
     let event = "FailedValidation: Error validating pod web-node_ns(v2) from http due to duplicate pod name \
                  \"web-node\", ignoring";
     assert!(said.starts_with(event), "{said}");
@@ -135,7 +135,7 @@ fn a_restarted_node_believes_the_mirror() {
     let api = || Input::PodsListed { source: Source::Api, pods: vec![mirror(&before, &pod)] };
     let file = || files(&[&pod]);
     for (first, second) in [(file(), api()), (api(), file())] {
-        let mut after = Story::restarted(before.runtime.clone(), before.at + Duration::from_secs(50));
+        let mut after = Scenario::restarted(before.runtime.clone(), before.at + Duration::from_secs(50));
         let said = format!("{} {}", after.tell(first), after.tell(second));
         assert!(!said.contains("write"), "{said}");
         let said = format!("{} {}", settle(&mut after), after.wait(Duration::from_secs(10)));
@@ -151,7 +151,7 @@ fn an_init_container_that_is_gone_had_its_turn() {
     let mut pod = plain("u");
     let init = serde_json::from_value(json!([{ "name": "i", "image": "i" }])).unwrap();
     pod.spec.as_mut().unwrap().init_containers = Some(init);
-    let mut before = Story::new();
+    let mut before = Scenario::new();
     before.tell(files(&[&pod]));
     settle(&mut before);
     before.exits("i#0", 0);
@@ -160,8 +160,8 @@ fn an_init_container_that_is_gone_had_its_turn() {
     before.tell(Input::PodApplied { source: Source::Api, pod: first });
     settle(&mut before);
     let uid = PodUid::from("mirror-of-u");
-    let end = |story: &Story| {
-        let said = story.statuses[&uid].init_container_statuses.as_ref().unwrap()[0].clone();
+    let end = |scenario: &Scenario| {
+        let said = scenario.statuses[&uid].init_container_statuses.as_ref().unwrap()[0].clone();
         said.state.and_then(|state| state.terminated).unwrap()
     };
     assert_eq!(end(&before).message, None);
@@ -169,7 +169,7 @@ fn an_init_container_that_is_gone_had_its_turn() {
     for observation in runtime.values_mut() {
         observation.containers.retain(|container| container.name != "i");
     }
-    let mut after = Story::restarted(runtime, before.at + Duration::from_secs(50));
+    let mut after = Scenario::restarted(runtime, before.at + Duration::from_secs(50));
     after.tell(Input::PodsListed { source: Source::Api, pods: vec![mirror(&before, &pod)] });
     after.tell(files(&[&pod]));
     let then = settle(&mut after);

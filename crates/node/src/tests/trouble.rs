@@ -6,7 +6,7 @@ use model::references::{ObjectKind, ObjectName};
 use model::{Pod, PodUid};
 use serde_json::json;
 
-use super::story::{Story, pod};
+use super::scenario::{Scenario, pod};
 use crate::{Failure, FailureKind, Input, Outcome, RuntimeChange, RuntimeOutcome, VolumeOutcome};
 
 fn web(policy: &str) -> Pod {
@@ -18,9 +18,9 @@ const PRESENT: &str =
 
 #[test]
 fn an_image_that_must_be_there_and_is_not() {
-    let mut story = Story::new();
-    story.apply(&web("Never"));
-    story.play(&[
+    let mut scenario = Scenario::new();
+    scenario.apply(&web("Never"));
+    scenario.play(&[
         ("ok write", ""),
         (
             "absent inspect a",
@@ -34,9 +34,9 @@ fn an_image_that_must_be_there_and_is_not() {
 
 #[test]
 fn a_pull_that_fails_is_shown_and_then_backs_off() {
-    let mut story = Story::new();
-    story.apply(&web("IfNotPresent"));
-    story.play(&[
+    let mut scenario = Scenario::new();
+    scenario.apply(&web("IfNotPresent"));
+    scenario.play(&[
         ("ok write", ""),
         ("absent inspect a", "Pulling: Pulling image \"i\" | pull a"),
         (
@@ -58,12 +58,12 @@ fn a_pull_that_fails_is_shown_and_then_backs_off() {
 
 #[test]
 fn why_a_container_cannot_be_started_is_shown_until_it_is() {
-    let mut story = Story::new();
-    story.apply(&web("IfNotPresent"));
+    let mut scenario = Scenario::new();
+    scenario.apply(&web("IfNotPresent"));
     for text in ["write", "volumes", "cgroup", "inspect a", "sandbox"] {
-        story.done(text);
+        scenario.done(text);
     }
-    story.play(&[
+    scenario.play(&[
         (
             "fail start a#0: secret \"nope\" not found",
             "Failed: Error: secret \"nope\" not found | write Pending ready=False a=CreateContainerError",
@@ -85,11 +85,11 @@ fn why_a_container_cannot_be_started_is_shown_until_it_is() {
 
 #[test]
 fn a_registry_that_is_away_stays_the_reason_while_the_pull_backs_off() {
-    let mut story = Story::new();
-    story.apply(&web("IfNotPresent"));
-    story.play(&[("ok write", ""), ("absent inspect a", "Pulling: Pulling image \"i\" | pull a")]);
-    story.fails("pull a", FailureKind::RegistryUnavailable, "the registry is unavailable");
-    story.play(&[
+    let mut scenario = Scenario::new();
+    scenario.apply(&web("IfNotPresent"));
+    scenario.play(&[("ok write", ""), ("absent inspect a", "Pulling: Pulling image \"i\" | pull a")]);
+    scenario.fails("pull a", FailureKind::RegistryUnavailable, "the registry is unavailable");
+    scenario.play(&[
         ("ok write", ""),
         (
             "wait 1",
@@ -98,7 +98,7 @@ fn a_registry_that_is_away_stays_the_reason_while_the_pull_backs_off() {
         ),
         ("ok write", ""),
     ]);
-    let status = story.statuses[&PodUid::from("u")].container_statuses.as_ref().unwrap()[0].clone();
+    let status = scenario.statuses[&PodUid::from("u")].container_statuses.as_ref().unwrap()[0].clone();
     assert_eq!(
         status.state.unwrap().waiting.unwrap().message.unwrap(),
         "Back-off pulling image \"i\": RegistryUnavailable: the registry is unavailable"
@@ -107,11 +107,11 @@ fn a_registry_that_is_away_stays_the_reason_while_the_pull_backs_off() {
 
 #[test]
 fn a_container_that_keeps_failing_waits_longer_and_longer() {
-    let mut story = Story::new();
-    story.up(&web("IfNotPresent"));
+    let mut scenario = Scenario::new();
+    scenario.up(&web("IfNotPresent"));
     let begun =
         "Created: Container created | Started: Container started | write Running ready=True a=running!";
-    story.play(&[
+    scenario.play(&[
         ("exit a#0 1", "inspect a | write Running ready=False a=exit 1"),
         ("ok write", ""),
         ("ok inspect a", &format!("{PRESENT} | start a#1")),
@@ -124,24 +124,24 @@ fn a_container_that_keeps_failing_waits_longer_and_longer() {
         ),
         ("ok write", ""),
     ]);
-    let status = story.statuses[&PodUid::from("u")].container_statuses.as_ref().unwrap()[0].clone();
+    let status = scenario.statuses[&PodUid::from("u")].container_statuses.as_ref().unwrap()[0].clone();
     assert_eq!(
         status.state.unwrap().waiting.unwrap().message.unwrap(),
         "back-off 10s restarting failed container=a pod=web_ns(u)"
     );
     assert_eq!(status.restart_count, 1);
-    story.play(&[("wait 9", ""), ("wait 1", "inspect a")]);
+    scenario.play(&[("wait 9", ""), ("wait 1", "inspect a")]);
 }
 
 #[test]
 fn three_failed_liveness_probes_restart_the_container() {
-    let mut story = Story::new();
+    let mut scenario = Scenario::new();
     let mut pod = web("IfNotPresent");
     pod.spec.as_mut().unwrap().containers[0].liveness_probe =
         serde_json::from_value(json!({ "tcpSocket": { "port": 80 } })).unwrap();
-    story.up(&pod);
+    scenario.up(&pod);
     let unhealthy = "Unhealthy: Liveness probe failed: no";
-    story.play(&[
+    scenario.play(&[
         ("wait 9", "probe a#0 Liveness"),
         ("bad probe", unhealthy),
         ("wait 10", "probe a#0 Liveness"),
@@ -159,12 +159,12 @@ fn three_failed_liveness_probes_restart_the_container() {
 
 #[test]
 fn volumes_that_lack_an_object_are_tried_again_when_it_comes() {
-    let mut story = Story::new();
+    let mut scenario = Scenario::new();
     let mut pod = web("IfNotPresent");
     pod.spec.as_mut().unwrap().volumes =
         serde_json::from_value(json!([{ "name": "v", "configMap": { "name": "c" } }])).unwrap();
-    story.apply(&pod);
-    story.play(&[
+    scenario.apply(&pod);
+    scenario.play(&[
         ("ok write", ""),
         ("ok cgroup", ""),
         ("fail volumes: configmap \"c\" not found", "FailedMount: configmap \"c\" not found"),
@@ -174,56 +174,56 @@ fn volumes_that_lack_an_object_are_tried_again_when_it_comes() {
         let (kind, namespace, name) = (ObjectKind::ConfigMap, "ns".to_owned(), name.to_owned());
         Input::ObjectChanged(ObjectName { kind, namespace, name })
     };
-    assert_eq!(story.tell(named("other")), "");
-    assert_eq!(story.tell(named("c")), "volumes");
-    story.play(&[("ok volumes", "sandbox 0")]);
+    assert_eq!(scenario.tell(named("other")), "");
+    assert_eq!(scenario.tell(named("c")), "volumes");
+    scenario.play(&[("ok volumes", "sandbox 0")]);
 }
 
 #[test]
 fn a_pod_without_room_for_its_folders_says_so() {
-    let mut story = Story::new();
-    story.apply(&web("IfNotPresent"));
-    story.play(&[("ok write", ""), ("ok cgroup", "")]);
+    let mut scenario = Scenario::new();
+    scenario.apply(&web("IfNotPresent"));
+    scenario.play(&[("ok write", ""), ("ok cgroup", "")]);
     let message = "error making pod data directories: no space".to_owned();
     let failed = Outcome::Failed(Failure { kind: FailureKind::PodFolders, message });
-    assert_eq!(story.ends("volumes", failed), "Failed: error making pod data directories: no space");
+    assert_eq!(scenario.ends("volumes", failed), "Failed: error making pod data directories: no space");
 }
 
 #[test]
 fn a_pod_whose_time_is_over_says_so_and_ends() {
-    let mut story = Story::new();
+    let mut scenario = Scenario::new();
     let mut pod = web("IfNotPresent");
     pod.spec.as_mut().unwrap().active_deadline_seconds = Some(4);
-    story.apply(&pod);
-    story.play(&[("ok write", "")]);
-    let told = story.wait(Duration::from_secs(5));
+    scenario.apply(&pod);
+    scenario.play(&[("ok write", "")]);
+    let told = scenario.wait(Duration::from_secs(5));
     let event = "DeadlineExceeded: Pod was active on the node longer than the specified deadline";
     assert!(told.contains(event), "{told}");
 }
 
 #[test]
 fn every_failing_volume_is_told_and_what_is_missing_for_long() {
-    let mut story = Story::new();
+    let mut scenario = Scenario::new();
     let mut pod = web("IfNotPresent");
     pod.spec.as_mut().unwrap().volumes = serde_json::from_value(json!([
         { "name": "v", "configMap": { "name": "c" } }, { "name": "k", "secret": { "secretName": "s" } },
         { "name": "e", "emptyDir": {} },
     ]))
     .unwrap();
-    story.apply(&pod);
-    story.play(&[("ok write", ""), ("ok cgroup", "")]);
+    scenario.apply(&pod);
+    scenario.play(&[("ok write", ""), ("ok cgroup", "")]);
     let failed = || {
         let all = [("v", "no map"), ("k", "no secret")];
         Outcome::Volume(VolumeOutcome::Failed(
             all.map(|(name, why)| (name.to_owned(), why.to_owned())).to_vec(),
         ))
     };
-    assert_eq!(story.ends("volumes", failed()), "FailedMount: no map | FailedMount: no secret");
+    assert_eq!(scenario.ends("volumes", failed()), "FailedMount: no map | FailedMount: no secret");
     let mut told = Vec::new();
     for _ in 0..250 {
-        told.push(story.wait(Duration::from_secs(1)));
-        if story.under_way().iter().any(|action| action == "volumes") {
-            story.ends("volumes", failed());
+        told.push(scenario.wait(Duration::from_secs(1)));
+        if scenario.under_way().iter().any(|action| action == "volumes") {
+            scenario.ends("volumes", failed());
         }
     }
     let missing = |line: &&String| line.contains("Unable to attach or mount volumes");
@@ -232,60 +232,60 @@ fn every_failing_volume_is_told_and_what_is_missing_for_long() {
     let found: Vec<_> = told.iter().filter(missing).collect();
     assert_eq!(found.len(), 2, "once in 123 seconds: {found:?}");
     assert!(found.iter().all(|line| line.split(" | ").any(|part| part == wanted)), "{found:?}");
-    while !story.under_way().iter().any(|action| action == "volumes") {
-        story.wait(Duration::from_secs(1));
+    while !scenario.under_way().iter().any(|action| action == "volumes") {
+        scenario.wait(Duration::from_secs(1));
     }
-    story.done("volumes");
-    let after = story.wait(Duration::from_secs(300));
+    scenario.done("volumes");
+    let after = scenario.wait(Duration::from_secs(300));
     assert!(!after.contains("Unable to attach"), "{after}");
 }
 
 #[test]
 fn the_relist_finds_an_exit_nobody_told_of() {
-    let mut story = Story::new();
-    story.up(&web("IfNotPresent"));
-    story.ends_silently("a#0", 1);
-    story.play(&[("wait 10", "inspect a | write Running ready=False a=exit 1")]);
+    let mut scenario = Scenario::new();
+    scenario.up(&web("IfNotPresent"));
+    scenario.ends_silently("a#0", 1);
+    scenario.play(&[("wait 10", "inspect a | write Running ready=False a=exit 1")]);
 }
 
 #[test]
 fn hints_about_what_the_node_does_itself_are_no_news() {
-    let mut story = Story::new();
+    let mut scenario = Scenario::new();
     let pod = web("IfNotPresent");
-    story.apply(&pod);
+    scenario.apply(&pod);
     for text in ["write", "volumes", "cgroup", "inspect a", "sandbox"] {
-        story.done(text);
+        scenario.done(text);
     }
-    assert_eq!(story.under_way(), ["start a#0"]);
-    assert_eq!(story.hint("a#0", RuntimeChange::Created), "");
-    assert_eq!(story.hint("a#0", RuntimeChange::Started), "");
-    let started = story.done("start a#0");
+    assert_eq!(scenario.under_way(), ["start a#0"]);
+    assert_eq!(scenario.hint("a#0", RuntimeChange::Created), "");
+    assert_eq!(scenario.hint("a#0", RuntimeChange::Started), "");
+    let started = scenario.done("start a#0");
     assert!(started.ends_with("write Running ready=True a=running!"), "{started}");
     // An exit is news. The status under way is not overtaken by it, but followed.
-    assert_eq!(story.exits("a#0", 1), "inspect a");
-    assert_eq!(story.done("write"), "write Running ready=False a=exit 1");
+    assert_eq!(scenario.exits("a#0", 1), "inspect a");
+    assert_eq!(scenario.done("write"), "write Running ready=False a=exit 1");
 }
 
 /// What the runtime lost track of may run still, and two of it could spoil each other's data.
 #[test]
 fn a_container_the_runtime_lost_track_of_is_stopped_before_it_is_replaced() {
     for keeps_saying_so in [false, true] {
-        let mut story = Story::new();
-        story.up(&web("IfNotPresent"));
-        story.is_lost("a#0");
-        let stopped = story.hint("a#0", RuntimeChange::Stopped);
+        let mut scenario = Scenario::new();
+        scenario.up(&web("IfNotPresent"));
+        scenario.is_lost("a#0");
+        let stopped = scenario.hint("a#0", RuntimeChange::Stopped);
         assert!(stopped.contains("Killing: The container runtime lost track of container a"), "{stopped}");
         assert!(stopped.contains("stop a#0 30s"), "{stopped}");
         assert!(!stopped.contains("inspect"), "{stopped}");
         let next = if keeps_saying_so {
-            let container = story.runtime[&PodUid::from("u")].containers[0].clone();
-            story.ends("stop a#0", Outcome::Runtime(RuntimeOutcome::ContainerStopped(Some(container))))
+            let container = scenario.runtime[&PodUid::from("u")].containers[0].clone();
+            scenario.ends("stop a#0", Outcome::Runtime(RuntimeOutcome::ContainerStopped(Some(container))))
         } else {
-            story.done("stop a#0")
+            scenario.done("stop a#0")
         };
         assert!(next.contains("inspect a"), "{next}");
-        assert!(story.done("inspect a").contains("start a#1"));
-        assert_eq!(story.hint("a#0", RuntimeChange::Stopped), "");
+        assert!(scenario.done("inspect a").contains("start a#1"));
+        assert_eq!(scenario.hint("a#0", RuntimeChange::Stopped), "");
     }
 }
 
@@ -298,48 +298,49 @@ fn with_image(pod: &Pod, image: &str) -> Pod {
 /// Somebody mended the pod: the old image's failures count for nothing.
 #[test]
 fn another_image_waits_out_no_back_off() {
-    let mut story = Story::new();
+    let mut scenario = Scenario::new();
     let pod = web("IfNotPresent");
-    story.up(&pod);
+    scenario.up(&pod);
     for attempt in 1..4 {
-        story.exits(&format!("a#{}", attempt - 1), 1);
-        story.wait(Duration::from_secs(100));
-        while let Some(text) = story.under_way().first().cloned() {
-            story.done(&text);
+        scenario.exits(&format!("a#{}", attempt - 1), 1);
+        scenario.wait(Duration::from_secs(100));
+        while let Some(text) = scenario.under_way().first().cloned() {
+            scenario.done(&text);
         }
     }
-    assert!(story.exits("a#3", 1).starts_with("BackOff"));
-    assert!(story.apply(&with_image(&pod, "j")).contains("inspect a"));
-    while let Some(text) = story.under_way().first().cloned() {
-        story.done(&text);
+    assert!(scenario.exits("a#3", 1).starts_with("BackOff"));
+    assert!(scenario.apply(&with_image(&pod, "j")).contains("inspect a"));
+    while let Some(text) = scenario.under_way().first().cloned() {
+        scenario.done(&text);
     }
     // From here on it counts anew.
-    assert!(story.exits("a#4", 1).starts_with("BackOff"));
-    assert!(story.wait(Duration::from_secs(10)).contains("inspect a"));
+    assert!(scenario.exits("a#4", 1).starts_with("BackOff"));
+    assert!(scenario.wait(Duration::from_secs(10)).contains("inspect a"));
 }
 
 #[test]
 fn another_image_waits_out_no_pull_back_off() {
-    let mut story = Story::new();
+    let mut scenario = Scenario::new();
     let pod = web("IfNotPresent");
-    story.apply(&pod);
-    story.play(&[("ok write", ""), ("absent inspect a", "Pulling: Pulling image \"i\" | pull a")]);
-    story.fails("pull a", FailureKind::Other, "denied");
-    story.wait(Duration::from_secs(2));
-    assert!(story.apply(&with_image(&pod, "j")).contains("inspect a"));
-    story.play(&[("absent inspect a", "Pulling: Pulling image \"j\" | pull a")]);
+    scenario.apply(&pod);
+    scenario.play(&[("ok write", ""), ("absent inspect a", "Pulling: Pulling image \"i\" | pull a")]);
+    scenario.fails("pull a", FailureKind::Other, "denied");
+    scenario.wait(Duration::from_secs(2));
+    assert!(scenario.apply(&with_image(&pod, "j")).contains("inspect a"));
+    scenario.play(&[("absent inspect a", "Pulling: Pulling image \"j\" | pull a")]);
 }
 
 #[test]
 fn a_pull_of_an_image_no_longer_wanted_is_given_up() {
     for is_too_late in [false, true] {
-        let mut story = Story::new();
+        let mut scenario = Scenario::new();
         let pod = web("IfNotPresent");
-        story.apply(&pod);
-        story.play(&[("ok write", ""), ("absent inspect a", "Pulling: Pulling image \"i\" | pull a")]);
-        assert!(story.apply(&with_image(&pod, "j")).contains("cancel pull a"));
-        let next = if is_too_late { story.done("pull a") } else { story.ends("pull a", Outcome::Cancelled) };
+        scenario.apply(&pod);
+        scenario.play(&[("ok write", ""), ("absent inspect a", "Pulling: Pulling image \"i\" | pull a")]);
+        assert!(scenario.apply(&with_image(&pod, "j")).contains("cancel pull a"));
+        let next =
+            if is_too_late { scenario.done("pull a") } else { scenario.ends("pull a", Outcome::Cancelled) };
         assert_eq!(next, "inspect a");
-        story.play(&[("absent inspect a", "Pulling: Pulling image \"j\" | pull a")]);
+        scenario.play(&[("absent inspect a", "Pulling: Pulling image \"j\" | pull a")]);
     }
 }

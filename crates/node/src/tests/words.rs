@@ -1,4 +1,4 @@
-//! How actions and statuses read in a story.
+//! How actions and statuses read in a scenario.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 
@@ -8,7 +8,9 @@ pub(super) fn action_text(action: &Action) -> String {
     match action {
         Action::Runtime(RuntimeAction::Relist) => "relist".into(),
         Action::Runtime(RuntimeAction::Observe { .. }) => "observe".into(),
-        Action::Host(HostAction::LimitClasses { amounts, .. }) => format!("limit classes by {amounts:?}"),
+        Action::Host(HostAction::UpdateQosCgroups { amounts, .. }) => {
+            format!("update QoS cgroups by {amounts:?}")
+        }
         Action::Host(HostAction::EnsureCgroup { .. }) => "cgroup".into(),
         Action::Host(HostAction::RemoveCgroup { .. }) => "remove-cgroup".into(),
         Action::Volume(VolumeAction::Sync { .. }) => "volumes".into(),
@@ -45,7 +47,7 @@ pub(super) fn action_text(action: &Action) -> String {
     }
 }
 
-/// Objects other than the pod `u` of most stories are named.
+/// Objects other than the pod `u` of most scenarios are named.
 fn to(uid: &str) -> String {
     if uid == "u" { String::new() } else { format!(" of {uid}") }
 }

@@ -13,7 +13,7 @@ use crate::wire::EventType;
 
 /// What a watcher has been told.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct SentPods {
     pods: BTreeMap<PodUid, Arc<PodView>>,
 }
 
@@ -22,19 +22,19 @@ pub(crate) fn shown(view: &View) -> impl Iterator<Item = &Arc<PodView>> {
     view.pods.values().filter(|pod| pod.is_wanted && pod.pod.is_some())
 }
 
-impl Told {
+impl SentPods {
     /// Of a watcher that was told of all these pods.
     pub(crate) fn all(view: &View) -> Self {
         Self { pods: shown(view).map(|pod| (pod.uid.clone(), pod.clone())).collect() }
     }
 
     /// What it is told next, in the order of the uids.
-    pub(crate) fn news(&mut self, view: &View) -> Vec<(EventType, Arc<PodView>)> {
-        let mut news = Vec::new();
+    pub(crate) fn changes(&mut self, view: &View) -> Vec<(EventType, Arc<PodView>)> {
+        let mut changes = Vec::new();
         let before = std::mem::take(&mut self.pods);
         for (uid, pod) in &before {
             if !view.pods.get(uid).is_some_and(|now| now.is_wanted && now.pod.is_some()) && !pod.is_finished {
-                news.push((EventType::Deleted, pod.clone()));
+                changes.push((EventType::Deleted, pod.clone()));
             }
         }
         for pod in shown(view) {
@@ -49,9 +49,9 @@ impl Told {
                 }
                 Some(_) => continue,
             };
-            news.push((kind, pod.clone()));
+            changes.push((kind, pod.clone()));
         }
-        news
+        changes
     }
 }
 
@@ -66,36 +66,37 @@ mod tests {
 
     #[test]
     fn a_life_is_told() {
-        let mut told = Told::all(&view(&[]));
-        let mut news = |pods: &[PodView]| {
-            let news = told.news(&view(pods));
-            news.into_iter()
+        let mut told = SentPods::all(&view(&[]));
+        let mut changes = |pods: &[PodView]| {
+            let changes = told.changes(&view(pods));
+            changes
+                .into_iter()
                 .map(|(kind, pod)| format!("{} {}", kind.as_str_name(), pod.key.name))
                 .collect::<Vec<_>>()
         };
         let none: [&str; 0] = [];
-        assert_eq!(news(&[pod("a", "Pending")]), ["ADDED a"]);
-        assert_eq!(news(&[pod("a", "Pending")]), none, "the same status");
-        assert_eq!(news(&[pod("a", "Running"), pod("b", "Pending")]), ["MODIFIED a", "ADDED b"]);
+        assert_eq!(changes(&[pod("a", "Pending")]), ["ADDED a"]);
+        assert_eq!(changes(&[pod("a", "Pending")]), none, "the same status");
+        assert_eq!(changes(&[pod("a", "Running"), pod("b", "Pending")]), ["MODIFIED a", "ADDED b"]);
         let mut deleted = pod("a", "Running");
         let mut object = model::Pod::clone(deleted.pod.as_ref().unwrap());
         object.metadata.deletion_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
         deleted.pod = Some(Arc::new(object));
-        assert_eq!(news(&[deleted.clone(), pod("b", "Pending")]), ["MODIFIED a"]);
+        assert_eq!(changes(&[deleted.clone(), pod("b", "Pending")]), ["MODIFIED a"]);
         deleted.is_finished = true;
-        assert_eq!(news(&[deleted.clone(), pod("b", "Pending")]), ["DELETED a"]);
-        assert_eq!(news(&[deleted]), ["DELETED b"], "gone without having ended");
-        assert_eq!(news(&[]), none, "it was told of already");
+        assert_eq!(changes(&[deleted.clone(), pod("b", "Pending")]), ["DELETED a"]);
+        assert_eq!(changes(&[deleted]), ["DELETED b"], "gone without having ended");
+        assert_eq!(changes(&[]), none, "it was told of already");
     }
 
     #[test]
     fn one_that_was_over_from_the_beginning_is_told_of_no_more() {
         let mut over = pod("a", "Succeeded");
         over.is_finished = true;
-        let mut told = Told::all(&view(&[over.clone()]));
-        assert!(told.news(&view(&[over])).is_empty());
-        assert!(told.news(&view(&[])).is_empty());
+        let mut told = SentPods::all(&view(&[over.clone()]));
+        assert!(told.changes(&view(&[over])).is_empty());
+        assert!(told.changes(&view(&[])).is_empty());
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::wire::{
     EventType, GetPodRequest, GetPodResponse, ListPodsRequest, ListPodsResponse, WatchPodsEvent,
     WatchPodsRequest,
 };
-use changes::Told;
+use changes::SentPods;
 
 /// Requests a second, and at once; watches do not count. Upstream's.
 const REQUESTS_PER_SECOND: u32 = 100;
@@ -78,7 +78,7 @@ impl PodsService {
                 // Watches last for as long as the node; they end with it.
                 () = stop => {}
                 ended = serving => if let Err(error) = ended {
-                    tracing::error!(error = &error as &dyn std::error::Error, "the Pods API has ended");
+                    tracing::error!(error = &error as &dyn std::error::Error, "Pods API server ended");
                 },
             }
         });
@@ -114,7 +114,7 @@ impl PodsService {
         let mut published = self.ports.view.clone();
         let view = published.borrow_and_update().clone();
         ready(&view)?;
-        let told = Told::all(&view);
+        let told = SentPods::all(&view);
         let (queue, queued) = mpsc::channel(QUEUE);
         tokio::spawn(follow(published, told, queue, self.ports.metrics.clone()));
         let event = |kind: EventType, pod: Bytes| WatchPodsEvent { r#type: kind.into(), pod };
@@ -130,7 +130,7 @@ impl PodsService {
         // The queue ends when it ran full, and with the node.
         let end = stream::iter([Err(Status::resource_exhausted("watch client channel closed"))]);
         let all: Events = Box::pin(first.chain(all_told).chain(later).chain(end));
-        Ok(Box::pin(Counted { events: all, news: Some(WatchEnd(self.ports.metrics.clone())) }))
+        Ok(Box::pin(Counted { events: all, end: Some(WatchEnd(self.ports.metrics.clone())) }))
     }
 }
 
@@ -142,7 +142,7 @@ fn ready(view: &View) -> Result<(), Status> {
 /// Puts what happens into a watcher's queue until it is gone, or the queue is full.
 async fn follow(
     mut published: watch::Receiver<Arc<View>>,
-    mut told: Told,
+    mut told: SentPods,
     queue: mpsc::Sender<(EventType, Arc<PodView>)>,
     metrics: Arc<Metrics>,
 ) {
@@ -155,12 +155,12 @@ async fn follow(
             () = queue.closed() => return,
         }
         let view = published.borrow_and_update().clone();
-        for news in told.news(&view) {
-            match queue.try_send(news) {
+        for change in told.changes(&view) {
+            match queue.try_send(change) {
                 Ok(()) => {}
                 Err(mpsc::error::TrySendError::Closed(_)) => return,
                 Err(mpsc::error::TrySendError::Full(_)) => {
-                    tracing::info!("a client of the Pods API does not keep up and is sent away");
+                    tracing::info!("Pods API watcher is too slow; closing its watch");
                     metrics.pod_watch_events_dropped.increment();
                     return;
                 }
@@ -258,7 +258,7 @@ fn count(metrics: &Metrics, method: &Labelled<Counter, 2>, code: Code) {
 /// A watch, which counts when it has ended.
 struct Counted {
     events: Events,
-    news: Option<WatchEnd>,
+    end: Option<WatchEnd>,
 }
 
 struct WatchEnd(Arc<Metrics>);
@@ -278,7 +278,7 @@ impl Stream for Counted {
     ) -> std::task::Poll<Option<Self::Item>> {
         let next = self.events.as_mut().poll_next(cx);
         if let std::task::Poll::Ready(Some(Err(status))) = &next
-            && let Some(end) = self.news.take()
+            && let Some(end) = self.end.take()
         {
             end.count(status.code());
         }
@@ -289,7 +289,7 @@ impl Stream for Counted {
 impl Drop for Counted {
     /// The client went away.
     fn drop(&mut self) {
-        if let Some(end) = self.news.take() {
+        if let Some(end) = self.end.take() {
             end.count(Code::Cancelled);
         }
     }

@@ -1,8 +1,8 @@
 //! Images: whether they are there, who may use them, pulling them, and what they take on disk.
 
+mod credential_providers;
 mod keyring;
 mod name;
-mod programs;
 mod records;
 mod verification;
 
@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use model::ImageRef;
 use tonic::{Code, Request};
 
+pub use credential_providers::{CredentialProviders, ServiceAccountFacts, ServiceAccounts};
 pub use keyring::{Coordinates, Credentials, Keyring, KeyringError, Origin};
 pub use name::{ImageNameError, normalize};
-pub use programs::{CredentialPrograms, ServiceAccountFacts, ServiceAccounts};
 pub use records::{PullLimits, PullRecords, PullUnderWay, RecordError, Wanted};
 
 use crate::client::Runtime;

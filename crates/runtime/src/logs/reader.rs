@@ -129,7 +129,7 @@ impl LogReader {
                 Appended::Done => {}
                 Appended::OtherStream => break,
                 Appended::NoRecord if self.shown.has_parsed => {
-                    tracing::debug!(path = %self.path.full().display(), "skipping a line that is no log record");
+                    tracing::debug!(path = %self.path.full().display(), "Skipping a malformed log line");
                 }
                 Appended::NoRecord => return Err(LogError::Format { path: self.path.full() }),
             }
@@ -263,7 +263,7 @@ impl LogReader {
             Found::New(file) => self.restart(Some(file)),
         }
         if pending > 0 && self.buffer.is_empty() {
-            tracing::debug!(path = %self.path.full().display(), bytes = pending, "log file ended within a line");
+            tracing::debug!(path = %self.path.full().display(), bytes = pending, "Log file ends within a line");
         }
         Ok(true)
     }

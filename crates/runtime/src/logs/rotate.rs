@@ -100,7 +100,7 @@ where
         // The runtime still writes to the same file, which gets its name back.
         let undoing = move || folder.rename(&dated, &folder.name);
         if let Err(error) = blocking(undoing).await {
-            tracing::error!(path = %path.full().display(), %error, "failed to give a log file its name back");
+            tracing::error!(path = %path.full().display(), %error, "Failed to restore the name of a container log file");
         }
         return Err(reopen_failed(source));
     }

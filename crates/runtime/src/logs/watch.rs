@@ -58,14 +58,14 @@ struct Folder {
 #[derive(Debug)]
 pub(crate) enum FolderWatch {
     /// The kernel tells.
-    Told(Told),
+    Inotify(InotifyWatch),
     /// It cannot.
-    Looking,
+    Polling,
 }
 
 /// A watch of one folder.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct InotifyWatch {
     watches: LogWatches,
     /// To which the number belongs.
     inotify: Arc<pipe::Receiver>,
@@ -77,20 +77,20 @@ impl LogWatches {
     /// Starts watching the folder of a file. From here on no change goes unnoticed. To be called on a runtime.
     pub(crate) fn watch(&self, path: &LogPath) -> io::Result<FolderWatch> {
         match self.told(path) {
-            Ok(told) => Ok(FolderWatch::Told(told)),
+            Ok(told) => Ok(FolderWatch::Inotify(told)),
             Err(error) if is_used_up(&error) => {
                 debug!(
                     path = %path.full().display(),
-                    "Nothing is left for watching logs, they are looked at every second instead; \
+                    "No inotify instances or watches left, container logs are polled every second instead; \
                      fs.inotify.max_user_instances and max_user_watches set how much there is"
                 );
-                Ok(FolderWatch::Looking)
+                Ok(FolderWatch::Polling)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn told(&self, path: &LogPath) -> io::Result<Told> {
+    fn told(&self, path: &LogPath) -> io::Result<InotifyWatch> {
         let folder = open::folder(path)?;
         let changes = WatchFlags::MODIFY
             | WatchFlags::CREATE
@@ -106,7 +106,7 @@ impl LogWatches {
         let folder = table.folders.entry(number).or_insert_with(new);
         folder.readers += 1;
         let changed = folder.changed.subscribe();
-        Ok(Told { watches: self.clone(), inotify, number, changed })
+        Ok(InotifyWatch { watches: self.clone(), inotify, number, changed })
     }
 
     fn instance(&self, table: &mut Table) -> io::Result<Arc<pipe::Receiver>> {
@@ -125,7 +125,7 @@ impl LogWatches {
                 match read {
                     Ok(events) => events.into_iter().for_each(|event| table.tell(event)),
                     Err(error) => {
-                        tracing::warn!(%error, "Cannot read events of log folders any more");
+                        tracing::warn!(%error, "Failed to read inotify events of log directories");
                         // Readers that come now get another instance; the others are told.
                         for (_, folder) in table.folders.drain() {
                             folder.changed.send_replace(true);
@@ -210,8 +210,8 @@ impl FolderWatch {
     /// If nothing will be heard of the folder any more.
     pub(crate) async fn changed(&mut self) -> io::Result<()> {
         match self {
-            Self::Told(told) => told.changed().await,
-            Self::Looking => {
+            Self::Inotify(told) => told.changed().await,
+            Self::Polling => {
                 tokio::time::sleep(LOOK_PERIOD).await;
                 Ok(())
             }
@@ -219,7 +219,7 @@ impl FolderWatch {
     }
 }
 
-impl Told {
+impl InotifyWatch {
     async fn changed(&mut self) -> io::Result<()> {
         if self.changed.changed().await.is_err() {
             std::future::pending().await
@@ -231,7 +231,7 @@ impl Told {
     }
 }
 
-impl Drop for Told {
+impl Drop for InotifyWatch {
     fn drop(&mut self) {
         let mut table = self.watches.lock();
         if !table.inotify.as_ref().is_some_and(|inotify| Arc::ptr_eq(inotify, &self.inotify)) {
@@ -310,7 +310,7 @@ mod tests {
         let used_up = |errno: Errno| is_used_up(&errno.into());
         assert!(used_up(Errno::MFILE) && used_up(Errno::NOSPC) && !used_up(Errno::NOENT));
         let before = tokio::time::Instant::now();
-        FolderWatch::Looking.changed().await.unwrap();
+        FolderWatch::Polling.changed().await.unwrap();
         assert_eq!(before.elapsed(), LOOK_PERIOD);
     }
 

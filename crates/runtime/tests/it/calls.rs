@@ -228,14 +228,14 @@ async fn observe_of_an_unknown_pod_is_empty() {
 async fn every_call_is_told_of_with_how_it_went() {
     let lab = lab();
     let (tell, mut told) = tokio::sync::mpsc::channel(4);
-    let observer = CallObserver::new(move |news| tell.try_send((news.call, news.is_ok)).unwrap());
+    let observer = CallObserver::new(move |event| tell.try_send((event.call, event.is_ok)).unwrap());
     let runtime = lab.served.connect(RuntimeSettings { observer, ..RuntimeSettings::default() });
     runtime.stop_container(&"gone".into(), Duration::from_secs(1)).await.unwrap();
     runtime.relist().await.unwrap();
     runtime.status().await.unwrap_err();
     let mut all = Vec::new();
-    while let Ok(news) = told.try_recv() {
-        all.push(news);
+    while let Ok(event) = told.try_recv() {
+        all.push(event);
     }
     all.sort_unstable();
     let want =

@@ -75,7 +75,7 @@ async fn copy_to(query: &ServiceQuery, output: &mut Output) -> io::Result<()> {
     if !journaled.is_empty() {
         let arguments = arguments(&query.options, &journaled);
         if let Err(error) = run(&query.journalctl, &arguments, output).await {
-            tracing::info!(%error, "the journal could not be read");
+            tracing::info!(%error, "Failed to read the journal");
             output.write(b"\nerror: journal output not available\n").await?;
         }
     }

@@ -108,7 +108,7 @@ async fn cpu(query: &Query) -> Answer {
         tokio::time::sleep_until(end.min(Instant::now() + LOOK_EVERY)).await;
         // Some microseconds a thread, without waiting for anything.
         if let Err(error) = sampler.sample() {
-            tracing::warn!(%error, "some threads are missing from the profile");
+            tracing::warn!(%error, "Some threads are missing from the profile");
         }
     }
     let mappings = match host::profile::code_mappings() {
@@ -145,7 +145,7 @@ fn with_names(mut builder: Builder, mappings: &[CodeMapping]) -> Builder {
             Err(error) => tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 file = %mapping.path.display(),
-                "no names of functions"
+                "Failed to read symbols for the profile"
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! Callers who mean ill, or who are many. Each vulnerability of upstream's kubelet that these doors could have is
+//! Callers who mean ill, or who are many. Each vulnerability of upstream's kubelet that this API could have is
 //! named at its test.
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ async fn idle_connections_lock_nobody_out() {
     assert_eq!(reply.status, StatusCode::OK);
     let healthz = node.addresses.healthz.unwrap();
     let mut idle = Vec::new();
-    for _ in 0..2 * crate::strangers::MAX_STRANGERS {
+    for _ in 0..2 * crate::unauthenticated::MAX_UNAUTHENTICATED {
         idle.push(TcpStream::connect(node.addresses.main).await.unwrap());
         idle.push(TcpStream::connect(healthz).await.unwrap());
     }

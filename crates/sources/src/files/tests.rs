@@ -86,7 +86,7 @@ async fn a_folder_that_comes_later_is_found() {
 /// The next set, or a failure: the limit is only so that a lost event does not hang the tests.
 async fn next(sets: &mut (impl futures::Stream<Item = StaticPodSet> + Unpin)) -> StaticPodSet {
     let set = tokio::time::timeout(Duration::from_secs(60), sets.next()).await;
-    set.expect("no news within a minute").expect("the stream goes on for ever")
+    set.expect("no update within a minute").expect("the stream goes on for ever")
 }
 
 #[tokio::test]
@@ -104,13 +104,13 @@ async fn what_is_there_already_comes_first() {
 }
 
 #[tokio::test]
-async fn only_what_makes_a_difference_is_news() {
+async fn only_what_makes_a_difference_is_a_change() {
     let dir = tempfile::tempdir().unwrap();
     let a = dir.path().join("a.yaml");
     std::fs::write(&a, manifest("a")).unwrap();
     let mut sets = Box::pin(watch_files(settings(dir.path())));
     let first = next(&mut sets).await;
-    // Neither a hidden file, nor a comment, nor a mode is news; the one after them is.
+    // Neither a hidden file, nor a comment, nor a mode is a change; the one after them is.
     std::fs::write(dir.path().join(".a.yaml.swp"), "junk").unwrap();
     std::fs::write(&a, format!("# comment\n{}", manifest("a"))).unwrap();
     std::fs::set_permissions(&a, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();

@@ -9,7 +9,7 @@ use tracing::debug;
 use super::PodDisk;
 use crate::Clock;
 use crate::document::{FsStats, Time, VolumeStats};
-use crate::subject::{PodSubject, VolumeSubject};
+use crate::targets::{PodTarget, VolumeTarget};
 
 /// Entries looked at in one volume, which takes a minute or two on a slow disk. Beyond that a volume
 /// shows as much as was counted until then.
@@ -18,7 +18,7 @@ const VOLUME_ENTRIES: u64 = 1_000_000;
 const LOG_ENTRIES: u64 = 10_000;
 
 /// Measures a pod's volumes, if wanted, logs and hosts file.
-pub(super) fn measure(pod: &PodSubject, with_volumes: bool, clock: &Clock, metrics: &Metrics) -> PodDisk {
+pub(super) fn measure(pod: &PodTarget, with_volumes: bool, clock: &Clock, metrics: &Metrics) -> PodDisk {
     let mut disk = PodDisk::default();
     for volume in pod.volumes.iter().filter(|_| with_volumes) {
         let begun = clock();
@@ -55,7 +55,7 @@ pub(super) fn measure(pod: &PodSubject, with_volumes: bool, clock: &Clock, metri
     disk
 }
 
-fn measure_volume(pod: &PodSubject, volume: &VolumeSubject, at: Timestamp) -> Option<VolumeStats> {
+fn measure_volume(pod: &PodTarget, volume: &VolumeTarget, at: Timestamp) -> Option<VolumeStats> {
     let fs = usage::file_system(&volume.path).inspect_err(|e| log(pod, &volume.name, e)).ok()?;
     let used = if volume.is_own_file_system {
         (fs.used, fs.inodes.saturating_sub(fs.inodes_free))
@@ -81,15 +81,15 @@ fn measure_volume(pod: &PodSubject, volume: &VolumeSubject, at: Timestamp) -> Op
     })
 }
 
-fn warn_if_cut(pod: &PodSubject, what: &str, usage: DiskUsage) {
+fn warn_if_cut(pod: &PodTarget, what: &str, usage: DiskUsage) {
     if !usage.is_complete {
-        debug!(pod = %pod.key, what, "Too many files to count them all; usage is shown too low");
+        debug!(pod = %pod.key, what, "Too many files to measure disk usage in full; it is reported too low");
     }
 }
 
-fn log(pod: &PodSubject, what: &str, error: &dyn std::error::Error) {
+fn log(pod: &PodTarget, what: &str, error: &dyn std::error::Error) {
     let cause = error.source().map(ToString::to_string).unwrap_or_default();
-    debug!(pod = %pod.key, what, err = %error, cause, "Cannot measure disk usage");
+    debug!(pod = %pod.key, what, err = %error, cause, "Failed to measure disk usage");
 }
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
         fs::write(&pod.hosts_file, "127.0.0.1\n").unwrap();
         fs::create_dir(dir.path().join("scratch")).unwrap();
         fs::write(dir.path().join("scratch/file"), vec![b'x'; 100_000]).unwrap();
-        let volume = |name: &str, is_local_ephemeral| VolumeSubject {
+        let volume = |name: &str, is_local_ephemeral| VolumeTarget {
             name: name.to_owned(),
             path: dir.path().join(name),
             is_own_file_system: false,
@@ -146,14 +146,14 @@ mod tests {
     fn a_volume_with_a_file_system_of_its_own_is_not_walked() {
         let dir = tempfile::tempdir().unwrap();
         let claim = crate::PvcReference { name: "data".to_owned(), namespace: "ns".to_owned() };
-        let volume = VolumeSubject {
+        let volume = VolumeTarget {
             name: "data".to_owned(),
             path: dir.path().to_owned(),
             is_own_file_system: true,
             is_local_ephemeral: false,
             claim: Some(claim.clone()),
         };
-        let pod = PodSubject { volumes: vec![volume], ..pod("web", &[]) };
+        let pod = PodTarget { volumes: vec![volume], ..pod("web", &[]) };
         let [_, others] = measure(&pod, true, &testing::clock(), &Metrics::default()).volumes;
         assert_eq!(others[0].pvc_ref, Some(claim));
         let fs = others[0].fs;

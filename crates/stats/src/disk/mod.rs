@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::Clock;
 use crate::document::VolumeStats;
-use crate::subject::PodSubject;
+use crate::targets::PodTarget;
 
 pub use task::DiskTask;
 
@@ -44,7 +44,7 @@ pub(crate) type Measured = BTreeMap<PodUid, Arc<PodDisk>>;
 /// What somebody asked for.
 #[derive(Clone, Debug, Default)]
 struct Asked {
-    pods: Arc<Vec<PodSubject>>,
+    pods: Arc<Vec<PodTarget>>,
     /// When, on the monotonic clock.
     mono: Duration,
 }
@@ -70,7 +70,7 @@ impl Disk {
     }
 
     /// Has these pods measured, unless they were a moment ago, and returns what is known by now.
-    pub(crate) fn ask(&self, pods: Arc<Vec<PodSubject>>, mono: Duration) -> Arc<Measured> {
+    pub(crate) fn ask(&self, pods: Arc<Vec<PodTarget>>, mono: Duration) -> Arc<Measured> {
         self.asked.send_replace(Asked { pods, mono });
         Arc::clone(&self.shown.borrow())
     }

@@ -198,11 +198,11 @@ async fn pause(wait: Option<Duration>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::subject::PodSubject;
+    use crate::targets::PodTarget;
     use crate::testing::{self, pod};
 
     fn asked(pods: &[&str], seconds: u64) -> Asked {
-        let pods: Vec<PodSubject> = pods.iter().map(|name| pod(name, &[])).collect();
+        let pods: Vec<PodTarget> = pods.iter().map(|name| pod(name, &[])).collect();
         Asked { pods: Arc::new(pods), mono: Duration::from_secs(seconds) }
     }
 

@@ -163,8 +163,8 @@ mod tests {
     #[test]
     fn files_have_names_that_mean_something() {
         for (file, parts, module_name) in [
-            ("crates/kubelet/src/shell/feeds.rs", ("shell", "feeds.rs"), "feeds"),
-            ("crates/kubelet/src/shell/mod.rs", ("shell", "mod.rs"), "shell"),
+            ("crates/kubelet/src/watchers/facts.rs", ("watchers", "facts.rs"), "facts"),
+            ("crates/kubelet/src/driver/mod.rs", ("driver", "mod.rs"), "driver"),
             ("crates/kubelet/src/main.rs", ("kubelet", "main.rs"), "kubelet"),
             ("/any/hyper-1.0/src/lib.rs", ("hyper-1.0", "lib.rs"), "hyper-1.0"),
             ("pods.rs", ("", "pods.rs"), "pods"),

@@ -122,14 +122,14 @@ macro_rules! metrics {
         #[derive(Debug)]
         pub struct Metrics {
             $( $(#[$doc])* pub $field: metrics!(@type $kind $([$($label)*])?), )*
-            about: OnceLock<About>,
+            description: OnceLock<Description>,
         }
 
         impl Default for Metrics {
             fn default() -> Self {
                 Self {
                     $( $field: metrics!(@new $kind $([$($label)*])? $(($bounds))?), )*
-                    about: OnceLock::new(),
+                    description: OnceLock::new(),
                 }
             }
         }
@@ -280,7 +280,7 @@ metrics! {
     /// Time spent on a pod at a time, in seconds, by `create`, `update`, `sync` or `terminating`.
     pod_worker_duration: Histogram[operation_type](USUAL) = "kubelet_pod_worker_duration_seconds" on Main, "[ALPHA] Seconds it took to bring a pod up to date, by kind of change.";
     /// Watches of the Pods API that were ended because the client did not keep up.
-    pod_watch_events_dropped: Counter = "kubelet_pod_watch_events_dropped_total" on Main, "[ALPHA] News of pods that watches of the Pods API had no room for.";
+    pod_watch_events_dropped: Counter = "kubelet_pod_watch_events_dropped_total" on Main, "[ALPHA] Events of pods that watches of the Pods API had no room for.";
     /// From seeing a pod to the start of work on it, in seconds.
     pod_worker_start_duration: Histogram(USUAL) = "kubelet_pod_worker_start_duration_seconds" on Main, "[ALPHA] Seconds from seeing a pod to beginning to work on it.";
     /// Pods that came back with another UID.
@@ -363,7 +363,7 @@ metrics! {
 
 /// What holds for the whole life of the process.
 #[derive(Debug)]
-struct About {
+struct Description {
     version: &'static str,
     major: &'static str,
     minor: &'static str,
@@ -374,7 +374,7 @@ struct About {
 impl Metrics {
     /// Says which version this is and which features are on. Only the first call counts.
     pub fn describe(&self, gates: &FeatureGates) {
-        self.about.get_or_init(|| About {
+        self.description.get_or_init(|| Description {
             version: config::version::KUBELET_VERSION,
             major: config::version::KUBERNETES_MAJOR,
             minor: config::version::KUBERNETES_MINOR,
@@ -410,8 +410,8 @@ impl Metrics {
         self.write_fields(endpoint, out);
         match endpoint {
             Endpoint::Main => {
-                if let Some(about) = self.about.get() {
-                    about.write(out);
+                if let Some(description) = self.description.get() {
+                    description.write(out);
                 }
                 process::write(out)
             }
@@ -420,7 +420,7 @@ impl Metrics {
     }
 }
 
-impl About {
+impl Description {
     fn write(&self, out: &mut Exposition) {
         let name = "kubernetes_build_info";
         out.family(name, "[BETA] Which version this is. The value is always 1.", Kind::Gauge);

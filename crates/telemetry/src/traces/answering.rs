@@ -4,7 +4,7 @@ use http::{HeaderMap, Method, Uri, Version};
 use opentelemetry::Value;
 use opentelemetry::trace::{Link, SpanBuilder, SpanKind, TraceContextExt as _};
 
-use super::{Span, Tracer, carry, key_value};
+use super::{Span, Tracer, key_value, propagate};
 
 /// A span for a request to one of our routes, without its slash. Asked by somebody unknown (`is_public`), it starts a trace of its own that
 /// only refers to theirs; otherwise it continues theirs.
@@ -35,7 +35,7 @@ pub fn serve(
     let mut builder = SpanBuilder::from_name(route)
         .with_kind(SpanKind::Server)
         .with_attributes(attributes.into_iter().map(key_value));
-    let theirs = carry::extract(headers);
+    let theirs = propagate::extract(headers);
     if !is_public {
         return Span::within(&theirs, sdk, builder);
     }

@@ -89,10 +89,10 @@ impl<E: opentelemetry_sdk::trace::SpanExporter> opentelemetry_sdk::trace::SpanEx
         let result = self.inner.export(batch).await;
         match &result {
             Err(error) if !self.is_away.swap(true, Ordering::Relaxed) => {
-                warn!(err = %error, "Cannot send spans to the collector; they are dropped until it answers");
+                warn!(err = %error, "Failed to export spans to the collector; dropping them until it answers");
             }
             Ok(()) if self.is_away.swap(false, Ordering::Relaxed) => {
-                info!("The collector takes spans again");
+                info!("Exporting spans succeeded after failures");
             }
             _ => {}
         }

@@ -3,13 +3,13 @@
 //! Spans go by OTLP over gRPC, without TLS, to the endpoint that is configured. Whether a trace is
 //! recorded is decided where it starts: by whoever sent a request (W3C `traceparent`), or else by chance
 //! at `samplingRatePerMillion`. Within [`Span::run`] every further span becomes a child, on whatever
-//! thread the work goes on, and [`Carry`] tells the other end of a gRPC call.
+//! thread the work goes on, and [`PropagateContext`] tells the other end of a gRPC call.
 //!
 //! While tracing is off, a [`Tracer`] and its spans are empty: no thread, no connection, no allocation.
 
 mod answering;
-mod carry;
 mod collector;
+mod propagate;
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -23,8 +23,8 @@ use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 
 pub use answering::serve;
-pub use carry::{Carry, CarryHttp};
 pub use collector::{CollectorError, collect};
+pub use propagate::{PropagateContext, TracedClient};
 
 /// For spans to reach the collector when the process ends.
 const LAST_SPANS: Duration = Duration::from_secs(2);

@@ -149,11 +149,14 @@ async fn tells_the_other_end() {
         let parent = request.headers().get("traceparent").cloned().unwrap();
         Ok::<_, Infallible>(Response::builder().status(404).body(parent).unwrap())
     });
-    let mut client = CarryHttp::new(server, tracer.clone());
+    let mut client = TracedClient::new(server, tracer.clone());
     let request = Request::get("https://api:6443/api").body(()).unwrap();
     let answer = work.run(async { client.ready().await.unwrap().call(request).await }).await.unwrap();
     let metadata = work.run(async {
-        tonic::service::Interceptor::call(&mut Carry, tonic::Request::new(())).unwrap().into_parts().0
+        tonic::service::Interceptor::call(&mut PropagateContext, tonic::Request::new(()))
+            .unwrap()
+            .into_parts()
+            .0
     });
     let metadata = metadata.await.get("traceparent").unwrap().to_str().unwrap().to_owned();
     drop(work);

@@ -56,15 +56,15 @@ fn signer(authority: &Arc<Authority>, what: Signer) -> impl FnMut(&Asked) -> Rep
 struct Setup {
     folder: tempfile::TempDir,
     authority: Arc<Authority>,
-    news: mpsc::Receiver<RotationNews>,
+    events: mpsc::Receiver<RotationEvent>,
     listener: Listener,
 }
 
 impl Setup {
     fn new() -> Self {
-        let (heard, news) = mpsc::channel(100);
+        let (heard, events) = mpsc::channel(100);
         let listener = Arc::new(move |one| heard.try_send(one).unwrap());
-        Self { folder: tempfile::tempdir().unwrap(), authority: Arc::new(Authority::new()), news, listener }
+        Self { folder: tempfile::tempdir().unwrap(), authority: Arc::new(Authority::new()), events, listener }
     }
 
     fn store(&self) -> CertificateStore {
@@ -89,7 +89,7 @@ impl Setup {
 
     async fn current(&mut self) -> Arc<CertificatePair> {
         loop {
-            if let RotationNews::Current(pair) = self.news.recv().await.unwrap() {
+            if let RotationEvent::Current(pair) = self.events.recv().await.unwrap() {
                 return pair;
             }
         }
@@ -143,7 +143,7 @@ async fn an_old_certificate_is_replaced_at_once_and_written() {
     let running = tokio::spawn(task.run());
     let new = setup.current().await;
     assert_ne!(new.certified().cert, old.certified().cert);
-    let RotationNews::Replaced { age } = setup.news.recv().await.unwrap() else { panic!("not replaced") };
+    let RotationEvent::Replaced { age } = setup.events.recv().await.unwrap() else { panic!("not replaced") };
     assert!(age >= Duration::from_secs(94), "{age:?}");
     assert_eq!(setup.store().current().unwrap().unwrap().leaf(), new.leaf());
     assert_eq!(fake.next().await.body["metadata"], json!({"generateName": "csr-"}));
@@ -169,7 +169,7 @@ async fn nothing_is_asked_for_before_it_is_known_what_and_again_when_that_change
         }
     };
     assert_eq!(second.method, "POST");
-    assert!(setup.news.try_recv().is_err(), "neither counts as a failure");
+    assert!(setup.events.try_recv().is_err(), "neither counts as a failure");
     running.abort();
 }
 
@@ -236,7 +236,7 @@ async fn a_pair_somebody_put_there_is_taken_instead_of_asking() {
     assert!(task.attempt().await.is_err());
     setup.has(-10, 900);
     assert!(matches!(task.attempt().await, Ok(Attempt::Renewed(_))));
-    assert!(setup.news.try_recv().is_err(), "an expired pair is never in use");
+    assert!(setup.events.try_recv().is_err(), "an expired pair is never in use");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ struct Setup {
     folder: tempfile::TempDir,
     identity: Arc<ShownIdentity>,
     renewals: Renewals,
-    news: Arc<Locked<Vec<String>>>,
+    events: Arc<Locked<Vec<String>>>,
 }
 
 impl Setup {
@@ -23,7 +23,7 @@ impl Setup {
             folder: tempfile::tempdir().unwrap(),
             identity: ShownIdentity::empty(),
             renewals: Renewals::new(),
-            news: Arc::default(),
+            events: Arc::default(),
         }
     }
 
@@ -41,10 +41,10 @@ impl Setup {
     }
 
     fn configured(&self, config: &ExecConfig) -> Result<ExecPlugin, ExecError> {
-        let news = self.news.clone();
+        let events = self.events.clone();
         let observer = Observer::new(move |one| {
-            if let IdentityNews::Plugin(PluginNews::Called { code, status }) = one {
-                news.lock().unwrap().push(format!("{code} {status}"));
+            if let CredentialEvent::Plugin(ExecPluginEvent::Called { code, status }) = one {
+                events.lock().unwrap().push(format!("{code} {status}"));
             }
         });
         ExecPlugin::new(config, self.identity.clone(), self.renewals.clone(), observer)
@@ -80,15 +80,15 @@ async fn a_token_is_kept_until_it_expires_or_is_refused() {
         )
     };
     let plugin = setup.plugin(&script("2999-01-01T00:00:00Z"));
-    let (header, edition) = plugin.header().await.unwrap();
+    let (header, generation) = plugin.header().await.unwrap();
     assert_eq!(header.unwrap(), "Bearer t1");
     assert_eq!(plugin.header().await.unwrap().0.unwrap(), "Bearer t1");
-    plugin.refused(edition).await;
+    plugin.refused(generation).await;
     let (header, newer) = plugin.header().await.unwrap();
     assert_eq!(header.unwrap(), "Bearer t2");
-    plugin.refused(edition).await;
+    plugin.refused(generation).await;
     assert_eq!(plugin.header().await.unwrap().1, newer, "the refused one was replaced already");
-    assert_eq!(*setup.news.lock().unwrap(), ["0 no_error", "0 no_error"]);
+    assert_eq!(*setup.events.lock().unwrap(), ["0 no_error", "0 no_error"]);
     let plugin = setup.plugin(&script("2000-01-01T00:00:00Z"));
     assert_eq!(plugin.header().await.unwrap().0.unwrap(), "Bearer t3");
     assert_eq!(plugin.header().await.unwrap().0.unwrap(), "Bearer t4", "it has expired already");
@@ -105,15 +105,15 @@ async fn a_certificate_is_shown_and_connections_are_renewed_when_it_is_another()
     let renewed = setup.renewals.subscribe();
     let plugin = setup.plugin(&setup.answer(&status()));
     assert!(setup.identity.resolve(&[], ALL).is_none());
-    let (header, edition) = plugin.header().await.unwrap();
+    let (header, generation) = plugin.header().await.unwrap();
     assert!(header.is_none());
     let first = setup.identity.resolve(&[], ALL).unwrap();
     assert_eq!(*renewed.borrow(), 1);
-    plugin.refused(edition).await;
-    let (_, edition) = plugin.header().await.unwrap();
+    plugin.refused(generation).await;
+    let (_, generation) = plugin.header().await.unwrap();
     assert_eq!(*renewed.borrow(), 1, "the same certificate");
     setup.answer(&status());
-    plugin.refused(edition).await;
+    plugin.refused(generation).await;
     plugin.header().await.unwrap();
     assert_eq!(*renewed.borrow(), 2);
     assert_ne!(setup.identity.resolve(&[], ALL).unwrap().cert, first.cert);
@@ -170,9 +170,9 @@ async fn failures_are_told_apart_and_never_show_what_was_printed() {
     assert!(error.to_string().contains("neither a token nor a certificate"), "{error}");
     let missing = setup.configured(&config("/no/such/program")).unwrap().header().await.unwrap_err();
     assert!(matches!(missing, ExecError::Start { .. }), "{missing}");
-    let news = setup.news.lock().unwrap();
-    assert_eq!(news.first().unwrap(), "3 plugin_execution_error");
-    assert_eq!(news.last().unwrap(), "1 plugin_not_found_error");
+    let events = setup.events.lock().unwrap();
+    assert_eq!(events.first().unwrap(), "3 plugin_execution_error");
+    assert_eq!(events.last().unwrap(), "1 plugin_not_found_error");
 }
 
 #[test]

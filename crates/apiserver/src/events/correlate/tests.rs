@@ -1,11 +1,11 @@
 //! The three rules of events at their edges: which differences matter, and for how long.
 
-use super::super::{EventType, Subject};
+use super::super::{EventType, InvolvedObject};
 use super::*;
 
 fn event(message: &str, seconds: i64) -> NewEvent {
     NewEvent {
-        subject: Subject {
+        object: InvolvedObject {
             kind: "Pod",
             namespace: "ns".into(),
             name: "p".into(),
@@ -34,14 +34,14 @@ type Change = fn(&mut NewEvent);
 fn a_count_is_raised_only_for_the_same_event() {
     let cases: [(&str, Change, u32); 9] = [
         ("later", |event| event.at += SignedDuration::from_secs(90), 2),
-        ("newer version of the object", |event| event.subject.resource_version = "8".into(), 2),
+        ("newer version of the object", |event| event.object.resource_version = "8".into(), 2),
         ("another message", |event| event.message = "n".into(), 1),
         ("another reason", |event| event.reason = "Failed".into(), 1),
         ("another type", |event| event.event_type = EventType::Normal, 1),
-        ("another container", |event| event.subject.field_path = "spec.containers{d}".into(), 1),
-        ("another uid", |event| event.subject.uid = "v".into(), 1),
-        ("another namespace", |event| event.subject.namespace = "other".into(), 1),
-        ("another kind", |event| event.subject.kind = "Node", 1),
+        ("another container", |event| event.object.field_path = "spec.containers{d}".into(), 1),
+        ("another uid", |event| event.object.uid = "v".into(), 1),
+        ("another namespace", |event| event.object.namespace = "other".into(), 1),
+        ("another kind", |event| event.object.kind = "Node", 1),
     ];
     for (name, change, count) in cases {
         let mut correlator = Correlator::default();
@@ -80,11 +80,11 @@ fn messages_are_similar_while_they_follow_each_other_closely() {
 #[test]
 fn only_one_reason_of_one_object_is_similar() {
     let cases: [(&str, Change, bool); 5] = [
-        ("another container", |event| event.subject.field_path = "spec.containers{d}".into(), true),
+        ("another container", |event| event.object.field_path = "spec.containers{d}".into(), true),
         ("another reason", |event| event.reason = "Failed".into(), false),
         ("another type", |event| event.event_type = EventType::Normal, false),
-        ("another pod", |event| event.subject.name = "q".into(), false),
-        ("a pod made anew", |event| event.subject.uid = "v".into(), false),
+        ("another pod", |event| event.object.name = "q".into(), false),
+        ("a pod made anew", |event| event.object.uid = "v".into(), false),
     ];
     for (name, change, is_combined) in cases {
         let mut correlator = Correlator::default();
@@ -117,10 +117,10 @@ fn a_budget_belongs_to_an_object_and_a_type() {
     let cases: [(&str, Change, bool); 6] = [
         ("the same", |_| {}, false),
         ("another reason", |event| event.reason = "Failed".into(), false),
-        ("another container", |event| event.subject.field_path = "spec.containers{d}".into(), false),
+        ("another container", |event| event.object.field_path = "spec.containers{d}".into(), false),
         ("another type", |event| event.event_type = EventType::Normal, true),
-        ("another pod", |event| event.subject.name = "q".into(), true),
-        ("a pod made anew", |event| event.subject.uid = "v".into(), true),
+        ("another pod", |event| event.object.name = "q".into(), true),
+        ("a pod made anew", |event| event.object.uid = "v".into(), true),
     ];
     for (name, change, is_written) in cases {
         let mut correlator = Correlator::default();

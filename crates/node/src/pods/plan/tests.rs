@@ -19,8 +19,8 @@ use model::{
 };
 
 use super::super::backoff::Delays;
-use super::super::container::{ContainerMemory, KillCause, Stage};
-use super::super::probe_memory::ProbeMemory;
+use super::super::container::{ContainerRecord, KillCause, Stage};
+use super::super::probe_state::ProbeState;
 use super::*;
 
 mod rules;
@@ -110,12 +110,12 @@ fn observation(pod: &Pod, text: &str) -> PodObservation {
 }
 
 /// Running containers count as started.
-fn memory(seen: &PodObservation) -> BTreeMap<String, Box<ContainerMemory>> {
-    let mut memory: BTreeMap<String, Box<ContainerMemory>> = BTreeMap::new();
+fn records(seen: &PodObservation) -> BTreeMap<String, Box<ContainerRecord>> {
+    let mut records: BTreeMap<String, Box<ContainerRecord>> = BTreeMap::new();
     for c in &seen.containers {
-        memory.entry(c.name.clone()).or_default().instance_mut(&c.id).stage = Stage::Started;
+        records.entry(c.name.clone()).or_default().instance_mut(&c.id).stage = Stage::Started;
     }
-    memory
+    records
 }
 
 fn text(plan: &Plan) -> String {
@@ -137,20 +137,20 @@ fn text(plan: &Plan) -> String {
     words.join(", ")
 }
 
-fn plan_of(pod: &Pod, seen: &PodObservation, memory: &BTreeMap<String, Box<ContainerMemory>>) -> Plan {
-    plan_with(pod, seen, memory, &BTreeSet::new())
+fn plan_of(pod: &Pod, seen: &PodObservation, records: &BTreeMap<String, Box<ContainerRecord>>) -> Plan {
+    plan_with(pod, seen, records, &BTreeSet::new())
 }
 
 fn plan_with(
     pod: &Pod,
     seen: &PodObservation,
-    memory: &BTreeMap<String, Box<ContainerMemory>>,
+    records: &BTreeMap<String, Box<ContainerRecord>>,
     stopped: &BTreeSet<SandboxId>,
 ) -> Plan {
     plan(PlanInputs {
         pod,
         observed: seen,
-        memory,
+        containers: records,
         stopped,
         ended: &BTreeSet::new(),
         rules: RULES,
@@ -163,7 +163,7 @@ fn check(cases: &[(&str, &str, &str, &str)]) {
         let pod = pod(pod_text);
         let stopped = seen.split(' ').filter_map(|w| w.strip_suffix('x')).map(SandboxId::from).collect();
         let seen = observation(&pod, seen);
-        assert_eq!(text(&plan_with(&pod, &seen, &memory(&seen), &stopped)), *expected, "{name}");
+        assert_eq!(text(&plan_with(&pod, &seen, &records(&seen), &stopped)), *expected, "{name}");
     }
 }
 
@@ -514,15 +514,19 @@ fn two_at_once_are_brought_to_one() {
 fn a_failed_check_ends_its_container() {
     let pod = pod("Always a b");
     let seen = observation(&pod, "0+ a=run b=run");
-    let mut memory = memory(&seen);
-    memory.get_mut("b").unwrap().instance_mut(&ContainerId::from("b#0")).kill = Some(KillCause::Liveness);
-    let made = plan_of(&pod, &seen, &memory);
+    let mut records = records(&seen);
+    records.get_mut("b").unwrap().instance_mut(&ContainerId::from("b#0")).kill = Some(KillCause::Liveness);
+    let made = plan_of(&pod, &seen, &records);
     assert_eq!(made.stop.len(), 1);
     assert_eq!((made.stop[0].name.as_str(), &made.stop[0].why), ("b", &KillCause::Liveness));
-    let verdicts = &mut memory.get_mut("b").unwrap().instances;
+    let verdicts = &mut records.get_mut("b").unwrap().instances;
     let of_b = verdicts.remove(&ContainerId::from("b#0")).unwrap();
     verdicts.insert(ContainerId::from("earlier"), of_b);
-    assert_eq!(text(&plan_of(&pod, &seen, &memory)), "", "a verdict about an earlier instance means nothing");
+    assert_eq!(
+        text(&plan_of(&pod, &seen, &records)),
+        "",
+        "a verdict about an earlier instance means nothing"
+    );
 }
 
 /// "startupProbe has not been run; do nothing", "startupProbe has completed; start the next"
@@ -532,16 +536,16 @@ fn a_sidecar_holds_back_what_follows_until_it_has_started() {
     let sidecar = &mut pod.spec.as_mut().unwrap().init_containers.as_mut().unwrap()[0];
     sidecar.startup_probe = Some(Probe::default());
     let seen = observation(&pod, "0+ s1=run");
-    let mut memory = memory(&seen);
-    assert_eq!(text(&plan_of(&pod, &seen, &memory)), "");
+    let mut records = records(&seen);
+    assert_eq!(text(&plan_of(&pod, &seen, &records)), "");
     let now = Now { wall: at(NOW), mono: Duration::from_secs(NOW) };
-    let mut probe = ProbeMemory::new(&Probe::default(), Duration::ZERO, now);
+    let mut probe = ProbeState::new(&Probe::default(), Duration::ZERO, now);
     probe.verdict = Some(true);
-    let instance = memory.get_mut("s1").unwrap().instance_mut(&ContainerId::from("s1#0"));
+    let instance = records.get_mut("s1").unwrap().instance_mut(&ContainerId::from("s1#0"));
     instance.probes.insert(model::probe::ProbeKind::Startup, probe);
-    assert_eq!(text(&plan_of(&pod, &seen, &memory)), "start a#0");
-    memory.get_mut("s1").unwrap().instance_mut(&ContainerId::from("s1#0")).stage = Stage::PostStart;
-    assert_eq!(text(&plan_of(&pod, &seen, &memory)), "", "its postStart hook still runs");
+    assert_eq!(text(&plan_of(&pod, &seen, &records)), "start a#0");
+    records.get_mut("s1").unwrap().instance_mut(&ContainerId::from("s1#0")).stage = Stage::PostStart;
+    assert_eq!(text(&plan_of(&pod, &seen, &records)), "", "its postStart hook still runs");
 }
 
 /// `TestDoBackOff`, from the plan's side.
@@ -549,29 +553,29 @@ fn a_sidecar_holds_back_what_follows_until_it_has_started() {
 fn a_container_that_keeps_ending_waits() {
     let pod = pod("Always a");
     let seen = observation(&pod, "0+ a#3=1");
-    let mut memory = memory(&seen);
-    let a = memory.get_mut("a").unwrap();
+    let mut records = records(&seen);
+    let a = records.get_mut("a").unwrap();
     a.restart_backoff.advance(
         at(NOW - 20),
         Delays::USUAL,
         Now { wall: at(NOW - 20), mono: Duration::from_secs(NOW - 20) },
     );
-    let made = plan_of(&pod, &seen, &memory);
+    let made = plan_of(&pod, &seen, &records);
     assert_eq!(text(&made), "wait a");
     // It ended five seconds ago and has ten to wait.
     assert_eq!(made.back_off[0].until, Duration::from_secs(NOW + 5));
     assert_eq!(made.back_off[0].delay, Duration::from_secs(10));
     // The start that answered this very end failed: that has a pause of its own.
-    memory.get_mut("a").unwrap().instance_mut(&ContainerId::from("a#3")).answer = Answer::Start;
-    assert_eq!(text(&plan_of(&pod, &seen, &memory)), "start a#4");
+    records.get_mut("a").unwrap().instance_mut(&ContainerId::from("a#3")).answer = Answer::Start;
+    assert_eq!(text(&plan_of(&pod, &seen, &records)), "start a#4");
 }
 
 #[test]
 fn the_count_goes_on_after_containers_are_gone() {
     let pod = pod("Always a");
     let seen = observation(&pod, "0+");
-    let mut memory = BTreeMap::new();
-    let known = ContainerMemory { last_attempt: Some(4), ..ContainerMemory::default() };
-    memory.insert("a".to_owned(), Box::new(known));
-    assert_eq!(text(&plan_of(&pod, &seen, &memory)), "start a#5");
+    let mut records = BTreeMap::new();
+    let known = ContainerRecord { last_attempt: Some(4), ..ContainerRecord::default() };
+    records.insert("a".to_owned(), Box::new(known));
+    assert_eq!(text(&plan_of(&pod, &seen, &records)), "start a#5");
 }

@@ -16,31 +16,31 @@ use model::reason::Refusal;
 const PHASES: [Phase; 4] = [Phase::Admitting, Phase::Running, Phase::Terminating, Phase::Terminated];
 
 /// A pod that stays in this phase until something comes in.
-fn in_phase(phase: Phase) -> Bench {
-    let mut bench = Bench::running(
+fn in_phase(phase: Phase) -> PodHarness {
+    let mut harness = PodHarness::running(
         r#"{"containers":[{"name":"a","livenessProbe":{"exec":{"command":["x"]}},
                            "readinessProbe":{"exec":{"command":["x"]}}}],
             "volumes":[{"name":"v","configMap":{"name":"c"}}]}"#,
     );
     match phase {
-        Phase::Admitting => bench.record.life = Life::Admitting(Admitting::default()),
+        Phase::Admitting => harness.record.life = Life::Admitting(Admitting::default()),
         Phase::Running => {}
         Phase::Terminating => {
-            bench.delete(0, 30);
-            bench.drive(0);
+            harness.delete(0, 30);
+            harness.drive(0);
         }
         Phase::Terminated => {
-            bench.delete(0, 30);
-            let last = bench.record.seen.last_mut().unwrap();
+            harness.delete(0, 30);
+            let last = harness.record.seen.last_mut().unwrap();
             last.containers.clear();
             last.sandboxes.clear();
-            bench.drive(0);
+            harness.drive(0);
         }
     }
-    bench.drive(0);
-    bench.out.take();
-    assert_eq!(bench.record.life.phase(), phase);
-    bench
+    harness.drive(0);
+    harness.out.take();
+    assert_eq!(harness.record.life.phase(), phase);
+    harness
 }
 
 /// What can be told of a pod from outside, but for what is under way.
@@ -50,14 +50,14 @@ fn picture(record: &PodRecord) -> String {
 }
 
 /// What comes of an input, in a word. The pod is driven after it, as in a step.
-fn cell(phase: Phase, prepare: impl Fn(&mut Bench), input: impl Fn(&mut Bench)) -> String {
-    let mut bench = in_phase(phase);
-    prepare(&mut bench);
-    let before = picture(&bench.record);
-    input(&mut bench);
-    let is_changed = picture(&bench.record) != before || !bench.out.take().is_empty();
-    bench.drive(0);
-    match bench.record.life.phase() {
+fn cell(phase: Phase, prepare: impl Fn(&mut PodHarness), input: impl Fn(&mut PodHarness)) -> String {
+    let mut harness = in_phase(phase);
+    prepare(&mut harness);
+    let before = picture(&harness.record);
+    input(&mut harness);
+    let is_changed = picture(&harness.record) != before || !harness.out.take().is_empty();
+    harness.drive(0);
+    match harness.record.life.phase() {
         after if after != phase => format!("→ {after:?}"),
         _ if is_changed => "legal".to_owned(),
         _ => "ignored".to_owned(),
@@ -68,30 +68,30 @@ fn cell(phase: Phase, prepare: impl Fn(&mut Bench), input: impl Fn(&mut Bench)) 
 type Named<T> = (&'static str, fn(&mut T));
 
 /// What comes in from outside.
-fn news() -> [Named<Bench>; 6] {
+fn updates() -> [Named<PodHarness>; 6] {
     [
-        ("a newer version", |bench| {
-            let mut pod = (**bench.record.desired.pod().unwrap()).clone();
+        ("a newer version", |harness| {
+            let mut pod = (**harness.record.desired.pod().unwrap()).clone();
             pod.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
-            bench.with(|record, cx| record.pod_changed(Source::Api, Arc::new(pod), cx));
+            harness.with(|record, cx| record.pod_changed(Source::Api, Arc::new(pod), cx));
         }),
-        ("its deletion", |bench| bench.delete(0, 20)),
-        ("its source has it no more", |bench| {
-            let pod = bench.record.desired.pod().unwrap().clone();
-            bench.record.desired = Desired::Removed { source: Source::Api, pod };
-            bench.with(|record, cx| record.begin_end(EndCause::Deleted, cx));
+        ("its deletion", |harness| harness.delete(0, 20)),
+        ("its source has it no more", |harness| {
+            let pod = harness.record.desired.pod().unwrap().clone();
+            harness.record.desired = Desired::Removed { source: Source::Api, pod };
+            harness.with(|record, cx| record.begin_end(EndCause::Deleted, cx));
         }),
-        ("a hint of the runtime", |bench| {
-            if bench.record.hints_at_news(&ContainerId::from("other"), RuntimeChange::Created) {
-                bench.record.seen.outdate();
+        ("a hint of the runtime", |harness| {
+            if harness.record.hints_at_change(&ContainerId::from("other"), RuntimeChange::Created) {
+                harness.record.seen.outdate();
             }
         }),
-        ("a relist without it", |bench| {
-            bench.record.compare(None);
+        ("a relist without it", |harness| {
+            harness.record.compare(None);
         }),
-        ("a ConfigMap it shows changed", |bench| {
+        ("a ConfigMap it shows changed", |harness| {
             let name = ObjectName { kind: ObjectKind::ConfigMap, namespace: "n".into(), name: "c".into() };
-            bench.with(|record, cx| record.object_changed(&name, cx.now));
+            harness.with(|record, cx| record.object_changed(&name, cx.now));
         }),
     ]
 }
@@ -101,7 +101,7 @@ fn results() -> Vec<(&'static str, PodTask, Outcome)> {
     let (name, id) = ("a".to_owned(), ContainerId::from("a"));
     let sandbox = SandboxId::from("sandbox");
     let image = ImageRef::from("sha256:1");
-    let running = Bench::running(r#"{"containers":[{"name":"a"}]}"#).record;
+    let running = PodHarness::running(r#"{"containers":[{"name":"a"}]}"#).record;
     let seen = (**running.seen.last().unwrap()).clone();
     let started = ContainerObservation { id: "a2".into(), attempt: 1, ..seen.containers[0].clone() };
     let exit = ContainerState::Exited(ContainerExit::default());
@@ -166,18 +166,20 @@ fn result(phase: Phase, task: &PodTask, outcome: &Outcome) -> String {
     if !task.may_end_in(phase) {
         return "impossible".to_owned();
     }
-    let prepare = |bench: &mut Bench| {
+    let prepare = |harness: &mut PodHarness| {
         if *task == PodTask::Observe {
-            bench.record.seen.outdate();
-            bench.record.seen.begin_read();
+            harness.record.seen.outdate();
+            harness.record.seen.begin_read();
         }
         if *task == PodTask::Status {
-            let status = bench.record.report.current.clone();
-            bench.record.report.in_flight = Some((bench.record.uid.clone(), status));
+            let status = harness.record.report.current.clone();
+            harness.record.report.in_flight = Some((harness.record.uid.clone(), status));
         }
-        bench.record.tasks.begin(task.clone(), InFlight { id: EffectId(99), since: Duration::ZERO });
+        harness.record.tasks.begin(task.clone(), InFlight { id: EffectId(99), since: Duration::ZERO });
     };
-    cell(phase, prepare, |bench| bench.with(|record, cx| record.finished(task.clone(), outcome.clone(), cx)))
+    cell(phase, prepare, |harness| {
+        harness.with(|record, cx| record.finished(task.clone(), outcome.clone(), cx))
+    })
 }
 
 /// The moves of a pod's life, each with what it is for.
@@ -223,7 +225,7 @@ fn written() -> String {
     }
     text += "    Terminated --> [*]: nothing of it is left\n```\n\n";
     text += "| what comes in | Admitting | Running | Terminating | Terminated |\n|---|---|---|---|---|\n";
-    for (what, input) in news() {
+    for (what, input) in updates() {
         let cells = PHASES.map(|phase| cell(phase, |_| {}, input));
         writeln!(text, "| {what} | {} |", cells.join(" | ")).unwrap();
     }

@@ -1,81 +1,118 @@
-//! Files' content in memory: as many as there is room for, and whether that is all there are.
+//! The cache of records and pulls: what is known without reading a file.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-/// At most so many entries; what was used last stays.
+use super::PullLimits;
+use super::disk::Listed;
+use super::document::Record;
+use super::lru::Lru;
+
+/// Upstream's bounds, which its metrics of use are percentages of.
+const MOST_INTENTS: usize = 1024;
+const MOST_RECORDS: usize = 2000;
+
+/// What is known of an image.
+pub(super) enum Known {
+    /// Nothing.
+    Nothing,
+    /// It is or was being pulled.
+    Pulling,
+    /// It was pulled.
+    Pulled(Arc<Record>),
+}
+
+/// Records of images, as many as there is room for, and pulls.
 #[derive(Debug)]
-pub(super) struct Cache<V> {
-    entries: HashMap<String, (u64, V)>,
-    /// Counts uses.
-    uses: u64,
-    limit: usize,
-    /// Whether what is not in here does not exist.
-    is_complete: bool,
+pub(super) struct RecordCache {
+    pub(super) records: Lru<Arc<Record>>,
+    /// Pulls that are noted on disk, by the image's name as pods have it. As many as there are: those under way, and
+    /// the few in doubt.
+    pulls: HashMap<String, Pulls>,
+    /// Whether those are all that are noted.
+    has_all_pulls: bool,
+    /// How many there may be until the metric says 100 %.
+    most_pulls: usize,
 }
 
-impl<V> Cache<V> {
-    /// With everything there is. It is not complete if some of it could not be read (`is_all` is false).
-    pub(super) fn new(all: impl IntoIterator<Item = (String, V)>, is_all: bool, limit: usize) -> Self {
-        let mut cache = Self { entries: HashMap::new(), uses: 0, limit: limit.max(1), is_complete: is_all };
-        for (key, value) in all {
-            cache.put(key, value);
-        }
-        cache
-    }
-
-    pub(super) fn get(&mut self, key: &str) -> Option<&V> {
-        self.uses += 1;
-        let (used, value) = self.entries.get_mut(key)?;
-        *used = self.uses;
-        Some(value)
-    }
-
-    pub(super) fn put(&mut self, key: String, value: V) {
-        if self.entries.len() >= self.limit && !self.entries.contains_key(&key) {
-            // A few thousand at most, and this follows a write to the disk.
-            let oldest = self.entries.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone());
-            oldest.and_then(|oldest| self.entries.remove(&oldest));
-            self.is_complete = false;
-        }
-        self.uses += 1;
-        self.entries.insert(key, (self.uses, value));
-    }
-
-    /// Whether what is not in here does not exist.
-    pub(super) fn is_complete(&self) -> bool {
-        self.is_complete
-    }
-
-    /// How full it is.
-    pub(super) fn percent(&self) -> usize {
-        self.entries.len() * 100 / self.limit
-    }
+/// Pulls of one image.
+#[derive(Debug, Default)]
+struct Pulls {
+    under_way: usize,
+    /// Whether one of them was given up, or an earlier process did not see its end. It may have succeeded.
+    is_doubtful: bool,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cache(is_all: bool) -> Cache<u32> {
-        Cache::new([("a".to_owned(), 1), ("b".to_owned(), 2)], is_all, 3)
+impl RecordCache {
+    /// Of what earlier processes have left.
+    pub(super) fn new(intents: Listed<String>, records: Listed<Record>, limits: PullLimits) -> Self {
+        let by_ref = |record: Record| (record.image_ref.clone(), Arc::new(record));
+        let left = |image| (image, Pulls { under_way: 0, is_doubtful: true });
+        Self {
+            records: Lru::new(
+                records.found.into_iter().map(by_ref),
+                records.is_all,
+                (5 * limits.pods).min(MOST_RECORDS),
+            ),
+            pulls: intents.found.into_iter().map(left).collect(),
+            has_all_pulls: intents.is_all,
+            most_pulls: (2 * limits.pods.max(limits.parallel)).clamp(1, MOST_INTENTS),
+        }
     }
 
-    #[test]
-    fn is_complete_until_something_does_not_fit() {
-        let mut cache = cache(true);
-        assert_eq!((cache.is_complete(), cache.percent()), (true, 66));
-        cache.put("c".to_owned(), 3);
-        cache.put("c".to_owned(), 4);
-        assert_eq!((cache.is_complete(), cache.percent()), (true, 100));
-        cache.get("a");
-        cache.put("d".to_owned(), 5);
-        assert_eq!((cache.is_complete(), cache.percent()), (false, 100));
-        let left = ["a", "b", "c", "d"].map(|key| cache.get(key).copied());
-        assert_eq!(left, [Some(1), None, Some(4), Some(5)], "what was used least recently goes");
+    /// `None` if only the files can tell.
+    pub(super) fn known(&mut self, image: &str, id: &str) -> Option<Known> {
+        if let Some(record) = self.records.get(id) {
+            return Some(Known::Pulled(record.clone()));
+        }
+        if !self.records.is_complete() {
+            return None;
+        }
+        let is_noted = self.is_noted(image)?;
+        Some(if is_noted { Known::Pulling } else { Known::Nothing })
     }
 
-    #[test]
-    fn is_not_complete_if_some_could_not_be_read() {
-        assert!(!cache(false).is_complete());
+    /// Whether a pull of the image is noted. `None` if only the file can tell.
+    pub(super) fn is_noted(&self, image: &str) -> Option<bool> {
+        if self.pulls.contains_key(image) {
+            return Some(true);
+        }
+        self.has_all_pulls.then_some(false)
+    }
+
+    /// Images of whose pulls it is not known what came, and which are not being pulled.
+    pub(super) fn doubtful(&self) -> Vec<String> {
+        let doubtful = self.pulls.iter().filter(|(_, pulls)| pulls.under_way == 0);
+        doubtful.map(|(image, _)| image.clone()).collect()
+    }
+
+    pub(super) fn began(&mut self, image: &str) {
+        self.pulls.entry(image.to_owned()).or_default().under_way += 1;
+    }
+
+    /// Returns whether that was the last pull of the image, and none is in doubt.
+    pub(super) fn ended(&mut self, image: &str, is_success: bool) -> bool {
+        let Some(pulls) = self.pulls.get_mut(image) else { return false };
+        pulls.under_way = pulls.under_way.saturating_sub(1);
+        // What one of them brought is known now.
+        pulls.is_doubtful &= !is_success;
+        pulls.under_way == 0 && !pulls.is_doubtful
+    }
+
+    pub(super) fn given_up(&mut self, image: &str) {
+        if let Some(pulls) = self.pulls.get_mut(image) {
+            pulls.under_way = pulls.under_way.saturating_sub(1);
+            pulls.is_doubtful = true;
+        }
+    }
+
+    /// The note on disk is deleted.
+    pub(super) fn forget_pulls(&mut self, image: &str) {
+        self.pulls.remove(image);
+    }
+
+    /// How full there is room for pulls and for records.
+    pub(super) fn percentages(&self) -> [usize; 2] {
+        [self.pulls.len() * 100 / self.most_pulls, self.records.percent()]
     }
 }

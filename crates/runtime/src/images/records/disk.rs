@@ -118,7 +118,7 @@ fn list<T>(
     let names = match names(folder) {
         Ok(names) => names,
         Err(error) => {
-            error!(path = %folder.display(), err = &error as &dyn std::error::Error, "Cannot list records of image pulls");
+            error!(path = %folder.display(), err = &error as &dyn std::error::Error, "Failed to list image pull records");
             return Listed { is_all: false, ..listed };
         }
     };
@@ -131,15 +131,12 @@ fn list<T>(
             Ok(read) => {
                 let rewritten = if read.is_current { Ok(()) } else { rewrite(&read.content) };
                 if let Err(error) = rewritten {
-                    error!(
-                        err = &error as &dyn std::error::Error,
-                        "Cannot rewrite a record of image pulls in its new form"
-                    );
+                    error!(err = &error as &dyn std::error::Error, "Failed to migrate image pull record");
                 }
                 listed.found.push(read.content);
             }
             Err(error) => {
-                error!(err = &error as &dyn std::error::Error, "Cannot read a record of image pulls");
+                error!(err = &error as &dyn std::error::Error, "Failed to read image pull record");
                 listed.is_all = false;
             }
         }

@@ -48,17 +48,17 @@ pub(super) struct Record {
     pub(super) image_ref: String,
     /// What it was pulled with, by the repositories it was pulled from: names as in pods, without tag and digest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) credential_mapping: BTreeMap<String, Openers>,
+    pub(super) credential_mapping: BTreeMap<String, CredentialMapping>,
 }
 
 /// What has opened a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Openers {
+pub(super) struct CredentialMapping {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) kubernetes_secrets: Vec<SecretOpener>,
+    pub(super) kubernetes_secrets: Vec<SecretCredential>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) kubernetes_service_accounts: Vec<AccountOpener>,
+    pub(super) kubernetes_service_accounts: Vec<AccountCredential>,
     /// It needs no credentials, or the node's own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) node_pods_accessible: bool,
@@ -67,7 +67,7 @@ pub(super) struct Openers {
 /// A pull secret.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct SecretOpener {
+pub(super) struct SecretCredential {
     pub(super) uid: String,
     pub(super) namespace: String,
     pub(super) name: String,
@@ -76,7 +76,7 @@ pub(super) struct SecretOpener {
 }
 
 /// Without the digest, from which a weak password could be guessed.
-impl fmt::Debug for SecretOpener {
+impl fmt::Debug for SecretCredential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "secret {}/{} {}", self.namespace, self.name, self.uid)
     }
@@ -85,7 +85,7 @@ impl fmt::Debug for SecretOpener {
 /// A service account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct AccountOpener {
+pub(super) struct AccountCredential {
     pub(super) uid: String,
     pub(super) namespace: String,
     pub(super) name: String,

@@ -9,20 +9,20 @@
 //! |---|---|
 //! | the documents, which are upstream's | [`document`] |
 //! | their files | [`disk`] |
-//! | those that are in memory, so that a start reads no file | [`memory`], [`cache`] |
+//! | those that are in memory, so that a start reads no file | [`cache`], [`lru`] |
 //! | what a record says of a pod, and what a pull adds to it | [`rules`] |
 //!
 //! Of an image with neither note no kubelet knows: it was put here by somebody, by default for everybody. So whatever
 //! is in doubt keeps its note, until the image is pulled: a pull that is given up may have succeeded, and so may one
 //! of an earlier process.
 //!
-//! Locks: `writing` is held while files are read and changed, and blocks; `memory` only for a moment, and is taken
+//! Locks: `writing` is held while files are read and changed, and blocks; `cache` only for a moment, and is taken
 //! after `writing`.
 
 mod cache;
 mod disk;
 mod document;
-mod memory;
+mod lru;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -39,9 +39,9 @@ use telemetry::metrics::Metrics;
 use tokio::task::spawn_blocking;
 use tracing::error;
 
+use self::cache::{Known, RecordCache};
 use self::disk::Disk;
 use self::document::Record;
-use self::memory::{Known, Memory};
 use self::rules::{Fit, Needs, Proof, fit, needs, to_the_second, with_proof};
 use super::keyring::Credentials;
 use super::name::repository;
@@ -58,7 +58,7 @@ pub struct PullRecords(Arc<Inner>);
 struct Inner {
     disk: Disk,
     writing: Mutex<()>,
-    memory: Mutex<Memory>,
+    cache: Mutex<RecordCache>,
     verification: ImageVerification,
     metrics: Arc<Metrics>,
 }
@@ -113,8 +113,8 @@ impl PullRecords {
         metrics: Arc<Metrics>,
     ) -> Result<Self, RecordError> {
         let disk = Disk::new(root)?;
-        let memory = Mutex::new(Memory::new(disk.intents(), disk.records(), limits));
-        let inner = Inner { disk, writing: Mutex::default(), memory, verification, metrics };
+        let cache = Mutex::new(RecordCache::new(disk.intents(), disk.records(), limits));
+        let inner = Inner { disk, writing: Mutex::default(), cache, verification, metrics };
         inner.count();
         Ok(Self(Arc::new(inner)))
     }
@@ -122,7 +122,7 @@ impl PullRecords {
     /// Images whose pulls an earlier process did not see the end of and that are here all the same are noted as
     /// pulled, with nothing: who wants one has to pull it. To be called before anything else is asked.
     pub async fn adopt(&self, runtime: &Runtime) {
-        let begun: BTreeSet<String> = lock(&self.0.memory).doubtful().into_iter().collect();
+        let begun: BTreeSet<String> = lock(&self.0.cache).doubtful().into_iter().collect();
         if begun.is_empty() {
             return;
         }
@@ -131,7 +131,7 @@ impl PullRecords {
             Err(error) => {
                 error!(
                     err = &error as &dyn std::error::Error,
-                    "Cannot list images to see what became of their pulls"
+                    "Failed to list images to resolve image pull intents"
                 );
                 return;
             }
@@ -171,7 +171,7 @@ impl PullRecords {
             Err(error) => {
                 error!(
                     err = &error as &dyn std::error::Error,
-                    image, "Cannot read what is noted of an image, it has to be pulled again"
+                    image, "Failed to read image pull record; the image has to be pulled again"
                 );
                 return Verdict::Unreadable;
             }
@@ -188,8 +188,8 @@ impl PullRecords {
             Needs::Credentials { secrets, accounts } => Wanted { secrets, accounts },
         };
         let offered = offers(wanted).await;
-        let openers = record.credential_mapping.get(repository);
-        match openers.map_or(Fit::Unknown, |openers| fit(openers, &offered)) {
+        let mapping = record.credential_mapping.get(repository);
+        match mapping.map_or(Fit::Unknown, |mapping| fit(mapping, &offered)) {
             Fit::Known => Verdict::Known,
             Fit::Unknown => Verdict::MustPull,
             Fit::Noteworthy(proof) => {
@@ -206,7 +206,7 @@ impl PullRecords {
     }
 
     async fn known(&self, image: &str, id: &ImageRef) -> Result<Known, RecordError> {
-        if let Some(known) = lock(&self.0.memory).known(image, id.as_str()) {
+        if let Some(known) = lock(&self.0.cache).known(image, id.as_str()) {
             return Ok(known);
         }
         let (inner, image, id) = (self.0.clone(), image.to_owned(), id.clone());
@@ -224,7 +224,7 @@ impl PullRecords {
         let begun = blocking(move || {
             let _writing = lock(&inner.writing);
             inner.disk.write_intent(&image)?;
-            lock(&inner.memory).began(&image);
+            lock(&inner.cache).began(&image);
             inner.count();
             Ok(PullUnderWay { inner: inner.clone(), image, is_settled: false })
         });
@@ -271,13 +271,13 @@ impl PullUnderWay {
     /// that none begins meanwhile.
     fn settle(mut self, is_success: bool) {
         self.is_settled = true;
-        if !lock(&self.inner.memory).ended(&self.image, is_success) {
+        if !lock(&self.inner.cache).ended(&self.image, is_success) {
             return;
         }
         match self.inner.disk.delete_intent(&self.image) {
-            Ok(()) => lock(&self.inner.memory).forget_pulls(&self.image),
+            Ok(()) => lock(&self.inner.cache).forget_pulls(&self.image),
             Err(error) => {
-                error!(err = &error as &dyn std::error::Error, "Cannot delete the note of a pull that ended");
+                error!(err = &error as &dyn std::error::Error, "Failed to remove image pull intent");
             }
         }
     }
@@ -286,7 +286,7 @@ impl PullUnderWay {
 impl Drop for PullUnderWay {
     fn drop(&mut self) {
         if !self.is_settled {
-            lock(&self.inner.memory).given_up(&self.image);
+            lock(&self.inner.cache).given_up(&self.image);
         }
     }
 }
@@ -298,7 +298,7 @@ impl Inner {
         if let Some(record) = self.record(id)? {
             return Ok(Known::Pulled(record));
         }
-        if lock(&self.memory).is_noted(image) == Some(true) {
+        if lock(&self.cache).is_noted(image) == Some(true) {
             return Ok(Known::Pulling);
         }
         Ok(if self.disk.has_intent(image)? { Known::Pulling } else { Known::Nothing })
@@ -306,7 +306,7 @@ impl Inner {
 
     /// From memory or its file. `writing` is held.
     fn record(&self, id: &str) -> Result<Option<Arc<Record>>, RecordError> {
-        let mut memory = lock(&self.memory);
+        let mut memory = lock(&self.cache);
         if let Some(record) = memory.records.get(id) {
             return Ok(Some(record.clone()));
         }
@@ -315,7 +315,7 @@ impl Inner {
         }
         drop(memory);
         let Some(record) = self.disk.record(id)?.map(Arc::new) else { return Ok(None) };
-        lock(&self.memory).records.put(id.to_owned(), record.clone());
+        lock(&self.cache).records.put(id.to_owned(), record.clone());
         Ok(Some(record))
     }
 
@@ -336,14 +336,14 @@ impl Inner {
         };
         let Some(record) = changed else { return Ok(()) };
         self.disk.write_record(&record)?;
-        lock(&self.memory).records.put(id.to_owned(), Arc::new(record));
+        lock(&self.cache).records.put(id.to_owned(), Arc::new(record));
         Ok(())
     }
 
     fn note_or_log(&self, image: &str, id: &str, proof: Option<&Proof>) -> bool {
         let noted = self.note(image, id, proof);
         if let Err(error) = &noted {
-            error!(err = error as &dyn std::error::Error, image, "Cannot note that an image was pulled");
+            error!(err = error as &dyn std::error::Error, image, "Failed to write image pulled record");
         }
         noted.is_ok()
     }
@@ -354,11 +354,11 @@ impl Inner {
             return;
         }
         match self.disk.delete_intent(image) {
-            Ok(()) => lock(&self.memory).forget_pulls(image),
+            Ok(()) => lock(&self.cache).forget_pulls(image),
             Err(error) => {
                 error!(
                     err = &error as &dyn std::error::Error,
-                    "Cannot delete the note of an earlier process' pull"
+                    "Failed to remove image pull intent of an earlier kubelet"
                 );
             }
         }
@@ -371,7 +371,7 @@ impl Inner {
             self.metrics.pull_intents_on_disk.set(intents as f64);
             self.metrics.pull_records_on_disk.set(records as f64);
         }
-        let [intents, records] = lock(&self.memory).percentages();
+        let [intents, records] = lock(&self.cache).percentages();
         self.metrics.pull_intents_in_memory.set(intents as f64);
         self.metrics.pull_records_in_memory.set(records as f64);
     }

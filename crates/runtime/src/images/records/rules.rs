@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::document::{AccountOpener, Openers, Record, SecretOpener};
+use super::document::{AccountCredential, CredentialMapping, Record, SecretCredential};
 use crate::images::keyring::{Coordinates, Credentials, Origin};
 
 /// So many secrets of a repository are noted for having the content of one that is known, or the place of one with
@@ -17,9 +17,9 @@ pub(super) enum Proof {
     /// Every pod of this node can pull it.
     Everybody,
     /// Whoever has this secret can.
-    Secret(SecretOpener),
+    Secret(SecretCredential),
     /// Pods with this service account can.
-    Account(AccountOpener),
+    Account(AccountCredential),
 }
 
 impl Proof {
@@ -27,13 +27,13 @@ impl Proof {
     pub(super) fn of(used: Option<&Credentials>) -> Self {
         match used.map(|used| (used, &used.origin)) {
             None | Some((_, Origin::Node)) => Self::Everybody,
-            Some((used, Origin::Secret(secret))) => Self::Secret(SecretOpener {
+            Some((used, Origin::Secret(secret))) => Self::Secret(SecretCredential {
                 uid: secret.uid.clone(),
                 namespace: secret.namespace.clone(),
                 name: secret.name.clone(),
                 credential_hash: used.digest(),
             }),
-            Some((_, Origin::ServiceAccount(account))) => Self::Account(AccountOpener {
+            Some((_, Origin::ServiceAccount(account))) => Self::Account(AccountCredential {
                 uid: account.uid.clone(),
                 namespace: account.namespace.clone(),
                 name: account.name.clone(),
@@ -54,10 +54,10 @@ pub(super) enum Needs {
 }
 
 pub(super) fn needs(record: &Record, repository: &str) -> Needs {
-    let Some(openers) = record.credential_mapping.get(repository) else { return Needs::Pull };
-    let secrets = !openers.kubernetes_secrets.is_empty();
-    let accounts = !openers.kubernetes_service_accounts.is_empty();
-    if openers.node_pods_accessible {
+    let Some(mapping) = record.credential_mapping.get(repository) else { return Needs::Pull };
+    let secrets = !mapping.kubernetes_secrets.is_empty();
+    let accounts = !mapping.kubernetes_service_accounts.is_empty();
+    if mapping.node_pods_accessible {
         Needs::Nothing
     } else if secrets || accounts {
         Needs::Credentials { secrets, accounts }
@@ -80,8 +80,8 @@ pub(super) enum Fit {
 /// Compares what a pod has, the first first, with what is known. A secret fits by its content, wherever it is, and by
 /// its place, whatever its content: who may change a secret is trusted with what it opened. Of service accounts a pod
 /// has one, so only the first is looked at.
-pub(super) fn fit(openers: &Openers, offered: &[Credentials]) -> Fit {
-    let known = &openers.kubernetes_secrets;
+pub(super) fn fit(mapping: &CredentialMapping, offered: &[Credentials]) -> Fit {
+    let known = &mapping.kubernetes_secrets;
     let is_noted = known.len() < NOTED_SECRETS;
     for credentials in offered {
         let Proof::Secret(secret) = Proof::of(Some(credentials)) else { continue };
@@ -103,7 +103,7 @@ pub(super) fn fit(openers: &Openers, offered: &[Credentials]) -> Fit {
         _ => None,
     });
     match account {
-        Some(account) if openers.kubernetes_service_accounts.contains(&account) => Fit::Known,
+        Some(account) if mapping.kubernetes_service_accounts.contains(&account) => Fit::Known,
         _ => Fit::Unknown,
     }
 }
@@ -111,23 +111,25 @@ pub(super) fn fit(openers: &Openers, offered: &[Credentials]) -> Fit {
 /// The record with a proof added; `None` when it says that already.
 pub(super) fn with_proof(record: &Record, repository: &str, proof: &Proof, now: Timestamp) -> Option<Record> {
     let known = record.credential_mapping.get(repository);
-    if known.is_some_and(|openers| openers.node_pods_accessible) {
+    if known.is_some_and(|mapping| mapping.node_pods_accessible) {
         return None;
     }
-    let mut openers = known.cloned().unwrap_or_default();
+    let mut mapping = known.cloned().unwrap_or_default();
     match proof {
         // It takes the place of all others.
-        Proof::Everybody => openers = Openers { node_pods_accessible: true, ..Openers::default() },
+        Proof::Everybody => {
+            mapping = CredentialMapping { node_pods_accessible: true, ..CredentialMapping::default() }
+        }
         Proof::Secret(secret) => {
-            openers.kubernetes_secrets = with_secret(&openers.kubernetes_secrets, secret)?;
+            mapping.kubernetes_secrets = with_secret(&mapping.kubernetes_secrets, secret)?;
         }
         Proof::Account(account) => {
-            openers.kubernetes_service_accounts =
-                with_account(&openers.kubernetes_service_accounts, account)?;
+            mapping.kubernetes_service_accounts =
+                with_account(&mapping.kubernetes_service_accounts, account)?;
         }
     }
     let mut record = record.clone();
-    record.credential_mapping.insert(repository.to_owned(), openers);
+    record.credential_mapping.insert(repository.to_owned(), mapping);
     record.last_updated_time = Some(to_the_second(now));
     Some(record)
 }
@@ -138,26 +140,26 @@ pub(super) fn to_the_second(time: Timestamp) -> Timestamp {
 }
 
 /// Sorted by place, one of each, the newest content.
-fn with_secret(known: &[SecretOpener], secret: &SecretOpener) -> Option<Vec<SecretOpener>> {
+fn with_secret(known: &[SecretCredential], secret: &SecretCredential) -> Option<Vec<SecretCredential>> {
     if known.contains(secret) {
         return None;
     }
-    let all: BTreeMap<Coordinates, &SecretOpener> =
+    let all: BTreeMap<Coordinates, &SecretCredential> =
         known.iter().chain([secret]).map(|secret| (place(secret), secret)).collect();
     Some(all.into_values().cloned().collect())
 }
 
-fn with_account(known: &[AccountOpener], account: &AccountOpener) -> Option<Vec<AccountOpener>> {
+fn with_account(known: &[AccountCredential], account: &AccountCredential) -> Option<Vec<AccountCredential>> {
     if known.contains(account) {
         return None;
     }
     let place =
-        |account: &AccountOpener| (account.namespace.clone(), account.name.clone(), account.uid.clone());
+        |account: &AccountCredential| (account.namespace.clone(), account.name.clone(), account.uid.clone());
     let all: BTreeSet<_> = known.iter().chain([account]).map(place).collect();
-    let account = |(namespace, name, uid)| AccountOpener { uid, namespace, name };
+    let account = |(namespace, name, uid)| AccountCredential { uid, namespace, name };
     Some(all.into_iter().map(account).collect())
 }
 
-fn place(secret: &SecretOpener) -> Coordinates {
+fn place(secret: &SecretCredential) -> Coordinates {
     Coordinates { namespace: secret.namespace.clone(), name: secret.name.clone(), uid: secret.uid.clone() }
 }

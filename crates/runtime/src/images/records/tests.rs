@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::document::{AccountOpener, Openers, SecretOpener, decode_intent, encode_intent, file_name};
+use super::document::{
+    AccountCredential, CredentialMapping, SecretCredential, decode_intent, encode_intent, file_name,
+};
 use super::*;
 use crate::images::keyring::{Coordinates, Origin};
 
@@ -48,7 +50,7 @@ impl Lab {
     }
 
     /// What is noted of who opened the repository.
-    fn openers(&self) -> serde_json::Value {
+    fn mapping(&self) -> serde_json::Value {
         let text = self.text("pulled", ID).unwrap();
         let record: serde_json::Value = serde_json::from_str(&text).unwrap();
         record["credentialMapping"][REPOSITORY].clone()
@@ -153,19 +155,19 @@ fn files_are_named_by_the_digest_of_what_they_are_about() {
 
 // ---- rules ----
 
-fn opener(name: &str, uid: &str, password: &str) -> SecretOpener {
+fn opener(name: &str, uid: &str, password: &str) -> SecretCredential {
     match Proof::of(Some(&of_secret(name, uid, password))) {
         Proof::Secret(secret) => secret,
         other => panic!("{other:?}"),
     }
 }
 
-fn account(name: &str, uid: &str) -> AccountOpener {
-    AccountOpener { uid: uid.into(), namespace: "ns".into(), name: name.into() }
+fn account(name: &str, uid: &str) -> AccountCredential {
+    AccountCredential { uid: uid.into(), namespace: "ns".into(), name: name.into() }
 }
 
-fn known(secrets: Vec<SecretOpener>, accounts: Vec<AccountOpener>) -> Openers {
-    Openers {
+fn known(secrets: Vec<SecretCredential>, accounts: Vec<AccountCredential>) -> CredentialMapping {
+    CredentialMapping {
         kubernetes_secrets: secrets,
         kubernetes_service_accounts: accounts,
         node_pods_accessible: false,
@@ -196,7 +198,7 @@ fn a_pod_fits_by_content_or_place_of_a_secret_or_by_its_account() {
 
 #[test]
 fn a_digest_that_could_not_be_made_fits_nothing() {
-    let broken = SecretOpener { credential_hash: String::new(), ..opener("s", "1", "p") };
+    let broken = SecretCredential { credential_hash: String::new(), ..opener("s", "1", "p") };
     assert_eq!(fit(&known(vec![broken], vec![]), &[of_secret("other", "2", "p")]), Fit::Unknown);
 }
 
@@ -210,7 +212,7 @@ fn with_a_hundred_secrets_no_more_are_noted_without_a_pull() {
 
 #[test]
 fn proofs_add_up() {
-    let node = || Openers { node_pods_accessible: true, ..Openers::default() };
+    let node = || CredentialMapping { node_pods_accessible: true, ..CredentialMapping::default() };
     let one = || known(vec![opener("b", "1", "p")], vec![]);
     let secret = |name: &str, password: &str| Proof::Secret(opener(name, "1", password));
     for (before, proof, after) in [
@@ -240,7 +242,7 @@ fn proofs_add_up() {
         (Some(node()), Proof::Everybody, None),
     ] {
         let mut record = Record::new(ID);
-        record.credential_mapping.extend(before.clone().map(|openers| (REPOSITORY.to_owned(), openers)));
+        record.credential_mapping.extend(before.clone().map(|mapping| (REPOSITORY.to_owned(), mapping)));
         record.credential_mapping.insert("other".to_owned(), one());
         let now = Timestamp::from_nanosecond(5_700_000_000).unwrap();
         let changed = with_proof(&record, REPOSITORY, &proof, now);
@@ -278,7 +280,7 @@ async fn a_pull_leaves_a_note_of_what_opened_the_image() {
         assert_eq!(lab.text("pulling", IMAGE).as_deref(), Some(intent));
         assert_eq!(lab.metrics.pull_intents_on_disk.get(), 1.0);
         pull.succeeded(&ID.into(), used.as_ref()).await;
-        assert_eq!((lab.openers(), lab.is_pulling()), (expected, false));
+        assert_eq!((lab.mapping(), lab.is_pulling()), (expected, false));
         let gauges = [&lab.metrics.pull_intents_on_disk, &lab.metrics.pull_records_on_disk];
         assert_eq!(gauges.map(|gauge| gauge.get()), [0.0, 1.0]);
         for (path, mode) in [
@@ -416,7 +418,7 @@ async fn what_fits_is_noted_for_the_next_time() {
     assert!(allowed(&records, IMAGE, &[of_secret("copy", "2", "q")]).await);
     assert!(allowed(&lab.open(ImageVerification::Pulled), IMAGE, &[of_secret("third", "3", "q")]).await);
     let names: Vec<String> = serde_json::from_value(
-        lab.openers()["kubernetesSecrets"].as_array().unwrap().iter().map(|s| s["name"].clone()).collect(),
+        lab.mapping()["kubernetesSecrets"].as_array().unwrap().iter().map(|s| s["name"].clone()).collect(),
     )
     .unwrap();
     assert_eq!(names, ["copy", "s", "third"]);
@@ -457,7 +459,7 @@ async fn what_cannot_be_read_has_to_be_pulled_and_is_replaced_then() {
     let other = records.allow(IMAGE, &"sha256:2".into(), async |_| vec![]).await;
     assert!(other, "others are not affected");
     pulled(&records, None).await;
-    assert_eq!(lab.openers(), json!({"nodePodsAccessible": true}));
+    assert_eq!(lab.mapping(), json!({"nodePodsAccessible": true}));
     assert!(allowed_to_anybody(&lab.open(ImageVerification::Always), IMAGE).await);
 }
 

@@ -1,0 +1,201 @@
+//! Labels of an action for log lines and spans: what is done, and to which object.
+
+use node::{Action, ActionKind, Hook};
+use telemetry::traces::{self, Tracer};
+use tracing::{Span, field, info_span};
+
+/// An action's kind and its object. Fields that do not apply are empty.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ActionLabels {
+    pub(crate) kind: ActionKind,
+    /// `namespace/name`.
+    pod: Option<String>,
+    pod_uid: Option<String>,
+    container: Option<String>,
+    container_id: Option<String>,
+    sandbox_id: Option<String>,
+}
+
+impl ActionLabels {
+    /// Reads it off an action.
+    pub(crate) fn of(action: &Action) -> Self {
+        let subject = action.subject();
+        Self {
+            kind: action.kind(),
+            pod: subject.key.map(|key| key.to_string()),
+            pod_uid: subject.uid.map(|uid| uid.to_string()),
+            container: subject.container.map(str::to_owned),
+            container_id: subject.container_id.map(ToString::to_string),
+            sandbox_id: subject.sandbox_id.map(ToString::to_string),
+        }
+    }
+
+    /// What has been done when it went well, if an operator wants to know without asking for details: the actions that
+    /// make the story of a pod.
+    pub(crate) fn done(&self) -> Option<&'static str> {
+        match self.kind {
+            ActionKind::PullImage => Some("Pulled image"),
+            ActionKind::RunSandbox => Some("Started pod sandbox"),
+            ActionKind::StopSandbox => Some("Stopped pod sandbox"),
+            ActionKind::StartContainer => Some("Started container"),
+            ActionKind::StopContainer => Some("Stopped container"),
+            ActionKind::DeletePod => Some("Removed pod from the API server"),
+            ActionKind::CreateMirror => Some("Created mirror of static pod"),
+            ActionKind::RegisterNode => Some("Successfully registered node"),
+            ActionKind::Relist
+            | ActionKind::Observe
+            | ActionKind::EnsureCgroup
+            | ActionKind::RemoveCgroup
+            | ActionKind::UpdateQosCgroups
+            | ActionKind::SyncVolumes
+            | ActionKind::TearDownVolumes
+            | ActionKind::InspectImage
+            | ActionKind::RemoveSandbox
+            | ActionKind::RemoveContainer
+            | ActionKind::RunHook(_)
+            | ActionKind::Probe(_)
+            | ActionKind::WriteStatus
+            | ActionKind::RemovePodLogs
+            | ActionKind::WriteNodeStatus
+            // Told where the range is known.
+            | ActionKind::SetPodCidr => None,
+        }
+    }
+
+    /// Everything logged within says which object it is labels.
+    pub(crate) fn span(&self) -> Span {
+        let span = info_span!(
+            "action",
+            pod = field::Empty,
+            podUID = field::Empty,
+            containerName = field::Empty,
+            containerID = field::Empty,
+            podSandboxID = field::Empty,
+        );
+        let fields = [
+            ("pod", &self.pod),
+            ("podUID", &self.pod_uid),
+            ("containerName", &self.container),
+            ("containerID", &self.container_id),
+            ("podSandboxID", &self.sandbox_id),
+        ];
+        for (name, value) in fields {
+            if let Some(value) = value {
+                span.record(name, value);
+            }
+        }
+        span
+    }
+
+    /// What a collector of traces sees of it: upstream's names, of which each covers several actions.
+    pub(crate) fn traced(&self, tracer: &Tracer) -> traces::Span {
+        let Some(name) = span_name(self.kind) else { return traces::Span::default() };
+        tracer.work(name, || {
+            let (namespace, pod) = self.pod.as_deref().and_then(|pod| pod.split_once('/')).unzip();
+            let known = [
+                ("k8s.pod.uid", self.pod_uid.as_deref()),
+                ("k8s.pod", self.pod.as_deref()),
+                ("k8s.pod.name", pod),
+                ("k8s.namespace.name", namespace),
+                ("k8s.container.name", self.container.as_deref()),
+                ("kubelet.action", Some(self.kind.as_str())),
+            ];
+            known
+                .into_iter()
+                .filter_map(|(key, value)| Some((key, value?.to_owned().into())))
+                .collect::<Vec<_>>()
+        })
+    }
+
+    /// Whether it is a container's hook, whose failure holds what the hook printed.
+    pub(crate) fn is_hook(&self) -> bool {
+        matches!(self.kind, ActionKind::RunHook(_))
+    }
+
+    /// Tells one action on one object from all others.
+    pub(crate) fn identity(&self) -> String {
+        let parts = [&self.pod_uid, &self.pod, &self.container, &self.container_id, &self.sandbox_id];
+        let mut all = self.kind.as_str().to_owned();
+        for part in parts.into_iter().flatten() {
+            all.push('/');
+            all.push_str(part);
+        }
+        all
+    }
+}
+
+/// The span of upstream's that an action is a part of. Reading from the runtime is none: its calls are
+/// spans of their own.
+fn span_name(kind: ActionKind) -> Option<&'static str> {
+    match kind {
+        ActionKind::EnsureCgroup
+        | ActionKind::SyncVolumes
+        | ActionKind::InspectImage
+        | ActionKind::PullImage
+        | ActionKind::RunSandbox
+        | ActionKind::StartContainer
+        | ActionKind::RunHook(Hook::PostStart)
+        | ActionKind::WriteStatus
+        | ActionKind::CreateMirror => Some("syncPod"),
+        ActionKind::RunHook(Hook::PreStop) | ActionKind::StopContainer | ActionKind::StopSandbox => {
+            Some("syncTerminatingPod")
+        }
+        ActionKind::TearDownVolumes
+        | ActionKind::RemoveCgroup
+        | ActionKind::RemovePodLogs
+        | ActionKind::DeletePod => Some("syncTerminatedPod"),
+        ActionKind::RemoveContainer | ActionKind::RemoveSandbox => Some("Containers/GarbageCollect"),
+        ActionKind::Relist
+        | ActionKind::Observe
+        | ActionKind::UpdateQosCgroups
+        | ActionKind::Probe(_)
+        | ActionKind::SetPodCidr
+        | ActionKind::RegisterNode
+        | ActionKind::WriteNodeStatus => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use node::{HostAction, ImageAction, RuntimeAction};
+
+    use super::*;
+
+    #[test]
+    fn an_action_has_a_name_and_an_object() {
+        let mut pod = model::Pod::default();
+        pod.metadata.name = Some("web".into());
+        pod.metadata.namespace = Some("ns".into());
+        pod.metadata.uid = Some("u".into());
+        let pod = Arc::new(pod);
+        let start = Action::Image(ImageAction::Pull { pod, container: "c".into() });
+        let (uid, key) = (model::PodUid::from("u"), model::PodKey::new("ns", "web"));
+        let stop = Action::Runtime(RuntimeAction::StopContainer {
+            uid: uid.clone(),
+            key: key.clone(),
+            container: "c".into(),
+            id: "x".into(),
+            sandbox: "y".into(),
+            grace: std::time::Duration::ZERO,
+        });
+        let stop_sandbox =
+            Action::Runtime(RuntimeAction::StopSandbox { uid: uid.clone(), key, id: "y".into() });
+        for (action, what, identity) in [
+            (start, "pull image", "pull image/u/ns/web/c"),
+            (stop, "stop container", "stop container/u/ns/web/c/x"),
+            (stop_sandbox, "stop pod sandbox", "stop pod sandbox/u/ns/web/y"),
+            (Action::Runtime(RuntimeAction::Relist), "list pods of the runtime", "list pods of the runtime"),
+        ] {
+            let labels = ActionLabels::of(&action);
+            assert_eq!((labels.kind.as_str(), labels.identity().as_str()), (what, identity));
+        }
+        // Found on disk, and nowhere else.
+        let labels = ActionLabels::of(&Action::Host(HostAction::RemoveCgroup {
+            uid,
+            key: model::PodKey::new("", ""),
+        }));
+        assert_eq!((labels.done(), labels.identity().as_str()), (None, "remove cgroup of pod/u"));
+    }
+}

@@ -1,0 +1,129 @@
+//! Cgroups, made as the driver in use makes them. Either way the folders are [`CgroupTree`]'s business; with the systemd
+//! driver systemd is asked first, for the slice and for the limits it knows, so that it does not undo them when it
+//! writes its own view of a unit again.
+
+mod node;
+mod pods;
+mod processes;
+mod qos;
+
+use host::cgroup::{CgroupDriver, CgroupError, CgroupLimits, CgroupTree, Group};
+use model::{PodUid, QosClass};
+use systemd::{BusAddress, SystemdError, Units};
+
+pub(crate) use node::{MachineLimits, prepare};
+pub(crate) use processes::keep;
+
+/// Why a cgroup could not be made, limited or removed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DriverError {
+    /// The kernel or the file system says so.
+    #[error(transparent)]
+    Files(#[from] CgroupError),
+    /// systemd says so.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
+    /// systemd is to make cgroups and is not there.
+    #[error(
+        "the cgroup driver is systemd, but this host was not started by systemd: have the container runtime make cgroups \
+         itself (for containerd, SystemdCgroup = false)"
+    )]
+    NotBooted,
+    /// The process is ending.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Makes, limits and removes cgroups. Holds no state but how that is done.
+#[derive(Clone, Debug)]
+pub(crate) struct Driver {
+    tree: CgroupTree,
+    /// With the systemd driver.
+    units: Option<Units>,
+}
+
+impl Driver {
+    /// The driver for a tree named for it.
+    pub(crate) fn new(tree: CgroupTree) -> Self {
+        let version = tree.mounts().version();
+        let units =
+            (tree.driver() == CgroupDriver::Systemd).then(|| Units::new(BusAddress::of_node(), version));
+        Self { tree, units }
+    }
+
+    /// Sees that whoever makes cgroups is there.
+    pub(crate) async fn check(&self) -> Result<(), DriverError> {
+        match &self.units {
+            None => Ok(()),
+            Some(_) if !systemd::is_running() => Err(DriverError::NotBooted),
+            Some(units) => Ok(units.version().await.map(drop)?),
+        }
+    }
+
+    /// Makes a group if it is not there, and sets its limits. A group that has them already, such as those of pods that
+    /// an earlier kubelet made, costs some reads of files and is left alone.
+    pub(crate) async fn ensure(&self, group: Group, limits: CgroupLimits) -> Result<(), DriverError> {
+        if let Some(units) = &self.units {
+            let Some(slice) = self.missing(&group, &limits).await? else { return Ok(()) };
+            units.start(&slice).await?;
+            units.limit(&slice.name, &limits).await?;
+        }
+        self.in_files(move |tree| tree.ensure(&group, &limits)).await
+    }
+
+    /// Limits a group that is there.
+    pub(crate) async fn set(&self, group: Group, limits: CgroupLimits) -> Result<(), DriverError> {
+        if let Some(units) = &self.units {
+            let Some(slice) = self.missing(&group, &limits).await? else { return Ok(()) };
+            units.limit(&slice.name, &limits).await?;
+        }
+        self.in_files(move |tree| tree.set(&group, &limits)).await
+    }
+
+    /// Bytes of memory that a group has in use.
+    pub(crate) async fn memory_usage(&self, group: Group) -> Result<u64, DriverError> {
+        self.in_files(move |tree| tree.memory_usage(&group)).await
+    }
+
+    /// Removes a pod's group, in whichever class it is, with all that is left in it.
+    pub(crate) async fn remove_pod(&self, uid: &PodUid) -> Result<(), DriverError> {
+        for qos in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
+            if let Some(units) = &self.units {
+                let of_pod = uid.clone();
+                let is_there = self.in_files(move |tree| {
+                    let is_there = tree.has_pod(&of_pod, qos)?;
+                    // systemd would give processes time to end. They have had theirs.
+                    if is_there { tree.kill_pod(&of_pod, qos).map(|()| true) } else { Ok(false) }
+                });
+                let slice = self.tree.slice(&Group::Pod { uid: uid.clone(), qos })?;
+                if let (true, Some(slice)) = (is_there.await?, slice) {
+                    units.stop(&slice.name).await?;
+                }
+            }
+            let uid = uid.clone();
+            self.in_files(move |tree| tree.remove_pod(&uid, qos)).await?;
+        }
+        Ok(())
+    }
+
+    /// The slice of a group that is not there with these limits.
+    async fn missing(
+        &self,
+        group: &Group,
+        limits: &CgroupLimits,
+    ) -> Result<Option<host::cgroup::Slice>, DriverError> {
+        let slice = self.tree.slice(group)?;
+        let (group, limits) = (group.clone(), limits.clone());
+        let is_done = self.in_files(move |tree| Ok(tree.holds(&group, &limits))).await?;
+        Ok(slice.filter(|_| !is_done))
+    }
+
+    async fn in_files<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&CgroupTree) -> Result<T, CgroupError> + Send + 'static,
+    ) -> Result<T, DriverError> {
+        let tree = self.tree.clone();
+        let done = tokio::task::spawn_blocking(move || work(&tree)).await;
+        Ok(done.map_err(|_| DriverError::Interrupted)??)
+    }
+}

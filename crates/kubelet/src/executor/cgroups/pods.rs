@@ -1,0 +1,89 @@
+//! The cgroups of single pods.
+
+use std::sync::Arc;
+
+use host::cgroup::{CgroupLimits, Group, HugePageLimit, PodAmounts, PodCgroupPolicy};
+use model::{Pod, PodUid, QosClass, Quantity, pod};
+use node::{Failure, FailureKind, Outcome};
+
+use super::DriverError;
+use crate::executor::adapters::Adapters;
+use crate::executor::failure;
+
+impl Adapters {
+    /// The pod's cgroup as CRI wants it; empty when pods have none of their own.
+    pub(crate) fn cgroup_parent(&self, pod: &Pod) -> Result<String, Failure> {
+        if !self.config.pods.cgroups_per_qos {
+            return Ok(String::new());
+        }
+        self.cgroups
+            .pod_cgroup_parent(&pod::uid(pod), QosClass::of(pod))
+            .map_err(|error| Failure { kind: FailureKind::Other, message: model::chain(&error) })
+    }
+
+    /// Makes the pod's cgroup.
+    pub(crate) async fn ensure_cgroup(&self, pod: Arc<Pod>) -> Outcome {
+        if !self.config.pods.cgroups_per_qos {
+            return Outcome::Done;
+        }
+        let qos = QosClass::of(&pod);
+        let period = self.config.pods.cpu_cfs_quota_period;
+        let policy = PodCgroupPolicy {
+            enforce_cpu_quota: period.is_some(),
+            cpu_period_us: period.map_or(100_000, |p| u64::try_from(p.as_micros()).unwrap_or(100_000)),
+            pids_max: self.config.pods.pids_limit,
+        };
+        let mut limits = CgroupLimits::of_pod(qos, &amounts(&pod), policy);
+        self.protect_memory(&mut limits, &pod, qos);
+        outcome(self.cgroup_driver.ensure(Group::Pod { uid: pod::uid(&pod), qos }, limits).await)
+    }
+
+    /// Adds what the kernel is to do about the pod's memory before it runs out (feature gate `MemoryQoS`).
+    fn protect_memory(&self, limits: &mut CgroupLimits, pod: &Pod, qos: QosClass) {
+        let pods = &self.config.pods;
+        if self.cgroups.mounts().version() != 2 || !self.config.gates.enabled("MemoryQoS") {
+            return;
+        }
+        if pods.reserves_memory {
+            let request = model::resources::pod_requests(pod).get("memory").unwrap_or_default().units();
+            let request = u64::try_from(request).ok().filter(|bytes| *bytes > 0);
+            match qos {
+                QosClass::Guaranteed => limits.memory_min_bytes = request,
+                QosClass::Burstable | QosClass::BestEffort => limits.memory_low_bytes = request,
+            }
+        }
+        limits.memory_high_bytes =
+            pods.memory_throttling_factor.and_then(|factor| runtime::container::pod_memory_high(pod, factor));
+    }
+
+    /// Removes the pod's cgroup, in whichever class it is.
+    pub(crate) async fn remove_cgroup(&self, uid: PodUid) -> Outcome {
+        if !self.config.pods.cgroups_per_qos {
+            return Outcome::Done;
+        }
+        outcome(self.cgroup_driver.remove_pod(&uid).await)
+    }
+}
+
+pub(super) fn outcome(result: Result<(), DriverError>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(error) => failure::other(model::chain(&error)),
+    }
+}
+
+fn amounts(pod: &Pod) -> PodAmounts {
+    let requests = model::resources::pod_requests(pod);
+    let limits = model::resources::declared_limits(pod);
+    let positive = |n: i64| u64::try_from(n).unwrap_or(0);
+    let huge_pages = limits.iter().filter_map(|(name, amount)| {
+        let size: Quantity = name.strip_prefix("hugepages-")?.parse().ok()?;
+        Some(HugePageLimit { page_bytes: positive(size.units()), limit_bytes: positive(amount.units()) })
+    });
+    PodAmounts {
+        cpu_request_millis: positive(requests.get("cpu").unwrap_or_default().millis()),
+        cpu_limit_millis: limits.get("cpu").map(|q| positive(q.millis())),
+        memory_limit_bytes: limits.get("memory").map(|q| positive(q.units())),
+        huge_pages: huge_pages.collect(),
+    }
+}

@@ -1,0 +1,222 @@
+//! Containers: everything one needs is gathered, then it is created, started, and read back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, VolumeMount};
+use model::downward::PodFacts;
+use model::pod::{self, ContainerRef};
+use model::{ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
+use node::{Failure, FailureKind, Outcome, RuntimeOutcome};
+use runtime::container::{ContainerInputs, ContainerSpec};
+use runtime::images::ImageUser;
+use runtime::{Runtime, container, hostname, podfiles};
+use tracing::warn;
+
+use super::adapters::Adapters;
+use super::{environment, failure, sandboxes};
+
+/// What the core says about a container to start.
+pub(crate) struct Start {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) container: String,
+    pub(crate) sandbox: SandboxId,
+    pub(crate) sandbox_attempt: u32,
+    pub(crate) attempt: u32,
+    pub(crate) image: ImageRef,
+    pub(crate) facts: PodFacts,
+    pub(crate) target: Option<ContainerId>,
+}
+
+/// Where the log of a container is.
+pub(crate) struct Log {
+    pub(crate) uid: PodUid,
+    pub(crate) key: PodKey,
+    pub(crate) container: String,
+    pub(crate) attempt: u32,
+}
+
+/// Creates and starts a container, and reads it back.
+pub(crate) async fn start(adapters: &Adapters, mut start: Start) -> Outcome {
+    let (uid, key) = (pod::uid(&start.pod), pod::key(&start.pod));
+    let id = match create(adapters, &mut start).await {
+        Ok(id) => id,
+        Err(failure) => return Outcome::Failed(failure),
+    };
+    if let Err(error) = adapters.runtime.start_container(&id).await {
+        return Outcome::Failed(failure::of_runtime(&error, FailureKind::ContainerStart));
+    }
+    link_log(adapters, &key, &uid, &start, &id).await;
+    match adapters.runtime.container(&id, &start.sandbox).await {
+        Ok(Some(container)) => Outcome::Runtime(RuntimeOutcome::ContainerStarted(container)),
+        Ok(None) => failure::other(format!("container {id} vanished after its start")),
+        Err(error) => failure::runtime(&error),
+    }
+}
+
+/// Ends a container and reads it back.
+pub(crate) async fn stop(
+    runtime: &Runtime,
+    id: &ContainerId,
+    sandbox: &SandboxId,
+    grace: Duration,
+) -> Outcome {
+    if let Err(error) = runtime.stop_container(id, grace).await {
+        return failure::runtime(&error);
+    }
+    match runtime.container(id, sandbox).await {
+        Ok(container) => Outcome::Runtime(RuntimeOutcome::ContainerStopped(container)),
+        Err(error) => failure::runtime(&error),
+    }
+}
+
+async fn create(adapters: &Adapters, start: &mut Start) -> Result<ContainerId, Failure> {
+    let Some(spec) = pod::container(&start.pod, &start.container) else {
+        return Err(config(format!("container {} is not in the pod's spec", start.container)));
+    };
+    let sandbox_spec = sandboxes::spec(adapters, &start.pod, start.sandbox_attempt).await?;
+    let (log_dir, name) = (sandbox_spec.log_directory().to_owned(), start.container.clone());
+    let logged = blocking(move || {
+        podfiles::create_container_log_dir(&log_dir, &name)?;
+        Ok::<_, podfiles::PodFileError>(podfiles::next_attempt(&log_dir, &name))
+    });
+    let logged = logged.await?;
+    if start.attempt == 0 {
+        // Nobody knows of an instance before this one. Its log does, after a reboot that the
+        // runtime's containers did not outlive, and a static pod has no other memory.
+        start.attempt = logged;
+    }
+    let container_spec = describe(adapters, start, &spec).await?;
+    adapters
+        .runtime
+        .create_container(&start.sandbox, &sandbox_spec, &container_spec)
+        .await
+        .map_err(|error| failure::of_runtime(&error, FailureKind::ContainerCreate))
+}
+
+async fn describe(
+    adapters: &Adapters,
+    start: &Start,
+    spec: &ContainerRef<'_>,
+) -> Result<ContainerSpec, Failure> {
+    let pod = &start.pod;
+    let environment = environment::of(adapters, pod, spec, start.facts.clone()).await?;
+    let variables: BTreeMap<String, String> =
+        environment.iter().map(|v| (v.name.clone(), v.value.clone())).collect();
+    let mut mounts = adapters
+        .volumes
+        .mounts(pod, &spec.spec, &variables, makes_recursive_read_only(adapters, pod, &spec.spec).await?)
+        .await
+        .map_err(|error| config(model::chain(&error)))?;
+    let pod_dir = adapters.pod_dir(&pod::uid(pod));
+    if podfiles::wants_hosts_file(pod, &mounts, &start.facts.pod_ips) {
+        let (dir, pod, ips) = (pod_dir.clone(), pod.clone(), start.facts.pod_ips.clone());
+        let hostname = hostname::of(&pod, &adapters.config.pods.cluster_domain)
+            .map_err(|error| config(error.to_string()))?;
+        let mount = blocking(move || {
+            podfiles::write_hosts_file(&dir, &pod, &hostname, &ips, std::path::Path::new("/etc/hosts"))
+        });
+        mounts.push(mount.await?);
+    }
+    let name = start.container.clone();
+    let termination_file = blocking(move || podfiles::create_termination_file(&pod_dir, &name)).await?;
+    let image_user = image_user(adapters, &start.image).await?;
+    let inputs = ContainerInputs {
+        attempt: start.attempt,
+        image_ref: start.image.clone(),
+        image_user,
+        environment,
+        mounts,
+        image_mounts: Vec::new(),
+        termination_file: spec
+            .spec
+            .termination_message_path
+            .as_deref()
+            .is_none_or(|p| !p.is_empty())
+            .then_some(termination_file),
+        devices: Vec::new(),
+        cdi_devices: Vec::new(),
+        annotations: BTreeMap::new(),
+        volume_groups: Vec::new(),
+        user_namespace: adapters.user_namespace(pod).await?,
+        target: start.target.clone(),
+        cpuset: container::CpuSet::default(),
+    };
+    container::spec(pod, spec, &inputs, &adapters.runtime_node).map_err(|error| config(error.to_string()))
+}
+
+/// Whether the pod's runtime handler can make mounts recursively read-only. Asked only where a container
+/// wants one.
+async fn makes_recursive_read_only(
+    adapters: &Adapters,
+    pod: &Pod,
+    container: &Container,
+) -> Result<bool, Failure> {
+    let wants = |mount: &VolumeMount| matches!(mount.recursive_read_only.as_deref(), Some(mode) if !matches!(mode, "" | "Disabled"));
+    if !container.volume_mounts.iter().flatten().any(wants) {
+        return Ok(false);
+    }
+    let handler = adapters.handler_features(pod).await?;
+    Ok(handler.is_some_and(|handler| handler.has_recursive_read_only_mounts))
+}
+
+async fn image_user(adapters: &Adapters, image: &ImageRef) -> Result<ImageUser, Failure> {
+    let facts = adapters
+        .runtime
+        .image_status(image.as_str())
+        .await
+        .map_err(|error| failure::of_runtime(&error, FailureKind::ContainerConfig))?;
+    facts.map(|f| f.user).ok_or_else(|| config(format!("image {image} is not present any more")))
+}
+
+/// Makes the log appear where collectors look for it. A container without that link runs as well.
+async fn link_log(adapters: &Adapters, key: &PodKey, uid: &PodUid, start: &Start, id: &ContainerId) {
+    let log = podfiles::pod_log_dir(&adapters.config.paths.pod_logs, key, uid)
+        .join(podfiles::container_log_path(&start.container, start.attempt));
+    let name = podfiles::log_link_name(key, &start.container, id);
+    let dir = adapters.log_links.folder().to_owned();
+    if let Err(failure) = blocking(move || podfiles::link_log(&dir, &name, &log)).await {
+        warn!(
+            pod = %key,
+            containerName = start.container,
+            err = failure.message,
+            "Failed to create container log symlink; log collectors will not find the log"
+        );
+    }
+}
+
+pub(super) fn config(message: String) -> Failure {
+    Failure { kind: FailureKind::ContainerConfig, message }
+}
+
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(config(model::chain(&error))),
+        Err(_) => Err(config("interrupted".to_owned())),
+    }
+}
+
+/// Removes a dead container, and its log with the links to it where that is not kept.
+pub(crate) async fn remove(adapters: &Adapters, id: &ContainerId, log: Option<Log>) -> Outcome {
+    if let Err(error) = adapters.runtime.remove_container(id).await {
+        return failure::runtime(&error);
+    }
+    if let Some(Log { uid, key, container, attempt }) = log {
+        let dir = podfiles::pod_log_dir(&adapters.config.paths.pod_logs, &key, &uid);
+        let link = adapters.log_links.path(&key, &container, id);
+        let path = dir.join(podfiles::container_log_path(&container, attempt));
+        let removed = tokio::task::spawn_blocking(move || {
+            // Gone is what they are meant to be.
+            let _ = std::fs::remove_file(link);
+            let _ = std::fs::remove_file(path);
+        });
+        let _ = removed.await;
+    }
+    Outcome::Done
+}

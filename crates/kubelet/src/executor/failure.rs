@@ -1,0 +1,88 @@
+//! From adapters' errors to what the core tells apart, in one place.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use node::{Failure, FailureKind, Outcome, VolumeOutcome};
+use runtime::RuntimeError;
+use volumes::VolumeError;
+
+/// A failure of no special kind.
+pub(crate) fn other(message: String) -> Outcome {
+    Outcome::Failed(Failure { kind: FailureKind::Other, message })
+}
+
+/// A runtime call that failed, with the code of gRPC, as upstream tells of all but containers' starts.
+pub(crate) fn runtime(error: &RuntimeError) -> Outcome {
+    let failure = of_runtime(error, FailureKind::Other);
+    Outcome::Failed(Failure { message: error.source.to_string(), ..failure })
+}
+
+/// A runtime call that failed at a stage the core knows. The text is the runtime's alone.
+pub(crate) fn of_runtime(error: &RuntimeError, kind: FailureKind) -> Failure {
+    let kind = if error.is_unavailable() { FailureKind::RuntimeUnavailable } else { kind };
+    Failure { kind, message: error.message().to_owned() }
+}
+
+/// Volumes that could not be made, each with its reason.
+pub(crate) fn volumes(error: &VolumeError) -> Outcome {
+    if matches!(error, VolumeError::Folders { .. }) {
+        return Outcome::Failed(Failure { kind: FailureKind::PodFolders, message: error.to_string() });
+    }
+    let one = |error: &VolumeError| match error {
+        VolumeError::SetUp { volume, .. } | VolumeError::Mount { volume, .. } => {
+            (volume.clone(), error.to_string())
+        }
+        _ => (String::new(), error.to_string()),
+    };
+    Outcome::Volume(VolumeOutcome::Failed(error.all().into_iter().map(one).collect()))
+}
+
+/// Actions whose failure is remembered. Beyond that some failure is told twice.
+const REMEMBERED: usize = 512;
+
+/// Tells a new failure from the same one again. What is tried every few seconds for an hour would
+/// otherwise fill the log with one line.
+#[derive(Default)]
+pub(crate) struct FailureLog {
+    // Held for a look-up only.
+    last: Mutex<HashMap<String, String>>,
+}
+
+impl FailureLog {
+    /// Whether an action failed differently than the last time.
+    pub(crate) fn is_new(&self, action: &str, message: &str) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.get(action).is_some_and(|m| m == message) {
+            return false;
+        }
+        if last.len() >= REMEMBERED {
+            last.clear();
+        }
+        last.insert(action.to_owned(), message.to_owned());
+        true
+    }
+
+    /// The action succeeded. Returns whether it had failed before.
+    pub(crate) fn succeeded(&self, action: impl FnOnce() -> String) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        !last.is_empty() && last.remove(&action()).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FailureLog;
+
+    #[test]
+    fn a_failure_is_new_until_it_repeats_and_after_a_success() {
+        let log = FailureLog::default();
+        assert!(log.is_new("a", "x"));
+        assert!(!log.is_new("a", "x"));
+        assert!(log.is_new("a", "y"));
+        assert!(log.is_new("b", "y"));
+        assert!(log.succeeded(|| "a".into()));
+        assert!(!log.succeeded(|| "a".into()));
+        assert!(log.is_new("a", "y"));
+    }
+}

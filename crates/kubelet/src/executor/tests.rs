@@ -1,0 +1,57 @@
+//! How actions end, and what one takes while it is under way.
+
+use super::*;
+
+fn pod() -> Arc<model::Pod> {
+    Arc::default()
+}
+
+#[tokio::test]
+async fn work_ends_in_one_outcome_whatever_happens() {
+    let cancel = CancellationToken::new();
+    let done = to_the_end(async { Outcome::Done }, &cancel).await;
+    assert!(matches!(done, Outcome::Done));
+    let panicked = to_the_end(async { panic!("a bug") }, &cancel).await;
+    assert!(matches!(panicked, Outcome::Failed(_)));
+    cancel.cancel();
+    let cancelled = to_the_end(std::future::pending(), &cancel).await;
+    assert!(matches!(cancelled, Outcome::Cancelled));
+}
+
+/// Hundreds of actions are under way when a node is filled, and each is a task of this size.
+#[test]
+fn an_action_under_way_is_small() {
+    fn bytes<F>(_: impl Fn(&'static Adapters) -> F) -> usize {
+        size_of::<F>()
+    }
+    fn whole<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+    let probe = |adapters| async move {
+        let (pod, id) = (pod(), model::ContainerId::from(""));
+        probes::attempt(adapters, &pod, "c", &id, model::probe::ProbeKind::Liveness, None).await
+    };
+    let start = |adapters| {
+        containers::start(
+            adapters,
+            containers::Start {
+                pod: pod(),
+                container: String::new(),
+                sandbox: model::SandboxId::from(""),
+                attempt: 0,
+                image: model::ImageRef::from(""),
+                sandbox_attempt: 0,
+                facts: model::downward::PodFacts::default(),
+                target: None,
+            },
+        )
+    };
+    for (what, bytes, most) in [
+        ("any action", whole(carry_out), 1024),
+        ("a probe", bytes(probe), 4096),
+        ("the start of a sandbox", bytes(|a| sandboxes::run(a, pod(), 0)), 8192),
+        ("the start of a container", bytes(start), 8192),
+    ] {
+        assert!(bytes <= most, "{what} takes {bytes} bytes, more than {most}");
+    }
+}

@@ -1,0 +1,160 @@
+//! What the node's stats are about: the node as it was found and configured, and the pods as the core
+//! published them last.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use config::Config;
+use host::machine::{self, MachineFacts};
+use jiff::Timestamp;
+use model::{PodObservation, QosClass};
+use node::{PodView, View};
+use runtime::podfiles;
+use server::ports::SummaryParts;
+use stats::{
+    ContainerTarget, DiskTask, NodeTarget, PodTarget, Settings, Stats, SystemGroup, SystemRole, VolumeTarget,
+};
+use telemetry::metrics::Exposition;
+use tracing::info;
+
+use crate::driver::Clock;
+use crate::executor::adapters::Adapters;
+
+/// Answers scrapers.
+pub(crate) struct Usage {
+    stats: Stats,
+    adapters: Arc<Adapters>,
+}
+
+impl Usage {
+    /// The stats of this node, and the task that measures its disks.
+    pub(crate) fn new(adapters: &Arc<Adapters>, node_name: &str, machine: &MachineFacts) -> (Self, DiskTask) {
+        let config = &adapters.config;
+        let settings = Settings {
+            node: node(adapters, node_name, machine),
+            pods_from_runtime: config.gates.enabled("PodAndContainerStatsFromCRI"),
+            volume_interval: config.pods.volume_stats_interval,
+            metrics: adapters.metrics.clone(),
+        };
+        let clock = Clock::start();
+        let (stats, task) = Stats::new(
+            adapters.cgroups.mounts(),
+            adapters.runtime.clone(),
+            settings,
+            Arc::new(move || clock.now()),
+        );
+        (Self { stats, adapters: adapters.clone() }, task)
+    }
+
+    /// The summary, as JSON.
+    pub(crate) async fn summary(&self, view: &View, parts: SummaryParts) -> Result<Bytes, String> {
+        let pods = self.targets(view);
+        let summary = match parts {
+            SummaryParts::All => self.stats.summary(pods).await,
+            SummaryParts::CpuAndMemory => self.stats.cpu_and_memory(pods).await,
+        };
+        let summary = summary.map_err(|e| model::chain(&e))?;
+        serde_json::to_vec(&*summary).map(Bytes::from).map_err(|e| format!("write the summary: {e}"))
+    }
+
+    /// Writes the page `/metrics/resource`.
+    pub(crate) async fn resource_metrics(&self, view: &View, page: &mut Exposition) {
+        self.stats.resource_metrics(self.targets(view), page).await;
+    }
+
+    /// Writes the metrics of logs and claims.
+    pub(crate) fn disk_metrics(&self, view: &View, page: &mut Exposition) {
+        self.stats.disk_metrics(self.targets(view), page);
+    }
+
+    fn targets(&self, view: &View) -> Arc<Vec<PodTarget>> {
+        Arc::new(view.pods.values().filter_map(|pod| target(&self.adapters, pod)).collect())
+    }
+}
+
+fn node(adapters: &Adapters, name: &str, machine: &MachineFacts) -> NodeTarget {
+    let config = &adapters.config;
+    let is_set_aside = config.gates.enabled("HugepageAwareEviction");
+    let huge_pages = machine.huge_pages.iter().filter(|_| is_set_aside).map(|h| h.page_bytes * h.count);
+    let booted = machine::boot_time_seconds();
+    let booted =
+        booted.inspect_err(|e| info!(v = 2, err = model::chain(e), "Failed to get boot time of the machine"));
+    let seconds = booted.ok().and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or_default();
+    NodeTarget {
+        name: name.to_owned(),
+        memory_bytes: machine.memory_bytes,
+        huge_page_bytes: huge_pages.sum(),
+        swap_bytes: machine.swap_bytes,
+        root_dir: config.paths.root.clone(),
+        booted_at: Timestamp::from_second(seconds).unwrap_or_default(),
+        kubelet_started: Timestamp::now(),
+        system_groups: system_groups(adapters),
+    }
+}
+
+/// The groups that there are. Those of the runtime and of the system have to be named by somebody; where this
+/// process runs, it knows.
+pub(crate) fn system_groups(adapters: &Adapters) -> Vec<SystemGroup> {
+    let config = &adapters.config;
+    let named = |name: &str| Some(name.to_owned()).filter(|name| !name.is_empty());
+    let own = || machine::group_of_process("self").ok().flatten();
+    let document = config.document();
+    let groups = [
+        (SystemRole::Kubelet, named(&document.kubelet_cgroups).or_else(own)),
+        (SystemRole::Runtime, config.runtime.cgroup.clone()),
+        (SystemRole::Misc, named(&document.system_cgroups)),
+        (SystemRole::Pods, pods_group(adapters)),
+    ];
+    let groups = groups.into_iter();
+    groups.filter_map(|(role, group)| Some(SystemGroup { role, group: group? })).collect()
+}
+
+/// The group of all pods, if they have one.
+pub(crate) fn pods_group(adapters: &Adapters) -> Option<String> {
+    let dir = adapters.config.pods.cgroups_per_qos.then(|| adapters.cgroups.kubepods_dir("memory"));
+    group_of(adapters, dir.flatten()?)
+}
+
+/// The name of a group whose directory in the memory hierarchy is known.
+pub(crate) fn group_of(adapters: &Adapters, dir: PathBuf) -> Option<String> {
+    let root = adapters.cgroups.mounts().root_of("memory")?;
+    Some(format!("/{}", dir.strip_prefix(root).ok()?.to_str()?))
+}
+
+/// A pod that has running containers.
+fn target(adapters: &Adapters, view: &PodView) -> Option<PodTarget> {
+    let observed: &PodObservation = view.observed.as_ref()?;
+    let sandbox = observed.ready_sandbox().or(observed.sandboxes.first())?;
+    let running = observed.containers.iter().filter(|c| c.state.is_running() && c.sandbox_id == sandbox.id);
+    let containers: Vec<ContainerTarget> = running
+        .map(|c| ContainerTarget { id: c.id.clone(), name: c.name.clone(), created_at: c.created_at })
+        .collect();
+    if containers.is_empty() {
+        return None;
+    }
+    let config: &Config = &adapters.config;
+    let group = view.pod.as_ref().filter(|_| config.pods.cgroups_per_qos).and_then(|pod| {
+        let dir = adapters.cgroups.pod_dir(&view.uid, QosClass::of(pod), "memory")?;
+        group_of(adapters, dir)
+    });
+    let volumes = view.pod.as_ref().map(|pod| adapters.volumes.measurable(pod)).unwrap_or_default();
+    let volumes = volumes.into_iter().map(|volume| VolumeTarget {
+        name: volume.name,
+        path: volume.path,
+        is_own_file_system: false,
+        is_local_ephemeral: volume.is_local_ephemeral,
+        claim: None,
+    });
+    Some(PodTarget {
+        uid: view.uid.clone(),
+        key: view.key.clone(),
+        group,
+        sandbox: sandbox.id.clone(),
+        created_at: sandbox.created_at,
+        containers,
+        volumes: volumes.collect(),
+        log_dir: podfiles::pod_log_dir(&config.paths.pod_logs, &view.key, &view.uid),
+        hosts_file: adapters.pod_dir(&view.uid).join("etc-hosts"),
+    })
+}

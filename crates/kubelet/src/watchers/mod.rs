@@ -1,0 +1,405 @@
+//! Watchers: what tells the core about the world without being asked: pods from their sources, the
+//! runtime's events and health, measurements of the node, changed objects.
+//!
+//! Each watcher is a task that waits for its source and sends inputs; it ends when the inbox does.
+
+mod addresses;
+pub(crate) mod facts;
+pub(crate) mod log_rotation;
+pub(crate) mod signals;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::{NodeEvent, ObjectCache, ObjectChange, PodEvent};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use model::{PodUid, pod};
+use node::{Input, RuntimeChange, Source};
+use runtime::{ContainerChange, RuntimeEvent};
+use tokio::sync::mpsc::Sender;
+use tracing::{debug, info, trace, warn};
+
+use crate::executor::adapters::Adapters;
+use crate::identity::ServingNames;
+use facts::Measurer;
+
+/// Time between two questions for the runtime's health while it answers (upstream's 5 s).
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
+/// The same while it does not.
+const HEALTH_RETRY: Duration = Duration::from_secs(1);
+/// A runtime that takes longer is told of in the log: the node is not ready any more (upstream's threshold).
+const HEALTH_SILENCE: Duration = Duration::from_secs(30);
+/// Objects that are not watched are not read more often than this, whatever `syncFrequency` says.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Time between two measurements of the node.
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
+/// Time between two lists of images; upstream's number.
+const IMAGES_EVERY: Duration = Duration::from_secs(30);
+
+/// Hints from the runtime's event stream.
+pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>) {
+    // Off by default upstream, where all containers are listed every second either way. Here the stream stands in for
+    // that, so it is there unless somebody does not want it.
+    if adapters.config.gates.is_turned_off("EventedPLEG") {
+        return;
+    }
+    let mut events = std::pin::pin!(adapters.runtime.events());
+    while let Some(event) = events.next().await {
+        let input = match event {
+            RuntimeEvent::Connected => {
+                info!(v = 2, "CRI event stream connected");
+                Input::EventStream { is_connected: true }
+            }
+            RuntimeEvent::Lost(error) => {
+                warn!(
+                    err = error.message(),
+                    "CRI event stream lost; relisting containers every second until it is back (generic PLEG)"
+                );
+                Input::EventStream { is_connected: false }
+            }
+            // Without a pod to read, only a relist can tell.
+            RuntimeEvent::PodChanged { uid: None, .. } => Input::EventStream { is_connected: true },
+            RuntimeEvent::PodChanged { uid: Some(uid), container_id, change } => {
+                trace!(pod_uid = %uid, container = %container_id, ?change, "Received CRI container event");
+                let change = match change {
+                    ContainerChange::Created => RuntimeChange::Created,
+                    ContainerChange::Started => RuntimeChange::Started,
+                    ContainerChange::Stopped => RuntimeChange::Stopped,
+                    ContainerChange::Deleted => RuntimeChange::Deleted,
+                };
+                Input::RuntimeHint { uid, container: container_id, change }
+            }
+        };
+        if inbox.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The runtime's health, and its name and version whenever it comes (back) up.
+pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
+    let (mut was_up, mut has_network) = (None, None);
+    loop {
+        let endpoint = &adapters.config.runtime.endpoint;
+        let (health, was_silent) = noticed(adapters.runtime.status(), HEALTH_SILENCE, || {
+            warn!(
+                endpoint,
+                silence = ?HEALTH_SILENCE,
+                "Container runtime does not answer its status check; the node is not ready until it does"
+            );
+        })
+        .await;
+        let health = health.map_err(|error| error.message().to_owned());
+        if was_silent && health.is_ok() && was_up == Some(true) {
+            info!(endpoint, "Container runtime answers again");
+        }
+        let is_up = health.is_ok();
+        if was_up != Some(is_up) {
+            match &health {
+                Ok(_) => {
+                    if was_up.is_some() {
+                        info!(endpoint = adapters.config.runtime.endpoint, "Container runtime answers again");
+                    }
+                    match adapters.runtime.version().await {
+                        Ok(version) => {
+                            measurer.runtime_is(&version);
+                            adapters.images_changed.notify_one();
+                        }
+                        Err(error) => {
+                            warn!(err = error.message(), "Failed to get version of the container runtime")
+                        }
+                    }
+                    for input in measurer.measure(&adapters).await.inputs() {
+                        if inbox.send(input).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Err(error) => warn!(
+                    endpoint = adapters.config.runtime.endpoint,
+                    err = error,
+                    "Container runtime is down; running pods go on, nothing new starts until it is back"
+                ),
+            }
+            was_up = Some(is_up);
+        }
+        if let Ok(health) = &health
+            && has_network != Some(health.network.is_met)
+        {
+            let (reason, message) = (health.network.reason.as_str(), health.network.message.as_str());
+            match (health.network.is_met, has_network) {
+                (false, _) => warn!(
+                    reason,
+                    err = message,
+                    "Container runtime network not ready; the node is not ready until it is"
+                ),
+                (true, Some(_)) => info!("Container runtime network is ready again"),
+                (true, None) => {}
+            }
+            has_network = Some(health.network.is_met);
+        }
+        if inbox.send(Input::RuntimeHealth(health)).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(if is_up { HEALTH_EVERY } else { HEALTH_RETRY }).await;
+    }
+}
+
+/// Does something that may take long. Gives notice once it does, and says whether it has.
+async fn noticed<F: Future>(work: F, after: Duration, notice: impl FnOnce()) -> (F::Output, bool) {
+    let mut work = std::pin::pin!(work);
+    // Cancel-safe: only the wait for the work is given up, not the work.
+    match tokio::time::timeout(after, work.as_mut()).await {
+        Ok(done) => (done, false),
+        Err(_) => {
+            notice();
+            (work.await, true)
+        }
+    }
+}
+
+/// What the node is and has.
+pub(crate) async fn measurements(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
+    let mut last = None;
+    loop {
+        let measured = measurer.measure(&adapters).await;
+        // What is left differs each time, and conditions end by it even when it does not.
+        if inbox.send(Input::Observations(measured.observations)).await.is_err() {
+            return;
+        }
+        if last.as_ref() != Some(&measured.facts) {
+            last = Some(measured.facts.clone());
+            if inbox.send(Input::NodeFacts(Box::new(measured.facts))).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(MEASURE_EVERY).await;
+    }
+}
+
+/// The node's images: at once after a pull and when the runtime has come back, and from time to time, for others load and
+/// remove images, too.
+pub(crate) async fn images(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
+    // Not before the runtime has said that it is well, so that no start waits for them.
+    adapters.images_changed.notified().await;
+    loop {
+        if measurer.read_images(&adapters).await {
+            for input in measurer.measure(&adapters).await.inputs() {
+                if inbox.send(input).await.is_err() {
+                    return;
+                }
+            }
+        }
+        // Cancel-safe: a sleep, and a notification that stays set until somebody waits.
+        tokio::select! {
+            () = tokio::time::sleep(IMAGES_EVERY) => {}
+            () = adapters.images_changed.notified() => {}
+        }
+    }
+}
+
+/// The node's addresses, looked for as often as its status is.
+pub(crate) async fn addresses(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
+    loop {
+        if measurer.find_addresses().await {
+            info!(nodeIPs = ?measurer.addresses(), "Node addresses changed");
+            for input in measurer.measure(&adapters).await.inputs() {
+                if inbox.send(input).await.is_err() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(adapters.config.node.status_update_interval).await;
+    }
+}
+
+/// The node's pods as the API server has them. Registers what they refer to with the cache of
+/// objects, so that it is watched for as long as somebody needs it.
+pub(crate) async fn api_pods(
+    client: kube::Client,
+    node_name: String,
+    cache: ObjectCache,
+    inbox: Sender<Input>,
+) {
+    let mut events = std::pin::pin!(apiserver::watch_pods(client, &node_name));
+    let mut registered: BTreeSet<PodUid> = BTreeSet::new();
+    while let Some(event) = events.next().await {
+        let input = match event {
+            PodEvent::Listed(pods) => {
+                let listed: BTreeSet<PodUid> = pods.iter().map(|p| pod::uid(p)).collect();
+                let is_new = |p: &&Arc<Pod>| !registered.contains(&pod::uid(p));
+                log_pods("api", "added", pods.iter().filter(is_new).map(|p| pod::key(p).to_string()));
+                log_pods("api", "removed", registered.difference(&listed).map(ToString::to_string));
+                for gone in registered.difference(&listed) {
+                    cache.unregister(gone);
+                }
+                pods.iter().for_each(|p| cache.register(p));
+                registered = listed;
+                Input::PodsListed { source: Source::Api, pods }
+            }
+            PodEvent::Applied(pod) => {
+                let (name, uid) = (pod::key(&pod).to_string(), pod::uid(&pod));
+                if registered.insert(uid.clone()) {
+                    info!(v = 2, source = "api", pod = name, podUID = uid.as_str(), "Pod added");
+                } else {
+                    let is_ending = pod.metadata.deletion_timestamp.is_some();
+                    debug!(source = "api", pod = name, podUID = uid.as_str(), is_ending, "Pod changed");
+                }
+                cache.register(&pod);
+                Input::PodApplied { source: Source::Api, pod }
+            }
+            PodEvent::Deleted(pod) => {
+                let uid = pod::uid(&pod);
+                let name = pod::key(&pod).to_string();
+                info!(v = 2, source = "api", pod = name, podUID = uid.as_str(), "Pod removed");
+                registered.remove(&uid);
+                cache.unregister(&uid);
+                Input::PodDeleted { source: Source::Api, uid }
+            }
+        };
+        if inbox.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One line for any number of pods.
+fn log_pods(source: &str, change: &str, pods: impl Iterator<Item = String>) {
+    let pods: Vec<String> = pods.collect();
+    if !pods.is_empty() {
+        info!(v = 2, source, count = pods.len(), pods = ?pods, "Pods {change}");
+    }
+}
+
+/// Static pods of files.
+pub(crate) async fn static_pods(settings: sources::FileSettings, inbox: Sender<Input>) {
+    let mut sets = std::pin::pin!(sources::watch_files(settings));
+    let (mut known, mut problems) = (BTreeMap::new(), BTreeMap::new());
+    while let Some(set) = sets.next().await {
+        log_changes("file", &mut known, &set.pods);
+        let listed: BTreeMap<_, _> = set.problems.into_iter().collect();
+        for (path, problem) in listed.iter().filter(|(path, problem)| problems.get(*path) != Some(*problem)) {
+            warn!(path = %path.display(), err = problem, "Could not process manifest file");
+        }
+        problems = listed;
+        if inbox.send(Input::PodsListed { source: Source::File, pods: set.pods }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Static pods of a URL.
+pub(crate) async fn static_pods_from_url(settings: sources::UrlSettings, inbox: Sender<Input>) {
+    /// How often in a row a failure is told to everybody; upstream's number.
+    const TELLINGS: u32 = 4;
+    let mut updates = std::pin::pin!(sources::watch_url(settings));
+    let (mut known, mut failures) = (BTreeMap::new(), 0);
+    while let Some(update) = updates.next().await {
+        match update {
+            Ok(pods) => {
+                if std::mem::take(&mut failures) > 0 && !pods.is_empty() {
+                    info!("Successfully read pods from URL");
+                }
+                log_changes("http", &mut known, &pods);
+                if inbox.send(Input::PodsListed { source: Source::Http, pods }).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) if failures < TELLINGS => {
+                failures += 1;
+                info!(err = model::chain(&error), "Failed to read pods from URL");
+            }
+            Err(error) => debug!(err = model::chain(&error), "Failed to read pods from URL"),
+        }
+    }
+}
+
+fn log_changes(source: &str, known: &mut BTreeMap<PodUid, String>, pods: &[Arc<Pod>]) {
+    let listed: BTreeMap<PodUid, String> =
+        pods.iter().map(|p| (pod::uid(p), pod::key(p).to_string())).collect();
+    let only_in = |these: &BTreeMap<PodUid, String>, those: &BTreeMap<PodUid, String>| -> Vec<String> {
+        these.iter().filter(|(uid, _)| !those.contains_key(uid)).map(|(_, name)| name.clone()).collect()
+    };
+    log_pods(source, "added", only_in(&listed, known).into_iter());
+    log_pods(source, "removed", only_in(known, &listed).into_iter());
+    *known = listed;
+}
+
+/// The own Node object, of which the serving certificate may have to know too.
+pub(crate) async fn node_object(
+    client: kube::Client,
+    node_name: String,
+    serving: Option<ServingNames>,
+    cache: ObjectCache,
+    inbox: Sender<Input>,
+) {
+    let mut events = std::pin::pin!(apiserver::watch_node(client, &node_name));
+    let mut was_there = false;
+    while let Some(event) = events.next().await {
+        let NodeEvent::Current(node) = event else {
+            // The core notices by its own writes; the operator may wonder.
+            if std::mem::take(&mut was_there) {
+                warn!(
+                    node = node_name,
+                    "Node object was deleted; it is not registered again until the kubelet restarts"
+                );
+            }
+            continue;
+        };
+        was_there = true;
+        if let Some(serving) = &serving {
+            serving.observe(&node);
+        }
+        cache.set_ttl(object_ttl(&node));
+        if inbox.send(Input::NodeObject(node)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// How long the control plane wants objects to be taken for new, more the more nodes there are.
+fn object_ttl(node: &k8s_openapi::api::core::v1::Node) -> Option<Duration> {
+    let seconds = node.metadata.annotations.as_ref()?.get("node.alpha.kubernetes.io/ttl")?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
+
+/// Changes of ConfigMaps and Secrets that pods refer to. Where nobody is told of them, everything is looked at
+/// every so often.
+pub(crate) async fn object_changes(cache: ObjectCache, every: Duration, inbox: Sender<Input>) {
+    while !cache.tells_of_changes() {
+        tokio::time::sleep(every.max(LOOK_AGAIN)).await;
+        if inbox.send(Input::ManyObjectsChanged).await.is_err() {
+            return;
+        }
+    }
+    let mut changes = cache.changes();
+    while let Some(change) = changes.next().await {
+        let input = match change {
+            ObjectChange::Many => Input::ManyObjectsChanged,
+            ObjectChange::One(name) => Input::ObjectChanged(name),
+        };
+        if inbox.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn notice_is_given_of_what_takes_long_and_it_goes_on() {
+        for (seconds, is_noticed) in [(29, false), (31, true)] {
+            let mut notices = 0;
+            let work = async {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                seconds
+            };
+            assert_eq!(noticed(work, Duration::from_secs(30), || notices += 1).await, (seconds, is_noticed));
+            assert_eq!(notices, u32::from(is_noticed));
+        }
+    }
+}
