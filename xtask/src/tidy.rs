@@ -1,46 +1,23 @@
 //! `cargo xtask tidy`: the rules of the code's shape that the compiler does not know.
 //!
-//! Crates depend downwards only, modules of the core in no circle, every source file starts by saying why it exists, no file grows without end, what is
-//! public has a caller, and nothing in the repository depends on one machine.
+//! Crates depend downwards only, the core on nothing that does I/O, and its modules on each other in no circle. Every source
+//! file starts by saying why it exists, no file and no function grows without end, names say something, what is public has a
+//! caller, what documents name is there, and nothing in the repository depends on one machine.
 
 mod callers;
 mod circles;
+mod dependencies;
+mod documents;
+mod functions;
+mod names;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 use crate::claims;
 use crate::status;
 use crate::workspace::Workspace;
-
-/// Each crate may depend on those after it.
-const ORDER: &[&str] = &[
-    "kubelet",
-    "server",
-    "apiserver",
-    "sources",
-    "stats",
-    "runtime",
-    "prober",
-    "volumes",
-    "plugins",
-    "systemd",
-    "dial",
-    "host",
-    "telemetry",
-    "config",
-    "recording",
-    "node",
-    "checkpoints",
-    "model",
-    "golang",
-];
-
-/// Crates beside the order, with all they may depend on.
-const BESIDE: &[(&str, &[&str])] =
-    &[("sim", &["recording", "node", "model"]), ("fake-cri", &["runtime"]), ("xtask", &[])];
 
 /// Lines a source file may have without its tests.
 const MOST_LINES: usize = 800;
@@ -64,7 +41,7 @@ const GENERATED: &[&str] = &["Cargo.lock", "go.sum", "go.mod"];
 /// Checks everything and fails with all that is wrong.
 pub(crate) fn run() -> Result<()> {
     let workspace = Workspace::load()?;
-    let mut wrong = dependencies(&workspace.metadata);
+    let mut wrong = dependencies::check(&workspace.metadata);
     let mut texts = Vec::new();
     for path in files(&workspace.root)? {
         let Ok(text) = std::fs::read_to_string(workspace.root.join(&path)) else { continue };
@@ -73,6 +50,9 @@ pub(crate) fn run() -> Result<()> {
     }
     wrong.extend(callers::check(&texts));
     wrong.extend(circles::check(&texts));
+    wrong.extend(functions::check(&texts));
+    wrong.extend(names::check(&texts));
+    wrong.extend(documents::check(&workspace.metadata, &texts));
     wrong.extend(claims::check(&workspace.root, &texts));
     wrong.extend(status::unproven(&crate::e2e::names()));
     wrong.extend(status_table(&workspace.root)?);
@@ -146,72 +126,15 @@ fn file(path: &Path, text: &str) -> Vec<String> {
 
 /// Tests are a module at the end of a file, or files of their own.
 fn lines_without_tests(path: &Path, text: &str) -> usize {
-    let is_test = |part: &str| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs");
-    if path.iter().any(|part| part.to_str().is_some_and(is_test)) {
+    if callers::is_test_file(path) {
         return 0;
     }
     text.lines().take_while(|line| line.trim_end() != "#[cfg(test)]").count()
 }
 
-/// Checks the order of the crates with what `cargo metadata` says.
-fn dependencies(metadata: &Value) -> Vec<String> {
-    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let name = |package: &Value| package["name"].as_str().unwrap_or_default().to_owned();
-    let members: Vec<String> = packages.iter().map(name).collect();
-    let mut wrong = Vec::new();
-    for package in packages {
-        let from = name(package);
-        let Some(allowed) = allowed(&from) else {
-            wrong.push(format!(
-                "{from}: the crate has no place in the order; give it one in tidy and in the design"
-            ));
-            continue;
-        };
-        let all = package["dependencies"].as_array().map(Vec::as_slice).unwrap_or_default();
-        // Tests may look at any crate.
-        for to in all.iter().filter(|dependency| dependency["kind"] != "dev").map(name) {
-            if members.contains(&to) && !allowed.contains(&to.as_str()) {
-                wrong.push(format!("{from}: must not depend on {to}; dependencies point down only"));
-            }
-        }
-    }
-    wrong
-}
-
-fn allowed(from: &str) -> Option<&'static [&'static str]> {
-    if let Some((_, allowed)) = BESIDE.iter().find(|(name, _)| *name == from) {
-        return Some(allowed);
-    }
-    let place = ORDER.iter().position(|name| *name == from)?;
-    ORDER.get(place + 1..)
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    fn check_dependency(from: &str, to: &str, kind: Value) -> usize {
-        let dependency = json!({ "name": to, "kind": kind });
-        let metadata = json!({ "packages": [
-            { "name": from, "dependencies": [dependency] },
-            { "name": to, "dependencies": [] },
-        ]});
-        dependencies(&metadata).len()
-    }
-
-    #[test]
-    fn dependencies_point_down() {
-        assert_eq!(check_dependency("kubelet", "model", json!(null)), 0);
-        assert_eq!(check_dependency("model", "kubelet", json!(null)), 1);
-        assert_eq!(check_dependency("node", "config", json!(null)), 1);
-        assert_eq!(check_dependency("node", "config", json!("dev")), 0);
-        assert_eq!(check_dependency("node", "config", json!("build")), 1);
-        assert_eq!(check_dependency("sim", "node", json!(null)), 0);
-        assert_eq!(check_dependency("sim", "host", json!(null)), 1);
-        assert_eq!(check_dependency("unheard-of", "model", json!(null)), 1);
-    }
 
     #[test]
     fn files_are_documented_short_and_belong_to_no_machine() {

@@ -19,6 +19,8 @@
 //! All request futures can be dropped at any time; the request may or may not have reached the
 //! server then, which is why every write here is safe to send twice.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 mod bootstrap;
 mod call;
 mod certificates;

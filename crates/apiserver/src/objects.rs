@@ -344,6 +344,7 @@ impl ObjectCache {
         Ok(Arc::new(object))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the entry holds the handle that aborts the task")]
     fn start(&self, name: &ObjectName) -> Entry {
         let client = self.client();
         let (view, task) = match name.kind {

@@ -7,6 +7,8 @@
 //!
 //! What is sent on a connection, and the TLS that a server behind a proxy wants, are the caller's.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 mod connector;
 mod link;
 mod no_proxy;

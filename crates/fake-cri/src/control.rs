@@ -92,6 +92,7 @@ pub(crate) async fn serve(listener: UnixListener, state: Arc<State>) -> std::io:
             Err(error) => return error,
         };
         let state = Arc::clone(&state);
+        #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
         tokio::spawn(async move {
             // Who asks may go at any time; there is nobody else to tell.
             let _ = talk(stream, &state).await;

@@ -15,6 +15,8 @@
 //! (`gate`). Both are plain values behind a lock that is never held across an await; there is no
 //! work besides answering.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 pub mod annotation;
 mod control;
 mod gate;

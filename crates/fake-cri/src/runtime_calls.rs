@@ -47,6 +47,7 @@ impl State {
 
 /// Ends a container when its time has come.
 fn end_later(state: Arc<State>, id: String, exit: Exit) {
+    #[expect(clippy::disallowed_methods, reason = "ends with the container")]
     tokio::spawn(async move {
         tokio::time::sleep(exit.after).await;
         state.world().end(&id, exit.code, now());

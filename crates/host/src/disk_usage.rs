@@ -178,6 +178,7 @@ impl Walk {
     fn rest(&mut self) {
         self.since_rest += 1;
         if self.since_rest >= BREATH {
+            #[expect(clippy::disallowed_methods, reason = "the caller gives it a thread that may block")]
             std::thread::sleep(self.resumed.elapsed().min(LONGEST_REST));
             self.since_rest = 0;
             self.resumed = Instant::now();

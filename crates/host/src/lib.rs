@@ -6,6 +6,8 @@
 //! of its own or decides anything. It is the only crate in which `unsafe` may appear, and at
 //! present the only such place is [`testing`].
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 pub mod atomic;
 pub mod beneath;
 pub mod cgroup;

@@ -14,6 +14,7 @@ use rustix::thread::UnshareFlags;
 /// If `body` does, or without the right to make namespaces (tests that mount run as root).
 #[allow(clippy::expect_used, reason = "only tests call this")]
 pub fn in_mount_namespace<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    #[expect(clippy::disallowed_methods, reason = "it is joined below")]
     let thread = thread::spawn(|| {
         enter_mount_namespace();
         body()

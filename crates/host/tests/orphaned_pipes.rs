@@ -1,7 +1,7 @@
 //! Pipes between real processes. One test in a process of its own: children that other tests start would hold copies of
 //! its pipes for a moment.
 
-#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, helpers included")]
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};

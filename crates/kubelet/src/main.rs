@@ -3,6 +3,8 @@
 //! Exit codes are upstream's: 0 when it was told to end, 1 for everything else. Whatever keeps it from
 //! starting is the last line of the log: `"command failed" err="…"`.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 mod checks;
 mod commands;
 mod control;
@@ -138,11 +140,13 @@ async fn until_stopped(
     let [terminate, interrupt] = signals;
     let (terminate, interrupt) =
         (terminate.context("listen for SIGTERM")?, interrupt.context("listen for SIGINT")?);
+    #[expect(clippy::disallowed_methods, reason = "ends with the process")]
     tokio::spawn(stop_on_signal(terminate, interrupt, stop.clone(), log.clone()));
     let health = Health { sync_loop: Arc::new(SyncLoopHealth::default()), log: log.clone() };
     let notifier = Notifier::from_environment();
     if let Some(timeout) = notify::watchdog_timeout().context("create health checker")? {
         let health = health.clone();
+        #[expect(clippy::disallowed_methods, reason = "ends with the process")]
         tokio::spawn(notify::watch(notifier.clone(), timeout, move || health.check()));
     }
     // Cancel-safe: who is told to end while waiting for the lock does not want it any more.

@@ -5,6 +5,8 @@
 //!              ▲ one task for each watch, which compares pictures of the node
 //! ```
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 mod limit;
 mod pods;
 mod socket;

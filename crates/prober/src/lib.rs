@@ -14,6 +14,8 @@
 //!
 //! A probe costs one connection: no pool, no keep-alive, no TLS configuration built per attempt.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 mod dial;
 mod exec;
 mod expansion;

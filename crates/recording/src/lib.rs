@@ -12,6 +12,8 @@
 //! Equal inputs give equal effects, and what is cut is nothing the core reads; so a replay makes the decisions again that
 //! were made, and where it does not, the hashes name the input.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 mod cut;
 mod digest;
 mod folder;

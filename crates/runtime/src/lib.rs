@@ -13,6 +13,8 @@
 //! core's. No task outlives a call, and there is no queue; [`Runtime::events`] is a stream that
 //! works only while it is polled.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 mod call_observer;
 mod client;
 pub mod container;

@@ -14,6 +14,8 @@
 //! Everything served comes through one bundle of [`Ports`]: this crate knows neither the core nor
 //! the runtime.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 mod accept;
 mod activity;
 mod answer;

@@ -59,6 +59,7 @@ pub(crate) fn open(
         Err(refusal) => return refusal,
     };
     let answer = offer.take(PROTOCOL);
+    #[expect(clippy::disallowed_methods, reason = "ends with the session, of which it holds the slot")]
     tokio::spawn(async move {
         let TunnelContext { idle_timeout, mut shutdown, slot, served, free_input, .. } = context;
         let activity = Activity::new();

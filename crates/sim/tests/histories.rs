@@ -1,6 +1,8 @@
 //! Ten thousand histories of a simulated node. `SIM_SEED=n` looks at one of them again and prints
 //! it; `SIM_FROM=n` and `SIM_COUNT=n` choose others.
 
+#![allow(clippy::disallowed_methods, reason = "which histories are run is said by the environment")]
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }

@@ -1,7 +1,7 @@
 //! Recordings of a simulated node, on a real disk.
 
 // Clippy knows tests by their attribute only, and not what they share.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::fs;
 use std::io::BufReader;

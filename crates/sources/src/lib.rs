@@ -11,6 +11,8 @@
 //! Parsing is pure; following yields the whole set whenever it changes. Who consumes the set is
 //! not known here.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 mod defaults;
 mod files;
 mod folder;

@@ -14,6 +14,8 @@
 //! * `document` is the summary on the wire, `resource` and `disk_metrics` are pages of metrics.
 //! * [`cadvisor`] is the page that shows every control group, independent of the others.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 pub mod cadvisor;
 mod collect;
 mod disk;

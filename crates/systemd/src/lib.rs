@@ -5,6 +5,8 @@
 //! [`properties`] says limits in systemd's words. Which slices there are, and which limits they have, is decided
 //! elsewhere; nothing here knows a pod. Every operation may be repeated: after a lost connection it is.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 mod link;
 mod private_socket;
 pub mod properties;

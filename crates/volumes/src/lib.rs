@@ -11,6 +11,8 @@
 //! node can change from one kubelet to the other under running pods. What a pod's lifecycle makes
 //! of success or failure is not known here.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
+
 mod atomic_writer;
 mod error;
 mod expand;

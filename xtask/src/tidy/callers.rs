@@ -112,6 +112,12 @@ pub(super) fn production(files: &[(PathBuf, String)]) -> Vec<Source> {
         .collect()
 }
 
+/// Whether a file holds nothing but tests, as far as its name tells.
+pub(super) fn is_test_file(path: &Path) -> bool {
+    let is_test = |part: &str| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs");
+    path.iter().any(|part| part.to_str().is_some_and(is_test))
+}
+
 /// Where the modules of a file are.
 fn module_folder(path: &Path) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default();
@@ -124,7 +130,7 @@ fn module_folder(path: &Path) -> PathBuf {
 }
 
 /// The lines with those of tests and comments emptied, and the names of modules that are files of tests.
-fn without_tests(text: &str) -> (Vec<String>, Vec<String>) {
+pub(super) fn without_tests(text: &str) -> (Vec<String>, Vec<String>) {
     let mut lines: Vec<String> = text.lines().map(code).collect();
     let mut modules = Vec::new();
     let mut at = 0;
@@ -145,7 +151,7 @@ fn without_tests(text: &str) -> (Vec<String>, Vec<String>) {
 }
 
 /// A line without the comment at its end and without what its texts say, but for the variables in their braces.
-fn code(line: &str) -> String {
+pub(super) fn code(line: &str) -> String {
     let mut code = String::with_capacity(line.len());
     let (mut in_text, mut in_braces) = (false, false);
     let mut rest = line.chars().peekable();

@@ -14,6 +14,7 @@ struct Upstream {
     written: Option<String>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "the documents are files of the tests")]
 fn all() -> Vec<(Upstream, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pods/documents");
     let read = |line: &str| {

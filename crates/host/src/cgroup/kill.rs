@@ -55,6 +55,7 @@ pub(super) fn remove_tree(dir: &Path) -> Result<(), CgroupError> {
             Ok(()) => break,
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy && attempt < REMOVE_ATTEMPTS => {
+                #[expect(clippy::disallowed_methods, reason = "the caller gives it a thread that may block")]
                 thread::sleep(pause);
                 pause *= 2;
             }

@@ -84,6 +84,7 @@ pub(crate) fn serve(
 ) -> Result<(), ControlError> {
     let path = root.join(SOCKET);
     let listener = bind(&path).map_err(|source| ControlError { path: path.clone(), source })?;
+    #[expect(clippy::disallowed_methods, reason = "ends when the node is told to stop")]
     tokio::spawn(async move {
         // Cancel-safe: connections that nobody accepts are closed with the listener.
         tokio::select! {

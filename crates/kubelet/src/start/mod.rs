@@ -126,6 +126,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         recorder_commands,
     };
     record_start(&adapters);
+    #[expect(clippy::disallowed_methods, reason = "is awaited below")]
     let driver = tokio::spawn(driver.run(stop.clone()));
     stage.send_replace(Stage::Started);
     let notifier = process.notifier.clone();
@@ -303,6 +304,7 @@ impl Prerequisites {
         metrics.metrics_provider.with([provider]).set(1.0);
         let cadvisor = Arc::new(CadvisorPage::new(&adapters, &host.machine));
         let (usage, disk_task) = Usage::new(&adapters, &host.node_name, &host.machine);
+        #[expect(clippy::disallowed_methods, reason = "ends with the server, which alone asks")]
         tokio::spawn(disk_task.run());
         NodePorts {
             view,

@@ -35,6 +35,7 @@ pub(super) fn serve_pods(ports: &NodePorts, stop: CancellationToken) -> Result<(
 }
 
 /// Serves until `stop` is cancelled.
+#[expect(clippy::disallowed_methods, reason = "the servers end when the node is told to stop")]
 pub(super) async fn serve(server: Option<server::Server>, ports: NodePorts, stop: CancellationToken) {
     let until = async move { stop.cancelled().await };
     match (server, ports.config.healthz) {

@@ -5,7 +5,7 @@
 //! them, so that no port is taken.
 
 // Clippy knows tests by their attribute only, and not what they share.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod exit_codes;
 mod explain;

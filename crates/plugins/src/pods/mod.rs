@@ -71,6 +71,7 @@ impl PodsService {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), SocketError> {
         let incoming = UnixListenerStream::new(socket::bind(path)?);
+        #[expect(clippy::disallowed_methods, reason = "ends when the node is told to stop")]
         tokio::spawn(async move {
             let server = tonic::transport::Server::builder();
             let serving = server.serve_with_incoming(PodsServer::new(self), incoming);
@@ -116,6 +117,7 @@ impl PodsService {
         ready(&view)?;
         let told = SentPods::all(&view);
         let (queue, queued) = mpsc::channel(QUEUE);
+        #[expect(clippy::disallowed_methods, reason = "ends when the client does, or the node")]
         tokio::spawn(follow(published, told, queue, self.ports.metrics.clone()));
         let event = |kind: EventType, pod: Bytes| WatchPodsEvent { r#type: kind.into(), pod };
         let first: Vec<_> = changes::shown(&view).cloned().collect();

@@ -1,5 +1,5 @@
 //! The protocols against upstream's facts.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod facts;

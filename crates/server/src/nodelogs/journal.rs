@@ -48,6 +48,7 @@ pub(super) struct ServiceQuery {
 /// The logs, bit by bit. Whoever drops the stream ends the program.
 pub(super) fn stream(query: ServiceQuery) -> BoxStream<'static, io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(CHUNKS);
+    #[expect(clippy::disallowed_methods, reason = "ends with the client or after a time")]
     tokio::spawn(async move {
         let client = sender.clone();
         tokio::select! {

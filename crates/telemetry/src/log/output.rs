@@ -152,6 +152,7 @@ impl Output {
                     buffer = messages.has_filled.wait(buffer).unwrap_or_else(PoisonError::into_inner);
                 }
                 drop(buffer);
+                #[expect(clippy::disallowed_methods, reason = "the thread is there for this")]
                 std::thread::sleep(interval);
                 output.flush();
             }

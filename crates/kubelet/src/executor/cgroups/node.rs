@@ -60,6 +60,7 @@ pub(crate) async fn prepare(
         let limits = of_all_pods(config, facts, machine, version);
         if !enforce(adapters, driver, limits.clone()).await {
             let (adapters, driver) = (adapters.clone(), driver.clone());
+            #[expect(clippy::disallowed_methods, reason = "ends when the limit is set, or with the process")]
             tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(RETRY).await;

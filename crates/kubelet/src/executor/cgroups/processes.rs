@@ -33,6 +33,7 @@ pub(crate) async fn keep(adapters: &Arc<Adapters>) -> Result<(), PrepareError> {
     }
     look(adapters, &places).await;
     let adapters = adapters.clone();
+    #[expect(clippy::disallowed_methods, reason = "ends with the process")]
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(INTERVAL).await;

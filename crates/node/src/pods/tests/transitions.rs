@@ -237,6 +237,7 @@ fn written() -> String {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "it compares the document, or writes it")]
 fn the_table_of_phases_and_inputs_is_as_the_architecture_has_it() {
     const FROM: &str =
         "<!-- The life of a pod: written by `UPDATE_DOCS=1 cargo test -p node transitions`. -->\n";
