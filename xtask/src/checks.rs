@@ -14,7 +14,7 @@ use crate::peers::{Peers, Purpose};
 use crate::progress::Progress;
 use crate::setup::{self, Prepared};
 use crate::workspace::{Profile, Workspace};
-use crate::{command, conformance, parity, tidy};
+use crate::{command, conformance, deny, parity, tidy};
 
 /// How many passed and failed.
 #[derive(Clone, Copy, Default)]
@@ -105,6 +105,7 @@ fn static_checks(workspace: &Workspace, tally: &mut Tally) {
     let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     tally.check("lints", command::run("check the lints", &mut cargo(workspace, &lints)));
     tally.check("tidy", tidy::run());
+    tally.check("crates of others", deny::check(workspace));
 }
 
 /// Runs the unit and integration tests and adds up what cargo reports for each binary.

@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask setup | run | test | parity | conformance | bench | tidy`.
+//! Development tasks: `cargo xtask setup | run | test | parity | conformance | bench | tidy | deny`.
 //!
 //! Everything that must be real in a test of a kubelet is real here: the API server, the container runtime, the
 //! network, the cgroups. `peers` builds those programs once, `images` writes the container images,
@@ -14,6 +14,7 @@ mod claims;
 mod cluster;
 mod command;
 mod conformance;
+mod deny;
 mod e2e;
 mod footprints;
 mod go;
@@ -36,7 +37,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::peers::Purpose;
-use crate::workspace::Profile;
+use crate::workspace::{Profile, Workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Development tasks of ferrolet")]
@@ -59,8 +60,10 @@ enum Task {
     Conformance(conformance::Args),
     /// Measure our kubelet beside the Go kubelet.
     Bench(BenchArgs),
-    /// Check crate order, module docs, file lengths and forbidden words.
+    /// Check the shape of the code: dependencies, documents, lengths, names, callers.
     Tidy,
+    /// Check licences, duplicates and sources of others' crates, with `cargo deny`.
+    Deny,
     /// Join cgroups, then become another program.
     #[command(hide = true)]
     Enter(isolation::EnterArgs),
@@ -156,6 +159,7 @@ fn task() -> anyhow::Result<ExitCode> {
             bench::outer(args.quick, args.only, args.kubelet.as_deref(), args.against.as_deref())
         }
         Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
+        Task::Deny => deny::check(&Workspace::load()?).map(|()| ExitCode::SUCCESS),
         Task::Enter(args) => isolation::enter(args).map(|never| match never {}),
         Task::Inside { state } => isolation::inside(&state),
         Task::Worker { state } => isolation::worker(&state),

@@ -133,8 +133,7 @@ pub(crate) fn load(config: &str, folder: &str, gates: &FeatureGates, findings: &
     if providers.is_empty() && !findings.has_errors() {
         findings.push(Finding::error(CONFIG_FLAG, "providers: at least one is required"));
     }
-    let digest =
-        digest.finalize().iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"));
+    let digest = "sha256:".to_owned() + &golang::hex::encode(&digest.finalize());
     Programs { providers, digest: Some(digest) }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! - [`duration`]: spans of time, as `time.Duration` prints them.
 //! - [`fnv`]: the hashes of `hash/fnv`.
+//! - [`hex`]: bytes as digits.
 //! - [`json`]: documents as `encoding/json` writes them.
 //! - [`path_match`]: patterns of `path.Match`.
 //! - [`quantity`]: Kubernetes' amounts, which keep or lose the text they were read from.
@@ -12,6 +13,7 @@
 
 pub mod duration;
 pub mod fnv;
+pub mod hex;
 pub mod json;
 pub mod path_match;
 pub mod quantity;

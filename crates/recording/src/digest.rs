@@ -1,7 +1,5 @@
 //! The hash of what a step decided: the same on every machine and for every build of the same decisions.
 
-use std::fmt::Write as _;
-
 use node::Effect;
 use ring::digest::{SHA256, digest};
 
@@ -23,10 +21,5 @@ pub(crate) fn of(effects: &[Effect]) -> serde_json::Result<String> {
 
 /// The first bytes in hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * KEPT_BYTES);
-    for byte in bytes.iter().take(KEPT_BYTES) {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    golang::hex::encode(&bytes[..bytes.len().min(KEPT_BYTES)])
 }

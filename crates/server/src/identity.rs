@@ -152,7 +152,7 @@ fn holder(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<UserInfo, Str
         return Err("the certificate names nobody".into());
     }
     let groups = subject.iter_organization().filter_map(text).collect();
-    let digest = Sha256::digest(der).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let digest = golang::hex::encode(&Sha256::digest(der));
     let extra = [(CREDENTIAL_ID.to_owned(), vec![format!("X509SHA256={digest}")])].into();
     Ok(UserInfo { name, uid: String::new(), groups, extra })
 }

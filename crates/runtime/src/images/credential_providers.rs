@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use config::{CredentialProvider, ServiceAccountTokenAttributes};
+use golang::hex;
 use model::{Pod, pod};
 use sha2::{Digest as _, Sha256};
 use telemetry::metrics::Metrics;
@@ -187,7 +188,8 @@ impl Asked {
         let mut key = format!("{namespace}\n{name}\n{}\n{annotations:?}", facts.uid);
         let account = Coordinates { namespace: namespace.to_string(), name: name.to_owned(), uid: facts.uid };
         if self.caches_by_token() {
-            key += &format!("\n{:x}", Sha256::digest(&token));
+            key += "\n";
+            key += &hex::encode(&Sha256::digest(&token));
         }
         Ok(Some(Identity { key, account: Some(account), token, annotations }))
     }

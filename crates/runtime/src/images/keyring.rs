@@ -8,7 +8,7 @@ use std::{fmt, fs};
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use golang::json;
+use golang::{hex, json};
 use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -69,7 +69,7 @@ impl Credentials {
     pub(super) fn digest(&self) -> String {
         let encoded = Encoded { username: &self.username, password: &self.password, email: &self.email };
         // An empty digest stands for nothing.
-        json::to_string(&encoded).map_or_else(|_| String::new(), |text| format!("{:x}", Sha256::digest(text)))
+        json::to_string(&encoded).map_or_else(|_| String::new(), |text| hex::encode(&Sha256::digest(text)))
     }
 
     pub(crate) fn to_wire(&self) -> wire::AuthConfig {

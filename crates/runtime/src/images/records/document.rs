@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use golang::json;
+use golang::{hex, json};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -134,7 +134,7 @@ pub(super) fn encode_intent(image: &str) -> Result<String, serde_json::Error> {
 
 /// The name of the file about this image or image id.
 pub(super) fn file_name(image: &str) -> String {
-    format!("{FILE_PREFIX}{:x}", Sha256::digest(image))
+    FILE_PREFIX.to_owned() + &hex::encode(&Sha256::digest(image))
 }
 
 /// How names of such files begin.
