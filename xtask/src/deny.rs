@@ -24,7 +24,8 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let machine = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut cargo = command::cargo();
     cargo.current_dir(&workspace.root).args(["metadata", "--format-version", "1", "--all-features"]);
-    cargo.args(["--offline", "--locked", "--filter-platform", &machine]);
+    // Not `--offline`: should a crate that no build needs be missing, it is fetched.
+    cargo.args(["--locked", "--filter-platform", &machine]);
     let folder = workspace.target.join("xtask");
     workspace::create_dir(&folder)?;
     let metadata = folder.join("metadata.json");
