@@ -14,7 +14,7 @@ use crate::cx::Cx;
 use crate::effect::{
     ApiOutcome, Effect, EffectId, EventObject, EventRecord, Outcome, RuntimeAction, RuntimeOutcome,
 };
-use crate::input::{Input, RuntimeChange, Source};
+use crate::input::{Input, Restored, RuntimeChange, Source};
 use crate::mirrors::Mirrors;
 use crate::node_lifecycle::NodeLifecycle;
 use crate::outbox::Outbox;
@@ -28,6 +28,7 @@ use crate::qos_cgroups::{self, QosCgroups};
 use crate::retained_logs::RetainedLogs;
 use crate::schedule::{Key, Schedule, earliest};
 use crate::settings::Settings;
+use crate::startup::Startup;
 use crate::tasks::{NodeTask, Owner, PodTask};
 use crate::view::{Tallies, View, ViewBuilder};
 
@@ -38,6 +39,7 @@ use crate::view::{Tallies, View, ViewBuilder};
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Node {
     pub(crate) settings: Settings,
+    startup: Startup,
     pub(crate) pods: PodRegistry,
     pub(crate) synced: BTreeSet<Source>,
     pub(crate) mirrors: Mirrors,
@@ -75,6 +77,7 @@ impl Node {
             qos_cgroups: QosCgroups::new(settings.limits_qos_memory),
             lifecycle: NodeLifecycle::new(settings.seed),
             settings,
+            startup: Startup::default(),
             pods: PodRegistry::default(),
             synced: BTreeSet::new(),
             mirrors: Mirrors::default(),
@@ -88,6 +91,12 @@ impl Node {
         };
         node.schedule_parts();
         node
+    }
+
+    /// One on a host on which no earlier process has left anything, and that knows so.
+    #[cfg(test)]
+    pub(crate) fn begun(settings: Settings) -> Self {
+        Self { startup: Startup::Restored, ..Self::new(settings) }
     }
 
     /// The same node when it was read from where it had been written: what is published follows from the rest.
@@ -107,6 +116,16 @@ impl Node {
         }
         self.wake(now);
         self.drive_relist(now);
+        match self.startup {
+            Startup::Restoring => self.note_restoring(now),
+            Startup::Restored => self.drive_parts(now),
+        }
+        self.schedule_parts();
+        self.out.take()
+    }
+
+    /// Each part and each pod that has something to do does it.
+    fn drive_parts(&mut self, now: Now) {
         self.lifecycle.drive(now, &self.settings, &mut self.out);
         self.pod_cidr.drive(now, &mut self.out);
         self.retained_logs.drive(&mut self.pods, now);
@@ -125,8 +144,16 @@ impl Node {
             self.mirrors.remove_strays(&mut self.pods, &mut cx);
             self.qos_cgroups.drive(self.pods.iter(), &mut cx);
         }
-        self.schedule_parts();
-        self.out.take()
+    }
+
+    /// The node and its pods wait for what earlier processes have left to be found.
+    fn note_restoring(&mut self, now: Now) {
+        self.lifecycle.note_waits(now, self.startup, &self.settings);
+        while let Some(uid) = self.pods.take_dirty() {
+            let Some(mut record) = self.pods.get_mut(&uid) else { continue };
+            record.note_restoring(now);
+            self.view.update(&record);
+        }
     }
 
     /// When [`Node::step`] wants to be called at the latest, with [`Input::Tick`] if nothing else
@@ -139,6 +166,9 @@ impl Node {
     fn schedule_parts(&mut self) {
         let relist = (!self.relist.is_busy).then_some(self.relist.next_at);
         self.schedule.set(Key::Relist, relist);
+        if !self.startup.is_over() {
+            return;
+        }
         self.schedule.set(Key::NodeLifecycle, self.lifecycle.next_deadline());
         self.schedule.set(Key::PodCidr, self.pod_cidr.next_deadline());
         let classes = self.qos_cgroups.next_deadline().filter(|_| self.are_sources_synced());
@@ -161,6 +191,7 @@ impl Node {
 
     fn take_in(&mut self, now: Now, input: Input) {
         match input {
+            Input::Restored(restored) => self.restored(*restored),
             Input::PodsListed { source, pods } => self.pods_listed(now, source, pods),
             Input::PodApplied { source, pod } => self.pod_applied(now, source, pod),
             Input::PodDeleted { source, uid } => self.pod_deleted(now, source, &uid),
@@ -202,7 +233,6 @@ impl Node {
                     true
                 });
             }
-            Input::FoundOnHost { pods } => self.found_on_host(pods),
             Input::Tick => {}
         }
     }
@@ -326,12 +356,15 @@ impl Node {
         }
     }
 
-    fn found_on_host(&mut self, pods: Vec<PodUid>) {
-        for uid in pods {
+    /// Whatever was heard of until now has its turn.
+    fn restored(&mut self, restored: Restored) {
+        self.startup = Startup::Restored;
+        for uid in restored.pods {
             if !self.pods.contains(&uid) {
                 self.insert_orphan(uid, PodKey::new("", ""));
             }
         }
+        self.pods.mark_all();
     }
 
     fn insert_orphan(&mut self, uid: PodUid, key: PodKey) {

@@ -1,6 +1,7 @@
 //! What the core is told. Everything that can happen to a node arrives as one of these, through
 //! one bounded inbox, and nothing else changes the core.
 
+mod restored;
 mod text;
 
 use std::sync::Arc;
@@ -14,9 +15,14 @@ use crate::effect::{EffectId, Outcome};
 use crate::node_status::NodeFacts;
 use crate::pressure::Observations;
 
+pub use restored::Restored;
+
 /// One thing that happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Input {
+    /// What earlier processes have left on the node was looked for. Comes once; before that, nothing but reads is
+    /// started.
+    Restored(Box<Restored>),
     /// The complete set of pods of a source, as of now: after a start, and after every re-list.
     PodsListed {
         /// Whose.
@@ -71,11 +77,6 @@ pub enum Input {
     ObjectChanged(ObjectName),
     /// So many of them changed that they cannot be named one by one.
     ManyObjectsChanged,
-    /// Pods of which something was found on disk or in the cgroup tree at start.
-    FoundOnHost {
-        /// Their uids.
-        pods: Vec<PodUid>,
-    },
     /// A deadline passed; carries nothing, since the time is an argument of the step.
     Tick,
 }

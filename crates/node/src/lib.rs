@@ -7,6 +7,7 @@
 //!
 //! - [`core`]: the owner of all state; routes inputs, and drives the parts in one order. No part knows it.
 //! - [`cx`]: what a part is given: the time, the settings, the node, and the outbox.
+//! - [`startup`]: that nothing is done before it is known what earlier processes have left.
 //! - [`pods`]: the life of each pod.
 //! - [`admission`]: which pods are let in.
 //! - [`container_gc`], [`dead_containers`]: which dead containers stay.
@@ -39,6 +40,7 @@ mod qos_cgroups;
 mod retained_logs;
 mod schedule;
 mod settings;
+mod startup;
 pub mod status;
 mod tasks;
 mod timeline;
@@ -53,7 +55,7 @@ pub use effect::{
     FailureKind, Hook, HostAction, ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
     ProbeAction, QosAmounts, RuntimeAction, RuntimeOutcome, Subject, VolumeAction, VolumeOutcome,
 };
-pub use input::{Input, RuntimeChange, Source};
+pub use input::{Input, Restored, RuntimeChange, Source};
 pub use pods::life::Phase;
 pub use settings::{Delays, PodGates, RestartRules, Settings};
 pub use timeline::{Mark, Timeline};

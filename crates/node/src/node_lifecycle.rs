@@ -16,6 +16,7 @@ use crate::pods::backoff::{Pauses, Retry};
 use crate::pressure::{Observations, PressureGauge};
 use crate::schedule::earliest;
 use crate::settings::{RELIST_SILENCE_LIMIT, RUNTIME_SILENCE_LIMIT, Settings};
+use crate::startup::Startup;
 use crate::tasks::{NodeTask, Owner};
 use crate::wait::{Found, Wait, WaitOn, Waits};
 
@@ -248,12 +249,20 @@ impl NodeLifecycle {
 
     pub(crate) fn drive(&mut self, now: Now, settings: &Settings, out: &mut Outbox) {
         self.drive_report(now, settings, out);
-        self.waits.update(self.find_waits(settings), now);
+        self.note_waits(now, Startup::Restored, settings);
+    }
+
+    /// Takes note of what the node waits for.
+    pub(crate) fn note_waits(&mut self, now: Now, startup: Startup, settings: &Settings) {
+        self.waits.update(self.find_waits(startup, settings), now);
     }
 
     /// What the round has left open.
-    fn find_waits(&self, settings: &Settings) -> Found {
+    fn find_waits(&self, startup: Startup, settings: &Settings) -> Found {
         let mut found = Found::default();
+        if !startup.is_over() {
+            found.add(WaitOn::Restoring);
+        }
         let not_ready = self.runtime.health.as_ref().map(|health| &health.runtime).filter(|met| !met.is_met);
         if let Some(error) = &self.runtime.error {
             found.add(WaitOn::Runtime).error = Some(error.clone());

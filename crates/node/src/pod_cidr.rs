@@ -83,7 +83,7 @@ mod tests {
     use crate::{Effect, Input, Node, Settings};
 
     fn node() -> Node {
-        Node::new(Settings { node_name: "n".into(), ..Settings::for_tests() })
+        Node::begun(Settings { node_name: "n".into(), ..Settings::for_tests() })
     }
 
     fn at(seconds: u64) -> Now {

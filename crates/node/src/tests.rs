@@ -9,6 +9,7 @@ mod refusals;
 mod resizing;
 mod restarting;
 mod scenario;
+mod startup;
 mod statics;
 mod trouble;
 mod words;

@@ -35,6 +35,8 @@ pub struct Wait {
 /// What may be waited for. Names are those of containers, unless they say otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum WaitOn {
+    /// What earlier processes have left on the node.
+    Restoring,
     /// The first list of all that the runtime holds.
     FirstRelist,
     /// What the node has, which admission is about.
@@ -184,7 +186,12 @@ impl WaitOn {
             Self::Image(_) => Who::Registry,
             Self::Sources(_) => Who::Source,
             Self::Predecessor(_) => Who::OtherPod,
-            Self::Measurement | Self::Cgroup | Self::Unmount | Self::CgroupRemoval | Self::Logs => Who::Host,
+            Self::Restoring
+            | Self::Measurement
+            | Self::Cgroup
+            | Self::Unmount
+            | Self::CgroupRemoval
+            | Self::Logs => Who::Host,
             Self::Volumes => Who::Volumes,
             Self::Network => Who::Network,
             Self::BackOff(_) => Who::Time,
@@ -204,6 +211,7 @@ impl WaitOn {
 impl fmt::Display for WaitOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Restoring => f.write_str("what earlier processes have left on this node to be found"),
             Self::FirstRelist => f.write_str("the first list of the container runtime"),
             Self::Measurement => f.write_str("the node to be measured"),
             Self::RuntimeStatus => f.write_str("the container runtime to say what it can do"),

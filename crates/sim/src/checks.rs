@@ -24,6 +24,8 @@ const GRACE_SLACK: Duration = Duration::from_secs(4);
 /// What the present process was told.
 #[derive(Debug, Default)]
 pub(crate) struct Knowledge {
+    /// It knows what earlier ones have left.
+    is_restored: bool,
     running: BTreeMap<ContainerId, PodUid>,
     ready: BTreeMap<SandboxId, PodUid>,
     volumes: BTreeSet<PodUid>,
@@ -51,6 +53,7 @@ impl World {
     /// Takes note of what the core is about to be told.
     pub(crate) fn learn(&mut self, input: &Input) {
         match input {
+            Input::Restored(_) => self.process.knows.is_restored = true,
             Input::PodsListed { source, pods } => {
                 let listed: BTreeSet<PodUid> = pods.iter().map(|p| pod::uid(p)).collect();
                 let is_of = |uid: &PodUid| uid.as_str().starts_with("static-") == (*source == Source::File);
@@ -152,6 +155,10 @@ impl World {
     pub(crate) fn check_start(&mut self, id: EffectId, action: &Action) {
         self.check_slot(id, action);
         let verdict = match action {
+            Action::Runtime(RuntimeAction::Relist | RuntimeAction::Observe { .. }) => Ok(()),
+            _ if !self.process.knows.is_restored => {
+                Err(format!("it is not known what was left, and this is started: {action}"))
+            }
             Action::Runtime(RuntimeAction::RunSandbox { pod, .. }) => self.check_run_sandbox(pod),
             Action::Runtime(RuntimeAction::StartContainer { pod, container, sandbox, image, .. }) => self
                 .check_start_container(pod, container, sandbox)

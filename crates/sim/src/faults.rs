@@ -38,6 +38,8 @@ pub(crate) struct FaultProfile {
     pub(crate) sandbox_deaths: u32,
     /// How often the node agent restarts.
     pub(crate) restarts: u32,
+    /// It takes a process up to forty seconds to find what earlier ones have left.
+    pub(crate) slow_starts: u32,
     /// How often the runtime is away.
     pub(crate) runtime_outages: u32,
     /// How often the API server is away.
@@ -68,6 +70,7 @@ impl FaultProfile {
             hook_fails: some(rng, 30),
             sandbox_deaths: some(rng, 4),
             restarts: some(rng, 4),
+            slow_starts: some(rng, 60),
             runtime_outages: some(rng, 2),
             api_outages: some(rng, 2),
             slowness: if rng.percent(50) { 50 } else { rng.number(1, 3000) },

@@ -9,7 +9,8 @@ use std::time::Duration;
 use model::{ContainerId, Pod, PodUid, RuntimeCondition, RuntimeFeatures, RuntimeHealth, SandboxId, pod};
 use node::node_status::NodeFacts;
 use node::{
-    Action, ApiAction, Effect, EffectId, Input, Outcome, ProbeAction, RuntimeAction, RuntimeChange, Source,
+    Action, ApiAction, Effect, EffectId, Input, Outcome, ProbeAction, Restored, RuntimeAction, RuntimeChange,
+    Source,
 };
 use recording::{Cutter, SegmentWriter, Snapshot};
 
@@ -77,6 +78,8 @@ pub(crate) enum SimEvent {
     Reap(u32, EffectId),
     /// An action's result arrives.
     Result(u32, EffectId),
+    /// What earlier processes have left was found.
+    Restored(u32),
     /// Something is told to a process.
     Tell(u32, Box<Input>),
     /// A watch event, with the watch's number and the object's version.
@@ -240,8 +243,11 @@ impl World {
     /// What a process that starts is told.
     fn begin_process(&mut self) {
         let number = self.process.number;
-        let found = self.host.found();
-        self.tell(Input::FoundOnHost { pods: found });
+        let mut delay = self.delay();
+        if self.rng.percent(self.faults.slow_starts) {
+            delay += self.rng.millis(1, 40_000);
+        }
+        self.after(delay, SimEvent::Restored(number));
         let facts = NodeFacts {
             name: specs::NODE.to_owned(),
             cpu_millis: 64_000,
@@ -384,6 +390,10 @@ impl World {
             SimEvent::Effect(process, id) => self.take_effect(process, id),
             SimEvent::Reap(process, id) => self.reap(process, id),
             SimEvent::Result(process, id) => self.finish(process, id),
+            SimEvent::Restored(process) if process == current => {
+                let restored = Restored { pods: self.host.found() };
+                self.tell(Input::Restored(Box::new(restored)));
+            }
             SimEvent::Tell(process, input) if process == current => {
                 if let Input::EventStream { is_connected } = *input {
                     self.process.has_events = is_connected;
@@ -419,30 +429,38 @@ impl World {
             SimEvent::SandboxDies => self.sandbox_dies(),
             SimEvent::User => self.user_acts(),
             SimEvent::Restart => self.restart(),
-            SimEvent::RuntimeAway(is_away) => {
-                self.note(|_| format!("---- the runtime is {}", if is_away { "away" } else { "back" }));
-                self.runtime.is_away = is_away;
-                let delay = self.delay();
-                let input = Box::new(Input::EventStream { is_connected: !is_away });
-                self.after(delay, SimEvent::Tell(current, input));
-                if is_away {
-                    self.process.has_events = false;
-                    let lasts = self.rng.millis(100, 60_000);
-                    self.after(lasts, SimEvent::RuntimeAway(false));
-                }
-            }
-            SimEvent::ApiAway(is_away) => {
-                self.note(|_| format!("---- the API server is {}", if is_away { "away" } else { "back" }));
-                self.api.is_away = is_away;
-                if is_away {
-                    let lasts = self.rng.millis(100, 60_000);
-                    self.after(lasts, SimEvent::ApiAway(false));
-                } else {
-                    self.list_api();
-                }
-            }
+            SimEvent::RuntimeAway(is_away) => self.runtime_away(is_away),
+            SimEvent::ApiAway(is_away) => self.api_away(is_away),
             SimEvent::Settle => self.settle(),
-            SimEvent::Tell(..) | SimEvent::ListApi(..) | SimEvent::ListFiles(_) | SimEvent::Health(_) => {}
+            SimEvent::Restored(_)
+            | SimEvent::Tell(..)
+            | SimEvent::ListApi(..)
+            | SimEvent::ListFiles(_)
+            | SimEvent::Health(_) => {}
+        }
+    }
+
+    fn runtime_away(&mut self, is_away: bool) {
+        self.note(|_| format!("---- the runtime is {}", if is_away { "away" } else { "back" }));
+        self.runtime.is_away = is_away;
+        let delay = self.delay();
+        let input = Box::new(Input::EventStream { is_connected: !is_away });
+        self.after(delay, SimEvent::Tell(self.process.number, input));
+        if is_away {
+            self.process.has_events = false;
+            let lasts = self.rng.millis(100, 60_000);
+            self.after(lasts, SimEvent::RuntimeAway(false));
+        }
+    }
+
+    fn api_away(&mut self, is_away: bool) {
+        self.note(|_| format!("---- the API server is {}", if is_away { "away" } else { "back" }));
+        self.api.is_away = is_away;
+        if is_away {
+            let lasts = self.rng.millis(100, 60_000);
+            self.after(lasts, SimEvent::ApiAway(false));
+        } else {
+            self.list_api();
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::Now;
-use node::{Input, Node};
+use node::{Input, Node, Restored};
 use recording::{Limits, Recorder, Replay, Snapshot};
 
 fn at(second: u64) -> Now {
@@ -36,7 +36,8 @@ fn segments_begin_with_what_is_known_and_the_oldest_go() {
         Recorder::begin(folder.path(), limits, "test", snapshot, |why| panic!("{why}")).unwrap();
     begun.wait().unwrap();
     for step in 1..=STEPS {
-        let input = Input::FoundOnHost { pods: vec![format!("pod-{}", step % 20).into()] };
+        let restored = Restored { pods: vec![format!("pod-{}", step % 20).into()] };
+        let input = Input::Restored(Box::new(restored));
         recorder.told(at(step), &input);
         let effects = node.step(at(step), input);
         recorder.decided(&effects, &node);

@@ -195,7 +195,7 @@ impl Filter {
                     || matches!(outcome, Outcome::Runtime(RuntimeOutcome::Relisted(pods))
                         if pods.iter().any(|pod| pod.key == self.key))
             }
-            Input::FoundOnHost { pods } => pods.iter().any(|uid| self.uids.contains(uid)),
+            Input::Restored(restored) => restored.pods.iter().any(|uid| self.uids.contains(uid)),
             Input::EventStream { .. }
             | Input::RuntimeHealth(_)
             | Input::NodeObject(_)

@@ -127,7 +127,7 @@ async fn a_full_inbox_delays_and_loses_nothing() {
     }
     assert!(waiting.len() >= super::INBOX, "the inbox is full");
     let feeding = tokio::spawn(async move {
-        for input in [facts(), ready()] {
+        for input in [Input::Restored(Box::default()), facts(), ready()] {
             inbox.send(input).await.unwrap();
         }
     });
@@ -164,7 +164,7 @@ async fn a_driver_that_is_stuck_or_gone_is_ill() {
     let sync_loop = driver.sync_loop.clone();
     let stop = CancellationToken::new();
     let driver = tokio::spawn(driver.run(stop.clone()));
-    for input in [facts(), ready()] {
+    for input in [Input::Restored(Box::default()), facts(), ready()] {
         inbox.send(input).await.unwrap();
     }
     entered.recv().await.unwrap();
@@ -219,7 +219,9 @@ async fn a_stop_is_complete_before_the_container_is_published() {
     metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
     metadata.deletion_grace_period_seconds = Some(30);
     // The API server's pods are there before the runtime has said anything: nobody asks it twice.
-    inbox.try_send(facts()).unwrap();
+    for input in [Input::Restored(Box::default()), facts()] {
+        inbox.try_send(input).unwrap();
+    }
     inbox.try_send(Input::PodsListed { source: Source::Api, pods: vec![deleted] }).unwrap();
     let stop = CancellationToken::new();
     let driver = tokio::spawn(driver.run(stop.clone()));

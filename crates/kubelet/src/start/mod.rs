@@ -5,6 +5,7 @@ mod connect;
 mod control;
 mod folders;
 mod record;
+mod restore;
 mod servers;
 mod settings;
 mod watchers;
@@ -20,7 +21,7 @@ use config::Config;
 use host::cgroup::{CgroupMounts, CgroupTree};
 use host::machine::MachineFacts;
 use model::RuntimeFeatures;
-use node::{EventObject, EventRecord, Input, Node, View};
+use node::{EventObject, EventRecord, Node, View};
 use runtime::dns::ResolvConf;
 use runtime::images::{CredentialProviders, PullRecords};
 use runtime::logs::LogWatches;
@@ -88,9 +89,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let adapters = Arc::new(prerequisites.adapters(remote)?);
     let (measurer, measured) = prerequisites.measure(&adapters).await?;
     let (results, inbox) = driver::inbox();
-    // First, since every status is made from them. The inbox is empty so far and holds all.
-    let found = Input::FoundOnHost { pods: folders::found_on_host(&adapters) };
-    measured.inputs().into_iter().chain([found]).for_each(|input| drop(results.try_send(input)));
+    prerequisites.tasks.spawn(restore::restore(adapters.clone(), measured, results.clone()));
     let (certificate, serving_names) = identity::serving_certificate(
         &config,
         [&host.hostname, &host.node_name],

@@ -11,6 +11,7 @@ use crate::effect::{ApiOutcome, Outcome, RuntimeOutcome};
 impl fmt::Display for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Restored(restored) => write!(f, "found on the host: {:?}", restored.pods),
             Self::PodsListed { source, pods } => {
                 write!(f, "{} lists ", source.as_str())?;
                 separated(f, ", ", pods, |f, p| pod(f, p))
@@ -41,7 +42,6 @@ impl fmt::Display for Input {
                 write!(f, "{:?} {}/{} changed", name.kind, name.namespace, name.name)
             }
             Self::ManyObjectsChanged => f.write_str("objects changed"),
-            Self::FoundOnHost { pods } => write!(f, "found on host {pods:?}"),
             Self::Tick => f.write_str("tick"),
         }
     }

@@ -57,7 +57,8 @@ fn node() -> Node {
 
 /// The same before it is known to the API server.
 fn unregistered() -> Node {
-    let mut node = Node::new(Settings { sources: vec![Source::Api, Source::File], ..Settings::for_tests() });
+    let mut node =
+        Node::begun(Settings { sources: vec![Source::Api, Source::File], ..Settings::for_tests() });
     let facts = NodeFacts { max_pods: 110, cpu_millis: 1000, memory_bytes: 1 << 30, ..NodeFacts::default() };
     node.step(now(0), Input::NodeFacts(Box::new(facts)));
     node.step(

@@ -25,7 +25,7 @@ fn at(seconds: u64) -> Now {
 }
 
 fn node() -> Node {
-    Node::new(settings())
+    Node::begun(settings())
 }
 
 fn settings() -> Settings {
@@ -255,7 +255,7 @@ fn whether_pods_may_come_is_told_when_it_changes() {
 fn nodes_write_at_different_times() {
     let mut writes = std::collections::BTreeSet::new();
     for seed in 0..20 {
-        let node = Node::new(Settings { seed, ..settings() });
+        let node = Node::begun(Settings { seed, ..settings() });
         let (mut node, effects) = settle(node, facts(), &object(|_| {}));
         let under_way = effects.iter().filter_map(|effect| match effect {
             Effect::Start { id, action: Action::Runtime(RuntimeAction::Relist) } => Some(*id),
@@ -343,7 +343,7 @@ fn the_annotation_for_a_cloud_provider_is_put_on_an_object_that_lacks_it() {
 fn a_shortage_is_told_at_once_and_its_end_after_the_transition_period() {
     let threshold =
         Threshold { signal: Signal::Memory, limit: Limit::Amount(100), grace: Duration::ZERO, reclaim: None };
-    let node = Node::new(Settings { thresholds: vec![threshold], ..settings() });
+    let node = Node::begun(Settings { thresholds: vec![threshold], ..settings() });
     let (mut node, _) = settle(node, facts(), &object(|_| {}));
     let left =
         |available| Input::Observations([(Signal::Memory, Observation { available, capacity: 1000 })].into());
@@ -379,7 +379,7 @@ fn about_the_object(effects: &[Effect]) -> Vec<&'static str> {
 #[test]
 fn a_node_that_others_register_is_reported_to() {
     for is_made_first in [true, false] {
-        let mut node = Node::new(Settings { is_registering: false, ..settings() });
+        let mut node = Node::begun(Settings { is_registering: false, ..settings() });
         let measured = || Input::NodeFacts(Box::new(facts()));
         let made = || Input::NodeObject(object(|_| {}));
         let mut effects = node.step(at(0), if is_made_first { made() } else { measured() });
@@ -395,7 +395,7 @@ fn a_node_that_others_register_is_reported_to() {
 #[test]
 fn a_node_without_an_api_server_reports_to_nobody() {
     for is_registering in [true, false] {
-        let mut node = Node::new(Settings { is_registering, has_api: false, ..settings() });
+        let mut node = Node::begun(Settings { is_registering, has_api: false, ..settings() });
         let mut effects = node.step(at(0), Input::NodeFacts(Box::new(facts())));
         effects.extend(node.step(at(1), health(true)));
         effects.extend(node.step(at(60), Input::Tick));

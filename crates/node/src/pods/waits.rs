@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use model::pod::{self, ContainerKind};
-use model::{ContainerId, ContainerState, Pod};
+use model::{ContainerId, ContainerState, Now, Pod};
 
 use super::container::{Image, Stage};
 use super::life::{Life, Running, Step, Terminated, Terminating};
@@ -48,6 +48,15 @@ impl PodRecord {
         self.waits.update(found, cx.now);
         let marks = self.marks();
         Timeline::update(&mut self.timeline, marks, cx.now);
+    }
+
+    /// Takes note that nothing is done for it before it is known what earlier processes have left.
+    pub(crate) fn note_restoring(&mut self, now: Now) {
+        let mut found = Found::default();
+        found.add(WaitOn::Restoring);
+        self.waits.update(found, now);
+        let marks = self.marks();
+        Timeline::update(&mut self.timeline, marks, now);
     }
 
     fn find_running(&self, running: &Running, cx: &Cx<'_>, found: &mut Found) {

@@ -88,7 +88,7 @@ impl Scenario {
             features: RuntimeFeatures { has_supplemental_groups_policy: true, ..RuntimeFeatures::default() },
         };
         let mut scenario = Self {
-            node: Node::new(settings),
+            node: Node::begun(settings),
             at,
             version: 100,
             open: vec![],

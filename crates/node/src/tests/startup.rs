@@ -1,0 +1,82 @@
+//! The start: nothing is done on half of what is known.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::{Now, PodKey, PodObservation, PodUid, SandboxId, SandboxObservation};
+use serde_json::json;
+
+use super::story::pod;
+use super::words::action_text;
+use crate::node_status::NodeFacts;
+use crate::{Effect, EffectId, Input, Node, Outcome, Restored, RuntimeOutcome, Settings, Source, WaitOn};
+
+fn at(second: u64) -> Now {
+    Now { wall: Timestamp::UNIX_EPOCH, mono: Duration::from_secs(second) }
+}
+
+fn actions(effects: Vec<Effect>) -> Vec<String> {
+    let action = |effect| match effect {
+        Effect::Start { action, .. } => action_text(&action),
+        other => format!("{other:?}"),
+    };
+    effects.into_iter().map(action).collect()
+}
+
+/// A sandbox of a pod that nobody wants any more.
+fn left() -> PodObservation {
+    let mut left = PodObservation::empty(PodUid::from("left"), PodKey::new("ns", "left"));
+    left.sandboxes.push(SandboxObservation {
+        id: SandboxId::from("box"),
+        attempt: 0,
+        is_ready: true,
+        created_at: Timestamp::UNIX_EPOCH,
+        ips: vec![],
+    });
+    left
+}
+
+#[test]
+fn nothing_but_reads_is_started_before_it_is_known_what_was_left() {
+    let mut node =
+        Node::new(Settings { sources: vec![Source::Api], is_registering: true, ..Settings::for_tests() });
+    let facts = NodeFacts {
+        name: "node".into(),
+        max_pods: 110,
+        pod_cidr: "10.0.0.0/24".into(),
+        cpu_millis: 1000,
+        memory_bytes: 1 << 30,
+        ..NodeFacts::default()
+    };
+    let wanted = Arc::new(pod(json!({ "containers": [{ "name": "a", "image": "i" }] })));
+    assert_eq!(actions(node.step(at(0), Input::NodeFacts(Box::new(facts)))), ["relist"]);
+    for input in [
+        Input::PodsListed { source: Source::Api, pods: vec![wanted] },
+        Input::Finished {
+            id: EffectId(0),
+            outcome: Outcome::Runtime(RuntimeOutcome::Relisted(vec![left()])),
+        },
+        Input::Tick,
+    ] {
+        assert_eq!(actions(node.step(at(1), input)), Vec::<String>::new());
+    }
+    let view = node.view();
+    assert_eq!(view.waits[0].on, WaitOn::Restoring);
+    assert_eq!(view.pods.len(), 2);
+    for pod in view.pods.values() {
+        let waits: Vec<_> = pod.waits.iter().map(|wait| (&wait.on, wait.since)).collect();
+        assert_eq!(waits, [(&WaitOn::Restoring, Duration::from_secs(1))], "{}", pod.uid);
+    }
+    assert!(node.next_deadline().is_some_and(|next| next > Duration::from_secs(1)), "the next relist");
+
+    let restored = Restored { pods: vec![PodUid::from("on-disk")] };
+    let done = actions(node.step(at(2), Input::Restored(Box::new(restored))));
+    for text in ["register", "pod-cidr 10.0.0.0/24", "observe", "cgroup", "volumes", "tear-down"] {
+        assert!(done.iter().any(|done| done == text), "{text} is started: {done:?}");
+    }
+    let view = node.view();
+    assert_eq!(view.pods.len(), 3);
+    let waits = view.pods.values().flat_map(|pod| pod.waits.iter()).chain(view.waits.iter());
+    assert_eq!(waits.filter(|wait| wait.on == WaitOn::Restoring).count(), 0);
+}
