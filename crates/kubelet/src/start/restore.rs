@@ -7,8 +7,8 @@ use tokio::sync::mpsc::Sender;
 use tracing::error;
 
 use super::folders;
-use crate::shell::adapters::Adapters;
-use crate::shell::facts::Measured;
+use crate::executor::adapters::Adapters;
+use crate::watchers::facts::Measured;
 
 /// Tells the core of it, and, before that, what the node is, since every status is made from that.
 pub(super) async fn restore(adapters: Arc<Adapters>, measured: Measured, inbox: Sender<Input>) {

@@ -32,10 +32,10 @@ impl PodRecord {
         if let Some(status) = self.compute_status(cx)
             && status != *self.report.current
         {
-            if status::is_terminal(&status)
-                && !status::is_terminal(&self.report.written)
-                && !self.is_settled()
-            {
+            // A start that failed may have succeeded all the same, and show only after the last word.
+            let runs = self.seen.last().is_some_and(|observed| observed.has_running_container());
+            let is_settled = self.is_settled() || status::is_terminal(&self.report.written);
+            if status::is_terminal(&status) && (runs || !is_settled) {
                 return None;
             }
             // An API server would refuse it: what it holds stays true a little longer.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use model::{Now, PodKey, PodObservation, PodUid, SandboxId, SandboxObservation};
 use serde_json::json;
 
-use super::story::pod;
+use super::scenario::pod;
 use super::words::action_text;
 use crate::node_status::NodeFacts;
 use crate::{Effect, EffectId, Input, Node, Outcome, Restored, RuntimeOutcome, Settings, Source, WaitOn};

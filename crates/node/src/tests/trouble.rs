@@ -7,7 +7,9 @@ use model::{Pod, PodUid};
 use serde_json::json;
 
 use super::scenario::{Scenario, pod};
-use crate::{Failure, FailureKind, Input, Outcome, RuntimeChange, RuntimeOutcome, VolumeOutcome};
+use crate::{
+    Action, Failure, FailureKind, Input, Outcome, RuntimeAction, RuntimeChange, RuntimeOutcome, VolumeOutcome,
+};
 
 fn web(policy: &str) -> Pod {
     pod(json!({ "containers": [{ "name": "a", "image": "i", "imagePullPolicy": policy }] }))
@@ -343,4 +345,32 @@ fn a_pull_of_an_image_no_longer_wanted_is_given_up() {
         assert_eq!(next, "inspect a");
         scenario.play(&[("absent inspect a", "Pulling: Pulling image \"j\" | pull a")]);
     }
+}
+
+/// A start that was reported as failed succeeds after the pod was said to be over. That cannot be taken back, and is not said
+/// of a pod of which something runs.
+#[test]
+fn what_runs_after_the_last_word_is_stopped_before_anything_else_is_said() {
+    let mut scenario = Scenario::new();
+    let spec = json!({ "containers": [{ "name": "a", "image": "i" }], "activeDeadlineSeconds": 5 });
+    scenario.apply(&pod(spec));
+    for text in ["cgroup", "volumes", "inspect a", "sandbox 0"] {
+        scenario.done(text);
+    }
+    let start = scenario
+        .actions()
+        .find(|action| matches!(action, Action::Runtime(RuntimeAction::StartContainer { .. })));
+    let start = start.cloned().unwrap();
+    scenario.fails("start a#0", FailureKind::Other, "deadline exceeded");
+    scenario.wait(Duration::from_secs(6));
+    while let Some(write) = scenario.under_way().into_iter().find(|text| text.starts_with("write")) {
+        scenario.done(&write);
+    }
+    let said = || -> Option<String> { scenario.statuses.values().next()?.phase.clone() };
+    assert_eq!(said().as_deref(), Some("Failed"), "{:?}", scenario.under_way());
+    scenario.perform(&start);
+    let wanted = scenario.hint("a#0", RuntimeChange::Started);
+    assert!(wanted.contains("stop a#0") && !wanted.contains("write"), "{wanted}");
+    let wanted = scenario.done("stop a#0");
+    assert!(wanted.contains("write Failed ready=False a=exit 143"), "{wanted}");
 }
