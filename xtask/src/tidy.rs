@@ -2,7 +2,8 @@
 //!
 //! Crates depend downwards only, the core on nothing that does I/O, and its modules on each other in no circle. Every source
 //! file starts by saying why it exists, no file and no function grows without end, names say something, what is public has a
-//! caller, what documents name is there, and nothing in the repository depends on one machine.
+//! caller, what one part alone may decide is decided there, what documents name is there, and nothing in the repository depends
+//! on one machine.
 
 mod callers;
 mod circles;
@@ -10,6 +11,7 @@ mod dependencies;
 mod documents;
 mod functions;
 mod names;
+mod reserved;
 
 use std::path::{Path, PathBuf};
 
@@ -53,6 +55,7 @@ pub(crate) fn run() -> Result<()> {
     wrong.extend(functions::check(&texts));
     wrong.extend(names::check(&texts));
     wrong.extend(documents::check(&workspace.metadata, &texts));
+    wrong.extend(reserved::check(&texts));
     wrong.extend(claims::check(&workspace.root, &texts));
     wrong.extend(status::unproven(&crate::e2e::names()));
     wrong.extend(status_table(&workspace.root)?);

@@ -8,7 +8,7 @@ use golang::quote::push_quoted;
 use k8s_openapi::api::core::v1::{Container, ResourceFieldSelector};
 use serde::{Deserialize, Serialize};
 
-use crate::{Pod, Quantity, pod as pods, resources};
+use crate::{AllocatedPod, Pod, Quantity, pod as pods, resources};
 
 /// Facts about a pod that its object does not hold (yet) and its fields can refer to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,7 +130,7 @@ pub fn field(pod: &Pod, facts: &PodFacts, path: &str) -> Result<String, Downward
 /// allocatable amount. Upstream skips the pod's limit in volumes and all defaults for init
 /// containers named by another; here the same reference has the same value everywhere.
 pub fn resource(
-    pod: &Pod,
+    pod: &AllocatedPod,
     facts: &PodFacts,
     selector: &ResourceFieldSelector,
     default_container: &str,

@@ -6,6 +6,7 @@
 //! containers are sidecars, what a pod effectively requests, which QoS class it has), and the
 //! shapes in which adapters report what they observed ([`observed`]).
 
+mod allocated;
 mod chain;
 pub mod downward;
 pub mod hash;
@@ -24,6 +25,7 @@ pub mod sysctl;
 pub mod time;
 mod volume;
 
+pub use allocated::AllocatedPod;
 pub use chain::chain;
 pub use ids::{ContainerId, ImageRef, PodKey, PodUid, SandboxId};
 pub use observed::{

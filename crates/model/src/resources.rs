@@ -1,6 +1,7 @@
 //! What a pod effectively requests of its node and may use of it
 //! (<https://kubernetes.io/docs/concepts/workloads/pods/init-containers/#resource-sharing-within-containers>,
-//! KEP-753, KEP-2837).
+//! KEP-753, KEP-2837). Others ask an [`AllocatedPod`](crate::AllocatedPod) for these amounts: which of them were granted, a
+//! plain pod does not tell.
 
 use std::collections::BTreeMap;
 
@@ -63,7 +64,7 @@ impl ResourceList {
 type Side = fn(&Container) -> ResourceList;
 
 /// Effective requests: what the scheduler counts. Overhead is included.
-pub fn pod_requests(pod: &Pod) -> ResourceList {
+pub(crate) fn pod_requests(pod: &Pod) -> ResourceList {
     let mut total = requests_without_overhead(pod);
     total.add(&ResourceList::from_api(pod.spec.as_ref().and_then(|s| s.overhead.as_ref())));
     total
@@ -86,7 +87,7 @@ pub(crate) fn requests_without_overhead(pod: &Pod) -> ResourceList {
 }
 
 /// Effective limits: the sum of what containers are limited to; one without a limit adds nothing.
-pub fn pod_limits(pod: &Pod) -> ResourceList {
+pub(crate) fn pod_limits(pod: &Pod) -> ResourceList {
     let Some(spec) = &pod.spec else { return ResourceList::default() };
     let mut total = effective(spec, container_limits);
     if let Some(own) = pod_level(pod) {
@@ -100,8 +101,13 @@ pub fn pod_limits(pod: &Pod) -> ResourceList {
     total
 }
 
+/// Whether a pod asks for resources as a whole (KEP-2837), beside what its containers ask for.
+pub fn has_pod_level(pod: &Pod) -> bool {
+    pod_level(pod).is_some()
+}
+
 /// The pod's own requirements, when it has a request or limit that may stand there (KEP-2837).
-pub fn pod_level(pod: &Pod) -> Option<&ResourceRequirements> {
+pub(crate) fn pod_level(pod: &Pod) -> Option<&ResourceRequirements> {
     let own = pod.spec.as_ref()?.resources.as_ref()?;
     let mut names = own.requests.iter().chain(&own.limits).flat_map(BTreeMap::keys);
     names.any(|name| is_pod_level_resource(name)).then_some(own)
@@ -109,7 +115,7 @@ pub fn pod_level(pod: &Pod) -> Option<&ResourceRequirements> {
 
 /// The effective limits of cpu and memory that hold for the pod as a whole: those that every
 /// container, or the pod itself, declares. Other resources as in [`pod_limits`].
-pub fn declared_limits(pod: &Pod) -> ResourceList {
+pub(crate) fn declared_limits(pod: &Pod) -> ResourceList {
     let mut limits = pod_limits(pod);
     let Some(spec) = &pod.spec else { return limits };
     let own = spec.resources.as_ref().map(|r| ResourceList::from_api(r.limits.as_ref())).unwrap_or_default();
@@ -124,12 +130,12 @@ pub fn declared_limits(pod: &Pod) -> ResourceList {
 }
 
 /// A container's requests; one that is missing is the limit.
-pub fn container_requests(container: &Container) -> ResourceList {
+pub(crate) fn container_requests(container: &Container) -> ResourceList {
     container.resources.as_ref().map(requests_of).unwrap_or_default()
 }
 
 /// A container's limits.
-pub fn container_limits(container: &Container) -> ResourceList {
+pub(crate) fn container_limits(container: &Container) -> ResourceList {
     ResourceList::from_api(container.resources.as_ref().and_then(|r| r.limits.as_ref()))
 }
 
@@ -170,7 +176,7 @@ fn effective(spec: &PodSpec, of: Side) -> ResourceList {
 }
 
 /// Whether a pod as a whole may have a request or limit of this resource (KEP-2837).
-pub fn is_pod_level_resource(name: &str) -> bool {
+pub(crate) fn is_pod_level_resource(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
 }
 

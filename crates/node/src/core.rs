@@ -24,7 +24,7 @@ use crate::pods::life::{EndCause, Phase, Step};
 use crate::pods::record::{Desired, PodRecord};
 use crate::pods::registry::PodRegistry;
 use crate::pods::seen::Seen;
-use crate::qos_cgroups::{self, QosCgroups};
+use crate::qos_cgroups::QosCgroups;
 use crate::retained_logs::RetainedLogs;
 use crate::schedule::{Key, Schedule, earliest};
 use crate::settings::Settings;
@@ -142,7 +142,7 @@ impl Node {
         container_gc::cap_dead_containers(&mut self.pods, &mut cx);
         if are_synced {
             self.mirrors.remove_strays(&mut self.pods, &mut cx);
-            self.qos_cgroups.drive(self.pods.iter(), &mut cx);
+            self.qos_cgroups.drive(self.pods.ledger().qos_amounts(), &mut cx);
         }
     }
 
@@ -171,15 +171,16 @@ impl Node {
         }
         self.schedule.set(Key::NodeLifecycle, self.lifecycle.next_deadline());
         self.schedule.set(Key::PodCidr, self.pod_cidr.next_deadline());
-        let classes = self.qos_cgroups.next_deadline().filter(|_| self.are_sources_synced());
-        self.schedule.set(Key::QosCgroups, classes);
+        let amounts = self.pods.ledger().qos_amounts();
+        let qos_cgroups = self.qos_cgroups.next_deadline(amounts).filter(|_| self.are_sources_synced());
+        self.schedule.set(Key::QosCgroups, qos_cgroups);
         self.schedule.set(Key::Mirrors, self.mirrors.next_deadline());
         self.schedule.set(Key::RetainedLogs, self.retained_logs.next_deadline());
     }
 
     /// What is published: an immutable picture, cheap to make since unchanged pods are shared
     /// with the last one.
-    pub fn view(&mut self) -> Arc<View> {
+    pub fn view(&self) -> Arc<View> {
         let are_synced = self.are_sources_synced();
         self.view.build(&self.lifecycle, are_synced, self.mirrors.len(), self.tallies)
     }
@@ -361,7 +362,10 @@ impl Node {
         self.startup = Startup::Restored;
         for uid in restored.pods {
             if !self.pods.contains(&uid) {
-                self.insert_orphan(uid, PodKey::new("", ""));
+                self.insert_orphan(uid.clone(), PodKey::new("", ""));
+            }
+            if let Some(mut record) = self.pods.get_mut(&uid) {
+                record.life.found_on_host();
             }
         }
         self.pods.mark_all();
@@ -527,10 +531,6 @@ impl Node {
         let had_ended = record.life.has_ended();
         let mut next = record.drive(&mut cx);
         let has_ended = !had_ended && record.life.has_ended();
-        if record.is_counted_in_qos != qos_cgroups::counts(record) {
-            record.is_counted_in_qos = !record.is_counted_in_qos;
-            self.qos_cgroups.pods_changed();
-        }
         if has_mirror && let Some(node_uid) = cx.node.uid() {
             next = earliest(next, self.mirrors.drive(record, node_uid, &mut cx));
         }

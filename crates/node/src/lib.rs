@@ -19,7 +19,8 @@
 //! - [`retained_logs`]: logs that outlive their pods for a while.
 //! - [`view`]: what is published. [`wait`], [`timeline`]: what is waited for, and how it came to that.
 
-pub mod admission;
+mod admission;
+mod allocation;
 mod annotations;
 mod container_gc;
 mod core;

@@ -4,17 +4,15 @@
 
 use std::time::Duration;
 
-use model::resources::pod_requests;
-use model::{Now, QosClass, Quantity};
+use model::Now;
 use serde::{Deserialize, Serialize};
 
 use crate::cx::Cx;
 use crate::effect::{HostAction, Outcome, QosAmounts};
 use crate::pods::backoff::{Pauses, Retry};
-use crate::pods::record::PodRecord;
 use crate::tasks::{NodeTask, Owner};
 
-/// Between two sums: many pods that come together are worth one write.
+/// Between two writes: many pods that come together are worth one.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the cgroups of QoS classes are set to, and whether that still holds.
@@ -25,52 +23,42 @@ pub(crate) struct QosCgroups {
     set: Option<QosAmounts>,
     in_flight: Option<QosAmounts>,
     retry: Option<Retry>,
-    /// Pods have come or gone since the last sum.
-    is_stale: bool,
-    /// Monotonic time before which no sum is made.
+    /// Monotonic time before which nothing is set.
     next_at: Duration,
 }
 
 impl QosCgroups {
     /// Nothing is set yet. Whether memory counts is the configuration's business.
     pub(crate) fn new(counts_memory: bool) -> Self {
-        Self {
-            counts_memory,
-            set: None,
-            in_flight: None,
-            retry: None,
-            is_stale: false,
-            next_at: Duration::ZERO,
-        }
+        Self { counts_memory, set: None, in_flight: None, retry: None, next_at: Duration::ZERO }
     }
 
-    /// A pod has come or gone.
-    pub(crate) fn pods_changed(&mut self) {
-        self.is_stale = true;
-    }
-
-    /// Sets weight and limits anew when that is due.
-    pub(crate) fn drive<'a>(&mut self, pods: impl Iterator<Item = &'a PodRecord>, cx: &mut Cx<'_>) {
-        if self.next_deadline().is_none_or(|at| at > cx.now.mono) {
+    /// Sets weight and limits anew when that is due, by what pods request now.
+    pub(crate) fn drive(&mut self, requested: QosAmounts, cx: &mut Cx<'_>) {
+        if self.next_deadline(requested).is_none_or(|at| at > cx.now.mono) {
             return;
         }
-        self.is_stale = false;
         self.next_at = cx.now.after(PAUSE);
-        let amounts = requested(pods, self.counts_memory);
-        if self.set != Some(amounts) {
-            self.in_flight = Some(amounts);
-            let memory_bytes = cx.node.facts.memory_bytes;
-            cx.out.start(
-                Owner::Node(NodeTask::QosCgroups),
-                HostAction::UpdateQosCgroups { amounts, memory_bytes },
-            );
-        }
+        let amounts = self.counted(requested);
+        self.in_flight = Some(amounts);
+        let memory_bytes = cx.node.facts.memory_bytes;
+        cx.out
+            .start(Owner::Node(NodeTask::QosCgroups), HostAction::UpdateQosCgroups { amounts, memory_bytes });
     }
 
     /// When [`QosCgroups::drive`] has something to do; monotonic.
-    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+    pub(crate) fn next_deadline(&self, requested: QosAmounts) -> Option<Duration> {
+        let is_due = self.in_flight.is_none() && self.set != Some(self.counted(requested));
         let retry_at = self.retry.as_ref().map(|retry| retry.next_at).unwrap_or_default();
-        (self.is_stale && self.in_flight.is_none()).then(|| self.next_at.max(retry_at))
+        is_due.then(|| self.next_at.max(retry_at))
+    }
+
+    /// What of it counts.
+    fn counted(&self, requested: QosAmounts) -> QosAmounts {
+        if self.counts_memory {
+            return requested;
+        }
+        QosAmounts { burstable_memory_bytes: 0, guaranteed_memory_bytes: 0, ..requested }
     }
 
     /// Takes in how setting it ended.
@@ -83,36 +71,8 @@ impl QosCgroups {
             }
             Outcome::Failed(failure) => {
                 self.retry = Some(Retry::after(self.retry.as_ref(), failure.message, Pauses::CALLS, now));
-                self.is_stale = true;
             }
-            _ => self.is_stale = true,
+            _ => {}
         }
     }
-}
-
-/// Whether a pod's cgroup is there for its containers.
-pub(crate) fn counts(pod: &PodRecord) -> bool {
-    pod.life.is_active()
-}
-
-/// What pods request together, class by class.
-fn requested<'a>(pods: impl Iterator<Item = &'a PodRecord>, counts_memory: bool) -> QosAmounts {
-    let mut amounts = QosAmounts::default();
-    for pod in pods.filter(|pod| counts(pod)).filter_map(|pod| pod.desired.pod()) {
-        let requests = pod_requests(pod);
-        let amount = |name, of: fn(Quantity) -> i64| {
-            u64::try_from(of(requests.get(name).unwrap_or_default())).unwrap_or(0)
-        };
-        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
-        let memory = if counts_memory { amount("memory", |q| q.units()) } else { 0 };
-        match QosClass::of(pod) {
-            QosClass::Guaranteed => add(&mut amounts.guaranteed_memory_bytes, memory),
-            QosClass::Burstable => {
-                add(&mut amounts.burstable_cpu_millis, amount("cpu", |q| q.millis()));
-                add(&mut amounts.burstable_memory_bytes, memory);
-            }
-            QosClass::BestEffort => {}
-        }
-    }
-    amounts
 }

@@ -2,11 +2,11 @@
 //! The [`scenario`] plays the runtime, the API server and the clock.
 
 mod addresses;
+mod grants;
 mod life;
 mod play;
 mod probing;
 mod refusals;
-mod resizing;
 mod restarting;
 mod scenario;
 mod startup;

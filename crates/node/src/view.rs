@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{NodeStatus, PodStatus};
-use model::{ContainerId, Pod, PodKey, PodObservation, PodUid};
+use model::{AllocatedPod, ContainerId, Pod, PodKey, PodObservation, PodUid};
 use serde::{Deserialize, Serialize};
 
 use crate::node_lifecycle::NodeLifecycle;
@@ -54,10 +54,11 @@ pub struct PodView {
     pub uid: PodUid,
     /// Its name.
     pub key: PodKey,
-    /// What is wanted; `None` for a pod found in the runtime that no source knows.
+    /// Its object as its source has it; `None` for a pod found in the runtime that no source knows.
     pub pod: Option<Arc<Pod>>,
-    /// Its object, where that asks for other resources than `pod` was given.
-    pub asked: Option<Arc<Pod>>,
+    /// The same with the resources it was granted, which may be others than its object asks for; `None` as long as that is
+    /// nothing.
+    pub allocated: Option<AllocatedPod>,
     /// Whether its source still has it.
     pub is_wanted: bool,
     /// Whether it comes from a file or URL.
@@ -102,7 +103,7 @@ impl ViewBuilder {
             uid: record.uid.clone(),
             key: record.key.clone(),
             pod: record.desired.pod().cloned(),
-            asked: record.asked.clone(),
+            allocated: record.allocated(),
             is_wanted: record.desired.is_present(),
             is_static: record.desired.is_static(),
             status: record.report.current.clone(),
@@ -121,7 +122,7 @@ impl ViewBuilder {
     }
 
     pub(crate) fn build(
-        &mut self,
+        &self,
         lifecycle: &NodeLifecycle,
         are_sources_synced: bool,
         mirrors: usize,

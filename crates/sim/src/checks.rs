@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::PodStatus;
 use model::pod::{self, ContainerKind};
 use model::probe::ProbeKind;
 use model::{ContainerId, ContainerState, Pod, PodObservation, PodUid, SandboxId};
@@ -15,6 +16,7 @@ use node::{
 };
 
 use crate::api::is_terminal;
+use crate::grants::Granted;
 use crate::process::wall;
 use crate::world::World;
 
@@ -33,6 +35,10 @@ pub(crate) struct Knowledge {
     /// Pods that are to end, or have.
     ending: BTreeSet<PodUid>,
     deadlines: BTreeMap<ContainerId, Duration>,
+    /// Pods of which the runtime was found to hold something.
+    pub(crate) found: BTreeSet<PodUid>,
+    /// What pods were granted.
+    pub(crate) granted: Granted,
 }
 
 /// What is true and not to be seen in the fakes.
@@ -99,6 +105,9 @@ impl World {
         let uid = action.subject().uid;
         let knows = &mut self.process.knows;
         match outcome {
+            Outcome::Runtime(RuntimeOutcome::Relisted(pods)) => {
+                knows.found.extend(pods.iter().map(|pod| pod.uid.clone()));
+            }
             Outcome::Runtime(RuntimeOutcome::Observed(pod)) => self.learn_observation(pod),
             Outcome::Runtime(RuntimeOutcome::SandboxStarted(s)) => {
                 if let Some(uid) = uid {
@@ -154,6 +163,7 @@ impl World {
     /// Judges an action that the core starts.
     pub(crate) fn check_start(&mut self, id: EffectId, action: &Action) {
         self.check_slot(id, action);
+        self.check_grant(action);
         let verdict = match action {
             Action::Runtime(RuntimeAction::Relist | RuntimeAction::Observe { .. }) => Ok(()),
             _ if !self.process.knows.is_restored => {
@@ -406,24 +416,21 @@ impl World {
         Ok(())
     }
 
-    fn check_status(
-        &mut self,
-        uid: &PodUid,
-        new: &k8s_openapi::api::core::v1::PodStatus,
-    ) -> Result<(), String> {
+    fn check_status(&mut self, uid: &PodUid, new: &PodStatus) -> Result<(), String> {
         let Some(object) = self.api.pods.get(uid) else { return Ok(()) };
         let old = object.status.clone().unwrap_or_default();
         let is_mirror = pod::is_mirror(object);
         if is_terminal(&old) && old.phase != new.phase && !is_mirror {
             return Err(format!("the phase of {uid} goes from {:?} to {:?}", old.phase, new.phase));
         }
-        for (old, new) in [
+        for (before, after) in [
             (&old.container_statuses, &new.container_statuses),
             (&old.init_container_statuses, &new.init_container_statuses),
         ] {
-            for before in old.iter().flatten() {
-                let after = new.iter().flatten().find(|s| s.name == before.name);
-                if after.is_none_or(|a| a.restart_count < before.restart_count) && !is_mirror {
+            for before in before.iter().flatten() {
+                let after = after.iter().flatten().find(|s| s.name == before.name);
+                let goes_back = after.is_none_or(|a| a.restart_count < before.restart_count);
+                if goes_back && !is_mirror && !is_turned_away(new) {
                     return Err(format!("the restart count of {} of {uid} goes back", before.name));
                 }
             }
@@ -485,6 +492,11 @@ impl Knowledge {
     fn known(&self) -> impl Iterator<Item = &PodUid> {
         self.volumes.iter().chain(&self.cgroups).chain(self.running.values()).chain(self.ready.values())
     }
+}
+
+/// Whether a status says of a pod that the node does not let it in, and so nothing of its containers.
+fn is_turned_away(status: &PodStatus) -> bool {
+    status.message.as_deref().is_some_and(|message| message.starts_with("Pod was rejected: "))
 }
 
 /// Whether a container has ended, and how.

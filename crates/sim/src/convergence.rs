@@ -59,7 +59,9 @@ impl World {
             return Err(format!("{uid} has not reached its deadline"));
         }
         if pod::is_static(pod)
-            && pod::restart_policy(pod) == RestartPolicy::Never
+            && pod::containers(pod)
+                .filter(|c| c.kind == ContainerKind::Regular)
+                .all(|c| policy(pod, &c) == RestartPolicy::Never)
             && self.has_lost_sandbox(&uid)
         {
             // It gets no second one, and as a static pod no last word either.
@@ -80,6 +82,7 @@ impl World {
                 is_any_up |= is_up;
             }
         }
+        self.check_granted(pod, &status)?;
         if !is_any_up {
             return Err(format!("{uid} should be over"));
         }
@@ -114,11 +117,7 @@ impl World {
         if exit_code(&latest.seen.state) == Some(FAILED) && c.spec.restart_policy_rules.is_some() {
             return Err(format!("all containers of {uid} are to be restarted after {name}"));
         }
-        let policy = match c.spec.restart_policy.as_deref() {
-            Some("Never") => RestartPolicy::Never,
-            _ => pod::restart_policy(pod),
-        };
-        let may_be_over = match (c.kind, policy) {
+        let may_be_over = match (c.kind, policy(pod, c)) {
             (ContainerKind::Init, _) => exit_code(&latest.seen.state) == Some(0),
             (ContainerKind::Sidecar, _) | (_, RestartPolicy::Always) => false,
             (_, RestartPolicy::OnFailure) => exit_code(&latest.seen.state) == Some(0),
@@ -161,6 +160,14 @@ impl World {
             return Err(format!("{uid} is over and still has volumes or a cgroup"));
         }
         Ok(())
+    }
+}
+
+/// The restart policy of a container: its own or its pod's.
+fn policy(pod: &Pod, container: &ContainerRef<'_>) -> RestartPolicy {
+    match container.spec.restart_policy.as_deref() {
+        Some("Never") => RestartPolicy::Never,
+        _ => pod::restart_policy(pod),
     }
 }
 

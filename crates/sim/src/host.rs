@@ -1,12 +1,14 @@
-//! What pods have on the machine beside containers.
+//! The machine, and what pods have on it beside containers.
 
 use std::collections::BTreeSet;
 
 use model::PodUid;
 
-/// Volumes, cgroups and log folders, by pod.
+/// Processors; volumes, cgroups and log folders, by pod.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
+    /// Processors, thousandths.
+    pub(crate) cpu_millis: u64,
     pub(crate) volumes: BTreeSet<PodUid>,
     pub(crate) cgroups: BTreeSet<PodUid>,
     pub(crate) logs: BTreeSet<PodUid>,

@@ -5,8 +5,8 @@
 //! [`run`] lets one world live: first a phase of fault injection, in which calls fail, are late, are lost or
 //! take effect although they failed, containers and sandboxes die, and the node agent itself
 //! restarts; then a phase of settling in which everything has to end up as it should be. The rules that must
-//! hold at every moment are in [`checks`], what must be reached then is in [`convergence`], and that nothing is stuck
-//! without saying so in [`explained`].
+//! hold at every moment are in [`checks`], those about what pods have of the node in [`grants`], what must be reached then is in
+//! [`convergence`], and that nothing is stuck without saying so in [`explained`].
 //!
 //! - [`rng`]: randomness. [`faults`]: which faults are injected, and how often.
 //! - [`specs`]: pods. [`workload`]: what people do with them.
@@ -18,6 +18,7 @@ mod checks;
 mod convergence;
 mod explained;
 mod faults;
+mod grants;
 mod host;
 mod perform;
 mod process;

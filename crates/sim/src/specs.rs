@@ -6,8 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerRestartRule, ContainerRestartRuleOnExitCodes, EnvVar, ExecAction, Lifecycle,
-    LifecycleHandler, PodSpec, Probe,
+    LifecycleHandler, PodSpec, Probe, ResourceRequirements,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use model::{Pod, pod};
 
@@ -103,12 +104,20 @@ fn container(rng: &mut SimRng, name: &str) -> Container {
             value: Some(SECRET.to_owned()),
             ..EnvVar::default()
         }]),
+        resources: requests(*rng.pick(&[0, 0, 100, 500, 900]).unwrap_or(&0)),
         lifecycle: hooks,
         liveness_probe: rng.percent(12).then(|| probe(rng)),
         readiness_probe: rng.percent(12).then(|| probe(rng)),
         startup_probe: rng.percent(12).then(|| probe(rng)),
         ..Container::default()
     }
+}
+
+/// Requests of so many thousandths of a processor.
+pub(crate) fn requests(cpu_millis: u32) -> Option<ResourceRequirements> {
+    let cpu = ("cpu".to_owned(), Quantity(format!("{cpu_millis}m")));
+    let requests = Some(BTreeMap::from([cpu]));
+    (cpu_millis > 0).then(|| ResourceRequirements { requests, ..ResourceRequirements::default() })
 }
 
 /// Gives one of the containers the rule that restarts all of them when it fails.

@@ -9,6 +9,8 @@ pub(crate) fn spec(pod: &Pod) -> String {
         .map(|c| {
             let s = &c.spec;
             let life = s.lifecycle.as_ref();
+            let requests = s.resources.as_ref().and_then(|r| r.requests.as_ref()?.get("cpu"));
+            let cpu = requests.map(|cpu| format!(" {}", cpu.0)).unwrap_or_default();
             let marks = [
                 ("L", s.liveness_probe.is_some()),
                 ("R", s.readiness_probe.is_some()),
@@ -16,7 +18,8 @@ pub(crate) fn spec(pod: &Pod) -> String {
                 ("<", life.is_some_and(|l| l.post_start.is_some())),
                 (">", life.is_some_and(|l| l.pre_stop.is_some())),
             ];
-            format!("{}{}", s.name, marks.iter().filter(|(_, has)| *has).map(|(m, _)| *m).collect::<String>())
+            let marks: String = marks.iter().filter(|(_, has)| *has).map(|(mark, _)| *mark).collect();
+            format!("{}{marks}{cpu}", s.name)
         })
         .collect();
     let spec = pod.spec.clone().unwrap_or_default();

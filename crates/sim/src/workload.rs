@@ -27,7 +27,8 @@ impl World {
         let Some(uid) = self.api.by_key(&key).map(|p| pod::uid(p)) else { return self.create(name) };
         match self.rng.number(0, 9) {
             0..=5 => self.delete(&uid),
-            6..=7 => self.change_image(&uid),
+            6 => self.change_image(&uid),
+            7 => self.resize(&uid),
             8 => self.delete_some_mirror(),
             _ => self.tell(Input::ManyObjectsChanged),
         }
@@ -70,6 +71,20 @@ impl World {
         }
         new.metadata.generation = new.metadata.generation.map(|g| g + 1);
         self.note(|_| format!("user changes the image of {uid} to {image}"));
+        let change = self.api.apply(new);
+        self.announce(change);
+    }
+
+    /// Asks for more or less than the pod was granted, or for that again.
+    fn resize(&mut self, uid: &PodUid) {
+        let Some(old) = self.api.pods.get(uid) else { return };
+        let mut new: Pod = (**old).clone();
+        let cpu_millis = *self.rng.pick(&[100, 500, 900, 50_000]).unwrap_or(&100);
+        if let Some(container) = new.spec.as_mut().and_then(|s| s.containers.first_mut()) {
+            container.resources = specs::requests(cpu_millis);
+        }
+        new.metadata.generation = new.metadata.generation.map(|g| g + 1);
+        self.note(|_| format!("user asks for {cpu_millis}m for {uid}"));
         let change = self.api.apply(new);
         self.announce(change);
     }

@@ -184,7 +184,7 @@ impl World {
             in_flight: BTreeMap::new(),
             runtime: Runtime::default(),
             api: Api::default(),
-            host: Host::default(),
+            host: Host { cpu_millis: 64_000, ..Host::default() },
             files: BTreeMap::new(),
             next_uid: 0,
             truth: GroundTruth::default(),
@@ -197,6 +197,10 @@ impl World {
             unusual: (0, String::new()),
         };
         world.truth.flavour = world.rng.number(0, 1000);
+        if world.rng.percent(30) {
+            // Not all pods have room.
+            world.host.cpu_millis = 2000;
+        }
         world.note(|w| format!("{:?}", w.faults));
         world.begin_recording();
         world.plan();
@@ -250,7 +254,7 @@ impl World {
         self.after(delay, SimEvent::Restored(number));
         let facts = NodeFacts {
             name: specs::NODE.to_owned(),
-            cpu_millis: 64_000,
+            cpu_millis: self.host.cpu_millis,
             memory_bytes: 1 << 36,
             max_pods: 110,
             runtime_name: "containerd".to_owned(),

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret};
 use model::downward::PodFacts;
 use model::mount::MountPropagation;
-use model::{Pod, PodUid, Quantity};
+use model::{AllocatedPod, Pod, PodUid, Quantity};
 use serde_json::json;
 use telemetry::metrics::{Endpoint, Exposition, Metrics};
 
@@ -95,11 +95,11 @@ impl World {
         self.api.0.secrets.lock().unwrap().insert(name.to_owned(), Arc::new(secret));
     }
 
-    async fn sync(&self, pod: &Pod) -> Synced {
+    async fn sync(&self, pod: &AllocatedPod) -> Synced {
         self.volumes.sync(pod, &self.facts).await.unwrap()
     }
 
-    async fn sync_error(&self, pod: &Pod) -> String {
+    async fn sync_error(&self, pod: &AllocatedPod) -> String {
         self.volumes.sync(pod, &self.facts).await.unwrap_err().to_string()
     }
 
@@ -112,7 +112,7 @@ impl World {
     }
 }
 
-fn pod(volumes: serde_json::Value, extra: serde_json::Value) -> Pod {
+fn pod(volumes: serde_json::Value, extra: serde_json::Value) -> AllocatedPod {
     let mut pod = json!({
         "metadata": { "name": "p", "namespace": "ns", "uid": "u1", "labels": { "app": "x" } },
         "spec": { "containers": [{ "name": "c" }], "volumes": volumes },
@@ -705,8 +705,9 @@ fn names_from_pods_cannot_escape_the_pod_folder() {
             assert!(error.ends_with(&format!("volume name {name:?} is not valid")), "{error}");
         }
         for uid in ["..", ".", "a/../..", ""] {
-            let mut pod = pod(json!([]), json!({}));
+            let mut pod = Pod::clone(&pod(json!([]), json!({})));
             pod.metadata.uid = Some(uid.to_owned());
+            let pod = AllocatedPod::granted(Arc::new(pod));
             assert!(world.volumes.sync(&pod, &world.facts).await.is_err(), "{uid}");
             assert!(world.volumes.tear_down(&PodUid::from(uid)).await.is_err(), "{uid}");
         }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Volume};
 use model::downward::PodFacts;
 use model::mount::ContainerMount;
-use model::{Pod, PodUid, VolumeKind, pod as pods};
+use model::{AllocatedPod, Pod, PodUid, VolumeKind, pod as pods};
 use telemetry::metrics::Metrics;
 
 use crate::error::{MountFailure, SetUpError, VolumeError};
@@ -74,7 +74,7 @@ impl<O: Objects> Volumes<O> {
     ///
     /// Dropping the future abandons requests to the API; disk work that has begun runs on, and
     /// later calls for this pod wait for it.
-    pub async fn sync(&self, pod: &Pod, facts: &PodFacts) -> Result<Synced, VolumeError> {
+    pub async fn sync(&self, pod: &AllocatedPod, facts: &PodFacts) -> Result<Synced, VolumeError> {
         let guard = self.locks.lock(&pods::uid(pod)).await;
         let now = Timestamp::now();
         let mut failures = Vec::new();
@@ -180,7 +180,7 @@ impl<O: Objects> Volumes<O> {
 
     async fn plan(
         &self,
-        pod: &Pod,
+        pod: &AllocatedPod,
         facts: &PodFacts,
         volume: &Volume,
         now: Timestamp,

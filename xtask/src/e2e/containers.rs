@@ -1,12 +1,14 @@
 //! What a container may do and use.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::scene::{self, SOON, Scene, ended, expect_line, is_ready, phase, shell, with};
 use super::static_pods::{Manifest, mirror, shown};
@@ -229,4 +231,71 @@ pub(super) async fn a_resize_is_done_only_when_it_is_made(scene: Scene) -> Resul
         "the status is about this generation"
     );
     Ok(())
+}
+
+/// A resize for which there is no room changes nothing: not the status, not the cgroups, not what is left for others, and a
+/// kubelet that starts anew goes on with what the pod was granted.
+pub(super) async fn a_resize_without_room_changes_nothing(scene: Scene) -> Result<()> {
+    let nodes: Api<Node> = Api::all(scene.cluster.client.clone());
+    let all = nodes.get(NODE).await?.status.and_then(|status| status.allocatable).unwrap_or_default();
+    // More than that the API server lets nobody ask for.
+    let all = all.get("cpu").context("what the node has of processors")?.0.clone();
+    let amounts = |cpu: &str, memory: &str| json!({ "cpu": cpu, "memory": memory });
+    let resources = json!({ "requests": amounts("150m", "32Mi"), "limits": amounts("300m", "64Mi") });
+    let container = with(shell("main", "sleep 100000"), json!({ "resources": resources }));
+    scene.ready_pod("wisher", json!({ "containers": [container] })).await?;
+    scene.ready_pod("neighbour", requesting("300m")).await?;
+    let wish = json!({ "requests": amounts(&all, "32Mi"), "limits": amounts(&all, "64Mi") });
+    let patch = json!({ "spec": { "containers": [{ "name": "main", "resources": wish }] } });
+    let (pods, params) = (scene.api::<Pod>(), PatchParams::default());
+    let patched = pods.patch_subresource("resize", "wisher", &params, &Patch::Strategic(&patch)).await;
+    patched.context("ask for more than there is beside the other")?;
+    still_has_what_it_was_granted(&scene, "beside").await?;
+    scene.cluster.kubelet.restart().await?;
+    still_has_what_it_was_granted(&scene, "after-a-restart").await
+}
+
+/// A pod that requests so much of the processors.
+fn requesting(cpu: &str) -> Value {
+    let resources = json!({ "requests": { "cpu": cpu } });
+    json!({ "containers": [with(shell("main", "sleep 100000"), json!({ "resources": resources }))] })
+}
+
+/// Whether the pod `wisher` has what it asked for at first, and another pod has room beside it.
+async fn still_has_what_it_was_granted(scene: &Scene, other: &str) -> Result<()> {
+    let is_pending = |pod: &Pod| {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let mut all = conditions.into_iter().flatten();
+        all.any(|c| c.type_ == "PodResizePending" && c.observed_generation == pod.metadata.generation)
+    };
+    // What was wished for would leave no room.
+    scene.ready_pod(other, requesting("50m")).await?;
+    let pod = scene.until("wisher", "refused its wish", SOON, is_pending).await?;
+    let status = pod.status.clone().unwrap_or_default();
+    let cpu = |amounts: &Option<BTreeMap<String, Quantity>>| {
+        amounts.as_ref().and_then(|amounts| amounts.get("cpu")).map(|cpu| cpu.0.clone())
+    };
+    let of_container = scene::container(&pod, "main").context("the status of its container")?;
+    for (what, said) in [
+        ("the pod was allocated", cpu(&status.allocated_resources)),
+        ("the container was allocated", cpu(&of_container.allocated_resources)),
+        ("the container has", cpu(&of_container.resources.clone().unwrap_or_default().requests)),
+    ] {
+        ensure!(said.as_deref() == Some("150m"), "{what} {said:?} of the processors, {other}");
+    }
+    let uid = pod.metadata.uid.context("its uid")?;
+    let quota = quota_of_pod(&uid).context("the quota of its cgroup")?;
+    ensure!(quota == 30_000, "its cgroup has a quota of {quota} us of 100 ms, {other}");
+    Ok(())
+}
+
+/// Microseconds of the processors that a Burstable pod gets in a period, by its cgroup.
+fn quota_of_pod(uid: &str) -> Option<u64> {
+    let files = [
+        format!("/sys/fs/cgroup/cpu/kubepods/burstable/pod{uid}/cpu.cfs_quota_us"),
+        format!("/sys/fs/cgroup/cpu,cpuacct/kubepods/burstable/pod{uid}/cpu.cfs_quota_us"),
+        format!("/sys/fs/cgroup/kubepods/burstable/pod{uid}/cpu.max"),
+    ];
+    let text = files.iter().find_map(|file| std::fs::read_to_string(file).ok())?;
+    text.split_whitespace().next()?.parse().ok()
 }

@@ -176,6 +176,7 @@ fn all() -> Vec<Scenario> {
         Disturbing pods_api::is_not_there_without_its_gate,
         Disturbing rotation::follower_misses_nothing,
         Disturbing containers::the_signal_that_ends_one_can_be_chosen,
+        Disturbing containers::a_resize_without_room_changes_nothing,
         Disturbing volumes::have_the_owners_and_modes_the_pod_names,
         Disturbing startup::drop_ins_change_the_configuration,
         Disturbing startup::lock_file_is_handed_over,

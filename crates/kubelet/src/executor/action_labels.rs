@@ -169,7 +169,7 @@ mod tests {
         pod.metadata.name = Some("web".into());
         pod.metadata.namespace = Some("ns".into());
         pod.metadata.uid = Some("u".into());
-        let pod = Arc::new(pod);
+        let pod = model::AllocatedPod::granted(Arc::new(pod));
         let start = Action::Image(ImageAction::Pull { pod, container: "c".into() });
         let (uid, key) = (model::PodUid::from("u"), model::PodKey::new("ns", "web"));
         let stop = Action::Runtime(RuntimeAction::StopContainer {

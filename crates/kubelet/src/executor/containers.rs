@@ -1,13 +1,12 @@
 //! Containers: everything one needs is gathered, then it is created, started, and read back.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use model::downward::PodFacts;
 use model::pod::{self, ContainerRef};
-use model::{ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
+use model::{AllocatedPod, ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
 use node::{Failure, FailureKind, Outcome, RuntimeOutcome};
 use runtime::container::{ContainerInputs, ContainerSpec};
 use runtime::images::ImageUser;
@@ -19,7 +18,7 @@ use super::{environment, failure, sandboxes};
 
 /// What the core says about a container to start.
 pub(crate) struct Start {
-    pub(crate) pod: Arc<Pod>,
+    pub(crate) pod: AllocatedPod,
     pub(crate) container: String,
     pub(crate) sandbox: SandboxId,
     pub(crate) sandbox_attempt: u32,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
-use model::Pod;
 use model::downward::PodFacts;
 use model::pod::{self, ContainerRef};
+use model::{AllocatedPod, Pod};
 use node::Failure;
 use runtime::environment::{self, EnvVar, EnvironmentInputs, FileKey, env_file};
 use tracing::warn;
@@ -23,7 +23,7 @@ const SERVICES_WAIT: Duration = Duration::from_secs(5);
 /// The environment of a container, with everything it is made of fetched and read.
 pub(super) async fn of(
     adapters: &Adapters,
-    pod: &Pod,
+    pod: &AllocatedPod,
     spec: &ContainerRef<'_>,
     facts: PodFacts,
 ) -> Result<Vec<EnvVar>, Failure> {

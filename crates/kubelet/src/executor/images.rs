@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Secret;
 use model::reason::event;
-use model::{Pod, pod};
+use model::{AllocatedPod, Pod, pod};
 use node::{
     EventObject, EventRecord, Failure, FailureKind, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
 };
@@ -28,7 +28,7 @@ fn image_names(pod: &Pod, container: &str) -> Result<(String, String), Failure> 
 /// Whether a container's image is present, and whether its pod may use it.
 pub(crate) async fn inspect(
     adapters: &Adapters,
-    pod: Arc<Pod>,
+    pod: AllocatedPod,
     container: &str,
     question: ImageQuestion,
 ) -> Outcome {
@@ -57,7 +57,7 @@ pub(crate) async fn inspect(
 }
 
 /// Pulls a container's image with the pod's pull secrets and the node's own credentials, and notes what opened it.
-pub(crate) async fn pull(adapters: &Adapters, pod: Arc<Pod>, container: &str) -> Outcome {
+pub(crate) async fn pull(adapters: &Adapters, pod: AllocatedPod, container: &str) -> Outcome {
     let (name, image) = match image_names(&pod, container) {
         Ok(names) => names,
         Err(failure) => return Outcome::Failed(failure),

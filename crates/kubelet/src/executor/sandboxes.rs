@@ -1,8 +1,6 @@
 //! Sandboxes: from the core's wish to the runtime's calls.
 
-use std::sync::Arc;
-
-use model::{Pod, pod};
+use model::{AllocatedPod, pod};
 use node::{EventObject, EventRecord, Failure, FailureKind, Outcome, RuntimeOutcome};
 use runtime::sandbox::{SandboxInputs, SandboxSpec};
 use runtime::{PodTotals, dns, sandbox};
@@ -11,7 +9,7 @@ use super::adapters::Adapters;
 use super::failure;
 
 /// Creates and starts a sandbox and reads it back, since only its status has the addresses.
-pub(crate) async fn run(adapters: &Adapters, pod: Arc<Pod>, attempt: u32) -> Outcome {
+pub(crate) async fn run(adapters: &Adapters, pod: AllocatedPod, attempt: u32) -> Outcome {
     let spec = match spec(adapters, &pod, attempt).await {
         Ok(spec) => spec,
         Err(failure) => return Outcome::Failed(failure),
@@ -44,7 +42,11 @@ pub(crate) async fn run(adapters: &Adapters, pod: Arc<Pod>, attempt: u32) -> Out
 }
 
 /// The sandbox's description, which pulls and container creations need as well.
-pub(crate) async fn spec(adapters: &Adapters, pod: &Pod, attempt: u32) -> Result<SandboxSpec, Failure> {
+pub(crate) async fn spec(
+    adapters: &Adapters,
+    pod: &AllocatedPod,
+    attempt: u32,
+) -> Result<SandboxSpec, Failure> {
     let dns = dns::for_pod(pod, &adapters.dns_settings().await);
     let totals = totals(pod);
     let inputs = SandboxInputs {
@@ -62,9 +64,9 @@ pub(crate) async fn spec(adapters: &Adapters, pod: &Pod, attempt: u32) -> Result
         .map_err(|error| Failure { kind: FailureKind::Other, message: error.to_string() })
 }
 
-fn totals(pod: &Pod) -> PodTotals {
-    let requests = model::resources::pod_requests(pod);
-    let limits = model::resources::pod_limits(pod);
+fn totals(pod: &AllocatedPod) -> PodTotals {
+    let requests = pod.requests();
+    let limits = pod.limits();
     PodTotals {
         cpu_request: requests.get("cpu"),
         cpu_limit: limits.get("cpu").unwrap_or_default(),

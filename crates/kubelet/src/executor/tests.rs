@@ -1,5 +1,7 @@
 //! How actions end, and what one takes while it is under way.
 
+use model::AllocatedPod;
+
 use super::*;
 
 fn pod() -> Arc<model::Pod> {
@@ -35,7 +37,7 @@ fn an_action_under_way_is_small() {
         containers::start(
             adapters,
             containers::Start {
-                pod: pod(),
+                pod: AllocatedPod::granted(pod()),
                 container: String::new(),
                 sandbox: model::SandboxId::from(""),
                 attempt: 0,
@@ -49,7 +51,7 @@ fn an_action_under_way_is_small() {
     for (what, bytes, most) in [
         ("any action", whole(carry_out), 1024),
         ("a probe", bytes(probe), 4096),
-        ("the start of a sandbox", bytes(|a| sandboxes::run(a, pod(), 0)), 8192),
+        ("the start of a sandbox", bytes(|a| sandboxes::run(a, AllocatedPod::granted(pod()), 0)), 8192),
         ("the start of a container", bytes(start), 8192),
     ] {
         assert!(bytes <= most, "{what} takes {bytes} bytes, more than {most}");

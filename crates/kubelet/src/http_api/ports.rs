@@ -12,7 +12,7 @@ use config::Config;
 use futures::stream::{BoxStream, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ContainerStateTerminated;
-use model::{ContainerId, ContainerObservation, Pod, PodKey, PodObservation, pod};
+use model::{AllocatedPod, ContainerId, ContainerObservation, Pod, PodKey, PodObservation, pod};
 use node::{Phase, PodView, View};
 use runtime::logs::{LogOptions, LogPath, LogReader, LogWatches, StreamSelection};
 use runtime::{RuntimeError, podfiles};
@@ -127,7 +127,7 @@ fn shown(view: &PodView, pod: Option<&Arc<Pod>>) -> Option<PodWithStatus> {
 
 impl Ports for NodePorts {
     fn pods(&self) -> Vec<PodWithStatus> {
-        self.views().iter().filter_map(|v| shown(v, v.asked.as_ref().or(v.pod.as_ref()))).collect()
+        self.views().iter().filter_map(|v| shown(v, v.pod.as_ref())).collect()
     }
 
     fn pod(&self, key: &PodKey) -> Option<Arc<Pod>> {
@@ -137,7 +137,11 @@ impl Ports for NodePorts {
     fn allocated_pods(&self) -> Vec<PodWithStatus> {
         // Those that are not let in yet have nothing, those that are over have given it back.
         let has_resources = |view: &&Arc<PodView>| matches!(view.phase, Phase::Running | Phase::Terminating);
-        self.views().iter().filter(has_resources).filter_map(|v| shown(v, v.pod.as_ref())).collect()
+        self.views()
+            .iter()
+            .filter(has_resources)
+            .filter_map(|v| shown(v, v.allocated.as_ref().map(AllocatedPod::shared)))
+            .collect()
     }
 
     async fn running_pods(&self) -> Result<Vec<Pod>, String> {

@@ -141,7 +141,7 @@ mod tests {
         PodView {
             uid: PodUid::from(name),
             key: PodKey::new("ns", name),
-            asked: None,
+            allocated: None,
             is_wanted: pod.is_some(),
             pod: pod.map(Arc::new),
             is_static: false,

@@ -3,7 +3,7 @@
 
 use super::*;
 
-fn pod() -> Pod {
+fn pod() -> AllocatedPod {
     serde_json::from_value(serde_json::json!({
         "metadata": {
             "name": "web", "namespace": "shop", "uid": "u-1",

@@ -2,9 +2,8 @@
 //! declares (KEP-5328).
 
 use k8s_openapi::api::core::v1::{PodSpec, Volume};
-use model::Pod;
-use model::pod;
 use model::reason::Refusal;
+use model::{AllocatedPod, Pod, pod};
 
 use super::{AdmissionContext, Rejection};
 
@@ -16,8 +15,8 @@ const POD_RESIZE: &str = "InPlacePodLevelResourcesVerticalScaling";
 const INIT_RESIZE: &str = "InPlacePodVerticalScalingInitContainers";
 const VOLUME_RESIZE: &str = "InPlacePodVerticalScalingMemoryBackedVolumes";
 
-pub(super) fn check(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
-    if !ctx.gates.has_pod_level_resources && has_pod_level_resources(pod) {
+pub(super) fn check(pod: &AllocatedPod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
+    if !ctx.gates.has_pod_level_resources && pod.own_resources().is_some() {
         return Err(Rejection::new(
             Refusal::PodLevelResourcesNotSupported,
             "PodLevelResources feature gate is disabled",
@@ -71,13 +70,6 @@ fn needed_to_run(pod: &Pod) -> Vec<&'static str> {
 
 fn without(needed: &[&'static str], declared: &[String]) -> Vec<&'static str> {
     needed.iter().copied().filter(|name| !declared.iter().any(|other| other == name)).collect()
-}
-
-/// Only these count: a pod's other resources are its containers'.
-fn has_pod_level_resources(pod: &Pod) -> bool {
-    let Some(resources) = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref()) else { return false };
-    let mut names = resources.requests.iter().flatten().chain(resources.limits.iter().flatten());
-    names.any(|(name, _)| matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-"))
 }
 
 fn resizes_init_containers(old: &PodSpec, new: &PodSpec) -> bool {

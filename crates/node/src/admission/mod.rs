@@ -12,7 +12,6 @@ mod affinity;
 pub(crate) mod apparmor;
 mod features;
 mod fit;
-mod occupied;
 mod ports;
 mod sysctls;
 mod taints;
@@ -23,12 +22,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Taint;
 use model::reason::Refusal;
-use model::{Pod, QosClass, pod};
+use model::{AllocatedPod, Pod, QosClass, pod};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use features::missing_for_update;
-pub use occupied::Occupied;
 
+use crate::allocation::Ledger;
 use crate::node_status::NodeFacts;
 use crate::pressure::Pressures;
 use crate::settings::PodGates;
@@ -39,25 +38,25 @@ const OS_LABEL: &str = "kubernetes.io/os";
 
 /// The node as a pod finds it.
 #[derive(Clone, Copy, Debug)]
-pub struct AdmissionContext<'a> {
+pub(crate) struct AdmissionContext<'a> {
     /// The node's name.
-    pub node_name: &'a str,
+    pub(crate) node_name: &'a str,
     /// The Node object's labels.
-    pub labels: &'a BTreeMap<String, String>,
+    pub(crate) labels: &'a BTreeMap<String, String>,
     /// The Node object's taints.
-    pub taints: &'a [Taint],
+    pub(crate) taints: &'a [Taint],
     /// What the feature gates say.
-    pub gates: PodGates,
+    pub(crate) gates: PodGates,
     /// Whether the runtime knows strict groups (`supplementalGroupsPolicy`).
-    pub has_strict_groups: bool,
+    pub(crate) has_strict_groups: bool,
     /// Whether the pod comes from a file or URL.
-    pub is_static: bool,
-    /// What the pods take that were let in and have not ended.
-    pub occupied: &'a Occupied,
+    pub(crate) is_static: bool,
+    /// What pods have.
+    pub(crate) ledger: &'a Ledger,
     /// What the node has.
-    pub facts: &'a NodeFacts,
+    pub(crate) facts: &'a NodeFacts,
     /// What the node is short of.
-    pub pressures: Pressures,
+    pub(crate) pressures: Pressures,
 }
 
 /// Why a pod is not let in.
@@ -80,8 +79,8 @@ impl Rejection {
     }
 }
 
-/// Decides about one pod. Of several reasons against it the first counts, in upstream's order.
-pub fn admit(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
+/// Decides about one pod, by what it would be granted. Of several reasons against it the first counts, in upstream's order.
+pub(crate) fn admit(pod: &AllocatedPod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
     check_pressure(pod, ctx)?;
     sysctls::check(pod, ctx.facts)?;
     check_os(pod)?;
@@ -98,7 +97,7 @@ pub fn admit(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
     }
     affinity::check(pod, ctx)?;
     check_node_name(pod, ctx.node_name)?;
-    ports::check(pod, ctx.occupied)?;
+    ports::check(pod, ctx.ledger)?;
     if !ctx.is_static {
         taints::check(pod, ctx.taints, ctx.gates)?;
     }

@@ -1,9 +1,10 @@
 //! Tables of pods that are let in and pods that are not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
-use model::{Pod, Quantity};
+use model::{Pod, PodUid, Quantity};
 use serde_json::{Value, json};
 
 use super::*;
@@ -67,8 +68,10 @@ impl Node {
     }
 
     fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
-        let mut occupied = Occupied::default();
-        self.active.iter().for_each(|pod| occupied.add(pod));
+        let mut ledger = Ledger::default();
+        for (n, pod) in self.active.iter().enumerate() {
+            ledger.reserve(&PodUid::from(n.to_string()), &offered(pod));
+        }
         let ctx = AdmissionContext {
             node_name: "here",
             labels: &self.labels,
@@ -76,17 +79,22 @@ impl Node {
             gates: self.gates,
             has_strict_groups: self.has_strict_groups,
             is_static: self.is_static,
-            occupied: &occupied,
+            ledger: &ledger,
             facts: &self.facts,
             pressures: self.pressures,
         };
-        admit(pod, &ctx)
+        admit(&offered(pod), &ctx)
     }
 
     /// The reason, or an empty text for a pod that is let in.
     fn verdict(&self, pod: &Pod) -> String {
         self.admit(pod).err().map(|rejection| rejection.reason.to_string()).unwrap_or_default()
     }
+}
+
+/// What it asks for.
+fn offered(pod: &Pod) -> AllocatedPod {
+    AllocatedPod::granted(Arc::new(pod.clone()))
 }
 
 #[test]
@@ -173,7 +181,7 @@ fn a_pod_counts_with_its_most_demanding_moment() {
         ),
         (json!({"containers": [container("a", "1")], "resources": {"limits": {"cpu": "2"}}}), 1000),
     ] {
-        let requests = model::resources::pod_requests(&pod(json!({"spec": spec})));
+        let requests = offered(&pod(json!({"spec": spec}))).requests();
         assert_eq!(requests.get("cpu").map(|amount| amount.millis()), Some(millis), "{spec}");
     }
 }

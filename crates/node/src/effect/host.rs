@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use model::{Pod, PodKey, PodUid};
+use model::{AllocatedPod, Pod, PodKey, PodUid};
 use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
@@ -15,7 +15,7 @@ pub enum HostAction {
     EnsureCgroup {
         /// The pod whose requests and limits apply.
         #[serde(serialize_with = "super::as_version")]
-        pod: Arc<Pod>,
+        pod: AllocatedPod,
     },
     /// Remove the pod's cgroup and whatever process is left in it. → `Done`
     RemoveCgroup {
@@ -52,7 +52,7 @@ impl HostAction {
 
     pub(super) fn pod(&self) -> Option<&Arc<Pod>> {
         match self {
-            Self::EnsureCgroup { pod } => Some(pod),
+            Self::EnsureCgroup { pod } => Some(pod.shared()),
             Self::RemoveCgroup { .. } | Self::UpdateQosCgroups { .. } | Self::RemovePodLogs { .. } => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ImageRef, Pod};
+use model::{AllocatedPod, ImageRef, Pod};
 use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
@@ -15,7 +15,7 @@ pub enum ImageAction {
     Inspect {
         /// The pod it is for, whose runtime class decides the image's variant.
         #[serde(serialize_with = "super::as_version")]
-        pod: Arc<Pod>,
+        pod: AllocatedPod,
         /// The container it is for.
         container: String,
         /// How much of it is to be known.
@@ -25,7 +25,7 @@ pub enum ImageAction {
     Pull {
         /// The pod it is for.
         #[serde(serialize_with = "super::as_version")]
-        pod: Arc<Pod>,
+        pod: AllocatedPod,
         /// The container it is for.
         container: String,
     },
@@ -41,7 +41,7 @@ impl ImageAction {
 
     pub(super) fn pod(&self) -> &Arc<Pod> {
         match self {
-            Self::Inspect { pod, .. } | Self::Pull { pod, .. } => pod,
+            Self::Inspect { pod, .. } | Self::Pull { pod, .. } => pod.shared(),
         }
     }
 

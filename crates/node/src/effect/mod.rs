@@ -179,7 +179,7 @@ mod tests {
     fn an_action_tells_its_kind_its_subject_and_its_own_details() {
         let pod: Pod =
             serde_json::from_str(r#"{"metadata":{"name":"web","namespace":"ns","uid":"u"}}"#).unwrap();
-        let pod = Arc::new(pod);
+        let pod = model::AllocatedPod::granted(Arc::new(pod));
         let (uid, key, grace) = (PodUid::from("u"), PodKey::new("ns", "web"), Duration::from_secs(5));
         for (action, text) in [
             (Action::from(RuntimeAction::Relist), "list pods of the runtime"),

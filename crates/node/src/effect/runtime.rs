@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use model::downward::PodFacts;
 use model::{
-    ContainerId, ContainerObservation, ImageRef, Pod, PodKey, PodObservation, PodUid, SandboxId,
-    SandboxObservation,
+    AllocatedPod, ContainerId, ContainerObservation, ImageRef, Pod, PodKey, PodObservation, PodUid,
+    SandboxId, SandboxObservation,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ pub enum RuntimeAction {
     RunSandbox {
         /// The pod.
         #[serde(serialize_with = "super::as_version")]
-        pod: Arc<Pod>,
+        pod: AllocatedPod,
         /// How many sandboxes the pod had before.
         attempt: u32,
     },
@@ -56,7 +56,7 @@ pub enum RuntimeAction {
     StartContainer {
         /// The pod.
         #[serde(serialize_with = "super::as_version")]
-        pod: Arc<Pod>,
+        pod: AllocatedPod,
         /// The container's name in the spec.
         container: String,
         /// The sandbox to put it in.
@@ -126,7 +126,7 @@ impl RuntimeAction {
 
     pub(super) fn pod(&self) -> Option<&Arc<Pod>> {
         match self {
-            Self::RunSandbox { pod, .. } | Self::StartContainer { pod, .. } => Some(pod),
+            Self::RunSandbox { pod, .. } | Self::StartContainer { pod, .. } => Some(pod.shared()),
             Self::Relist
             | Self::Observe { .. }
             | Self::StopSandbox { .. }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::downward::PodFacts;
-use model::{Pod, PodKey, PodUid};
+use model::{AllocatedPod, Pod, PodKey, PodUid};
 use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
@@ -16,7 +16,7 @@ pub enum VolumeAction {
     Sync {
         /// The pod.
         #[serde(serialize_with = "super::as_version")]
-        pod: Arc<Pod>,
+        pod: AllocatedPod,
         /// What its downward API files refer to, as far as known.
         facts: PodFacts,
     },
@@ -39,7 +39,7 @@ impl VolumeAction {
 
     pub(super) fn pod(&self) -> Option<&Arc<Pod>> {
         match self {
-            Self::Sync { pod, .. } => Some(pod),
+            Self::Sync { pod, .. } => Some(pod.shared()),
             Self::TearDown { .. } => None,
         }
     }

@@ -1,6 +1,6 @@
 //! Lets waiting pods in, oldest first, each seeing the ones before it.
 
-use model::{PodUid, pod};
+use model::{AllocatedPod, Pod, PodUid, pod};
 
 use crate::admission::{self, AdmissionContext};
 use crate::cx::{Cx, NodeState};
@@ -10,10 +10,12 @@ use crate::node_status::NodeFacts;
 use crate::pods::life::EndCause;
 use crate::pods::record::{Desired, PodRecord};
 use crate::pods::registry::PodRegistry;
+use crate::status;
 use crate::wait::WaitOn;
 
 /// Decides about every pod that waits to be let in and can be decided about.
 pub(crate) fn admit_waiting(pods: &mut PodRegistry, cx: &mut Cx<'_>) {
+    grant_to_found(pods, cx);
     let Some(facts) = cx.node.measured else { return };
     let mut waiting: Vec<(Option<jiff::Timestamp>, PodUid)> = pods
         .dirty()
@@ -31,6 +33,25 @@ pub(crate) fn admit_waiting(pods: &mut PodRegistry, cx: &mut Cx<'_>) {
     for (_, uid) in waiting {
         admit_one(pods, &uid, facts, cx);
     }
+}
+
+/// Pods that an earlier process let in are never turned away, and have what they had before anybody else is let in.
+fn grant_to_found(pods: &mut PodRegistry, cx: &mut Cx<'_>) {
+    let is_found = |p: &&PodRecord| {
+        let pod = p.desired.pod();
+        p.life.was_admitted() && !p.granted.is_any() && pod.is_some_and(|pod| !is_over(pod))
+    };
+    let found: Vec<PodUid> = pods.dirty().filter(is_found).map(|p| p.uid.clone()).collect();
+    for uid in found {
+        if let Some(mut record) = pods.get_mut(&uid) {
+            record.grant(cx.out);
+        }
+    }
+}
+
+/// Whether the API server was told that it is over.
+fn is_over(pod: &Pod) -> bool {
+    pod.status.as_ref().is_some_and(status::is_terminal)
 }
 
 /// Whether the runtime has said what it can do, as far as the decision hangs on it.
@@ -71,15 +92,19 @@ fn admit_one(pods: &mut PodRegistry, uid: &PodUid, facts: &NodeFacts, cx: &mut C
         return;
     }
     let started = pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0);
-    let is_over =
-        matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
+    let is_over = is_over(&pod);
     let is_deleted = pod.metadata.deletion_timestamp.is_some();
-    let is_adopted = record.seen.last().is_some_and(|o| !o.containers.is_empty() || !o.sandboxes.is_empty());
-    let verdict = if is_over || is_deleted || is_adopted { Ok(()) } else { judge(pods, record, facts, cx) };
+    let is_let_in = is_over || is_deleted || record.life.was_admitted();
+    let verdict = match record.offer().pod(&pod).filter(|_| !is_let_in) {
+        Some(offered) => judge(pods, &offered, facts, cx),
+        None => Ok(()),
+    };
     let Some(mut record) = pods.get_mut(uid) else { return };
     match verdict {
         Ok(()) => {
-            record.give(is_adopted, cx.out);
+            if !record.granted.is_any() {
+                record.grant(cx.out);
+            }
             record.life.admit(started.unwrap_or(model::time::to_seconds(cx.now.wall)));
             if is_over && !record.desired.is_static() {
                 record.begin_end(EndCause::Completed, cx);
@@ -120,11 +145,10 @@ fn predecessor<'a>(pods: &'a PodRegistry, record: &PodRecord) -> Option<&'a PodR
 
 fn judge(
     pods: &PodRegistry,
-    record: &PodRecord,
+    pod: &AllocatedPod,
     facts: &NodeFacts,
     cx: &Cx<'_>,
 ) -> Result<(), admission::Rejection> {
-    let Some(pod) = record.desired.pod() else { return Ok(()) };
     let labels = cx.node.labels();
     admission::admit(
         pod,
@@ -135,7 +159,7 @@ fn judge(
             gates: cx.settings.gates,
             has_strict_groups: cx.node.has_strict_groups().unwrap_or(false),
             is_static: pod::is_static(pod),
-            occupied: pods.occupied(),
+            ledger: pods.ledger(),
             facts,
             pressures: cx.node.pressures,
         },

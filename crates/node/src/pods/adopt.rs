@@ -38,7 +38,14 @@ impl PodRecord {
                 }
             }
         }
-        self.life.adopt();
+    }
+
+    /// A pod of which the runtime holds something that is not this process's doing was let in by an earlier one, and has
+    /// what it takes of the node from now on: nobody else gets that before the pod itself is read.
+    pub(crate) fn note_found(&mut self) {
+        if self.desired.pod().is_some() && self.seen.holds_something() {
+            self.life.adopt();
+        }
     }
 
     /// Takes over what the mirror of a static pod says, the first time it is seen: its manifest

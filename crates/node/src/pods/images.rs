@@ -37,7 +37,7 @@ impl PodRecord {
     pub(crate) fn drive_image(&mut self, container: &Container, kind: ContainerKind, cx: &mut Cx<'_>) {
         let name = container.name.clone();
         let task = PodTask::Image(name.clone());
-        let Some(pod) = self.desired.pod().cloned() else { return };
+        let Some(pod) = self.allocated() else { return };
         if self.tasks.is_open(&task) {
             return;
         }

@@ -49,6 +49,8 @@ pub enum Phase {
 pub(crate) struct Admitting {
     /// An earlier process let it in.
     pub(crate) is_adopted: bool,
+    /// An earlier process has left something of it on the host.
+    pub(crate) has_remains: bool,
 }
 
 /// The data of a pod that is to run.
@@ -225,10 +227,17 @@ impl Life {
         }
     }
 
+    /// Something of it was found on the host.
+    pub(crate) fn found_on_host(&mut self) {
+        if let Self::Admitting(admitting) = self {
+            admitting.has_remains = true;
+        }
+    }
+
     /// The pod is turned away.
     pub(crate) fn reject(&mut self, rejection: Rejection) {
-        if self.is_admitting() {
-            *self = Self::Terminated(Terminated::rejected(rejection));
+        if let Self::Admitting(Admitting { has_remains, .. }) = self {
+            *self = Self::Terminated(Terminated::rejected(rejection, *has_remains));
         }
     }
 
@@ -358,9 +367,9 @@ impl Terminated {
         }
     }
 
-    /// A pod that was turned away: nothing was made for it.
-    fn rejected(rejection: Rejection) -> Self {
-        Self::of(EndCause::Rejected(rejection), Step::Done)
+    /// A pod that was turned away: nothing was made for it, unless by an earlier process.
+    fn rejected(rejection: Rejection, has_remains: bool) -> Self {
+        Self::of(EndCause::Rejected(rejection), if has_remains { Step::Todo } else { Step::Done })
     }
 
     /// A pod of which only logs are left, which are to go.

@@ -12,7 +12,6 @@ mod adopt;
 pub(crate) mod backoff;
 mod container;
 mod drive;
-pub(crate) mod grant;
 mod images;
 pub(crate) mod life;
 pub(crate) mod missing_volumes;

@@ -1,10 +1,9 @@
 //! What a pod that is to run needs before its containers: cgroup, volumes, and with both of them, the sandbox.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use model::reason::event;
-use model::{Now, Pod, SandboxId, SandboxObservation, pod};
+use model::{AllocatedPod, Now, SandboxId, SandboxObservation, pod};
 
 use super::life::{Life, Step};
 use super::plan::{Plan, SandboxPlan};
@@ -18,7 +17,7 @@ use crate::tasks::PodTask;
 
 impl PodRecord {
     /// Cgroup and volumes, each on its own.
-    pub(crate) fn drive_preparation(&mut self, pod: &Arc<Pod>, cx: &mut Cx<'_>) -> Option<Duration> {
+    pub(crate) fn drive_preparation(&mut self, pod: &AllocatedPod, cx: &mut Cx<'_>) -> Option<Duration> {
         let now = cx.now;
         let has_sandbox = self.has_sandbox();
         let [is_making, is_looking] = [PodTask::Cgroup, PodTask::Volumes].map(|s| self.tasks.is_open(&s));
@@ -55,7 +54,12 @@ impl PodRecord {
         }
     }
 
-    pub(crate) fn drive_sandbox(&mut self, pod: &Arc<Pod>, plan: &Plan, cx: &mut Cx<'_>) -> Option<Duration> {
+    pub(crate) fn drive_sandbox(
+        &mut self,
+        pod: &AllocatedPod,
+        plan: &Plan,
+        cx: &mut Cx<'_>,
+    ) -> Option<Duration> {
         let running = self.life.running()?;
         let (step, next_at) = (running.sandbox.clone(), running.sandbox.next_at(cx.now));
         match &plan.sandbox {

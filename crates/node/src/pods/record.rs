@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::PodStatus;
 use model::downward::PodFacts;
-use model::{ContainerId, ContainerObservation, Pod, PodKey, PodUid, SandboxId};
+use model::{AllocatedPod, ContainerId, ContainerObservation, Pod, PodKey, PodUid, SandboxId};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Retry;
 use super::container::{ContainerRecord, Instance};
-use super::grant::{self, Grant, Version};
 use super::life::{Life, Step};
 use super::seen::Seen;
+use crate::allocation::{self, Grant, Granted};
 use crate::cx::Cx;
 use crate::input::Source;
 use crate::outbox::Outbox;
@@ -36,8 +36,6 @@ pub(crate) struct PodRecord {
     pub(crate) life: Life,
     /// What the runtime was last seen to hold of it.
     pub(crate) seen: Seen,
-    /// Whether the cgroup of its QoS class accounts for it.
-    pub(crate) is_counted_in_qos: bool,
     /// What is under way for it.
     pub(crate) tasks: Tasks,
     /// Sandboxes that were stopped for certain. One that is merely not ready has lost its process;
@@ -53,10 +51,8 @@ pub(crate) struct PodRecord {
     /// A static pod that an earlier process started, and of which only its mirror, not yet seen, knows
     /// what that process said last.
     pub(crate) is_unrecalled: bool,
-    /// What it was given; `None` before it is admitted.
-    pub(crate) grant: Option<Grant>,
-    /// The pod's object, as long as it asks for other resources than were given. `desired` has those.
-    pub(crate) asked: Option<Arc<Pod>>,
+    /// What it was granted of what it asks for.
+    pub(crate) granted: Granted,
     /// What it waits for, as of the last round.
     pub(crate) waits: Waits,
     /// How it came where it is.
@@ -141,7 +137,6 @@ impl PodRecord {
             desired,
             life: Life::default(),
             seen: Seen::Never,
-            is_counted_in_qos: false,
             tasks: Tasks::default(),
             stopped_sandboxes: BTreeSet::new(),
             containers: BTreeMap::new(),
@@ -157,8 +152,7 @@ impl PodRecord {
             },
             mirror: Step::Todo,
             is_unrecalled: false,
-            grant: None,
-            asked: None,
+            granted: Granted::Nothing,
             waits: Waits::default(),
             timeline: Arc::default(),
         };
@@ -225,31 +219,51 @@ impl PodRecord {
         self.seen.last()?.containers.iter().find(|container| container.id == *id)
     }
 
-    /// Gives an admitted pod what it asks for, or what it had from an earlier process.
-    pub(crate) fn give(&mut self, is_adopted: bool, out: &mut Outbox) {
-        let Some(pod) = self.desired.pod().cloned() else { return };
-        // A static pod that asks for something else is another pod.
-        let is_recalled = is_adopted && !self.desired.is_static();
-        self.grant =
-            Some(if is_recalled { Grant::recalled(&pod, &self.report.written) } else { Grant::all(&pod) });
-        let version = self.compare_with_grant(pod, out);
-        if let Desired::Present { pod, .. } | Desired::Removed { pod, .. } = &mut self.desired {
-            *pod = version;
-        }
+    /// The pod with the resources it was granted; `None` before that, and for a pod that no source knows.
+    pub(crate) fn allocated(&self) -> Option<AllocatedPod> {
+        self.granted.pod(self.desired.pod()?)
     }
 
-    /// The pod as the node goes on with it, whatever its object asks for now.
-    pub(crate) fn compare_with_grant(&mut self, pod: Arc<Pod>, out: &mut Outbox) -> Arc<Pod> {
-        let Version { given, asked } = Version::of(pod, self.grant.as_ref());
-        let generation = |pod: &Arc<Pod>| pod.metadata.generation;
-        if let Some(asked) = &asked
-            && self.asked.as_ref().map(generation) != Some(generation(asked))
-            && status::resize_pending_since(&self.report.written) != generation(asked)
-        {
-            self.record_event(true, event::RESIZE_INFEASIBLE, grant::pending_event(asked), out);
+    /// What it has of the node; `None` when that is nothing, or nothing any more.
+    pub(crate) fn held_of_node(&self) -> Option<AllocatedPod> {
+        self.allocated().filter(|_| !self.life.has_ended())
+    }
+
+    /// What it is to be granted: all that it asks for, or what it had from an earlier process.
+    pub(crate) fn offer(&self) -> Granted {
+        let Some(pod) = self.desired.pod() else { return Granted::Nothing };
+        let said = &self.report.written;
+        let is_current = said.observed_generation.is_some()
+            && said.observed_generation == pod.metadata.generation
+            && !status::is_resize_pending(said);
+        // A static pod that asks for something else is another pod.
+        if self.desired.is_static() || is_current {
+            return Granted::AsAsked;
         }
-        self.asked = asked;
-        given
+        Grant::recalled(pod, said).applied_to(pod)
+    }
+
+    /// Grants that.
+    pub(crate) fn grant(&mut self, out: &mut Outbox) {
+        let Some(pod) = self.desired.pod().cloned() else { return };
+        self.set_granted(self.offer(), &pod, out);
+    }
+
+    /// Goes on with what was granted, whatever its object asks for now.
+    pub(super) fn carry_grant_over(&mut self, pod: &Arc<Pod>, out: &mut Outbox) {
+        self.set_granted(self.granted.carried_over(self.desired.pod(), pod), pod, out);
+    }
+
+    /// Tells of a wish for something else, once.
+    fn set_granted(&mut self, granted: Granted, pod: &Arc<Pod>, out: &mut Outbox) {
+        let generation = pod.metadata.generation;
+        let told = self.desired.pod().filter(|_| self.granted.is_resize_pending());
+        let is_told = told.is_some_and(|told| told.metadata.generation == generation)
+            || status::resize_pending_since(&self.report.written) == generation;
+        if granted.is_resize_pending() && !is_told {
+            self.record_event(true, event::RESIZE_INFEASIBLE, allocation::pending_event(pod), out);
+        }
+        self.granted = granted;
     }
 
     /// When a container whose start failed may be started again.

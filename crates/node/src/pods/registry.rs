@@ -6,12 +6,12 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use model::references::{ObjectName, references};
-use model::{Pod, PodKey, PodUid};
+use model::{AllocatedPod, Pod, PodKey, PodUid};
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::record::PodRecord;
-use crate::admission::Occupied;
+use crate::allocation::Ledger;
 
 /// Every pod that is known, and which of them have something to do in this step.
 #[derive(Debug, Default, Deserialize)]
@@ -65,8 +65,8 @@ struct Listed {
     pod: Option<Arc<Pod>>,
     is_static: bool,
     is_admitting: bool,
-    /// It was let in and has not ended.
-    is_active: bool,
+    /// With what it has of the node; `None` when that is nothing.
+    held: Option<AllocatedPod>,
 }
 
 impl Listed {
@@ -76,20 +76,16 @@ impl Listed {
             pod: record.desired.pod().cloned(),
             is_static: record.desired.is_static(),
             is_admitting: record.life.is_admitting(),
-            is_active: record.life.was_admitted() && record.life.is_active(),
+            held: record.held_of_node(),
         }
     }
 
-    /// Whether the pod refers to the same objects and takes the same of the node.
+    /// Whether the pod refers to the same objects.
     fn has_same_spec(&self, other: &Self) -> bool {
         match (&self.pod, &other.pod) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a.spec == b.spec,
             (a, b) => a.is_none() && b.is_none(),
         }
-    }
-
-    fn active(&self) -> Option<&Pod> {
-        self.pod.as_deref().filter(|_| self.is_active)
     }
 
     fn references(&self) -> BTreeSet<ObjectName> {
@@ -105,8 +101,8 @@ struct Index {
     admitting: BTreeSet<PodUid>,
     /// Names of which static pods have come or gone since this was last asked for.
     changed_statics: BTreeSet<PodKey>,
-    /// What those take that were let in and have not ended.
-    occupied: Occupied,
+    /// What they have of the node.
+    ledger: Ledger,
 }
 
 impl Index {
@@ -123,10 +119,9 @@ impl Index {
                 move_entry(&mut self.by_object, uid, None, Some(added.clone()));
             }
         }
-        let (was_active, is_active) = (before.and_then(Listed::active), now.and_then(Listed::active));
-        if was_active.is_some() != is_active.is_some() || !has_same_spec {
-            was_active.into_iter().for_each(|pod| self.occupied.remove(pod));
-            is_active.into_iter().for_each(|pod| self.occupied.add(pod));
+        match now.and_then(|listed| listed.held.as_ref()) {
+            Some(pod) => self.ledger.reserve(uid, pod),
+            None => self.ledger.release(uid),
         }
         if now.is_some_and(|l| l.is_admitting) {
             self.admitting.insert(uid.clone());
@@ -261,9 +256,9 @@ impl PodRegistry {
         std::mem::take(&mut self.index.changed_statics)
     }
 
-    /// What those take of the node that were let in and have not ended.
-    pub(crate) fn occupied(&self) -> &Occupied {
-        &self.index.occupied
+    /// What pods have of the node.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.index.ledger
     }
 
     // ---- which of them have something to do ----
@@ -310,6 +305,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::allocation::Granted;
     use crate::input::Source;
     use crate::pods::life::{Life, Running, Terminated};
     use crate::pods::record::Desired;
@@ -393,19 +389,25 @@ mod tests {
     }
 
     #[test]
-    fn what_pods_take_counts_from_admission_to_their_end() {
+    fn what_pods_have_counts_from_the_grant_to_their_end() {
         let mut pods = PodRegistry::default();
         let uid = PodUid::from("1");
         pods.insert(record(Source::Api, &manifest("web", "1", &shows("a"))));
-        assert_eq!(pods.occupied().pods(), 0);
         pods.get_mut(&uid).unwrap().life = running();
-        assert_eq!(pods.occupied().pods(), 1);
+        assert_eq!(pods.ledger().pods(), 0);
+        pods.get_mut(&uid).unwrap().granted = Granted::AsAsked;
+        assert_eq!(pods.ledger().pods(), 1);
         // A newer version of it is still one pod.
         pods.get_mut(&uid).unwrap().desired =
             Desired::Present { source: Source::Api, pod: manifest("web", "1", &shows("b")) };
-        assert_eq!(pods.occupied().pods(), 1);
+        assert_eq!(pods.ledger().pods(), 1);
+        pods.get_mut(&uid).unwrap().life = Life::Terminated(Terminated::but_for_logs());
+        assert_eq!(pods.ledger().pods(), 0);
+        // Something of it was found to run.
+        pods.get_mut(&uid).unwrap().life = running();
+        assert_eq!(pods.ledger().pods(), 1);
         pods.remove(&uid);
-        assert_eq!(pods.occupied().pods(), 0);
+        assert_eq!(pods.ledger().pods(), 0);
     }
 
     #[test]

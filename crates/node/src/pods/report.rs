@@ -172,14 +172,15 @@ fn cause(why: &EndCause) -> Cause<'_> {
 impl PodRecord {
     /// The status as it is now; `None` before anything is known.
     pub(crate) fn compute_status(&self, cx: &Cx<'_>) -> Option<PodStatus> {
-        let pod = self.desired.pod()?;
+        let object = self.desired.pod()?;
+        let pod = self.allocated().or_else(|| self.offer().pod(object))?;
         let empty = PodObservation::empty(self.uid.clone(), self.key.clone());
         let observed = self.seen.last().map_or(&empty, |last| &**last);
-        let notes = self.notes(pod, observed);
+        let notes = self.notes(&pod, observed);
         let (stage, started) = self.stage(cx);
         Some(status::generate(&StatusInputs {
-            pod,
-            is_resize_pending: self.asked.is_some(),
+            pod: &pod,
+            is_resize_pending: self.granted.is_resize_pending(),
             observed,
             rules: cx.settings.restart_rules,
             previous: &self.report.current,

@@ -99,6 +99,7 @@ impl PodRecord {
                     self.stopped_sandboxes.retain(|id| last.sandboxes.iter().any(|s| s.id == *id));
                 }
                 if is_first {
+                    self.note_found();
                     self.adopt(cx);
                 }
                 self.note_attempts();

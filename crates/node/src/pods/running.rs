@@ -40,7 +40,7 @@ fn kill_text(stop: &StopPlan, kind: ContainerKind) -> String {
 impl PodRecord {
     /// One round for a pod in [`Life::Running`](super::life::Life::Running). Returns when the next is due by itself.
     pub(crate) fn drive_running(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
-        let pod = self.desired.pod().cloned()?;
+        let pod = self.allocated()?;
         if self.has_exceeded_deadline(&pod, cx) {
             self.record_event(false, event::DEADLINE_EXCEEDED, OVER_DEADLINE.to_owned(), cx.out);
             self.begin_end(EndCause::DeadlineExceeded, cx);

@@ -85,6 +85,17 @@ impl Seen {
         }
     }
 
+    /// Whether the runtime holds anything of the pod, as far as is known.
+    pub(crate) fn holds_something(&self) -> bool {
+        match self {
+            Self::Never => false,
+            Self::First(_) => true,
+            Self::Fresh(last) | Self::Stale { last, .. } => {
+                !last.containers.is_empty() || !last.sandboxes.is_empty()
+            }
+        }
+    }
+
     /// The newest observation if it can be acted on.
     pub(crate) fn fresh(&self) -> Option<&PodObservation> {
         match self {

@@ -1,10 +1,9 @@
 //! Starts containers, runs their postStart hooks, and takes in how that went.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use model::reason::{event, waiting};
-use model::{ContainerId, Pod, pod};
+use model::{AllocatedPod, ContainerId, Pod, pod};
 
 use super::backoff::{Pauses, Retry};
 use super::container::{Answer, Image, KillCause, Stage, Waiting};
@@ -19,7 +18,12 @@ impl PodRecord {
     /// Starts containers one after the other, in the order of the spec: an earlier container's
     /// postStart hook holds back the later ones, which service meshes rely on. What waits for
     /// something other than time or an image being pulled does not hold back the rest.
-    pub(crate) fn drive_starts(&mut self, pod: &Arc<Pod>, plan: &Plan, cx: &mut Cx<'_>) -> Option<Duration> {
+    pub(crate) fn drive_starts(
+        &mut self,
+        pod: &AllocatedPod,
+        plan: &Plan,
+        cx: &mut Cx<'_>,
+    ) -> Option<Duration> {
         let is_starting = self.tasks.any(|task| {
             matches!(task, PodTask::Container(_) | PodTask::Hook(_, Hook::PostStart) | PodTask::Sandbox)
         });

@@ -14,6 +14,7 @@ use model::{
 use super::life::{EndCause, Life, Running, Step};
 use super::record::{Desired, PodRecord};
 use super::seen::Seen;
+use crate::allocation::Granted;
 use crate::cx::{Cx, NodeState};
 use crate::effect::{Action, Effect, Failure, FailureKind, Hook, ImageAnswer, Outcome};
 use crate::input::Source;
@@ -83,6 +84,7 @@ impl PodHarness {
         let mut running = Running::new(wall(0));
         (running.cgroup, running.volumes.step) = (Step::Done, Step::Done);
         record.life = Life::Running(running);
+        record.granted = Granted::AsAsked;
         let settings = Settings { has_api: false, sources: vec![Source::Api], ..Settings::for_tests() };
         Self { record, out: Outbox::default(), settings, at: 0 }
     }

@@ -22,7 +22,7 @@ impl PodRecord {
     pub(crate) fn pod_changed(&mut self, source: Source, pod: Arc<Pod>, cx: &mut Cx<'_>) {
         let version = resource_version(&pod);
         self.check_features(&pod, cx);
-        let pod = self.compare_with_grant(pod, cx.out);
+        self.carry_grant_over(&pod, cx.out);
         let old = self.desired.pod().cloned();
         if source == Source::Api {
             // The API object of a pod that was so far only found in the runtime.
@@ -48,6 +48,7 @@ impl PodRecord {
             self.report.written = Arc::new(status);
             self.report.current = self.report.written.clone();
             self.recall_attempts();
+            self.note_found();
             if self.seen.last().is_some() {
                 self.adopt(cx);
             }
@@ -58,9 +59,9 @@ impl PodRecord {
     }
 
     /// Tells that a new version asks for what the node does not declare. It is compared with what the version before
-    /// asked for, whatever that was given.
+    /// asked for, whatever of that was granted.
     fn check_features(&self, pod: &Pod, cx: &mut Cx<'_>) {
-        let Some(before) = self.asked.as_ref().or_else(|| self.desired.pod()) else { return };
+        let Some(before) = self.desired.pod() else { return };
         let missing = admission::missing_for_update(before, pod, &cx.node.facts.declared_features);
         if !missing.is_empty() {
             let message =
@@ -170,6 +171,7 @@ impl PodRecord {
             }
             (None, Some(_)) => {
                 self.seen.outdate();
+                self.note_found();
                 true
             }
             (Some(observed), None) => {

@@ -7,6 +7,7 @@ use model::pod::{self, ContainerKind};
 use model::time;
 
 use super::{Stage, StatusInputs, restarting};
+use crate::allocation::RESIZE_IS_INFEASIBLE;
 
 const OWNED: [&str; 7] = [
     "PodReadyToStartContainers",
@@ -19,8 +20,6 @@ const OWNED: [&str; 7] = [
     "PodResizeInProgress",
 ];
 const RESIZE_PENDING: &str = "PodResizePending";
-/// Why a resize is not made.
-pub(crate) const RESIZE_IS_INFEASIBLE: &str = "In-place resize is not supported by this kubelet";
 const INFEASIBLE_REASON: &str = "Infeasible";
 /// Written by the node and by others.
 const DISRUPTION_TARGET: &str = "DisruptionTarget";

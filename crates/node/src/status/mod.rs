@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{HostIP, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use model::{Now, Pod, PodObservation, QosClass, pod, time};
+use model::{AllocatedPod, Now, Pod, PodObservation, QosClass, pod, time};
 
 pub(crate) use restarting::CONDITION as RESTARTING_CONDITION;
 
@@ -26,9 +26,9 @@ use crate::settings::RestartRules;
 /// What a status is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct StatusInputs<'a> {
-    /// The pod as its source has it.
-    pub pod: &'a Pod,
-    /// Whether the pod's object asks for other resources than `pod`, which has what was given.
+    /// The pod as its source has it, with the resources that it was granted.
+    pub pod: &'a AllocatedPod,
+    /// Whether its object asks for others.
     pub is_resize_pending: bool,
     /// What the runtime holds of it.
     pub observed: &'a PodObservation,
@@ -95,7 +95,7 @@ pub enum Cause<'a> {
     Rejected(&'a Rejection),
 }
 
-pub(crate) use conditions::{RESIZE_IS_INFEASIBLE, is_resize_pending, resize_pending_since};
+pub(crate) use conditions::{is_resize_pending, resize_pending_since};
 
 /// Computes the status.
 pub fn generate(inputs: &StatusInputs<'_>) -> PodStatus {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, PodStatus, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
-use model::resources::{ResourceList, declared_limits, pod_level, pod_limits, pod_requests};
-use model::{ContainerObservation, Pod, Quantity};
+use model::resources::ResourceList;
+use model::{AllocatedPod, ContainerObservation, Quantity};
 
 /// Below these the kernel takes the same value for any, so that what was given tells more: thousandths
 /// of a processor, as limit and as request.
@@ -16,19 +16,19 @@ const MIN_CPU_REQUEST_MILLIS: i64 = 2;
 /// Fills in both fields of a status whose phase is set. Before a pod runs, its resources are
 /// all it effectively asks for; from then on what its cgroup enforces, cpu and memory, beside
 /// what the pod as a whole asked for.
-pub(super) fn fill(pod: &Pod, status: &mut PodStatus) {
-    let requests = pod_requests(pod);
+pub(super) fn fill(pod: &AllocatedPod, status: &mut PodStatus) {
+    let requests = pod.requests();
     status.allocated_resources = some(requests.to_api());
     let (requests, limits) = if status.phase.as_deref() == Some("Running") {
-        let own = pod_level(pod);
+        let own = pod.own_resources();
         let own_requests = ResourceList::from_api(own.and_then(|r| r.requests.as_ref()));
         let own_limits = ResourceList::from_api(own.and_then(|r| r.limits.as_ref()));
         let is_enforced = |name: &str| matches!(name, "cpu" | "memory");
         let requests = requests.only(|name| is_enforced(name) || own_requests.get(name).is_some());
-        let limits = declared_limits(pod).only(|name| is_enforced(name) || own_limits.get(name).is_some());
+        let limits = pod.declared_limits().only(|name| is_enforced(name) || own_limits.get(name).is_some());
         (enforced(&requests, false), enforced(&limits, true))
     } else {
-        (requests.to_api(), pod_limits(pod).to_api())
+        (requests.to_api(), pod.limits().to_api())
     };
     let claims = pod.spec.as_ref().and_then(|s| s.resources.as_ref()).and_then(|r| r.claims.clone());
     status.resources = Some(ResourceRequirements { claims, requests: some(requests), limits: some(limits) });

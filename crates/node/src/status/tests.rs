@@ -18,7 +18,7 @@ mod instances;
 
 /// A pod of one moment with everything a status is made from.
 struct World {
-    pod: Pod,
+    pod: AllocatedPod,
     observed: PodObservation,
     previous: PodStatus,
     notes: BTreeMap<String, ContainerNote>,
@@ -31,7 +31,7 @@ struct World {
 impl World {
     fn new(spec: Value) -> Self {
         let metadata = json!({"name": "p", "namespace": "n", "uid": "u", "generation": 3});
-        let pod: Pod = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+        let pod: AllocatedPod = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
         let mut observed = PodObservation::empty(pod::uid(&pod), pod::key(&pod));
         observed.sandboxes.push(sandbox("s1", true));
         let notes = pod::containers(&pod).map(|c| {
@@ -90,6 +90,12 @@ impl World {
             runtime_name: "containerd",
             now: Now { wall: self.now, mono: std::time::Duration::from_secs(1) },
         }
+    }
+
+    fn edit(&mut self, change: impl FnOnce(&mut Pod)) {
+        let mut pod = Pod::clone(&self.pod);
+        change(&mut pod);
+        self.pod = AllocatedPod::granted(std::sync::Arc::new(pod));
     }
 
     /// Takes a status as the previous one and forgets what the runtime had.

@@ -282,6 +282,9 @@ fn classes_are_limited_by_what_their_pods_request() {
     };
     let mut scenario = Scenario::new();
     scenario.tell(Input::PodsListed { source: Source::Api, pods: vec![] });
+    // None of them runs, and what an earlier process has set counts no more.
+    assert_eq!(scenario.classes, amounts(0, 0, 0));
+    scenario.wait(Duration::from_secs(1));
     let first = burstable("u", "250m");
     scenario.apply(&first);
     assert_eq!(scenario.classes, amounts(250, 1024, 0));

@@ -173,7 +173,7 @@ async fn follow(
 
 /// A pod as its source has it, whatever of that the node has given it.
 fn written(view: &PodView) -> Result<Bytes, Status> {
-    let Some(pod) = view.asked.as_ref().or(view.pod.as_ref()) else { return Ok(Bytes::new()) };
+    let Some(pod) = view.pod.as_ref() else { return Ok(Bytes::new()) };
     bytes(encode::pod(&pod.metadata, pod.spec.as_ref(), &status(view, pod)))
 }
 

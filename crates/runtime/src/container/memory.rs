@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use model::pod::ContainerRef;
-use model::{Pod, QosClass, Quantity, pod, resources};
+use model::resources::ResourceList;
+use model::{AllocatedPod, QosClass, Quantity, pod};
 
 use super::resources::amount;
 use crate::node_settings::NodeSettings;
@@ -14,7 +15,7 @@ use crate::wire::LinuxContainerResources;
 /// Adds them to a container's limits, of which the memory limit is known already.
 pub(super) fn add(
     resources: &mut LinuxContainerResources,
-    pod: &Pod,
+    pod: &AllocatedPod,
     container: &ContainerRef<'_>,
     node: &NodeSettings,
 ) {
@@ -52,7 +53,7 @@ impl Own {
 }
 
 /// Containers of Burstable pods get of the swap what they request of the memory, all others none.
-fn swap_bytes(pod: &Pod, own: Own, node: &NodeSettings) -> u64 {
+fn swap_bytes(pod: &AllocatedPod, own: Own, node: &NodeSettings) -> u64 {
     let Some(swap) = node.swap_bytes_for_pods else { return 0 };
     let is_fit = QosClass::of(pod) == QosClass::Burstable
         && !pod::is_critical(pod)
@@ -68,7 +69,7 @@ fn swap_bytes(pod: &Pod, own: Own, node: &NodeSettings) -> u64 {
 
 /// `memory.min`, `memory.low` and `memory.high`. Each is set in any case that a container may have it from
 /// another configuration.
-fn protect(unified: &mut BTreeMap<String, String>, pod: &Pod, own: Own, node: &NodeSettings) {
+fn protect(unified: &mut BTreeMap<String, String>, pod: &AllocatedPod, own: Own, node: &NodeSettings) {
     let mut set = |name: &str, value: String| unified.insert(name.to_owned(), value);
     let Some(qos) = &node.memory_qos else {
         set("memory.high", "max".to_owned());
@@ -91,12 +92,12 @@ fn protect(unified: &mut BTreeMap<String, String>, pod: &Pod, own: Own, node: &N
 
 /// From how many bytes of memory on a pod as a whole is slowed down: so far between its request and its limit. Only pods
 /// with requirements of their own are; with others, it is up to the single containers.
-pub fn pod_memory_high(pod: &Pod, factor: f64) -> Option<u64> {
-    resources::pod_level(pod)?;
-    let amount = |list: &resources::ResourceList| list.get("memory").unwrap_or(Quantity::ZERO).units();
+pub fn pod_memory_high(pod: &AllocatedPod, factor: f64) -> Option<u64> {
+    pod.own_resources()?;
+    let amount = |list: &ResourceList| list.get("memory").unwrap_or(Quantity::ZERO).units();
     // Only a limit that holds for the whole pod counts.
-    let limit = amount(&resources::declared_limits(pod));
-    let request = amount(&resources::pod_requests(pod));
+    let limit = amount(&pod.declared_limits());
+    let request = amount(&pod.requests());
     if limit == 0 || request == limit {
         return None;
     }
@@ -105,7 +106,7 @@ pub fn pod_memory_high(pod: &Pod, factor: f64) -> Option<u64> {
 
 /// So far between request and limit, or between request and what pods can have of the node; whole
 /// pages. A container that can use no more than it requests is not slowed down.
-fn high_bytes(pod: &Pod, own: Own, factor: f64, allocatable_bytes: u64) -> Option<u64> {
+fn high_bytes(pod: &AllocatedPod, own: Own, factor: f64, allocatable_bytes: u64) -> Option<u64> {
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref());
     let pod_limit =
         |r: &ResourceRequirements| amount(r.limits.as_ref(), "memory").is_some_and(|q| !q.is_zero());

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::Container;
 use model::mount::{ContainerMount, MountPropagation};
 use model::pod::ContainerRef;
-use model::{ContainerId, ImageRef, Pod, pod};
+use model::{AllocatedPod, ContainerId, ImageRef, Pod, pod};
 
 pub use memory::pod_memory_high;
 pub use resources::{ContainerLimits, limits};
@@ -183,7 +183,7 @@ pub enum ContainerSpecError {
 /// # Errors
 /// When the spec asks for what cannot be had.
 pub fn spec(
-    pod: &Pod,
+    pod: &AllocatedPod,
     container: &ContainerRef<'_>,
     inputs: &ContainerInputs,
     node: &NodeSettings,

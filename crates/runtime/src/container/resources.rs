@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use model::pod::{ContainerKind, ContainerRef};
-use model::{Pod, QosClass, Quantity, pod};
+use model::{AllocatedPod, Pod, QosClass, Quantity, pod};
 
 use super::{CpuSet, memory};
 use crate::node_settings::NodeSettings;
@@ -26,7 +26,7 @@ pub struct ContainerLimits(pub(crate) LinuxContainerResources);
 
 /// All limits of a container.
 pub fn limits(
-    pod: &Pod,
+    pod: &AllocatedPod,
     container: &ContainerRef<'_>,
     cpuset: &CpuSet,
     node: &NodeSettings,
@@ -87,7 +87,11 @@ fn cpu_quota(limit: Quantity, period_micros: i64) -> i64 {
 
 /// How readily the kernel kills the container's processes when the node is out of memory: the
 /// more of the node a container requested, the less.
-pub(crate) fn oom_score_adj(pod: &Pod, container: &ContainerRef<'_>, memory_capacity_bytes: u64) -> i64 {
+pub(crate) fn oom_score_adj(
+    pod: &AllocatedPod,
+    container: &ContainerRef<'_>,
+    memory_capacity_bytes: u64,
+) -> i64 {
     if is_node_critical(pod) {
         return OOM_GUARANTEED;
     }
@@ -115,7 +119,7 @@ fn is_node_critical(pod: &Pod) -> bool {
 }
 
 /// What the pod as a whole requests beyond its containers, divided among them.
-fn remaining_memory_share(pod: &Pod) -> i64 {
+fn remaining_memory_share(pod: &AllocatedPod) -> i64 {
     let Some(spec) = &pod.spec else { return 0 };
     let whole = spec.resources.as_ref().and_then(|r| amount(r.requests.as_ref(), "memory"));
     let Some(whole) = whole.filter(|q| !q.is_zero()) else { return 0 };

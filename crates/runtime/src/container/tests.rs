@@ -8,7 +8,7 @@ use super::*;
 use crate::node_settings::MemoryQos;
 use crate::wire::security_profile::ProfileType;
 
-fn pod(spec: Value, container: Value) -> Pod {
+fn pod(spec: Value, container: Value) -> AllocatedPod {
     let mut spec = spec;
     let mut container = container;
     container["name"] = json!("app");
@@ -40,11 +40,11 @@ fn node() -> NodeSettings {
     NodeSettings { memory_capacity_bytes: 1000 << 20, honours_stop_signals: true, ..Default::default() }
 }
 
-fn build(pod: &Pod, inputs: &ContainerInputs) -> Result<wire::ContainerConfig, ContainerSpecError> {
+fn build(pod: &AllocatedPod, inputs: &ContainerInputs) -> Result<wire::ContainerConfig, ContainerSpecError> {
     spec(pod, &pod::container(pod, "app").unwrap(), inputs, &node()).map(|spec| spec.config)
 }
 
-fn security(pod: &Pod, inputs: &ContainerInputs) -> wire::LinuxContainerSecurityContext {
+fn security(pod: &AllocatedPod, inputs: &ContainerInputs) -> wire::LinuxContainerSecurityContext {
     build(pod, inputs).unwrap().linux.unwrap().security_context.unwrap()
 }
 
@@ -227,16 +227,18 @@ fn chooses_the_apparmor_profile() {
         (Some("nonsense"), json!(null), json!(null), None),
         (None, json!(null), json!({"type": "Localhost", "localhostProfile": "p"}), Some("localhost/p")),
     ] {
-        let mut pod = pod(
+        let pod = pod(
             json!({"securityContext": {"appArmorProfile": whole}}),
             json!({"securityContext": {"appArmorProfile": own}}),
         );
+        let mut pod = Pod::clone(&pod);
         pod.metadata.annotations = annotation.map(|value: &str| {
             BTreeMap::from([(
                 "container.apparmor.security.beta.kubernetes.io/app".to_owned(),
                 value.to_owned(),
             )])
         });
+        let pod = AllocatedPod::granted(std::sync::Arc::new(pod));
         #[allow(deprecated)]
         let text = security(&pod, &inputs()).apparmor_profile;
         assert_eq!(text, expect.unwrap_or_default());
@@ -290,7 +292,7 @@ fn turns_amounts_into_limits() {
     assert_eq!(unified, [("memory.high", "max"), ("memory.oom.group", "1"), ("memory.swap.max", "0")]);
 }
 
-fn unified(pod: &Pod, node: &NodeSettings, name: &str) -> Option<String> {
+fn unified(pod: &AllocatedPod, node: &NodeSettings, name: &str) -> Option<String> {
     let made = limits(pod, &pod::container(pod, "app").unwrap(), &CpuSet::default(), node).0;
     made.unified.get(name).cloned()
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, FileKeySelector, Secret, Service};
 use model::downward::{self, DownwardError, PodFacts};
-use model::{Pod, pod};
+use model::{AllocatedPod, pod};
 
 use crate::expand::expand;
 
@@ -155,7 +155,7 @@ pub fn references(container: &Container) -> References {
 /// # Errors
 /// When something that is not optional is missing.
 pub fn build(
-    pod: &Pod,
+    pod: &AllocatedPod,
     container: &Container,
     inputs: &EnvironmentInputs,
 ) -> Result<Vec<EnvVar>, EnvironmentError> {
@@ -185,7 +185,7 @@ pub fn build(
 }
 
 struct Scope<'a> {
-    pod: &'a Pod,
+    pod: &'a AllocatedPod,
     container: &'a Container,
     namespace: &'a str,
     inputs: &'a EnvironmentInputs,

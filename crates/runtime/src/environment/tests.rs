@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn pod(spec: Value) -> Pod {
+fn pod(spec: Value) -> AllocatedPod {
     serde_json::from_value(
         json!({"metadata": {"name": "web", "namespace": "ns", "uid": "u", "labels": {"l": "v"}}, "spec": spec}),
     )

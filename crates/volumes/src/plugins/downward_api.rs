@@ -1,7 +1,7 @@
 //! `downwardAPI`: fields of the pod and resources of its containers as files.
 
 use k8s_openapi::api::core::v1::DownwardAPIVolumeFile;
-use model::Pod;
+use model::AllocatedPod;
 use model::downward::{self, PodFacts};
 
 use super::FileDefaults;
@@ -10,7 +10,7 @@ use crate::payload::Payload;
 
 /// The files of a downward API volume.
 pub(crate) fn payload(
-    pod: &Pod,
+    pod: &AllocatedPod,
     facts: &PodFacts,
     items: Option<&[DownwardAPIVolumeFile]>,
     defaults: FileDefaults,

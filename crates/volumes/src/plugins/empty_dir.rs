@@ -7,7 +7,7 @@ use host::beneath::{Links, Root};
 use host::mount::{self, TmpfsOptions};
 use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
 use model::downward::PodFacts;
-use model::{Pod, Quantity};
+use model::{AllocatedPod, Quantity};
 
 use super::huge_pages::HugePagesError;
 use super::{PodContext, huge_pages};
@@ -64,7 +64,7 @@ impl From<Medium> for EmptyDir {
 /// Understands the source; `None` (no source of any kind) is an emptyDir on disk.
 pub(crate) fn plan(
     source: Option<&EmptyDirVolumeSource>,
-    pod: &Pod,
+    pod: &AllocatedPod,
     facts: &PodFacts,
     honours_mode: bool,
 ) -> Result<EmptyDir, SetUpError> {
@@ -74,7 +74,7 @@ pub(crate) fn plan(
     Ok(EmptyDir { medium: medium(source, pod, facts)?, mode })
 }
 
-fn medium(source: &EmptyDirVolumeSource, pod: &Pod, facts: &PodFacts) -> Result<Medium, SetUpError> {
+fn medium(source: &EmptyDirVolumeSource, pod: &AllocatedPod, facts: &PodFacts) -> Result<Medium, SetUpError> {
     match source.medium.as_deref().unwrap_or_default() {
         "" => Ok(Medium::Disk),
         "Memory" => {
@@ -89,9 +89,9 @@ fn medium(source: &EmptyDirVolumeSource, pod: &Pod, facts: &PodFacts) -> Result<
 }
 
 /// A tmpfs bounded by the smallest of the wanted limit, the pod's memory and the node's.
-pub(crate) fn in_memory(pod: &Pod, facts: &PodFacts, limit: Option<Quantity>) -> Medium {
+pub(crate) fn in_memory(pod: &AllocatedPod, facts: &PodFacts, limit: Option<Quantity>) -> Medium {
     let node = facts.allocatable.get("memory").copied();
-    let own = model::resources::declared_limits(pod).get("memory");
+    let own = pod.declared_limits().get("memory");
     let bounds = [node, own, limit];
     let smallest = bounds.into_iter().flatten().filter(|q| *q > Quantity::ZERO).min();
     Medium::Memory { size_bytes: smallest.and_then(|q| u64::try_from(q.units()).ok()) }

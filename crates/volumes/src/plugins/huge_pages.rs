@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
-use model::{Pod, Quantity};
+use model::{AllocatedPod, Quantity};
 
 const MEDIUM: &str = "HugePages";
 const RESOURCE_PREFIX: &str = "hugepages-";
@@ -42,7 +42,7 @@ fn size_text(medium: &str) -> Option<&str> {
 }
 
 /// The size of the pages behind a medium, bytes: what it names, or the only one the pod requests.
-pub(crate) fn page_bytes(medium: &str, pod: &Pod) -> Result<u64, HugePagesError> {
+pub(crate) fn page_bytes(medium: &str, pod: &AllocatedPod) -> Result<u64, HugePagesError> {
     let named = match size_text(medium) {
         Some(text) => Some(bytes(text).ok_or_else(|| HugePagesError::Size(medium.to_owned()))?),
         None => None,
@@ -120,7 +120,7 @@ mod tests {
                 Err(HugePagesError::Size("HugePages-x".to_owned())),
             ),
         ] {
-            let pod: Pod = serde_json::from_value(json!({ "spec": spec })).unwrap();
+            let pod: AllocatedPod = serde_json::from_value(json!({ "spec": spec })).unwrap();
             assert!(is_medium(medium));
             assert_eq!(page_bytes(medium, &pod), want, "{medium} {spec}");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ProjectedVolumeSource, ServiceAccountTokenProjection, VolumeProjection};
 use model::downward::PodFacts;
-use model::{Pod, pod as pods};
+use model::{AllocatedPod, Pod, pod as pods};
 
 use super::{FileDefaults, config_map, downward_api, fs_group, secret};
 use crate::error::SetUpError;
@@ -17,7 +17,7 @@ use crate::tokens::{DEFAULT_EXPIRATION_SECONDS, TokenCache};
 pub(crate) struct Inputs<'a, O> {
     pub(crate) objects: &'a O,
     pub(crate) tokens: &'a TokenCache,
-    pub(crate) pod: &'a Pod,
+    pub(crate) pod: &'a AllocatedPod,
     pub(crate) facts: &'a PodFacts,
     pub(crate) now: Timestamp,
     pub(crate) honours_users: bool,

@@ -1,9 +1,7 @@
 //! The cgroups of single pods.
 
-use std::sync::Arc;
-
 use host::cgroup::{CgroupLimits, Group, HugePageLimit, PodAmounts, PodCgroupPolicy};
-use model::{Pod, PodUid, QosClass, Quantity, pod};
+use model::{AllocatedPod, Pod, PodUid, QosClass, Quantity, pod};
 use node::{Failure, FailureKind, Outcome};
 
 use super::DriverError;
@@ -22,7 +20,7 @@ impl Adapters {
     }
 
     /// Makes the pod's cgroup.
-    pub(crate) async fn ensure_cgroup(&self, pod: Arc<Pod>) -> Outcome {
+    pub(crate) async fn ensure_cgroup(&self, pod: AllocatedPod) -> Outcome {
         if !self.config.pods.cgroups_per_qos {
             return Outcome::Done;
         }
@@ -39,13 +37,13 @@ impl Adapters {
     }
 
     /// Adds what the kernel is to do about the pod's memory before it runs out (feature gate `MemoryQoS`).
-    fn protect_memory(&self, limits: &mut CgroupLimits, pod: &Pod, qos: QosClass) {
+    fn protect_memory(&self, limits: &mut CgroupLimits, pod: &AllocatedPod, qos: QosClass) {
         let pods = &self.config.pods;
         if self.cgroups.mounts().version() != 2 || !self.config.gates.enabled("MemoryQoS") {
             return;
         }
         if pods.reserves_memory {
-            let request = model::resources::pod_requests(pod).get("memory").unwrap_or_default().units();
+            let request = pod.requests().get("memory").unwrap_or_default().units();
             let request = u64::try_from(request).ok().filter(|bytes| *bytes > 0);
             match qos {
                 QosClass::Guaranteed => limits.memory_min_bytes = request,
@@ -72,9 +70,9 @@ pub(super) fn outcome(result: Result<(), DriverError>) -> Outcome {
     }
 }
 
-fn amounts(pod: &Pod) -> PodAmounts {
-    let requests = model::resources::pod_requests(pod);
-    let limits = model::resources::declared_limits(pod);
+fn amounts(pod: &AllocatedPod) -> PodAmounts {
+    let requests = pod.requests();
+    let limits = pod.declared_limits();
     let positive = |n: i64| u64::try_from(n).unwrap_or(0);
     let huge_pages = limits.iter().filter_map(|(name, amount)| {
         let size: Quantity = name.strip_prefix("hugepages-")?.parse().ok()?;

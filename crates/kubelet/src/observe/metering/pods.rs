@@ -258,7 +258,7 @@ pub(super) fn asks_at(pod: &Pod) -> &'static str {
         let is_some = |list: Option<&BTreeMap<String, Quantity>>| list.is_some_and(|list| !list.is_empty());
         resources.is_some_and(|r| is_some(r.requests.as_ref()) || is_some(r.limits.as_ref()))
     });
-    match (resources::pod_level(pod).is_some(), asks) {
+    match (resources::has_pod_level(pod), asks) {
         (true, true) => "pod_and_container_level",
         (true, false) => "pod_level",
         (false, true) => "container_level",

@@ -1,6 +1,7 @@
 //! Stories of pods and the numbers they leave.
 
 use k8s_openapi::api::core::v1::PodStatus;
+use model::AllocatedPod;
 use model::downward::PodFacts;
 use model::probe::{ProbeKind, ProbeOutcome};
 use node::{
@@ -65,11 +66,11 @@ impl Scenario {
     }
 }
 
-fn pod(spec: &str) -> Arc<Pod> {
+fn pod(spec: &str) -> AllocatedPod {
     let text = format!(
         r#"{{"metadata":{{"name":"p","namespace":"d","uid":"u","creationTimestamp":"2026-01-01T00:00:08Z"}},"spec":{spec}}}"#
     );
-    Arc::new(serde_json::from_str(&text).unwrap())
+    serde_json::from_str(&text).unwrap()
 }
 
 fn status(text: &str) -> Arc<PodStatus> {
@@ -125,7 +126,7 @@ fn a_pods_start_is_measured_with_and_without_what_it_waited_for() {
     let mut story = Scenario::new();
     let pod =
         pod(r#"{"initContainers":[{"name":"i"}],"containers":[{"name":"c","imagePullPolicy":"Always"}]}"#);
-    story.metering.on_input(story.now, &Input::PodApplied { source: Source::Api, pod: pod.clone() });
+    story.metering.on_input(story.now, &Input::PodApplied { source: Source::Api, pod: pod.shared().clone() });
     story.after(1);
     let inspect = story.start(&Action::Image(ImageAction::Inspect {
         pod: pod.clone(),
@@ -191,7 +192,7 @@ fn probes_are_counted_until_the_pod_is_gone() {
     let mut story = Scenario::new();
     let pod = pod(r#"{"containers":[{"name":"c"}]}"#);
     let probe = Action::Probe(ProbeAction::Attempt {
-        pod,
+        pod: pod.shared().clone(),
         container: "c".into(),
         id: model::ContainerId::from("x"),
         kind: ProbeKind::Liveness,
@@ -365,7 +366,9 @@ fn pods_are_counted_once_by_where_they_ask_for_resources() {
     ] {
         let mut story = Scenario::new();
         let pod = pod(&spec);
-        story.metering.on_input(story.now, &Input::PodApplied { source: Source::Api, pod: pod.clone() });
+        story
+            .metering
+            .on_input(story.now, &Input::PodApplied { source: Source::Api, pod: pod.shared().clone() });
         for _ in 0..2 {
             let id = story.start(&Action::Host(HostAction::EnsureCgroup { pod: pod.clone() }));
             story.end(id, 1, Outcome::Done, None);

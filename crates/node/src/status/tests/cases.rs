@@ -529,7 +529,7 @@ fn transition_times_change_with_the_status_only() {
     world.previous = first;
     world.now = at(2000);
     // Another reason is no transition.
-    world.pod.spec.as_mut().unwrap().containers[0].name = "d".to_owned();
+    world.edit(|pod| pod.spec.as_mut().unwrap().containers[0].name = "d".to_owned());
     let second = world.generate(Stage::Running);
     assert_eq!(condition(&second, "Ready").last_transition_time, Some(Time(at_second(1000))));
     world.previous = second;
@@ -553,8 +553,8 @@ fn conditions_of_others_stay() {
         {"type": "example.com/gate", "status": "True", "reason": "Theirs"},
         {"type": "Ready", "status": "False", "reason": "Stale"},
     ]);
-    world.pod.status =
-        Some(PodStatus { conditions: serde_json::from_value(theirs).unwrap(), ..PodStatus::default() });
+    let theirs = PodStatus { conditions: serde_json::from_value(theirs).unwrap(), ..PodStatus::default() };
+    world.edit(|pod| pod.status = Some(theirs));
     world.previous.conditions = serde_json::from_value(
         json!([{"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}]),
     )
@@ -582,12 +582,13 @@ fn phases_over_the_life_of_a_pod() {
         ..world
     };
     let in_api = |mut world: World, phase: &str| {
-        world.pod.status = Some(PodStatus { phase: Some(phase.to_owned()), ..PodStatus::default() });
+        let status = PodStatus { phase: Some(phase.to_owned()), ..PodStatus::default() };
+        world.edit(|pod| pod.status = Some(status));
         world
     };
     let is_static = |mut world: World| {
         let source = (pod::ANNOTATION_CONFIG_SOURCE.to_owned(), "file".to_owned());
-        world.pod.metadata.annotations = Some(BTreeMap::from([source]));
+        world.edit(|pod| pod.metadata.annotations = Some(BTreeMap::from([source])));
         world
     };
     let never = || json!({"restartPolicy": "Never", "containers": [{"name": "c"}]});
@@ -845,7 +846,7 @@ fn a_resize_that_is_not_made() {
     assert!(!is_same(&before, &pending));
     // The next wish is another.
     world.previous = pending.clone();
-    world.pod.metadata.generation = Some(4);
+    world.edit(|pod| pod.metadata.generation = Some(4));
     let next = world.generate(Stage::Running);
     assert!(!is_same(&PodStatus { observed_generation: Some(4), ..pending }, &next));
     // What another kubelet was about to do is no business of this one.

@@ -1,0 +1,113 @@
+//! Rules about what pods have of the node: no more is granted than there is, what was granted does not change by what a pod
+//! asks for later, and the status says what was granted.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{PodStatus, ResourceRequirements};
+use model::{AllocatedPod, Pod, PodUid, pod};
+use node::{Action, HostAction, ImageAction, Phase, RuntimeAction, VolumeAction};
+
+use crate::world::World;
+
+/// What the present process has granted, by what it does with it: the resources of each container.
+pub(crate) type Granted = BTreeMap<PodUid, Vec<Option<ResourceRequirements>>>;
+
+/// The pod of an action that depends on its resources.
+fn pod_of(action: &Action) -> Option<&AllocatedPod> {
+    match action {
+        Action::Runtime(
+            RuntimeAction::RunSandbox { pod, .. } | RuntimeAction::StartContainer { pod, .. },
+        )
+        | Action::Image(ImageAction::Inspect { pod, .. } | ImageAction::Pull { pod, .. })
+        | Action::Volume(VolumeAction::Sync { pod, .. })
+        | Action::Host(HostAction::EnsureCgroup { pod }) => Some(pod),
+        _ => None,
+    }
+}
+
+impl World {
+    /// Judges an action by the resources it is started with.
+    pub(crate) fn check_grant(&mut self, action: &Action) {
+        let Some(pod) = pod_of(action) else { return };
+        let uid = pod::uid(pod);
+        let resources: Vec<_> = pod::containers(pod).map(|c| c.spec.resources.clone()).collect();
+        if let Some(first) = self.process.knows.granted.get(&uid) {
+            if *first != resources {
+                self.broke(format!("{uid} was granted {first:?} and has {resources:?} in {action}"));
+            }
+            return;
+        }
+        self.process.knows.granted.insert(uid.clone(), resources);
+        if self.process.knows.found.contains(&uid) {
+            self.check_recalled(pod);
+        } else if cpu_millis(pod) > 0 {
+            self.check_room(&uid);
+        }
+    }
+
+    /// A pod that an earlier process let in: it has what that one has told.
+    fn check_recalled(&mut self, pod: &AllocatedPod) {
+        let uid = pod::uid(pod);
+        let Some(object) = self.api.pods.get(&uid) else { return };
+        let version: u64 =
+            object.metadata.resource_version.as_deref().unwrap_or_default().parse().unwrap_or(0);
+        if version > self.process.listed {
+            // Told too late for this process.
+            return;
+        }
+        let said =
+            object.status.iter().flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses));
+        let wrong = said.flatten().find_map(|said| {
+            let has = pod::container(pod, &said.name)?.spec.resources.clone().and_then(|r| r.requests);
+            let had = said.allocated_resources.as_ref().filter(|had| has.as_ref() != Some(had))?;
+            Some(format!("{} of {uid} had {had:?} and has {has:?}", said.name))
+        });
+        if let Some(rule) = wrong {
+            self.broke(rule);
+        }
+    }
+
+    /// A pod was let in: with it, no more is granted than there is.
+    fn check_room(&mut self, uid: &PodUid) {
+        let view = self.process.node.view();
+        let all = view.pods.values().filter(|pod| pod.phase != Phase::Terminated);
+        let granted: i64 = all.filter_map(|pod| pod.allocated.as_ref()).map(cpu_millis).sum();
+        let there_is = self.host.cpu_millis;
+        if u64::try_from(granted).is_ok_and(|granted| granted > there_is) {
+            self.broke(format!("with {uid}, {granted}m of processors are granted of {there_is}m"));
+        }
+    }
+
+    /// Whether the status of a pod that runs says what it was granted, and that a wish for something else is pending.
+    pub(crate) fn check_granted(&self, pod: &Pod, status: &PodStatus) -> Result<(), String> {
+        let uid = pod::uid(pod);
+        let view = self.process.node.view();
+        let held = view.pods.get(&uid).and_then(|view| view.allocated.as_ref());
+        let held = held.ok_or_else(|| format!("{uid} runs and was granted nothing"))?;
+        let mut differs = false;
+        for container in pod::containers(pod) {
+            let name = &container.spec.name;
+            let granted = pod::container(held, name).and_then(|c| c.spec.resources.clone()?.requests);
+            differs |= granted != container.spec.resources.clone().and_then(|r| r.requests);
+            let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+            let said = all.into_iter().find(|said| said.name == *name);
+            if let Some(said) = said
+                && said.allocated_resources != granted
+            {
+                let said = &said.allocated_resources;
+                return Err(format!("{name} of {uid} has {granted:?}, its status says {said:?}"));
+            }
+        }
+        let is_pending = status.conditions.iter().flatten().any(|c| c.type_ == "PodResizePending");
+        if is_pending != differs {
+            return Err(format!(
+                "{uid} asks for something else: {differs}; its status says so: {is_pending}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn cpu_millis(pod: &AllocatedPod) -> i64 {
+    pod.requests().get("cpu").map_or(0, |cpu| cpu.millis())
+}
