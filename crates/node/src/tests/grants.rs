@@ -7,7 +7,7 @@ use model::{AllocatedPod, Pod, PodUid};
 use serde_json::{Value, json};
 
 use super::scenario::{Scenario, pod};
-use crate::{Action, HostAction, Input, RuntimeAction, Source, VolumeAction};
+use crate::{Action, HostAction, Input, Restored, RuntimeAction, Source, VolumeAction};
 
 /// Generation and resource version go together here.
 fn asking(generation: i64, cpu: &str) -> Pod {
@@ -176,7 +176,7 @@ fn what_an_earlier_process_made_for_a_pod_without_room_is_removed() {
     let made = |is_found: bool| {
         let mut scenario = Scenario::restarted([].into(), Duration::from_secs(5000));
         if is_found {
-            scenario.tell(Input::FoundOnHost { pods: vec![PodUid::from("u")] });
+            scenario.tell(Input::Restored(Box::new(Restored { pods: vec![PodUid::from("u")] })));
         }
         scenario.tell(Input::PodsListed { source: Source::Api, pods: vec![Arc::new(requesting("u", "5"))] });
         scenario.under_way()
