@@ -104,7 +104,7 @@ async fn refused(scene: &Scene, name: &str, image: &str) -> Result<Pod> {
     let pod = scene.until(name, "refused", SOON, is_refused).await?;
     scene.event_naming(name, "Failed", image).await?;
     let events = scene.events(name).await?.join("\n");
-    let is_clear = ["401", "Authorization failed", "Unauthorized"].iter().any(|word| events.contains(word));
+    let is_clear = ["401", "authorization failed", "Unauthorized"].iter().any(|word| events.contains(word));
     ensure!(is_clear, "the events say that nobody vouches for it: {events}");
     for secret in [PASSWORD, WRONG_PASSWORD] {
         let encoded = BASE64_STANDARD.encode(format!("{USER}:{secret}"));
