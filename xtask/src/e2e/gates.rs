@@ -148,7 +148,7 @@ pub(super) async fn what_is_on_goes_when_turned_off(scene: Scene) -> Result<()> 
 
 /// Without the runtime's events the node goes by its lists, and works.
 pub(super) async fn without_the_event_stream(scene: Scene) -> Result<()> {
-    const UP: &str = "event stream is up";
+    const UP: &str = "CRI event stream connected";
 
     ensure!(read(scene.cluster.kubelet.log())?.contains(UP), "it is used as long as nobody turns it off");
     let off = json!({ "featureGates": { "EventedPLEG": false } });
