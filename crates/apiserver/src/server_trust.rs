@@ -64,9 +64,9 @@ pub(crate) fn client_config(config: &Config) -> Result<ClientConfig, TrustError>
     let builder = ClientConfig::builder_with_provider(provider.clone());
     let builder = builder.with_safe_default_protocol_versions().map_err(TrustError::Tls)?;
     let verifier: Arc<dyn ServerCertVerifier> = if config.accept_invalid_certs {
-        Arc::new(Anybody(provider))
+        Arc::new(Verifier { authorities: Authorities::Anybody, provider })
     } else if let Some(path) = &config.root_cert_file {
-        Arc::new(AuthorityFile::open(path)?)
+        Arc::new(Verifier { authorities: Authorities::File(AuthorityFile::open(path)?), provider })
     } else if let Some(roots) = &config.root_cert {
         let mut store = RootCertStore::empty();
         for root in roots {
@@ -135,7 +135,23 @@ fn verifier_of(path: &Path) -> Result<Arc<WebPkiServerVerifier>, TrustError> {
     Ok(WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider()).build()?)
 }
 
-impl ServerCertVerifier for AuthorityFile {
+/// Whom the server's certificate may be from, where that is decided here.
+#[derive(Debug)]
+enum Authorities {
+    /// Those in a file.
+    File(AuthorityFile),
+    /// `insecure-skip-tls-verify`: any certificate will do, as long as the server has its key.
+    Anybody,
+}
+
+/// Verifies the server's certificate by [`Authorities`], and its signatures as the library does.
+#[derive(Debug)]
+struct Verifier {
+    authorities: Authorities,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -144,7 +160,12 @@ impl ServerCertVerifier for AuthorityFile {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.current().verify_server_cert(certificate, intermediates, server, ocsp, now)
+        match &self.authorities {
+            Authorities::File(file) => {
+                file.current().verify_server_cert(certificate, intermediates, server, ocsp, now)
+            }
+            Authorities::Anybody => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -153,7 +174,12 @@ impl ServerCertVerifier for AuthorityFile {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &provider().signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -162,50 +188,16 @@ impl ServerCertVerifier for AuthorityFile {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &provider().signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// `insecure-skip-tls-verify`: any certificate will do, as long as the server has its key.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -217,7 +209,7 @@ mod tests {
     fn accepts(trust: &AuthorityFile, chain: &str) -> bool {
         let certificate = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
         let server = ServerName::try_from("localhost").unwrap();
-        trust.verify_server_cert(&certificate, &[], &server, &[], UnixTime::now()).is_ok()
+        trust.current().verify_server_cert(&certificate, &[], &server, &[], UnixTime::now()).is_ok()
     }
 
     #[test]
