@@ -1,6 +1,8 @@
 //! Views of a pod that its API type lacks. All are pure functions of the pod.
 
-use k8s_openapi::api::core::v1::Container;
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{Container, Volume};
 
 use crate::{Pod, PodKey, PodUid};
 
@@ -164,6 +166,17 @@ pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<ContainerRef<'a>> {
     containers(pod).find(|c| c.spec.name == name)
 }
 
+/// The volumes that containers have, as folders or as devices: others are not made, and nobody waits for them.
+pub fn used_volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
+    let mut names = BTreeSet::new();
+    for container in containers(pod) {
+        names.extend(container.spec.volume_mounts.iter().flatten().map(|mount| mount.name.clone()));
+        names.extend(container.spec.volume_devices.iter().flatten().map(|device| device.name.clone()));
+    }
+    let all = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    all.filter(move |volume| names.contains(&volume.name))
+}
+
 /// Whether an init container is a sidecar (KEP-753).
 pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
@@ -220,6 +233,25 @@ mod tests {
 
     fn annotated(name: &str, value: &str) -> Pod {
         pod(json!({"annotations": {name: value}}), json!({"containers": []}))
+    }
+
+    #[test]
+    fn volumes_are_used_by_containers_of_each_kind() {
+        let mounts = |name: &str| json!([{ "name": name, "mountPath": "/x" }]);
+        let all: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| json!({ "name": name })).to_vec();
+        let pod = pod(
+            json!({}),
+            json!({
+                "initContainers": [{ "name": "init", "volumeMounts": mounts("d") }],
+                "containers": [
+                    { "name": "main", "volumeMounts": mounts("b") },
+                    { "name": "raw", "volumeDevices": [{ "name": "c", "devicePath": "/y" }] },
+                ],
+                "ephemeralContainers": [{ "name": "debug", "volumeMounts": mounts("a") }],
+                "volumes": all,
+            }),
+        );
+        assert_eq!(used_volumes(&pod).map(|v| v.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
     }
 
     #[test]

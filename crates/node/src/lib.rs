@@ -54,7 +54,8 @@ pub use dead_containers::DeadContainers;
 pub use effect::{
     Action, ActionKind, ApiAction, ApiOutcome, Effect, EffectId, EventObject, EventRecord, Failure,
     FailureKind, Hook, HostAction, ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
-    ProbeAction, QosAmounts, RuntimeAction, RuntimeOutcome, Subject, VolumeAction, VolumeOutcome,
+    ProbeAction, QosAmounts, RuntimeAction, RuntimeOutcome, Subject, VolumeAction, VolumeFailure,
+    VolumeOutcome, VolumeStage,
 };
 pub use input::{Input, Restored, RuntimeChange, Source};
 pub use pods::life::Phase;

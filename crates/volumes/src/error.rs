@@ -18,7 +18,7 @@ use crate::plugins::huge_pages::HugePagesError;
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// A volume could not be made or updated. The text is that of upstream's event.
-    #[error("MountVolume.SetUp failed for volume {volume:?} : {}", chain(cause))]
+    #[error("{}", set_up_text(volume, cause))]
     SetUp {
         /// `volumes[].name`.
         volume: String,
@@ -66,6 +66,40 @@ impl VolumeError {
         };
         std::iter::once(self).chain(also).collect()
     }
+
+    /// Whether it was not even found out how the volume is made.
+    pub fn is_before_mounting(&self) -> bool {
+        matches!(self, Self::SetUp { cause: SetUpError::NoPlugin { .. }, .. })
+    }
+}
+
+/// What upstream says of it, by how far it came.
+fn set_up_text(volume: &str, cause: &SetUpError) -> String {
+    match cause {
+        SetUpError::NoPlugin { .. } => {
+            format!("failed to get Plugin from volumeSpec for volume {volume:?} err={cause}")
+        }
+        _ => format!("MountVolume.SetUp failed for volume {volume:?} : {}", chain(cause)),
+    }
+}
+
+/// Kinds that the API has and no kubelet makes any more.
+const WITHDRAWN: [&str; 8] = [
+    "kubernetes.io/cephfs",
+    "kubernetes.io/flocker",
+    "kubernetes.io/glusterfs",
+    "kubernetes.io/photon-pd",
+    "kubernetes.io/quobyte",
+    "kubernetes.io/rbd",
+    "kubernetes.io/scaleio",
+    "kubernetes.io/storageos",
+];
+
+fn no_plugin_text(plugin: &str) -> String {
+    match WITHDRAWN.contains(&plugin) {
+        true => "no volume plugin matched".to_owned(),
+        false => format!("volume plugin {plugin:?} is not supported"),
+    }
 }
 
 /// Why a volume could not be made.
@@ -102,6 +136,18 @@ pub enum SetUpError {
     #[error(transparent)]
     HugePages(#[from] HugePagesError),
     /// Nothing here makes volumes of that kind.
+    #[error("{}", no_plugin_text(plugin))]
+    NoPlugin {
+        /// Upstream's name of the plugin.
+        plugin: &'static str,
+    },
+    /// Cloning repositories of a pod's choice on the host was given up. The text is upstream's.
+    #[error(
+        "git-repo volume plugin has been disabled; if necessary, it may be re-enabled by enabling the feature-gate \
+         `GitRepoVolumeDriver`"
+    )]
+    GitRepoDisabled,
+    /// Nothing here makes such a part of a volume.
     #[error("volume plugin {plugin:?} is not supported")]
     Unsupported {
         /// Upstream's name of the plugin.

@@ -19,6 +19,9 @@ pub(crate) const PROJECTED: &str = "kubernetes.io~projected";
 const HOST_PATH: &str = "kubernetes.io~host-path";
 const SUB_PATHS: &str = "volume-subpaths";
 
+/// The plugin of a kind that is known and never made.
+pub(crate) const GIT_REPO: &str = "kubernetes.io/git-repo";
+
 /// The folder name of the plugin that makes volumes of this kind.
 pub(crate) fn plugin_folder(kind: VolumeKind) -> Result<&'static str, SetUpError> {
     match kind {
@@ -28,7 +31,7 @@ pub(crate) fn plugin_folder(kind: VolumeKind) -> Result<&'static str, SetUpError
         VolumeKind::DownwardApi => Ok(DOWNWARD_API),
         VolumeKind::Projected => Ok(PROJECTED),
         VolumeKind::EmptyDir => Ok(EMPTY_DIR),
-        VolumeKind::Driver(plugin) => Err(SetUpError::Unsupported { plugin }),
+        VolumeKind::Driver(plugin) => Err(SetUpError::NoPlugin { plugin }),
     }
 }
 

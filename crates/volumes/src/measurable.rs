@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Volume;
-use model::{Pod, VolumeKind};
+use model::{Pod, VolumeKind, pod as pods};
 
 use crate::layout::PodLayout;
 use crate::plugins;
@@ -21,10 +21,10 @@ pub struct MeasurableVolume {
     pub is_local_ephemeral: bool,
 }
 
-/// The measurable volumes of a pod, in the order of its spec.
+/// The measurable volumes that a pod uses, in the order of its spec.
 pub(crate) fn of_pod(layout: &PodLayout, pod: &Pod) -> Vec<MeasurableVolume> {
-    let all = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    let found = all.filter(|volume| volume.host_path.is_none()).filter_map(|volume| {
+    let used = pods::used_volumes(pod).filter(|volume| volume.host_path.is_none());
+    let found = used.filter_map(|volume| {
         let (path, _) = plugins::location(layout, volume).ok()?;
         Some(MeasurableVolume { name: volume.name.clone(), path, is_local_ephemeral: is_local(volume) })
     });
@@ -51,7 +51,11 @@ mod tests {
 
     #[test]
     fn kinds() {
-        let pod: Pod = serde_json::from_value(json!({ "spec": { "containers": [], "volumes": [
+        let mounts = ["disk", "memory", "map", "token", "host", "claim"]
+            .map(|name| json!({ "name": name, "mountPath": format!("/{name}") }));
+        let container = json!({ "name": "c", "volumeMounts": mounts });
+        let pod: Pod = serde_json::from_value(json!({ "spec": { "containers": [container], "volumes": [
+            { "name": "unused", "emptyDir": {} },
             { "name": "disk", "emptyDir": {} },
             { "name": "memory", "emptyDir": { "medium": "Memory" } },
             { "name": "map", "configMap": { "name": "m" } },

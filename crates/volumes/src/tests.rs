@@ -112,10 +112,14 @@ impl World {
     }
 }
 
+/// A pod whose container has all the volumes.
 fn pod(volumes: serde_json::Value, extra: serde_json::Value) -> AllocatedPod {
+    let names = volumes.as_array().into_iter().flatten().map(|volume| volume["name"].as_str().unwrap());
+    let mounts: Vec<_> =
+        names.map(|name| json!({ "name": name, "mountPath": format!("/of/{name}") })).collect();
     let mut pod = json!({
         "metadata": { "name": "p", "namespace": "ns", "uid": "u1", "labels": { "app": "x" } },
-        "spec": { "containers": [{ "name": "c" }], "volumes": volumes },
+        "spec": { "containers": [{ "name": "c", "volumeMounts": mounts }], "volumes": volumes },
     });
     for (key, value) in extra.as_object().unwrap() {
         pod["spec"][key] = value.clone();
@@ -341,8 +345,9 @@ fn failures_read_like_upstreams_events() {
                  path \"/no/such/path\" does not exist",
             ),
             (
-                json!({ "nfs": { "server": "s", "path": "/" } }),
-                "volume plugin \"kubernetes.io/nfs\" is not supported",
+                json!({ "gitRepo": { "repository": "/etc" } }),
+                "git-repo volume plugin has been disabled; if necessary, it may be re-enabled by enabling the \
+                 feature-gate `GitRepoVolumeDriver`",
             ),
             (json!({ "emptyDir": { "medium": "Tape" } }), "storage medium \"Tape\" is not valid"),
         ] {
@@ -359,6 +364,34 @@ fn failures_read_like_upstreams_events() {
         );
         let error = world.volumes.sync(&both, &world.facts).await.unwrap_err();
         assert_eq!(error.all().len(), 2);
+        for (volume, message) in [
+            (
+                json!({ "nfs": { "server": "s", "path": "/" } }),
+                "volume plugin \"kubernetes.io/nfs\" is not supported",
+            ),
+            (json!({ "quobyte": { "registry": "r", "volume": "v" } }), "no volume plugin matched"),
+        ] {
+            let mut volume = volume;
+            volume["name"] = json!("x");
+            let pod = pod(json!([volume]), json!({}));
+            let error = world.volumes.sync(&pod, &world.facts).await.unwrap_err();
+            let wanted = format!("failed to get Plugin from volumeSpec for volume \"x\" err={message}");
+            assert_eq!(error.to_string(), wanted);
+            assert!(error.is_before_mounting());
+        }
+    });
+}
+
+#[test]
+fn volumes_that_no_container_has_are_not_made() {
+    run(|world| async move {
+        let volumes =
+            json!([{ "name": "e", "emptyDir": {} }, { "name": "m", "configMap": { "name": "none" } }]);
+        let mounts = json!([{ "name": "e", "mountPath": "/e" }]);
+        let pod = pod(volumes, json!({ "containers": [{ "name": "c", "volumeMounts": mounts }] }));
+        world.sync(&pod).await;
+        assert!(world.volume("empty-dir", "e").exists());
+        assert!(!world.volume("configmap", "m").exists());
     });
 }
 
@@ -411,7 +444,9 @@ fn fs_group_and_users_own_what_they_should() {
         let mixed = pod(
             volumes,
             json!({ "containers": [
-                { "name": "a", "securityContext": { "runAsUser": 5 } }, { "name": "b" }] }),
+                { "name": "a", "securityContext": { "runAsUser": 5 } },
+                { "name": "b", "volumeMounts": [{ "name": "t", "mountPath": "/t" }] },
+            ] }),
         );
         world.sync(&mixed).await;
         let token = meta(world.volume("projected", "t").join("token"));
@@ -488,7 +523,9 @@ fn empty_dirs_of_huge_pages() {
     run(move |world| async move {
         let text = Quantity::from_units(i64::try_from(size).unwrap()).to_binary_api().0;
         let request = json!({ format!("hugepages-{text}"): text });
-        let containers = json!([{ "name": "c", "resources": { "requests": request } }]);
+        let mounts = ["any", "sized"].map(|name| json!({ "name": name, "mountPath": format!("/{name}") }));
+        let containers =
+            json!([{ "name": "c", "resources": { "requests": request }, "volumeMounts": mounts }]);
         let volumes = json!([
             { "name": "any", "emptyDir": { "medium": "HugePages" } },
             { "name": "sized", "emptyDir": { "medium": format!("HugePages-{text}") } },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Volume;
-use model::{Pod, VolumeKind};
+use model::{Pod, VolumeKind, pod as pods};
 use telemetry::metrics::Metrics;
 
 use crate::layout;
@@ -71,8 +71,8 @@ pub(crate) fn folder(volume: &Volume) -> Option<&'static str> {
     layout::plugin_folder(VolumeKind::of(volume)).ok()
 }
 
-/// The plugins of a pod's volumes as upstream names them, one for each volume; `N/A` where there is none.
+/// The plugins of the volumes that a pod uses as upstream names them, one for each volume; `N/A` where there is none.
 pub fn plugin_names(pod: &Pod) -> Vec<String> {
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let volumes = pods::used_volumes(pod);
     volumes.map(|volume| folder(volume).map_or_else(|| "N/A".to_owned(), plugin_of)).collect()
 }

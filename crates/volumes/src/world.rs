@@ -67,9 +67,9 @@ impl<O: Objects> Volumes<O> {
         Self { objects, root, tokens: TokenCache::default(), locks: PodLocks::default(), timing, settings }
     }
 
-    /// Makes all volumes of the pod and brings their content up to date. To be called before the
-    /// first container starts, after a restart, when an object the pod refers to, its labels or
-    /// annotations have changed, and after [`Synced::refresh_after`]. Volumes that are as they
+    /// Makes all volumes that containers of the pod use and brings their content up to date. To be called
+    /// before the first container starts, after a restart, when an object the pod refers to, its labels,
+    /// annotations or containers have changed, and after [`Synced::refresh_after`]. Volumes that are as they
     /// should be are not touched; one that fails does not keep the others back.
     ///
     /// Dropping the future abandons requests to the API; disk work that has begun runs on, and
@@ -80,7 +80,7 @@ impl<O: Objects> Volumes<O> {
         let mut failures = Vec::new();
         let mut planned = Vec::new();
         let mut refresh_after: Option<Duration> = None;
-        for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        for volume in pods::used_volumes(pod) {
             let begun = Instant::now();
             let plan = self.plan(pod, facts, volume, now).await;
             let (name, folder, took) = (volume.name.clone(), timing::folder(volume), begun.elapsed());
@@ -185,8 +185,10 @@ impl<O: Objects> Volumes<O> {
         volume: &Volume,
         now: Timestamp,
     ) -> Result<(Plan, Option<Duration>), SetUpError> {
-        if let VolumeKind::Driver(plugin) = VolumeKind::of(volume) {
-            return Err(SetUpError::Unsupported { plugin });
+        match VolumeKind::of(volume) {
+            VolumeKind::Driver(layout::GIT_REPO) => return Err(SetUpError::GitRepoDisabled),
+            VolumeKind::Driver(plugin) => return Err(SetUpError::NoPlugin { plugin }),
+            _ => {}
         }
         if let Some(source) = &volume.host_path {
             return Ok((Plan::HostPath(HostPath::plan(source)?), None));

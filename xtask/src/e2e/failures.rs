@@ -101,6 +101,30 @@ pub(super) async fn every_missing_volume_is_told(scene: Scene) -> Result<()> {
     Ok(())
 }
 
+/// No kubelet has a plugin for that kind any more. Volumes that no container has are not made, whatever they are.
+pub(super) async fn volume_without_a_plugin_is_told(scene: Scene) -> Result<()> {
+    let mount = |name: &str| json!({ "name": name, "mountPath": format!("/{name}") });
+    let mounts = json!({ "volumeMounts": [mount("there"), mount("old")] });
+    let volumes = json!([
+        { "name": "there", "emptyDir": {} },
+        { "name": "old", "quobyte": { "registry": "registry:7861", "volume": "v" } },
+    ]);
+    let spec = json!({ "containers": [with(shell("main", "true"), mounts)], "volumes": volumes });
+    scene.pod("waits", spec).await?;
+    let message = scene.event("waits", "FailedMount", SOON).await?;
+    let wanted = ": failed to get Plugin from volumeSpec for volume \"old\" err=no volume plugin matched";
+    ensure!(message.starts_with("Unable to attach or mount volumes: unmounted volumes=["), "{message}");
+    ensure!(message.contains("old], unattached volumes=[], failed to process volumes=[old]: "), "{message}");
+    ensure!(message.ends_with(wanted), "{message}");
+    let unused = json!([
+        { "name": "old", "quobyte": { "registry": "registry:7861", "volume": "v" } },
+        { "name": "none", "configMap": { "name": "no-such-map" } },
+    ]);
+    let container = shell("main", "sleep 1000");
+    scene.ready_pod("runs", json!({ "containers": [container], "volumes": unused })).await?;
+    Ok(())
+}
+
 pub(super) async fn pod_that_does_not_fit_is_rejected(scene: Scene) -> Result<()> {
     let greedy = json!({ "resources": { "requests": { "cpu": "1000" } } });
     scene.pod("greedy", json!({ "containers": [with(shell("main", "true"), greedy)] })).await?;

@@ -76,6 +76,7 @@ fn all() -> Vec<Scenario> {
         Calm failures::missing_image_is_reported_and_retried,
         Calm failures::missing_secret_volume_is_mounted_once_created,
         CalmButStricter failures::every_missing_volume_is_told,
+        Calm failures::volume_without_a_plugin_is_told,
         Calm failures::missing_config_map_is_reported_and_recovers,
         Calm failures::missing_command_is_a_start_error,
         Calm failures::image_that_may_not_be_pulled,

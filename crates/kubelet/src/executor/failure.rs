@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use node::{Failure, FailureKind, Outcome, VolumeOutcome};
+use node::{Failure, FailureKind, Outcome, VolumeFailure, VolumeOutcome, VolumeStage};
 use runtime::RuntimeError;
 use volumes::VolumeError;
 
@@ -29,11 +29,13 @@ pub(crate) fn volumes(error: &VolumeError) -> Outcome {
     if matches!(error, VolumeError::Folders { .. }) {
         return Outcome::Failed(Failure { kind: FailureKind::PodFolders, message: error.to_string() });
     }
-    let one = |error: &VolumeError| match error {
-        VolumeError::SetUp { volume, .. } | VolumeError::Mount { volume, .. } => {
-            (volume.clone(), error.to_string())
-        }
-        _ => (String::new(), error.to_string()),
+    let one = |error: &VolumeError| {
+        let volume = match error {
+            VolumeError::SetUp { volume, .. } | VolumeError::Mount { volume, .. } => volume.clone(),
+            _ => String::new(),
+        };
+        let stage = if error.is_before_mounting() { VolumeStage::Processing } else { VolumeStage::Mounting };
+        VolumeFailure { volume, stage, message: error.to_string() }
     };
     Outcome::Volume(VolumeOutcome::Failed(error.all().into_iter().map(one).collect()))
 }

@@ -27,7 +27,7 @@ use futures::future::BoxFuture;
 use model::ContainerState;
 use node::{
     Action, ApiAction, ApiOutcome, Failure, FailureKind, HostAction, ImageAction, Outcome, ProbeAction,
-    RuntimeAction, RuntimeOutcome, VolumeAction, VolumeOutcome,
+    RuntimeAction, RuntimeOutcome, VolumeAction, VolumeFailure, VolumeOutcome,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, error, info, trace, warn};
@@ -69,8 +69,8 @@ pub(crate) async fn to_the_end(work: impl Future<Output = Outcome>, cancel: &Can
 }
 
 /// All that failed, in one text.
-fn messages(volumes: &[(String, String)]) -> String {
-    volumes.iter().map(|(_, message)| message.as_str()).collect::<Vec<_>>().join("; ")
+fn messages(volumes: &[VolumeFailure]) -> String {
+    volumes.iter().map(|failure| failure.message.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 fn log_failure(adapters: &Adapters, labels: &ActionLabels, message: &str, is_told: bool) {

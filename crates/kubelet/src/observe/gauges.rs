@@ -134,9 +134,14 @@ mod tests {
 
     use super::*;
 
-    /// A pod of a name with these volumes; of one that nobody knows any more there is no spec.
+    /// A pod of a name that uses these volumes; of one that nobody knows any more there is no spec.
     fn pod(name: &str, volumes: Option<Value>, are_volumes_made: bool) -> PodView {
-        let spec = |volumes| json!({ "spec": { "containers": [], "volumes": volumes } });
+        let spec = |volumes: Value| {
+            let names = volumes.as_array().into_iter().flatten().map(|volume| &volume["name"]);
+            let mounts: Vec<_> = names.map(|name| json!({ "name": name, "mountPath": "/v" })).collect();
+            let container = json!({ "name": "c", "volumeMounts": mounts });
+            json!({ "spec": { "containers": [container], "volumes": volumes } })
+        };
         let pod = volumes.map(|volumes| serde_json::from_value::<Pod>(spec(volumes)).unwrap());
         PodView {
             uid: PodUid::from(name),

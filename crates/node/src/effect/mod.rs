@@ -33,7 +33,7 @@ pub use outcome::{Failure, FailureKind, Outcome};
 pub use probe::{Hook, ProbeAction};
 pub use runtime::{RuntimeAction, RuntimeOutcome};
 pub use subject::Subject;
-pub use volume::{VolumeAction, VolumeOutcome};
+pub use volume::{VolumeAction, VolumeFailure, VolumeOutcome, VolumeStage};
 
 /// Names one started action, so that its result finds the place that waits for it. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -60,6 +60,26 @@ pub enum VolumeOutcome {
         /// When to look again although nothing changed, because a token grows old.
         refresh_after: Option<Duration>,
     },
-    /// Some are not as they should be: their names, and why.
-    Failed(Vec<(String, String)>),
+    /// Some are not as they should be.
+    Failed(Vec<VolumeFailure>),
+}
+
+/// Why a volume is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeFailure {
+    /// Its name in the pod.
+    pub volume: String,
+    /// How far it came.
+    pub stage: VolumeStage,
+    /// Text for people.
+    pub message: String,
+}
+
+/// What a volume goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumeStage {
+    /// It is found out what it is and what makes it.
+    Processing,
+    /// It is made.
+    Mounting,
 }

@@ -327,6 +327,12 @@ impl PodVolumes {
         }
     }
 
+    /// A container has come that uses more of them. It waits for those.
+    pub(crate) fn more(&mut self, is_looking: bool, now: Now) {
+        self.changed(is_looking, now);
+        self.step = Step::Todo;
+    }
+
     /// All of them are there and show what they should.
     pub(crate) fn synced(&mut self, refresh_after: Option<Duration>, now: Now) {
         self.step = Step::Done;

@@ -1,51 +1,82 @@
-//! Volumes a pod waits for too long. Each failure is told when it happens; that all of it keeps the pod from
-//! starting is told in the words people look for.
+//! Volumes a pod waits for, in the words people look for. Each failure to make one is told when it happens; that all of it
+//! keeps the pod from starting is told beside it.
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Volume;
-use model::{Now, Pod};
+use model::{Now, Pod, pod};
 use serde::{Deserialize, Serialize};
 
+use crate::effect::{VolumeFailure, VolumeStage};
+
 /// After this long without all volumes that is told, and again after as long (upstream's
-/// `podAttachAndMountTimeout`).
+/// `podAttachAndMountTimeout`). In v1.37 upstream has that in its log only, as it makes no event of a wait that ran out of
+/// time; a mount that hangs would have no event at all.
 const PATIENCE: Duration = Duration::from_secs(123);
 
 /// What a pod waits for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MissingVolumes {
-    names: Vec<String>,
+    /// Those that are not there, by name.
+    unmounted: Vec<String>,
+    /// Those of them of which it is not even known what makes them.
+    unprocessed: Vec<String>,
     tell_at: Option<Duration>,
 }
 
 impl MissingVolumes {
     /// The last attempt failed with these.
-    pub(crate) fn failed(&mut self, mut names: Vec<String>) {
-        names.sort_unstable();
-        self.names = names;
+    pub(crate) fn failed(&mut self, failures: &[VolumeFailure]) {
+        let unprocessed = failures.iter().filter(|failure| failure.stage == VolumeStage::Processing);
+        self.unmounted = names(failures.iter());
+        self.unprocessed = names(unprocessed);
     }
 
     /// An attempt begins; the first one sets the clock.
     pub(crate) fn tried(&mut self, pod: &Pod, now: Now) {
         if self.tell_at.is_none() {
             self.tell_at = Some(now.after(PATIENCE));
-            let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-            self.failed(volumes.map(|volume: &Volume| volume.name.clone()).collect());
+            self.unmounted = pod::used_volumes(pod).map(|volume| volume.name.clone()).collect();
+            self.unmounted.sort_unstable();
         }
     }
 
-    /// What is to be told of them now, and when that is due next.
+    /// What is to be told of them now, and when that is due next. Volumes that cannot be processed are told with each
+    /// attempt.
     pub(crate) fn tell(&mut self, now: Now) -> (Option<String>, Option<Duration>) {
-        let Some(at) = self.tell_at.filter(|_| !self.names.is_empty()) else { return (None, None) };
+        let is_told_later = !self.unmounted.is_empty() && self.unprocessed.is_empty();
+        let Some(at) = self.tell_at.filter(|_| is_told_later) else { return (None, None) };
         if at > now.mono {
             return (None, Some(at));
         }
-        let message = format!(
-            "Unable to attach or mount volumes: unmounted volumes=[{}], unattached volumes=[], failed to process \
-             volumes=[]: context deadline exceeded",
-            self.names.join(" ")
-        );
         self.tell_at = Some(now.after(PATIENCE));
-        (Some(message), self.tell_at)
+        (Some(self.text("context deadline exceeded")), self.tell_at)
     }
+
+    /// What this attempt's failures are told as: those of mounts each by itself, those before that together.
+    pub(crate) fn messages(&self, failures: &[VolumeFailure]) -> Vec<String> {
+        let of = |stage| failures.iter().filter(move |failure| failure.stage == stage);
+        let mut messages: Vec<String> = of(VolumeStage::Mounting).map(|f| f.message.clone()).collect();
+        let causes: Vec<&str> = of(VolumeStage::Processing).map(|f| f.message.as_str()).collect();
+        if !causes.is_empty() {
+            messages.push(self.text(&causes.join("; ")));
+        }
+        messages
+    }
+
+    /// Nothing here is attached before it is mounted.
+    fn text(&self, cause: &str) -> String {
+        format!(
+            "Unable to attach or mount volumes: unmounted volumes=[{}], unattached volumes=[], failed to process \
+             volumes=[{}]: {cause}",
+            self.unmounted.join(" "),
+            self.unprocessed.join(" ")
+        )
+    }
+}
+
+fn names<'a>(failures: impl Iterator<Item = &'a VolumeFailure>) -> Vec<String> {
+    let named = failures.filter(|failure| !failure.volume.is_empty());
+    let mut names: Vec<String> = named.map(|failure| failure.volume.clone()).collect();
+    names.sort_unstable();
+    names
 }

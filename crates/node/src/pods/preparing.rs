@@ -120,19 +120,21 @@ impl PodRecord {
                     running.volumes.synced(refresh_after, cx.now);
                 }
             }
-            Outcome::Volume(VolumeOutcome::Failed(volumes)) => {
+            Outcome::Volume(VolumeOutcome::Failed(failures)) => {
+                let causes: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+                let mut messages = Vec::new();
                 if let Some(running) = self.life.running_mut() {
-                    running.volumes.missing.failed(volumes.iter().map(|(name, _)| name.clone()).collect());
+                    running.volumes.missing.failed(&failures);
+                    messages = running.volumes.missing.messages(&failures);
                 }
-                let messages = volumes.into_iter().map(|(_, message)| message).collect();
-                self.volumes_failed(event::FAILED_MOUNT, messages, cx);
+                self.volumes_failed(event::FAILED_MOUNT, causes.join("; "), messages, cx);
             }
             Outcome::Failed(failure) => {
                 let reason = match failure.kind {
                     FailureKind::PodFolders => event::FAILED,
                     _ => event::FAILED_MOUNT,
                 };
-                self.volumes_failed(reason, vec![failure.message], cx);
+                self.volumes_failed(reason, failure.message.clone(), vec![failure.message], cx);
             }
             _ => {
                 if let Some(running) = self.life.running_mut() {
@@ -142,11 +144,17 @@ impl PodRecord {
         }
     }
 
-    /// Each of the messages is an event of its own.
-    fn volumes_failed(&mut self, reason: &'static str, messages: Vec<String>, cx: &mut Cx<'_>) {
+    /// Each of the messages is an event of its own; `error` is all that went wrong.
+    fn volumes_failed(
+        &mut self,
+        reason: &'static str,
+        error: String,
+        messages: Vec<String>,
+        cx: &mut Cx<'_>,
+    ) {
         let are_in_use = self.has_sandbox();
         let is_told = match &mut self.life {
-            Life::Running(running) => running.volumes.failed(messages.join("; "), are_in_use, cx.now),
+            Life::Running(running) => running.volumes.failed(error, are_in_use, cx.now),
             Life::Admitting(_) | Life::Terminating(_) | Life::Terminated(_) => true,
         };
         if is_told {

@@ -36,6 +36,12 @@ impl PodRecord {
         {
             self.refresh_volumes(cx.now);
         }
+        if old.as_ref().is_some_and(|old| uses_more_volumes(old, &pod)) {
+            let is_looking = self.tasks.is_open(&PodTask::Volumes);
+            if let Some(running) = self.life.running_mut() {
+                running.volumes.more(is_looking, cx.now);
+            }
+        }
         if let Some(old) = &old {
             self.containers_changed(old, &pod, cx.out);
         }
@@ -204,6 +210,11 @@ fn is_same_outline(a: &PodObservation, b: &PodObservation) -> bool {
 
 fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
     pod.spec.iter().flat_map(|s| s.volumes.iter().flatten())
+}
+
+/// Whether containers have come, for debugging, that have volumes which none had.
+fn uses_more_volumes(old: &Pod, new: &Pod) -> bool {
+    pod::used_volumes(new).any(|volume| pod::used_volumes(old).all(|had| had.name != volume.name))
 }
 
 /// Whether a volume's content depends on the pod's labels or annotations.

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::scenario::{Scenario, pod};
 use crate::{
-    Action, Failure, FailureKind, Input, Outcome, RuntimeAction, RuntimeChange, RuntimeOutcome, VolumeOutcome,
+    Action, Failure, FailureKind, Input, Outcome, RuntimeAction, RuntimeChange, RuntimeOutcome,
+    VolumeFailure, VolumeOutcome, VolumeStage,
 };
 
 fn web(policy: &str) -> Pod {
@@ -203,23 +204,84 @@ fn a_pod_whose_time_is_over_says_so_and_ends() {
     assert!(told.contains(event), "{told}");
 }
 
+/// The pod's first container has all of these.
+fn use_volumes(pod: &mut Pod, volumes: serde_json::Value) {
+    let spec = pod.spec.as_mut().unwrap();
+    let mounts = volumes.as_array().unwrap().iter();
+    let mounts: Vec<_> = mounts.map(|v| json!({ "name": v["name"], "mountPath": "/v" })).collect();
+    spec.containers[0].volume_mounts = serde_json::from_value(json!(mounts)).unwrap();
+    spec.volumes = serde_json::from_value(volumes).unwrap();
+}
+
+fn volumes_fail(all: &[(&str, VolumeStage, &str)]) -> Outcome {
+    let failure = |(volume, stage, message): &(&str, VolumeStage, &str)| VolumeFailure {
+        volume: (*volume).to_owned(),
+        stage: *stage,
+        message: (*message).to_owned(),
+    };
+    Outcome::Volume(VolumeOutcome::Failed(all.iter().map(failure).collect()))
+}
+
+/// What cannot be processed is told at once, and instead of what happens only later.
+#[test]
+fn volumes_that_cannot_be_processed_are_told_with_each_attempt() {
+    let mut scenario = Scenario::new();
+    let mut pod = web("IfNotPresent");
+    use_volumes(
+        &mut pod,
+        json!([{ "name": "n", "nfs": { "server": "s", "path": "/" } }, { "name": "m", "nfs": { "server": "s", "path": "/" } }, { "name": "e", "emptyDir": {} }]),
+    );
+    scenario.apply(&pod);
+    scenario.play(&[("ok write", ""), ("ok cgroup", "")]);
+    let failed = || {
+        volumes_fail(&[
+            ("n", VolumeStage::Processing, "no plugin for n"),
+            ("e", VolumeStage::Mounting, "no room"),
+            ("m", VolumeStage::Processing, "no plugin for m"),
+        ])
+    };
+    let wanted = "FailedMount: Unable to attach or mount volumes: unmounted volumes=[e m n], unattached volumes=[], \
+                  failed to process volumes=[m n]: no plugin for n; no plugin for m";
+    assert_eq!(scenario.ends("volumes", failed()), format!("FailedMount: no room | {wanted}"));
+    let told = scenario.wait(Duration::from_secs(300));
+    assert!(!told.contains("deadline exceeded"), "{told}");
+    assert_eq!(scenario.ends("volumes", failed()), format!("FailedMount: no room | {wanted}"));
+}
+
+/// A container for debugging may be the first to have a volume.
+#[test]
+fn a_container_that_comes_waits_for_the_volumes_that_it_brings() {
+    let mut scenario = Scenario::new();
+    let mut pod = web("IfNotPresent");
+    pod.spec.as_mut().unwrap().volumes =
+        serde_json::from_value(json!([{ "name": "e", "emptyDir": {} }])).unwrap();
+    scenario.up(&pod);
+    let mount = json!([{ "name": "e", "mountPath": "/e" }]);
+    pod.spec.as_mut().unwrap().ephemeral_containers =
+        serde_json::from_value(json!([{ "name": "d", "image": "i", "volumeMounts": mount }])).unwrap();
+    let told = scenario.apply(&pod);
+    assert!(told.contains("volumes") && told.contains("inspect d"), "{told}");
+    let told = scenario.done("inspect d");
+    assert!(!told.contains("start"), "{told}");
+    let told = scenario.done("volumes");
+    assert!(told.contains("start d#0"), "{told}");
+}
+
 #[test]
 fn every_failing_volume_is_told_and_what_is_missing_for_long() {
     let mut scenario = Scenario::new();
     let mut pod = web("IfNotPresent");
-    pod.spec.as_mut().unwrap().volumes = serde_json::from_value(json!([
-        { "name": "v", "configMap": { "name": "c" } }, { "name": "k", "secret": { "secretName": "s" } },
-        { "name": "e", "emptyDir": {} },
-    ]))
-    .unwrap();
+    use_volumes(
+        &mut pod,
+        json!([
+            { "name": "v", "configMap": { "name": "c" } }, { "name": "k", "secret": { "secretName": "s" } },
+            { "name": "e", "emptyDir": {} },
+        ]),
+    );
     scenario.apply(&pod);
     scenario.play(&[("ok write", ""), ("ok cgroup", "")]);
-    let failed = || {
-        let all = [("v", "no map"), ("k", "no secret")];
-        Outcome::Volume(VolumeOutcome::Failed(
-            all.map(|(name, why)| (name.to_owned(), why.to_owned())).to_vec(),
-        ))
-    };
+    let failed =
+        || volumes_fail(&[("v", VolumeStage::Mounting, "no map"), ("k", VolumeStage::Mounting, "no secret")]);
     assert_eq!(scenario.ends("volumes", failed()), "FailedMount: no map | FailedMount: no secret");
     let mut told = Vec::new();
     for _ in 0..250 {

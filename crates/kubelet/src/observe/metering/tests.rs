@@ -320,8 +320,10 @@ fn lists_of_all_pods_are_timed() {
 #[test]
 fn volumes_are_timed_from_the_first_attempt() {
     let mut story = Scenario::new();
-    let pod =
-        pod(r#"{"containers":[{"name":"c"}],"volumes":[{"name":"a"},{"name":"h","hostPath":{"path":"/"}}]}"#);
+    let pod = pod(
+        r#"{"containers":[{"name":"c","volumeMounts":[{"name":"a","mountPath":"/a"},{"name":"h","mountPath":"/h"}]}],
+            "volumes":[{"name":"a"},{"name":"h","hostPath":{"path":"/"}}]}"#,
+    );
     // It may well run since before this process.
     let sync = Action::Volume(VolumeAction::Sync { pod, facts: PodFacts::default() });
     let id = story.start(&sync);
