@@ -170,6 +170,45 @@ impl Wait {
 }
 
 impl WaitOn {
+    /// Its kind, as labels of metrics have it.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Restoring => "restoring",
+            Self::FirstRelist => "first_relist",
+            Self::Measurement => "measurement",
+            Self::RuntimeStatus => "runtime_status",
+            Self::Sources(_) => "sources",
+            Self::Predecessor(_) => "predecessor",
+            Self::Read => "read",
+            Self::Cgroup => "cgroup",
+            Self::Volumes => "volumes",
+            Self::Network => "network",
+            Self::Sandbox => "sandbox",
+            Self::SandboxStop => "sandbox_stop",
+            Self::RestartAll => "restart_all",
+            Self::Image(_) => "image",
+            Self::Start(_) => "start",
+            Self::BackOff(_) => "back_off",
+            Self::InitContainer(_) => "init_container",
+            Self::PostStart(_) => "post_start",
+            Self::StartupProbe(_) => "startup_probe",
+            Self::ReadinessProbe(_) => "readiness_probe",
+            Self::ReadinessGate(_) => "readiness_gate",
+            Self::PreStop(_) => "pre_stop",
+            Self::Stop(_) => "stop",
+            Self::Unmount => "unmount",
+            Self::CgroupRemoval => "cgroup_removal",
+            Self::Cleanup => "cleanup",
+            Self::Logs => "logs",
+            Self::Mirror => "mirror",
+            Self::StatusWrite => "status_write",
+            Self::ObjectDeletion => "object_deletion",
+            Self::Runtime => "runtime",
+            Self::Registration => "registration",
+            Self::NodeObject => "node_object",
+        }
+    }
+
     /// On whom.
     fn who(&self) -> Who {
         match self {

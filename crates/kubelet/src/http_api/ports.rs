@@ -28,6 +28,7 @@ use telemetry::traces::Tracer;
 use tokio::sync::watch;
 use tracing::info;
 
+use crate::driver::Clock;
 use crate::executor::adapters::Adapters;
 use crate::http_api::cadvisor::CadvisorPage;
 use crate::http_api::orphaned_input;
@@ -47,6 +48,8 @@ pub(crate) struct NodePorts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) identity: Arc<IdentityMetrics>,
     pub(crate) view: watch::Receiver<Arc<View>>,
+    /// The clock of the view's times.
+    pub(crate) clock: Clock,
     pub(crate) health: Health,
     pub(crate) cadvisor: Arc<CadvisorPage>,
     pub(crate) usage: Arc<Usage>,
@@ -258,7 +261,7 @@ impl Ports for NodePorts {
             }
         };
         if endpoint == Endpoint::Main {
-            gauges::count(&self.metrics, &self.view.borrow().clone());
+            gauges::count(&self.metrics, &self.view.borrow().clone(), self.clock.now());
             self.identity.publish();
             self.usage.disk_metrics(&self.view.borrow().clone(), &mut page);
         }

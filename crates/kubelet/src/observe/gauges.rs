@@ -1,18 +1,45 @@
 //! Gauges that are counted from the published picture of the node when somebody asks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use model::ContainerState;
+use model::{ContainerState, Now};
 use node::{Phase, PodView, View};
 use telemetry::metrics::Metrics;
 
 /// Sets them. Counts of at most some thousands are exact as floats.
-pub(crate) fn count(metrics: &Metrics, view: &View) {
+pub(crate) fn count(metrics: &Metrics, view: &View, now: Now) {
+    waits(metrics, view, now);
     observed(metrics, view);
     desired(metrics, view);
     working(metrics, view);
     volumes_of(metrics, view);
     orphans(metrics, view);
+}
+
+/// What pods wait for: the same values as in an explanation.
+fn waits(metrics: &Metrics, view: &View, now: Now) {
+    let mut found: BTreeMap<&str, (u32, Duration)> = BTreeMap::new();
+    for pod in view.pods.values() {
+        // A pod counts once for each kind, however many of its containers wait for such a thing.
+        let mut longest: BTreeMap<&str, Duration> = BTreeMap::new();
+        for wait in pod.waits.iter() {
+            let waited = now.mono.saturating_sub(wait.since);
+            let known = longest.entry(wait.on.label()).or_default();
+            *known = waited.max(*known);
+        }
+        for (on, waited) in longest {
+            let (pods, known) = found.entry(on).or_default();
+            *pods += 1;
+            *known = waited.max(*known);
+        }
+    }
+    metrics.waits.retain(|[on]| found.contains_key(on));
+    metrics.longest_wait.retain(|[on]| found.contains_key(on));
+    for (on, (pods, waited)) in found {
+        metrics.waits.with([on]).set(f64::from(pods));
+        metrics.longest_wait.with([on]).set(waited.as_secs_f64());
+    }
 }
 
 /// Volumes of pods that are not over, by plugin: those wanted, and those of pods of which nothing is missing.
@@ -160,29 +187,63 @@ mod tests {
         }
     }
 
-    fn counted(metrics: &Metrics, pods: Vec<PodView>) -> Vec<String> {
+    /// The lines of these families, when the node is so many seconds old.
+    fn lines(metrics: &Metrics, pods: Vec<PodView>, seconds: u64, families: &[&str]) -> Vec<String> {
         let pods = pods.into_iter().map(|pod| (pod.uid.clone(), Arc::new(pod))).collect();
-        count(metrics, &View { pods, ..View::default() });
+        let now = Now { wall: jiff::Timestamp::UNIX_EPOCH, mono: Duration::from_secs(seconds) };
+        count(metrics, &View { pods, ..View::default() }, now);
         let mut page = Exposition::new();
         metrics.write(Endpoint::Main, &mut page).unwrap();
-        let families = ["volume_manager_total_volumes", "kubelet_orphan_pod_cleaned_volumes"];
         let page = page.into_text();
         page.lines().filter(|line| families.iter().any(|f| line.starts_with(f))).map(str::to_owned).collect()
+    }
+
+    fn counted(metrics: &Metrics, pods: Vec<PodView>) -> Vec<String> {
+        lines(metrics, pods, 0, &["volume_manager_total_volumes", "kubelet_orphan_pod_cleaned_volumes"])
+    }
+
+    fn wait(on: WaitOn, since: u64, error: Option<&str>) -> Wait {
+        let since = Duration::from_secs(since);
+        Wait { on, since, attempts: 0, reason: None, error: error.map(str::to_owned), next_try: None }
+    }
+
+    #[test]
+    fn waits_are_counted_by_pod_and_what_is_over_leaves_no_series() {
+        let waiting = |name: &str, waits: Vec<Wait>| PodView {
+            waits: Arc::new(waits),
+            ..pod(name, Some(json!([])), false)
+        };
+        let pods = vec![
+            waiting(
+                "a",
+                vec![
+                    wait(WaitOn::Image("x".into()), 90, Some("denied")),
+                    wait(WaitOn::Image("y".into()), 70, None),
+                    wait(WaitOn::StatusWrite, 99, None),
+                ],
+            ),
+            waiting("b", vec![wait(WaitOn::Image("x".into()), 40, None)]),
+            waiting("c", vec![]),
+        ];
+        let metrics = Metrics::default();
+        let families = ["ferrolet_"];
+        assert_eq!(
+            lines(&metrics, pods, 100, &families),
+            [
+                "ferrolet_longest_wait_seconds{on=\"image\"} 60",
+                "ferrolet_longest_wait_seconds{on=\"status_write\"} 1",
+                "ferrolet_waits{on=\"image\"} 2",
+                "ferrolet_waits{on=\"status_write\"} 1",
+            ]
+        );
+        assert_eq!(lines(&metrics, vec![waiting("a", vec![])], 101, &families), Vec::<String>::new());
     }
 
     #[test]
     fn volumes_and_what_is_left_of_pods() {
         let volumes = json!([{ "name": "a", "emptyDir": {} }, { "name": "b", "hostPath": { "path": "/" } }]);
         let mut failing = pod("stuck", None, false);
-        let error = Some("unmount: busy".to_owned());
-        failing.waits = Arc::new(vec![Wait {
-            on: WaitOn::Unmount,
-            since: Duration::ZERO,
-            attempts: 1,
-            reason: None,
-            error,
-            next_try: None,
-        }]);
+        failing.waits = Arc::new(vec![wait(WaitOn::Unmount, 0, Some("unmount: busy"))]);
         let ended = PodView { phase: Phase::Terminated, ..pod("ended", Some(volumes.clone()), true) };
         let pods = vec![
             pod("ready", Some(volumes), true),

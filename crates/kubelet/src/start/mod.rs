@@ -129,7 +129,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let driver = tokio::spawn(driver.run(stop.clone()));
     stage.send_replace(Stage::Started);
     let notifier = process.notifier.clone();
-    let ports = prerequisites.ports(adapters, published, process);
+    let ports = prerequisites.ports(adapters, (published, clock), process);
     servers::serve_pods(&ports, stop.clone())?;
     servers::serve(server, ports, stop).await;
     info!("Started kubelet");
@@ -295,7 +295,12 @@ impl Prerequisites {
     }
 
     /// What the server asks of the node.
-    fn ports(self, adapters: Arc<Adapters>, view: watch::Receiver<Arc<View>>, process: Process) -> NodePorts {
+    fn ports(
+        self,
+        adapters: Arc<Adapters>,
+        (view, clock): (watch::Receiver<Arc<View>>, Clock),
+        process: Process,
+    ) -> NodePorts {
         let Self { config, host, metrics, identity, .. } = self;
         metrics.describe(&config.gates);
         metrics.node_name.with([&host.node_name]).set(1.0);
@@ -307,6 +312,7 @@ impl Prerequisites {
         tokio::spawn(disk_task.run());
         NodePorts {
             view,
+            clock,
             adapters,
             config,
             metrics,

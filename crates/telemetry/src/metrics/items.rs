@@ -175,6 +175,10 @@ metrics! {
     token_cache_duration: Histogram[status](USUAL) = "authentication_token_cache_request_duration_seconds" on Main, "[ALPHA] Seconds it took to find out whose a token is, by whether it was remembered.";
     /// Tokens looked up, by `hit` or `miss`.
     token_cache_requests: Counter[status] = "authentication_token_cache_request_total" on Main, "[ALPHA] Tokens looked up, by whether they were remembered.";
+    /// How long the pod that waits longest for something has waited for it, in seconds, by what it waits for.
+    longest_wait: Gauge[on] = "ferrolet_longest_wait_seconds" on Main, "[ALPHA] Seconds for which the pod that waits longest for something has waited, by what it waits for. Not one of upstream's.";
+    /// Pods that wait for something, by what.
+    waits: Gauge[on] = "ferrolet_waits" on Main, "[ALPHA] Pods that wait for something, by what they wait for. kubelet explain tells which. Not one of upstream's.";
     /// Pods the kubelet works on, by whether they are static (`true`, `false` or empty).
     active_pods: Gauge[static_] = "kubelet_active_pods" on Main, "[ALPHA] Pods that the kubelet works on and that are not finished.";
     /// Pods turned away, by reason.
