@@ -231,14 +231,15 @@ async fn first_certificate(
     let loaded = kubeconfig::load(bootstrap).await.map_err(BootstrapError::Initial)?;
     let initial = Initial { kubeconfig: bootstrap.to_owned(), settings: settings.clone() };
     let client = initial.client().await.map_err(BootstrapError::Initial)?;
-    server_is_there(&client).await;
+    let observer = &settings.observer;
+    server_is_there(&client, observer).await;
     let key_file = folder.join(KEY_FILE);
     let mut key = match key_of(&store) {
         Some(key) => key,
         None => kept_key(&key_file)?,
     };
     let template = Template::for_client(&identity.node_name);
-    let asked = match submit(&client, &template, &key).await {
+    let asked = match submit(&client, &template, &key, observer).await {
         Err(SigningError::Incompatible { name, difference }) => {
             // Upstream gives up here until somebody deletes the request.
             tracing::warn!(
@@ -247,12 +248,13 @@ async fn first_certificate(
                 "Existing certificate signing request does not match; creating another one"
             );
             key = new_key(&key_file)?;
-            submit(&client, &template, &key).await
+            submit(&client, &template, &key, observer).await
         }
         answer => answer,
     };
     let asked = asked.map_err(BootstrapError::Signing)?;
     tracing::info!(request = asked.name, "Waiting for client certificate to be issued");
+    observer.tell(CredentialEvent::First(RotationEvent::Asked { request: asked.name.clone() }));
     let issued = tokio::time::timeout(APPROVAL_LIMIT, certificate_of(&client, &asked)).await;
     let chain_pem = match issued {
         Ok(issued) => issued.map_err(BootstrapError::Signing)?,
@@ -268,7 +270,12 @@ async fn first_certificate(
 }
 
 /// Submits the request, again while that may help.
-async fn submit(client: &Client, template: &Template, key: &RequestKey) -> Result<Asked, SigningError> {
+async fn submit(
+    client: &Client,
+    template: &Template,
+    key: &RequestKey,
+    observer: &Observer<CredentialEvent>,
+) -> Result<Asked, SigningError> {
     // In upstream's order for this request: the name depends on it.
     let mut usages = vec!["digital signature", "client auth"];
     if key.is_rsa() {
@@ -292,6 +299,7 @@ async fn submit(client: &Client, template: &Template, key: &RequestKey) -> Resul
                     error = chain(&error),
                     "Failed to create certificate signing request; retrying in {pause:?}"
                 );
+                failed(observer, chain(&error), pause);
                 tokio::time::sleep(pause).await;
                 failures += 1;
             }
@@ -300,8 +308,13 @@ async fn submit(client: &Client, template: &Template, key: &RequestKey) -> Resul
     }
 }
 
+fn failed(observer: &Observer<CredentialEvent>, error: String, pause: Duration) {
+    let next_try = Timestamp::now() + pause;
+    observer.tell(CredentialEvent::First(RotationEvent::Failed { error, next_try }));
+}
+
 /// Waits until the server answers anything.
-async fn server_is_there(client: &Client) {
+async fn server_is_there(client: &Client, observer: &Observer<CredentialEvent>) {
     let purpose = Purpose::new("get", "/healthz");
     let mut failures = 0;
     loop {
@@ -319,7 +332,9 @@ async fn server_is_there(client: &Client) {
         if failures == 0 {
             tracing::info!(reason, "Waiting for API server to respond");
         }
-        tokio::time::sleep(retry_pause(failures, PAUSE_FIRST, PAUSE_MAX)).await;
+        let pause = retry_pause(failures, PAUSE_FIRST, PAUSE_MAX);
+        failed(observer, reason, pause);
+        tokio::time::sleep(pause).await;
         failures += 1;
     }
 }

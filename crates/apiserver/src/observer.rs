@@ -11,6 +11,8 @@ use crate::credentials::ExecPluginEvent;
 pub enum CredentialEvent {
     /// To the client certificate that is rotated.
     Client(RotationEvent),
+    /// To the first client certificate, which is waited for before there is a connection.
+    First(RotationEvent),
     /// To what an exec plugin hands out.
     Plugin(ExecPluginEvent),
 }

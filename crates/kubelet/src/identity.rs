@@ -43,6 +43,7 @@ pub(crate) async fn connect(
         is_rotating: config.api.rotate_certificates,
     };
     let (connection, rotation) = apiserver::connect_node(&identity, settings).await?;
+    metrics.first_is_there();
     if let Some(rotation) = rotation {
         tasks.spawn(rotation.run());
     }
@@ -129,12 +130,75 @@ pub(crate) struct IdentityMetrics {
     client_until: AtomicI64,
     serving_until: AtomicI64,
     plugin_until: AtomicI64,
+    waits: watch::Sender<CertificateWaits>,
+}
+
+/// Which certificates are waited for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CertificateWaits {
+    /// The one that the API server is shown.
+    pub(crate) client: Option<CertificateWait>,
+    /// The one that callers of the node are shown.
+    pub(crate) serving: Option<CertificateWait>,
+}
+
+/// A certificate that was asked for, or cannot be.
+#[derive(Clone, Debug)]
+pub(crate) struct CertificateWait {
+    /// Since when.
+    pub(crate) since: Timestamp,
+    /// The certificate signing request that is to be approved, once there is one.
+    pub(crate) request: Option<String>,
+    /// How often it failed.
+    pub(crate) attempts: u32,
+    /// Why it did the last time.
+    pub(crate) error: Option<String>,
+    /// When it is tried again.
+    pub(crate) next_try: Option<Timestamp>,
+}
+
+impl CertificateWait {
+    /// What it is after this.
+    fn after(before: Option<Self>, event: &RotationEvent) -> Option<Self> {
+        let known = before.unwrap_or_else(|| Self {
+            since: Timestamp::now(),
+            request: None,
+            attempts: 0,
+            error: None,
+            next_try: None,
+        });
+        match event {
+            RotationEvent::Current(_) | RotationEvent::Replaced { .. } => None,
+            RotationEvent::Asked { request } => {
+                Some(Self { request: Some(request.clone()), error: None, next_try: None, ..known })
+            }
+            RotationEvent::Failed { error, next_try } => Some(Self {
+                request: None,
+                attempts: known.attempts.saturating_add(1),
+                error: Some(error.clone()),
+                next_try: Some(*next_try),
+                ..known
+            }),
+        }
+    }
 }
 
 impl IdentityMetrics {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         let never = || AtomicI64::new(NEVER);
-        Arc::new(Self { metrics, client_until: never(), serving_until: never(), plugin_until: never() })
+        let waits = watch::Sender::default();
+        Arc::new(Self {
+            metrics,
+            client_until: never(),
+            serving_until: never(),
+            plugin_until: never(),
+            waits,
+        })
+    }
+
+    /// Which certificates are waited for.
+    pub(crate) fn waits(&self) -> watch::Receiver<CertificateWaits> {
+        self.waits.subscribe()
     }
 
     /// All of the node's metrics.
@@ -147,6 +211,7 @@ impl IdentityMetrics {
         let this = self.clone();
         Observer::new(move |event| match event {
             CredentialEvent::Client(event) => this.client(&event),
+            CredentialEvent::First(event) => this.client_waits(&event),
             CredentialEvent::Plugin(event) => this.plugin(event),
         })
     }
@@ -197,17 +262,28 @@ impl IdentityMetrics {
         self.metrics.certificate_client_renew_errors.with([]);
     }
 
+    /// There is a connection: whatever it needed is there.
+    fn first_is_there(&self) {
+        self.waits.send_modify(|waits| waits.client = None);
+    }
+
+    fn client_waits(&self, event: &RotationEvent) {
+        self.waits.send_modify(|waits| waits.client = CertificateWait::after(waits.client.take(), event));
+    }
+
     fn client(&self, event: &RotationEvent) {
+        self.client_waits(event);
         match event {
             RotationEvent::Current(pair) => {
                 self.client_until.store(pair.leaf().not_after.as_second(), Ordering::Relaxed);
             }
-            RotationEvent::Replaced { .. } => {}
-            RotationEvent::Failed => self.metrics.certificate_client_renew_errors.with([]).increment(),
+            RotationEvent::Replaced { .. } | RotationEvent::Asked { .. } => {}
+            RotationEvent::Failed { .. } => self.metrics.certificate_client_renew_errors.with([]).increment(),
         }
     }
 
     fn serving(&self, event: &RotationEvent) {
+        self.waits.send_modify(|waits| waits.serving = CertificateWait::after(waits.serving.take(), event));
         match event {
             RotationEvent::Current(pair) => {
                 self.serving_until.store(pair.leaf().not_after.as_second(), Ordering::Relaxed);
@@ -215,7 +291,8 @@ impl IdentityMetrics {
             RotationEvent::Replaced { age } => {
                 self.metrics.certificate_server_rotation_age.with([]).observe(age.as_secs_f64());
             }
-            RotationEvent::Failed => self.metrics.certificate_server_renew_errors.with([]).increment(),
+            RotationEvent::Asked { .. } => {}
+            RotationEvent::Failed { .. } => self.metrics.certificate_server_renew_errors.with([]).increment(),
         }
     }
 
@@ -255,7 +332,7 @@ mod tests {
         }
         counted.client_rotates();
         counted.serving_rotates();
-        counted.client(&RotationEvent::Failed);
+        counted.client(&RotationEvent::Failed { error: "refused".to_owned(), next_try: Timestamp::now() });
         counted.serving(&RotationEvent::Replaced { age: Duration::from_secs(61) });
         counted.plugin(ExecPluginEvent::Called { code: 3, status: "plugin_execution_error" });
         counted.plugin_until.store(Timestamp::now().as_second() - 100, Ordering::Relaxed);
@@ -273,6 +350,24 @@ mod tests {
             assert!(text.contains(line), "{line} in {text}");
         }
         assert!(text.contains("rest_client_exec_plugin_ttl_seconds -10"), "expired a while ago");
+    }
+
+    #[test]
+    fn a_certificate_is_waited_for_until_it_is_there() {
+        let counted = IdentityMetrics::new(Arc::default());
+        let waits = counted.waits();
+        let failed = || RotationEvent::Failed { error: "refused".to_owned(), next_try: Timestamp::now() };
+        counted.client(&failed());
+        counted.client(&failed());
+        let first = waits.borrow().client.clone().unwrap();
+        assert_eq!((first.attempts, first.error.as_deref()), (2, Some("refused")));
+        counted.client(&RotationEvent::Asked { request: "csr-1".to_owned() });
+        let asked = waits.borrow().client.clone().unwrap();
+        assert_eq!((asked.since, asked.request.as_deref()), (first.since, Some("csr-1")));
+        assert_eq!((asked.error, asked.next_try), (None, None));
+        assert!(waits.borrow().serving.is_none());
+        counted.first_is_there();
+        assert!(waits.borrow().client.is_none());
     }
 
     #[test]

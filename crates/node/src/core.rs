@@ -127,6 +127,7 @@ impl Node {
     /// Each part and each pod that has something to do does it.
     fn drive_parts(&mut self, now: Now) {
         self.lifecycle.drive(now, &self.settings, &mut self.out);
+        self.note_node_waits(now);
         self.pod_cidr.drive(now, &mut self.out);
         self.retained_logs.drive(&mut self.pods, now);
         loop {
@@ -148,12 +149,17 @@ impl Node {
 
     /// The node and its pods wait for what earlier processes have left to be found.
     fn note_restoring(&mut self, now: Now) {
-        self.lifecycle.note_waits(now, self.startup, &self.settings);
+        self.note_node_waits(now);
         while let Some(uid) = self.pods.take_dirty() {
             let Some(mut record) = self.pods.get_mut(&uid) else { continue };
             record.note_restoring(now);
             self.view.update(&record);
         }
+    }
+
+    fn note_node_waits(&mut self, now: Now) {
+        let unsynced = self.unsynced();
+        self.lifecycle.note_waits(now, self.startup, unsynced, &self.settings);
     }
 
     /// When [`Node::step`] wants to be called at the latest, with [`Input::Tick`] if nothing else
@@ -487,6 +493,11 @@ impl Node {
         }
     }
 
+    /// The sources that have not named their pods yet.
+    fn unsynced(&self) -> Vec<Source> {
+        self.settings.sources.iter().copied().filter(|s| !self.synced.contains(s)).collect()
+    }
+
     fn are_sources_synced(&self) -> bool {
         self.settings.sources.iter().all(|s| self.synced.contains(s))
     }
@@ -523,8 +534,7 @@ impl Node {
     /// One round of one pod. Returns its name when it has ended in it.
     fn drive_pod(&mut self, now: Now, uid: &PodUid) -> Option<PodKey> {
         let has_mirror = self.has_mirror(uid);
-        let missing = self.settings.sources.iter().copied().filter(|s| !self.synced.contains(s)).collect();
-        let admission = admission_wait(&self.pods, uid, missing, self.lifecycle.state());
+        let admission = admission_wait(&self.pods, uid, self.unsynced(), self.lifecycle.state());
         let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
         let mut held = self.pods.get_mut(uid)?;
         let record = &mut *held;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cx::NodeState;
 use crate::effect::{ApiAction, ApiOutcome, EventObject, EventRecord, Outcome};
+use crate::input::Source;
 use crate::jitter::Jitter;
 use crate::node_status::{self, NodeFacts, NodeHealth};
 use crate::outbox::Outbox;
@@ -249,16 +250,21 @@ impl NodeLifecycle {
 
     pub(crate) fn drive(&mut self, now: Now, settings: &Settings, out: &mut Outbox) {
         self.drive_report(now, settings, out);
-        self.note_waits(now, Startup::Restored, settings);
     }
 
-    /// Takes note of what the node waits for.
-    pub(crate) fn note_waits(&mut self, now: Now, startup: Startup, settings: &Settings) {
-        self.waits.update(self.find_waits(startup, settings), now);
+    /// Takes note of what the node waits for; `unsynced` are the sources that have not named their pods yet.
+    pub(crate) fn note_waits(
+        &mut self,
+        now: Now,
+        startup: Startup,
+        unsynced: Vec<Source>,
+        settings: &Settings,
+    ) {
+        self.waits.update(self.find_waits(startup, unsynced, settings), now);
     }
 
     /// What the round has left open.
-    fn find_waits(&self, startup: Startup, settings: &Settings) -> Found {
+    fn find_waits(&self, startup: Startup, unsynced: Vec<Source>, settings: &Settings) -> Found {
         let mut found = Found::default();
         if !startup.is_over() {
             found.add(WaitOn::Restoring);
@@ -292,6 +298,9 @@ impl NodeLifecycle {
                 found.retrying(WaitOn::StatusWrite, self.report.retry.as_ref());
             }
             Registration::Made => {}
+        }
+        if !unsynced.is_empty() {
+            found.add(WaitOn::Sources(unsynced));
         }
         found
     }

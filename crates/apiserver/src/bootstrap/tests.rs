@@ -82,6 +82,35 @@ async fn a_token_becomes_a_certificate_and_a_kubeconfig() {
     connect_node(&again, ClientSettings::default()).await.unwrap();
 }
 
+/// Whoever waits for the first certificate can tell on whom.
+#[tokio::test]
+async fn what_the_first_certificate_waits_for_is_told() {
+    let authority = Arc::new(Authority::new());
+    for (silent, refused, told) in
+        [("/healthz", 503, "starting"), ("", 500, "no room"), ("", 201, "node-csr-")]
+    {
+        let mut signs = signing(authority.clone(), None);
+        let fake = Fake::by(move |sent| {
+            let is_refused = sent.path == silent || sent.method == "POST" && refused == 500;
+            if is_refused { refuse(refused, "InternalError", told) } else { signs(sent) }
+        })
+        .await;
+        let folder = tempfile::tempdir().unwrap();
+        let identity = node(folder.path(), Some(&fake.kubeconfig), false);
+        let (heard, mut events) = tokio::sync::mpsc::channel(10);
+        let observer = Observer::new(move |one| drop(heard.try_send(one)));
+        let settings = ClientSettings { observer, ..ClientSettings::default() };
+        let connecting = tokio::spawn(async move { connect_node(&identity, settings).await.map(drop) });
+        let text = match events.recv().await.unwrap() {
+            CredentialEvent::First(RotationEvent::Failed { error, .. }) => error,
+            CredentialEvent::First(RotationEvent::Asked { request }) => request,
+            other => panic!("{other:?}"),
+        };
+        assert!(text.contains(told), "{text}");
+        connecting.abort();
+    }
+}
+
 #[tokio::test]
 async fn a_request_made_before_a_restart_is_taken_up() {
     let authority = Arc::new(Authority::new());
@@ -150,6 +179,8 @@ async fn with_rotation_the_start_does_not_wait() {
     assert!(text.contains("pki/kubelet-client-current.pem"), "{text}");
     assert!(text.contains(&connection.server().trim_end_matches('/').to_owned()), "{text}");
     let running = tokio::spawn(task.unwrap().run());
+    let asked = events.recv().await.unwrap();
+    assert!(matches!(asked, CredentialEvent::Client(RotationEvent::Asked { .. })), "{asked:?}");
     let CredentialEvent::Client(RotationEvent::Current(pair)) = events.recv().await.unwrap() else {
         panic!("no certificate")
     };

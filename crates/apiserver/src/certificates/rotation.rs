@@ -76,8 +76,18 @@ pub enum RotationEvent {
         /// Since its `notBefore`.
         age: Duration,
     },
+    /// Another one was asked for, and has to be approved and signed.
+    Asked {
+        /// The certificate signing request.
+        request: String,
+    },
     /// An attempt failed.
-    Failed,
+    Failed {
+        /// Why.
+        error: String,
+        /// When it is tried again.
+        next_try: Timestamp,
+    },
 }
 
 /// Called at each event. Called from the task: must not block.
@@ -207,10 +217,12 @@ impl RotationTask {
                     }
                     Ok(Attempt::Superseded) => break,
                     Err(error) => {
-                        self.failed(&error);
                         // With other credentials there is no reason to wait.
-                        if !(matches!(error, RotationError::Expired { .. }) && self.requester.has_others()) {
-                            self.pause(failures).await;
+                        let is_over = matches!(error, RotationError::Expired { .. });
+                        let pause = (!(is_over && self.requester.has_others())).then(|| self.pause(failures));
+                        self.failed(&error, pause.unwrap_or_default());
+                        if let Some(pause) = pause {
+                            self.wait(pause).await;
                         }
                         failures = failures.saturating_add(1);
                     }
@@ -270,6 +282,7 @@ impl RotationTask {
         });
         let asked = asked.map_err(RotationError::Signing)?;
         tracing::info!(purpose = ?self.purpose, request = asked.name, "Created certificate signing request");
+        (self.listener)(RotationEvent::Asked { request: asked.name.clone() });
         let chain_pem = tokio::select! {
             // Cancel-safe, all of them: they wait and watch, and change nothing.
             answer = certificate_of(&client, &asked) => answer.map_err(RotationError::Signing)?,
@@ -324,9 +337,10 @@ impl RotationTask {
         (self.listener)(RotationEvent::Current(pair));
     }
 
-    fn failed(&mut self, error: &RotationError) {
-        (self.listener)(RotationEvent::Failed);
+    fn failed(&mut self, error: &RotationError, pause: Duration) {
         let text = chain(error);
+        let next_try = Timestamp::now() + pause;
+        (self.listener)(RotationEvent::Failed { error: text.clone(), next_try });
         if self.told.as_ref() == Some(&text) {
             tracing::debug!(purpose = ?self.purpose, error = text, "Certificate rotation failed again");
             return;
@@ -340,10 +354,14 @@ impl RotationTask {
         self.told = Some(text);
     }
 
-    /// Waits between attempts; less if what is wanted changes.
-    async fn pause(&mut self, failures: u32) {
+    /// How long to wait after so many failures.
+    fn pause(&mut self, failures: u32) -> Duration {
         let pause = PAUSE_FIRST.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX);
-        let pause = pause.mul_f64(1.0 + 0.1 * self.random.f64());
+        pause.mul_f64(1.0 + 0.1 * self.random.f64())
+    }
+
+    /// Waits between attempts; less if what is wanted changes.
+    async fn wait(&mut self, pause: Duration) {
         tokio::select! {
             // Cancel-safe: only time.
             () = tokio::time::sleep(pause) => {}

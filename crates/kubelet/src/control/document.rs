@@ -37,6 +37,9 @@ pub(crate) struct NodeExplained {
     pub(crate) certificates: Vec<CertificateExplained>,
     /// When its lease was renewed last; `None` when it never was.
     pub(crate) lease_renewed: Option<Timestamp>,
+    /// Whether it cannot be renewed at the moment. If that lasts, the node counts as dead, however well it is.
+    #[serde(default)]
+    pub(crate) is_lease_failing: bool,
     /// How many pods it knows.
     pub(crate) pods: usize,
 }
@@ -99,6 +102,14 @@ pub(crate) struct WaitExplained {
     pub(crate) error: Option<String>,
     /// When it is tried again, or given up.
     pub(crate) next_try: Option<Timestamp>,
+}
+
+impl WaitExplained {
+    /// One that is under way.
+    pub(crate) fn new(r#for: &str, on: &str, since: Timestamp) -> Self {
+        let (r#for, on) = (r#for.to_owned(), on.to_owned());
+        Self { r#for, on, since, attempts: 0, reason: None, error: None, next_try: None }
+    }
 }
 
 /// Something that was reached.

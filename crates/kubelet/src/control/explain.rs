@@ -13,6 +13,7 @@ use super::document::{
 };
 use super::stage::Stage;
 use crate::commands;
+use crate::identity::CertificateWait;
 
 /// What is known now, of the pod of this name or of all.
 pub(super) fn explain(context: &ControlContext, pod: Option<&PodName>) -> Explanation {
@@ -37,17 +38,24 @@ pub(super) fn explain(context: &ControlContext, pod: Option<&PodName>) -> Explan
 }
 
 fn explain_node(context: &ControlContext, stage: Stage, view: &View, now: Now) -> NodeExplained {
+    let certificates: Vec<CertificateExplained> = context
+        .identity
+        .expiries()
+        .into_iter()
+        .map(|(name, expires)| CertificateExplained { name: name.to_owned(), expires })
+        .collect();
+    let has_client = certificates.iter().any(|known| known.name == "client" && known.expires > now.wall);
+    let awaited = context.identity.waits().borrow().clone();
     let mut waits = Vec::new();
-    if stage == Stage::Connecting {
-        waits.push(WaitExplained {
-            r#for: "its connection to the API server, of which the first certificate is a part".to_owned(),
-            on: Who::Api.as_str().to_owned(),
-            since: wall(Duration::ZERO, now),
-            attempts: 0,
-            reason: None,
-            error: None,
-            next_try: None,
-        });
+    match &awaited.client {
+        // Everything else follows from that.
+        Some(wait) if !has_client => waits.push(explain_certificate("its client certificate", wait)),
+        None if stage == Stage::Connecting => waits.push(WaitExplained::new(
+            "its connection to the API server",
+            Who::Api.as_str(),
+            wall(Duration::ZERO, now),
+        )),
+        _ => {}
     }
     let is_started = stage == Stage::Started;
     if is_started {
@@ -56,25 +64,23 @@ fn explain_node(context: &ControlContext, stage: Stage, view: &View, now: Now) -
     let lease = context.lease.get().map(|lease| lease.borrow().clone()).unwrap_or_default();
     if let Some(failure) = &lease.failure {
         waits.push(WaitExplained {
-            r#for: "its lease to be renewed".to_owned(),
-            on: Who::Api.as_str().to_owned(),
-            since: failure.since,
             attempts: failure.attempts,
-            reason: None,
             error: Some(failure.error.clone()),
             next_try: Some(failure.next_try),
+            ..WaitExplained::new("its lease to be renewed", Who::Api.as_str(), failure.since)
         });
+    }
+    if let Some(wait) = awaited.client.as_ref().filter(|_| has_client) {
+        waits.push(explain_certificate("its next client certificate", wait));
+    }
+    if let Some(wait) = &awaited.serving {
+        waits.push(explain_certificate("its serving certificate", wait));
     }
     let conditions = view.node_status.conditions.iter().flatten().map(|condition| ConditionExplained {
         r#type: condition.type_.clone(),
         status: condition.status.clone(),
         message: condition.message.clone().unwrap_or_default(),
     });
-    let certificates = context
-        .identity
-        .expiries()
-        .into_iter()
-        .map(|(name, expires)| CertificateExplained { name: name.to_owned(), expires });
     NodeExplained {
         name: context.node_name.clone(),
         kubelet: commands::build(),
@@ -82,9 +88,28 @@ fn explain_node(context: &ControlContext, stage: Stage, view: &View, now: Now) -
         is_started,
         waits,
         conditions: conditions.collect(),
-        certificates: certificates.collect(),
+        certificates,
         lease_renewed: lease.renewed,
+        is_lease_failing: lease.failure.is_some(),
         pods: view.pods.len(),
+    }
+}
+
+/// A certificate that is waited for, and what has to be done about it.
+fn explain_certificate(what: &str, wait: &CertificateWait) -> WaitExplained {
+    let on = match &wait.request {
+        Some(request) => {
+            format!("whoever approves and signs certificates: kubectl certificate approve {request}")
+        }
+        None => Who::Api.as_str().to_owned(),
+    };
+    let unsigned =
+        |request: &String| format!("certificate signing request {request} is not approved and signed yet");
+    WaitExplained {
+        attempts: wait.attempts,
+        error: wait.error.clone().or_else(|| wait.request.as_ref().map(unsigned)),
+        next_try: wait.next_try,
+        ..WaitExplained::new(what, &on, wait.since)
     }
 }
 

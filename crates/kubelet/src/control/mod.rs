@@ -205,20 +205,39 @@ async fn watch_on<W: tokio::io::AsyncWrite + Unpin>(
     pod: Option<&PodName>,
 ) -> io::Result<()> {
     let (mut view, mut stage) = (context.view.clone(), context.stage.clone());
+    let mut certificates = context.identity.waits();
     loop {
         view.mark_unchanged();
         stage.mark_unchanged();
+        certificates.mark_unchanged();
+        let lease = context.lease.get().cloned();
         say(write, &explanation(context, pod)).await?;
         tokio::time::sleep(BETWEEN_ANSWERS).await;
-        // Cancel-safe: both only wait. A node that ends has nothing more to tell.
+        // Cancel-safe: all of them only wait. A node that ends has nothing more to tell.
         let is_over = tokio::select! {
             changed = view.changed() => changed.is_err(),
             changed = stage.changed() => changed.is_err(),
+            changed = certificates.changed() => changed.is_err(),
+            () = lease_fails_or_recovers(lease) => false,
         };
         if is_over {
             return Ok(());
         }
     }
+}
+
+/// A renewal that follows another one is no news.
+async fn lease_fails_or_recovers(lease: Option<watch::Receiver<LeaseState>>) {
+    let Some(mut lease) = lease else { return std::future::pending().await };
+    let mut was_failing = lease.borrow_and_update().failure.is_some();
+    while lease.changed().await.is_ok() {
+        let is_failing = lease.borrow_and_update().failure.is_some();
+        if was_failing || is_failing {
+            return;
+        }
+        was_failing = is_failing;
+    }
+    std::future::pending().await
 }
 
 async fn say<W: tokio::io::AsyncWrite + Unpin>(write: &mut W, answer: &Answer) -> io::Result<()> {

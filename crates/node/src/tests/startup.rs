@@ -80,3 +80,20 @@ fn nothing_but_reads_is_started_before_it_is_known_what_was_left() {
     let waits = view.pods.values().flat_map(|pod| pod.waits.iter()).chain(view.waits.iter());
     assert_eq!(waits.filter(|wait| wait.on == WaitOn::Restoring).count(), 0);
 }
+
+#[test]
+fn the_node_waits_for_sources_that_have_not_named_their_pods() {
+    let settings = Settings { sources: vec![Source::Api, Source::File], ..Settings::for_tests() };
+    let mut node = Node::begun(settings);
+    let mut left = |input| {
+        node.step(at(1), input);
+        let view = node.view();
+        view.waits.iter().find_map(|wait| match &wait.on {
+            WaitOn::Sources(sources) => Some(sources.clone()),
+            _ => None,
+        })
+    };
+    assert_eq!(left(Input::Tick), Some(vec![Source::Api, Source::File]));
+    assert_eq!(left(Input::PodsListed { source: Source::File, pods: vec![] }), Some(vec![Source::Api]));
+    assert_eq!(left(Input::PodsListed { source: Source::Api, pods: vec![] }), None);
+}

@@ -85,6 +85,9 @@ fn state(node: &NodeExplained) -> &'static str {
     let ready = node.conditions.iter().find(|condition| condition.r#type == "Ready");
     match (node.is_started, ready) {
         (false, _) => "starting",
+        (true, Some(ready)) if ready.status == "True" && node.is_lease_failing => {
+            "ready, but the API server does not hear of it"
+        }
         (true, Some(ready)) if ready.status == "True" => "ready",
         (true, Some(_)) => "NOT ready",
         (true, None) if node.waits.is_empty() => "running",

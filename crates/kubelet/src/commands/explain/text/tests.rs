@@ -51,6 +51,7 @@ fn explanation(waits: Vec<WaitExplained>, pods: Vec<PodExplained>) -> Explanatio
             CertificateExplained { name: "serving".to_owned(), expires: at(0) },
         ],
         lease_renewed: Some(at(96)),
+        is_lease_failing: false,
         pods: pods.len(),
     };
     Explanation { now: at(100), node, pods }
@@ -126,6 +127,25 @@ lease renewed 4.0s ago
 client certificate holds for 9d01h
 serving certificate has EXPIRED 1m40s ago
 "
+    );
+}
+
+#[test]
+fn a_node_that_nobody_hears_says_so_first() {
+    let lease = WaitExplained {
+        on: "the API server".to_owned(),
+        attempts: 3,
+        error: Some("connection refused".to_owned()),
+        next_try: Some(at(101)),
+        ..wait("its lease to be renewed", 80)
+    };
+    let mut all = explanation(vec![lease], Vec::new());
+    all.node.is_lease_failing = true;
+    let text = render(&all, None);
+    assert!(text.starts_with("node n1 is ready, but the API server does not hear of it; pods: 0"), "{text}");
+    assert!(
+        text.contains("\nit waits for its lease to be renewed, 20s so far\n  error     connection refused\n"),
+        "{text}"
     );
 }
 
