@@ -8,6 +8,7 @@ mod density;
 mod feed;
 mod http_api;
 mod measure;
+mod recording;
 mod report;
 mod starts;
 mod usage;
@@ -43,6 +44,8 @@ pub(crate) enum Part {
     HttpApi,
     /// The dense node: up to 1,000 pods on a runtime without containers.
     Density,
+    /// What it costs to record a node, on the same runtime; ours alone can.
+    Recording,
 }
 
 /// What is to be measured, for the process inside the cluster.
@@ -71,7 +74,7 @@ pub(crate) fn outer(
     let against = against
         .map(|path| ready.workspace.kubelet(Some(path), &ready.peers, Profile::Release, &progress))
         .transpose()?;
-    let is_dense = only.is_none_or(|part| part == Part::Density);
+    let is_dense = only.is_none_or(|part| matches!(part, Part::Density | Part::Recording));
     let fake_cri =
         is_dense.then(|| ready.workspace.build("fake-cri", Profile::Release, &progress)).transpose()?;
     drop(progress);
@@ -98,9 +101,31 @@ pub(crate) async fn inside(paths: Paths, ours: &Path, order: &Order) -> Result<E
     }
     let Some(fake_cri) = &order.fake_cri else { return Ok(ExitCode::SUCCESS) };
     cluster.containerd.service.stop().await?;
-    let report = dense(&mut cluster, &kubelets, fake_cri, order.quick).await?;
-    println!("On a runtime without containers:\n\n{report}");
+    if order.only != Some(Part::Recording) {
+        let report = dense(&mut cluster, &kubelets, fake_cri, order.quick).await?;
+        println!("On a runtime without containers:\n\n{report}");
+    }
+    if order.only != Some(Part::Density) {
+        let report = recorded(&mut cluster, &kubelets.ours, fake_cri, order.quick).await?;
+        println!("Recorded, on the same runtime:\n\n{report}");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Our kubelet, recorded and not.
+async fn recorded(cluster: &mut Cluster, ours: &Path, fake_cri: &Path, quick: bool) -> Result<Report> {
+    let extent = if quick { recording::Extent::QUICK } else { recording::Extent::FULL };
+    let runtime = FakeRuntime::new(&cluster.paths, fake_cri)?;
+    eprintln!("==> recording");
+    cluster.kubelet = cluster.other_kubelet("kubelet-recorded", ours, Kind::Dense);
+    let mut report = Report::default();
+    // Cancel-safe: it is given up as a whole when the kubelet dies.
+    let measured = tokio::select! {
+        measured = recording::turn(cluster, &runtime, ours, &extent) => measured,
+        died = cluster.kubelet.died() => Err(died),
+    };
+    report.add(Kubelet::Ours, measured.context("measure what a recording costs")?);
+    Ok(report)
 }
 
 /// The kubelets with containerd.
