@@ -81,21 +81,26 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts everything but the kubelet.
     pub(crate) async fn start_without_kubelet(paths: Paths) -> Result<Self> {
-        let cluster = Self::start_programs(paths).await?;
+        let cluster = Self::start_programs(paths, Vec::new()).await?;
         cluster.default_account().await?;
         Ok(cluster)
     }
 
     /// Starts everything, and returns when the node is ready.
     pub(crate) async fn start(paths: Paths) -> Result<Self> {
-        let cluster = Self::start_programs(paths).await?;
+        Self::start_with(paths, Vec::new()).await
+    }
+
+    /// The same with further flags for the kubelet.
+    pub(crate) async fn start_with(paths: Paths, flags: Vec<String>) -> Result<Self> {
+        let cluster = Self::start_programs(paths, flags).await?;
         // The controllers need a moment to make the account; the node need not wait for it.
         cluster.kubelet.start().await?;
         tokio::try_join!(cluster.default_account(), cluster.node_ready(Duration::from_secs(90)))?;
         Ok(cluster)
     }
 
-    async fn start_programs(paths: Paths) -> Result<Self> {
+    async fn start_programs(paths: Paths, flags: Vec<String>) -> Result<Self> {
         certs::write_all(&paths).context("make the certificates")?;
         kubelet::write_files(&paths)?;
         let containerd = async {
@@ -105,7 +110,8 @@ impl Cluster {
         };
         let (control_plane, containerd) = tokio::try_join!(ControlPlane::start(&paths), containerd)?;
         let client = client(&paths.file("admin.kubeconfig")).await?;
-        let program = kubelet::program("kubelet", &paths, &paths.kubelet, Kind::Usual);
+        let mut program = kubelet::program("kubelet", &paths, &paths.kubelet, Kind::Usual);
+        program.args.extend(flags.into_iter().map(Into::into));
         let kubelet = Service::new(program, &paths.logs);
         Ok(Self { control_plane, containerd, kubelet, guests: Guests::default(), client, paths })
     }

@@ -29,6 +29,7 @@ mod packet_rules;
 mod pods_api;
 mod pods_from_url;
 mod probes;
+mod recordings;
 mod registration;
 mod registry;
 mod restarts;
@@ -226,9 +227,14 @@ pub(crate) async fn inside(paths: Paths, filter: &[String]) -> Result<ExitCode> 
         })
         .collect();
     eprintln!("==> start the cluster");
-    let cluster = Arc::new(Cluster::start(paths).await?);
+    let flags = if upstream { Vec::new() } else { vec![recordings::flag(&paths)] };
+    let cluster = Arc::new(Cluster::start_with(paths, flags).await?);
     eprintln!("==> run {} end-to-end tests", chosen.len());
-    let tally = runner::run(&cluster, chosen).await;
+    let mut tally = runner::run(&cluster, chosen).await;
+    if !upstream {
+        runner::last(&mut tally, "recordings::replay_as_recorded", recordings::replay_as_recorded(&cluster))
+            .await;
+    }
     cluster.paths.write_result(&serde_json::json!({ "passed": tally.passed, "failed": tally.failed }))?;
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

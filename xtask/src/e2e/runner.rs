@@ -80,6 +80,18 @@ pub(super) async fn run(cluster: &Arc<Cluster>, scenarios: Vec<Scenario>) -> Tal
     tally
 }
 
+/// What is looked at when all scenarios are over.
+pub(super) async fn last(tally: &mut Tally, name: &str, check: impl Future<Output = Result<()>>) {
+    let started = Instant::now();
+    let result = check.await;
+    let seconds = started.elapsed().as_secs_f64();
+    match &result {
+        Ok(()) => println!("test {name} ... ok ({seconds:.1} s)"),
+        Err(error) => println!("test {name} ... FAILED ({seconds:.1} s)\n    {error:#}"),
+    }
+    tally.count(result.is_ok());
+}
+
 impl Tally {
     fn count(&mut self, passed: bool) {
         if passed { self.passed += 1 } else { self.failed += 1 }
