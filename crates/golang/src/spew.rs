@@ -13,12 +13,30 @@ pub fn text(text: &str, out: &mut impl Write) -> fmt::Result {
 }
 
 /// Bytes, as numbers.
-pub fn bytes(bytes: &[u8]) -> String {
-    let mut dump = String::from("([]uint8)[");
+///
+/// # Errors
+/// Those of the writer.
+pub fn bytes(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
+    out.write_str("([]uint8)[")?;
     for (index, byte) in bytes.iter().enumerate() {
-        // Writing to a `String` cannot fail.
-        let _ = write!(dump, "{}{byte}", if index == 0 { "" } else { " " });
+        let separator = if index == 0 { "" } else { " " };
+        write!(out, "{separator}{byte}")?;
     }
-    dump.push(']');
-    dump
+    out.write_char(']')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_numbers_in_brackets() {
+        for (given, dump) in
+            [(&b""[..], "([]uint8)[]"), (b"\0", "([]uint8)[0]"), (b"a~\xff", "([]uint8)[97 126 255]")]
+        {
+            let mut out = String::new();
+            bytes(given, &mut out).unwrap();
+            assert_eq!(out, dump);
+        }
+    }
 }

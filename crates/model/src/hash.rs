@@ -19,7 +19,10 @@ pub fn container_hash(container: &Container) -> u64 {
     let image = container.image.as_deref().unwrap_or_default();
     // Two texts can always be written.
     let json = json::to_string(&Identity { image, name: &container.name }).unwrap_or_default();
-    u64::from(fnv::hash_32(spew::bytes(json.as_bytes()).as_bytes()))
+    let mut hash = fnv::Hash32::default();
+    // A hash takes anything in.
+    let _ = spew::bytes(json.as_bytes(), &mut hash);
+    u64::from(hash.value())
 }
 
 #[cfg(test)]
