@@ -17,7 +17,6 @@ use node::{
 
 use crate::api::is_terminal;
 use crate::grants::Granted;
-use crate::process::wall;
 use crate::world::World;
 
 /// Slack of a shortened grace: what a container gets at least, and rounding.
@@ -372,7 +371,8 @@ impl World {
         }
     }
 
-    /// A probe's initial delay counts from the container's start, not from that of the process.
+    /// A probe's initial delay counts from the container's start, not from that of the process. A process that did not see
+    /// the start has but the time by the clock, which may have been set since.
     fn check_initial_delay(
         &self,
         pod: &Pod,
@@ -387,14 +387,12 @@ impl World {
             ProbeKind::Readiness => &container.spec.readiness_probe,
         };
         let delay = spec.as_ref().and_then(|p| p.initial_delay_seconds).unwrap_or(0);
-        let Some(ContainerState::Running { started_at: Some(at) }) =
-            self.runtime.containers.get(id).map(|c| &c.seen.state)
-        else {
-            return Ok(());
-        };
-        let ago = wall(self.at).duration_since(*at);
-        if ago < jiff::SignedDuration::from_secs(i64::from(delay)) {
-            return Err(format!("{id} is probed {ago:#} after its start, within the delay of {delay} s"));
+        let Some(held) = self.runtime.containers.get(id) else { return Ok(()) };
+        let ContainerState::Running { started_at: Some(at) } = &held.seen.state else { return Ok(()) };
+        let by_clock = self.clock().duration_since(*at);
+        let truly = jiff::SignedDuration::try_from(self.at.saturating_sub(held.began)).unwrap_or_default();
+        if by_clock.max(truly) < jiff::SignedDuration::from_secs(i64::from(delay)) {
+            return Err(format!("{id} is probed {truly:#} after its start, within the delay of {delay} s"));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::world::World;
 impl World {
     /// Judges every pod that the node knows.
     pub(crate) fn check_explained(&mut self) {
-        let now = self.process.now(self.at).mono;
+        let now = self.process.mono(self.at);
         let view = self.process.node.view();
         for pod in view.pods.values() {
             if let Some(wait) = pod.waits.iter().find(|wait| wait.since > now) {

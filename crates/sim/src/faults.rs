@@ -44,6 +44,8 @@ pub(crate) struct FaultProfile {
     pub(crate) runtime_outages: u32,
     /// How often the API server is away.
     pub(crate) api_outages: u32,
+    /// How often the node's clock is set to another time, forth or back.
+    pub(crate) clock_jumps: u32,
     /// Milliseconds an action takes at most when nothing is wrong.
     pub(crate) slowness: u32,
     /// How long faults are injected.
@@ -73,6 +75,7 @@ impl FaultProfile {
             slow_starts: some(rng, 60),
             runtime_outages: some(rng, 2),
             api_outages: some(rng, 2),
+            clock_jumps: some(rng, 2),
             slowness: if rng.percent(50) { 50 } else { rng.number(1, 3000) },
             lasts: Duration::from_secs(u64::from(rng.number(10, 120))),
         }

@@ -12,7 +12,7 @@ use node::{
     VolumeAction, VolumeOutcome,
 };
 
-use crate::process::{FaultOutcome, InFlight, is_own_work, wall};
+use crate::process::{FaultOutcome, InFlight, is_own_work};
 use crate::runtime::{NewContainer, PRIVATE_IMAGE, container_name, sandbox_name};
 use crate::world::{SimEvent, World};
 
@@ -216,7 +216,7 @@ impl World {
                     && let Some(made) = self.runtime.containers.get_mut(&id)
                 {
                     made.seen.state = ContainerState::Running { started_at: None };
-                    let at = wall(self.at);
+                    let at = self.clock();
                     self.runtime.end(&id, 128, at);
                 }
                 failed(FailureKind::ContainerStart, "cannot start")
@@ -423,7 +423,7 @@ impl World {
             return failed(FailureKind::Other, "the name is taken");
         }
         self.runtime.reserved.remove(&sandbox_name(&uid, attempt));
-        let id = self.runtime.make_sandbox(pod, attempt, is_ghost, wall(self.at));
+        let id = self.runtime.make_sandbox(pod, attempt, is_ghost, self.clock());
         self.check_sandboxes(&uid);
         self.hint(&uid, id.as_str(), RuntimeChange::Started);
         match self.runtime.sandboxes.get(&id) {
@@ -451,9 +451,10 @@ impl World {
         self.runtime.reserved.remove(&container_name(&uid, name, attempt));
         let id = self.make(pod, name, sandbox, attempt, is_ghost);
         self.hint(&uid, id.as_str(), RuntimeChange::Created);
-        let at = wall(self.at);
+        let (at, began) = (self.clock(), self.at);
         if let Some(made) = self.runtime.containers.get_mut(&id) {
             made.seen.state = ContainerState::Running { started_at: Some(at) };
+            made.began = began;
         }
         self.truth.started.insert((sandbox.clone(), name.to_owned()));
         self.check_containers(&uid, name);
@@ -481,7 +482,7 @@ impl World {
         };
         let made = NewContainer { pod, name, sandbox, attempt, is_ghost, obeys_after };
         self.check_attempt(&pod::uid(pod), name, attempt, is_ghost);
-        self.runtime.make_container(made, wall(self.at))
+        self.runtime.make_container(made, self.clock())
     }
 
     /// Whether and when a container ends by itself.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::Now;
 use node::{Action, Node, Outcome, Settings, Source};
 
 use crate::checks::Knowledge;
@@ -92,9 +91,9 @@ impl Process {
         }
     }
 
-    /// This process's clocks: its monotonic one begins with it.
-    pub(crate) fn now(&self, at: Duration) -> Now {
-        Now { wall: wall(at), mono: at.saturating_sub(self.born) }
+    /// How long it lives, by the clock that nobody sets.
+    pub(crate) fn mono(&self, at: Duration) -> Duration {
+        at.saturating_sub(self.born)
     }
 
     /// When it wants to be called, in the world's time.
@@ -103,7 +102,7 @@ impl Process {
     }
 }
 
-/// Wall-clock time.
+/// The time by the API server's clock, which is right.
 pub(crate) fn wall(at: Duration) -> Timestamp {
     Timestamp::from_second(EPOCH).unwrap_or(Timestamp::UNIX_EPOCH) + at
 }

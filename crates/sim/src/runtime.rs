@@ -30,6 +30,8 @@ pub(crate) struct Container {
     pub(crate) is_ghost: bool,
     /// How long after SIGTERM it ends; `None` when it ignores the signal.
     pub(crate) obeys_after: Option<Duration>,
+    /// When its process began, by the world's time.
+    pub(crate) began: Duration,
 }
 
 /// All the runtime holds.
@@ -118,6 +120,7 @@ impl Runtime {
             seen,
             is_ghost: made.is_ghost,
             obeys_after: made.obeys_after,
+            began: Duration::ZERO,
         };
         self.containers.insert(id.clone(), container);
         id

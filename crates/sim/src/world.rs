@@ -1,12 +1,17 @@
 //! The world: what happens when.
 
+mod trouble;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ContainerId, Pod, PodUid, RuntimeCondition, RuntimeFeatures, RuntimeHealth, SandboxId, pod};
+use jiff::{SignedDuration, Timestamp};
+use model::{
+    ContainerId, Now, Pod, PodUid, RuntimeCondition, RuntimeFeatures, RuntimeHealth, SandboxId, pod,
+};
 use node::node_status::NodeFacts;
 use node::{
     Action, ApiAction, Effect, EffectId, Input, Outcome, ProbeAction, Restored, RuntimeAction, RuntimeChange,
@@ -18,7 +23,7 @@ use crate::api::{Api, Change};
 use crate::checks::GroundTruth;
 use crate::faults::FaultProfile;
 use crate::host::Host;
-use crate::process::{FaultOutcome, InFlight, Process, is_own_work, settings};
+use crate::process::{FaultOutcome, InFlight, Process, settings, wall};
 use crate::rng::SimRng;
 use crate::runtime::Runtime;
 use crate::specs;
@@ -99,6 +104,8 @@ pub(crate) enum SimEvent {
     Restart,
     RuntimeAway(bool),
     ApiAway(bool),
+    /// The node's clock is set to another time.
+    ClockJumps,
     /// No more faults are injected from here on.
     Settle,
 }
@@ -109,6 +116,8 @@ pub(crate) struct World {
     pub(crate) rng: SimRng,
     pub(crate) faults: FaultProfile,
     pub(crate) at: Duration,
+    /// How far the node's clock is ahead of the API server's.
+    clock_ahead: SignedDuration,
     queue: BTreeMap<(Duration, u64), SimEvent>,
     sequence: u64,
     pub(crate) process: Process,
@@ -180,6 +189,7 @@ impl World {
             rng,
             faults,
             at: Duration::from_secs(1),
+            clock_ahead: SignedDuration::ZERO,
             queue: BTreeMap::new(),
             sequence: 0,
             process: Process::start(1, Duration::from_secs(1)),
@@ -233,6 +243,10 @@ impl World {
         for _ in 0..w.api_outages {
             let after = self.rng.millis(0, lasts);
             self.after(after, SimEvent::ApiAway(true));
+        }
+        for _ in 0..w.clock_jumps {
+            let after = self.rng.millis(0, lasts);
+            self.after(after, SimEvent::ClockJumps);
         }
         self.after(w.lasts, SimEvent::Settle);
         self.begin_process();
@@ -457,36 +471,13 @@ impl World {
             SimEvent::Restart => self.restart(),
             SimEvent::RuntimeAway(is_away) => self.runtime_away(is_away),
             SimEvent::ApiAway(is_away) => self.api_away(is_away),
+            SimEvent::ClockJumps => self.clock_jumps(),
             SimEvent::Settle => self.settle(),
             SimEvent::Restored(_)
             | SimEvent::Tell(..)
             | SimEvent::ListApi(..)
             | SimEvent::ListFiles(_)
             | SimEvent::Health(_) => {}
-        }
-    }
-
-    fn runtime_away(&mut self, is_away: bool) {
-        self.note(|_| format!("---- the runtime is {}", if is_away { "away" } else { "back" }));
-        self.runtime.is_away = is_away;
-        let delay = self.delay();
-        let input = Box::new(Input::EventStream { is_connected: !is_away });
-        self.after(delay, SimEvent::Tell(self.process.number, input));
-        if is_away {
-            self.process.has_events = false;
-            let lasts = self.rng.millis(100, 60_000);
-            self.after(lasts, SimEvent::RuntimeAway(false));
-        }
-    }
-
-    fn api_away(&mut self, is_away: bool) {
-        self.note(|_| format!("---- the API server is {}", if is_away { "away" } else { "back" }));
-        self.api.is_away = is_away;
-        if is_away {
-            let lasts = self.rng.millis(100, 60_000);
-            self.after(lasts, SimEvent::ApiAway(false));
-        } else {
-            self.list_api();
         }
     }
 
@@ -501,6 +492,7 @@ impl World {
                     | SimEvent::RuntimeAway(true)
                     | SimEvent::ApiAway(true)
                     | SimEvent::SandboxDies
+                    | SimEvent::ClockJumps
                     | SimEvent::User
             )
         });
@@ -523,27 +515,6 @@ impl World {
         self.after(again, SimEvent::Health(self.process.number));
     }
 
-    fn restart(&mut self) {
-        self.note(|_| "---- the node agent restarts".to_owned());
-        let number = self.process.number + 1;
-        // What was under way is abandoned; some of it goes on to its end all the same.
-        let ids: Vec<_> = self.in_flight.keys().copied().collect();
-        for id in ids {
-            let is_lost = self.rng.percent(50);
-            let Some(pending) = self.in_flight.get_mut(&id) else { continue };
-            pending.is_told = true;
-            if (is_lost || is_own_work(&pending.action)) && !pending.has_taken_effect {
-                pending.is_void = true;
-                if let Some(name) = pending.reserved.take() {
-                    self.runtime.reserved.remove(&name);
-                }
-            }
-        }
-        self.process = Process::start(number, self.at);
-        self.begin_recording();
-        self.begin_process();
-    }
-
     /// Gives the core one input and carries out what it decides.
     pub(crate) fn tell(&mut self, input: Input) {
         if self.broken.is_some() {
@@ -552,7 +523,7 @@ impl World {
         self.note(|_| input.to_string());
         self.learn(&input);
         self.summary.steps += 1;
-        let now = self.process.now(self.at);
+        let now = self.now();
         let told = self.recordings.is_some().then(|| input.clone());
         let effects = self.process.node.step(now, input);
         if let Some(told) = told
@@ -621,6 +592,16 @@ impl World {
     }
 
     // ---- for the other modules ----
+
+    /// The time by the node's clock.
+    pub(crate) fn clock(&self) -> Timestamp {
+        wall(self.at) + self.clock_ahead
+    }
+
+    /// What the present process takes for the time.
+    fn now(&self) -> Now {
+        Now { wall: self.clock(), mono: self.process.mono(self.at) }
+    }
 
     /// Queues something.
     pub(crate) fn after(&mut self, delay: Duration, event: SimEvent) {
@@ -696,7 +677,7 @@ impl World {
 
     /// Ends a container's process and tells of it. Returns whether it ran.
     pub(crate) fn end_container(&mut self, id: &ContainerId, code: i32) -> bool {
-        let now = crate::process::wall(self.at);
+        let now = self.clock();
         if !self.runtime.end(id, code, now) {
             return false;
         }
@@ -715,18 +696,6 @@ impl World {
         self.hint(&uid, id.as_str(), RuntimeChange::Stopped);
     }
 
-    fn sandbox_dies(&mut self) {
-        let ready: Vec<SandboxId> =
-            self.runtime.sandboxes.values().filter(|s| s.seen.is_ready).map(|s| s.seen.id.clone()).collect();
-        let Some(id) = self.rng.pick(&ready).cloned() else { return };
-        self.note(|_| format!("{id} dies"));
-        let is_removed = self.rng.percent(20);
-        self.end_sandbox(&id);
-        if is_removed {
-            self.runtime.remove_sandbox(&id);
-        }
-    }
-
     /// Stops a sandbox with its network and tells of everything that ended with it.
     pub(crate) fn stop_sandbox(&mut self, id: &SandboxId) {
         self.end_sandbox(id);
@@ -736,7 +705,7 @@ impl World {
     }
 
     fn end_sandbox(&mut self, id: &SandboxId) {
-        let ended = self.runtime.end_sandbox(id, crate::process::wall(self.at));
+        let ended = self.runtime.end_sandbox(id, self.clock());
         for container in ended {
             self.ended(&container, 137);
         }
