@@ -73,8 +73,7 @@ const ROWS: &[Row] = &[
             "static_pods::mirror_change_and_removal",
             "pods_from_url::come_change_and_go",
         ],
-        missing: "in-place resize (it is pending as infeasible), upstream's state files of what pods were granted, eviction, \
-            preemption, limits of local storage",
+        missing: "in-place resize (it is pending as infeasible), eviction, preemption, limits of local storage",
     },
     Row {
         area: "container runtime",

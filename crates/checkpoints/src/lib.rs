@@ -3,8 +3,7 @@
 //!
 //! Nothing here does I/O, nor knows when a file is written.
 //!
-//! - [`PodsState`]: the resources of pods, in `allocated_pods_state` and `actuated_pods_state`. The kubelet does not use it yet: it
-//!   keeps no such files, so after a restart it goes by what the pods' statuses say.
+//! - [`PodsState`]: the resources of pods, in `allocated_pods_state` and `actuated_pods_state`.
 //!
 //! Upstream's other state files (`cpu_manager_state`, `memory_manager_state`, `kubelet_internal_checkpoint`,
 //! `dra_manager_state`) are neither read nor written: what they are about is not done yet.

@@ -169,6 +169,8 @@ impl std::fmt::Display for Refusal {
 
 /// Event reasons.
 pub mod event {
+    /// A state file cannot be used and was set aside.
+    pub const STATE_FILE_DAMAGED: &str = "StateFileDamaged";
     /// Container created.
     pub const CREATED: &str = "Created";
     /// Container started.

@@ -9,12 +9,13 @@ use model::references::ObjectName;
 use model::{ContainerId, Now, Pod, PodKey, PodUid, pod};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoints::Checkpoints;
 use crate::container_gc;
 use crate::cx::Cx;
 use crate::effect::{
-    ApiOutcome, Effect, EffectId, EventObject, EventRecord, Outcome, RuntimeAction, RuntimeOutcome,
+    ApiOutcome, Effect, EffectId, EventObject, EventRecord, Outcome, RuntimeAction, RuntimeOutcome, StateFile,
 };
-use crate::input::{Input, Restored, RuntimeChange, Source};
+use crate::input::{DamagedFile, Input, Restored, RuntimeChange, Source};
 use crate::mirrors::Mirrors;
 use crate::node_lifecycle::NodeLifecycle;
 use crate::outbox::Outbox;
@@ -32,6 +33,13 @@ use crate::startup::Startup;
 use crate::tasks::{NodeTask, Owner, PodTask};
 use crate::view::{Tallies, View, ViewBuilder};
 
+/// The context of a step. It borrows some parts of the node and leaves the others free.
+macro_rules! cx {
+    ($node:ident, $now:expr) => {
+        Cx::new($now, &$node.settings, $node.lifecycle.state(), &mut $node.checkpoints, &mut $node.out)
+    };
+}
+
 /// A node: everything that is known, and every decision.
 ///
 /// It is driven by [`Node::step`] alone. Equal sequences of `(now, input)` give equal sequences
@@ -45,6 +53,7 @@ pub struct Node {
     pub(crate) mirrors: Mirrors,
     pub(crate) lifecycle: NodeLifecycle,
     pub(crate) retained_logs: RetainedLogs,
+    checkpoints: Checkpoints,
     pub(crate) out: Outbox,
     relist: Relist,
     pod_cidr: PodCidr,
@@ -82,6 +91,7 @@ impl Node {
             synced: BTreeSet::new(),
             mirrors: Mirrors::default(),
             retained_logs: RetainedLogs::default(),
+            checkpoints: Checkpoints::default(),
             out: Outbox::default(),
             relist: Relist::default(),
             pod_cidr: PodCidr::default(),
@@ -131,7 +141,7 @@ impl Node {
         self.pod_cidr.drive(now, &mut self.out);
         self.retained_logs.drive(&mut self.pods, now);
         loop {
-            let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
+            let mut cx = cx!(self, now);
             admit_waiting(&mut self.pods, &mut cx);
             let has_made_room = self.drive_dirty(now);
             if !has_made_room {
@@ -139,12 +149,13 @@ impl Node {
             }
         }
         let are_synced = self.are_sources_synced();
-        let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
+        let mut cx = cx!(self, now);
         container_gc::cap_dead_containers(&mut self.pods, &mut cx);
         if are_synced {
             self.mirrors.remove_strays(&mut self.pods, &mut cx);
             self.qos_cgroups.drive(self.pods.ledger().qos_amounts(), &mut cx);
         }
+        self.checkpoints.drive(now, &mut self.out);
     }
 
     /// The node and its pods wait for what earlier processes have left to be found.
@@ -180,6 +191,7 @@ impl Node {
         let amounts = self.pods.ledger().qos_amounts();
         let qos_cgroups = self.qos_cgroups.next_deadline(amounts).filter(|_| self.are_sources_synced());
         self.schedule.set(Key::QosCgroups, qos_cgroups);
+        self.schedule.set(Key::Checkpoints, self.checkpoints.next_deadline());
         self.schedule.set(Key::Mirrors, self.mirrors.next_deadline());
         self.schedule.set(Key::RetainedLogs, self.retained_logs.next_deadline());
     }
@@ -274,6 +286,7 @@ impl Node {
         if self.synced.insert(source) {
             // What no source knows can be told from now on.
             self.pods.mark_all();
+            self.forget_entries();
         }
     }
 
@@ -313,7 +326,7 @@ impl Node {
             return;
         }
         self.pods.mark(uid.clone());
-        let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
+        let mut cx = cx!(self, now);
         let known = self.pods.get(&uid).and_then(|record| record.desired.pod());
         let pod = if source == Source::Api { with_origin(pod, known, now) } else { pod };
         let Some(mut record) = self.pods.get_mut(&uid) else {
@@ -342,11 +355,12 @@ impl Node {
             self.pods.mark_named(&key);
             return;
         }
-        let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
+        let mut cx = cx!(self, now);
         let Some(mut record) = self.pods.get_mut(uid) else { return };
         let Desired::Present { pod, .. } = &record.desired else { return };
         record.desired = Desired::Removed { source, pod: pod.clone() };
         record.report.is_gone |= source == Source::Api;
+        cx.checkpoints.remove(StateFile::AllocatedPods, uid);
         record.begin_end(EndCause::Deleted, &mut cx);
         drop(record);
         self.pods.mark(uid.clone());
@@ -366,6 +380,12 @@ impl Node {
     /// Whatever was heard of until now has its turn.
     fn restored(&mut self, restored: Restored) {
         self.startup = Startup::Restored;
+        for (file, content) in restored.files {
+            match content {
+                Ok(content) => self.checkpoints.restored(file, content),
+                Err(damaged) => self.tell_damaged(file, &damaged),
+            }
+        }
         for uid in restored.pods {
             if !self.pods.contains(&uid) {
                 self.insert_orphan(uid.clone(), PodKey::new("", ""));
@@ -375,6 +395,32 @@ impl Node {
             }
         }
         self.pods.mark_all();
+        self.forget_entries();
+    }
+
+    fn tell_damaged(&mut self, file: StateFile, damaged: &DamagedFile) {
+        let DamagedFile { error, kept_as } = damaged;
+        let place = kept_as.as_ref().map_or_else(
+            || "and cannot be set aside".to_owned(),
+            |path| format!("and was set aside as {path}"),
+        );
+        let message = format!(
+            "State file {} cannot be used ({error}) {place}; the kubelet goes on from what pods are seen to have",
+            file.name(),
+        );
+        let reason = model::reason::event::STATE_FILE_DAMAGED.into();
+        self.out.record(EventRecord { about: EventObject::Node, is_warning: true, reason, message });
+    }
+
+    /// Leaves out of the state files what no source knows, once all have named their pods.
+    fn forget_entries(&mut self) {
+        if !self.startup.is_over() || !self.are_sources_synced() {
+            return;
+        }
+        let pods = &self.pods;
+        let is_wanted = |uid: &PodUid| pods.get(uid).is_some_and(|pod| pod.desired.is_present());
+        self.checkpoints.retain(StateFile::AllocatedPods, is_wanted);
+        self.checkpoints.retain(StateFile::ActuatedPods, |uid| pods.contains(uid));
     }
 
     fn insert_orphan(&mut self, uid: PodUid, key: PodKey) {
@@ -462,6 +508,10 @@ impl Node {
             Owner::Node(NodeTask::Status) => self.lifecycle.status_written(now, outcome),
             Owner::Node(NodeTask::PodCidr) => self.pod_cidr.finished(now, outcome),
             Owner::Node(NodeTask::QosCgroups) => self.qos_cgroups.finished(outcome, now),
+            Owner::Checkpoint(file) => {
+                let waited = self.checkpoints.finished(file, outcome, now);
+                waited.into_iter().for_each(|uid| self.pods.mark(uid));
+            }
             Owner::StrayMirror(uid) => {
                 self.mirrors.removal_done(&uid, &outcome, now);
                 // A static pod that came meanwhile takes over from here.
@@ -473,7 +523,7 @@ impl Node {
                 if task.is_change() || task == PodTask::Observe {
                     self.relist.touched.insert(uid.clone());
                 }
-                let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
+                let mut cx = cx!(self, now);
                 let Some(mut record) = self.pods.get_mut(&uid) else { return };
                 record.finished(task, outcome, &mut cx);
                 drop(record);
@@ -521,7 +571,7 @@ impl Node {
         if !self.are_sources_synced() {
             return;
         }
-        let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
+        let mut cx = cx!(self, now);
         let Some(mut record) = self.pods.get_mut(uid) else { return };
         let is_orphan = matches!(record.desired, Desired::Orphan) && record.life.is_admitting();
         if is_orphan && let Some(observed) = record.seen.last() {
@@ -535,7 +585,7 @@ impl Node {
     fn drive_pod(&mut self, now: Now, uid: &PodUid) -> Option<PodKey> {
         let has_mirror = self.has_mirror(uid);
         let admission = admission_wait(&self.pods, uid, self.unsynced(), self.lifecycle.state());
-        let mut cx = Cx::new(now, &self.settings, self.lifecycle.state(), &mut self.out);
+        let mut cx = cx!(self, now);
         let mut held = self.pods.get_mut(uid)?;
         let record = &mut *held;
         let had_ended = record.life.has_ended();
@@ -562,6 +612,7 @@ impl Node {
         self.pods.remove(uid);
         self.schedule.set(Key::Pod(uid.clone()), None);
         self.view.remove(uid);
+        self.checkpoints.remove(StateFile::ActuatedPods, uid);
         if desired.is_present() {
             // The same static pod again.
             self.tallies.restarted_static += 1;

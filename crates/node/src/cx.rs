@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Node as ApiNode, Taint};
 use model::{Now, RuntimeHealth};
 
+use crate::checkpoints::Checkpoints;
 use crate::node_status::{self, NodeFacts};
 use crate::outbox::Outbox;
 use crate::pressure::Pressures;
@@ -18,6 +19,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) settings: &'a Settings,
     /// The node, to be read.
     pub(crate) node: NodeState<'a>,
+    /// What is written down for the next process.
+    pub(crate) checkpoints: &'a mut Checkpoints,
     /// Takes effects and events.
     pub(crate) out: &'a mut Outbox,
 }
@@ -42,8 +45,14 @@ pub(crate) struct NodeState<'a> {
 }
 
 impl<'a> Cx<'a> {
-    pub(crate) fn new(now: Now, settings: &'a Settings, node: NodeState<'a>, out: &'a mut Outbox) -> Self {
-        Self { now, settings, node, out }
+    pub(crate) fn new(
+        now: Now,
+        settings: &'a Settings,
+        node: NodeState<'a>,
+        checkpoints: &'a mut Checkpoints,
+        out: &'a mut Outbox,
+    ) -> Self {
+        Self { now, settings, node, checkpoints, out }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::effect::{EffectId, Outcome};
 use crate::node_status::NodeFacts;
 use crate::pressure::Observations;
 
-pub use restored::Restored;
+pub use restored::{DamagedFile, Restored};
 
 /// One thing that happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]

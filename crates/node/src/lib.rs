@@ -15,6 +15,7 @@
 //! - [`node_lifecycle`]: the node's own health, registration and report. [`qos_cgroups`]: the limits of QoS classes.
 //! - [`annotations`]: which annotations decisions depend on.
 //! - [`mirrors`]: how static pods show in the API.
+//! - [`checkpoints`]: what is written down for the next process.
 //! - [`schedule`]: when something is due by itself. [`tasks`], [`outbox`]: what is under way, and who waits for its result.
 //! - [`retained_logs`]: logs that outlive their pods for a while.
 //! - [`view`]: what is published. [`wait`], [`timeline`]: what is waited for, and how it came to that.
@@ -22,6 +23,7 @@
 mod admission;
 mod allocation;
 mod annotations;
+mod checkpoints;
 mod container_gc;
 mod core;
 mod cx;
@@ -52,12 +54,12 @@ pub use crate::core::Node;
 pub use annotations::reads_annotation;
 pub use dead_containers::DeadContainers;
 pub use effect::{
-    Action, ActionKind, ApiAction, ApiOutcome, Effect, EffectId, EventObject, EventRecord, Failure,
-    FailureKind, Hook, HostAction, ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
-    ProbeAction, QosAmounts, RuntimeAction, RuntimeOutcome, Subject, VolumeAction, VolumeFailure,
-    VolumeOutcome, VolumeStage,
+    Action, ActionKind, ApiAction, ApiOutcome, CheckpointWrite, Effect, EffectId, EventObject, EventRecord,
+    Failure, FailureKind, Hook, HostAction, ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
+    ProbeAction, QosAmounts, RuntimeAction, RuntimeOutcome, StateFile, Subject, Version, VolumeAction,
+    VolumeFailure, VolumeOutcome, VolumeStage,
 };
-pub use input::{Input, Restored, RuntimeChange, Source};
+pub use input::{DamagedFile, Input, Restored, RuntimeChange, Source};
 pub use pods::life::Phase;
 pub use settings::{Delays, PodGates, RestartRules, Settings};
 pub use timeline::{Mark, Timeline};

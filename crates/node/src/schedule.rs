@@ -14,6 +14,7 @@ pub(crate) enum Key {
     NodeLifecycle,
     PodCidr,
     QosCgroups,
+    Checkpoints,
     Mirrors,
     RetainedLogs,
     Pod(PodUid),

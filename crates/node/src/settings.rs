@@ -78,6 +78,10 @@ impl Settings {
 pub struct PodGates {
     /// Whether a whole pod may have resources (`PodLevelResources`).
     pub has_pod_level_resources: bool,
+    /// Whether that is a part of what is granted and may change (`InPlacePodLevelResourcesVerticalScaling`).
+    pub grants_pod_level_resources: bool,
+    /// Whether the limits of volumes in memory are (`InPlacePodVerticalScalingMemoryBackedVolumes`).
+    pub grants_volume_limits: bool,
     /// Whether tolerations may compare numbers (`TaintTolerationComparisonOperators`).
     pub compares_tolerations: bool,
 }
@@ -85,7 +89,12 @@ pub struct PodGates {
 /// As v1.37 has them.
 impl Default for PodGates {
     fn default() -> Self {
-        Self { has_pod_level_resources: true, compares_tolerations: false }
+        Self {
+            has_pod_level_resources: true,
+            grants_pod_level_resources: true,
+            grants_volume_limits: false,
+            compares_tolerations: false,
+        }
     }
 }
 

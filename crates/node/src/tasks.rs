@@ -8,7 +8,7 @@ use model::probe::ProbeKind;
 use model::{ContainerId, PodUid, SandboxId};
 use serde::{Deserialize, Serialize};
 
-use crate::effect::{EffectId, Hook};
+use crate::effect::{EffectId, Hook, StateFile};
 use crate::pods::life::Phase;
 
 /// Who waits for the result of an action.
@@ -18,6 +18,8 @@ pub(crate) enum Owner {
     Node(NodeTask),
     /// A mirror pod that no static pod stands behind, which is removed.
     StrayMirror(PodUid),
+    /// What is written down for the next process.
+    Checkpoint(StateFile),
     /// A pod.
     Pod(PodUid, PodTask),
 }

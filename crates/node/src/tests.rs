@@ -10,6 +10,7 @@ mod refusals;
 mod restarting;
 mod scenario;
 mod startup;
+mod state_files;
 mod statics;
 mod trouble;
 mod words;

@@ -12,6 +12,7 @@ use model::reason::waiting;
 use model::{Now, PodUid};
 use serde::{Deserialize, Serialize};
 
+use crate::effect::StateFile;
 use crate::input::Source;
 use crate::pods::backoff::Retry;
 
@@ -55,6 +56,8 @@ pub enum WaitOn {
     Volumes,
     /// The network of the runtime.
     Network,
+    /// A state file, in which it is to be written what the pod has.
+    StateFile(StateFile),
     /// The sandbox.
     Sandbox,
     /// The end of an earlier sandbox, or of the last one.
@@ -116,6 +119,8 @@ pub enum Who {
     Source,
     /// The kernel: cgroups, mounts, disks.
     Host,
+    /// The disk with the kubelet's root folder.
+    Disk,
     /// The objects that volumes are made from, or the kernel.
     Volumes,
     /// The plugin of the runtime's network.
@@ -145,6 +150,7 @@ impl Who {
             Self::Api => "the API server",
             Self::Source => "the source of pods",
             Self::Host => "the kernel of this node",
+            Self::Disk => "the disk with the kubelet's root folder",
             Self::Volumes => "what the volumes are made from, or the kernel of this node",
             Self::Network => "the network plugin of the container runtime",
             Self::Program => "the program in the container",
@@ -183,6 +189,7 @@ impl WaitOn {
             Self::Cgroup => "cgroup",
             Self::Volumes => "volumes",
             Self::Network => "network",
+            Self::StateFile(_) => "state_file",
             Self::Sandbox => "sandbox",
             Self::SandboxStop => "sandbox_stop",
             Self::RestartAll => "restart_all",
@@ -231,6 +238,7 @@ impl WaitOn {
             | Self::Unmount
             | Self::CgroupRemoval
             | Self::Logs => Who::Host,
+            Self::StateFile(_) => Who::Disk,
             Self::Volumes => Who::Volumes,
             Self::Network => Who::Network,
             Self::BackOff(_) => Who::Time,
@@ -263,6 +271,7 @@ impl fmt::Display for WaitOn {
             Self::Cgroup => f.write_str("its cgroup"),
             Self::Volumes => f.write_str("its volumes"),
             Self::Network => f.write_str("the network of the node"),
+            Self::StateFile(file) => write!(f, "what it was given to be written to {}", file.name()),
             Self::Sandbox => f.write_str("its sandbox"),
             Self::SandboxStop => f.write_str("its sandbox to stop"),
             Self::RestartAll => f.write_str("the end of all its containers, which are then started anew"),

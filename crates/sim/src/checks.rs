@@ -16,7 +16,8 @@ use node::{
 };
 
 use crate::api::is_terminal;
-use crate::grants::Granted;
+use crate::grants::{Granted, Written, written};
+use crate::process::wall;
 use crate::world::World;
 
 /// Slack of a shortened grace: what a container gets at least, and rounding.
@@ -36,6 +37,8 @@ pub(crate) struct Knowledge {
     deadlines: BTreeMap<ContainerId, Duration>,
     /// Pods of which the runtime was found to hold something.
     pub(crate) found: BTreeSet<PodUid>,
+    /// What an earlier one has written down that pods were granted.
+    pub(crate) written: Written,
     /// What pods were granted.
     pub(crate) granted: Granted,
 }
@@ -58,7 +61,10 @@ impl World {
     /// Takes note of what the core is about to be told.
     pub(crate) fn learn(&mut self, input: &Input) {
         match input {
-            Input::Restored(_) => self.process.knows.is_restored = true,
+            Input::Restored(restored) => {
+                self.process.knows.is_restored = true;
+                self.process.knows.written = written(restored);
+            }
             Input::PodsListed { source, pods } => {
                 let listed: BTreeSet<PodUid> = pods.iter().map(|p| pod::uid(p)).collect();
                 let is_of = |uid: &PodUid| uid.as_str().starts_with("static-") == (*source == Source::File);
@@ -69,11 +75,13 @@ impl World {
                     .filter(|u| is_of(u) && !listed.contains(*u))
                     .cloned()
                     .collect();
+                self.process.knows.written.retain(|uid, _| !is_of(uid) || listed.contains(uid));
                 self.process.knows.ending.extend(gone);
                 pods.iter().for_each(|p| self.learn_pod(*source, p));
             }
             Input::PodApplied { source, pod } => self.learn_pod(*source, pod),
             Input::PodDeleted { uid, .. } => {
+                self.process.knows.written.remove(uid);
                 self.process.knows.ending.insert(uid.clone());
             }
             Input::Finished { id, outcome } => {
@@ -262,6 +270,7 @@ impl World {
         if let Some(s) = self.runtime.networks(&uid).find(|s| !s.is_ghost) {
             return Err(format!("a sandbox is made for {uid}, and {} was never stopped", s.seen.id));
         }
+        self.check_allocation_is_safe(&uid)?;
         self.check_prepared(&uid)
     }
 
@@ -289,6 +298,7 @@ impl World {
             return Err(format!("{name} of {uid} is started, and the pod is to end"));
         }
         self.check_prepared(&uid)?;
+        self.check_actuation_is_safe(&uid, name)?;
         if knows.ready.get(sandbox) != Some(&uid) {
             return Err(format!("{name} of {uid} is started in {sandbox}, which is not known to be ready"));
         }
@@ -389,7 +399,8 @@ impl World {
         let delay = spec.as_ref().and_then(|p| p.initial_delay_seconds).unwrap_or(0);
         let Some(held) = self.runtime.containers.get(id) else { return Ok(()) };
         let ContainerState::Running { started_at: Some(at) } = &held.seen.state else { return Ok(()) };
-        let by_clock = self.clock().duration_since(*at);
+        // Its age may have been taken while the clock was ahead.
+        let by_clock = (wall(self.at) + self.most_ahead).duration_since(*at);
         let truly = jiff::SignedDuration::try_from(self.at.saturating_sub(held.began)).unwrap_or_default();
         if by_clock.max(truly) < jiff::SignedDuration::from_secs(i64::from(delay)) {
             return Err(format!("{id} is probed {truly:#} after its start, within the delay of {delay} s"));

@@ -78,11 +78,12 @@ impl World {
         for c in pod::containers(pod) {
             let is_up = self.check_container(pod, &c, &status)?;
             if c.kind == ContainerKind::Regular {
-                are_all_up &= is_up;
+                are_all_up &= is_up && !is_said_to_be_over(pod, &c, &status);
                 is_any_up |= is_up;
             }
         }
         self.check_granted(pod, &status)?;
+        self.check_allocation_is_safe(&uid)?;
         if !is_any_up {
             return Err(format!("{uid} should be over"));
         }
@@ -129,6 +130,9 @@ impl World {
             return Err(format!("{name} of {uid} does not run: {:?}", latest.seen.state));
         }
         if is_up {
+            self.check_actuation_is_safe(&uid, name)?;
+        }
+        if is_up && !is_said_to_be_over(pod, c, status) {
             check_running(&uid, &c.spec, &latest.seen, status)?;
         }
         Ok(is_up)
@@ -169,6 +173,12 @@ fn policy(pod: &Pod, container: &ContainerRef<'_>) -> RestartPolicy {
         Some("Never") => RestartPolicy::Never,
         _ => pod::restart_policy(pod),
     }
+}
+
+/// A container that took the place of another although its start was said to have failed, after the end of that other was
+/// told: an API server refuses that what is never restarted runs again.
+fn is_said_to_be_over(pod: &Pod, container: &ContainerRef<'_>, status: &PodStatus) -> bool {
+    policy(pod, container) == RestartPolicy::Never && has_ended(status, &container.spec.name)
 }
 
 /// Whether a status says of a regular container that it has ended.

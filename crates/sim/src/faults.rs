@@ -46,6 +46,12 @@ pub(crate) struct FaultProfile {
     pub(crate) api_outages: u32,
     /// How often the node's clock is set to another time, forth or back.
     pub(crate) clock_jumps: u32,
+    /// How often the disk is full.
+    pub(crate) disk_outages: u32,
+    /// A state file is damaged when the node agent restarts.
+    pub(crate) file_damaged: u32,
+    /// The node agent is killed at the write of a state file.
+    pub(crate) killed_at_write: u32,
     /// Milliseconds an action takes at most when nothing is wrong.
     pub(crate) slowness: u32,
     /// How long faults are injected.
@@ -76,6 +82,9 @@ impl FaultProfile {
             runtime_outages: some(rng, 2),
             api_outages: some(rng, 2),
             clock_jumps: some(rng, 2),
+            disk_outages: some(rng, 2),
+            file_damaged: some(rng, 40),
+            killed_at_write: some(rng, 20),
             slowness: if rng.percent(50) { 50 } else { rng.number(1, 3000) },
             lasts: Duration::from_secs(u64::from(rng.number(10, 120))),
         }

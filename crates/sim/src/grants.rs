@@ -3,14 +3,33 @@
 
 use std::collections::BTreeMap;
 
+use checkpoints::PodResources;
 use k8s_openapi::api::core::v1::{PodStatus, ResourceRequirements};
 use model::{AllocatedPod, Pod, PodUid, pod};
-use node::{Action, HostAction, ImageAction, Phase, RuntimeAction, VolumeAction};
+use node::{Action, HostAction, ImageAction, Phase, Restored, RuntimeAction, StateFile, VolumeAction};
 
 use crate::world::World;
 
 /// What the present process has granted, by what it does with it: the resources of each container.
 pub(crate) type Granted = BTreeMap<PodUid, Vec<Option<ResourceRequirements>>>;
+
+/// What an earlier process has written down that pods were granted.
+pub(crate) type Written = BTreeMap<PodUid, PodResources>;
+
+/// What the present process was told of that.
+pub(crate) fn written(restored: &Restored) -> Written {
+    let state = restored.files.get(&StateFile::AllocatedPods).and_then(|state| state.as_ref().ok());
+    let pods = state.iter().flat_map(|state| &state.pods);
+    pods.map(|(uid, resources)| (uid.clone(), (**resources).clone())).collect()
+}
+
+/// The resources of a pod's containers as they are written down.
+fn as_written(pod: &Pod) -> PodResources {
+    let containers = pod::containers(pod)
+        .filter(|c| c.kind != pod::ContainerKind::Ephemeral)
+        .map(|c| (c.spec.name.clone(), c.spec.resources.clone().unwrap_or_default()));
+    PodResources { containers: containers.collect(), ..PodResources::default() }.canonical()
+}
 
 /// The pod of an action that depends on its resources.
 fn pod_of(action: &Action) -> Option<&AllocatedPod> {
@@ -38,7 +57,12 @@ impl World {
             return;
         }
         self.process.knows.granted.insert(uid.clone(), resources);
-        if self.process.knows.found.contains(&uid) {
+        if let Some(written) = self.process.knows.written.get(&uid) {
+            let has = as_written(pod).containers;
+            if written.containers != has {
+                self.broke(format!("{uid} had {:?} by its state file and has {has:?}", written.containers));
+            }
+        } else if self.process.knows.found.contains(&uid) {
             self.check_recalled(pod);
         } else if cpu_millis(pod) > 0 {
             self.check_room(&uid);
@@ -76,6 +100,27 @@ impl World {
         if u64::try_from(granted).is_ok_and(|granted| granted > there_is) {
             self.broke(format!("with {uid}, {granted}m of processors are granted of {there_is}m"));
         }
+    }
+
+    /// Whether a power cut now would leave what the pod was granted. No sandbox runs before that.
+    pub(crate) fn check_allocation_is_safe(&self, uid: &PodUid) -> Result<(), String> {
+        let view = self.process.node.view();
+        let held = view.pods.get(uid).and_then(|view| view.allocated.as_ref()).map(|pod| as_written(pod));
+        let written = self.host.file(StateFile::AllocatedPods).and_then(|state| state.pods.get(uid));
+        let written = written.map(|written| &written.containers);
+        match held {
+            Some(held) if written == Some(&held.containers) => Ok(()),
+            held => Err(format!("{uid} was granted {held:?}, and on disk is {written:?}")),
+        }
+    }
+
+    /// The same of what is in effect for a container.
+    pub(crate) fn check_actuation_is_safe(&self, uid: &PodUid, name: &str) -> Result<(), String> {
+        let written = self.host.file(StateFile::ActuatedPods).and_then(|state| state.pods.get(uid));
+        if written.is_some_and(|written| written.containers.contains_key(name)) {
+            return Ok(());
+        }
+        Err(format!("{name} of {uid} is started with what is not on disk: {written:?}"))
     }
 
     /// Whether the status of a pod that runs says what it was granted, and that a wish for something else is pending.

@@ -1,10 +1,13 @@
 //! The machine, and what pods have on it beside containers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use checkpoints::PodsState;
 use model::PodUid;
+use node::{CheckpointWrite, DamagedFile, StateFile};
 
-/// Processors; volumes, cgroups and log folders, by pod.
+/// Processors; volumes, cgroups and log folders, by pod; a disk with state files.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
     /// Processors, thousandths.
@@ -12,6 +15,9 @@ pub(crate) struct Host {
     pub(crate) volumes: BTreeSet<PodUid>,
     pub(crate) cgroups: BTreeSet<PodUid>,
     pub(crate) logs: BTreeSet<PodUid>,
+    /// `None` for one that is damaged.
+    pub(crate) files: BTreeMap<StateFile, Option<Arc<PodsState>>>,
+    pub(crate) is_disk_full: bool,
 }
 
 impl Host {
@@ -19,5 +25,33 @@ impl Host {
     pub(crate) fn found(&self) -> Vec<PodUid> {
         let all: BTreeSet<&PodUid> = self.volumes.iter().chain(&self.cgroups).chain(&self.logs).collect();
         all.into_iter().cloned().collect()
+    }
+
+    /// Replaces a state file.
+    pub(crate) fn write(&mut self, write: &CheckpointWrite) {
+        self.files.insert(write.file, Some(write.content.clone()));
+    }
+
+    /// What a state file has, unless it is damaged or was never written.
+    pub(crate) fn file(&self, file: StateFile) -> Option<&Arc<PodsState>> {
+        self.files.get(&file)?.as_ref()
+    }
+
+    /// A state file cannot be read any more, if there is one.
+    pub(crate) fn damage(&mut self, file: StateFile) {
+        if let Some(content) = self.files.get_mut(&file) {
+            *content = None;
+        }
+    }
+
+    /// What a node agent that starts reads. Damaged files are set aside.
+    pub(crate) fn read_files(&mut self) -> BTreeMap<StateFile, Result<PodsState, DamagedFile>> {
+        let damaged = || DamagedFile { error: "damaged".to_owned(), kept_as: Some("aside".to_owned()) };
+        let read = |content: &Option<Arc<PodsState>>| {
+            content.as_ref().map(|content| (**content).clone()).ok_or_else(damaged)
+        };
+        let all = self.files.iter().map(|(file, content)| (*file, read(content))).collect();
+        self.files.retain(|_, content| content.is_some());
+        all
     }
 }

@@ -64,6 +64,7 @@ impl World {
             delay = self.rng.millis(10, if self.is_settling { 1000 } else { 40_000 });
             delay = timeout.map_or(delay, |t| delay.min(t));
         }
+        let is_write = matches!(action, Action::Checkpoint(_));
         let key = (self.process.number, id);
         self.in_flight.insert(
             key,
@@ -82,7 +83,15 @@ impl World {
             self.after(delay, SimEvent::Result(key.0, id));
             delay += self.rng.millis(1, 30_000);
         }
+        let kills = is_write && self.rng.percent(self.faults.killed_at_write);
+        let is_killed_before = self.rng.percent(50);
+        if kills && is_killed_before {
+            self.after(delay, SimEvent::Restart);
+        }
         self.after(delay, SimEvent::Effect(key.0, id));
+        if kills && !is_killed_before {
+            self.after(delay, SimEvent::Restart);
+        }
     }
 
     /// The core no longer wants an action.
@@ -238,6 +247,13 @@ impl World {
             Action::Host(action) => self.perform_on_host(action),
             Action::Volume(action) => self.perform_on_volumes(action),
             Action::Probe(action) => self.perform_in_container(action),
+            Action::Checkpoint(_) if self.host.is_disk_full => {
+                failed(FailureKind::Other, "no space left on the disk")
+            }
+            Action::Checkpoint(write) => {
+                self.host.write(write);
+                Outcome::Done
+            }
         }
     }
 

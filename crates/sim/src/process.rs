@@ -110,7 +110,7 @@ pub(crate) fn wall(at: Duration) -> Timestamp {
 /// Whether the agent does it all by itself: then it goes no further than whoever asked for it.
 pub(crate) fn is_own_work(action: &Action) -> bool {
     match action {
-        Action::Host(_) | Action::Volume(_) | Action::Probe(_) => true,
+        Action::Host(_) | Action::Volume(_) | Action::Probe(_) | Action::Checkpoint(_) => true,
         Action::Runtime(_) | Action::Image(_) | Action::Api(_) => false,
     }
 }

@@ -106,6 +106,7 @@ pub(crate) enum SimEvent {
     ApiAway(bool),
     /// The node's clock is set to another time.
     ClockJumps,
+    DiskFull(bool),
     /// No more faults are injected from here on.
     Settle,
 }
@@ -118,6 +119,8 @@ pub(crate) struct World {
     pub(crate) at: Duration,
     /// How far the node's clock is ahead of the API server's.
     clock_ahead: SignedDuration,
+    /// The most that was so far.
+    pub(crate) most_ahead: SignedDuration,
     queue: BTreeMap<(Duration, u64), SimEvent>,
     sequence: u64,
     pub(crate) process: Process,
@@ -190,6 +193,7 @@ impl World {
             faults,
             at: Duration::from_secs(1),
             clock_ahead: SignedDuration::ZERO,
+            most_ahead: SignedDuration::ZERO,
             queue: BTreeMap::new(),
             sequence: 0,
             process: Process::start(1, Duration::from_secs(1)),
@@ -247,6 +251,10 @@ impl World {
         for _ in 0..w.clock_jumps {
             let after = self.rng.millis(0, lasts);
             self.after(after, SimEvent::ClockJumps);
+        }
+        for _ in 0..w.disk_outages {
+            let after = self.rng.millis(0, lasts);
+            self.after(after, SimEvent::DiskFull(true));
         }
         self.after(w.lasts, SimEvent::Settle);
         self.begin_process();
@@ -431,7 +439,7 @@ impl World {
             SimEvent::Reap(process, id) => self.reap(process, id),
             SimEvent::Result(process, id) => self.finish(process, id),
             SimEvent::Restored(process) if process == current => {
-                let restored = Restored { pods: self.host.found() };
+                let restored = Restored { pods: self.host.found(), files: self.host.read_files() };
                 self.tell(Input::Restored(Box::new(restored)));
             }
             SimEvent::Tell(process, input) if process == current => {
@@ -472,6 +480,7 @@ impl World {
             SimEvent::RuntimeAway(is_away) => self.runtime_away(is_away),
             SimEvent::ApiAway(is_away) => self.api_away(is_away),
             SimEvent::ClockJumps => self.clock_jumps(),
+            SimEvent::DiskFull(is_full) => self.disk_full(is_full),
             SimEvent::Settle => self.settle(),
             SimEvent::Restored(_)
             | SimEvent::Tell(..)
@@ -491,6 +500,7 @@ impl World {
                 SimEvent::Restart
                     | SimEvent::RuntimeAway(true)
                     | SimEvent::ApiAway(true)
+                    | SimEvent::DiskFull(true)
                     | SimEvent::SandboxDies
                     | SimEvent::ClockJumps
                     | SimEvent::User

@@ -36,7 +36,7 @@ fn segments_begin_with_what_is_known_and_the_oldest_go() {
         Recorder::begin(folder.path(), limits, "test", snapshot, |why| panic!("{why}")).unwrap();
     begun.wait().unwrap();
     for step in 1..=STEPS {
-        let restored = Restored { pods: vec![format!("pod-{}", step % 20).into()] };
+        let restored = Restored { pods: vec![format!("pod-{}", step % 20).into()], ..Restored::default() };
         let input = Input::Restored(Box::new(restored));
         recorder.told(at(step), &input);
         let effects = node.step(at(step), input);

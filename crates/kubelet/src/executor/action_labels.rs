@@ -57,6 +57,7 @@ impl ActionLabels {
             | ActionKind::WriteStatus
             | ActionKind::RemovePodLogs
             | ActionKind::WriteNodeStatus
+            | ActionKind::WriteStateFile(_)
             // Told where the range is known.
             | ActionKind::SetPodCidr => None,
         }
@@ -151,7 +152,8 @@ fn span_name(kind: ActionKind) -> Option<&'static str> {
         | ActionKind::Probe(_)
         | ActionKind::SetPodCidr
         | ActionKind::RegisterNode
-        | ActionKind::WriteNodeStatus => None,
+        | ActionKind::WriteNodeStatus
+        | ActionKind::WriteStateFile(_) => None,
     }
 }
 

@@ -143,7 +143,7 @@ fn dirs_ending_with(root: &std::path::Path, uid: &str) -> Vec<PathBuf> {
     entries.flatten().filter(|e| e.file_name().to_str().is_some_and(is_pods)).map(|e| e.path()).collect()
 }
 
-async fn blocking<E: std::error::Error + Send + 'static>(
+pub(super) async fn blocking<E: std::error::Error + Send + 'static>(
     work: impl FnOnce() -> Result<(), E> + Send + 'static,
 ) -> Outcome {
     match tokio::task::spawn_blocking(work).await {

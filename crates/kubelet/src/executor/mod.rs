@@ -15,6 +15,7 @@ mod probes;
 pub(crate) mod pull_rate;
 mod sandboxes;
 pub(crate) mod soft_limit;
+mod state_files;
 #[cfg(test)]
 mod tests;
 pub(crate) mod user_namespaces;
@@ -169,6 +170,7 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
         Action::Host(action) => on_host(adapters, action),
         Action::Probe(action) => in_container(adapters, action),
         Action::Api(action) => in_api(adapters, action),
+        Action::Checkpoint(write) => Box::pin(state_files::write(&adapters.config.paths.root, write)),
     }
 }
 

@@ -8,6 +8,7 @@ mod record;
 mod restore;
 mod servers;
 mod settings;
+mod state_files;
 mod watchers;
 
 use std::collections::{BTreeMap, HashMap};

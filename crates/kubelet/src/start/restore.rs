@@ -6,7 +6,7 @@ use node::{Input, Restored};
 use tokio::sync::mpsc::Sender;
 use tracing::error;
 
-use super::folders;
+use super::{folders, state_files};
 use crate::executor::adapters::Adapters;
 use crate::watchers::facts::Measured;
 
@@ -16,7 +16,10 @@ pub(super) async fn restore(adapters: Arc<Adapters>, measured: Measured, inbox: 
         // A node that has ended meanwhile has no use for it.
         let _ = inbox.send(input).await;
     }
-    let look = move || Restored { pods: folders::found_on_host(&adapters) };
+    let look = move || Restored {
+        pods: folders::found_on_host(&adapters),
+        files: state_files::read(&adapters.config.paths.root),
+    };
     match tokio::task::spawn_blocking(look).await {
         Ok(restored) => {
             let _ = inbox.send(Input::Restored(Box::new(restored))).await;

@@ -107,6 +107,8 @@ pub(super) fn of_core(config: &Config, node_name: &str, has_api: bool) -> Settin
         has_api,
         gates: node::PodGates {
             has_pod_level_resources: config.gates.enabled("PodLevelResources"),
+            grants_pod_level_resources: config.gates.enabled("InPlacePodLevelResourcesVerticalScaling"),
+            grants_volume_limits: config.gates.enabled("InPlacePodVerticalScalingMemoryBackedVolumes"),
             compares_tolerations: config.gates.enabled("TaintTolerationComparisonOperators"),
         },
         dead_containers: node::DeadContainers {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use checkpoints::PodResources;
 use k8s_openapi::api::core::v1::{
     Container, ContainerStatus, EmptyDirVolumeSource, PodSpec, PodStatus, ResourceRequirements, Volume,
 };
@@ -11,6 +12,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use model::resources::ResourceList;
 use model::{AllocatedPod, Pod, Quantity};
 use serde::{Deserialize, Serialize};
+
+use crate::settings::PodGates;
 
 /// Resources as they were granted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,6 +53,25 @@ impl Grant {
             {
                 *asked = Some(given);
             }
+        }
+        grant
+    }
+
+    /// What an earlier process has written down of a pod. What the pod asks for counts where nothing was.
+    pub(crate) fn restored(pod: &Pod, written: &PodResources, gates: PodGates) -> Self {
+        let mut grant = Self::all(pod);
+        for (name, asked) in &mut grant.containers {
+            if let Some(given) = written.containers.get(name)
+                && !is_same(Some(given), asked.as_ref())
+            {
+                *asked = Some(given.clone());
+            }
+        }
+        if gates.grants_pod_level_resources {
+            grant.pod.clone_from(&written.pod);
+        }
+        if gates.grants_volume_limits {
+            grant.volumes.extend(written.volume_limits.clone());
         }
         grant
     }
@@ -100,12 +122,12 @@ impl Grant {
     }
 }
 
-fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+pub(super) fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)
 }
 
 /// Of a volume in memory that has a limit.
-fn size_limit(volume: &Volume) -> Option<&ApiQuantity> {
+pub(super) fn size_limit(volume: &Volume) -> Option<&ApiQuantity> {
     let is_in_memory = |dir: &&EmptyDirVolumeSource| dir.medium.as_deref() == Some("Memory");
     volume.empty_dir.as_ref().filter(is_in_memory)?.size_limit.as_ref()
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use model::probe::ProbeKind;
 
-use super::Hook;
+use super::{Hook, StateFile};
 
 /// One kind of action. Whoever treats kinds differently matches on all of them, so that a new one is not forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +34,7 @@ pub enum ActionKind {
     SetPodCidr,
     RegisterNode,
     WriteNodeStatus,
+    WriteStateFile(StateFile),
 }
 
 impl ActionKind {
@@ -67,6 +68,8 @@ impl ActionKind {
             Self::SetPodCidr => "set pod CIDR of the runtime",
             Self::RegisterNode => "register node",
             Self::WriteNodeStatus => "write node status",
+            Self::WriteStateFile(StateFile::AllocatedPods) => "write state file allocated_pods_state",
+            Self::WriteStateFile(StateFile::ActuatedPods) => "write state file actuated_pods_state",
         }
     }
 }

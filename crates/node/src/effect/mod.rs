@@ -8,6 +8,7 @@
 //! follows from is published, and may go on while others replace that; so nobody who carries one out looks there.
 
 mod api;
+mod checkpoint;
 mod event;
 mod host;
 mod image;
@@ -25,6 +26,7 @@ use model::Pod;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use api::{ApiAction, ApiOutcome};
+pub use checkpoint::{CheckpointWrite, StateFile, Version};
 pub use event::{EventObject, EventRecord};
 pub use host::{HostAction, QosAmounts};
 pub use image::{ImageAction, ImageAnswer, ImageOutcome, ImageQuestion};
@@ -71,6 +73,8 @@ pub enum Action {
     Probe(ProbeAction),
     /// The API server.
     Api(ApiAction),
+    /// State files.
+    Checkpoint(CheckpointWrite),
 }
 
 impl Action {
@@ -83,6 +87,7 @@ impl Action {
             Self::Host(action) => action.kind(),
             Self::Probe(action) => action.kind(),
             Self::Api(action) => action.kind(),
+            Self::Checkpoint(write) => write.kind(),
         }
     }
 
@@ -95,6 +100,7 @@ impl Action {
             Self::Host(action) => action.pod(),
             Self::Probe(action) => Some(action.pod()),
             Self::Api(action) => action.pod(),
+            Self::Checkpoint(_) => None,
         }
     }
 
@@ -107,6 +113,7 @@ impl Action {
             Self::Host(action) => action.subject(),
             Self::Probe(action) => action.subject(),
             Self::Api(action) => action.subject(),
+            Self::Checkpoint(_) => Subject::default(),
         }
     }
 }
@@ -126,6 +133,7 @@ impl fmt::Display for Action {
             Self::Host(action) => action.details(f),
             Self::Probe(action) => action.details(f),
             Self::Api(action) => action.details(f),
+            Self::Checkpoint(write) => write.details(f),
             Self::Image(_) | Self::Volume(_) => Ok(()),
         }
     }
@@ -164,6 +172,12 @@ impl From<ProbeAction> for Action {
 impl From<ApiAction> for Action {
     fn from(action: ApiAction) -> Self {
         Self::Api(action)
+    }
+}
+
+impl From<CheckpointWrite> for Action {
+    fn from(write: CheckpointWrite) -> Self {
+        Self::Checkpoint(write)
     }
 }
 

@@ -1,12 +1,28 @@
 //! What earlier processes have left on the node, as it is found at the start. Nothing but reads is started before that is
 //! known.
 
+use std::collections::BTreeMap;
+
+use checkpoints::PodsState;
 use model::PodUid;
 use serde::{Deserialize, Serialize};
+
+use crate::effect::StateFile;
 
 /// All that was found.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Restored {
     /// Pods of which there is something on disk or in the cgroup tree.
     pub pods: Vec<PodUid>,
+    /// The state files that were there.
+    pub files: BTreeMap<StateFile, Result<PodsState, DamagedFile>>,
+}
+
+/// A state file that cannot be used. It was set aside, and the node goes on from what the runtime and the API server show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedFile {
+    /// What is the matter with it, for people.
+    pub error: String,
+    /// Where it is now; `None` when it cannot be moved.
+    pub kept_as: Option<String>,
 }

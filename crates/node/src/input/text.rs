@@ -11,7 +11,16 @@ use crate::effect::{ApiOutcome, Outcome, RuntimeOutcome};
 impl fmt::Display for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Restored(restored) => write!(f, "found on the host: {:?}", restored.pods),
+            Self::Restored(restored) => {
+                write!(f, "found on the host: {:?}", restored.pods)?;
+                for (file, content) in &restored.files {
+                    match content {
+                        Ok(content) => write!(f, ", {} with {} pods", file.name(), content.pods.len())?,
+                        Err(damaged) => write!(f, ", {} damaged: {}", file.name(), damaged.error)?,
+                    }
+                }
+                Ok(())
+            }
             Self::PodsListed { source, pods } => {
                 write!(f, "{} lists ", source.as_str())?;
                 separated(f, ", ", pods, |f, p| pod(f, p))

@@ -44,7 +44,7 @@ fn grant_to_found(pods: &mut PodRegistry, cx: &mut Cx<'_>) {
     let found: Vec<PodUid> = pods.dirty().filter(is_found).map(|p| p.uid.clone()).collect();
     for uid in found {
         if let Some(mut record) = pods.get_mut(&uid) {
-            record.grant(cx.out);
+            record.grant(cx);
         }
     }
 }
@@ -95,7 +95,7 @@ fn admit_one(pods: &mut PodRegistry, uid: &PodUid, facts: &NodeFacts, cx: &mut C
     let is_over = is_over(&pod);
     let is_deleted = pod.metadata.deletion_timestamp.is_some();
     let is_let_in = is_over || is_deleted || record.life.was_admitted();
-    let verdict = match record.offer().pod(&pod).filter(|_| !is_let_in) {
+    let verdict = match record.offer(cx).pod(&pod).filter(|_| !is_let_in) {
         Some(offered) => judge(pods, &offered, facts, cx),
         None => Ok(()),
     };
@@ -103,7 +103,7 @@ fn admit_one(pods: &mut PodRegistry, uid: &PodUid, facts: &NodeFacts, cx: &mut C
     match verdict {
         Ok(()) => {
             if !record.granted.is_any() {
-                record.grant(cx.out);
+                record.grant(cx);
             }
             record.life.admit(started.unwrap_or(model::time::to_seconds(cx.now.wall)));
             if is_over && !record.desired.is_static() {

@@ -10,7 +10,7 @@ use super::plan::{Plan, SandboxPlan};
 use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{
-    FailureKind, HostAction, Outcome, RuntimeAction, RuntimeOutcome, VolumeAction, VolumeOutcome,
+    FailureKind, HostAction, Outcome, RuntimeAction, RuntimeOutcome, StateFile, VolumeAction, VolumeOutcome,
 };
 use crate::schedule::earliest;
 use crate::tasks::PodTask;
@@ -86,6 +86,10 @@ impl PodRecord {
                 }
                 if !step.is_due(cx.now) {
                     return next_at;
+                }
+                // Whatever this starts, the next process has to know what it was given.
+                if !cx.checkpoints.wait_for(StateFile::AllocatedPods, &self.uid) {
+                    return None;
                 }
                 if *attempt > 0 && step == Step::Todo {
                     let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();

@@ -15,6 +15,7 @@ use super::life::{Life, Step};
 use super::seen::Seen;
 use crate::allocation::{self, Grant, Granted};
 use crate::cx::Cx;
+use crate::effect::StateFile;
 use crate::input::Source;
 use crate::outbox::Outbox;
 use crate::status;
@@ -230,23 +231,34 @@ impl PodRecord {
     }
 
     /// What it is to be granted: all that it asks for, or what it had from an earlier process.
-    pub(crate) fn offer(&self) -> Granted {
+    pub(crate) fn offer(&self, cx: &Cx<'_>) -> Granted {
         let Some(pod) = self.desired.pod() else { return Granted::Nothing };
         let said = &self.report.written;
         let is_current = said.observed_generation.is_some()
             && said.observed_generation == pod.metadata.generation
             && !status::is_resize_pending(said);
         // A static pod that asks for something else is another pod.
-        if self.desired.is_static() || is_current {
+        if self.desired.is_static() {
+            return Granted::AsAsked;
+        }
+        if let Some(written) = cx.checkpoints.entry(StateFile::AllocatedPods, &self.uid) {
+            return Grant::restored(pod, written, cx.settings.gates).applied_to(pod);
+        }
+        if is_current {
             return Granted::AsAsked;
         }
         Grant::recalled(pod, said).applied_to(pod)
     }
 
-    /// Grants that.
-    pub(crate) fn grant(&mut self, out: &mut Outbox) {
+    /// Grants that, and has it written down. The last word of a pod that is over is its status.
+    pub(crate) fn grant(&mut self, cx: &mut Cx<'_>) {
         let Some(pod) = self.desired.pod().cloned() else { return };
-        self.set_granted(self.offer(), &pod, out);
+        self.set_granted(self.offer(cx), &pod, cx.out);
+        let is_over = pod.status.as_ref().is_some_and(status::is_terminal);
+        if let Some(allocated) = self.allocated().filter(|_| !is_over) {
+            let written = allocation::allocated(&allocated, cx.settings.gates);
+            cx.checkpoints.set(StateFile::AllocatedPods, &self.uid, &written);
+        }
     }
 
     /// Goes on with what was granted, whatever its object asks for now.

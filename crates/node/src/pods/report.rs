@@ -173,7 +173,7 @@ impl PodRecord {
     /// The status as it is now; `None` before anything is known.
     pub(crate) fn compute_status(&self, cx: &Cx<'_>) -> Option<PodStatus> {
         let object = self.desired.pod()?;
-        let pod = self.allocated().or_else(|| self.offer().pod(object))?;
+        let pod = self.allocated().or_else(|| self.offer(cx).pod(object))?;
         let empty = PodObservation::empty(self.uid.clone(), self.key.clone());
         let observed = self.seen.last().map_or(&empty, |last| &**last);
         let notes = self.notes(&pod, observed);

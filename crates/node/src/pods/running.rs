@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::pod::{self, ContainerKind};
 use model::reason::{event, waiting};
-use model::{ContainerId, Pod};
+use model::{AllocatedPod, ContainerId, Pod};
 
 use super::container::{Answer, KillCause, Replaced, Waiting};
 use super::life::{EndCause, OVER_DEADLINE};
@@ -13,7 +13,9 @@ use super::plan::{Plan, PlanInputs, SandboxPlan, StopPlan, first_to_start, plan}
 use super::probes;
 use super::record::PodRecord;
 use super::stopping::Turn;
+use crate::allocation;
 use crate::cx::Cx;
+use crate::effect::StateFile;
 use crate::schedule::earliest;
 use crate::tasks::PodTask;
 
@@ -73,6 +75,7 @@ impl PodRecord {
             self.begin_end(EndCause::Completed, cx);
             return self.drive_terminating(cx);
         }
+        self.note_actuated(&pod, cx);
         let mut next = self.drive_preparation(&pod, cx);
         next = earliest(next, self.drive_images(&pod, &plan, &ended, cx));
         self.note_back_offs(&plan, cx);
@@ -87,6 +90,15 @@ impl PodRecord {
         }
         next = earliest(next, self.drive_probes(cx));
         earliest(next, self.active_deadline(&pod, cx))
+    }
+
+    /// Has written down what will be in effect for its containers, once: the next process takes a container without an entry
+    /// for one whose resources are others, and may restart it for that.
+    fn note_actuated(&self, pod: &AllocatedPod, cx: &mut Cx<'_>) {
+        if cx.checkpoints.entry(StateFile::ActuatedPods, &self.uid).is_none() {
+            let actuated = allocation::actuated(pod, cx.settings.gates);
+            cx.checkpoints.set(StateFile::ActuatedPods, &self.uid, &actuated);
+        }
     }
 
     fn drive_images(

@@ -9,8 +9,11 @@ use super::backoff::{Pauses, Retry};
 use super::container::{Answer, Image, KillCause, Stage, Waiting};
 use super::plan::{Plan, StartPlan, backs_off_from};
 use super::record::PodRecord;
+use crate::allocation;
 use crate::cx::Cx;
-use crate::effect::{Failure, FailureKind, Hook, Outcome, ProbeAction, RuntimeAction, RuntimeOutcome};
+use crate::effect::{
+    Failure, FailureKind, Hook, Outcome, ProbeAction, RuntimeAction, RuntimeOutcome, StateFile,
+};
 use crate::schedule::earliest;
 use crate::tasks::PodTask;
 
@@ -42,6 +45,9 @@ impl PodRecord {
             }
             match self.containers.get(&item.name).map(|m| m.image.clone()).unwrap_or_default() {
                 Image::Ready(image) => {
+                    if !self.is_actuation_safe(pod, &item.name, cx) {
+                        return next;
+                    }
                     self.account_restart(item, cx);
                     let action = RuntimeAction::StartContainer {
                         pod: pod.clone(),
@@ -61,6 +67,15 @@ impl PodRecord {
             }
         }
         next
+    }
+
+    /// Whether it is written down what a container is started with, so that the next process does not restart it for
+    /// having other resources than it knows of.
+    fn is_actuation_safe(&self, pod: &AllocatedPod, name: &str, cx: &mut Cx<'_>) -> bool {
+        if let Some(resources) = allocation::actuated_container(pod, name, cx.settings.gates) {
+            cx.checkpoints.set_container(StateFile::ActuatedPods, &self.uid, name, resources);
+        }
+        cx.checkpoints.wait_for(StateFile::ActuatedPods, &self.uid)
     }
 
     /// The container whose processes an ephemeral container shares.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use checkpoints::PodsState;
 use jiff::Timestamp;
 use model::observed::ContainerExit;
 use model::probe::{ProbeKind, ProbeOutcome};
@@ -14,9 +15,10 @@ use model::{
 use super::life::{EndCause, Life, Running, Step};
 use super::record::{Desired, PodRecord};
 use super::seen::Seen;
-use crate::allocation::Granted;
+use crate::allocation::{self, Granted};
+use crate::checkpoints::Checkpoints;
 use crate::cx::{Cx, NodeState};
-use crate::effect::{Action, Effect, Failure, FailureKind, Hook, ImageAnswer, Outcome};
+use crate::effect::{Action, Effect, Failure, FailureKind, Hook, ImageAnswer, Outcome, StateFile};
 use crate::input::Source;
 use crate::node_status::NodeFacts;
 use crate::outbox::Outbox;
@@ -33,6 +35,7 @@ mod transitions;
 struct PodHarness {
     record: PodRecord,
     out: Outbox,
+    checkpoints: Checkpoints,
     settings: Settings,
     at: u64,
 }
@@ -86,7 +89,12 @@ impl PodHarness {
         record.life = Life::Running(running);
         record.granted = Granted::AsAsked;
         let settings = Settings { has_api: false, sources: vec![Source::Api], ..Settings::for_tests() };
-        Self { record, out: Outbox::default(), settings, at: 0 }
+        // All of it is written down.
+        let actuated = allocation::actuated(&record.allocated().unwrap(), settings.gates);
+        let written = PodsState { pods: [(record.uid.clone(), Arc::new(actuated.canonical()))].into() };
+        let mut checkpoints = Checkpoints::default();
+        checkpoints.restored(StateFile::ActuatedPods, written);
+        Self { record, out: Outbox::default(), checkpoints, settings, at: 0 }
     }
 
     fn with<T>(&mut self, work: impl FnOnce(&mut PodRecord, &mut Cx<'_>) -> T) -> T {
@@ -102,7 +110,8 @@ impl PodHarness {
             network_wait: None,
             pressures: Pressures::default(),
         };
-        work(&mut self.record, &mut Cx::new(now, &self.settings, node, &mut self.out))
+        let mut cx = Cx::new(now, &self.settings, node, &mut self.checkpoints, &mut self.out);
+        work(&mut self.record, &mut cx)
     }
 
     /// What is asked for at this second, without events and probes of no interest.

@@ -11,7 +11,7 @@ use super::life::{Life, Running, Step, Terminated, Terminating};
 use super::plan::{Plan, PlanInputs, SandboxPlan, first_to_start, plan};
 use super::record::PodRecord;
 use crate::cx::Cx;
-use crate::effect::Hook;
+use crate::effect::{Hook, StateFile};
 use crate::status;
 use crate::tasks::PodTask;
 use crate::timeline::{Mark, Timeline};
@@ -69,7 +69,7 @@ impl PodRecord {
         }
         if !is_all_up && let Some(plan) = self.planned(pod, cx) {
             self.find_sandbox(running, pod, &plan, cx, found);
-            self.find_starts(running, pod, &plan, found);
+            self.find_starts(running, pod, &plan, cx, found);
         }
         for container in pod::containers(pod) {
             self.find_running_container(&container, found);
@@ -114,12 +114,23 @@ impl PodRecord {
                 Some(text) if !self.tasks.is_open(&PodTask::Sandbox) => {
                     found.add(WaitOn::Network).error = Some(text.to_owned());
                 }
+                _ if !self.tasks.is_open(&PodTask::Sandbox)
+                    && self.find_write(StateFile::AllocatedPods, cx, found) => {}
                 _ => found.step(WaitOn::Sandbox, &running.sandbox),
             },
         }
     }
 
-    fn find_starts(&self, running: &Running, pod: &Pod, plan: &Plan, found: &mut Found) {
+    /// A state file that lacks something of the pod. Returns whether there is one.
+    fn find_write(&self, file: StateFile, cx: &Cx<'_>, found: &mut Found) -> bool {
+        let is_missing = !cx.checkpoints.is_safe(file, &self.uid);
+        if is_missing {
+            found.retrying(WaitOn::StateFile(file), cx.checkpoints.retry(file));
+        }
+        is_missing
+    }
+
+    fn find_starts(&self, running: &Running, pod: &Pod, plan: &Plan, cx: &Cx<'_>, found: &mut Found) {
         for stop in &plan.stop {
             found.add(WaitOn::Stop(stop.name.clone()));
         }
@@ -135,6 +146,7 @@ impl PodRecord {
             SandboxPlan::Keep => plan.start.iter().for_each(|item| {
                 self.find_image(&item.name, found);
                 if running.is_prepared() {
+                    self.find_write(StateFile::ActuatedPods, cx, found);
                     self.find_start(&item.name, found);
                 }
             }),

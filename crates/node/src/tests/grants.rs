@@ -176,7 +176,10 @@ fn what_an_earlier_process_made_for_a_pod_without_room_is_removed() {
     let made = |is_found: bool| {
         let mut scenario = Scenario::restarted([].into(), Duration::from_secs(5000));
         if is_found {
-            scenario.tell(Input::Restored(Box::new(Restored { pods: vec![PodUid::from("u")] })));
+            scenario.tell(Input::Restored(Box::new(Restored {
+                pods: vec![PodUid::from("u")],
+                ..Restored::default()
+            })));
         }
         scenario.tell(Input::PodsListed { source: Source::Api, pods: vec![Arc::new(requesting("u", "5"))] });
         scenario.under_way()

@@ -65,6 +65,10 @@ impl Scenario {
                 self.version += 1;
                 Outcome::Api(ApiOutcome::Written { version: self.version })
             }
+            Action::Checkpoint(write) => {
+                self.files.insert(write.file, write.content.clone());
+                Outcome::Done
+            }
             _ => Outcome::Done,
         }
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use checkpoints::PodsState;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use model::probe::ProbeOutcome;
@@ -19,7 +20,7 @@ use crate::node_status::NodeFacts;
 use crate::{
     Action, ApiAction, Effect, EffectId, EventObject, EventRecord, Failure, FailureKind, HostAction,
     ImageAnswer, ImageOutcome, Input, Node, Outcome, QosAmounts, RuntimeAction, RuntimeOutcome, Settings,
-    Source,
+    Source, StateFile,
 };
 
 /// A pod of the API server with this spec, version 1.
@@ -40,6 +41,10 @@ pub(super) struct Scenario {
     pub(super) statuses: BTreeMap<PodUid, Arc<PodStatus>>,
     /// What the QoS classes were last weighed and limited by.
     pub(super) classes: Option<QosAmounts>,
+    /// State files.
+    pub(super) files: BTreeMap<StateFile, Arc<PodsState>>,
+    /// Writes of state files stay open like other actions.
+    pub(super) is_disk_slow: bool,
 }
 
 impl Scenario {
@@ -95,6 +100,8 @@ impl Scenario {
             runtime,
             statuses: BTreeMap::new(),
             classes: None,
+            files: BTreeMap::new(),
+            is_disk_slow: false,
         };
         let addresses: Vec<_> =
             node_ips.iter().map(|ip| json!({ "type": "InternalIP", "address": ip })).collect();
@@ -145,6 +152,10 @@ impl Scenario {
                         action: Action::Host(HostAction::UpdateQosCgroups { amounts, .. }),
                     } => {
                         self.classes = Some(amounts);
+                        inputs.push(Input::Finished { id, outcome: Outcome::Done });
+                    }
+                    Effect::Start { id, action: Action::Checkpoint(write) } if !self.is_disk_slow => {
+                        self.files.insert(write.file, write.content);
                         inputs.push(Input::Finished { id, outcome: Outcome::Done });
                     }
                     Effect::Start { id, action: Action::Runtime(RuntimeAction::Observe { uid, key }) } => {

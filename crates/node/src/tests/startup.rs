@@ -70,7 +70,7 @@ fn nothing_but_reads_is_started_before_it_is_known_what_was_left() {
     }
     assert!(node.next_deadline().is_some_and(|next| next > Duration::from_secs(1)), "the next relist");
 
-    let restored = Restored { pods: vec![PodUid::from("on-disk")] };
+    let restored = Restored { pods: vec![PodUid::from("on-disk")], ..Restored::default() };
     let done = actions(node.step(at(2), Input::Restored(Box::new(restored))));
     for text in ["register", "pod-cidr 10.0.0.0/24", "observe", "cgroup", "volumes", "tear-down"] {
         assert!(done.iter().any(|done| done == text), "{text} is started: {done:?}");

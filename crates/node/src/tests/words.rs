@@ -44,6 +44,7 @@ pub(super) fn action_text(action: &Action) -> String {
         Action::Runtime(RuntimeAction::SetPodCidr { pod_cidr }) => format!("pod-cidr {pod_cidr}"),
         Action::Api(ApiAction::RegisterNode { .. }) => "register".into(),
         Action::Api(ApiAction::WriteNodeStatus { .. }) => "write-node".into(),
+        Action::Checkpoint(write) => format!("write {}", write.file.name()),
     }
 }
 

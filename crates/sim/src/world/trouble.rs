@@ -1,8 +1,8 @@
-//! What befalls the node beside single actions: outages, a clock that is set, restarts, sandboxes that die.
+//! What befalls the node beside single actions: outages, a clock that is set, files that are damaged, restarts, sandboxes that die.
 
 use jiff::SignedDuration;
 use model::SandboxId;
-use node::Input;
+use node::{Input, StateFile};
 
 use super::{SimEvent, World};
 use crate::process::{Process, is_own_work};
@@ -32,11 +32,21 @@ impl World {
         }
     }
 
+    pub(super) fn disk_full(&mut self, is_full: bool) {
+        self.note(|_| format!("---- the disk {}", if is_full { "is full" } else { "has room again" }));
+        self.host.is_disk_full = is_full;
+        if is_full {
+            let lasts = self.rng.millis(100, 60_000);
+            self.after(lasts, SimEvent::DiskFull(false));
+        }
+    }
+
     /// By up to ten minutes: a node that was set up wrong, or was asleep.
     pub(super) fn clock_jumps(&mut self) {
         let by = self.rng.millis(0, 600_000);
         let by = SignedDuration::try_from(by).unwrap_or_default();
         self.clock_ahead += if self.rng.percent(50) { by } else { -by };
+        self.most_ahead = self.most_ahead.max(self.clock_ahead);
         self.note(|w| format!("---- the node's clock is ahead by {:#}", w.clock_ahead));
     }
 
@@ -54,6 +64,12 @@ impl World {
                 if let Some(name) = pending.reserved.take() {
                     self.runtime.reserved.remove(&name);
                 }
+            }
+        }
+        for file in StateFile::ALL {
+            if self.rng.percent(self.faults.file_damaged) {
+                self.note(|_| format!("{} is damaged", file.name()));
+                self.host.damage(file);
             }
         }
         self.process = Process::start(number, self.at);

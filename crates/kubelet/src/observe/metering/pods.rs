@@ -110,7 +110,8 @@ impl Work {
             | ActionKind::RemovePodLogs
             | ActionKind::SetPodCidr
             | ActionKind::RegisterNode
-            | ActionKind::WriteNodeStatus => None,
+            | ActionKind::WriteNodeStatus
+            | ActionKind::WriteStateFile(_) => None,
         }
     }
 

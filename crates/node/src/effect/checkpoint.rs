@@ -1,0 +1,57 @@
+//! What is written down for the next process on this node, whichever kubelet that is.
+
+use std::fmt;
+use std::sync::Arc;
+
+use checkpoints::PodsState;
+use serde::{Deserialize, Serialize};
+
+use super::ActionKind;
+
+/// A state file that is kept, in upstream's form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum StateFile {
+    /// What pods were granted.
+    AllocatedPods,
+    /// What of that is in effect for their containers.
+    ActuatedPods,
+}
+
+impl StateFile {
+    /// All that are kept.
+    pub const ALL: [Self; 2] = [Self::AllocatedPods, Self::ActuatedPods];
+
+    /// Its name in the kubelet's root folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AllocatedPods => "allocated_pods_state",
+            Self::ActuatedPods => "actuated_pods_state",
+        }
+    }
+}
+
+/// Which of several contents of a file is the newer one. Counted by each process from zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version(pub u64);
+
+/// Replace a state file, so that it has either the old or the new content whatever happens. → `Done` once the new one
+/// outlives a power cut
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CheckpointWrite {
+    /// Which.
+    pub file: StateFile,
+    /// All that is to be in it.
+    pub content: Arc<PodsState>,
+    /// Of the content.
+    pub version: Version,
+}
+
+impl CheckpointWrite {
+    pub(super) fn kind(&self) -> ActionKind {
+        ActionKind::WriteStateFile(self.file)
+    }
+
+    pub(super) fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " version {} with {} pods", self.version.0, self.content.pods.len())
+    }
+}
