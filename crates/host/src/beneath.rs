@@ -48,6 +48,26 @@ pub enum Links {
     Follow,
 }
 
+/// A file system that is mounted somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MountedFileSystem {
+    /// Of which type it is.
+    pub kind: FileSystemKind,
+    /// The size of its blocks; one of huge pages has those of its pages.
+    pub block_bytes: u64,
+}
+
+/// The types of file system that are told apart (statfs(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileSystemKind {
+    /// `tmpfs`
+    Tmpfs,
+    /// `hugetlbfs`
+    HugePages,
+    /// Any other.
+    Other,
+}
+
 /// An open folder, below which everything happens.
 #[derive(Debug)]
 pub struct Root {
@@ -157,6 +177,30 @@ impl Root {
         let name = self.plain(name)?;
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|e| fail("stat", &self.path.join(name), e))
+    }
+
+    /// The file system that is mounted at a folder below; `None` when the folder is on this one's, or is not there.
+    ///
+    /// The mount table says the same, but is as long as the node has volumes, and the kernel writes all of it for each
+    /// reader.
+    pub fn mounted(&self, relative: &Path) -> Result<Option<MountedFileSystem>, BeneathError> {
+        let below = match self.open_handle(relative, Links::Refuse) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            other => other?,
+        };
+        let path = self.path.join(relative);
+        let device = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| stat.st_dev);
+        let (here, there) = (device(&self.fd), device(&below));
+        if here.map_err(|e| fail("stat", &self.path, e))? == there.map_err(|e| fail("stat", &path, e))? {
+            return Ok(None);
+        }
+        let found = rustix::fs::fstatfs(&below).map_err(|e| fail("stat file system of", &path, e))?;
+        let kind = match found.f_type {
+            libc::TMPFS_MAGIC => FileSystemKind::Tmpfs,
+            libc::HUGETLBFS_MAGIC => FileSystemKind::HugePages,
+            _ => FileSystemKind::Other,
+        };
+        Ok(Some(MountedFileSystem { kind, block_bytes: u64::try_from(found.f_bsize).unwrap_or(0) }))
     }
 
     /// Where a link directly in this folder points; `None` if there is no such link.
@@ -397,6 +441,21 @@ mod tests {
         fs::write(dir.path().join("outside/secret"), "s").unwrap();
         let root = Root::open(&inside).unwrap();
         (dir, root, inside)
+    }
+
+    #[test]
+    fn tells_what_is_mounted_below() {
+        in_mount_namespace(|| {
+            let (_dir, root, inside) = folder();
+            assert_eq!(root.mounted(Path::new("volumes/a")).unwrap(), None, "it is not there");
+            root.make_dirs(Path::new("volumes/a"), 0o755).unwrap();
+            assert_eq!(root.mounted(Path::new("volumes/a")).unwrap(), None, "it is a mere folder");
+            mount::tmpfs(&inside.join("volumes/a"), mount::TmpfsOptions::default()).unwrap();
+            let mounted = root.mounted(Path::new("volumes/a")).unwrap().unwrap();
+            assert_eq!(mounted.kind, FileSystemKind::Tmpfs);
+            mount::unmount(&inside.join("volumes/a")).unwrap();
+            assert_eq!(root.mounted(Path::new("volumes/a")).unwrap(), None);
+        });
     }
 
     #[test]

@@ -28,16 +28,19 @@ pub(crate) fn tear_down(layout: &PodLayout, timing: &Timing) -> Result<(), SetUp
         }
         unmounted?;
     }
-    if let Some(entry) = mount::mounts_below(&dir)?.into_iter().next() {
-        return Err(MountError::StillMounted { path: entry.mount_point }.into());
-    }
     let pods = match Root::open(layout.pods()) {
         Err(error) if error.is_not_found() => return Ok(()),
         other => other?,
     };
     // Neither crosses into another file system or mount, should one appear meanwhile.
-    remove_volumes(&pods, layout.uid(), &took, timing)?;
-    Ok(pods.remove_all(layout.uid())?)
+    let removed =
+        remove_volumes(&pods, layout.uid(), &took, timing).and_then(|()| Ok(pods.remove_all(layout.uid())?));
+    // The table is long on a node with many volumes: it is looked at once more only when it may be why.
+    let Err(error) = removed else { return Ok(()) };
+    match mount::mounts_below(&dir)?.into_iter().next() {
+        Some(entry) => Err(MountError::StillMounted { path: entry.mount_point }.into()),
+        None => Err(error),
+    }
 }
 
 /// A volume's folder, `volumes/<plugin>/<name>` below that of its pod.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use host::mount;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Volume};
 use model::downward::PodFacts;
@@ -264,10 +263,7 @@ fn carry_out_all(
     timing: &Timing,
 ) -> Result<Vec<(String, SetUpError)>, SetUpError> {
     let folder = layout.make()?;
-    let mut mounts = mount::mounts_below(&layout.dir())?;
-    // In mount order, so that the last entry for a place is the one on top.
-    mounts.reverse();
-    let context = PodContext { folder: &folder, fs_group, mounts: &mounts, now, timing };
+    let context = PodContext { folder: &folder, fs_group, now, timing };
     let outcome = |planned: &Planned| {
         let begun = Instant::now();
         let result = plugins::carry_out(&context, &planned.name, &planned.plan);

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use host::beneath::{Links, Root};
+use host::beneath::{FileSystemKind, Links, Root};
 use host::mount::{self, TmpfsOptions};
 use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
 use model::downward::PodFacts;
@@ -37,11 +37,11 @@ pub(crate) enum Medium {
 
 impl Medium {
     /// The type of the file system that is mounted for it; `None` for a mere folder.
-    fn fs_type(&self) -> Option<&'static str> {
+    fn file_system(&self) -> Option<FileSystemKind> {
         match self {
             Self::Disk => None,
-            Self::Memory { .. } => Some("tmpfs"),
-            Self::HugePages { .. } => Some("hugetlbfs"),
+            Self::Memory { .. } => Some(FileSystemKind::Tmpfs),
+            Self::HugePages { .. } => Some(FileSystemKind::HugePages),
         }
     }
 }
@@ -108,18 +108,19 @@ pub(crate) fn set_up(
     let medium = &dir.medium;
     let below = volume_below(plugin, name)?;
     let path = context.folder.path().join(&below);
-    let mounted = context.mounts.iter().rfind(|m| m.mount_point == path);
+    let mounted = match medium.file_system() {
+        None => None,
+        Some(kind) => context.folder.mounted(&below)?.filter(|mounted| mounted.kind == kind),
+    };
+    let is_mounted = mounted.is_some();
     let ready = ready_below(plugin, name)?;
     let is_ready = context.folder.open_handle(&ready.join(READY), Links::Refuse).is_ok();
-    let is_mounted = mounted.is_some_and(|m| medium.fs_type() == Some(m.fs_type.as_str()));
-    if let (Medium::HugePages { page_bytes }, Some(mounted)) = (medium, mounted.filter(|_| is_mounted))
-        && !huge_pages::has_pages(&mounted.super_options, *page_bytes)
+    if let (Medium::HugePages { page_bytes: wanted }, Some(mounted)) = (medium, mounted)
+        && mounted.block_bytes != *wanted
     {
-        let (wanted, mounted) =
-            (*page_bytes, huge_pages::mounted(&mounted.super_options).unwrap_or_default());
-        return Err(HugePagesError::Differs { path, mounted: mounted.to_owned(), wanted }.into());
+        return Err(HugePagesError::Differs { path, mounted: mounted.block_bytes, wanted: *wanted }.into());
     }
-    let is_made = is_ready && (medium.fs_type().is_none() || is_mounted);
+    let is_made = is_ready && (medium.file_system().is_none() || is_mounted);
     if is_made && let Ok(volume) = context.folder.open_dir(&below, Links::Refuse) {
         return Ok(volume);
     }

@@ -25,8 +25,8 @@ pub enum HugePagesError {
     Differs {
         /// The volume's folder.
         path: PathBuf,
-        /// What the mount table says.
-        mounted: String,
+        /// What is mounted there, bytes.
+        mounted: u64,
         /// What the pod asks for, bytes.
         wanted: u64,
     },
@@ -72,17 +72,6 @@ fn bytes(size: &str) -> Option<u64> {
     u64::try_from(size.parse::<Quantity>().ok()?.units()).ok().filter(|bytes| *bytes > 0)
 }
 
-/// Whether the options of a mount (`rw,pagesize=2M`) are those of pages of this size.
-pub(crate) fn has_pages(options: &str, page_bytes: u64) -> bool {
-    // The kernel's suffixes are binary ones.
-    mounted(options).and_then(|size| bytes(&format!("{size}i"))) == Some(page_bytes)
-}
-
-/// The page size in the options of a mount.
-pub(crate) fn mounted(options: &str) -> Option<&str> {
-    options.split(',').find_map(|option| option.strip_prefix("pagesize="))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -125,17 +114,5 @@ mod tests {
             assert_eq!(page_bytes(medium, &pod), want, "{medium} {spec}");
         }
         assert!(!is_medium("Memory") && !is_medium("HugePagesX"));
-    }
-
-    #[test]
-    fn mounts_tell_their_pages() {
-        for (options, bytes, want) in [
-            ("rw,relatime,pagesize=2M", 2 << 20, true),
-            ("rw,pagesize=1024M", 1 << 30, true),
-            ("rw,pagesize=2M", 1 << 30, false),
-            ("rw", 2 << 20, false),
-        ] {
-            assert_eq!(has_pages(options, bytes), want, "{options}");
-        }
     }
 }

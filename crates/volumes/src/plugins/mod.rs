@@ -13,7 +13,6 @@ pub(crate) mod secret;
 use std::path::{Path, PathBuf};
 
 use host::beneath::Root;
-use host::mount::MountEntry;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Volume;
 use model::{Pod, VolumeKind};
@@ -36,8 +35,6 @@ pub(crate) enum Plan {
 pub(crate) struct PodContext<'a> {
     pub(crate) folder: &'a Root,
     pub(crate) fs_group: Option<u32>,
-    /// The mount table from before the work.
-    pub(crate) mounts: &'a [MountEntry],
     pub(crate) now: Timestamp,
     pub(crate) timing: &'a Timing,
 }
