@@ -21,6 +21,9 @@ use crate::startup::Startup;
 use crate::tasks::{NodeTask, Owner};
 use crate::wait::{Found, Wait, WaitOn, Waits};
 
+/// The runtime is asked every five seconds. After this long without an answer, people may know.
+const RUNTIME_SLOW: Duration = Duration::from_secs(12);
+
 /// Status is computed a little later than every so often, by this part of the time at most, in percent.
 const UPDATE_JITTER_PERCENT: u32 = 4;
 
@@ -76,6 +79,8 @@ struct Runtime {
     error: Option<String>,
     /// Monotonic time of the last answer that said ready.
     last_ready: Option<Duration>,
+    /// Monotonic time of the last answer, whatever it said.
+    answered: Option<Duration>,
     /// Monotonic time of the last successful relist.
     last_relist: Option<Duration>,
     /// Why the network is not ready, as shown to users.
@@ -194,6 +199,7 @@ impl NodeLifecycle {
     pub(crate) fn runtime_answered(&mut self, now: Now, answer: Result<RuntimeHealth, String>) -> bool {
         let was_down = self.runtime.error.is_some() || self.runtime.network_wait.is_some();
         let before = (self.runtime.health.clone(), self.runtime.error.is_some());
+        self.runtime.answered = Some(now.mono);
         match answer {
             Ok(health) => {
                 if health.runtime.is_met {
@@ -260,11 +266,11 @@ impl NodeLifecycle {
         unsynced: Vec<Source>,
         settings: &Settings,
     ) {
-        self.waits.update(self.find_waits(startup, unsynced, settings), now);
+        self.waits.update(self.find_waits(now, startup, unsynced, settings), now);
     }
 
     /// What the round has left open.
-    fn find_waits(&self, startup: Startup, unsynced: Vec<Source>, settings: &Settings) -> Found {
+    fn find_waits(&self, now: Now, startup: Startup, unsynced: Vec<Source>, settings: &Settings) -> Found {
         let mut found = Found::default();
         if !startup.is_over() {
             found.add(WaitOn::Restoring);
@@ -274,6 +280,10 @@ impl NodeLifecycle {
             found.add(WaitOn::Runtime).error = Some(error.clone());
         } else if let Some(condition) = not_ready {
             found.add(WaitOn::Runtime).error = Some(format!("{}: {}", condition.reason, condition.message));
+        } else if let Some(since) = self.runtime.answered.filter(|at| now.mono > *at + RUNTIME_SLOW) {
+            let wait = found.add(WaitOn::Runtime);
+            wait.since = since;
+            wait.error = Some("it does not answer the question how it is".to_owned());
         } else if self.runtime.health.is_none() {
             found.add(WaitOn::Runtime);
         } else if let Some(text) = &self.runtime.network_wait {

@@ -13,4 +13,5 @@ mod startup;
 mod state_files;
 mod statics;
 mod trouble;
+mod waits;
 mod words;

@@ -17,6 +17,8 @@ pub enum Mark {
     Seen,
     /// The node took it.
     Admitted,
+    /// The node did not take it.
+    TurnedAway,
     /// It has its cgroup.
     CgroupMade,
     /// It has its volumes.
@@ -64,6 +66,7 @@ impl fmt::Display for Mark {
         match self {
             Self::Seen => f.write_str("first seen"),
             Self::Admitted => f.write_str("admitted"),
+            Self::TurnedAway => f.write_str("turned away"),
             Self::CgroupMade => f.write_str("cgroup made"),
             Self::VolumesMounted => f.write_str("volumes mounted"),
             Self::SandboxStarted { attempt: 0 } => f.write_str("sandbox started"),

@@ -64,6 +64,8 @@ pub enum WaitOn {
     SandboxStop,
     /// The end of all containers, which are to begin anew.
     RestartAll,
+    /// A look whether the image of a container is there.
+    ImageInspection(String),
     /// The image of a container.
     Image(String),
     /// The start of a container.
@@ -123,10 +125,14 @@ pub enum Who {
     Disk,
     /// The objects that volumes are made from, or the kernel.
     Volumes,
+    /// Whoever uses what is mounted.
+    Mounts,
     /// The plugin of the runtime's network.
     Network,
     /// The program in a container.
     Program,
+    /// The program in a container as long as its grace period lasts, then the runtime.
+    Ending,
     /// Another pod.
     OtherPod,
     /// Whoever sets a condition.
@@ -152,6 +158,12 @@ impl Who {
             Self::Host => "the kernel of this node",
             Self::Disk => "the disk with the kubelet's root folder",
             Self::Volumes => "what the volumes are made from, or the kernel of this node",
+            Self::Mounts => {
+                "the kernel of this node, or whoever still uses what is mounted (fuser -vm shows whom)"
+            }
+            Self::Ending => {
+                "the program in the container until its grace period is over, then the container runtime"
+            }
             Self::Network => "the network plugin of the container runtime",
             Self::Program => "the program in the container",
             Self::OtherPod => "the pod that had the name before",
@@ -193,6 +205,7 @@ impl WaitOn {
             Self::Sandbox => "sandbox",
             Self::SandboxStop => "sandbox_stop",
             Self::RestartAll => "restart_all",
+            Self::ImageInspection(_) => "image_inspection",
             Self::Image(_) => "image",
             Self::Start(_) => "start",
             Self::BackOff(_) => "back_off",
@@ -227,17 +240,15 @@ impl WaitOn {
             | Self::Start(_)
             | Self::Cleanup
             | Self::Runtime
-            | Self::Stop(_)
-            | Self::RestartAll => Who::Runtime,
+            | Self::ImageInspection(_) => Who::Runtime,
+            Self::Stop(_) | Self::RestartAll => Who::Ending,
+            Self::Unmount => Who::Mounts,
             Self::Image(_) => Who::Registry,
             Self::Sources(_) => Who::Source,
             Self::Predecessor(_) => Who::OtherPod,
-            Self::Restoring
-            | Self::Measurement
-            | Self::Cgroup
-            | Self::Unmount
-            | Self::CgroupRemoval
-            | Self::Logs => Who::Host,
+            Self::Restoring | Self::Measurement | Self::Cgroup | Self::CgroupRemoval | Self::Logs => {
+                Who::Host
+            }
             Self::StateFile(_) => Who::Disk,
             Self::Volumes => Who::Volumes,
             Self::Network => Who::Network,
@@ -275,6 +286,7 @@ impl fmt::Display for WaitOn {
             Self::Sandbox => f.write_str("its sandbox"),
             Self::SandboxStop => f.write_str("its sandbox to stop"),
             Self::RestartAll => f.write_str("the end of all its containers, which are then started anew"),
+            Self::ImageInspection(name) => write!(f, "a look for the image of container {name}"),
             Self::Image(name) => write!(f, "the image of container {name}"),
             Self::Start(name) => write!(f, "the start of container {name}"),
             Self::BackOff(name) => write!(f, "the back-off of container {name} to pass"),
@@ -309,7 +321,9 @@ impl Waits {
         let mut waits = found.0;
         for wait in &mut waits {
             let before = self.0.iter().find(|before| before.on == wait.on);
-            wait.since = before.map_or(now.mono, |before| before.since.min(now.mono));
+            // Some begin before they are found.
+            let known = if wait.since.is_zero() { now.mono } else { wait.since.min(now.mono) };
+            wait.since = before.map_or(known, |before| before.since.min(now.mono));
         }
         if *self.0 != waits {
             self.0 = Arc::new(waits);

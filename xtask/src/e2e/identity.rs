@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::explain;
 use super::scene::{EVENTUALLY, SOON, Scene, shell};
 use crate::cluster::{Credentials, node_pair};
 use crate::isolation::NODE;
@@ -231,6 +232,41 @@ pub(super) async fn a_token_becomes_a_certificate(scene: Scene) -> Result<()> {
     kubelet.restart().await?;
     stage.works(&kubelet, "second").await?;
     kubelet.stop().await
+}
+
+/// A node that waits for its first certificate says which request somebody has to approve.
+pub(super) async fn a_certificate_that_nobody_approves_is_explained(scene: Scene) -> Result<()> {
+    let stage = Stage::new(&scene).await?;
+    let bootstrap = stage.bootstrap_token().await?;
+    stage.unbind("bootstrappers-are-approved").await?;
+    for is_rotating in [false, true] {
+        let fields = json!({ "rotateCertificates": is_rotating });
+        let credentials = Credentials { bootstrap: Some(bootstrap.clone()), ..stage.credentials(fields) };
+        let kubelet = scene.cluster.kubelet_with("unapproved", &credentials)?;
+        kubelet.start().await?;
+        let request = stage.request("there", |request| !is_issued(request)).await?;
+        let name = request.metadata.name.unwrap_or_default();
+        explain::answers(&kubelet).await?;
+        explain::until_waits(&scene, None, "its client certificate", &name).await?;
+        let text = explain::text(&scene, None).await?;
+        let parts = [
+            &format!("\n  error     certificate signing request {name} is not approved and signed yet\n"),
+            &format!("kubectl certificate approve {name}\n"),
+        ];
+        let first = text.lines().nth(1).unwrap_or_default();
+        ensure!(
+            first.starts_with("it waits for its client certificate, "),
+            "the cause is not the first:\n{text}"
+        );
+        explain::expect(&text, "node ", &parts.map(String::as_str))?;
+        scene.kubectl_out(&["certificate", "approve", &name]).await?;
+        stage.works(&kubelet, if is_rotating { "second" } else { "first" }).await?;
+        kubelet.stop().await?;
+        std::fs::remove_dir_all(stage.path("pki")).context("forget the certificate")?;
+        std::fs::remove_file(stage.path("kubelet.conf")).context("forget the kubeconfig")?;
+        stage.requests().delete_collection(&DeleteParams::default(), &Default::default()).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn client_certificate_is_rotated(scene: Scene) -> Result<()> {

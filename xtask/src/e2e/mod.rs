@@ -15,6 +15,7 @@ mod crowd;
 mod debugging;
 mod disruption;
 mod environment;
+mod explain;
 mod failures;
 mod floods;
 mod folders;
@@ -84,6 +85,10 @@ fn all() -> Vec<Scenario> {
         Calm failures::pod_that_does_not_fit_is_rejected,
         Calm gates::apparmor_needs_a_host_with_it,
         Calm failures::every_wait_is_explained,
+        CalmButStricter explain::image_that_does_not_exist,
+        CalmButStricter explain::missing_config_map,
+        CalmButStricter explain::full_node,
+        CalmButStricter explain::busy_unmount,
         Calm registry::pull_secrets_open_it,
         Calm sandboxes::dead_ones_are_replaced_and_free_what_they_held,
         Calm init::sidecars_hooks_run_at_the_start_of_the_end,
@@ -165,6 +170,10 @@ fn all() -> Vec<Scenario> {
         Disturbing disruption::api_server_away_for_a_while,
         Disturbing disruption::containerd_restart_leaves_pods_alone,
         Stricter disruption::damaged_files_do_not_stop_the_node,
+        Stricter explain::hung_runtime_call,
+        Stricter explain::behind_its_predecessor,
+        Stricter explain::no_api_server_at_start,
+        Stricter identity::a_certificate_that_nobody_approves_is_explained,
         Disturbing identity::a_token_becomes_a_certificate,
         Disturbing identity::client_certificate_is_rotated,
         Disturbing identity::serving_certificate_is_signed_by_the_cluster,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use super::client::ask;
 use super::{Failure, print};
-use crate::control::document::{Answer, PodName, Request};
+use crate::control::document::{Answer, Explanation, PodName, Request};
 
 const USAGE: &str = "\
 Tell what this node or one of its pods waits for: on whom, since when, the last error, the next try, and what was done
@@ -75,15 +75,21 @@ pub(super) fn run(words: &[&str]) -> Result<ExitCode, Failure> {
     let mut is_known = true;
     let request = Request::Explain { pod: pod.clone(), watch };
     let clears = watch && !is_json && std::io::stdout().is_terminal();
+    let mut last: Option<Box<Explanation>> = None;
     ask(&root, &request, |answer| {
         let Answer::Explanation(explanation) = answer else { return Ok(true) };
         is_known = pod.is_none() || !explanation.pods.is_empty();
+        // Where the text replaces the last one, it shows the time pass.
+        if !clears && last.as_ref().is_some_and(|last| explanation.says_the_same_as(last)) {
+            return Ok(watch);
+        }
         let text = if is_json {
             format!("{}\n", serde_json::to_string(&explanation)?)
         } else {
             text::render(&explanation, pod.as_ref())
         };
         super::print_line(&format!("{}{text}", if clears { CLEAR } else { "" }))?;
+        last = Some(explanation);
         Ok(watch)
     })?;
     Ok(if is_known { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -17,8 +17,17 @@ pub(crate) struct Explanation {
     pub(crate) pods: Vec<PodExplained>,
 }
 
+impl Explanation {
+    /// Whether nothing has happened since the other was made, beside the time that has passed and renewals that went well.
+    pub(crate) fn says_the_same_as(&self, other: &Self) -> bool {
+        let (node, pods) = (&self.node, &self.pods);
+        let renewed = other.node.lease_renewed;
+        NodeExplained { lease_renewed: renewed, ..node.clone() } == other.node && *pods == other.pods
+    }
+}
+
 /// The node.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NodeExplained {
     /// Its name.
@@ -45,7 +54,7 @@ pub(crate) struct NodeExplained {
 }
 
 /// A condition of the node.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ConditionExplained {
     /// Such as `Ready`.
     pub(crate) r#type: String,
@@ -56,7 +65,7 @@ pub(crate) struct ConditionExplained {
 }
 
 /// A certificate.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CertificateExplained {
     /// What it is for.
     pub(crate) name: String,
@@ -65,7 +74,7 @@ pub(crate) struct CertificateExplained {
 }
 
 /// A pod.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PodExplained {
     pub(crate) namespace: String,
@@ -84,7 +93,7 @@ pub(crate) struct PodExplained {
 }
 
 /// Something that is waited for.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WaitExplained {
     /// What, as it stands after "waits for".
@@ -113,7 +122,7 @@ impl WaitExplained {
 }
 
 /// Something that was reached.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MarkExplained {
     /// When.

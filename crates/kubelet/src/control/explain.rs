@@ -16,8 +16,7 @@ use crate::commands;
 use crate::identity::CertificateWait;
 
 /// What is known now, of the pod of this name or of all.
-pub(super) fn explain(context: &ControlContext, pod: Option<&PodName>) -> Explanation {
-    let now = context.clock.now();
+pub(super) fn explain(context: &ControlContext, pod: Option<&PodName>, now: Now) -> Explanation {
     let (stage, view) = (*context.stage.borrow(), context.view.borrow().clone());
     let is_asked = |view: &&PodView| {
         pod.is_none_or(|pod| *view.key.namespace == pod.namespace && *view.key.name == pod.name)

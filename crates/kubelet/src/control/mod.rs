@@ -14,6 +14,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use apiserver::LeaseState;
+use jiff::Timestamp;
+use model::Now;
 use node::View;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -195,7 +197,33 @@ async fn command(context: &ControlContext, what: RecordOrder) -> Result<Option<R
 }
 
 fn explanation(context: &ControlContext, pod: Option<&PodName>) -> Answer {
-    Answer::Explanation(Box::new(explain::explain(context, pod)))
+    Answer::Explanation(Box::new(explain::explain(context, pod, context.clock.now())))
+}
+
+/// Clocks that agree from one moment to the next: the two of them are read one after the other, and what has not changed
+/// would be told with another time.
+struct SteadyClock {
+    clock: Clock,
+    began: Timestamp,
+}
+
+impl SteadyClock {
+    /// More than this apart, somebody has set the wall's clock.
+    const SET: Duration = Duration::from_secs(1);
+
+    fn new(clock: Clock) -> Self {
+        let now = clock.now();
+        Self { clock, began: now.wall - now.mono }
+    }
+
+    fn now(&mut self) -> Now {
+        let now = self.clock.now();
+        let apart = (now.wall - now.mono).duration_since(self.began);
+        if apart.unsigned_abs() > Self::SET {
+            self.began = now.wall - now.mono;
+        }
+        Now { wall: self.began + now.mono, mono: now.mono }
+    }
 }
 
 /// Tells it again whenever it is another.
@@ -206,12 +234,14 @@ async fn watch_on<W: tokio::io::AsyncWrite + Unpin>(
 ) -> io::Result<()> {
     let (mut view, mut stage) = (context.view.clone(), context.stage.clone());
     let mut certificates = context.identity.waits();
+    let mut clock = SteadyClock::new(context.clock);
     loop {
         view.mark_unchanged();
         stage.mark_unchanged();
         certificates.mark_unchanged();
         let lease = context.lease.get().cloned();
-        say(write, &explanation(context, pod)).await?;
+        let told = explain::explain(context, pod, clock.now());
+        say(write, &Answer::Explanation(Box::new(told))).await?;
         tokio::time::sleep(BETWEEN_ANSWERS).await;
         // Cancel-safe: all of them only wait. A node that ends has nothing more to tell.
         let is_over = tokio::select! {

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use model::pod::{self, ContainerKind};
+use model::reason::waiting::is_about_image;
 use model::{ContainerId, ContainerState, Now, Pod};
 
 use super::container::{Image, Stage};
-use super::life::{Life, Running, Step, Terminated, Terminating};
+use super::life::{EndCause, Life, Running, Step, Terminated, Terminating};
 use super::plan::{Plan, PlanInputs, SandboxPlan, first_to_start, plan};
 use super::record::PodRecord;
 use crate::cx::Cx;
@@ -40,7 +41,7 @@ impl PodRecord {
                 });
             }
             Life::Running(running) => self.find_running(running, cx, &mut found),
-            Life::Terminating(end) => self.find_terminating(end, &mut found),
+            Life::Terminating(end) => self.find_terminating(end, cx.now, &mut found),
             Life::Terminated(end) => self.find_terminated(end, &mut found),
         }
         self.find_report(cx, &mut found);
@@ -169,15 +170,32 @@ impl PodRecord {
                 }
             }
             _ if self.tasks.is_open(&PodTask::Image(name.to_owned())) => {
-                found.add(WaitOn::Image(name.to_owned()));
+                self.find_image_task(name, found);
             }
             _ => {}
         }
     }
 
+    /// An image that is looked for, or pulled; perhaps again.
+    fn find_image_task(&self, name: &str, found: &mut Found) {
+        let record = self.containers.get(name);
+        let failed = record.and_then(|m| m.waiting.as_ref()).filter(|w| is_about_image(w.reason));
+        let is_looked_for = record.is_none_or(|m| matches!(m.image, Image::Unknown | Image::Outdated));
+        if is_looked_for && failed.is_none() {
+            found.add(WaitOn::ImageInspection(name.to_owned()));
+            return;
+        }
+        let wait = found.add(WaitOn::Image(name.to_owned()));
+        if let Some(failed) = failed {
+            wait.reason = Some(failed.reason.into());
+            wait.error = Some(failed.message.clone());
+        }
+    }
+
     /// A start that is under way, has failed, or has its turn after that of another.
     fn find_start(&self, name: &str, found: &mut Found) {
-        let is_said = found.has(&WaitOn::Image(name.to_owned()));
+        let is_said = found.has(&WaitOn::Image(name.to_owned()))
+            || found.has(&WaitOn::ImageInspection(name.to_owned()));
         let record = self.containers.get(name);
         let retry = record.and_then(|m| m.start_retry.as_ref());
         if is_said && retry.is_none() {
@@ -225,7 +243,7 @@ impl PodRecord {
         all.any(|said| said.name == name && said.ready)
     }
 
-    fn find_terminating(&self, end: &Terminating, found: &mut Found) {
+    fn find_terminating(&self, end: &Terminating, now: Now, found: &mut Found) {
         let Some(observed) = self.seen.last() else {
             if !self.seen.is_to_be_read() {
                 found.add(WaitOn::FirstRelist);
@@ -237,7 +255,11 @@ impl PodRecord {
             if self.tasks.is_open(&PodTask::Hook(held.id.clone(), Hook::PreStop)) {
                 found.add(WaitOn::PreStop(held.name.clone())).next_try = Some(end.deadline);
             } else {
-                found.retrying(WaitOn::Stop(held.name.clone()), end.retry.as_ref());
+                let on = WaitOn::Stop(held.name.clone());
+                found.retrying(on.clone(), end.retry.as_ref());
+                let wait = found.add(on);
+                // Until then it is the program's own affair.
+                wait.next_try = wait.next_try.or(Some(end.deadline).filter(|at| *at > now.mono));
             }
         }
         let is_open = observed.sandboxes.iter().any(|s| !self.stopped_sandboxes.contains(&s.id));
@@ -249,7 +271,8 @@ impl PodRecord {
     fn find_terminated(&self, end: &Terminated, found: &mut Found) {
         found.step(WaitOn::Unmount, &end.volumes);
         found.step(WaitOn::CgroupRemoval, &end.cgroup);
-        if self.is_deletion_wanted() {
+        // It goes last.
+        if self.is_deletion_wanted() && end.is_clean() {
             // Until the API server says that it is gone.
             found.retrying(WaitOn::ObjectDeletion, end.object.retry());
         }
@@ -283,6 +306,10 @@ impl PodRecord {
         let name = |id: &ContainerId| self.held(id).map_or_else(|| id.to_string(), |c| c.name.clone());
         for (task, _) in self.tasks.iter() {
             let on = match task {
+                PodTask::Image(name) => {
+                    self.find_image_task(name, found);
+                    continue;
+                }
                 PodTask::Probe(..) if self.life.end_cause().is_none() => continue,
                 // The last attempt of a pod that ends.
                 PodTask::Probe(name, _) => WaitOn::ReadinessProbe(name.clone()),
@@ -291,7 +318,6 @@ impl PodRecord {
                 PodTask::Observe => WaitOn::Read,
                 PodTask::Cgroup => WaitOn::Cgroup,
                 PodTask::Volumes => WaitOn::Volumes,
-                PodTask::Image(name) => WaitOn::Image(name.clone()),
                 PodTask::Sandbox => WaitOn::Sandbox,
                 PodTask::StopSandbox(_) => WaitOn::SandboxStop,
                 PodTask::RemoveSandbox(_) | PodTask::RemoveContainer(_) => WaitOn::Cleanup,
@@ -323,8 +349,11 @@ impl PodRecord {
             marks.push(Mark::VolumesMounted);
         }
         for (container, record) in &self.containers {
-            if matches!(record.image, Image::Ready(_)) {
-                marks.push(Mark::ImageReady { container: container.clone() });
+            let mark = Mark::ImageReady { container: container.clone() };
+            // Before each attempt to start it is looked for again, which is no news.
+            let is_kept = !matches!(record.image, Image::Failed { .. }) && self.timeline.holds(&mark);
+            if matches!(record.image, Image::Ready(_)) || is_kept {
+                marks.push(mark);
             }
         }
         if let Some(observed) = self.seen.last() {
@@ -350,6 +379,8 @@ impl PodRecord {
         match &self.life {
             Life::Admitting(_) | Life::Running(_) => {}
             Life::Terminating(_) => marks.push(Mark::Ending),
+            // Nothing was made of it that could go.
+            Life::Terminated(end) if matches!(end.why, EndCause::Rejected(_)) => marks.push(Mark::TurnedAway),
             Life::Terminated(end) => {
                 marks.extend([Mark::Ending, Mark::Stopped]);
                 marks.extend(end.volumes.is_done().then_some(Mark::Unmounted));

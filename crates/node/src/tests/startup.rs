@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use model::{Now, PodKey, PodObservation, PodUid, SandboxId, SandboxObservation};
 use serde_json::json;
 
-use super::scenario::pod;
+use super::scenario::{Scenario, pod};
 use super::words::action_text;
 use crate::node_status::NodeFacts;
 use crate::{Effect, EffectId, Input, Node, Outcome, Restored, RuntimeOutcome, Settings, Source, WaitOn};
@@ -96,4 +96,19 @@ fn the_node_waits_for_sources_that_have_not_named_their_pods() {
     assert_eq!(left(Input::Tick), Some(vec![Source::Api, Source::File]));
     assert_eq!(left(Input::PodsListed { source: Source::File, pods: vec![] }), Some(vec![Source::Api]));
     assert_eq!(left(Input::PodsListed { source: Source::Api, pods: vec![] }), None);
+}
+
+/// Long before the node counts as not ready.
+#[test]
+fn a_runtime_that_falls_silent_is_waited_for_since_its_last_answer() {
+    let mut scenario = Scenario::new();
+    let since = scenario.now().mono;
+    let silent = |scenario: &Scenario| {
+        let view = scenario.node.view();
+        view.waits.iter().find(|wait| wait.on == WaitOn::Runtime).map(|wait| wait.since)
+    };
+    scenario.wait(Duration::from_secs(10));
+    assert_eq!(silent(&scenario), None);
+    scenario.wait(Duration::from_secs(10));
+    assert_eq!(silent(&scenario), Some(since));
 }

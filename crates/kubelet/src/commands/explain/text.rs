@@ -8,6 +8,8 @@ use crate::control::document::{Explanation, NodeExplained, PodExplained, PodName
 
 /// Pods told of at most, so that it stays one screen.
 const MOST_PODS: usize = 12;
+/// Failed pods told of at most.
+const MOST_FAILED: usize = 3;
 /// Marks told of at most: the last ones.
 const MOST_MARKS: usize = 16;
 /// Characters of an error. Runtimes repeat themselves.
@@ -20,7 +22,7 @@ pub(super) fn render(explanation: &Explanation, pod: Option<&PodName>) -> String
     let _ = match pod {
         None => node(explanation, &mut text),
         Some(name) if explanation.pods.is_empty() => unknown(explanation, name, &mut text),
-        Some(_) => explanation.pods.iter().try_for_each(|pod| one_pod(pod, explanation, &mut text)),
+        Some(_) => pods_of_one_name(explanation, &mut text),
     };
     text
 }
@@ -49,15 +51,8 @@ fn node(explanation: &Explanation, text: &mut String) -> std::fmt::Result {
             writeln!(text, "  {} is {}: {}", condition.r#type, condition.status, clean(&condition.message))?;
         }
     }
-    if !waiting.is_empty() {
-        writeln!(text, "\npods that wait, longest first:")?;
-    }
-    for pod in waiting.iter().take(MOST_PODS) {
-        brief(pod, now, text)?;
-    }
-    if waiting.len() > MOST_PODS {
-        writeln!(text, "  and {} more; kubelet explain -o json tells all", waiting.len() - MOST_PODS)?;
-    }
+    waiting_pods(&waiting, node, now, text)?;
+    failed_pods(&explanation.pods, text)?;
     writeln!(text)?;
     writeln!(
         text,
@@ -77,6 +72,50 @@ fn node(explanation: &Explanation, text: &mut String) -> std::fmt::Result {
         } else {
             writeln!(text, "{name} certificate has EXPIRED {} ago", ago(left, now))?;
         }
+    }
+    Ok(())
+}
+
+/// Those that wait for what the node waits for anyway are told of in one line.
+fn waiting_pods(
+    waiting: &[&PodExplained],
+    node: &NodeExplained,
+    now: Timestamp,
+    text: &mut String,
+) -> std::fmt::Result {
+    let is_nodes = |pod: &PodExplained| {
+        let cause = causes(&pod.waits).into_iter().next();
+        cause.is_some_and(|cause| node.waits.iter().any(|wait| wait.r#for == cause.r#for))
+    };
+    let (held_up, own): (Vec<&PodExplained>, Vec<&PodExplained>) =
+        waiting.iter().copied().partition(|pod| is_nodes(pod));
+    if !waiting.is_empty() {
+        writeln!(text, "\npods that wait, longest first:")?;
+    }
+    for pod in own.iter().take(MOST_PODS) {
+        brief(pod, now, text)?;
+    }
+    if own.len() > MOST_PODS {
+        writeln!(text, "  and {} more; kubelet explain -o json tells all", own.len() - MOST_PODS)?;
+    }
+    match held_up.len() {
+        0 => Ok(()),
+        count => writeln!(text, "  {count} for what the node itself waits for"),
+    }
+}
+
+/// Those that wait for nothing any more, and should not have ended like this.
+fn failed_pods(pods: &[PodExplained], text: &mut String) -> std::fmt::Result {
+    let failed: Vec<(&PodExplained, &String)> = pods
+        .iter()
+        .filter(|pod| pod.waits.is_empty() && pod.phase == "Failed")
+        .filter_map(|pod| Some((pod, pod.message.as_ref()?)))
+        .collect();
+    if !failed.is_empty() {
+        writeln!(text, "\npods that failed: {}", failed.len())?;
+    }
+    for (pod, message) in failed.iter().take(MOST_FAILED) {
+        writeln!(text, "  {}  {}", name_of(pod), first(&clean(message), 160))?;
     }
     Ok(())
 }
@@ -106,12 +145,12 @@ fn node_waits(node: &NodeExplained, now: Timestamp, text: &mut String) -> std::f
 /// A pod in two lines at most.
 fn brief(pod: &PodExplained, now: Timestamp, text: &mut String) -> std::fmt::Result {
     let Some(wait) = causes(&pod.waits).into_iter().next() else { return Ok(()) };
-    let name = format!("{}/{}", pod.namespace, pod.name);
-    write!(text, "  {name}  {} for {}", ago(wait.since, now), wait.r#for)?;
-    if let Some(next) = wait.next_try {
-        write!(text, ", next try {}", ahead(next, now))?;
+    write!(text, "  {}  {} for {}", name_of(pod), ago(wait.since, now), wait.r#for)?;
+    match wait.next_try {
+        Some(next) if is_failing(wait) => writeln!(text, ", next try {}", ahead(next, now))?,
+        Some(next) if next > now => writeln!(text, ", at most {} more", ago(now, next))?,
+        _ => writeln!(text)?,
     }
-    writeln!(text)?;
     if let Some(error) = error(wait) {
         writeln!(text, "      {}", first(&error, 160))?;
     }
@@ -119,6 +158,27 @@ fn brief(pod: &PodExplained, now: Timestamp, text: &mut String) -> std::fmt::Res
 }
 
 // ---- a pod ----
+
+/// One is usual. While a pod has a successor of the same name, what that waits for comes last.
+fn pods_of_one_name(explanation: &Explanation, text: &mut String) -> std::fmt::Result {
+    let mut pods: Vec<&PodExplained> = explanation.pods.iter().collect();
+    pods.sort_by_key(|pod| pod.stage == "Admitting");
+    for (index, pod) in pods.iter().enumerate() {
+        if index > 0 {
+            writeln!(text)?;
+        }
+        one_pod(pod, explanation, text)?;
+    }
+    Ok(())
+}
+
+/// What was found on disk has no name.
+fn name_of(pod: &PodExplained) -> String {
+    match pod.name.as_str() {
+        "" => format!("(what is left of pod {})", pod.uid),
+        name => format!("{}/{name}", pod.namespace),
+    }
+}
 
 fn one_pod(pod: &PodExplained, explanation: &Explanation, text: &mut String) -> std::fmt::Result {
     let now = explanation.now;
@@ -135,7 +195,7 @@ fn one_pod(pod: &PodExplained, explanation: &Explanation, text: &mut String) -> 
 
 /// What a pod waits for, the cause first.
 pub(in crate::commands) fn why(pod: &PodExplained, now: Timestamp, text: &mut String) -> std::fmt::Result {
-    let name = format!("{}/{}", pod.namespace, pod.name);
+    let name = name_of(pod);
     let causes = causes(&pod.waits);
     match causes.split_first() {
         None => {
@@ -209,10 +269,16 @@ fn details(wait: &WaitExplained, now: Timestamp, text: &mut String) -> std::fmt:
         times => format!("; tried {times} times in vain"),
     };
     match wait.next_try {
-        Some(next) => writeln!(text, "  next try  {}{tried}", ahead(next, now)),
-        None if tried.is_empty() => Ok(()),
-        None => writeln!(text, "  next try  under way{tried}"),
+        Some(next) if is_failing(wait) => writeln!(text, "  next try  {}{tried}", ahead(next, now)),
+        Some(next) if next > now => writeln!(text, "  at most   {} more", ago(now, next)),
+        _ if tried.is_empty() => Ok(()),
+        _ => writeln!(text, "  next try  under way{tried}"),
     }
+}
+
+/// Whether it was tried in vain; else it only takes its time, and not for ever.
+fn is_failing(wait: &WaitExplained) -> bool {
+    wait.attempts > 0 || wait.error.is_some()
 }
 
 fn error(wait: &WaitExplained) -> Option<String> {
@@ -248,7 +314,7 @@ fn ago(earlier: Timestamp, later: Timestamp) -> String {
 }
 
 fn ahead(next: Timestamp, now: Timestamp) -> String {
-    if next > now { format!("in {}", ago(now, next)) } else { "now".to_owned() }
+    if next > now { format!("in {}", ago(now, next)) } else { "under way".to_owned() }
 }
 
 #[cfg(test)]

@@ -150,6 +150,55 @@ fn a_node_that_nobody_hears_says_so_first() {
 }
 
 #[test]
+fn what_only_takes_its_time_ends_at_some_time() {
+    let stop = WaitExplained { next_try: Some(at(124)), ..wait("container web to stop", 94) };
+    let all = explanation(Vec::new(), vec![pod("web", vec![stop])]);
+    let name = PodName { namespace: "ns".to_owned(), name: "web".to_owned() };
+    let text = render(&all, Some(&name));
+    assert!(text.contains("container web to stop, 6.0s so far\n"), "{text}");
+    assert!(text.contains("  at most   24s more\n"), "{text}");
+    assert!(render(&all, None).contains("  ns/web  6.0s for container web to stop, at most 24s more\n"));
+}
+
+#[test]
+fn a_successor_comes_after_what_it_waits_for() {
+    let mut second = pod("web", vec![wait("the end of the pod that had its name before (u)", 94)]);
+    second.stage = "Admitting".to_owned();
+    second.uid = "v".to_owned();
+    let all = explanation(Vec::new(), vec![second, pod("web", vec![wait("container web to stop", 94)])]);
+    let name = PodName { namespace: "ns".to_owned(), name: "web".to_owned() };
+    let text = render(&all, Some(&name));
+    assert!(text.starts_with("ns/web waits for container web to stop"), "{text}");
+    assert!(
+        text.contains("\nuid u\n\nns/web waits for the end of the pod that had its name before (u)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn pods_that_wait_for_what_the_node_waits_for_are_one_line() {
+    let mut nameless = pod("", vec![wait("the first list", 99)]);
+    nameless.namespace = String::new();
+    let pods = vec![pod("web", vec![failing()]), pod("db", vec![wait("the first list", 99)]), nameless];
+    let text = render(&explanation(vec![wait("the first list", 99)], pods), None);
+    assert!(text.contains("longest first:\n  ns/web  2m13s"), "{text}");
+    assert!(text.contains("\n  2 for what the node itself waits for\n"), "{text}");
+    let mut nameless = pod("", vec![wait("its volumes to be unmounted", 99)]);
+    nameless.uid = "u7".to_owned();
+    let text = render(&explanation(Vec::new(), vec![nameless]), None);
+    assert!(text.contains("  (what is left of pod u7)  1.0s for its volumes to be unmounted\n"), "{text}");
+}
+
+#[test]
+fn the_node_tells_of_pods_it_has_turned_away() {
+    let mut full = pod("full", Vec::new());
+    full.phase = "Failed".to_owned();
+    full.message = Some("OutOfcpu: Pod was rejected: Node didn't have enough resource: cpu".to_owned());
+    let text = render(&explanation(Vec::new(), vec![full]), None);
+    assert!(text.contains("\npods that failed: 1\n  ns/full  OutOfcpu: Pod was rejected"), "{text}");
+}
+
+#[test]
 fn it_stays_one_screen() {
     let pods = (0..200).map(|n| pod(&format!("p{n}"), vec![failing()])).collect();
     let text = render(&explanation(Vec::new(), pods), None);
