@@ -35,12 +35,16 @@ pub(super) async fn replay_as_recorded(cluster: &Cluster) -> Result<()> {
         .map(|entry| Ok(entry?.path()))
         .collect::<std::io::Result<_>>()?;
     files.sort();
-    ensure!(!files.is_empty(), "the kubelet has recorded nothing");
-    let replays = stream::iter(&files).map(|file| replay(cluster, file));
-    replays.buffer_unordered(SIDE_BY_SIDE).try_collect().await
+    let replays = stream::iter(&files).map(|file| replay(cluster, file)).buffer_unordered(SIDE_BY_SIDE);
+    let steps: Vec<u64> = replays.try_collect().await?;
+    let all: u64 = steps.iter().sum();
+    ensure!(all > 100, "in {} files there are {all} steps, too few for a kubelet that ran pods", files.len());
+    println!("    {all} steps of {} files were replayed", files.len());
+    Ok(())
 }
 
-async fn replay(cluster: &Cluster, file: &Path) -> Result<()> {
+/// Returns how many steps were decided as in the recording, which are all that it has.
+async fn replay(cluster: &Cluster, file: &Path) -> Result<u64> {
     let mut command = Command::new(&cluster.paths.kubelet);
     // Nothing concerns a pod that there never was: what is told is how it ends, and where it differs.
     command.arg("replay").arg(file).args(["--pod", "none/none"]);
@@ -49,5 +53,7 @@ async fn replay(cluster: &Cluster, file: &Path) -> Result<()> {
     let output = output.with_context(|| format!("replay {}", file.display()))?.context("run it")?;
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "replay {}: {out}{err}", file.display());
-    Ok(())
+    let last = out.lines().last().unwrap_or_default();
+    let steps = last.strip_suffix(" steps, each decided as in the recording");
+    steps.and_then(|steps| steps.parse().ok()).with_context(|| format!("replay {}: {out}", file.display()))
 }
