@@ -58,7 +58,7 @@ const ROWS: &[Row] = &[
         area: "pods",
         there: "from the API server, the static pod folder and a URL, with mirror pods and upstream's uids; start, \
                 restart with back-off, init, sidecar and ephemeral containers, probes, hooks, graceful end, \
-                restart rules, upstream's status, conditions and events",
+                restart rules, upstream's status, conditions and events; upstream's state files of what pods were granted",
         proofs: &[
             "lifecycle::pod_runs_and_is_deleted_gracefully",
             "lifecycle::pre_stop_hook_runs_first",
@@ -72,6 +72,8 @@ const ROWS: &[Row] = &[
             "probes::http_tcp_and_grpc",
             "static_pods::mirror_change_and_removal",
             "pods_from_url::come_change_and_go",
+            "state_files::say_what_pods_have",
+            "state_files::are_read_by_the_other_kubelet",
         ],
         missing: "in-place resize (it is pending as infeasible), eviction, preemption, limits of local storage",
     },

@@ -58,7 +58,7 @@ impl Voice {
 }
 
 /// What must not change when only the kubelet or the runtime's daemon is restarted.
-fn identity(pod: &Pod) -> Value {
+pub(super) fn identity(pod: &Pod) -> Value {
     let ready = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).and_then(|all| {
         let ready = all.iter().find(|condition| condition.type_ == "Ready")?;
         Some(json!([ready.status, ready.last_transition_time]))
@@ -87,7 +87,7 @@ async fn settle(scene: &Scene) -> Result<Vec<(String, Value)>> {
 }
 
 /// Proves that the kubelet works, with a new pod, and that the old ones are as they were.
-async fn unchanged(scene: &Scene, before: Vec<(String, Value)>) -> Result<()> {
+pub(super) async fn unchanged(scene: &Scene, before: Vec<(String, Value)>) -> Result<()> {
     scene.ready_pod("new", json!({ "containers": [shell("main", "sleep 100000")] })).await?;
     scene.delete("new").await?;
     scene.gone("new").await?;
@@ -467,8 +467,12 @@ pub(super) async fn damaged_files_do_not_stop_the_node(scene: Scene) -> Result<(
     // What is still damaged belongs to nobody here; upstream's kubelet, which other scenarios start on this
     // node, would not start with it.
     for path in damaged {
-        if std::fs::read(&path).is_ok_and(|text| text == DAMAGE.as_bytes()) {
-            std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        let mut aside = path.clone().into_os_string();
+        aside.push(".damaged");
+        for path in [path, aside.into()] {
+            if std::fs::read(&path).is_ok_and(|text| text == DAMAGE.as_bytes()) {
+                std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+            }
         }
     }
     Ok(())

@@ -39,6 +39,7 @@ mod runner;
 mod sandboxes;
 mod scene;
 mod startup;
+mod state_files;
 mod static_pods;
 mod stats;
 mod streams;
@@ -145,6 +146,7 @@ fn all() -> Vec<Scenario> {
         Calm cadvisor::families_labels_and_values,
         Calm clients::prometheus_reads_every_page,
         Calm pods_api::tells_a_pods_life,
+        Calm state_files::say_what_pods_have,
         Calm node::reports_itself,
         Calm node::serves_pods_metrics_and_configuration,
         Calm node::changes_its_log_verbosity,
@@ -214,6 +216,8 @@ fn all() -> Vec<Scenario> {
         Disturbing registration::of_a_node_that_may_not_create_itself,
         Stricter node_object::is_the_one_upstream_writes,
         Stricter folders::are_upstreams,
+        Stricter state_files::are_read_by_the_other_kubelet,
+        Stricter state_files::damaged_one_is_set_aside,
         Stricter floods::strangers_change_nothing,
         Stricter http_api::answer_as_upstreams,
         Stricter http_api::tell_the_same_configuration,
