@@ -216,6 +216,7 @@ fn all() -> Vec<Scenario> {
         Disturbing registration::of_a_node_that_may_not_create_itself,
         Stricter node_object::is_the_one_upstream_writes,
         Stricter folders::are_upstreams,
+        Stricter state_files::outlive_sigkill,
         Stricter state_files::are_read_by_the_other_kubelet,
         Stricter state_files::damaged_one_is_set_aside,
         Stricter floods::strangers_change_nothing,

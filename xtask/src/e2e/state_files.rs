@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::Api;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::disruption::{go_kubelet, identity, unchanged};
 use super::node_object::told_of;
-use super::scene::{Scene, shell, with};
+use super::scene::{SOON, Scene, container, is_ready, shell, with};
 use crate::cluster::KUBELET_ROOT;
 use crate::workspace;
 
@@ -73,6 +74,33 @@ pub(super) async fn say_what_pods_have(scene: Scene) -> Result<()> {
     let next = scene.ready_pod("next", json!({ "containers": [shell("main", "sleep 100000")] })).await?;
     let all = entries(ALLOCATED)?;
     ensure!(all.get(uid(&next)).is_some() && all.get(uid(&plain)).is_none(), "{ALLOCATED} has {all}");
+    Ok(())
+}
+
+/// A pod that was let in and has nothing in the runtime: only the file knows, after SIGKILL, what it was granted. Upstream's
+/// kubelet makes the resize, which comes to the same for the one that is killed.
+pub(super) async fn outlive_sigkill(scene: Scene) -> Result<()> {
+    let volumes = json!([{ "name": "late", "configMap": { "name": "late" } }]);
+    let mounts = json!({ "volumeMounts": [{ "name": "late", "mountPath": "/late" }] });
+    let main = with(requesting("100m", "32Mi"), mounts);
+    let pod = scene.pod("waits", json!({ "containers": [main], "volumes": volumes })).await?;
+    scene.event("waits", "FailedMount", SOON).await?;
+    scene.cluster.kubelet.kill().await?;
+    let entry = entries(ALLOCATED)?[uid(&pod)].take();
+    ensure!(entry["ContainerResources"]["main"]["requests"]["cpu"] == "100m", "{ALLOCATED} has {entry}");
+
+    let wish = json!({ "requests": { "cpu": "150m", "memory": "32Mi" }, "limits": { "memory": "32Mi" } });
+    let patch = json!({ "spec": { "containers": [{ "name": "main", "resources": wish }] } });
+    let (pods, params) = (scene.api::<Pod>(), PatchParams::default());
+    let patched = pods.patch_subresource("resize", "waits", &params, &Patch::Strategic(&patch)).await;
+    patched.context("ask for a resize while nobody is there to make it")?;
+    scene.cluster.kubelet.start().await?;
+    scene.create::<ConfigMap>(json!({ "metadata": { "name": "late" }, "data": { "key": "value" } })).await?;
+    let pod = scene.until("waits", "ready", SOON, is_ready).await?;
+    let has = container(&pod, "main").and_then(|status| status.allocated_resources.clone()?.remove("cpu"));
+    ensure!(has == Some(Quantity("100m".to_owned())), "it goes on with what it was granted, not {has:?}");
+    let entry = entries(ALLOCATED)?[uid(&pod)].take();
+    ensure!(entry["ContainerResources"]["main"]["requests"]["cpu"] == "100m", "{ALLOCATED} has {entry}");
     Ok(())
 }
 
