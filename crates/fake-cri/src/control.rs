@@ -49,6 +49,18 @@ pub enum Command {
         /// `namespace/name`.
         pod: String,
     },
+    /// `count CALL`: how often it was made, for whatever pod, `ok NUMBER`.
+    Count {
+        /// The name of the call.
+        call: &'static str,
+    },
+    /// `options POD PATH`: with which options its containers have a folder mounted at this path, `ok OPTION OPTION …`.
+    Options {
+        /// `namespace/name`.
+        pod: String,
+        /// The path in the container.
+        path: String,
+    },
     /// `ended POD`: its containers that have ended, `ok CONTAINER:NANOSECONDS …`.
     Ended {
         /// `namespace/name`.
@@ -58,7 +70,9 @@ pub enum Command {
 
 /// A command that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("command {0:?}: want end POD CODE, hang POD CALL, hung POD, release POD, calls POD or ended POD")]
+#[error(
+    "command {0:?}: want end POD CODE, hang POD CALL, hung POD, release POD, calls POD, count CALL, options POD PATH or ended POD"
+)]
 pub struct CommandError(String);
 
 impl std::str::FromStr for Command {
@@ -67,6 +81,9 @@ impl std::str::FromStr for Command {
     fn from_str(line: &str) -> Result<Self, CommandError> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let error = || CommandError(line.to_owned());
+        if let ["count", call] = words[..] {
+            return Ok(Self::Count { call: latency::call(call).ok_or_else(error)? });
+        }
         let pod = words.get(1).filter(|pod| pod.contains('/')).ok_or_else(error)?.to_string();
         match words[..] {
             ["end", _, code] => Ok(Self::End { pod, code: code.parse().map_err(|_| error())? }),
@@ -74,6 +91,7 @@ impl std::str::FromStr for Command {
             ["hung", _] => Ok(Self::Hung { pod }),
             ["release", _] => Ok(Self::Release { pod }),
             ["calls", _] => Ok(Self::Calls { pod }),
+            ["options", _, path] => Ok(Self::Options { pod, path: path.to_owned() }),
             ["ended", _] => Ok(Self::Ended { pod }),
             _ => Err(error()),
         }
@@ -149,6 +167,11 @@ async fn obey(command: Command, state: &State) -> Result<String, String> {
             let texts = records.map(|record| format!("{}:{}:{}", record.call, record.start, record.end));
             Ok(texts.collect::<Vec<_>>().join(" "))
         }
+        Command::Count { call } => Ok(state.gate.count(call).to_string()),
+        Command::Options { pod, path } => match state.world().mount_options(&pod, &path) {
+            Some(options) => Ok(options.join(" ")),
+            None => Err(format!("nothing is mounted at {path} in {pod}")),
+        },
         Command::Ended { pod } => {
             let ended = state.world().ended(&pod).into_iter();
             Ok(ended.map(|(name, at)| format!("{name}:{at}")).collect::<Vec<_>>().join(" "))
@@ -169,6 +192,8 @@ mod tests {
             ("hung default/web", Command::Hung { pod: pod() }),
             ("  release   default/web ", Command::Release { pod: pod() }),
             ("calls default/web", Command::Calls { pod: pod() }),
+            ("count ListContainers", Command::Count { call: "ListContainers" }),
+            ("options default/web /data", Command::Options { pod: pod(), path: "/data".to_owned() }),
             ("ended default/web", Command::Ended { pod: pod() }),
         ];
         for (line, command) in good {
@@ -182,6 +207,9 @@ mod tests {
             "hang default/web Nothing",
             "release web",
             "calls",
+            "count",
+            "count Nothing",
+            "options default/web",
             "x a/b",
         ] {
             assert_eq!(line.parse::<Command>(), Err(CommandError(line.to_owned())), "{line:?}");

@@ -31,6 +31,8 @@ pub(crate) struct Gate {
     /// How many calls are held up now, by pod.
     held: watch::Sender<BTreeMap<String, usize>>,
     records: Mutex<BTreeMap<String, VecDeque<Record>>>,
+    /// How often each call was made, for whatever pod.
+    counts: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Gate {
@@ -40,12 +42,14 @@ impl Gate {
             hanging: watch::Sender::new(BTreeMap::new()),
             held: watch::Sender::new(BTreeMap::new()),
             records: Mutex::default(),
+            counts: Mutex::default(),
         }
     }
 
     /// Waits until the call may be answered. It counts as running until the guard is dropped, which
     /// also happens when the caller gives up while it waits here.
     pub(crate) async fn enter(&self, call: &'static str, pod: Option<&str>) -> Running<'_> {
+        *self.counted().entry(call).or_default() += 1;
         let running = Running { gate: self, call, pod: pod.map(str::to_owned), start: now() };
         if let Some(pod) = pod {
             let hangs = |all: &BTreeMap<_, Vec<_>>| all.get(pod).is_some_and(|calls| calls.contains(&call));
@@ -81,6 +85,16 @@ impl Gate {
     /// The calls for a pod that have ended, in the order of their end.
     pub(crate) fn records(&self, pod: &str) -> Vec<Record> {
         self.lock().get(pod).map(|all| all.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// How often a call was made.
+    pub(crate) fn count(&self, call: &str) -> u64 {
+        self.counted().get(call).copied().unwrap_or(0)
+    }
+
+    fn counted(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        // Every change is a single one: whole even after a panic elsewhere.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, VecDeque<Record>>> {

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use futures::stream;
 use runtime::wire::image_service_server::ImageService;
 use runtime::wire::{
     FilesystemIdentifier, FilesystemUsage, Image, ImageFsInfoRequest, ImageFsInfoResponse, ImageSpec,
     ImageStatusRequest, ImageStatusResponse, Int64Value, ListImagesRequest, ListImagesResponse,
-    PullImageRequest, PullImageResponse, RemoveImageRequest, RemoveImageResponse, UInt64Value,
+    PullImageRequest, PullImageResponse, RemoveImageRequest, RemoveImageResponse, StreamImagesRequest,
+    StreamImagesResponse, UInt64Value,
 };
 use sha2::{Digest as _, Sha256};
+use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use crate::gate::now;
@@ -68,6 +71,17 @@ impl ImageService for Service {
         let known = self.images();
         let listed = known.iter().filter(|name| wanted.as_ref().is_none_or(|wanted| wanted == *name));
         Ok(Response::new(ListImagesResponse { images: listed.map(|name| image(name)).collect() }))
+    }
+
+    /// One image a message.
+    async fn stream_images(
+        &self,
+        _: Request<StreamImagesRequest>,
+    ) -> Result<Response<BoxStream<StreamImagesResponse>>, Status> {
+        let _running = self.gate.enter("StreamImages", None).await;
+        let all: Vec<Image> = self.images().iter().map(|name| image(name)).collect();
+        let chunk = |one| Ok(StreamImagesResponse { images: vec![one] });
+        Ok(Response::new(Box::pin(stream::iter(all.into_iter().map(chunk)))))
     }
 
     async fn image_status(

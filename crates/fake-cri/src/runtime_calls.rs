@@ -166,6 +166,19 @@ impl RuntimeService for Service {
         answer(ListPodSandboxResponse { items: self.world().sandboxes(filter) })
     }
 
+    /// One sandbox a message.
+    async fn stream_pod_sandboxes(
+        &self,
+        r: Request<StreamPodSandboxesRequest>,
+    ) -> Answer<BoxStream<StreamPodSandboxesResponse>> {
+        let filter = r.into_inner().filter;
+        let selector = filter.as_ref().map(|filter| &filter.label_selector);
+        let _running = self.enter_list("StreamPodSandboxes", selector).await;
+        let all = self.world().sandboxes(filter);
+        let chunk = |one| Ok(StreamPodSandboxesResponse { pod_sandboxes: vec![one] });
+        answer(Box::pin(stream::iter(all.into_iter().map(chunk))))
+    }
+
     async fn create_container(&self, r: Request<CreateContainerRequest>) -> Answer<CreateContainerResponse> {
         let request = r.into_inner();
         let sandbox = request.pod_sandbox_id;
@@ -207,6 +220,19 @@ impl RuntimeService for Service {
         let selector = filter.as_ref().map(|filter| &filter.label_selector);
         let _running = self.enter_list("ListContainers", selector).await;
         answer(ListContainersResponse { containers: self.world().containers(filter) })
+    }
+
+    /// One container a message.
+    async fn stream_containers(
+        &self,
+        r: Request<StreamContainersRequest>,
+    ) -> Answer<BoxStream<StreamContainersResponse>> {
+        let filter = r.into_inner().filter;
+        let selector = filter.as_ref().map(|filter| &filter.label_selector);
+        let _running = self.enter_list("StreamContainers", selector).await;
+        let all = self.world().containers(filter);
+        let chunk = |one| Ok(StreamContainersResponse { containers: vec![one] });
+        answer(Box::pin(stream::iter(all.into_iter().map(chunk))))
     }
 
     async fn container_status(&self, r: Request<ContainerStatusRequest>) -> Answer<ContainerStatusResponse> {

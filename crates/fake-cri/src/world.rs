@@ -261,6 +261,13 @@ impl World {
         self.ends.get(key).map(|ends| ends.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// The options of what the containers of a pod have mounted at a path.
+    pub(crate) fn mount_options(&self, key: &str, path: &str) -> Option<Vec<String>> {
+        let pods = self.pods.values().filter(|pod| pod.key == key);
+        let mut mounts = pods.flat_map(|pod| &pod.containers).flat_map(|held| &held.status.mounts);
+        mounts.find(|mount| mount.container_path == path).map(|mount| mount.mount_options.clone())
+    }
+
     /// Deletes a container, killing it if it runs. Repeatable.
     pub(crate) fn remove_container(&mut self, id: &str, now: i64) {
         self.end(id, KILLED, now);
