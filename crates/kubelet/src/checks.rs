@@ -13,6 +13,7 @@ use runtime::{DriverAnswer, Runtime, RuntimeVersion};
 use telemetry::metrics::Metrics;
 use tracing::{error, info, warn};
 
+use crate::watchers::facts;
 use model::chain;
 
 /// A host or a configuration this node does not start with.
@@ -119,8 +120,7 @@ pub(crate) async fn runtime(
 /// What the runtime supports, if a feature that the node declares depends on that. As upstream, a runtime that does not
 /// say supports nothing.
 pub(crate) async fn runtime_features(config: &Config, runtime: &Runtime) -> RuntimeFeatures {
-    const DEPENDENT: [&str; 2] = ["UserNamespacesHostNetworkSupport", "VolumeBindMountOptions"];
-    if !DEPENDENT.iter().any(|name| config.gates.enabled(name)) {
+    if !facts::declares_by_runtime(&config.gates) {
         return RuntimeFeatures::default();
     }
     match runtime.status().await {

@@ -16,9 +16,26 @@ pub enum QosClass {
 }
 
 impl QosClass {
-    /// The class of a pod. Pod-level resources (KEP-2837) outrank the containers'; ephemeral
-    /// containers do not count.
+    /// The class of a pod: the one that its status names, which the API server has written when it took the pod, or
+    /// else the one that follows from what it asks for.
     pub fn of(pod: &Pod) -> Self {
+        Self::told(pod).unwrap_or_else(|| Self::from_amounts(pod))
+    }
+
+    /// The same where resources of the pod that name no amount count like any others, as they did without the feature gate
+    /// `PodLevelResourcesFixKubeletQOSClass`.
+    pub fn with_empty_resources(pod: &Pod) -> Self {
+        let is_empty = pod.spec.as_ref().is_some_and(|spec| spec.resources.is_some())
+            && resources::pod_level(pod).is_none();
+        if is_empty { Self::told(pod).unwrap_or(Self::BestEffort) } else { Self::of(pod) }
+    }
+
+    fn told(pod: &Pod) -> Option<Self> {
+        pod.status.as_ref().and_then(|status| Self::from_api(status.qos_class.as_deref()?))
+    }
+
+    /// Pod-level resources (KEP-2837) outrank the containers'; ephemeral containers do not count.
+    fn from_amounts(pod: &Pod) -> Self {
         if let Some(own) = resources::pod_level(pod) {
             let limits = resources::ResourceList::from_api(own.limits.as_ref());
             return Self::of_amounts(&resources::requests_without_overhead(pod), &limits);
@@ -39,6 +56,11 @@ impl QosClass {
             Self::Burstable => "Burstable",
             Self::BestEffort => "BestEffort",
         }
+    }
+
+    /// The class of a word of the API.
+    fn from_api(word: &str) -> Option<Self> {
+        [Self::Guaranteed, Self::Burstable, Self::BestEffort].into_iter().find(|class| class.as_str() == word)
     }
 
     fn of_amounts(requests: &resources::ResourceList, limits: &resources::ResourceList) -> Self {
@@ -65,6 +87,36 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn the_class_that_the_status_names_counts() {
+        let container = json!({"name": "c", "resources": {"requests": {"cpu": "1"}}});
+        for (told, want) in [
+            (json!("Guaranteed"), QosClass::Guaranteed),
+            (json!("BestEffort"), QosClass::BestEffort),
+            (json!(""), QosClass::Burstable),
+            (Value::Null, QosClass::Burstable),
+        ] {
+            let pod =
+                json!({"metadata": {}, "spec": {"containers": [container]}, "status": {"qosClass": told}});
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            assert_eq!(QosClass::of(&pod), want, "{told}");
+        }
+    }
+
+    #[test]
+    fn empty_resources_of_a_pod_may_count() {
+        let container = json!({"name": "c", "resources": {"requests": {"cpu": "1"}}});
+        let of = |own: Value| {
+            let spec = json!({"resources": own, "containers": [container]});
+            let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+            (QosClass::of(&pod), QosClass::with_empty_resources(&pod))
+        };
+        assert_eq!(of(json!({})), (QosClass::Burstable, QosClass::BestEffort));
+        assert_eq!(of(Value::Null), (QosClass::Burstable, QosClass::Burstable));
+        let full = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
+        assert_eq!(of(full), (QosClass::Guaranteed, QosClass::Guaranteed));
+    }
 
     /// Cases of upstream's `TestComputePodQOS`, and our own.
     #[test]

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Toleration;
-use model::Pod;
 use model::pod::{ANNOTATION_CONFIG_HASH, ANNOTATION_CONFIG_SEEN, ANNOTATION_CONFIG_SOURCE};
+use model::{Pod, QosClass};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -32,6 +32,8 @@ pub struct ManifestGates {
     pub has_http_protocols: bool,
     /// Whether a pod may have a user namespace of its own on the host's network (`UserNamespacesHostNetworkSupport`).
     pub has_users_on_host_network: bool,
+    /// Whether resources of a pod that name no amount are none to its QoS class (`PodLevelResourcesFixKubeletQOSClass`).
+    pub has_no_empty_resources: bool,
 }
 
 /// A file or a URL.
@@ -122,10 +124,15 @@ fn pod(value: &Value, origin: Origin<'_>) -> Result<Pod, ManifestError> {
     if !errors.is_empty() {
         return Err(ManifestError::Invalid(errors));
     }
-    match forbidden_reference(&pod) {
-        Some(what) => Err(ManifestError::Reference(what)),
-        None => Ok(pod),
+    if let Some(what) = forbidden_reference(&pod) {
+        return Err(ManifestError::Reference(what));
     }
+    let class = QosClass::with_empty_resources(&pod);
+    if !origin.gates.has_no_empty_resources && class != QosClass::of(&pod) {
+        // Of other pods the API server says which class they are of, and everybody goes by that.
+        pod.status.get_or_insert_default().qos_class = Some(class.as_str().to_owned());
+    }
+    Ok(pod)
 }
 
 fn typed(value: &Value) -> Result<Pod, ManifestError> {

@@ -166,6 +166,22 @@ fn user_namespaces_on_the_hosts_network_need_their_gate() {
 }
 
 #[test]
+fn empty_resources_of_a_pod_make_its_class_without_their_gate_only() {
+    let read = |text: &str, has_no_empty_resources| {
+        let gates = ManifestGates { has_no_empty_resources, ..ManifestGates::default() };
+        let pod = parse(text.as_bytes(), Origin { gates, ..origin("/m/a", "n") }).unwrap();
+        (model::QosClass::of(&pod).as_str(), pod.metadata.uid)
+    };
+    let requests = "image: 'i:1', resources: {requests: {cpu: 1}}";
+    let text = with_spec("resources: {}").replace("image: 'i:1'", requests);
+    let (on, off) = (read(&text, true), read(&text, false));
+    assert_eq!((on.0, off.0), ("Burstable", "BestEffort"));
+    assert_eq!(on.1, off.1, "it is the same pod");
+    let text = with_spec("hostNetwork: true").replace("image: 'i:1'", requests);
+    assert_eq!(read(&text, false).0, "Burstable");
+}
+
+#[test]
 fn what_is_no_pod_says_so() {
     for (text, want) in [
         ("", "no document in it"),

@@ -57,8 +57,6 @@ pub(crate) struct Order {
     only: Option<Part>,
     /// The kubelet that ours is measured against besides the Go one.
     pub(crate) against: Option<PathBuf>,
-    /// The runtime without containers, where it is needed.
-    pub(crate) fake_cri: Option<PathBuf>,
 }
 
 /// Prepares everything and measures.
@@ -74,14 +72,18 @@ pub(crate) fn outer(
     let against = against
         .map(|path| ready.workspace.kubelet(Some(path), &ready.peers, Profile::Release, &progress))
         .transpose()?;
-    let is_dense = only.is_none_or(|part| matches!(part, Part::Density | Part::Recording));
     let fake_cri =
-        is_dense.then(|| ready.workspace.build("fake-cri", Profile::Release, &progress)).transpose()?;
+        is_dense(only).then(|| ready.workspace.build("fake-cri", Profile::Release, &progress)).transpose()?;
     drop(progress);
     let logs = ready.workspace.target.join("xtask/bench/logs");
-    let task = Task::Bench(Order { quick, only, against, fake_cri });
-    let plan = Plan { peers: ready.peers, images: ready.images, kubelet, task };
+    let task = Task::Bench(Order { quick, only, against });
+    let plan = Plan { peers: ready.peers, images: ready.images, kubelet, fake_cri, task };
     Ok(isolation::launch("bench", plan, &logs)?.code)
+}
+
+/// Whether a part takes the runtime without containers.
+fn is_dense(only: Option<Part>) -> bool {
+    only.is_none_or(|part| matches!(part, Part::Density | Part::Recording))
 }
 
 /// Inside the cluster's namespaces: takes turns and prints the tables.
@@ -99,23 +101,25 @@ pub(crate) async fn inside(paths: Paths, ours: &Path, order: &Order) -> Result<E
         let report = at_the_http_api(&mut cluster, &kubelets, order.quick).await?;
         println!("The HTTP server, 110 pods:\n\n{report}");
     }
-    let Some(fake_cri) = &order.fake_cri else { return Ok(ExitCode::SUCCESS) };
+    if !is_dense(order.only) {
+        return Ok(ExitCode::SUCCESS);
+    }
     cluster.containerd.service.stop().await?;
     if order.only != Some(Part::Recording) {
-        let report = dense(&mut cluster, &kubelets, fake_cri, order.quick).await?;
+        let report = dense(&mut cluster, &kubelets, order.quick).await?;
         println!("On a runtime without containers:\n\n{report}");
     }
     if order.only != Some(Part::Density) {
-        let report = recorded(&mut cluster, &kubelets.ours, fake_cri, order.quick).await?;
+        let report = recorded(&mut cluster, &kubelets.ours, order.quick).await?;
         println!("Recorded, on the same runtime:\n\n{report}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Our kubelet, recorded and not.
-async fn recorded(cluster: &mut Cluster, ours: &Path, fake_cri: &Path, quick: bool) -> Result<Report> {
+async fn recorded(cluster: &mut Cluster, ours: &Path, quick: bool) -> Result<Report> {
     let extent = if quick { recording::Extent::QUICK } else { recording::Extent::FULL };
-    let runtime = FakeRuntime::new(&cluster.paths, fake_cri)?;
+    let runtime = FakeRuntime::new(&cluster.paths)?;
     eprintln!("==> recording");
     cluster.kubelet = cluster.other_kubelet("kubelet-recorded", ours, Kind::Dense);
     let mut report = Report::default();
@@ -166,9 +170,9 @@ async fn at_the_http_api(cluster: &mut Cluster, kubelets: &Kubelets, quick: bool
 }
 
 /// The kubelets with `fake-cri`.
-async fn dense(cluster: &mut Cluster, kubelets: &Kubelets, fake_cri: &Path, quick: bool) -> Result<Report> {
+async fn dense(cluster: &mut Cluster, kubelets: &Kubelets, quick: bool) -> Result<Report> {
     let extent = if quick { density::Extent::QUICK } else { density::Extent::FULL };
-    let runtime = FakeRuntime::new(&cluster.paths, fake_cri)?;
+    let runtime = FakeRuntime::new(&cluster.paths)?;
     let mut report = Report::default();
     for (round, (kubelet, name, binary)) in kubelets.turns(extent.rounds) {
         eprintln!("==> density, round {round} of {}: {name}", extent.rounds);

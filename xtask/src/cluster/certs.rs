@@ -106,14 +106,30 @@ pub(super) fn write_all(paths: &Paths) -> Result<()> {
     write(&paths.file("accounts.pub"), accounts.public_key_pem())
 }
 
-/// A client certificate of the node with its key, in one text, valid around now by these many seconds.
-pub(crate) fn node_pair(paths: &Paths, from_seconds: i64, to_seconds: i64) -> Result<String> {
+/// Who signs for the cluster.
+fn issuer(paths: &Paths) -> Result<Issuer<'static, KeyPair>> {
     let authority_key = std::fs::read_to_string(paths.file("ca.key")).context("read the authority's key")?;
-    let issuer = Issuer::new(authority(), KeyPair::from_pem(&authority_key)?);
+    Ok(Issuer::new(authority(), KeyPair::from_pem(&authority_key)?))
+}
+
+/// A client certificate of an administrator that names a uid, with its key, in one text.
+pub(crate) fn admin_pair_with_uid(paths: &Paths, uid: &str) -> Result<String> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::OrganizationName, "system:masters");
+    params.distinguished_name.push(DnType::CommonName, "admin");
+    params.distinguished_name.push(DnType::CustomDnType(vec![1, 3, 6, 1, 4, 1, 57683, 2]), uid);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    Ok(params.signed_by(&key, &issuer(paths)?)?.pem() + &key.serialize_pem())
+}
+
+/// A client certificate of a node with its key, in one text, valid around now by these many seconds.
+pub(crate) fn node_pair(paths: &Paths, node: &str, from_seconds: i64, to_seconds: i64) -> Result<String> {
+    let issuer = issuer(paths)?;
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
-    params.distinguished_name.push(DnType::CommonName, format!("system:node:{NODE}"));
+    params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let now = time::OffsetDateTime::now_utc();
@@ -124,8 +140,7 @@ pub(crate) fn node_pair(paths: &Paths, from_seconds: i64, to_seconds: i64) -> Re
 
 /// A new certificate for the kubelet's server and its key, each as text.
 pub(crate) fn serving_pair(paths: &Paths) -> Result<(String, String)> {
-    let authority_key = std::fs::read_to_string(paths.file("ca.key")).context("read the authority's key")?;
-    let issuer = Issuer::new(authority(), KeyPair::from_pem(&authority_key)?);
+    let issuer = issuer(paths)?;
     let key = KeyPair::generate()?;
     let hosts = [NODE, "localhost", "127.0.0.1", NODE_IP].map(str::to_owned).to_vec();
     let mut params = CertificateParams::new(hosts)?;

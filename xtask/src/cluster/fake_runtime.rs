@@ -1,7 +1,7 @@
 //! `fake-cri`, a container runtime without containers: for more pods than this machine could run, and for calls that
 //! hang on command.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -40,14 +40,17 @@ pub(crate) struct FakeRuntime {
 
 impl FakeRuntime {
     /// A runtime that is not started yet.
-    pub(crate) fn new(paths: &Paths, binary: &Path) -> Result<Self> {
+    pub(crate) fn new(paths: &Paths) -> Result<Self> {
+        let binary = paths.fake_cri.clone().context("fake-cri was not built")?;
         let mut args: Vec<String> = vec![
             format!("--socket={SOCKET}"),
             format!("--control={CONTROL}"),
             format!("--image-folder={IMAGES}"),
         ];
         args.extend(LATENCIES.iter().map(|latency| format!("--latency={latency}")));
-        let mut program = Program::new("fake-cri", PathBuf::from(binary), args);
+        // An earlier one may have left its own.
+        isolation::remove_cgroups("fake-cri")?;
+        let mut program = Program::new("fake-cri", binary, args);
         program.cgroups = isolation::create_cgroups("fake-cri")?;
         Ok(Self { service: Service::new(program, &paths.logs) })
     }
@@ -57,11 +60,33 @@ impl FakeRuntime {
         self.service.stop().await?;
         runtime::remove_folders(&["/var/lib/kubelet", "/var/log/pods", "/var/log/containers"])?;
         isolation::remove_cgroups("kubepods")?;
+        self.start().await
+    }
+
+    /// Starts it with nothing in it.
+    pub(crate) async fn start(&self) -> Result<()> {
         workspace::create_dir(Path::new(FOLDER))?;
         workspace::create_dir(Path::new(IMAGES))?;
         self.service.start().await?;
         let answers = || async { command("calls none/none").await };
         self.service.answers(Duration::from_secs(30), answers).await.map(drop)
+    }
+
+    /// The process.
+    pub(super) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// How often a call was made.
+    pub(crate) async fn count(&self, call: &str) -> Result<u64> {
+        let number = command(&format!("count {call}")).await?;
+        number.parse().with_context(|| format!("how often there was {call}"))
+    }
+
+    /// The options with which the containers of a pod have something mounted at a path.
+    pub(crate) async fn mount_options(&self, pod: &str, path: &str) -> Result<Vec<String>> {
+        let options = command(&format!("options {pod} {path}")).await?;
+        Ok(options.split_whitespace().map(str::to_owned).collect())
     }
 
     /// Ends it.
@@ -94,7 +119,12 @@ impl FakeRuntime {
 
     /// The calls for a pod that have ended.
     pub(crate) async fn calls(&self, pod: &str) -> Result<Vec<Call>> {
-        parse_calls(&command(&format!("calls default/{pod}")).await?)
+        self.calls_of(&format!("default/{pod}")).await
+    }
+
+    /// The same of a pod in any namespace, `namespace/name`.
+    pub(crate) async fn calls_of(&self, pod: &str) -> Result<Vec<Call>> {
+        parse_calls(&command(&format!("calls {pod}")).await?)
     }
 }
 

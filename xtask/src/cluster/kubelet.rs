@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{Paths, fake_runtime, runtime};
-use crate::isolation::{NODE, NODE_IP};
+use crate::isolation::{self, NODE, NODE_IP};
 use crate::process::Program;
 use crate::workspace;
 
@@ -15,6 +15,9 @@ use crate::workspace;
 pub(crate) const ROOT: &str = "/var/lib/kubelet";
 /// The folder with static pod manifests, relative to the state folder.
 pub(crate) const MANIFESTS: &str = "manifests";
+
+/// The name of the second node.
+pub(crate) const SECOND: &str = "node-2";
 
 /// What kind of node a kubelet is to make.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -130,6 +133,42 @@ pub(crate) struct Changes {
     pub(crate) flags: Vec<String>,
     /// Further variables of its environment.
     pub(crate) environment: Vec<(&'static str, OsString)>,
+}
+
+/// The kubelet under test as a second node, on a runtime without containers and beside the usual one: with ports, folders,
+/// cgroups and credentials of its own.
+pub(super) fn program_second(name: &'static str, paths: &Paths, fields: &Value) -> Result<Program> {
+    let pair = paths.file("second.pem");
+    workspace::write(&pair, super::certs::node_pair(paths, SECOND, -60, 24 * 3600)?)?;
+    super::certs::write_kubeconfig(
+        paths,
+        "second",
+        &json!({ "client-certificate": pair, "client-key": pair }),
+    )?;
+    isolation::remove_cgroups(SECOND)?;
+    isolation::create_cgroups(SECOND)?;
+    let root = format!("{ROOT}-second");
+    let mut all = json!({
+        "cgroupRoot": format!("/{SECOND}"),
+        "containerRuntimeEndpoint": format!("unix://{}", fake_runtime::SOCKET),
+        "healthzPort": 10348,
+        "podLogsDir": "/var/log/pods-second",
+        "port": 10350,
+        "staticPodPath": null,
+        "volumePluginDir": format!("{root}/volumeplugins"),
+    });
+    if let (Some(all), Some(fields)) = (all.as_object_mut(), fields.as_object()) {
+        all.extend(fields.clone());
+    }
+    let args = [
+        format!("--config={}", write_changed(name, paths, &all)?.display()),
+        format!("--kubeconfig={}", paths.file("second.kubeconfig").display()),
+        format!("--node-ip={NODE_IP}"),
+        format!("--hostname-override={SECOND}"),
+        format!("--root-dir={root}"),
+        "--v=2".to_owned(),
+    ];
+    Ok(Program::new(name, paths.kubelet.clone(), args))
 }
 
 /// Writes the usual configuration with these fields changed; `null` removes one.

@@ -18,10 +18,12 @@ use kube::{Api, Client};
 use crate::isolation::{NODE, Plan};
 use crate::peers::Peers;
 use crate::process::{Guests, Program, Service};
-pub(crate) use certs::{Authority, node_pair, serving_pair, stranger_pair, write_kubeconfig};
+pub(crate) use certs::{
+    Authority, admin_pair_with_uid, node_pair, serving_pair, stranger_pair, write_kubeconfig,
+};
 pub(crate) use control_plane::ControlPlane;
 pub(crate) use fake_runtime::{Call, FakeRuntime};
-pub(crate) use kubelet::{Changes, Credentials, Kind, MANIFESTS, ROOT as KUBELET_ROOT};
+pub(crate) use kubelet::{Changes, Credentials, Kind, MANIFESTS, ROOT as KUBELET_ROOT, SECOND};
 pub(crate) use runtime::Containerd;
 
 /// Where the parts of a cluster are on disk.
@@ -37,6 +39,8 @@ pub(crate) struct Paths {
     pub(crate) images: PathBuf,
     /// The kubelet to run.
     pub(crate) kubelet: PathBuf,
+    /// The runtime without containers, where it is needed.
+    fake_cri: Option<PathBuf>,
 }
 
 impl Paths {
@@ -48,6 +52,7 @@ impl Paths {
             peers: plan.peers.clone(),
             images: plan.images.clone(),
             kubelet: plan.kubelet.clone(),
+            fake_cri: plan.fake_cri.clone(),
         }
     }
 
@@ -153,6 +158,19 @@ impl Cluster {
     /// The kubelet under test with other credentials, with a log of its own. Only one may run at a time.
     pub(crate) fn kubelet_with(&self, name: &'static str, credentials: &Credentials) -> Result<Service> {
         Ok(self.guest(kubelet::program_with(name, &self.paths, credentials)?))
+    }
+
+    /// A second node, on a runtime without containers, whose configuration differs from the usual one in these fields.
+    /// Both end with the scenario at the latest.
+    pub(crate) fn second_node(
+        &self,
+        name: &'static str,
+        fields: &serde_json::Value,
+    ) -> Result<(Service, FakeRuntime)> {
+        let runtime = FakeRuntime::new(&self.paths)?;
+        self.guests.admit(runtime.service().clone());
+        let kubelet = self.guest(kubelet::program_second(name, &self.paths, fields)?);
+        Ok((kubelet, runtime))
     }
 
     /// Waits until the node says it is ready.

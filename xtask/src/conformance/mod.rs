@@ -140,6 +140,7 @@ impl<'a> Suite<'a> {
             peers: self.ready.peers.clone(),
             images: self.images.clone(),
             kubelet: self.program.clone(),
+            fake_cri: None,
             task: Task::Conformance(order),
         };
         let outcome = isolation::launch("conformance", plan, &logs)?;

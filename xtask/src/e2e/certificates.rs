@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::floods::KUBELET;
 use super::scene::{EVENTUALLY, SOON, Scene};
-use crate::cluster::{Authority, Changes, Paths, serving_pair};
+use crate::cluster::{Authority, Changes, Paths, admin_pair_with_uid, serving_pair};
 use crate::process::Service;
 use crate::workspace;
 
@@ -219,5 +219,26 @@ pub(super) async fn stay_without_their_gates(scene: Scene) -> Result<()> {
     };
     kubelet.answers(EVENTUALLY, switched).await?;
     becomes(&scene, &kubelet, &theirs, StatusCode::UNAUTHORIZED).await?;
+    kubelet.stop().await
+}
+
+/// A certificate that names an empty uid lets nobody in, unless uids are not looked at.
+pub(super) async fn name_uids_with_their_gate(scene: Scene) -> Result<()> {
+    let paths = &scene.cluster.paths;
+    let (named, empty) = (admin_pair_with_uid(paths, "u-1")?, admin_pair_with_uid(paths, "")?);
+    let answers = async |kubelet: &Service, wanted: StatusCode| {
+        becomes(&scene, kubelet, &named, StatusCode::OK).await?;
+        let status = Line::open(paths, &empty).await?.get("/pods", None).await?;
+        ensure!(status == wanted, "who names an empty uid is answered {status} and not {wanted}");
+        anyhow::Ok(())
+    };
+    answers(&scene.cluster.kubelet, StatusCode::UNAUTHORIZED)
+        .await
+        .context("as long as nobody turns it off")?;
+    scene.cluster.kubelet.stop().await?;
+    let fields = json!({ "featureGates": { "AllowParsingUserUIDFromCertAuth": false } });
+    let kubelet = scene.cluster.kubelet_changed("without-uids", Changes { fields, ..Changes::default() })?;
+    kubelet.start().await?;
+    answers(&kubelet, StatusCode::OK).await?;
     kubelet.stop().await
 }

@@ -160,30 +160,41 @@ pub(super) async fn host_network_and_names(scene: Scene) -> Result<()> {
 /// A static pod: an API server whose own gate is off keeps no such field of others.
 pub(super) async fn the_signal_that_ends_one_can_be_chosen(scene: Scene) -> Result<()> {
     scene.cluster.kubelet.stop().await?;
-    let flags = vec!["--feature-gates=ContainerStopSignals=true".into()];
-    let kubelet = scene.cluster.kubelet_changed("stop-signals", Changes { flags, ..Changes::default() })?;
-    kubelet.start().await?;
-    let file = Manifest::new(&scene, "chosen");
+    for (name, is_on) in [("stop-signals-off", false), ("stop-signals", true)] {
+        let fields = json!({ "featureGates": { "ContainerStopSignals": is_on } });
+        let kubelet = scene.cluster.kubelet_changed(name, Changes { fields, ..Changes::default() })?;
+        kubelet.start().await?;
+        ended_by_its_signal(&scene, name, is_on).await.with_context(|| format!("with the gate {is_on}"))?;
+        kubelet.stop().await?;
+    }
+    Ok(())
+}
+
+/// A container that wants SIGUSR1 gets it, and says so in its status, or SIGTERM like any other.
+async fn ended_by_its_signal(scene: &Scene, pod: &str, is_heard: bool) -> Result<()> {
+    let file = Manifest::new(scene, pod);
     let script = "trap 'echo got USR1; exit 0' USR1; trap 'echo got TERM; exit 1' TERM; \
                   echo waits; while :; do sleep 1; done";
     let container = with(shell("main", script), json!({ "lifecycle": { "stopSignal": "SIGUSR1" } }));
     let spec = json!({
         "os": { "name": "linux" }, "terminationGracePeriodSeconds": 30, "containers": [container],
     });
-    file.write_pod("chosen", spec)?;
-    let name = mirror("chosen");
-    scene.until(&name, "ready", SOON, is_ready).await?;
-    let tells = |pod: Option<&Pod>| {
-        let status = pod.and_then(|pod| scene::container(pod, "main"));
-        status.is_some_and(|status| status.stop_signal.as_deref() == Some("SIGUSR1"))
-    };
-    shown(&scene, &name, "of that signal", tells).await?;
+    file.write_pod(pod, spec)?;
+    let name = mirror(pod);
+    let ready = scene.until(&name, "ready", SOON, is_ready).await?;
+    let told = |pod: &Pod| scene::container(pod, "main").and_then(|status| status.stop_signal.clone());
+    if is_heard {
+        let tells = |pod: Option<&Pod>| pod.and_then(told).as_deref() == Some("SIGUSR1");
+        shown(scene, &name, "of that signal", tells).await?;
+    } else {
+        ensure!(told(&ready).is_none(), "it tells of the signal {:?}", told(&ready));
+    }
     let log = scene.follow(&name, "main").await?;
     file.remove()?;
     let lines = log.lines().await?;
-    ensure!(lines == ["waits", "got USR1"], "it is ended by that signal: {lines:?}");
-    scene.gone(&name).await?;
-    kubelet.stop().await
+    let wanted = if is_heard { "got USR1" } else { "got TERM" };
+    ensure!(lines == ["waits", wanted], "it is ended by that signal: {lines:?}");
+    scene.gone(&name).await
 }
 
 /// A resize is made, and then the kernel knows of it, or it is pending, and then nothing has changed: what the

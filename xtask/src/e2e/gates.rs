@@ -163,6 +163,7 @@ pub(super) async fn what_is_off_comes_when_turned_on(scene: Scene) -> Result<()>
     // The cluster's own kubelet may just have been started.
     let is_served = scene.cluster.kubelet.answers(SOON, || has(&scene, "allocatedPods")).await?;
     ensure!(!is_served, "allocated pods are not served");
+    what_is_off_is_not_there(&scene).await.context("as long as nobody turns them on")?;
     let sysctl = "net.ipv4.ip_unprivileged_port_start";
     let fields = json!({
         "featureGates": {
@@ -189,30 +190,58 @@ pub(super) async fn what_is_off_comes_when_turned_on(scene: Scene) -> Result<()>
         .context("wait for what the node declares")?;
     scene.pod("fails", json!({ "containers": [shell("main", "exit 3")] })).await?;
     scene.until("fails", "in a wait of a few seconds", SOON, waits_for_seconds).await?;
-    compares_tolerations(&scene).await?;
-    forgets_readiness(&scene, &kubelet).await?;
+    compares_tolerations(&scene, true).await?;
+    let judged = restarted_with_readiness(&scene, &kubelet, "was-ready").await?;
+    scene.until(judged, "no longer ready", SOON, |pod| !is_ready(pod)).await?;
     kubelet.stop().await
 }
 
-/// What was ready is not after a restart, long before its probe is due again.
-async fn forgets_readiness(scene: &Scene, kubelet: &Service) -> Result<()> {
+/// The other side of the same.
+async fn what_is_off_is_not_there(scene: &Scene) -> Result<()> {
+    scene.ready_pod("before", json!({ "containers": [shell("main", "sleep 100000")] })).await?;
+    let metrics = scene.kubectl_out(&["get", "--raw", &proxy("metrics")]).await?;
+    ensure!(!metrics.contains("provider=\"cri\""), "figures of pods come from elsewhere");
+    let log = format!("containerLogs/{}/before/main?stream=Stderr", scene.namespace);
+    let refused = scene.kubectl_with(b"", &["get", "--raw", &proxy(&log)]).await?;
+    ensure!(refused.code != 0, "one stream of its log is {:?}", refused.out);
+    let own = node(scene, |_| true).await?;
+    ensure!(!declares(&own, "UserNamespacesHostNetworkSupport"), "it declares what it does not do");
+    scene.pod("fails-before", json!({ "containers": [shell("main", "exit 3")] })).await?;
+    let waits = |pod: &Pod| wait_message(pod).contains("back-off ");
+    let waiting = scene.until("fails-before", "in its first wait", SOON, waits).await?;
+    ensure!(wait_message(&waiting).contains("back-off 10s "), "it waits: {}", wait_message(&waiting));
+    compares_tolerations(scene, false).await?;
+    let judged = restarted_with_readiness(scene, &scene.cluster.kubelet, "stays-ready").await?;
+    // When the kubelet has started one it has looked at the others.
+    scene.ready_pod("after", json!({ "containers": [shell("main", "sleep 100000")] })).await?;
+    let pod = scene.until(judged, "there", SOON, |_| true).await?;
+    ensure!(is_ready(&pod), "what was ready is not any more");
+    Ok(())
+}
+
+/// A pod that was ready when the kubelet was restarted, long before its probe is due again, which will fail then.
+async fn restarted_with_readiness<'a>(scene: &Scene, kubelet: &Service, name: &'a str) -> Result<&'a str> {
     let probe = json!({ "exec": { "command": ["test", "!", "-e", "/tmp/not"] }, "periodSeconds": 1000 });
     let container = with(shell("main", "sleep 100000"), json!({ "readinessProbe": probe }));
-    scene.ready_pod("was-ready", json!({ "containers": [container] })).await?;
-    scene.kubectl_out(&["exec", "was-ready", "--", "touch", "/tmp/not"]).await?;
+    scene.ready_pod(name, json!({ "containers": [container] })).await?;
+    scene.kubectl_out(&["exec", name, "--", "touch", "/tmp/not"]).await?;
     kubelet.restart().await?;
-    scene.until("was-ready", "no longer ready", SOON, |pod| !is_ready(pod)).await.map(drop)
+    Ok(name)
+}
+
+/// What is said of the wait of its container.
+fn wait_message(pod: &Pod) -> &str {
+    let state = container(pod, "main").and_then(|status| status.state.as_ref()?.waiting.as_ref());
+    state.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default()
 }
 
 /// Whether it waits as long as it would only after a first wait of one second.
 fn waits_for_seconds(pod: &Pod) -> bool {
-    let state = container(pod, "main").and_then(|status| status.state.as_ref()?.waiting.as_ref());
-    let message = state.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
-    ["back-off 2s ", "back-off 4s ", "back-off 8s "].iter().any(|part| message.contains(part))
+    ["back-off 2s ", "back-off 4s ", "back-off 8s "].iter().any(|part| wait_message(pod).contains(part))
 }
 
-/// Pods are held against a taint by number.
-async fn compares_tolerations(scene: &Scene) -> Result<()> {
+/// Pods are held against a taint by number, or none that speaks of one is let in.
+async fn compares_tolerations(scene: &Scene, compares: bool) -> Result<()> {
     let taint = "example.com/level=5:NoExecute";
     scene.kubectl_out(&["taint", "node", NODE, taint]).await?;
     node(scene, |node| {
@@ -225,6 +254,10 @@ async fn compares_tolerations(scene: &Scene) -> Result<()> {
         json!({ "tolerations": tolerations, "containers": [shell("main", "sleep 100000")] })
     };
     let judged = async {
+        if !compares {
+            scene.pod("not-compared", pod("Gt")).await?;
+            return scene.event("not-compared", "TaintToleration", SOON).await.map(drop);
+        }
         scene.ready_pod("above", pod("Gt")).await?;
         scene.pod("below", pod("Lt")).await?;
         // Only the event stays: a controller deletes the pod, which does not tolerate the taint.
@@ -265,7 +298,27 @@ pub(super) async fn what_they_hold_back_is_refused(scene: Scene) -> Result<()> {
         let log = read(kubelet.log())?;
         ensure!(log.contains(gate), "the log does not name {gate}");
     }
-    Ok(())
+    what_they_allow_is_done(&scene).await.context("as long as nobody turns them off")
+}
+
+/// The same settings with the gates on. Those of certificates and sysctls have tests of their own.
+async fn what_they_allow_is_done(scene: &Scene) -> Result<()> {
+    let fields = json!({
+        "cpuCFSQuotaPeriod": "50ms", "crashLoopBackOff": { "maxContainerRestartPeriod": "3s" },
+        "memoryReservationPolicy": "TieredReservation",
+    });
+    let kubelet = changed(scene, "all-allowed", fields).await?;
+    // One line each for cgroup v1 and v2; whichever is mounted.
+    let script = "cd /sys/fs/cgroup; cat cpu/cpu.cfs_period_us cpu,cpuacct/cpu.cfs_period_us 2>/dev/null || \
+                  cut -d' ' -f2 cpu.max";
+    let resources = json!({ "resources": { "limits": { "cpu": "500m" } } });
+    let spec = json!({ "restartPolicy": "Never", "containers": [with(shell("main", script), resources)] });
+    let (_, printed) = scene.finished_pod("period", spec).await?;
+    ensure!(printed.lines().any(|line| line == "50000"), "the period is {printed:?}");
+    scene.pod("fails", json!({ "containers": [shell("main", "exit 3")] })).await?;
+    let waits = |pod: &Pod| wait_message(pod).contains("back-off 3s ");
+    scene.until("fails", "in a wait of the longest kind", SOON, waits).await?;
+    kubelet.stop().await
 }
 
 /// Pods for which there is room by `maxPods` and not by `podsPerCore`.

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::explain;
 use super::scene::{EVENTUALLY, SOON, Scene, shell};
-use crate::cluster::{Credentials, node_pair};
+use crate::cluster::{Changes, Credentials, node_pair, wait_for};
 use crate::isolation::NODE;
 use crate::process::Service;
 use crate::workspace;
@@ -120,7 +120,7 @@ impl<'a> Stage<'a> {
     fn write_pair(&self, from_seconds: i64, to_seconds: i64) -> Result<PathBuf> {
         workspace::create_dir(&self.path("pki"))?;
         let pair = self.path("pki/kubelet-client-2026-01-01-00-00-00.pem");
-        workspace::write(&pair, node_pair(&self.scene.cluster.paths, from_seconds, to_seconds)?)?;
+        workspace::write(&pair, node_pair(&self.scene.cluster.paths, NODE, from_seconds, to_seconds)?)?;
         let link = self.link("kubelet-client");
         std::os::unix::fs::symlink(&pair, &link).context("link the pair")?;
         let user = json!({ "client-certificate": link, "client-key": link });
@@ -333,6 +333,46 @@ pub(super) async fn serving_certificate_is_signed_by_the_cluster(scene: Scene) -
     kubelet.stop().await
 }
 
+/// A node that waits for a cloud provider to tell its addresses has a name alone. Only with the gate on that is enough to ask
+/// for a serving certificate.
+pub(super) async fn a_name_alone_is_certified_with_its_gate(scene: Scene) -> Result<()> {
+    let stage = Stage::new(&scene).await?;
+    let nodes: Api<Node> = Api::all(scene.cluster.client.clone());
+    let has_name_alone = |node: &Node| {
+        let all = node.status.as_ref().and_then(|status| status.addresses.as_deref()).unwrap_or_default();
+        !all.is_empty() && all.iter().all(|address| address.type_ == "Hostname")
+    };
+    for (name, is_on) in [("name-is-not-enough", false), ("name-is-enough", true)] {
+        // The addresses of a Node that is there already are kept.
+        nodes.delete(NODE, &DeleteParams::default()).await.context("delete the Node")?;
+        let fields = json!({
+            "serverTLSBootstrap": true, "tlsCertFile": null, "tlsPrivateKeyFile": null,
+            "featureGates": { "AllowDNSOnlyNodeCSR": is_on },
+        });
+        let flags = vec![
+            format!("--cert-dir={}", stage.path(name).display()),
+            "--cloud-provider=external".to_owned(),
+            "--node-ip=".to_owned(),
+        ];
+        let kubelet = scene.cluster.kubelet_changed(name, Changes { fields, flags, ..Changes::default() })?;
+        kubelet.start().await?;
+        stage.works(&kubelet, name).await?;
+        let is_there = |node: Option<&Node>| node.is_some_and(&has_name_alone);
+        wait_for(&nodes, NODE, SOON, is_there).await.context("wait for the node to tell its name")?;
+        if is_on {
+            let request =
+                stage.request("there", |request| request.spec.signer_name == SERVING_SIGNER).await?;
+            ensure!(user(&request) == format!("system:node:{NODE}"), "asked by {}", user(&request));
+        } else {
+            let all = stage.requests().list(&Default::default()).await?.items;
+            ensure!(all.is_empty(), "it asks for a certificate without an address");
+        }
+        kubelet.stop().await?;
+    }
+    // Its taint and its addresses are not those of the cluster's own kubelet.
+    nodes.delete(NODE, &DeleteParams::default()).await.map(drop).context("delete the Node")
+}
+
 /// Upstream exits and bootstraps when it is started again.
 pub(super) async fn expired_client_certificate_is_replaced_without_a_restart(scene: Scene) -> Result<()> {
     let stage = Stage::new(&scene).await?;
@@ -439,7 +479,7 @@ pub(super) async fn a_program_knows_the_credentials(scene: Scene) -> Result<()> 
     use std::os::unix::fs::PermissionsExt as _;
     let stage = Stage::new(&scene).await?;
     let (program, asked) = (stage.path("who-am-i"), stage.path("asked"));
-    let pair = node_pair(&scene.cluster.paths, -60, 3600)?;
+    let pair = node_pair(&scene.cluster.paths, NODE, -60, 3600)?;
     let (certificate, key) =
         pair.split_at(pair.find("-----BEGIN PRIVATE KEY").context("the pair has no key")?);
     // The first answer is for a moment only; `date` makes the time of the moment.

@@ -24,6 +24,7 @@ mod http_api;
 mod identity;
 mod init;
 mod lifecycle;
+mod memory;
 mod node;
 mod node_object;
 mod packet_rules;
@@ -38,6 +39,7 @@ mod rotation;
 mod runner;
 mod sandboxes;
 mod scene;
+mod second_node;
 mod startup;
 mod state_files;
 mod static_pods;
@@ -180,9 +182,12 @@ fn all() -> Vec<Scenario> {
         Disturbing identity::client_certificate_is_rotated,
         Disturbing identity::serving_certificate_is_signed_by_the_cluster,
         Disturbing identity::a_program_knows_the_credentials,
+        Disturbing identity::a_name_alone_is_certified_with_its_gate,
         Disturbing certificates::are_read_again_when_they_change,
         Disturbing certificates::stay_without_their_gates,
+        Disturbing certificates::name_uids_with_their_gate,
         Disturbing registry::a_program_opens_it,
+        Disturbing registry::a_program_is_given_a_token_with_its_gate,
         Disturbing registry::what_a_secret_opened_stays_closed_to_others,
         Stricter registry::kubelets_read_each_others_records,
         Disturbing pods_from_url::come_change_and_go,
@@ -197,9 +202,14 @@ fn all() -> Vec<Scenario> {
         Disturbing probes::http2_and_grpc_over_tls_have_gates,
         Stricter gates::what_is_on_goes_when_turned_off,
         Stricter gates::without_the_event_stream,
-        Disturbing gates::what_is_off_comes_when_turned_on,
+        Stricter gates::what_is_off_comes_when_turned_on,
         Disturbing gates::what_they_hold_back_is_refused,
         Disturbing gates::room_is_what_the_node_says,
+        Disturbing memory::is_held_back_from_lower_classes,
+        Stricter memory::of_huge_pages_is_not_free,
+        Disturbing memory::empty_resources_of_a_pod_and_its_class,
+        Disturbing second_node::lists_in_chunks_with_their_gate,
+        Disturbing second_node::options_of_bind_mounts_with_their_gate,
         Disturbing traces::of_a_pods_start,
         Stricter traces::of_a_request_with_a_trace,
         Stricter crowd::a_thousand_streams_at_once,

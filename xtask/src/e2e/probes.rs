@@ -1,9 +1,9 @@
 //! Liveness, readiness and startup probes.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::scene::{SOON, Scene, container, is_ready, restarts, shell, with};
+use super::scene::{SOON, Scene, container, is_ready, phase, restarts, shell, with};
 use super::static_pods::{Manifest, mirror};
 use crate::cluster::Changes;
 use crate::images::AGNHOST;
@@ -92,35 +92,55 @@ pub(super) async fn http_tcp_and_grpc(scene: Scene) -> Result<()> {
 /// no such fields of others.
 pub(super) async fn http2_and_grpc_over_tls_have_gates(scene: Scene) -> Result<()> {
     scene.cluster.kubelet.stop().await?;
-    let gates = json!({ "H2CContainerProbe": true, "GRPCContainerProbeTLS": true });
-    let changes = Changes { fields: json!({ "featureGates": gates }), ..Changes::default() };
-    let kubelet = scene.cluster.kubelet_changed("probe-gates", changes)?;
-    kubelet.start().await?;
-    let server = |args: serde_json::Value, probe: serde_json::Value| {
+    for (name, is_on) in [("probe-gates-off", false), ("probe-gates", true)] {
+        let gates = json!({ "H2CContainerProbe": is_on, "GRPCContainerProbeTLS": is_on });
+        let changes = Changes { fields: json!({ "featureGates": gates }), ..Changes::default() };
+        let kubelet = scene.cluster.kubelet_changed(name, changes)?;
+        kubelet.start().await?;
+        probed_over_http2_and_tls(&scene, is_on).await.with_context(|| format!("with the gates {is_on}"))?;
+        kubelet.stop().await?;
+    }
+    Ok(())
+}
+
+/// Servers that know nothing but HTTP/2 and TLS are ready when they are asked in that way.
+async fn probed_over_http2_and_tls(scene: &Scene, is_asked_so: bool) -> Result<()> {
+    let server = |args: serde_json::Value, port: u16, probe: serde_json::Value| {
         let probe = with(probe, json!({ "periodSeconds": 1 }));
-        json!({ "name": "main", "image": AGNHOST, "args": args, "readinessProbe": probe })
+        // Whoever asks in the wrong way shall not take a server that is not up yet for one that cannot answer.
+        let up = json!({ "tcpSocket": { "port": port }, "periodSeconds": 1, "failureThreshold": 60 });
+        json!({ "name": "main", "image": AGNHOST, "args": args, "startupProbe": up, "readinessProbe": probe })
     };
     let probe = json!({ "httpGet": { "path": "/", "port": 8080, "protocol": "HTTP2" } });
-    let http2 = server(json!(["h2c-server", "--port=8080"]), probe);
+    let http2 = server(json!(["h2c-server", "--port=8080"]), 8080, probe);
     let args =
         json!(["grpc-health-checking", "--port=5000", "--tls-cert-file=/crt", "--tls-private-key-file=/key"]);
     let probe = json!({ "grpc": { "port": 5000, "mode": "TLS" } });
     let mounts = json!([{ "name": "crt", "mountPath": "/crt" }, { "name": "key", "mountPath": "/key" }]);
-    let grpc = with(server(args, probe), json!({ "volumeMounts": mounts }));
+    let grpc = with(server(args, 5000, probe), json!({ "volumeMounts": mounts }));
     let volume = |name: &str| {
         let path = scene.cluster.paths.file(&format!("kubelet.{name}"));
         json!({ "name": name, "hostPath": { "path": path, "type": "File" } })
     };
-    let (of_http2, of_grpc) = (Manifest::new(&scene, "http2"), Manifest::new(&scene, "grpc"));
-    of_http2.write_pod("http2", json!({ "containers": [http2] }))?;
-    of_grpc.write_pod("grpc", json!({ "containers": [grpc], "volumes": [volume("crt"), volume("key")] }))?;
-    for name in ["http2", "grpc"] {
-        scene.until(&mirror(name), "ready", SOON, is_ready).await?;
+    let end = if is_asked_so { "" } else { "-otherwise" };
+    let names = [format!("http2{end}"), format!("grpc{end}")];
+    let files = names.each_ref().map(|name| Manifest::new(scene, name));
+    files[0].write_pod(&names[0], json!({ "containers": [http2] }))?;
+    let volumes = [volume("crt"), volume("key")];
+    files[1].write_pod(&names[1], json!({ "containers": [grpc], "volumes": volumes }))?;
+    for name in names.each_ref().map(|name| mirror(name)) {
+        if is_asked_so {
+            scene.until(&name, "ready", SOON, is_ready).await?;
+        } else {
+            scene.event_naming(&name, "Unhealthy", "Readiness probe failed").await?;
+            scene
+                .until(&name, "running and not ready", SOON, |pod| phase(pod) == "Running" && !is_ready(pod))
+                .await?;
+        }
     }
-    of_http2.remove()?;
-    of_grpc.remove()?;
-    for name in ["http2", "grpc"] {
+    for (file, name) in files.iter().zip(&names) {
+        file.remove()?;
         scene.gone(&mirror(name)).await?;
     }
-    kubelet.stop().await
+    Ok(())
 }

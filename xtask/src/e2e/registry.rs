@@ -266,17 +266,23 @@ impl Vouching {
         workspace::write(&program, script)?;
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))
             .context("make the program executable")?;
+        this.configure(host, json!({}))?;
+        Ok(this)
+    }
+
+    /// Names the program with these fields beside the usual ones.
+    fn configure(&self, host: &str, fields: Value) -> Result<()> {
+        let provider = json!({
+            "name": "vouch", "matchImages": [host], "defaultCacheDuration": "1h",
+            "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+            "args": ["an-argument"], "env": [{ "name": "GREETING", "value": "hello" }],
+        });
         let configuration = json!({
             "apiVersion": "kubelet.config.k8s.io/v1",
             "kind": "CredentialProviderConfig",
-            "providers": [{
-                "name": "vouch", "matchImages": [host], "defaultCacheDuration": "1h",
-                "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
-                "args": ["an-argument"], "env": [{ "name": "GREETING", "value": "hello" }],
-            }],
+            "providers": [with(provider, fields)],
         });
-        workspace::write(&this.folder.join("providers.yaml"), configuration.to_string())?;
-        Ok(this)
+        workspace::write(&self.folder.join("providers.yaml"), configuration.to_string())
     }
 
     fn asked(&self) -> PathBuf {
@@ -352,4 +358,42 @@ pub(super) async fn a_program_opens_it(scene: Scene) -> Result<()> {
     let log = std::fs::read_to_string(kubelet.log()).context("read the kubelet's log")?;
     ensure!(!log.contains(PASSWORD) && !log.contains(WRONG_PASSWORD), "the log has a password");
     kubelet.stop().await
+}
+
+/// A program that wants to know for whom it vouches is told with the gate; without it nobody may ask for that.
+pub(super) async fn a_program_is_given_a_token_with_its_gate(scene: Scene) -> Result<()> {
+    const GATE: &str = "KubeletServiceAccountTokenForCredentialProviders";
+    const AUDIENCE: &str = "a-registry";
+    let registry = Registry::start(&scene).await?;
+    let (host, image) = (registry.host(), registry.image("four"));
+    let vouching = Vouching::new(&scene, &host)?;
+    vouching.says(&host, PASSWORD, "0s")?;
+    let attributes = json!({
+        "serviceAccountTokenAudience": AUDIENCE, "cacheType": "Token", "requireServiceAccount": true,
+    });
+    vouching.configure(&host, json!({ "tokenAttributes": attributes }))?;
+    scene.cluster.kubelet.stop().await?;
+    let changes = |is_on: bool| Changes {
+        fields: json!({ "featureGates": { GATE: is_on } }),
+        flags: vouching.flags(),
+        ..Changes::default()
+    };
+    let off = scene.cluster.kubelet_changed("no-tokens", changes(false))?;
+    off.start().await?;
+    let ended = tokio::time::timeout(SOON, off.died()).await.context("it starts without its gate")?;
+    ensure!(!ended.to_string().contains("exit status: 0"), "{ended}");
+    let log = std::fs::read_to_string(off.log()).context("read the kubelet's log")?;
+    ensure!(log.contains(GATE), "the log does not name {GATE}");
+
+    let on = scene.cluster.kubelet_changed("tokens", changes(true))?;
+    on.start().await?;
+    // For this audience the API server gives the node a token because the pod wants one as well.
+    let token = json!({ "serviceAccountToken": { "audience": AUDIENCE, "path": "token" } });
+    let volumes = json!([{ "name": "token", "projected": { "sources": [token] } }]);
+    scene.ready_pod("known", spec(&image, json!({ "volumes": volumes }))).await?;
+    let asked = vouching.questions()?.join("\n");
+    ensure!(asked.contains("\"serviceAccountToken\":\"ey"), "it is told no token");
+    let log = std::fs::read_to_string(on.log()).context("read the kubelet's log")?;
+    ensure!(!log.contains(PASSWORD), "the log has a password");
+    on.stop().await
 }

@@ -110,10 +110,24 @@ pub(super) async fn sub_paths_and_host_paths(scene: Scene) -> Result<()> {
 /// A static pod: an API server whose own gates are off keeps no such fields of others.
 pub(super) async fn have_the_owners_and_modes_the_pod_names(scene: Scene) -> Result<()> {
     scene.cluster.kubelet.stop().await?;
-    let flags = vec!["--feature-gates=AtomicWriteVolumeUserFields=true,EmptyDirVolumeMode=true".into()];
-    let kubelet = scene.cluster.kubelet_changed("file-users", Changes { flags, ..Changes::default() })?;
-    kubelet.start().await?;
-    let file = Manifest::new(&scene, "owned");
+    for (name, is_on, wanted) in [("file-users-off", false, "0 0 777"), ("file-users", true, "7 5 1750")] {
+        let gates = json!({ "AtomicWriteVolumeUserFields": is_on, "EmptyDirVolumeMode": is_on });
+        let changes = Changes { fields: json!({ "featureGates": gates }), ..Changes::default() };
+        let kubelet = scene.cluster.kubelet_changed(name, changes)?;
+        kubelet.start().await?;
+        let found = owners_and_mode(&scene, name).await?;
+        ensure!(
+            found == wanted,
+            "the owners of the files and the mode of the folder are {found} and not {wanted}"
+        );
+        kubelet.stop().await?;
+    }
+    Ok(())
+}
+
+/// What the container of a pod from a file sees: the owners of two files, and the mode of a folder.
+async fn owners_and_mode(scene: &Scene, pod: &str) -> Result<String> {
+    let file = Manifest::new(scene, pod);
     let labels = |path: &str, more: Value| {
         with(json!({ "path": path, "fieldRef": { "fieldPath": "metadata.labels" } }), more)
     };
@@ -126,12 +140,11 @@ pub(super) async fn have_the_owners_and_modes_the_pod_names(scene: Scene) -> Res
         { "name": "d", "downwardAPI": { "defaultUser": 5, "items": items } },
         { "name": "e", "emptyDir": { "mode": 0o1750 } },
     ]);
-    file.write_pod("owned", json!({ "containers": [container], "volumes": volumes }))?;
-    let name = mirror("owned");
+    file.write_pod(pod, json!({ "containers": [container], "volumes": volumes }))?;
+    let name = mirror(pod);
     scene.until(&name, "ready", SOON, is_ready).await?;
     let found = scene.first_line(&name, "main").await?;
-    ensure!(found == "7 5 1750", "the owners of the files and the mode of the folder are {found}");
     file.remove()?;
     scene.gone(&name).await?;
-    kubelet.stop().await
+    Ok(found)
 }

@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) images: PathBuf,
     /// The kubelet to run. The bench measures it beside the Go kubelet.
     pub(crate) kubelet: PathBuf,
+    /// The runtime without containers, where it is needed.
+    pub(crate) fake_cri: Option<PathBuf>,
     /// What to do with the cluster.
     pub(crate) task: Task,
 }

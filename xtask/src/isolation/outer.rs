@@ -74,13 +74,13 @@ pub(crate) fn launch(name: &str, plan: Plan, logs: &Path) -> Result<Outcome> {
 
 fn launch_in(state: &State, mut plan: Plan) -> Result<Outcome> {
     keep(state, "kubelet-under-test", &mut plan.kubelet)?;
-    if let super::Task::Bench(order) = &mut plan.task {
-        let others = [("fake-cri", &mut order.fake_cri), ("kubelet-against", &mut order.against)];
-        for (name, program) in others {
-            if let Some(program) = program {
-                keep(state, name, program)?;
-            }
-        }
+    if let Some(program) = &mut plan.fake_cri {
+        keep(state, "fake-cri", program)?;
+    }
+    if let super::Task::Bench(order) = &mut plan.task
+        && let Some(program) = &mut order.against
+    {
+        keep(state, "kubelet-against", program)?;
     }
     let plan = &plan;
     let text = serde_json::to_vec(plan).context("write the plan")?;

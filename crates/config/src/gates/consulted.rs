@@ -115,15 +115,15 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "VolumeBindMountOptions", works: true, effect: "passes volumeMounts[].bindMountOptions as CRI Mount.mount_options; rejects pod if runtime lacks mount_options; declares node feature" },
 ];
 
-/// Of each gate that works and may be set, the test that fails when it is not obeyed: a scenario of the end-to-end tests,
-/// or where no cluster can show it, a file and a test in it. Sorted by name. A gate that is missing here works at its
-/// default only, which whoever turns it off is told.
+/// Of each gate that works and may be set, the scenario of the end-to-end tests that fails when it is not obeyed. Sorted by
+/// name.
+#[cfg(test)]
 #[rustfmt::skip]
 pub(super) const TESTS: &[(&str, &str)] = &[
-    ("AllowDNSOnlyNodeCSR", "crates/apiserver/src/certificates/request.rs serving_names_come_from_the_addresses_of_the_node"),
-    ("AllowParsingUserUIDFromCertAuth", "crates/server/src/identity.rs a_certificate_may_name_the_uid_of_its_holder"),
+    ("AllowDNSOnlyNodeCSR", "identity::a_name_alone_is_certified_with_its_gate"),
+    ("AllowParsingUserUIDFromCertAuth", "certificates::name_uids_with_their_gate"),
     ("AtomicWriteVolumeUserFields", "volumes::have_the_owners_and_modes_the_pod_names"),
-    ("CRIListStreaming", "crates/kubelet/tests/it/features.rs lists_are_asked_for_in_chunks_with_their_gate"),
+    ("CRIListStreaming", "second_node::lists_in_chunks_with_their_gate"),
     ("ChangeContainerStatusOnKubeletRestart", "gates::what_is_off_comes_when_turned_on"),
     ("ComponentFlagz", "gates::what_is_on_goes_when_turned_off"),
     ("ComponentStatusz", "gates::what_is_on_goes_when_turned_off"),
@@ -138,19 +138,20 @@ pub(super) const TESTS: &[(&str, &str)] = &[
     ("ExtendWebSocketsToKubelet", "gates::what_is_on_goes_when_turned_off"),
     ("GRPCContainerProbeTLS", "probes::http2_and_grpc_over_tls_have_gates"),
     ("H2CContainerProbe", "probes::http2_and_grpc_over_tls_have_gates"),
-    ("HugepageAwareEviction", "crates/kubelet/src/watchers/facts.rs huge_pages_are_not_free_memory"),
+    ("HugepageAwareEviction", "memory::of_huge_pages_is_not_free"),
     ("KubeletAllocatedPodsEndpoint", "gates::what_is_off_comes_when_turned_on"),
     ("KubeletCrashLoopBackOffMax", "gates::what_they_hold_back_is_refused"),
     ("KubeletEnsureSecretPulledImages", "registry::what_a_secret_opened_stays_closed_to_others"),
     ("KubeletInUserNamespace", "gates::what_is_on_goes_when_turned_off"),
     ("KubeletRegistrationGetOnExistsOnly", "registration::of_a_node_that_may_not_create_itself"),
-    ("KubeletServiceAccountTokenForCredentialProviders", "crates/config/src/credentials.rs tokens_need_their_gate"),
+    ("KubeletServiceAccountTokenForCredentialProviders", "registry::a_program_is_given_a_token_with_its_gate"),
     ("MemoryQoS", "gates::what_they_hold_back_is_refused"),
     ("PodAndContainerStatsFromCRI", "gates::what_is_off_comes_when_turned_on"),
     ("PodLevelResources", "gates::what_is_on_goes_when_turned_off"),
+    ("PodLevelResourcesFixKubeletQOSClass", "memory::empty_resources_of_a_pod_and_its_class"),
     ("PodLogsQuerySplitStreams", "gates::what_is_off_comes_when_turned_on"),
     ("PodsAPI", "pods_api::is_not_there_without_its_gate"),
-    ("QOSReserved", "crates/kubelet/src/executor/cgroups/qos.rs classes_weigh_what_is_requested"),
+    ("QOSReserved", "memory::is_held_back_from_lower_classes"),
     ("ReduceDefaultCrashLoopBackOffDecay", "gates::what_is_off_comes_when_turned_on"),
     ("ReloadKubeletClientCAFile", "certificates::stay_without_their_gates"),
     ("ReloadKubeletServerCertificateFile", "certificates::stay_without_their_gates"),
@@ -158,5 +159,5 @@ pub(super) const TESTS: &[(&str, &str)] = &[
     ("RotateKubeletServerCertificate", "gates::what_they_hold_back_is_refused"),
     ("TaintTolerationComparisonOperators", "gates::what_is_off_comes_when_turned_on"),
     ("UserNamespacesHostNetworkSupport", "gates::what_is_off_comes_when_turned_on"),
-    ("VolumeBindMountOptions", "crates/kubelet/tests/it/features.rs a_pod_with_options_of_bind_mounts_is_refused_without_the_gate"),
+    ("VolumeBindMountOptions", "second_node::options_of_bind_mounts_with_their_gate"),
 ];

@@ -58,6 +58,7 @@ pub(super) fn of_manifests(config: &Config) -> ManifestGates {
     ManifestGates {
         has_http_protocols: config.gates.enabled("H2CContainerProbe"),
         has_users_on_host_network: config.gates.enabled("UserNamespacesHostNetworkSupport"),
+        has_no_empty_resources: config.gates.enabled("PodLevelResourcesFixKubeletQOSClass"),
     }
 }
 

@@ -266,6 +266,16 @@ fn declared(gates: &FeatureGates, runtime: RuntimeFeatures) -> Vec<String> {
     features.map(|(name, _)| name.to_owned()).collect()
 }
 
+/// Whether what the node declares depends on what the runtime can do.
+pub(crate) fn declares_by_runtime(gates: &FeatureGates) -> bool {
+    let all = RuntimeFeatures {
+        has_supplemental_groups_policy: true,
+        has_users_on_host_network: true,
+        has_mount_options: true,
+    };
+    declared(gates, all) != declared(gates, RuntimeFeatures::default())
+}
+
 /// Huge pages count as free although nobody but those who ask for them gets them.
 fn leave_huge_pages_out(config: &Config, facts: &NodeFacts, observations: &mut Observations) {
     if config.gates.enabled("HugepageAwareEviction")

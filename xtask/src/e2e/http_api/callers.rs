@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::cluster::{Paths, node_pair, stranger_pair};
 use crate::e2e::scene::Scene;
+use crate::isolation::NODE;
 
 /// Service accounts: name, verbs, and the subresource of nodes they are allowed to use.
 const ACCOUNTS: &[(&str, &[&str], &str)] = &[
@@ -60,7 +61,7 @@ impl Callers {
         for (name, pair) in [
             ("admin", read("admin.crt")? + &read("admin.key")?),
             ("node", read("node.crt")? + &read("node.key")?),
-            ("expired", node_pair(paths, -7200, -3600)?),
+            ("expired", node_pair(paths, NODE, -7200, -3600)?),
             ("stranger", stranger_pair()?),
         ] {
             let tls = Arc::new(tls(paths, Some(&pair))?);
