@@ -195,6 +195,12 @@ pub mod event {
     pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
     /// The sandbox could not be made.
     pub const FAILED_CREATE_POD_SANDBOX: &str = "FailedCreatePodSandBox";
+    /// The sandbox was made, and the runtime cannot tell of it.
+    pub const FAILED_POD_SANDBOX_STATUS: &str = "FailedPodSandBoxStatus";
+    /// What the runtime holds of a pod cannot be told.
+    pub const FAILED_SYNC: &str = "FailedSync";
+    /// What the runtime holds of dead containers cannot be told.
+    pub const CONTAINER_GC_FAILED: &str = "ContainerGCFailed";
     /// The sandbox died under a pod.
     pub const SANDBOX_CHANGED: &str = "SandboxChanged";
     /// The pod could not be ended.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::reason::event;
 use model::references::ObjectName;
 use model::{ContainerId, Now, Pod, PodKey, PodUid, pod};
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,9 @@ struct Relist {
     is_wanted: bool,
     has_succeeded: bool,
     has_events: bool,
+    /// Monotonic time from which on one that fails is told of.
+    #[serde(default)]
+    told_from: Duration,
     /// Pods read or changed since the relist under way began: for them it is no news.
     touched: BTreeSet<PodUid>,
 }
@@ -455,7 +459,11 @@ impl Node {
         };
         self.relist.next_at =
             if std::mem::take(&mut self.relist.is_wanted) { now.mono } else { now.after(pause) };
-        let Outcome::Runtime(RuntimeOutcome::Relisted(list)) = outcome else { return };
+        let list = match outcome {
+            Outcome::Runtime(RuntimeOutcome::Relisted(list)) => list,
+            Outcome::Failed(failure) => return self.relist_failed(now, failure.message),
+            _ => return,
+        };
         self.lifecycle.relisted(now);
         let is_first = !std::mem::replace(&mut self.relist.has_succeeded, true);
         let mut seen = BTreeMap::new();
@@ -476,6 +484,16 @@ impl Node {
             let differs = record.compare(seen.get(&record.uid));
             differs || is_first
         });
+    }
+
+    /// Upstream lists everything once a minute to collect dead containers, and tells of each time that it cannot.
+    fn relist_failed(&mut self, now: Now, message: String) {
+        if now.mono < self.relist.told_from {
+            return;
+        }
+        self.relist.told_from = now.after(crate::settings::CONTAINER_GC_PERIOD);
+        let (about, reason) = (EventObject::Node, event::CONTAINER_GC_FAILED.into());
+        self.out.record(EventRecord { about, is_warning: true, reason, message });
     }
 
     fn runtime_hint(&mut self, uid: &PodUid, container: &ContainerId, change: RuntimeChange) {

@@ -103,6 +103,8 @@ pub(crate) const RELIST_WITH_EVENTS: Duration = Duration::from_secs(10);
 /// Time between full relists without an event stream: upstream's PLEG period, since then the
 /// relist is the only way to learn of an exit.
 pub(crate) const RELIST_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
+/// How often upstream collects dead containers.
+pub(crate) const CONTAINER_GC_PERIOD: Duration = Duration::from_secs(60);
 /// How long the logs of a pod outlive it: the period in which upstream looks for such logs.
 pub(crate) const LOG_RETENTION: Duration = Duration::from_secs(60);
 /// Time between two removals of such logs. Many pods that went together, or that an earlier kubelet left, are no reason to

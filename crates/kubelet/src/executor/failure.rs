@@ -14,7 +14,12 @@ pub(crate) fn other(message: String) -> Outcome {
 
 /// A runtime call that failed, with the code of gRPC, as upstream tells of all but containers' starts.
 pub(crate) fn runtime(error: &RuntimeError) -> Outcome {
-    let failure = of_runtime(error, FailureKind::Other);
+    runtime_at(error, FailureKind::Other)
+}
+
+/// The same at a stage the core knows.
+pub(crate) fn runtime_at(error: &RuntimeError, kind: FailureKind) -> Outcome {
+    let failure = of_runtime(error, kind);
     Outcome::Failed(Failure { message: error.source.to_string(), ..failure })
 }
 

@@ -37,7 +37,7 @@ pub(crate) async fn run(adapters: &Adapters, pod: AllocatedPod, attempt: u32) ->
     match adapters.runtime.sandbox(&id).await {
         Ok(Some(sandbox)) => Outcome::Runtime(RuntimeOutcome::SandboxStarted(sandbox)),
         Ok(None) => failure::other(format!("sandbox {id} vanished after its start")),
-        Err(error) => failure::runtime(&error),
+        Err(error) => failure::runtime_at(&error, FailureKind::SandboxStatus),
     }
 }
 

@@ -52,6 +52,8 @@ pub enum FailureKind {
     Other,
     /// The runtime could not be reached.
     RuntimeUnavailable,
+    /// The sandbox was made, and the runtime cannot tell of it.
+    SandboxStatus,
     /// The pod's folders cannot be made.
     PodFolders,
     /// The image's name cannot be parsed.

@@ -179,9 +179,14 @@ impl PodRecord {
             }
             Outcome::Failed(failure) => {
                 self.seen.outdate();
+                let (reason, what) = match failure.kind {
+                    FailureKind::SandboxStatus => {
+                        (event::FAILED_POD_SANDBOX_STATUS, "Unable to get pod sandbox status")
+                    }
+                    _ => (event::FAILED_CREATE_POD_SANDBOX, "Failed to create pod sandbox"),
+                };
                 if failure.kind != FailureKind::RuntimeUnavailable {
-                    let text = format!("Failed to create pod sandbox: {}", failure.message);
-                    self.record_event(true, event::FAILED_CREATE_POD_SANDBOX, text, cx.out);
+                    self.record_event(true, reason, format!("{what}: {}", failure.message), cx.out);
                 }
                 if let Some(running) = self.life.running_mut() {
                     running.sandbox.fail(failure.message, cx.now);

@@ -1,10 +1,11 @@
 //! Takes in how a pod's actions ended.
 
+use model::reason::event;
 use model::{ContainerObservation, pod};
 
 use super::record::PodRecord;
 use crate::cx::Cx;
-use crate::effect::{Hook, Outcome, RuntimeOutcome};
+use crate::effect::{FailureKind, Hook, Outcome, RuntimeOutcome};
 use crate::tasks::PodTask;
 
 impl PodRecord {
@@ -105,7 +106,14 @@ impl PodRecord {
                 self.note_attempts();
                 self.begin_found(cx);
             }
-            Outcome::Failed(failure) => self.seen.read_failed(failure.message, cx.now),
+            Outcome::Failed(failure) => {
+                // A runtime that is away is the node's trouble, and told as such.
+                if failure.kind != FailureKind::RuntimeUnavailable {
+                    let text = format!("error determining status: {}", failure.message);
+                    self.record_event(true, event::FAILED_SYNC, text, cx.out);
+                }
+                self.seen.read_failed(failure.message, cx.now);
+            }
             _ => self.seen.read_is_due(),
         }
     }

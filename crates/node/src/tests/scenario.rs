@@ -45,6 +45,10 @@ pub(super) struct Scenario {
     pub(super) files: BTreeMap<StateFile, Arc<PodsState>>,
     /// Writes of state files stay open like other actions.
     pub(super) is_disk_slow: bool,
+    /// Why the runtime does not tell what it holds, if it does not.
+    pub(super) is_silent: Option<&'static str>,
+    /// What was recorded about the node.
+    pub(super) node_events: Vec<String>,
 }
 
 impl Scenario {
@@ -102,6 +106,8 @@ impl Scenario {
             classes: None,
             files: BTreeMap::new(),
             is_disk_slow: false,
+            is_silent: None,
+            node_events: vec![],
         };
         let addresses: Vec<_> =
             node_ips.iter().map(|ip| json!({ "type": "InternalIP", "address": ip })).collect();
@@ -131,8 +137,10 @@ impl Scenario {
         while let Some(input) = inputs.pop() {
             for effect in self.node.step(self.now(), input) {
                 match effect {
-                    Effect::Record(EventRecord { about: EventObject::Node, .. })
-                    | Effect::Start { action: Action::Api(ApiAction::RegisterNode { .. }), .. } => {}
+                    Effect::Record(EventRecord { about: EventObject::Node, reason, message, .. }) => {
+                        self.node_events.push(format!("{reason}: {message}"));
+                    }
+                    Effect::Start { action: Action::Api(ApiAction::RegisterNode { .. }), .. } => {}
                     Effect::Record(event) => lines.push(format!("{}: {}", event.reason, event.message)),
                     Effect::Cancel(id) => {
                         let action = self.open.iter().find(|(open, _)| *open == id);
@@ -142,9 +150,8 @@ impl Scenario {
                         ));
                     }
                     Effect::Start { id, action: Action::Runtime(RuntimeAction::Relist) } => {
-                        let outcome = Outcome::Runtime(RuntimeOutcome::Relisted(
-                            self.runtime.values().cloned().collect(),
-                        ));
+                        let list = self.runtime.values().cloned().collect();
+                        let outcome = self.told(RuntimeOutcome::Relisted(list));
                         inputs.push(Input::Finished { id, outcome });
                     }
                     Effect::Start {
@@ -159,7 +166,7 @@ impl Scenario {
                         inputs.push(Input::Finished { id, outcome: Outcome::Done });
                     }
                     Effect::Start { id, action: Action::Runtime(RuntimeAction::Observe { uid, key }) } => {
-                        let outcome = Outcome::Runtime(RuntimeOutcome::Observed(self.seen(&uid, &key)));
+                        let outcome = self.told(RuntimeOutcome::Observed(self.seen(&uid, &key)));
                         inputs.push(Input::Finished { id, outcome });
                     }
                     Effect::Start { id, action } => {
@@ -170,6 +177,14 @@ impl Scenario {
             }
         }
         lines.join(" | ")
+    }
+
+    /// What the runtime answers, if it does.
+    fn told(&self, answer: RuntimeOutcome) -> Outcome {
+        match self.is_silent {
+            None => Outcome::Runtime(answer),
+            Some(why) => Outcome::Failed(Failure { kind: FailureKind::Other, message: why.into() }),
+        }
     }
 
     fn seen(&self, uid: &PodUid, key: &PodKey) -> PodObservation {

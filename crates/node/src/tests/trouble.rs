@@ -436,3 +436,41 @@ fn what_runs_after_the_last_word_is_stopped_before_anything_else_is_said() {
     let wanted = scenario.done("stop a#0");
     assert!(wanted.contains("write Failed ready=False a=exit 143"), "{wanted}");
 }
+
+#[test]
+fn a_pod_that_the_runtime_does_not_tell_of_is_told_of_at_each_try() {
+    let mut scenario = Scenario::new();
+    scenario.up(&web("IfNotPresent"));
+    scenario.is_silent = Some("rpc error: broken");
+    let told = "FailedSync: error determining status: rpc error: broken";
+    assert_eq!(scenario.hint("a#0", RuntimeChange::Stopped), told);
+    scenario.play(&[("wait 0.9", ""), ("wait 0.1", told), ("wait 1.9", ""), ("wait 0.1", told)]);
+}
+
+#[test]
+fn a_runtime_that_lists_nothing_is_told_of_once_a_minute() {
+    let mut scenario = Scenario::new();
+    scenario.wait(Duration::from_secs(120));
+    assert!(scenario.node_events.iter().all(|event| !event.starts_with("ContainerGCFailed")));
+    scenario.is_silent = Some("rpc error: broken");
+    for count in 1..4 {
+        scenario.wait(Duration::from_secs(60));
+        let told =
+            scenario.node_events.iter().filter(|event| *event == "ContainerGCFailed: rpc error: broken");
+        assert_eq!(told.count(), count);
+    }
+}
+
+#[test]
+fn a_sandbox_that_the_runtime_does_not_tell_of_was_made() {
+    let mut scenario = Scenario::new();
+    scenario.apply(&web("IfNotPresent"));
+    for text in ["write", "volumes", "cgroup", "inspect a"] {
+        scenario.done(text);
+    }
+    let told = scenario.fails("sandbox", FailureKind::SandboxStatus, "rpc error: broken");
+    assert!(
+        told.starts_with("FailedPodSandBoxStatus: Unable to get pod sandbox status: rpc error: broken"),
+        "{told}"
+    );
+}
