@@ -163,6 +163,7 @@ fn all() -> Vec<Scenario> {
         Stricter disruption::kubelet_restart_keeps_probed_pods_ready,
         Disturbing disruption::kubelet_restart_cuts_no_initial_delay_short,
         Stricter static_pods::kubelet_restart_leaves_their_status_alone,
+        Stricter static_pods::removed_without_a_kubelet_is_told,
         Stricter disruption::takes_over_from_the_go_kubelet,
         Stricter disruption::hands_over_to_the_go_kubelet,
         Disturbing disruption::kubelet_killed_during_start_recovers,

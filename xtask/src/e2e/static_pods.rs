@@ -271,6 +271,25 @@ pub(super) async fn kubelet_restart_leaves_their_status_alone(scene: Scene) -> R
     scene.gone(&name).await
 }
 
+/// A pod whose manifest was removed while no kubelet ran is ended by the next one, which says why.
+pub(super) async fn removed_without_a_kubelet_is_told(scene: Scene) -> Result<()> {
+    let file = Manifest::new(&scene, "left");
+    file.write_pod("left", json!({ "containers": [shell("main", "sleep 100000")] }))?;
+    let name = mirror("left");
+    scene.until(&name, "ready", SOON, is_ready).await?;
+    let kubelet = &scene.cluster.kubelet;
+    kubelet.stop().await?;
+    let read = || std::fs::read_to_string(kubelet.log()).context("read the log");
+    let before = read()?.len();
+    file.remove()?;
+    kubelet.start().await?;
+    scene.gone(&name).await?;
+    let log = read()?;
+    let is_told = log[before..].lines().any(|line| line.contains("orphaned pod") && line.contains(&name));
+    ensure!(is_told, "no line says why it is ended");
+    Ok(())
+}
+
 pub(super) async fn broken_manifest_beside_a_good_one(scene: Scene) -> Result<()> {
     // Broken in the ways people break them; the first is read before the good one, the others after.
     let texts =
@@ -315,7 +334,9 @@ pub(super) async fn run_without_an_api_server(scene: Scene) -> Result<()> {
     let binary = &scene.cluster.paths.kubelet;
     let alone = scene.cluster.other_kubelet("kubelet-standalone", binary, Kind::Standalone);
     alone.start().await?;
-    file.write_pod("alone", json!({ "containers": [shell("main", "echo alone; sleep 1000")] }))?;
+    // Without an API server there are no RuntimeClasses: whichever is named, the default handler runs the pod.
+    let spec = json!({ "runtimeClassName": "any", "containers": [shell("main", "echo alone; sleep 1000")] });
+    file.write_pod("alone", spec)?;
     let name = mirror("alone");
     let ready = shown(&scene, &name, "ready", |pod| pod.is_some_and(is_ready)).await?;
     let source = ready.as_ref().and_then(|pod| annotation(pod, "kubernetes.io/config.source"));

@@ -12,6 +12,7 @@
 //! loses nothing. The driver never sends to it, so it cannot wait for itself.
 
 mod heap_trim;
+mod orphans;
 pub(crate) mod recording;
 #[cfg(test)]
 mod tests;
@@ -187,7 +188,9 @@ impl Driver {
             if is_quiet {
                 trimmer.trim_if_worth_it(now);
             }
-            self.view.send_replace(self.core.view());
+            let view = self.core.view();
+            orphans::tell(&self.view.borrow(), &view);
+            self.view.send_replace(view);
         }
         for effect in self.running.values() {
             effect.token.cancel();

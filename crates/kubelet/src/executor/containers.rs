@@ -156,6 +156,10 @@ async fn makes_recursive_read_only(
     if !container.volume_mounts.iter().flatten().any(wants) {
         return Ok(false);
     }
+    if adapters.api.connection().is_none() {
+        // As upstream, which asks about handlers only where there are RuntimeClasses.
+        return Ok(false);
+    }
     let handler = adapters.handler_features(pod).await?;
     Ok(handler.is_some_and(|handler| handler.has_recursive_read_only_mounts))
 }
