@@ -27,13 +27,15 @@ const GRACE_SLACK: Duration = Duration::from_secs(4);
 #[derive(Debug, Default)]
 pub(crate) struct Knowledge {
     /// It knows what earlier ones have left.
-    is_restored: bool,
+    pub(crate) is_restored: bool,
     running: BTreeMap<ContainerId, PodUid>,
     ready: BTreeMap<SandboxId, PodUid>,
     volumes: BTreeSet<PodUid>,
     cgroups: BTreeSet<PodUid>,
     /// Pods that are to end, or have.
     ending: BTreeSet<PodUid>,
+    /// Objects whose status is known to be terminal. What an earlier process writes late is not.
+    over: BTreeSet<PodUid>,
     deadlines: BTreeMap<ContainerId, Duration>,
     /// Pods of which the runtime was found to hold something.
     pub(crate) found: BTreeSet<PodUid>,
@@ -98,6 +100,9 @@ impl World {
 
     fn learn_pod(&mut self, source: Source, pod: &Pod) {
         let uid = pod::uid(pod);
+        if pod.status.as_ref().is_some_and(is_terminal) {
+            self.process.knows.over.insert(uid.clone());
+        }
         let is_over =
             pod.metadata.deletion_timestamp.is_some() || pod.status.as_ref().is_some_and(is_terminal);
         if is_over {
@@ -429,7 +434,8 @@ impl World {
         let Some(object) = self.api.pods.get(uid) else { return Ok(()) };
         let old = object.status.clone().unwrap_or_default();
         let is_mirror = pod::is_mirror(object);
-        if is_terminal(&old) && old.phase != new.phase && !is_mirror {
+        let is_known = self.process.knows.over.contains(uid);
+        if is_terminal(&old) && is_known && old.phase != new.phase && !is_mirror {
             return Err(format!("the phase of {uid} goes from {:?} to {:?}", old.phase, new.phase));
         }
         for (before, after) in [
@@ -451,6 +457,7 @@ impl World {
                 return Err(format!("{uid} is said to be over while {} runs", c.seen.id));
             }
             self.process.knows.ending.insert(uid.clone());
+            self.process.knows.over.insert(uid.clone());
         }
         Ok(())
     }

@@ -12,6 +12,9 @@ use crate::world::World;
 impl World {
     /// Whether what is to run runs, what is to be gone is gone, and the API server knows.
     pub(crate) fn is_as_it_should_be(&self) -> Result<(), String> {
+        if !self.process.knows.is_restored {
+            return Err("it is not known yet what earlier processes have left".to_owned());
+        }
         for pod in self.api.pods.values().filter(|p| !pod::is_mirror(p)) {
             if pod.metadata.deletion_timestamp.is_some() {
                 return Err(format!("{} is still there", pod::uid(pod)));
@@ -73,12 +76,20 @@ impl World {
         if let Some(s) = self.runtime.networks(&uid).find(|s| !s.seen.is_ready) {
             return Err(format!("{} of {uid} is dead and was never stopped", s.seen.id));
         }
+        let is_silenced = |c: &ContainerRef<'_>| {
+            is_said_to_be_over(pod, c, &status)
+                && self.runtime.running(&uid).any(|held| held.seen.name == c.spec.name)
+        };
+        if pod::containers(pod).any(|c| is_silenced(&c)) {
+            // What else there is to say of the pod cannot be told either.
+            return Ok(());
+        }
         let mut are_all_up = true;
         let mut is_any_up = false;
         for c in pod::containers(pod) {
             let is_up = self.check_container(pod, &c, &status)?;
             if c.kind == ContainerKind::Regular {
-                are_all_up &= is_up && !is_said_to_be_over(pod, &c, &status);
+                are_all_up &= is_up;
                 is_any_up |= is_up;
             }
         }
@@ -131,8 +142,6 @@ impl World {
         }
         if is_up {
             self.check_actuation_is_safe(&uid, name)?;
-        }
-        if is_up && !is_said_to_be_over(pod, c, status) {
             check_running(&uid, &c.spec, &latest.seen, status)?;
         }
         Ok(is_up)
