@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use model::Now;
@@ -21,6 +22,10 @@ use crate::line::{SegmentWriter, Snapshot};
 
 /// Halves of steps that wait to be written: seconds of a node on which hundreds of pods start.
 const QUEUE: usize = 8192;
+
+/// How long the thread lets things gather before it writes them. Each step hands over two halves, often within microseconds of
+/// the last; to be woken for each costs more than to write it. Whoever kills the process loses that much.
+const GATHERING: Duration = Duration::from_millis(50);
 
 /// What is handed over: the first half of a step before it is taken, so that it is known what the core was told last
 /// should it not come to an end, and the second after that.
@@ -251,9 +256,9 @@ impl WriterThread {
                 Ok(half) => half,
                 Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {
-                    // Quiet: what there is is complete, should the process be killed now.
                     self.flush()?;
                     let Ok(half) = halves.recv() else { break };
+                    gather();
                     half
                 }
             };
@@ -302,6 +307,11 @@ impl WriterThread {
     fn failed(&self, source: io::Error) -> FolderError {
         FolderError::Write { path: self.recording.progress().path, source }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, which nobody waits for but who ends it")]
+fn gather() {
+    std::thread::sleep(GATHERING);
 }
 
 /// A file, and how much was written to it.

@@ -8,13 +8,13 @@ use super::Driver;
 use crate::commands;
 use crate::control::document::RecordOrder;
 
-/// An command, and where its answer goes.
+/// A command, and where its answer goes.
 pub(crate) struct RecorderCommand {
     pub(crate) what: RecordOrder,
     pub(crate) reply: oneshot::Sender<Result<RecorderReply, String>>,
 }
 
-/// What came of an command.
+/// What came of a command.
 pub(crate) struct RecorderReply {
     /// What is recorded, or was until now.
     pub(crate) recording: Option<Recording>,
