@@ -1,15 +1,19 @@
 //! Containers: everything one needs is gathered, then it is created, started, and read back.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use model::downward::PodFacts;
+use model::mount::ContainerMount;
 use model::pod::{self, ContainerRef};
 use model::{AllocatedPod, ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
 use node::{Failure, FailureKind, Outcome, RuntimeOutcome};
 use runtime::container::{ContainerInputs, ContainerSpec};
+use runtime::hostname::PodHostname;
 use runtime::images::ImageUser;
+use runtime::podfiles::PodFileError;
 use runtime::{Runtime, container, hostname, podfiles};
 use tracing::warn;
 
@@ -71,22 +75,12 @@ pub(crate) async fn stop(
 }
 
 async fn create(adapters: &Adapters, start: &mut Start) -> Result<ContainerId, Failure> {
-    let Some(spec) = pod::container(&start.pod, &start.container) else {
+    let pod = start.pod.clone();
+    let Some(spec) = pod::container(&pod, &start.container) else {
         return Err(config(format!("container {} is not in the pod's spec", start.container)));
     };
     let sandbox_spec = sandboxes::spec(adapters, &start.pod, start.sandbox_attempt).await?;
-    let (log_dir, name) = (sandbox_spec.log_directory().to_owned(), start.container.clone());
-    let logged = blocking(move || {
-        podfiles::create_container_log_dir(&log_dir, &name)?;
-        Ok::<_, podfiles::PodFileError>(podfiles::next_attempt(&log_dir, &name))
-    });
-    let logged = logged.await?;
-    if start.attempt == 0 {
-        // Nobody knows of an instance before this one. Its log does, after a reboot that the
-        // runtime's containers did not outlive, and a static pod has no other memory.
-        start.attempt = logged;
-    }
-    let container_spec = describe(adapters, start, &spec).await?;
+    let container_spec = describe(adapters, start, &spec, sandbox_spec.log_directory()).await?;
     adapters
         .runtime
         .create_container(&start.sandbox, &sandbox_spec, &container_spec)
@@ -96,10 +90,11 @@ async fn create(adapters: &Adapters, start: &mut Start) -> Result<ContainerId, F
 
 async fn describe(
     adapters: &Adapters,
-    start: &Start,
+    start: &mut Start,
     spec: &ContainerRef<'_>,
+    log_dir: &Path,
 ) -> Result<ContainerSpec, Failure> {
-    let pod = &start.pod;
+    let pod = &start.pod.clone();
     let environment = environment::of(adapters, pod, spec, start.facts.clone()).await?;
     let variables: BTreeMap<String, String> =
         environment.iter().map(|v| (v.name.clone(), v.value.clone())).collect();
@@ -108,18 +103,26 @@ async fn describe(
         .mounts(pod, &spec.spec, &variables, makes_recursive_read_only(adapters, pod, &spec.spec).await?)
         .await
         .map_err(|error| config(model::chain(&error)))?;
-    let pod_dir = adapters.pod_dir(&pod::uid(pod));
-    if podfiles::wants_hosts_file(pod, &mounts, &start.facts.pod_ips) {
-        let (dir, pod, ips) = (pod_dir.clone(), pod.clone(), start.facts.pod_ips.clone());
-        let hostname = hostname::of(&pod, &adapters.config.pods.cluster_domain)
-            .map_err(|error| config(error.to_string()))?;
-        let mount = blocking(move || {
-            podfiles::write_hosts_file(&dir, &pod, &hostname, &ips, std::path::Path::new("/etc/hosts"))
-        });
-        mounts.push(mount.await?);
+    let hostname = match podfiles::wants_hosts_file(pod, &mounts, &start.facts.pod_ips) {
+        true => Some(
+            hostname::of(pod, &adapters.config.pods.cluster_domain)
+                .map_err(|error| config(error.to_string()))?,
+        ),
+        false => None,
+    };
+    let files = Files {
+        pod_dir: adapters.pod_dir(&pod::uid(pod)),
+        log_dir: log_dir.to_owned(),
+        container: start.container.clone(),
+        hosts: hostname.map(|hostname| (hostname, pod.clone(), start.facts.pod_ips.clone())),
+    };
+    let Made { next_attempt, hosts, termination_file } = blocking(move || files.make()).await?;
+    mounts.extend(hosts);
+    if start.attempt == 0 {
+        // Nobody knows of an instance before this one. Its log does, after a reboot that the
+        // runtime's containers did not outlive, and a static pod has no other memory.
+        start.attempt = next_attempt;
     }
-    let name = start.container.clone();
-    let termination_file = blocking(move || podfiles::create_termination_file(&pod_dir, &name)).await?;
     let image_user = image_user(adapters, &start.image).await?;
     let inputs = ContainerInputs {
         attempt: start.attempt,
@@ -143,6 +146,37 @@ async fn describe(
         cpuset: container::CpuSet::default(),
     };
     container::spec(pod, spec, &inputs, &adapters.runtime_node).map_err(|error| config(error.to_string()))
+}
+
+/// What a container needs on disk beside its volumes: one visit, since the way to a thread that may block costs more than
+/// what is done there.
+struct Files {
+    pod_dir: PathBuf,
+    log_dir: PathBuf,
+    container: String,
+    /// What `/etc/hosts` is made from, unless the container has another.
+    hosts: Option<(PodHostname, AllocatedPod, Vec<String>)>,
+}
+
+struct Made {
+    /// By the logs of instances before it.
+    next_attempt: u32,
+    hosts: Option<ContainerMount>,
+    termination_file: PathBuf,
+}
+
+impl Files {
+    fn make(self) -> Result<Made, PodFileError> {
+        podfiles::create_container_log_dir(&self.log_dir, &self.container)?;
+        let hosts = self.hosts.map(|(hostname, pod, ips)| {
+            podfiles::write_hosts_file(&self.pod_dir, &pod, &hostname, &ips, Path::new("/etc/hosts"))
+        });
+        Ok(Made {
+            next_attempt: podfiles::next_attempt(&self.log_dir, &self.container),
+            hosts: hosts.transpose()?,
+            termination_file: podfiles::create_termination_file(&self.pod_dir, &self.container)?,
+        })
+    }
 }
 
 /// Whether the pod's runtime handler can make mounts recursively read-only. Asked only where a container
