@@ -16,6 +16,9 @@ use crate::setup::{self, Prepared};
 use crate::workspace::{Profile, Workspace};
 use crate::{command, conformance, deny, parity, tidy};
 
+/// How many lives of a node are simulated: ten times as many as `cargo test` alone, which is run again and again.
+const SIMULATED_HISTORIES: &str = "100000";
+
 /// How many passed and failed.
 #[derive(Clone, Copy, Default)]
 struct Tally {
@@ -112,6 +115,9 @@ fn static_checks(workspace: &Workspace, tally: &mut Tally) {
 fn unit_tests(workspace: &Workspace) -> Result<Tally> {
     eprintln!("==> run the unit tests");
     let mut tests = cargo(workspace, &["test", "--workspace", "--no-fail-fast"]);
+    if std::env::var_os("SIM_COUNT").is_none() {
+        tests.env("SIM_COUNT", SIMULATED_HISTORIES);
+    }
     let mut child = tests.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo test")?;
     let output = child.stdout.take().context("the output of cargo test")?;
     let mut tally = Tally::default();
