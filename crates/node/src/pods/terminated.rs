@@ -18,12 +18,11 @@ impl PodRecord {
     /// One round for a pod in [`Life::Terminated`]. Returns when the next is due by itself.
     pub(crate) fn drive_terminated(&mut self, cx: &mut Cx<'_>) -> Option<Duration> {
         // Something is there again although all was gone (a creation that outlived its
-        // cancellation): end that too.
-        let is_alive = self
-            .seen
-            .last()
-            .is_some_and(|o| o.has_running_container() || o.sandboxes.iter().any(|s| s.is_ready));
-        if is_alive {
+        // cancellation): end that too. A sandbox that is dead by now has its network all the same.
+        let is_left = self.seen.last().is_some_and(|o| {
+            o.has_running_container() || o.sandboxes.iter().any(|s| !self.stopped_sandboxes.contains(&s.id))
+        });
+        if is_left {
             self.life.end_again(cx.now.after(MIN_GRACE));
             return self.drive_terminating(cx);
         }

@@ -9,7 +9,7 @@ use model::{Pod, PodUid, pod};
 use serde_json::json;
 
 use super::scenario::{Scenario, pod};
-use crate::{Input, QosAmounts, Source};
+use crate::{Action, Input, Outcome, QosAmounts, RuntimeAction, RuntimeChange, Source};
 
 fn web() -> Pod {
     pod(json!({ "containers": [{ "name": "a", "image": "i" }] }))
@@ -164,6 +164,26 @@ fn a_pod_deleted_while_it_starts_leaves_nothing() {
         // Too late to cancel: it is there and has to go again.
         ("ok sandbox", "stop-sandbox box0"),
     ]);
+}
+
+/// What outlives its cancellation may have died before it is seen: its network is there all the same.
+#[test]
+fn a_dead_sandbox_that_comes_after_the_end_is_stopped() {
+    let mut scenario = Scenario::new();
+    let pod = web();
+    scenario.apply(&pod);
+    scenario.play(&[("ok write", ""), ("ok volumes", ""), ("ok cgroup", "sandbox 0")]);
+    let run = |action: &&Action| matches!(action, Action::Runtime(RuntimeAction::RunSandbox { .. }));
+    let run = scenario.actions().find(run).cloned().unwrap();
+    scenario.apply(&deleted(&pod, 30));
+    scenario.ends("inspect a", Outcome::Cancelled);
+    scenario.ends("sandbox 0", Outcome::Cancelled);
+    scenario.perform(&run);
+    scenario.sandbox_dies("box0");
+    scenario.hint("box0", RuntimeChange::Stopped);
+    scenario.wait(Duration::from_secs(60));
+    let open = scenario.under_way();
+    assert!(open.iter().any(|text| text == "stop-sandbox box0"), "{open:?}");
 }
 
 #[test]
