@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{PodStatus, ResourceRequirements};
 use model::{AllocatedPod, Pod, PodUid, pod};
 use node::{Action, HostAction, ImageAction, Phase, Restored, RuntimeAction, StateFile, VolumeAction};
 
+use crate::api::is_terminal;
 use crate::world::World;
 
 /// What the present process has granted, by what it does with it: the resources of each container.
@@ -94,7 +95,9 @@ impl World {
     /// A pod was let in: with it, no more is granted than there is.
     fn check_room(&mut self, uid: &PodUid) {
         let view = self.process.node.view();
-        let all = view.pods.values().filter(|pod| pod.phase != Phase::Terminated);
+        // What is over takes no room, even while its sandbox is stopped.
+        let all =
+            view.pods.values().filter(|pod| pod.phase != Phase::Terminated && !is_terminal(&pod.status));
         let granted: i64 = all.filter_map(|pod| pod.allocated.as_ref()).map(cpu_millis).sum();
         let there_is = self.host.cpu_millis;
         if u64::try_from(granted).is_ok_and(|granted| granted > there_is) {
