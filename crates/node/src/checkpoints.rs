@@ -20,6 +20,10 @@ use crate::pods::backoff::{Pauses, Retry};
 use crate::schedule::earliest;
 use crate::tasks::Owner;
 
+/// How long a file rests after a write, for each pod in it. A write is as long as the file: without a rest, a burst of pods on
+/// a full node would have the file written again and again from one end to the other. One pod on its own waits for none.
+const REST_PER_POD: Duration = Duration::from_micros(100);
+
 /// The state files that this node keeps.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Checkpoints {
@@ -38,6 +42,8 @@ struct Kept {
     /// Of the write under way.
     in_flight: Option<Version>,
     retry: Option<Retry>,
+    /// No write begins before, after one that went well; monotonic.
+    rests_until: Duration,
     /// Pods that wait for the write of their entries.
     waiting: BTreeSet<PodUid>,
 }
@@ -141,6 +147,8 @@ impl Checkpoints {
         match outcome {
             Outcome::Done => {
                 kept.retry = None;
+                let pods = u32::try_from(kept.content.pods.len()).unwrap_or(u32::MAX);
+                kept.rests_until = now.after(REST_PER_POD.saturating_mul(pods));
                 kept.unsaved.retain(|_, version| *version > written);
             }
             Outcome::Failed(failure) => {
@@ -170,7 +178,7 @@ impl Kept {
     /// When a write is due; monotonic.
     fn is_due(&self) -> Option<Duration> {
         let is_wanted = self.in_flight.is_none() && !self.unsaved.is_empty();
-        is_wanted.then(|| self.retry.as_ref().map_or(Duration::ZERO, |retry| retry.next_at))
+        is_wanted.then(|| self.retry.as_ref().map_or(self.rests_until, |retry| retry.next_at))
     }
 }
 
@@ -222,8 +230,10 @@ mod tests {
         assert_eq!(driven(&mut checkpoints, 0), [""; 0], "one at a time");
         assert_eq!(checkpoints.finished(FILE, Outcome::Done, at(0)), [a.clone(), c.clone()].into());
         assert!(checkpoints.is_safe(FILE, &a) && !checkpoints.is_safe(FILE, &b));
-        assert_eq!(driven(&mut checkpoints, 0), ["a b c"]);
-        checkpoints.finished(FILE, Outcome::Done, at(0));
+        assert_eq!(driven(&mut checkpoints, 0), [""; 0], "it rests");
+        assert_eq!(checkpoints.next_deadline(), Some(REST_PER_POD * 3));
+        assert_eq!(driven(&mut checkpoints, 1), ["a b c"]);
+        checkpoints.finished(FILE, Outcome::Done, at(1));
         assert!(checkpoints.is_safe(FILE, &b) && checkpoints.is_safe(FILE, &c));
         assert_eq!(checkpoints.next_deadline(), None);
     }
@@ -249,7 +259,7 @@ mod tests {
         driven(&mut checkpoints, 0);
         checkpoints.finished(FILE, Outcome::Done, at(0));
         checkpoints.set(FILE, &new, &resources("1"));
-        for (second, next) in [(0, 1), (1, 3), (3, 7)] {
+        for (second, next) in [(1, 2), (2, 4), (4, 8)] {
             assert!(!checkpoints.wait_for(FILE, &new) && checkpoints.is_safe(FILE, &old));
             assert_eq!(driven(&mut checkpoints, second), ["new old"]);
             assert_eq!(checkpoints.finished(FILE, full(), at(second)), [new.clone()].into());
@@ -257,8 +267,8 @@ mod tests {
             assert_eq!(checkpoints.next_deadline(), Some(Duration::from_secs(next)));
         }
         assert_eq!(checkpoints.retry(FILE).unwrap().error, "no space left");
-        driven(&mut checkpoints, 7);
-        checkpoints.finished(FILE, Outcome::Done, at(7));
+        driven(&mut checkpoints, 8);
+        checkpoints.finished(FILE, Outcome::Done, at(8));
         assert!(checkpoints.is_safe(FILE, &new) && checkpoints.retry(FILE).is_none());
     }
 }
