@@ -98,8 +98,7 @@ pub(super) async fn image_that_does_not_exist(scene: Scene) -> Result<()> {
     let wait = until_waits(&scene, Some("web"), "the image of container main", "registry.invalid").await?;
     ensure!(wait["nextTry"].is_string(), "it says when it is tried again: {wait}");
     let begins = format!("{} waits for the image of container main, ", full(&scene, "web"));
-    let parts =
-        ["\n  error ", "\n  on        the image's registry", "\n  next try  in ", "sandbox started\n"];
+    let parts = ["\n  error ", "\n  on        the image's registry", "\n  next try  in ", "admitted\n"];
     expect(&text(&scene, Some("web")).await?, &begins, &parts)
 }
 
