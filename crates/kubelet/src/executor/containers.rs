@@ -103,13 +103,10 @@ async fn describe(
         .mounts(pod, &spec.spec, &variables, makes_recursive_read_only(adapters, pod, &spec.spec).await?)
         .await
         .map_err(|error| config(model::chain(&error)))?;
-    let hostname = match podfiles::wants_hosts_file(pod, &mounts, &start.facts.pod_ips) {
-        true => Some(
-            hostname::of(pod, &adapters.config.pods.cluster_domain)
-                .map_err(|error| config(error.to_string()))?,
-        ),
-        false => None,
-    };
+    let hostname = podfiles::wants_hosts_file(pod, &mounts, &start.facts.pod_ips)
+        .then(|| hostname::of(pod, &adapters.config.pods.cluster_domain))
+        .transpose()
+        .map_err(|error| config(error.to_string()))?;
     let files = Files {
         pod_dir: adapters.pod_dir(&pod::uid(pod)),
         log_dir: log_dir.to_owned(),
@@ -158,6 +155,7 @@ struct Files {
     hosts: Option<(PodHostname, AllocatedPod, Vec<String>)>,
 }
 
+/// What came of it.
 struct Made {
     /// By the logs of instances before it.
     next_attempt: u32,
