@@ -20,10 +20,13 @@ const CONNECTIONS: usize = 16;
 /// What can be asked of the control socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// `end POD CODE`: all running containers of a pod end now. Answers when: `ok NANOSECONDS`.
+    /// `end POD CODE [CONTAINER]`: all running containers of a pod end now, or the one of that name. Answers when:
+    /// `ok NANOSECONDS`.
     End {
         /// `namespace/name`.
         pod: String,
+        /// The container's name; `None` for all.
+        container: Option<String>,
         /// Their exit code.
         code: i32,
     },
@@ -34,12 +37,19 @@ pub enum Command {
         /// The name of the call.
         call: &'static str,
     },
+    /// `fail POD CALL`: calls of this kind for a pod fail from now on. Answers `ok`.
+    Fail {
+        /// `namespace/name`.
+        pod: String,
+        /// The name of the call.
+        call: &'static str,
+    },
     /// `hung POD`: waits until a call for a pod hangs. Answers `ok`.
     Hung {
         /// `namespace/name`.
         pod: String,
     },
-    /// `release POD`: all calls for a pod are answered again. Answers `ok`.
+    /// `release POD`: all calls for a pod are answered again, and none fails. Answers `ok`.
     Release {
         /// `namespace/name`.
         pod: String,
@@ -53,6 +63,21 @@ pub enum Command {
     Count {
         /// The name of the call.
         call: &'static str,
+    },
+    /// `counted CALL NUMBER`: waits until it was made that often, for whatever pod. Answers `ok`.
+    Counted {
+        /// The name of the call.
+        call: &'static str,
+        /// How often.
+        number: u64,
+    },
+    /// `asked CALL [POD]`: the last request of this kind for a pod, or for none, as Rust prints it, `ok REQUEST`; waits for the
+    /// first. Kept of RunPodSandbox, CreateContainer and UpdateRuntimeConfig.
+    Asked {
+        /// The name of the call.
+        call: &'static str,
+        /// `namespace/name`.
+        pod: Option<String>,
     },
     /// `options POD PATH`: with which options its containers have a folder mounted at this path, `ok OPTION OPTION …`.
     Options {
@@ -71,7 +96,8 @@ pub enum Command {
 /// A command that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "command {0:?}: want end POD CODE, hang POD CALL, hung POD, release POD, calls POD, count CALL, options POD PATH or ended POD"
+    "command {0:?}: want end POD CODE [CONTAINER], hang POD CALL, fail POD CALL, hung POD, release POD, calls POD, count CALL, \
+     counted CALL NUMBER, asked CALL [POD], options POD PATH or ended POD"
 )]
 pub struct CommandError(String);
 
@@ -81,13 +107,26 @@ impl std::str::FromStr for Command {
     fn from_str(line: &str) -> Result<Self, CommandError> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let error = || CommandError(line.to_owned());
-        if let ["count", call] = words[..] {
-            return Ok(Self::Count { call: latency::call(call).ok_or_else(error)? });
+        match words[..] {
+            ["count", call] => return Ok(Self::Count { call: latency::call(call).ok_or_else(error)? }),
+            ["counted", call, number] => {
+                let number = number.parse().map_err(|_| error())?;
+                return Ok(Self::Counted { call: latency::call(call).ok_or_else(error)?, number });
+            }
+            ["asked", call, ref pod @ ..] if pod.len() < 2 => {
+                let pod = pod.first().map(|pod| (*pod).to_owned());
+                return Ok(Self::Asked { call: latency::call(call).ok_or_else(error)?, pod });
+            }
+            _ => {}
         }
         let pod = words.get(1).filter(|pod| pod.contains('/')).ok_or_else(error)?.to_string();
         match words[..] {
-            ["end", _, code] => Ok(Self::End { pod, code: code.parse().map_err(|_| error())? }),
+            ["end", _, code, ref container @ ..] if container.len() < 2 => {
+                let container = container.first().map(|name| (*name).to_owned());
+                Ok(Self::End { pod, container, code: code.parse().map_err(|_| error())? })
+            }
             ["hang", _, call] => Ok(Self::Hang { pod, call: latency::call(call).ok_or_else(error)? }),
+            ["fail", _, call] => Ok(Self::Fail { pod, call: latency::call(call).ok_or_else(error)? }),
             ["hung", _] => Ok(Self::Hung { pod }),
             ["release", _] => Ok(Self::Release { pod }),
             ["calls", _] => Ok(Self::Calls { pod }),
@@ -143,15 +182,19 @@ async fn talk(mut stream: UnixStream, state: &State) -> std::io::Result<()> {
 
 async fn obey(command: Command, state: &State) -> Result<String, String> {
     match command {
-        Command::End { pod, code } => {
+        Command::End { pod, container, code } => {
             let at = now();
-            match state.world().end_pod(&pod, code, at) {
+            match state.world().end_pod(&pod, container.as_deref(), code, at) {
                 0 => Err(format!("no container of {pod} runs")),
                 _ => Ok(at.to_string()),
             }
         }
         Command::Hang { pod, call } => {
             state.gate.hang(&pod, [call]);
+            Ok(String::new())
+        }
+        Command::Fail { pod, call } => {
+            state.gate.fail(&pod, call);
             Ok(String::new())
         }
         Command::Hung { pod } => {
@@ -168,6 +211,11 @@ async fn obey(command: Command, state: &State) -> Result<String, String> {
             Ok(texts.collect::<Vec<_>>().join(" "))
         }
         Command::Count { call } => Ok(state.gate.count(call).to_string()),
+        Command::Counted { call, number } => {
+            state.gate.counts_to(call, number).await;
+            Ok(String::new())
+        }
+        Command::Asked { call, pod } => Ok(state.gate.request(call, pod).await),
         Command::Options { pod, path } => match state.world().mount_options(&pod, &path) {
             Some(options) => Ok(options.join(" ")),
             None => Err(format!("nothing is mounted at {path} in {pod}")),
@@ -187,9 +235,17 @@ mod tests {
     fn commands() {
         let pod = || "default/web".to_owned();
         let good = [
-            ("end default/web 137", Command::End { pod: pod(), code: 137 }),
+            ("end default/web 137", Command::End { pod: pod(), container: None, code: 137 }),
+            (
+                "end default/web 1 main",
+                Command::End { pod: pod(), container: Some("main".to_owned()), code: 1 },
+            ),
+            ("counted PullImage 3", Command::Counted { call: "PullImage", number: 3 }),
             ("hang default/web StopContainer", Command::Hang { pod: pod(), call: "StopContainer" }),
             ("hung default/web", Command::Hung { pod: pod() }),
+            ("fail default/web PodSandboxStatus", Command::Fail { pod: pod(), call: "PodSandboxStatus" }),
+            ("asked UpdateRuntimeConfig", Command::Asked { call: "UpdateRuntimeConfig", pod: None }),
+            ("asked RunPodSandbox default/web", Command::Asked { call: "RunPodSandbox", pod: Some(pod()) }),
             ("  release   default/web ", Command::Release { pod: pod() }),
             ("calls default/web", Command::Calls { pod: pod() }),
             ("count ListContainers", Command::Count { call: "ListContainers" }),
@@ -209,6 +265,12 @@ mod tests {
             "calls",
             "count",
             "count Nothing",
+            "fail default/web Nothing",
+            "end default/web 1 main other",
+            "counted PullImage",
+            "counted PullImage many",
+            "asked Nothing",
+            "asked RunPodSandbox a/b c/d",
             "options default/web",
             "x a/b",
         ] {

@@ -1,11 +1,12 @@
 //! What every call goes through: it is recorded for its pod, held up while somebody wants it to
-//! hang, and delayed.
+//! hang, delayed, and refused if it is to fail.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
+use tonic::Status;
 
 use crate::latency::Latencies;
 
@@ -28,11 +29,15 @@ pub(crate) struct Gate {
     latencies: Latencies,
     /// The calls that hang, with the pod they are for (`namespace/name`).
     hanging: watch::Sender<BTreeMap<String, Vec<&'static str>>>,
+    /// The calls that fail, with the pod they are for.
+    failing: Mutex<BTreeMap<String, Vec<&'static str>>>,
     /// How many calls are held up now, by pod.
     held: watch::Sender<BTreeMap<String, usize>>,
     records: Mutex<BTreeMap<String, VecDeque<Record>>>,
     /// How often each call was made, for whatever pod.
-    counts: Mutex<BTreeMap<&'static str, u64>>,
+    counts: watch::Sender<BTreeMap<&'static str, u64>>,
+    /// The last request of a kind that was made for a pod, or for none, as text.
+    requests: watch::Sender<BTreeMap<(Option<String>, &'static str), String>>,
 }
 
 impl Gate {
@@ -40,16 +45,18 @@ impl Gate {
         Self {
             latencies,
             hanging: watch::Sender::new(BTreeMap::new()),
+            failing: Mutex::default(),
             held: watch::Sender::new(BTreeMap::new()),
             records: Mutex::default(),
-            counts: Mutex::default(),
+            counts: watch::Sender::new(BTreeMap::new()),
+            requests: watch::Sender::new(BTreeMap::new()),
         }
     }
 
     /// Waits until the call may be answered. It counts as running until the guard is dropped, which
-    /// also happens when the caller gives up while it waits here.
-    pub(crate) async fn enter(&self, call: &'static str, pod: Option<&str>) -> Running<'_> {
-        *self.counted().entry(call).or_default() += 1;
+    /// also happens when the caller gives up while it waits here. The error is the answer to a call that is to fail.
+    pub(crate) async fn enter(&self, call: &'static str, pod: Option<&str>) -> Result<Running<'_>, Status> {
+        self.counts.send_modify(|all| *all.entry(call).or_default() += 1);
         let running = Running { gate: self, call, pod: pod.map(str::to_owned), start: now() };
         if let Some(pod) = pod {
             let hangs = |all: &BTreeMap<_, Vec<_>>| all.get(pod).is_some_and(|calls| calls.contains(&call));
@@ -63,7 +70,11 @@ impl Gate {
         if let Some(delay) = self.latencies.of(call) {
             tokio::time::sleep(delay).await;
         }
-        running
+        let fails = |pod| locked(&self.failing).get(pod).is_some_and(|calls| calls.contains(&call));
+        match pod {
+            Some(pod) if fails(pod) => Err(Status::internal(format!("{call} of {pod} is to fail"))),
+            _ => Ok(running),
+        }
     }
 
     /// Lets calls for a pod hang from now on.
@@ -71,8 +82,14 @@ impl Gate {
         self.hanging.send_modify(|all| all.entry(pod.to_owned()).or_default().extend(calls));
     }
 
-    /// Answers everything for a pod that hangs.
+    /// Lets calls for a pod fail from now on.
+    pub(crate) fn fail(&self, pod: &str, call: &'static str) {
+        locked(&self.failing).entry(pod.to_owned()).or_default().push(call);
+    }
+
+    /// Answers everything for a pod that hangs, and lets none of its calls fail any more.
     pub(crate) fn release(&self, pod: &str) {
+        locked(&self.failing).remove(pod);
         self.hanging.send_modify(|all| drop(all.remove(pod)));
     }
 
@@ -84,23 +101,39 @@ impl Gate {
 
     /// The calls for a pod that have ended, in the order of their end.
     pub(crate) fn records(&self, pod: &str) -> Vec<Record> {
-        self.lock().get(pod).map(|all| all.iter().cloned().collect()).unwrap_or_default()
+        locked(&self.records).get(pod).map(|all| all.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// How often a call was made.
     pub(crate) fn count(&self, call: &str) -> u64 {
-        self.counted().get(call).copied().unwrap_or(0)
+        self.counts.borrow().get(call).copied().unwrap_or(0)
     }
 
-    fn counted(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
-        // Every change is a single one: whole even after a panic elsewhere.
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until a call was made that often.
+    pub(crate) async fn counts_to(&self, call: &str, number: u64) {
+        let is_reached = |all: &BTreeMap<_, u64>| all.get(call).is_some_and(|count| *count >= number);
+        // The sender lives as long as the gate.
+        let _ = self.counts.subscribe().wait_for(is_reached).await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, VecDeque<Record>>> {
-        // Every change is a single push: whole even after a panic elsewhere.
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Remembers a request, in place of an earlier one of its kind for the same pod.
+    pub(crate) fn remember(&self, call: &'static str, pod: Option<&str>, request: &impl std::fmt::Debug) {
+        let text = format!("{request:?}");
+        self.requests.send_modify(|all| drop(all.insert((pod.map(str::to_owned), call), text)));
     }
+
+    /// The last request of a kind for a pod, or for none; waits for the first.
+    pub(crate) async fn request(&self, call: &'static str, pod: Option<String>) -> String {
+        let (mut requests, key) = (self.requests.subscribe(), (pod, call));
+        let found = requests.wait_for(|all| all.contains_key(&key)).await;
+        // The sender lives as long as the gate.
+        found.ok().and_then(|all| all.get(&key).cloned()).unwrap_or_default()
+    }
+}
+
+/// Every change of what is locked here is a single one: whole even after a panic elsewhere.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A call that runs.
@@ -114,7 +147,7 @@ pub(crate) struct Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         let Some(pod) = self.pod.take() else { return };
-        let mut records = self.gate.lock();
+        let mut records = locked(&self.gate.records);
         let records = records.entry(pod).or_default();
         if records.len() == REMEMBERED {
             records.pop_front();

@@ -65,7 +65,7 @@ impl ImageService for Service {
         &self,
         request: Request<ListImagesRequest>,
     ) -> Result<Response<ListImagesResponse>, Status> {
-        let _running = self.gate.enter("ListImages", None).await;
+        let _running = self.gate.enter("ListImages", None).await?;
         let filter = request.into_inner().filter.and_then(|filter| filter.image);
         let wanted = filter.map(|spec| spec.image).filter(|name| !name.is_empty());
         let known = self.images();
@@ -78,7 +78,7 @@ impl ImageService for Service {
         &self,
         _: Request<StreamImagesRequest>,
     ) -> Result<Response<BoxStream<StreamImagesResponse>>, Status> {
-        let _running = self.gate.enter("StreamImages", None).await;
+        let _running = self.gate.enter("StreamImages", None).await?;
         let all: Vec<Image> = self.images().iter().map(|name| image(name)).collect();
         let chunk = |one| Ok(StreamImagesResponse { images: vec![one] });
         Ok(Response::new(Box::pin(stream::iter(all.into_iter().map(chunk)))))
@@ -88,7 +88,7 @@ impl ImageService for Service {
         &self,
         request: Request<ImageStatusRequest>,
     ) -> Result<Response<ImageStatusResponse>, Status> {
-        let _running = self.gate.enter("ImageStatus", None).await;
+        let _running = self.gate.enter("ImageStatus", None).await?;
         let name = request.into_inner().image.unwrap_or_default().image;
         remember(self, &name);
         Ok(Response::new(ImageStatusResponse { image: Some(image(&name)), ..Default::default() }))
@@ -101,7 +101,7 @@ impl ImageService for Service {
         let request = request.into_inner();
         let metadata = request.sandbox_config.and_then(|config| config.metadata);
         let pod = metadata.map(|metadata| world::key(&metadata.namespace, &metadata.name));
-        let _running = self.gate.enter("PullImage", pod.as_deref()).await;
+        let _running = self.gate.enter("PullImage", pod.as_deref()).await?;
         let name = request.image.unwrap_or_default().image;
         remember(self, &name);
         Ok(Response::new(PullImageResponse { image_ref: image_id(&name) }))
@@ -121,7 +121,7 @@ impl ImageService for Service {
         &self,
         _: Request<ImageFsInfoRequest>,
     ) -> Result<Response<ImageFsInfoResponse>, Status> {
-        let _running = self.gate.enter("ImageFsInfo", None).await;
+        let _running = self.gate.enter("ImageFsInfo", None).await?;
         let mountpoint = self.image_folder.to_string_lossy().into_owned();
         let count = self.images().len() as u64;
         let usage = FilesystemUsage {

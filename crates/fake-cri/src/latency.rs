@@ -28,6 +28,7 @@ pub const CALLS: &[&str] = &[
     "StreamPodSandboxes",
     "UpdateContainerResources",
     "UpdatePodSandboxResources",
+    "UpdateRuntimeConfig",
     "Version",
 ];
 

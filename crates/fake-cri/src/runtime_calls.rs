@@ -20,6 +20,9 @@ use crate::world;
 /// What sandboxes are made from.
 const SANDBOX_IMAGE: &str = "registry.k8s.io/pause:3.10";
 
+/// The handler that makes mounts recursively read-only, which the one without a name does not.
+const RECURSIVE_HANDLER: &str = "recursive";
+
 type Answer<T> = Result<Response<T>, Status>;
 
 fn answer<T>(message: T) -> Answer<T> {
@@ -28,7 +31,7 @@ fn answer<T>(message: T) -> Answer<T> {
 
 impl State {
     /// Enters with a call about a sandbox or a container.
-    async fn enter(&self, call: &'static str, id: &str) -> Running<'_> {
+    async fn enter(&self, call: &'static str, id: &str) -> Result<Running<'_>, Status> {
         let pod = self.world().pod_of(id);
         self.gate.enter(call, pod.as_deref()).await
     }
@@ -38,7 +41,7 @@ impl State {
         &self,
         call: &'static str,
         selector: Option<&std::collections::BTreeMap<String, String>>,
-    ) -> Running<'_> {
+    ) -> Result<Running<'_>, Status> {
         let uid = selector.and_then(|selector| selector.get(labels::POD_UID));
         let pod = uid.and_then(|uid| self.world().pod_with(uid));
         self.gate.enter(call, pod.as_deref()).await
@@ -74,7 +77,7 @@ async fn make_log(path: &str) -> Result<(), Status> {
 #[tonic::async_trait]
 impl RuntimeService for Service {
     async fn version(&self, _: Request<VersionRequest>) -> Answer<VersionResponse> {
-        let _running = self.gate.enter("Version", None).await;
+        let _running = self.gate.enter("Version", None).await?;
         answer(VersionResponse {
             version: "0.1.0".into(),
             runtime_name: "fake-cri".into(),
@@ -84,12 +87,21 @@ impl RuntimeService for Service {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Answer<StatusResponse> {
-        let _running = self.gate.enter("Status", None).await;
+        let _running = self.gate.enter("Status", None).await?;
         let met = |name: &str| RuntimeCondition { r#type: name.into(), status: true, ..Default::default() };
         let conditions = vec![met("RuntimeReady"), met("NetworkReady")];
         answer(StatusResponse {
             status: Some(RuntimeStatus { conditions }),
-            runtime_handlers: vec![RuntimeHandler::default()],
+            runtime_handlers: vec![
+                RuntimeHandler::default(),
+                RuntimeHandler {
+                    name: RECURSIVE_HANDLER.into(),
+                    features: Some(RuntimeHandlerFeatures {
+                        recursive_read_only_mounts: true,
+                        ..Default::default()
+                    }),
+                },
+            ],
             // Nothing is mounted, with whatever options.
             features: Some(RuntimeFeatures {
                 supplemental_groups_policy: true,
@@ -107,30 +119,34 @@ impl RuntimeService for Service {
 
     async fn update_runtime_config(
         &self,
-        _: Request<UpdateRuntimeConfigRequest>,
+        r: Request<UpdateRuntimeConfigRequest>,
     ) -> Answer<UpdateRuntimeConfigResponse> {
+        let _running = self.gate.enter("UpdateRuntimeConfig", None).await?;
+        self.gate.remember("UpdateRuntimeConfig", None, r.get_ref());
         answer(UpdateRuntimeConfigResponse {})
     }
 
     async fn run_pod_sandbox(&self, r: Request<RunPodSandboxRequest>) -> Answer<RunPodSandboxResponse> {
         let request = r.into_inner();
-        let config = request.config.unwrap_or_default();
-        let Some(metadata) = config.metadata.as_ref().filter(|metadata| !metadata.uid.is_empty()) else {
+        let metadata = request.config.as_ref().and_then(|config| config.metadata.as_ref());
+        let Some(metadata) = metadata.filter(|metadata| !metadata.uid.is_empty()) else {
             return Err(Status::invalid_argument("RunPodSandbox: no uid in the sandbox's metadata"));
         };
-        let pod = world::key(&metadata.namespace, &metadata.name);
+        let (pod, attempt) = (world::key(&metadata.namespace, &metadata.name), metadata.attempt);
+        self.gate.remember("RunPodSandbox", Some(&pod), &request);
+        let config = request.config.unwrap_or_default();
         let hangs = annotation::hangs(&config.annotations).map_err(Status::invalid_argument)?;
-        if !hangs.is_empty() && metadata.attempt == 0 {
+        if !hangs.is_empty() && attempt == 0 {
             self.gate.hang(&pod, hangs);
         }
-        let _running = self.gate.enter("RunPodSandbox", Some(&pod)).await;
+        let _running = self.gate.enter("RunPodSandbox", Some(&pod)).await?;
         let id = self.world().run_sandbox(config, request.runtime_handler, now());
         answer(RunPodSandboxResponse { pod_sandbox_id: id })
     }
 
     async fn stop_pod_sandbox(&self, r: Request<StopPodSandboxRequest>) -> Answer<StopPodSandboxResponse> {
         let id = r.into_inner().pod_sandbox_id;
-        let _running = self.enter("StopPodSandbox", &id).await;
+        let _running = self.enter("StopPodSandbox", &id).await?;
         self.world().stop_sandbox(&id, now());
         answer(StopPodSandboxResponse {})
     }
@@ -140,7 +156,7 @@ impl RuntimeService for Service {
         r: Request<RemovePodSandboxRequest>,
     ) -> Answer<RemovePodSandboxResponse> {
         let id = r.into_inner().pod_sandbox_id;
-        let _running = self.enter("RemovePodSandbox", &id).await;
+        let _running = self.enter("RemovePodSandbox", &id).await?;
         self.world().remove_sandbox(&id, now());
         answer(RemovePodSandboxResponse {})
     }
@@ -151,7 +167,7 @@ impl RuntimeService for Service {
     ) -> Answer<PodSandboxStatusResponse> {
         let request = r.into_inner();
         let id = request.pod_sandbox_id;
-        let _running = self.enter("PodSandboxStatus", &id).await;
+        let _running = self.enter("PodSandboxStatus", &id).await?;
         let status = self.world().sandbox(&id)?;
         // In the form of containerd, as far as anybody asks.
         let info = format!("{{\"image\":\"{SANDBOX_IMAGE}\",\"pid\":1}}");
@@ -162,7 +178,7 @@ impl RuntimeService for Service {
     async fn list_pod_sandbox(&self, r: Request<ListPodSandboxRequest>) -> Answer<ListPodSandboxResponse> {
         let filter = r.into_inner().filter;
         let selector = filter.as_ref().map(|filter| &filter.label_selector);
-        let _running = self.enter_list("ListPodSandbox", selector).await;
+        let _running = self.enter_list("ListPodSandbox", selector).await?;
         answer(ListPodSandboxResponse { items: self.world().sandboxes(filter) })
     }
 
@@ -173,16 +189,18 @@ impl RuntimeService for Service {
     ) -> Answer<BoxStream<StreamPodSandboxesResponse>> {
         let filter = r.into_inner().filter;
         let selector = filter.as_ref().map(|filter| &filter.label_selector);
-        let _running = self.enter_list("StreamPodSandboxes", selector).await;
+        let _running = self.enter_list("StreamPodSandboxes", selector).await?;
         let all = self.world().sandboxes(filter);
         let chunk = |one| Ok(StreamPodSandboxesResponse { pod_sandboxes: vec![one] });
         answer(Box::pin(stream::iter(all.into_iter().map(chunk))))
     }
 
     async fn create_container(&self, r: Request<CreateContainerRequest>) -> Answer<CreateContainerResponse> {
+        let pod = self.world().pod_of(&r.get_ref().pod_sandbox_id);
+        self.gate.remember("CreateContainer", pod.as_deref(), r.get_ref());
         let request = r.into_inner();
         let sandbox = request.pod_sandbox_id;
-        let _running = self.enter("CreateContainer", &sandbox).await;
+        let _running = self.enter("CreateContainer", &sandbox).await?;
         let config = request.config.unwrap_or_default();
         let id = self.world().create_container(&sandbox, config, now())?;
         answer(CreateContainerResponse { container_id: id })
@@ -190,7 +208,7 @@ impl RuntimeService for Service {
 
     async fn start_container(&self, r: Request<StartContainerRequest>) -> Answer<StartContainerResponse> {
         let id = r.into_inner().container_id;
-        let _running = self.enter("StartContainer", &id).await;
+        let _running = self.enter("StartContainer", &id).await?;
         let started = self.world().start_container(&id, now())?;
         if let Some(log) = &started.log {
             make_log(log).await?;
@@ -203,14 +221,14 @@ impl RuntimeService for Service {
 
     async fn stop_container(&self, r: Request<StopContainerRequest>) -> Answer<StopContainerResponse> {
         let id = r.into_inner().container_id;
-        let _running = self.enter("StopContainer", &id).await;
+        let _running = self.enter("StopContainer", &id).await?;
         self.world().stop_container(&id, now())?;
         answer(StopContainerResponse {})
     }
 
     async fn remove_container(&self, r: Request<RemoveContainerRequest>) -> Answer<RemoveContainerResponse> {
         let id = r.into_inner().container_id;
-        let _running = self.enter("RemoveContainer", &id).await;
+        let _running = self.enter("RemoveContainer", &id).await?;
         self.world().remove_container(&id, now());
         answer(RemoveContainerResponse {})
     }
@@ -218,7 +236,7 @@ impl RuntimeService for Service {
     async fn list_containers(&self, r: Request<ListContainersRequest>) -> Answer<ListContainersResponse> {
         let filter = r.into_inner().filter;
         let selector = filter.as_ref().map(|filter| &filter.label_selector);
-        let _running = self.enter_list("ListContainers", selector).await;
+        let _running = self.enter_list("ListContainers", selector).await?;
         answer(ListContainersResponse { containers: self.world().containers(filter) })
     }
 
@@ -229,7 +247,7 @@ impl RuntimeService for Service {
     ) -> Answer<BoxStream<StreamContainersResponse>> {
         let filter = r.into_inner().filter;
         let selector = filter.as_ref().map(|filter| &filter.label_selector);
-        let _running = self.enter_list("StreamContainers", selector).await;
+        let _running = self.enter_list("StreamContainers", selector).await?;
         let all = self.world().containers(filter);
         let chunk = |one| Ok(StreamContainersResponse { containers: vec![one] });
         answer(Box::pin(stream::iter(all.into_iter().map(chunk))))
@@ -237,7 +255,7 @@ impl RuntimeService for Service {
 
     async fn container_status(&self, r: Request<ContainerStatusRequest>) -> Answer<ContainerStatusResponse> {
         let id = r.into_inner().container_id;
-        let _running = self.enter("ContainerStatus", &id).await;
+        let _running = self.enter("ContainerStatus", &id).await?;
         let status = self.world().container(&id)?;
         answer(ContainerStatusResponse { status: Some(status), ..Default::default() })
     }
@@ -247,7 +265,7 @@ impl RuntimeService for Service {
         r: Request<UpdateContainerResourcesRequest>,
     ) -> Answer<UpdateContainerResourcesResponse> {
         let request = r.into_inner();
-        let _running = self.enter("UpdateContainerResources", &request.container_id).await;
+        let _running = self.enter("UpdateContainerResources", &request.container_id).await?;
         self.world().update_resources(&request.container_id, request.linux.unwrap_or_default())?;
         answer(UpdateContainerResourcesResponse {})
     }
@@ -257,7 +275,7 @@ impl RuntimeService for Service {
         r: Request<UpdatePodSandboxResourcesRequest>,
     ) -> Answer<UpdatePodSandboxResourcesResponse> {
         let id = r.into_inner().pod_sandbox_id;
-        let _running = self.enter("UpdatePodSandboxResources", &id).await;
+        let _running = self.enter("UpdatePodSandboxResources", &id).await?;
         self.world().sandbox(&id)?;
         answer(UpdatePodSandboxResourcesResponse {})
     }
@@ -267,7 +285,7 @@ impl RuntimeService for Service {
         r: Request<ReopenContainerLogRequest>,
     ) -> Answer<ReopenContainerLogResponse> {
         let id = r.into_inner().container_id;
-        let _running = self.enter("ReopenContainerLog", &id).await;
+        let _running = self.enter("ReopenContainerLog", &id).await?;
         let status = self.world().container(&id)?;
         make_log(&status.log_path).await?;
         answer(ReopenContainerLogResponse {})
@@ -276,7 +294,7 @@ impl RuntimeService for Service {
     /// Every command succeeds without a word.
     async fn exec_sync(&self, r: Request<ExecSyncRequest>) -> Answer<ExecSyncResponse> {
         let id = r.into_inner().container_id;
-        let _running = self.enter("ExecSync", &id).await;
+        let _running = self.enter("ExecSync", &id).await?;
         if self.world().container(&id)?.state() != ContainerState::ContainerRunning {
             return Err(Status::failed_precondition(format!("container {id} does not run")));
         }

@@ -247,10 +247,14 @@ impl World {
         true
     }
 
-    /// Ends all running containers of a pod and returns how many.
-    pub(crate) fn end_pod(&mut self, key: &str, code: i32, now: i64) -> usize {
+    /// Ends all running containers of a pod, or those of a name, and returns how many.
+    pub(crate) fn end_pod(&mut self, key: &str, name: Option<&str>, code: i32, now: i64) -> usize {
         let pods = self.pods.values().filter(|pod| pod.key == key);
-        let containers = pods.flat_map(|pod| &pod.containers);
+        let is_named = |held: &&Held| {
+            let metadata = held.status.metadata.as_ref();
+            name.is_none_or(|name| metadata.is_some_and(|metadata| metadata.name == name))
+        };
+        let containers = pods.flat_map(|pod| &pod.containers).filter(is_named);
         let running = containers.filter(|held| held.status.state() == ContainerState::ContainerRunning);
         let running: Vec<String> = running.map(|held| held.status.id.clone()).collect();
         running.iter().filter(|id| self.end(id, code, now)).count()

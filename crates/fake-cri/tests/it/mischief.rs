@@ -34,6 +34,9 @@ async fn a_container_ends_on_command() {
     assert_eq!(exit.finished_at, jiff::Timestamp::from_nanosecond(at).ok());
     assert_eq!(lab.command("ended default/web").await, format!("ok main:{at}"));
     assert!(lab.command("end default/web 3").await.starts_with("error"));
+    lab.run_pod("web", &[]).await;
+    assert!(lab.command("end default/web 3 other").await.starts_with("error"));
+    assert!(lab.command("end default/web 3 main").await.starts_with("ok"));
     assert!(lab.command("make trouble").await.starts_with("error command \"make trouble\""));
 }
 
@@ -78,6 +81,32 @@ async fn one_pods_calls_hang_and_the_others_do_not() {
     let error = hasty.observe(&"uid-web".into(), &model::PodKey::new("default", "web")).await.unwrap_err();
     assert!(error.is_timeout(), "{error:?}");
     assert_eq!(lab.runtime.relist().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn one_pods_calls_fail_until_it_is_released() {
+    let mut lab = Lab::start(&[]).await;
+    let (sandbox, _) = lab.run_pod("web", &[]).await;
+    lab.run_pod("other", &[]).await;
+    assert_eq!(lab.command("fail default/web PodSandboxStatus").await, "ok");
+    let error = lab.runtime.sandbox(&sandbox.as_str().into()).await.unwrap_err();
+    assert!(error.message().contains("PodSandboxStatus of default/web is to fail"), "{error:?}");
+    lab.observe("other").await;
+    assert_eq!(lab.command("release default/web").await, "ok");
+    assert!(lab.runtime.sandbox(&sandbox.as_str().into()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn requests_are_told_as_they_were_made() {
+    let mut lab = Lab::start(&[]).await;
+    lab.runtime.set_pod_cidr("10.0.0.0/24").await.unwrap();
+    assert!(lab.command("asked UpdateRuntimeConfig").await.contains("\"10.0.0.0/24\""));
+    lab.run_pod("web", &[("note", "one\nline")]).await;
+    let sandbox = lab.command("asked RunPodSandbox default/web").await;
+    assert!(sandbox.starts_with("ok RunPodSandboxRequest"), "{sandbox}");
+    assert!(sandbox.contains("uid-web") && sandbox.contains(r"one\nline"), "{sandbox}");
+    assert!(lab.command("asked CreateContainer default/web").await.contains("img:1"));
+    assert_eq!(lab.command("counted RunPodSandbox 1").await, "ok");
 }
 
 #[tokio::test]
