@@ -152,6 +152,22 @@ async fn a_recording_begins_and_ends_in_the_middle_of_its_life() {
     assert_eq!(code, Some(0), "{stdout}{stderr}");
 }
 
+#[tokio::test]
+async fn a_source_that_does_not_answer_is_waited_for() {
+    let lab = Lab::new().with("staticPodURL: http://127.0.0.1:1/pods\n").flag("--hostname-override=n1");
+    let (lab, child, _systemd) = started(lab).await;
+    let of_node = |answer: &Value| {
+        let waits = answer["node"]["waits"].as_array().unwrap().clone();
+        waits
+            .into_iter()
+            .find(|wait| wait["for"].as_str().unwrap().starts_with("the first list of pods from: "))
+    };
+    let answer = watched(&lab, |answer| of_node(answer).is_some()).await;
+    assert_eq!(of_node(&answer).unwrap()["on"], "the source of pods", "{answer}");
+    signal(&child, Signal::TERM);
+    assert_eq!(ended(child).await.code, Some(0));
+}
+
 const KUBECONFIG: &str = "\
 apiVersion: v1
 kind: Config

@@ -7,12 +7,18 @@
 // Clippy knows tests by their attribute only, and not what they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+mod dead_containers;
 mod exit_codes;
 mod explain;
+mod fake;
 mod features;
+mod log_rotation;
+mod node_facts;
 mod paths;
 mod process;
+mod pulls;
 mod recording;
+mod requests;
 mod runtime;
 mod startup_errors;
 mod traces;
