@@ -105,6 +105,23 @@ impl FakeRuntime {
         command(&format!("hang default/{pod} {call}")).await.map(drop)
     }
 
+    /// Lets calls of this kind fail for a pod in any namespace, `namespace/name`.
+    pub(crate) async fn fail(&self, pod: &str, call: &str) -> Result<()> {
+        command(&format!("fail {pod} {call}")).await.map(drop)
+    }
+
+    /// Answers what hangs, and lets nothing fail any more, for a pod in any namespace, `namespace/name`.
+    pub(crate) async fn release_of(&self, pod: &str) -> Result<()> {
+        command(&format!("release {pod}")).await.map(drop)
+    }
+
+    /// The last request of a kind for a pod, `namespace/name`, or for none, as Rust prints it; waits for the first.
+    pub(crate) async fn asked(&self, call: &str, pod: &str) -> Result<String> {
+        let line = format!("asked {call} {pod}");
+        let asked = tokio::time::timeout(Duration::from_secs(90), command(&line)).await;
+        asked.with_context(|| format!("there was no {call} for {pod:?}"))?
+    }
+
     /// Waits until a call for a pod hangs.
     pub(crate) async fn hung(&self, pod: &str) -> Result<()> {
         let line = format!("hung default/{pod}");
@@ -114,7 +131,7 @@ impl FakeRuntime {
 
     /// Answers what hangs for a pod.
     pub(crate) async fn release(&self, pod: &str) -> Result<()> {
-        command(&format!("release default/{pod}")).await.map(drop)
+        self.release_of(&format!("default/{pod}")).await
     }
 
     /// The calls for a pod that have ended.

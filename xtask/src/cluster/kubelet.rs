@@ -18,6 +18,8 @@ pub(crate) const MANIFESTS: &str = "manifests";
 
 /// The name of the second node.
 pub(crate) const SECOND: &str = "node-2";
+/// Its root folder.
+pub(crate) const SECOND_ROOT: &str = "/var/lib/kubelet-second";
 
 /// What kind of node a kubelet is to make.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -147,7 +149,6 @@ pub(super) fn program_second(name: &'static str, paths: &Paths, fields: &Value) 
     )?;
     isolation::remove_cgroups(SECOND)?;
     isolation::create_cgroups(SECOND)?;
-    let root = format!("{ROOT}-second");
     let mut all = json!({
         "cgroupRoot": format!("/{SECOND}"),
         "containerRuntimeEndpoint": format!("unix://{}", fake_runtime::SOCKET),
@@ -155,7 +156,7 @@ pub(super) fn program_second(name: &'static str, paths: &Paths, fields: &Value) 
         "podLogsDir": "/var/log/pods-second",
         "port": 10350,
         "staticPodPath": null,
-        "volumePluginDir": format!("{root}/volumeplugins"),
+        "volumePluginDir": format!("{SECOND_ROOT}/volumeplugins"),
     });
     if let (Some(all), Some(fields)) = (all.as_object_mut(), fields.as_object()) {
         all.extend(fields.clone());
@@ -165,7 +166,7 @@ pub(super) fn program_second(name: &'static str, paths: &Paths, fields: &Value) 
         format!("--kubeconfig={}", paths.file("second.kubeconfig").display()),
         format!("--node-ip={NODE_IP}"),
         format!("--hostname-override={SECOND}"),
-        format!("--root-dir={root}"),
+        format!("--root-dir={SECOND_ROOT}"),
         "--v=2".to_owned(),
     ];
     Ok(Program::new(name, paths.kubelet.clone(), args))

@@ -23,7 +23,7 @@ pub(crate) use certs::{
 };
 pub(crate) use control_plane::ControlPlane;
 pub(crate) use fake_runtime::{Call, FakeRuntime};
-pub(crate) use kubelet::{Changes, Credentials, Kind, MANIFESTS, ROOT as KUBELET_ROOT, SECOND};
+pub(crate) use kubelet::{Changes, Credentials, Kind, MANIFESTS, ROOT as KUBELET_ROOT, SECOND, SECOND_ROOT};
 pub(crate) use runtime::Containerd;
 
 /// Where the parts of a cluster are on disk.

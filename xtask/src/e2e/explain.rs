@@ -141,7 +141,11 @@ pub(super) async fn full_node(scene: Scene) -> Result<()> {
     let said = text(&scene, Some("greedy")).await?;
     expect(&said, &begins, &[why, "turned away\n"])?;
     ensure!(!said.contains("unmounted"), "it had nothing:\n{said}");
-    expect(&text(&scene, None).await?, &format!("node {NODE} is ready"), &["\npods that failed: "])
+    expect(
+        &text(&scene, None).await?,
+        &format!("node {NODE} is ready"),
+        &["\npods that failed: ", "\nlease renewed "],
+    )
 }
 
 /// Somebody holds what is mounted in a pod's folder.

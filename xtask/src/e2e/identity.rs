@@ -234,13 +234,16 @@ pub(super) async fn a_token_becomes_a_certificate(scene: Scene) -> Result<()> {
     kubelet.stop().await
 }
 
-/// A node that waits for its first certificate says which request somebody has to approve.
+/// A node that waits for a certificate says which request somebody has to approve, and how long those hold that it has.
 pub(super) async fn a_certificate_that_nobody_approves_is_explained(scene: Scene) -> Result<()> {
     let stage = Stage::new(&scene).await?;
     let bootstrap = stage.bootstrap_token().await?;
     stage.unbind("bootstrappers-are-approved").await?;
     for is_rotating in [false, true] {
-        let fields = json!({ "rotateCertificates": is_rotating });
+        let fields = json!({
+            "rotateCertificates": is_rotating, "serverTLSBootstrap": is_rotating,
+            "tlsCertFile": null, "tlsPrivateKeyFile": null,
+        });
         let credentials = Credentials { bootstrap: Some(bootstrap.clone()), ..stage.credentials(fields) };
         let kubelet = scene.cluster.kubelet_with("unapproved", &credentials)?;
         kubelet.start().await?;
@@ -261,12 +264,27 @@ pub(super) async fn a_certificate_that_nobody_approves_is_explained(scene: Scene
         explain::expect(&text, "node ", &parts.map(String::as_str))?;
         scene.kubectl_out(&["certificate", "approve", &name]).await?;
         stage.works(&kubelet, if is_rotating { "second" } else { "first" }).await?;
+        if is_rotating {
+            its_certificates_are_told(&scene, &stage, &kubelet).await?;
+        }
         kubelet.stop().await?;
         std::fs::remove_dir_all(stage.path("pki")).context("forget the certificate")?;
         std::fs::remove_file(stage.path("kubelet.conf")).context("forget the kubeconfig")?;
         stage.requests().delete_collection(&DeleteParams::default(), &Default::default()).await?;
     }
     Ok(())
+}
+
+async fn its_certificates_are_told(scene: &Scene, stage: &Stage<'_>, kubelet: &Service) -> Result<()> {
+    let request = stage.request("there", |request| request.spec.signer_name == SERVING_SIGNER).await?;
+    let name = request.metadata.name.unwrap_or_default();
+    explain::until_waits(scene, None, "its serving certificate", &name).await?;
+    scene.kubectl_out(&["certificate", "approve", &name]).await?;
+    let told = async || {
+        let parts = ["\nclient certificate holds for ", "\nserving certificate holds for "];
+        explain::expect(&explain::text(scene, None).await?, "node ", &parts)
+    };
+    kubelet.answers(SOON, told).await
 }
 
 pub(super) async fn client_certificate_is_rotated(scene: Scene) -> Result<()> {

@@ -211,6 +211,8 @@ fn all() -> Vec<Scenario> {
         Disturbing memory::empty_resources_of_a_pod_and_its_class,
         Disturbing second_node::lists_in_chunks_with_their_gate,
         Disturbing second_node::options_of_bind_mounts_with_their_gate,
+        Disturbing second_node::what_pods_ask_of_the_runtime_reaches_it,
+        Disturbing second_node::what_goes_wrong_before_a_start_is_told,
         Disturbing traces::of_a_pods_start,
         Stricter traces::of_a_request_with_a_trace,
         Stricter crowd::a_thousand_streams_at_once,

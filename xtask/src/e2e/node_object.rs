@@ -133,12 +133,12 @@ pub(super) async fn tells_what_happens_to_it(scene: Scene) -> Result<()> {
 
 /// Watches until there is an event of this reason about the node.
 async fn told(events: &Api<Event>, reason: &str) -> Result<Event> {
-    told_of(events, reason, "").await
+    told_of(events, NODE, reason, "").await
 }
 
-/// The same for one whose message has this in it.
-pub(super) async fn told_of(events: &Api<Event>, reason: &str, part: &str) -> Result<Event> {
-    let fields = format!("involvedObject.kind=Node,involvedObject.name={NODE},reason={reason}");
+/// The same about any node, and for an event whose message has this in it.
+pub(super) async fn told_of(events: &Api<Event>, node: &str, reason: &str, part: &str) -> Result<Event> {
+    let fields = format!("involvedObject.kind=Node,involvedObject.name={node},reason={reason}");
     let stream = watcher(events.clone(), watcher::Config::default().fields(&fields));
     let mut found = std::pin::pin!(stream.default_backoff().applied_objects().filter_map(|event| {
         let event = event.ok();
@@ -146,7 +146,7 @@ pub(super) async fn told_of(events: &Api<Event>, reason: &str, part: &str) -> Re
         std::future::ready(event.filter(is_meant))
     }));
     let first = tokio::time::timeout(SOON, found.next()).await;
-    first.with_context(|| format!("no event {reason} about the node"))?.context("the watch ended")
+    first.with_context(|| format!("no event {reason} about {node}"))?.context("the watch ended")
 }
 
 /// Ranges of addresses that the control plane gives the node are handed to the runtime.

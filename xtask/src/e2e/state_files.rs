@@ -12,6 +12,7 @@ use super::disruption::{go_kubelet, identity, unchanged};
 use super::node_object::told_of;
 use super::scene::{SOON, Scene, container, is_ready, shell, with};
 use crate::cluster::KUBELET_ROOT;
+use crate::isolation::NODE;
 use crate::workspace;
 
 const ALLOCATED: &str = "allocated_pods_state";
@@ -156,7 +157,7 @@ pub(super) async fn damaged_one_is_set_aside(scene: Scene) -> Result<()> {
     ensure!(kept == DAMAGE, "it was set aside as it was: {kept:?}");
     std::fs::remove_file(&aside).context("remove what was set aside")?;
     let events: Api<Event> = Api::namespaced(scene.cluster.client.clone(), "default");
-    let event = told_of(&events, "StateFileDamaged", ALLOCATED).await?;
+    let event = told_of(&events, NODE, "StateFileDamaged", ALLOCATED).await?;
     let message = event.message.unwrap_or_default();
     ensure!(message.contains(".damaged"), "it says where the file is: {message}");
     Ok(())
