@@ -8,12 +8,12 @@ use config::{Authorization, CgroupDriver, Config};
 use host::cgroup::CgroupMounts;
 use host::tunables::{self, PROC_SYS};
 use model::RuntimeFeatures;
-use node::node_status::NodeFacts;
+use node::node_status::Resources;
 use runtime::{DriverAnswer, Runtime, RuntimeVersion};
 use telemetry::metrics::Metrics;
 use tracing::{error, info, warn};
 
-use crate::watchers::facts;
+use crate::declared_features::declares_by_runtime;
 use model::chain;
 
 /// A host or a configuration this node does not start with.
@@ -120,7 +120,7 @@ pub(crate) async fn runtime(
 /// What the runtime supports, if a feature that the node declares depends on that. As upstream, a runtime that does not
 /// say supports nothing.
 pub(crate) async fn runtime_features(config: &Config, runtime: &Runtime) -> RuntimeFeatures {
-    if !facts::declares_by_runtime(&config.gates) {
+    if !declares_by_runtime(&config.gates) {
         return RuntimeFeatures::default();
     }
     match runtime.status().await {
@@ -177,8 +177,8 @@ pub(crate) fn reserved_cpus(config: &Config, online: &str) -> Result<(), HostErr
 }
 
 /// Checks that no more is reserved than there is.
-pub(crate) fn reservations(facts: &NodeFacts) -> Result<(), HostError> {
-    let over = facts.over_reserved();
+pub(crate) fn reservations(resources: Resources<'_>) -> Result<(), HostError> {
+    let over = resources.over_reserved();
     if over.is_empty() {
         return Ok(());
     }
@@ -317,15 +317,17 @@ mod tests {
     fn no_more_is_reserved_than_there_is() {
         let amounts =
             |cpu| std::collections::BTreeMap::from([("cpu".to_owned(), model::Quantity::from_units(cpu))]);
-        let facts = |cpu| NodeFacts {
-            cpu_millis: 2000,
-            memory_bytes: 1 << 30,
-            kube_reserved: amounts(1),
-            system_reserved: amounts(cpu),
-            ..NodeFacts::default()
+        let machine = node::Machine { cpus: 2, memory_bytes: 1 << 30, ..node::Machine::default() };
+        let check = |cpu| {
+            let settings = node::CapacitySettings {
+                kube_reserved: amounts(1),
+                system_reserved: amounts(cpu),
+                ..node::CapacitySettings::default()
+            };
+            reservations(Resources { settings: &settings, machine: &machine, storage_bytes: None })
         };
-        assert!(reservations(&facts(1)).is_ok());
-        let error = reservations(&facts(2)).unwrap_err().to_string();
+        assert!(check(1).is_ok());
+        let error = check(2).unwrap_err().to_string();
         assert!(error.contains("resource \"cpu\" has a reservation of 3 but capacity of 2"), "{error}");
     }
 

@@ -8,6 +8,7 @@
 mod checks;
 mod commands;
 mod control;
+mod declared_features;
 mod driver;
 mod executor;
 mod http_api;

@@ -37,7 +37,13 @@ use crate::view::{Tallies, View, ViewBuilder};
 /// The context of a step. It borrows some parts of the node and leaves the others free.
 macro_rules! cx {
     ($node:ident, $now:expr) => {
-        Cx::new($now, &$node.settings, $node.lifecycle.state(), &mut $node.checkpoints, &mut $node.out)
+        Cx::new(
+            $now,
+            &$node.settings,
+            $node.lifecycle.state(&$node.settings),
+            &mut $node.checkpoints,
+            &mut $node.out,
+        )
     };
 }
 
@@ -89,6 +95,7 @@ impl Node {
         let mut node = Self {
             qos_cgroups: QosCgroups::new(settings.limits_qos_memory),
             lifecycle: NodeLifecycle::new(settings.seed),
+            pod_cidr: PodCidr::new(&settings.pod_cidr),
             settings,
             startup: Startup::default(),
             pods: PodRegistry::default(),
@@ -98,7 +105,6 @@ impl Node {
             checkpoints: Checkpoints::default(),
             out: Outbox::default(),
             relist: Relist::default(),
-            pod_cidr: PodCidr::default(),
             schedule: Schedule::default(),
             view: ViewBuilder::default(),
             tallies: Tallies::default(),
@@ -107,10 +113,12 @@ impl Node {
         node
     }
 
-    /// One on a host on which no earlier process has left anything, and that knows so.
+    /// One on a host on which no earlier process has left anything, and that knows so, and what the machine is.
     #[cfg(test)]
-    pub(crate) fn begun(settings: Settings) -> Self {
-        Self { startup: Startup::Restored, ..Self::new(settings) }
+    pub(crate) fn begun(settings: Settings, machine: crate::machine::Machine) -> Self {
+        let mut node = Self { startup: Startup::Restored, ..Self::new(settings) };
+        node.lifecycle.machine_found(machine, &node.settings);
+        node
     }
 
     /// The same node when it was read from where it had been written: what is published follows from the rest.
@@ -233,19 +241,17 @@ impl Node {
             }
             Input::Finished { id, outcome } => self.finished(now, id, outcome),
             Input::NodeObject(node) => {
-                let was_known = self.lifecycle.state().uid().is_some();
+                let was_known = self.lifecycle.has_object_uid();
                 self.pod_cidr.of_node(&node);
                 self.lifecycle.node_seen(node);
                 self.pods.mark_admitting();
                 self.mirrors_may_be_made(was_known);
             }
-            Input::NodeFacts(facts) => {
-                self.pod_cidr.configured(&facts.pod_cidr);
-                self.lifecycle.measured(now, *facts);
-                self.pods.mark_admitting();
-            }
-            Input::Observations(observed) => {
-                if self.lifecycle.observed(now, &observed, &self.settings) {
+            Input::NodeAddresses(addresses) => self.lifecycle.addresses_found(addresses),
+            Input::RuntimeVersion { name, version } => self.lifecycle.runtime_named(name, version),
+            Input::Images(images) => self.lifecycle.images_listed(images),
+            Input::Sample(sample) => {
+                if self.lifecycle.sampled(sample, &self.settings) {
                     self.pods.mark_admitting();
                 }
             }
@@ -262,7 +268,7 @@ impl Node {
 
     /// Mirrors name the Node object as their owner: there are none before it is known.
     fn mirrors_may_be_made(&mut self, was_known: bool) {
-        if !was_known && self.lifecycle.state().uid().is_some() {
+        if !was_known && self.lifecycle.has_object_uid() {
             self.pods.mark_where(|pod| pod.desired.is_static());
         }
     }
@@ -384,6 +390,7 @@ impl Node {
     /// Whatever was heard of until now has its turn.
     fn restored(&mut self, restored: Restored) {
         self.startup = Startup::Restored;
+        self.lifecycle.machine_found(restored.machine, &self.settings);
         for (file, content) in restored.files {
             match content {
                 Ok(content) => self.checkpoints.restored(file, content),
@@ -515,7 +522,7 @@ impl Node {
         match owner {
             Owner::Node(NodeTask::Relist) => self.relisted(now, outcome),
             Owner::Node(NodeTask::Register) => {
-                let was_known = self.lifecycle.state().uid().is_some();
+                let was_known = self.lifecycle.has_object_uid();
                 if let Outcome::Api(ApiOutcome::Registered(node)) = &outcome {
                     self.pod_cidr.of_node(node);
                 }
@@ -602,7 +609,8 @@ impl Node {
     /// One round of one pod. Returns its name when it has ended in it.
     fn drive_pod(&mut self, now: Now, uid: &PodUid) -> Option<PodKey> {
         let has_mirror = self.has_mirror(uid);
-        let admission = admission_wait(&self.pods, uid, self.unsynced(), self.lifecycle.state());
+        let state = self.lifecycle.state(&self.settings);
+        let admission = admission_wait(&self.pods, uid, self.unsynced(), state);
         let mut cx = cx!(self, now);
         let mut held = self.pods.get_mut(uid)?;
         let record = &mut *held;

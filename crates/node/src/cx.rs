@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::{Node as ApiNode, Taint};
 use model::{Now, RuntimeHealth};
 
 use crate::checkpoints::Checkpoints;
-use crate::node_status::{self, NodeFacts};
+use crate::machine::Machine;
+use crate::node_status::{self, NodeDescription, Readings, Resources};
 use crate::outbox::Outbox;
 use crate::pressure::Pressures;
 use crate::settings::Settings;
@@ -28,10 +29,12 @@ pub(crate) struct Cx<'a> {
 /// What is known of the node.
 #[derive(Clone, Copy)]
 pub(crate) struct NodeState<'a> {
-    /// What the node is and has; `None` before it was measured.
-    pub(crate) measured: Option<&'a NodeFacts>,
-    /// The same with nothing in it before that.
-    pub(crate) facts: &'a NodeFacts,
+    /// The configuration.
+    pub(crate) settings: &'a Settings,
+    /// The machine; `None` before the core was told of it.
+    pub(crate) machine: Option<&'a Machine>,
+    /// What was last read of what changes.
+    pub(crate) readings: &'a Readings,
     /// The Node object as the API server holds it.
     pub(crate) object: Option<&'a ApiNode>,
     /// The node's addresses, primary first.
@@ -62,11 +65,22 @@ impl<'a> NodeState<'a> {
         self.object?.metadata.uid.as_deref()
     }
 
+    /// All that the Node object is made from; `None` before the machine is known and has been measured.
+    pub(crate) fn description(self) -> Option<NodeDescription<'a>> {
+        self.readings.sample.as_ref()?;
+        Some(NodeDescription { settings: self.settings, machine: self.machine?, readings: self.readings })
+    }
+
+    /// The node's resources; `None` before the machine is known and has been measured.
+    pub(crate) fn resources(self) -> Option<Resources<'a>> {
+        self.description().map(NodeDescription::resources)
+    }
+
     /// The node's labels: the API's, or before it was seen those it will be registered with.
     pub(crate) fn labels(self) -> BTreeMap<String, String> {
         match self.object {
             Some(node) => node.metadata.labels.clone().unwrap_or_default(),
-            None => node_status::initial_node(self.facts).metadata.labels.unwrap_or_default(),
+            None => self.description().map(node_status::labels).unwrap_or_default(),
         }
     }
 

@@ -12,8 +12,8 @@ use model::{ContainerId, Pod, PodUid, RuntimeHealth};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{EffectId, Outcome};
-use crate::node_status::NodeFacts;
-use crate::pressure::Observations;
+use crate::node_status::NodeImage;
+use crate::pressure::Sample;
 
 pub use restored::{DamagedFile, Restored};
 
@@ -69,10 +69,19 @@ pub enum Input {
     },
     /// The own Node object as the API server holds it now.
     NodeObject(Arc<ApiNode>),
-    /// What the node is and has, measured again.
-    NodeFacts(Box<NodeFacts>),
+    /// The node's addresses, primary first; none where a cloud provider is to tell. `None` when they could not be found.
+    NodeAddresses(Option<Vec<String>>),
+    /// What the runtime calls itself.
+    RuntimeVersion {
+        /// Its name (`containerd`).
+        name: String,
+        /// Its version.
+        version: String,
+    },
+    /// The images that the runtime has.
+    Images(Vec<NodeImage>),
     /// What the node has left of what it can run short of, measured again.
-    Observations(Observations),
+    Sample(Sample),
     /// A ConfigMap or Secret that pods refer to changed.
     ObjectChanged(ObjectName),
     /// So many of them changed that they cannot be named one by one.

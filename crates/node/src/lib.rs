@@ -6,6 +6,8 @@
 //! reproduces its decisions.
 //!
 //! - [`core`]: the owner of all state; routes inputs, and drives the parts in one order. No part knows it.
+//! - [`settings`], [`machine`]: what holds for the life of the process. What changes beside pods comes as inputs of its own:
+//!   addresses, the runtime's version, images, and samples of what is left ([`pressure`]).
 //! - [`cx`]: what a part is given: the time, the settings, the node, and the outbox.
 //! - [`startup`]: that nothing is done before it is known what earlier processes have left.
 //! - [`pods`]: the life of each pod.
@@ -31,6 +33,7 @@ mod dead_containers;
 mod effect;
 mod input;
 mod jitter;
+mod machine;
 mod mirrors;
 mod node_lifecycle;
 pub mod node_status;
@@ -60,8 +63,9 @@ pub use effect::{
     VolumeFailure, VolumeOutcome, VolumeStage,
 };
 pub use input::{DamagedFile, Input, Restored, RuntimeChange, Source};
+pub use machine::Machine;
 pub use pods::life::Phase;
-pub use settings::{Delays, PodGates, RestartRules, Settings};
+pub use settings::{CapacitySettings, Delays, ObjectSettings, PodGates, RestartRules, Settings};
 pub use timeline::{Mark, Timeline};
 pub use view::{PodView, View};
 pub use wait::{Wait, WaitOn, Who};

@@ -11,10 +11,11 @@ use crate::cx::NodeState;
 use crate::effect::{ApiAction, ApiOutcome, EventObject, EventRecord, Outcome};
 use crate::input::Source;
 use crate::jitter::Jitter;
-use crate::node_status::{self, NodeFacts, NodeHealth};
+use crate::machine::Machine;
+use crate::node_status::{self, NodeDescription, NodeHealth, NodeImage, Readings};
 use crate::outbox::Outbox;
 use crate::pods::backoff::{Pauses, Retry};
-use crate::pressure::{Observations, PressureGauge};
+use crate::pressure::{PressureGauge, Sample};
 use crate::schedule::earliest;
 use crate::settings::{RELIST_SILENCE_LIMIT, RUNTIME_SILENCE_LIMIT, Settings};
 use crate::startup::Startup;
@@ -31,8 +32,9 @@ const UPDATE_JITTER_PERCENT: u32 = 4;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct NodeLifecycle {
     jitter: Jitter,
-    facts: NodeFacts,
-    is_measured: bool,
+    /// `None` before the core was told of it.
+    machine: Option<Machine>,
+    readings: Readings,
     gauge: PressureGauge,
     runtime: Runtime,
     object: Option<Arc<ApiNode>>,
@@ -113,22 +115,55 @@ impl NodeLifecycle {
 
     // ---- what is known ----
 
-    pub(crate) fn measured(&mut self, now: Now, facts: NodeFacts) {
-        self.is_measured = true;
-        if self.facts != facts {
-            self.facts = facts;
-            self.report.is_dirty = true;
+    /// The machine is known.
+    pub(crate) fn machine_found(&mut self, machine: Machine, settings: &Settings) {
+        self.machine = Some(machine);
+        self.report.is_dirty = true;
+        self.judge_sample(settings);
+    }
+
+    /// What the node has left was measured. Returns whether that matters to pods that are to be let in: what the node has, or
+    /// what it is short of, is something else than before.
+    pub(crate) fn sampled(&mut self, sample: Sample, settings: &Settings) -> bool {
+        let before = self.readings.sample.as_ref().map(|_| self.readings.storage_bytes());
+        self.readings.sample = Some(sample);
+        let has_changed = before != Some(self.readings.storage_bytes());
+        self.report.is_dirty |= has_changed;
+        if before.is_none() {
+            self.refresh_network();
         }
-        self.refresh_network(now);
+        self.judge_sample(settings) || has_changed
+    }
+
+    /// Finds out what the node is short of. Returns whether that is something else than before.
+    fn judge_sample(&mut self, settings: &Settings) -> bool {
+        let (Some(machine), Some(sample)) = (&self.machine, &self.readings.sample) else { return false };
+        let is_left_out = settings.leaves_huge_pages_out;
+        let huge_pages = machine.huge_pages.values().filter(|_| is_left_out).sum();
+        let sample = sample.clone().without_memory(huge_pages);
+        let has_changed = self.gauge.observe(&sample, &settings.thresholds, settings.pressure_transition);
+        self.report.is_dirty |= has_changed;
+        has_changed
+    }
+
+    /// The node's addresses were looked for.
+    pub(crate) fn addresses_found(&mut self, addresses: Option<Vec<String>>) {
+        self.report.is_dirty |= self.readings.addresses != addresses;
+        self.readings.addresses = addresses;
         self.refresh_host_ips();
     }
 
-    /// What the node has left was measured. Returns whether it is short of something else than before.
-    pub(crate) fn observed(&mut self, now: Now, observed: &Observations, settings: &Settings) -> bool {
-        let has_changed =
-            self.gauge.observe(now, &settings.thresholds, settings.pressure_transition, observed);
-        self.report.is_dirty |= has_changed;
-        has_changed
+    /// The runtime said what it is.
+    pub(crate) fn runtime_named(&mut self, name: String, version: String) {
+        let readings = &mut self.readings;
+        self.report.is_dirty |= (&readings.runtime_name, &readings.runtime_version) != (&name, &version);
+        (readings.runtime_name, readings.runtime_version) = (name, version);
+    }
+
+    /// The runtime said which images it has.
+    pub(crate) fn images_listed(&mut self, images: Vec<NodeImage>) {
+        self.report.is_dirty |= self.readings.images != images;
+        self.readings.images = images;
     }
 
     /// Addresses are those of the object, whoever wrote them, and before there is one those it will have.
@@ -138,7 +173,7 @@ impl NodeLifecycle {
                 let addresses = node.status.as_ref().and_then(|status| status.addresses.as_deref());
                 node_status::host_ips(addresses.unwrap_or_default())
             }
-            None => match &self.facts.node_ips {
+            None => match &self.readings.addresses {
                 Some(ips) => ips.clone(),
                 // They are a cloud provider's to tell, and stay what it told before somebody deleted the object.
                 None => return,
@@ -161,16 +196,22 @@ impl NodeLifecycle {
     }
 
     /// What the other parts may know of the node.
-    pub(crate) fn state(&self) -> NodeState<'_> {
+    pub(crate) fn state<'a>(&'a self, settings: &'a Settings) -> NodeState<'a> {
         NodeState {
-            measured: self.is_measured.then_some(&self.facts),
-            facts: &self.facts,
+            settings,
+            machine: self.machine.as_ref(),
+            readings: &self.readings,
             object: self.object.as_deref(),
             host_ips: &self.host_ips,
             runtime: self.runtime.health.as_ref(),
             network_wait: self.runtime.network_wait.as_deref(),
             pressures: self.gauge.current(),
         }
+    }
+
+    /// Whether the Node object has a uid by which others can refer to it.
+    pub(crate) fn has_object_uid(&self) -> bool {
+        self.object.as_ref().is_some_and(|node| node.metadata.uid.is_some())
     }
 
     /// The API server's version of the node. Others write to it, too: what they changed of its
@@ -210,14 +251,14 @@ impl NodeLifecycle {
             }
             Err(error) => self.runtime.error = Some(error),
         }
-        self.refresh_network(now);
+        self.refresh_network();
         if before != (self.runtime.health.clone(), self.runtime.error.is_some()) {
             self.report.is_dirty = true;
         }
         was_down && self.runtime.error.is_none() && self.runtime.network_wait.is_none()
     }
 
-    fn refresh_network(&mut self, _now: Now) {
+    fn refresh_network(&mut self) {
         self.runtime.network_wait = match &self.runtime.health {
             None => Some("container runtime status check may not have completed yet".to_owned()),
             Some(health) if !health.network.is_met => Some(format!(
@@ -292,7 +333,7 @@ impl NodeLifecycle {
         if self.runtime.last_relist.is_none() {
             found.add(WaitOn::FirstRelist);
         }
-        if !self.is_measured {
+        if self.readings.sample.is_none() {
             found.add(WaitOn::Measurement);
         }
         match &self.registration {
@@ -316,7 +357,7 @@ impl NodeLifecycle {
     }
 
     fn drive_report(&mut self, now: Now, settings: &Settings, out: &mut Outbox) {
-        if !settings.has_api || !self.is_measured {
+        if !settings.has_api || self.state(settings).description().is_none() {
             return;
         }
         match &self.registration {
@@ -339,9 +380,10 @@ impl NodeLifecycle {
     }
 
     fn register(&mut self, now: Now, before: Option<Retry>, settings: &Settings, out: &mut Outbox) {
-        let mut node = node_status::initial_node(&self.facts);
+        let Some(description) = self.state(settings).description() else { return };
+        let mut node = node_status::initial_node(description);
         let unknown = NodeStatus::default();
-        let status = self.compute(now, &unknown);
+        let status = self.compute(now, description, &unknown);
         if before.is_none() {
             record(node_status::transition_events(&unknown, &status, &settings.node_name), false, out);
         }
@@ -383,7 +425,13 @@ impl NodeLifecycle {
             return;
         }
         let Some(written) = report.written.clone() else { return };
-        let status = self.compute(now, &written);
+        let Some(description) = self.state(settings).description() else { return };
+        let status = self.compute(now, description, &written);
+        let metadata = self
+            .object
+            .as_ref()
+            .map(|node| node_status::metadata_change(description, node))
+            .unwrap_or_default();
         if self.report.retry.is_none() {
             record(node_status::transition_events(&written, &status, &settings.node_name), false, out);
         }
@@ -392,11 +440,6 @@ impl NodeLifecycle {
         let every = settings.node_status_update_every;
         self.report.next_at = now.after(every + self.jitter.part_of(every * UPDATE_JITTER_PERCENT / 100));
         self.report.current = Arc::new(status);
-        let metadata = self
-            .object
-            .as_ref()
-            .map(|node| node_status::metadata_change(&self.facts, node))
-            .unwrap_or_default();
         let has_changed = node_status::has_changed(&written, &self.report.current) || !metadata.is_empty();
         if has_changed || self.is_write_due(now) {
             self.plan_next_write(has_changed, settings.node_status_report_every);
@@ -441,7 +484,7 @@ impl NodeLifecycle {
         }
     }
 
-    fn compute(&self, now: Now, previous: &NodeStatus) -> NodeStatus {
+    fn compute(&self, now: Now, node: NodeDescription<'_>, previous: &NodeStatus) -> NodeStatus {
         let errors = self.runtime_errors(now);
         let network_error = self.runtime.network_wait.as_deref().filter(|_| self.runtime.health.is_some());
         let health = NodeHealth {
@@ -451,7 +494,7 @@ impl NodeLifecycle {
             pressures: self.gauge.current(),
             is_shutting_down: false,
         };
-        node_status::status(&self.facts, &health, previous, now)
+        node_status::status(node, &health, previous, now)
     }
 
     /// Why the runtime cannot be used, in upstream's words.
@@ -526,7 +569,7 @@ impl NodeLifecycle {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        if !self.is_measured {
+        if self.machine.is_none() || self.readings.sample.is_none() {
             return None;
         }
         match &self.registration {

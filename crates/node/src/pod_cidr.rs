@@ -24,10 +24,8 @@ pub(crate) struct PodCidr {
 
 impl PodCidr {
     /// The configured range, for as long as the Node object has none.
-    pub(crate) fn configured(&mut self, cidr: &str) {
-        if self.wanted.is_empty() {
-            cidr.clone_into(&mut self.wanted);
-        }
+    pub(crate) fn new(configured: &str) -> Self {
+        Self { wanted: configured.to_owned(), ..Self::default() }
     }
 
     /// The Node object has these. One that has none changes nothing, as upstream: what was given is not taken away.
@@ -80,10 +78,11 @@ mod tests {
 
     use super::*;
     use crate::effect::{Action, Failure, FailureKind};
-    use crate::{Effect, Input, Node, Settings};
+    use crate::{Effect, Input, Machine, Node, Settings};
 
-    fn node() -> Node {
-        Node::begun(Settings { node_name: "n".into(), ..Settings::for_tests() })
+    fn node(pod_cidr: &str) -> Node {
+        let settings = Settings { pod_cidr: pod_cidr.into(), ..Settings::for_tests() };
+        Node::begun(settings, Machine::default())
     }
 
     fn at(seconds: u64) -> Now {
@@ -106,17 +105,10 @@ mod tests {
         Input::NodeObject(Arc::new(node))
     }
 
-    fn facts(pod_cidr: &str) -> Input {
-        Input::NodeFacts(Box::new(crate::node_status::NodeFacts {
-            pod_cidr: pod_cidr.to_owned(),
-            ..crate::node_status::NodeFacts::default()
-        }))
-    }
-
     #[test]
     fn the_runtime_is_told_the_nodes_ranges_once() {
-        let mut node = node();
-        assert_eq!(told(&node.step(at(0), facts(""))), [], "nothing is known");
+        let mut node = node("");
+        assert_eq!(told(&node.step(at(0), Input::Tick)), [], "nothing is known");
         let told_now = told(&node.step(at(1), object(&["10.88.1.0/24", "fd00:1::/64"])));
         let [(id, ranges)] = told_now.as_slice() else { panic!("{told_now:?}") };
         assert_eq!(ranges, "10.88.1.0/24,fd00:1::/64");
@@ -129,19 +121,19 @@ mod tests {
 
     #[test]
     fn a_configured_range_serves_until_the_node_has_one() {
-        let mut node = node();
-        let first = told(&node.step(at(0), facts("10.1.0.0/24")));
+        let mut node = node("10.1.0.0/24");
+        let first = told(&node.step(at(0), Input::Tick));
         assert_eq!(first[0].1, "10.1.0.0/24");
         node.step(at(0), Input::Finished { id: first[0].0, outcome: Outcome::Done });
         let second = told(&node.step(at(1), object(&["10.88.1.0/24"])));
         assert_eq!(second[0].1, "10.88.1.0/24");
         node.step(at(1), Input::Finished { id: second[0].0, outcome: Outcome::Done });
-        assert_eq!(told(&node.step(at(2), facts("10.1.0.0/24"))), []);
+        assert_eq!(told(&node.step(at(2), object(&[]))), []);
     }
 
     #[test]
     fn a_runtime_that_did_not_take_it_is_told_again() {
-        let mut node = node();
+        let mut node = node("");
         let first = told(&node.step(at(0), object(&["10.88.1.0/24"])));
         let failure = Failure { kind: FailureKind::Other, message: "away".into() };
         node.step(at(0), Input::Finished { id: first[0].0, outcome: Outcome::Failed(failure) });

@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::Now;
 use serde::{Deserialize, Serialize};
 
 /// What is measured.
@@ -88,17 +87,40 @@ pub struct Threshold {
     pub reclaim: Option<Limit>,
 }
 
-/// One measurement.
+/// How much there is of what a signal tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Observation {
+pub struct Amount {
     /// What is left.
     pub available: u64,
     /// What there is in all.
     pub capacity: u64,
 }
 
-/// Measurements, by what was measured. What could not be measured is not in it.
-pub type Observations = BTreeMap<Signal, Observation>;
+/// What was measured at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// When, monotonic.
+    pub at: Duration,
+    /// What could not be measured is not in it.
+    pub signals: BTreeMap<Signal, Amount>,
+}
+
+impl Sample {
+    /// How much there is in all; `None` for what could not be measured.
+    pub fn capacity(&self, signal: Signal) -> Option<u64> {
+        self.signals.get(&signal).map(|amount| amount.capacity)
+    }
+
+    /// The same with memory that is neither free nor in use left out of it: huge pages count as free although nobody but
+    /// those who ask for them gets them.
+    pub(crate) fn without_memory(mut self, bytes: u64) -> Self {
+        if let Some(memory) = self.signals.get_mut(&Signal::Memory) {
+            memory.available = memory.available.saturating_sub(bytes);
+            memory.capacity = memory.capacity.saturating_sub(bytes);
+        }
+        self
+    }
+}
 
 /// What the node is short of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,13 +149,12 @@ impl PressureGauge {
     /// Takes measurements in. Returns whether that changes what the node is short of.
     pub(crate) fn observe(
         &mut self,
-        now: Now,
+        sample: &Sample,
         thresholds: &[Threshold],
         transition: Duration,
-        observed: &Observations,
     ) -> bool {
         let is_below = |threshold: &Threshold, has_reclaim: bool| {
-            observed.get(&threshold.signal).is_some_and(|seen| {
+            sample.signals.get(&threshold.signal).is_some_and(|seen| {
                 let reclaim = threshold.reclaim.filter(|_| has_reclaim);
                 let extra = reclaim.map_or(0, |limit| limit.of(seen.capacity));
                 seen.available < threshold.limit.of(seen.capacity).saturating_add(extra)
@@ -143,17 +164,18 @@ impl PressureGauge {
         let mut in_force = BTreeSet::new();
         for (place, threshold) in thresholds.iter().enumerate() {
             if is_below(threshold, false) || self.in_force.contains(&place) && is_below(threshold, true) {
-                let since = self.met_since.get(&place).copied().unwrap_or(now.mono);
+                let since = self.met_since.get(&place).copied().unwrap_or(sample.at);
                 met_since.insert(place, since);
-                self.last_met.insert(threshold.signal.kind(), now.mono);
-                if now.mono.saturating_sub(since) >= threshold.grace {
+                self.last_met.insert(threshold.signal.kind(), sample.at);
+                if sample.at.saturating_sub(since) >= threshold.grace {
                     in_force.insert(place);
                 }
             }
         }
         (self.met_since, self.in_force) = (met_since, in_force);
-        let is_recent =
-            |kind: Kind| self.last_met.get(&kind).is_some_and(|at| now.mono.saturating_sub(*at) < transition);
+        let is_recent = |kind: Kind| {
+            self.last_met.get(&kind).is_some_and(|at| sample.at.saturating_sub(*at) < transition)
+        };
         let current = Pressures {
             memory: is_recent(Kind::Memory),
             disk: is_recent(Kind::Disk),
@@ -184,11 +206,11 @@ mod tests {
         let mut gauge = PressureGauge::default();
         let mut before = gauge.current();
         let states = measured.iter().map(|(at, seen)| {
-            let now = Now { wall: jiff::Timestamp::UNIX_EPOCH, mono: Duration::from_secs(*at) };
-            let seen = seen
+            let signals = seen
                 .iter()
-                .map(|(signal, available)| (*signal, Observation { available: *available, capacity: 1000 }));
-            let has_changed = gauge.observe(now, thresholds, TRANSITION, &seen.collect());
+                .map(|(signal, available)| (*signal, Amount { available: *available, capacity: 1000 }));
+            let sample = Sample { at: Duration::from_secs(*at), signals: signals.collect() };
+            let has_changed = gauge.observe(&sample, thresholds, TRANSITION);
             let Pressures { memory, disk, pids } = gauge.current();
             assert_eq!(has_changed, std::mem::replace(&mut before, gauge.current()) != gauge.current());
             let letters = [(memory, "m"), (disk, "d"), (pids, "p")];

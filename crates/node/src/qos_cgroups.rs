@@ -41,7 +41,7 @@ impl QosCgroups {
         self.next_at = cx.now.after(PAUSE);
         let amounts = self.counted(requested);
         self.in_flight = Some(amounts);
-        let memory_bytes = cx.node.facts.memory_bytes;
+        let memory_bytes = cx.node.machine.map_or(0, |machine| machine.memory_bytes);
         cx.out
             .start(Owner::Node(NodeTask::QosCgroups), HostAction::UpdateQosCgroups { amounts, memory_bytes });
     }

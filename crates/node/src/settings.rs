@@ -1,12 +1,16 @@
 //! The part of the configuration that decisions depend on.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Taint;
+use model::Quantity;
+use serde::{Deserialize, Serialize};
 
 use crate::dead_containers::DeadContainers;
 pub use crate::pods::backoff::Delays;
 pub use crate::pods::rules::RestartRules;
-use crate::pressure::Threshold;
+use crate::pressure::{Limit, Threshold};
 
 /// Fixed for the life of the process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,6 +23,14 @@ pub struct Settings {
     pub is_registering: bool,
     /// Whether there is an API server to report to.
     pub has_api: bool,
+    /// What the Node object is made with.
+    pub object: ObjectSettings,
+    /// How much of the machine is for pods.
+    pub capacity: CapacitySettings,
+    /// `podCIDR`: where the Node object says none; empty for none.
+    pub pod_cidr: String,
+    /// `allowedUnsafeSysctls`: names and patterns ending in `*`, which admission lets pods set.
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// What feature gates say about pods.
     pub gates: PodGates,
     /// Whether the memory that QoS classes request together matters for their cgroups (`memoryReservationPolicy`,
@@ -37,6 +49,8 @@ pub struct Settings {
     pub node_status_report_every: Duration,
     /// Below which amounts the node is short of something.
     pub thresholds: Vec<Threshold>,
+    /// Whether memory set aside for huge pages is no free memory to thresholds (`HugepageAwareEviction`).
+    pub leaves_huge_pages_out: bool,
     /// How long a shortage is shown after it is over (`evictionPressureTransitionPeriod`).
     pub pressure_transition: Duration,
     /// What chance follows from, so that the nodes of a cluster do not all write at the same time.
@@ -45,6 +59,51 @@ pub struct Settings {
     pub dead_containers: DeadContainers,
     /// Sources whose first complete list must be in before anything unknown is removed.
     pub sources: Vec<crate::Source>,
+}
+
+/// What the Node object is made with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ObjectSettings {
+    /// Addresses given by configuration (`--node-ip`), which an external cloud provider is told by
+    /// annotation. Without the unspecified ones (`0.0.0.0`, `::`).
+    pub provided_node_ips: Vec<String>,
+    /// `--cloud-provider=external`: addresses are somebody else's, and the node is tainted until
+    /// that somebody has seen it.
+    pub is_cloud_provider_external: bool,
+    /// `enableControllerAttachDetach`.
+    pub is_attach_by_controller: bool,
+    /// `spec.providerID`; empty for none.
+    pub provider_id: String,
+    /// `--node-labels`. They win over the ones every node gets.
+    pub labels: BTreeMap<String, String>,
+    /// `registerWithTaints`.
+    pub taints: Vec<Taint>,
+    /// Port of the main API (`status.daemonEndpoints`).
+    pub kubelet_port: u16,
+    /// `nodeInfo.kubeletVersion`, with its `v`.
+    pub kubelet_version: String,
+    /// `status.declaredFeatures`, sorted.
+    pub declared_features: Vec<String>,
+    /// `nodeStatusMaxImages`: how many images status lists. `None` is the default of 50, a
+    /// negative number is all.
+    pub max_images: Option<i32>,
+}
+
+/// How much of the machine is for pods.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CapacitySettings {
+    /// `localStorageCapacityIsolation`: whether local storage is a resource of this node at all.
+    pub is_local_storage_isolated: bool,
+    /// `maxPods`.
+    pub max_pods: u32,
+    /// `podsPerCore`: fewer than `maxPods` on a machine with few CPUs; 0 for no such limit.
+    pub pods_per_core: u32,
+    /// `kubeReserved`, by resource name.
+    pub kube_reserved: BTreeMap<String, Quantity>,
+    /// `systemReserved`, by resource name.
+    pub system_reserved: BTreeMap<String, Quantity>,
+    /// What the hard eviction thresholds keep free, of `memory` and `ephemeral-storage`.
+    pub kept_free: BTreeMap<String, Limit>,
 }
 
 #[cfg(test)]
@@ -57,6 +116,10 @@ impl Settings {
             is_ipv6_first: false,
             is_registering: false,
             has_api: true,
+            object: ObjectSettings::default(),
+            capacity: CapacitySettings { max_pods: 110, ..CapacitySettings::default() },
+            pod_cidr: String::new(),
+            allowed_unsafe_sysctls: Vec::new(),
             gates: PodGates::default(),
             limits_qos_memory: false,
             forgets_readiness: false,
@@ -65,6 +128,7 @@ impl Settings {
             node_status_update_every: Duration::from_secs(10),
             node_status_report_every: Duration::from_secs(300),
             thresholds: Vec::new(),
+            leaves_huge_pages_out: false,
             pressure_transition: Duration::from_secs(300),
             seed: 0,
             dead_containers: DeadContainers::default(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use checkpoints::PodsState;
 use model::PodUid;
-use node::{CheckpointWrite, DamagedFile, StateFile};
+use node::{CheckpointWrite, DamagedFile, Machine, StateFile};
 
 /// Processors; volumes, cgroups and log folders, by pod; a disk with state files.
 #[derive(Debug, Default)]
@@ -21,6 +21,11 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    /// What a node agent that starts is told of the machine.
+    pub(crate) fn machine(&self) -> Machine {
+        Machine { cpus: self.cpu_millis / 1000, memory_bytes: 1 << 36, ..Machine::default() }
+    }
+
     /// What a node agent that starts finds.
     pub(crate) fn found(&self) -> Vec<PodUid> {
         let all: BTreeSet<&PodUid> = self.volumes.iter().chain(&self.cgroups).chain(&self.logs).collect();

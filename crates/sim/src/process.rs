@@ -61,6 +61,13 @@ pub fn settings(number: u32) -> Settings {
         is_ipv6_first: false,
         is_registering: true,
         has_api: true,
+        object: node::ObjectSettings {
+            declared_features: vec!["RestartAllContainersOnContainerExits".to_owned()],
+            ..node::ObjectSettings::default()
+        },
+        capacity: node::CapacitySettings { max_pods: 110, ..node::CapacitySettings::default() },
+        pod_cidr: String::new(),
+        allowed_unsafe_sysctls: Vec::new(),
         gates: node::PodGates::default(),
         dead_containers: node::DeadContainers::default(),
         limits_qos_memory: false,
@@ -70,6 +77,7 @@ pub fn settings(number: u32) -> Settings {
         node_status_update_every: Duration::from_secs(10),
         node_status_report_every: Duration::from_secs(300),
         thresholds: Vec::new(),
+        leaves_huge_pages_out: false,
         pressure_transition: Duration::from_secs(300),
         seed: u64::from(number),
         sources: vec![Source::Api, Source::File],

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::{
     ContainerId, Now, Pod, PodUid, RuntimeCondition, RuntimeFeatures, RuntimeHealth, SandboxId, pod,
 };
-use node::node_status::NodeFacts;
+use node::pressure::Sample;
 use node::{
     Action, ApiAction, Effect, EffectId, Input, Outcome, ProbeAction, Restored, RuntimeAction, RuntimeChange,
     Source,
@@ -277,18 +277,10 @@ impl World {
             delay += self.rng.millis(1, 40_000);
         }
         self.after(delay, SimEvent::Restored(number));
-        let facts = NodeFacts {
-            name: specs::NODE.to_owned(),
-            cpu_millis: self.host.cpu_millis,
-            memory_bytes: 1 << 36,
-            max_pods: 110,
-            runtime_name: "containerd".to_owned(),
-            declared_features: vec!["RestartAllContainersOnContainerExits".to_owned()],
-            ..NodeFacts::default()
-        };
+        let version = Input::RuntimeVersion { name: "containerd".to_owned(), version: String::new() };
         let stream = Input::EventStream { is_connected: !self.runtime.is_away };
         self.process.has_events = !self.runtime.is_away;
-        for input in [Input::NodeFacts(Box::new(facts)), stream] {
+        for input in [version, Input::Sample(Sample::default()), stream] {
             let delay = self.delay();
             self.after(delay, SimEvent::Tell(number, Box::new(input)));
         }
@@ -439,7 +431,8 @@ impl World {
             SimEvent::Reap(process, id) => self.reap(process, id),
             SimEvent::Result(process, id) => self.finish(process, id),
             SimEvent::Restored(process) if process == current => {
-                let restored = Restored { pods: self.host.found(), files: self.host.read_files() };
+                let machine = self.host.machine();
+                let restored = Restored { machine, pods: self.host.found(), files: self.host.read_files() };
                 self.tell(Input::Restored(Box::new(restored)));
             }
             SimEvent::Tell(process, input) if process == current => {

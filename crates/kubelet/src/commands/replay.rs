@@ -199,8 +199,10 @@ impl Filter {
             Input::EventStream { .. }
             | Input::RuntimeHealth(_)
             | Input::NodeObject(_)
-            | Input::NodeFacts(_)
-            | Input::Observations(_)
+            | Input::NodeAddresses(_)
+            | Input::RuntimeVersion { .. }
+            | Input::Images(_)
+            | Input::Sample(_)
             | Input::ObjectChanged(_)
             | Input::ManyObjectsChanged
             | Input::Tick => false,

@@ -1,6 +1,6 @@
 //! The driver with an executor that does nothing real.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,8 +10,8 @@ use model::{
     ContainerObservation, ContainerState, Pod, PodKey, PodObservation, RuntimeCondition, RuntimeFeatures,
     RuntimeHealth, SandboxObservation,
 };
-use node::node_status::NodeFacts;
-use node::{HostAction, RuntimeAction, RuntimeOutcome, Settings, Source};
+use node::pressure::Sample;
+use node::{HostAction, Machine, Restored, RuntimeAction, RuntimeOutcome, Settings, Source};
 
 use super::*;
 
@@ -21,6 +21,10 @@ fn settings() -> Settings {
         is_ipv6_first: false,
         is_registering: false,
         has_api: true,
+        object: node::ObjectSettings::default(),
+        capacity: node::CapacitySettings { max_pods: 10_000, ..node::CapacitySettings::default() },
+        pod_cidr: String::new(),
+        allowed_unsafe_sysctls: Vec::new(),
         gates: node::PodGates::default(),
         dead_containers: node::DeadContainers::default(),
         limits_qos_memory: false,
@@ -30,6 +34,7 @@ fn settings() -> Settings {
         node_status_update_every: Duration::from_secs(10),
         node_status_report_every: Duration::from_secs(300),
         thresholds: Vec::new(),
+        leaves_huge_pages_out: false,
         pressure_transition: Duration::from_secs(300),
         seed: 0,
         sources: vec![Source::Api],
@@ -93,14 +98,14 @@ fn ready() -> Input {
     }))
 }
 
-fn facts() -> Input {
-    Input::NodeFacts(Box::new(NodeFacts {
-        max_pods: 10_000,
-        cpu_millis: 1000,
-        memory_bytes: 1 << 30,
-        labels: BTreeMap::new(),
-        ..NodeFacts::default()
-    }))
+/// What the core is told at the start.
+fn restored() -> Input {
+    let machine = Machine { cpus: 1, memory_bytes: 1 << 30, ..Machine::default() };
+    Input::Restored(Box::new(Restored { machine, ..Restored::default() }))
+}
+
+fn measured() -> Input {
+    Input::Sample(Sample::default())
 }
 
 /// More inputs than the inbox holds, while every pod's results come in as well: whoever cannot
@@ -127,7 +132,7 @@ async fn a_full_inbox_delays_and_loses_nothing() {
     }
     assert!(waiting.len() >= super::INBOX, "the inbox is full");
     let feeding = tokio::spawn(async move {
-        for input in [Input::Restored(Box::default()), facts(), ready()] {
+        for input in [restored(), measured(), ready()] {
             inbox.send(input).await.unwrap();
         }
     });
@@ -164,7 +169,7 @@ async fn a_driver_that_is_stuck_or_gone_is_ill() {
     let sync_loop = driver.sync_loop.clone();
     let stop = CancellationToken::new();
     let driver = tokio::spawn(driver.run(stop.clone()));
-    for input in [Input::Restored(Box::default()), facts(), ready()] {
+    for input in [restored(), measured(), ready()] {
         inbox.send(input).await.unwrap();
     }
     entered.recv().await.unwrap();
@@ -219,7 +224,7 @@ async fn a_stop_is_complete_before_the_container_is_published() {
     metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
     metadata.deletion_grace_period_seconds = Some(30);
     // The API server's pods are there before the runtime has said anything: nobody asks it twice.
-    for input in [Input::Restored(Box::default()), facts()] {
+    for input in [restored(), measured()] {
         inbox.try_send(input).unwrap();
     }
     inbox.try_send(Input::PodsListed { source: Source::Api, pods: vec![deleted] }).unwrap();

@@ -22,7 +22,9 @@ use config::Config;
 use host::cgroup::{CgroupMounts, CgroupTree};
 use host::machine::MachineFacts;
 use model::RuntimeFeatures;
-use node::{EventObject, EventRecord, Node, View};
+use node::node_status::Resources;
+use node::pressure::Signal;
+use node::{EventObject, EventRecord, Input, Machine, Node, Settings, View};
 use runtime::dns::ResolvConf;
 use runtime::images::{CredentialProviders, PullRecords};
 use runtime::logs::LogWatches;
@@ -54,7 +56,8 @@ use crate::executor::user_namespaces::UserNamespaces;
 use crate::executor::{self, cgroups};
 use crate::http_api::usage::Usage;
 use crate::observe::metering::{self, Metering};
-use crate::watchers::facts::{Measured, Measurer};
+use crate::watchers::addresses::AddressWatch;
+use crate::watchers::sampler::Sampler;
 
 /// How long the start waits for the node's addresses.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
@@ -88,13 +91,18 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let (config, host) = (prerequisites.config.clone(), prerequisites.host.clone());
 
     let adapters = Arc::new(prerequisites.adapters(remote)?);
-    let (measurer, measured) = prerequisites.measure(&adapters).await?;
+    let has_api = adapters.api.connection().is_some();
+    let of_core = settings::of_core(&config, &host.node_name, prerequisites.runtime_features, has_api);
+    let machine = settings::machine(&config, &host.machine);
+    let sampler = Arc::new(Sampler::new(adapters.clone(), clock));
+    let mut addresses = AddressWatch::new(&config, &host.node_name);
+    let readings = prerequisites.measure(&adapters, (&of_core, &machine), &sampler, &mut addresses).await?;
     let (results, inbox) = driver::inbox();
-    prerequisites.tasks.spawn(restore::restore(adapters.clone(), measured, results.clone()));
+    prerequisites.tasks.spawn(restore::restore(adapters.clone(), machine, readings, results.clone()));
     let (certificate, serving_names) = identity::serving_certificate(
         &config,
         [&host.hostname, &host.node_name],
-        &measurer.addresses(),
+        addresses.addresses(),
         adapters.api.connection(),
         &prerequisites.identity,
         &prerequisites.tasks,
@@ -103,13 +111,13 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     watchers::spawn(
         &adapters,
         &published,
-        &measurer,
+        &sampler,
+        addresses,
         &host.node_name,
         serving_names,
         &results,
         &prerequisites.tasks,
     );
-    let of_core = settings::of_core(&config, &host.node_name, adapters.api.connection().is_some());
     let recorder = record::begin(&config, &of_core).await?;
     let driver = Driver {
         core: Node::new(of_core),
@@ -277,22 +285,29 @@ impl Prerequisites {
         })
     }
 
-    /// Measures the node for the first time, and makes the cgroups whose limits follow from that.
-    async fn measure(&self, adapters: &Arc<Adapters>) -> anyhow::Result<(Arc<Measurer>, Measured)> {
-        let Self { config, host, .. } = self;
-        let (runtime, features) = (self.runtime_version.clone(), self.runtime_features);
-        let measurer =
-            Arc::new(Measurer::new(config, &host.node_name, host.machine.clone(), runtime, features));
+    /// Reads for the first time what changes of the node, and makes the cgroups whose limits follow from that. Returns what
+    /// the core is told of it.
+    async fn measure(
+        &self,
+        adapters: &Arc<Adapters>,
+        (settings, machine): (&Settings, &Machine),
+        sampler: &Sampler,
+        addresses: &mut AddressWatch,
+    ) -> anyhow::Result<[Input; 3]> {
+        let host = &self.host;
         // Cancel-safe: they are looked for again and again. Static pods do not wait for name servers that do not answer.
-        let _ = tokio::time::timeout(ADDRESS_PATIENCE, measurer.find_addresses()).await;
-        info!(node = host.node_name, nodeIPs = ?measurer.addresses(), "Starting the node");
-        let measured = measurer.measure(adapters).await;
-        checks::reservations(&measured.facts)?;
+        let _ = tokio::time::timeout(ADDRESS_PATIENCE, addresses.find()).await;
+        info!(node = host.node_name, nodeIPs = ?addresses.addresses(), "Starting the node");
+        let sample = sampler.sample().await;
+        let storage_bytes = sample.capacity(Signal::NodeFs);
+        let resources = Resources { settings: &settings.capacity, machine, storage_bytes };
+        checks::reservations(resources)?;
         let limits =
             cgroups::MachineLimits { cpus: host.machine.cpu_list.clone(), max_pids: host.machine.max_pids };
-        cgroups::prepare(adapters, &measured.facts, &limits).await?;
+        cgroups::prepare(adapters, resources.capacity(), &limits).await?;
         cgroups::keep(adapters).await?;
-        Ok((measurer, measured))
+        let RuntimeVersion { name, version, .. } = self.runtime_version.clone();
+        Ok([Input::RuntimeVersion { name, version }, addresses.input(), Input::Sample(sample)])
     }
 
     /// What the server asks of the node.

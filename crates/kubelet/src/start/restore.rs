@@ -2,21 +2,26 @@
 
 use std::sync::Arc;
 
-use node::{Input, Restored};
+use node::{Input, Machine, Restored};
 use tokio::sync::mpsc::Sender;
 use tracing::error;
 
 use super::{folders, state_files};
 use crate::executor::adapters::Adapters;
-use crate::watchers::facts::Measured;
 
-/// Tells the core of it, and, before that, what the node is, since every status is made from that.
-pub(super) async fn restore(adapters: Arc<Adapters>, measured: Measured, inbox: Sender<Input>) {
-    for input in measured.inputs() {
+/// Tells the core of it and of the machine, and, before that, what was read of the node, since every status is made from that.
+pub(super) async fn restore(
+    adapters: Arc<Adapters>,
+    machine: Machine,
+    readings: [Input; 3],
+    inbox: Sender<Input>,
+) {
+    for input in readings {
         // A node that has ended meanwhile has no use for it.
         let _ = inbox.send(input).await;
     }
     let look = move || Restored {
+        machine,
         pods: folders::found_on_host(&adapters),
         files: state_files::read(&adapters.config.paths.root),
     };

@@ -10,14 +10,15 @@ use anyhow::Context as _;
 use config::Config;
 use host::cgroup::CgroupMounts;
 use host::machine::MachineFacts;
-use model::Quantity;
-use node::{Settings, Source};
+use model::{Quantity, RuntimeFeatures};
+use node::{CapacitySettings, Machine, ObjectSettings, Settings, Source};
 use runtime::images::{PullLimits, PullRecords};
 use runtime::{MemoryQos, NodeSettings};
 use sources::ManifestGates;
 use telemetry::metrics::Metrics;
 use volumes::VolumeSettings;
 
+use crate::declared_features::declared;
 use crate::watchers::signals;
 
 /// What every sandbox and container is made with.
@@ -90,7 +91,7 @@ pub(super) fn cgroup_driver(config: &Config) -> host::cgroup::CgroupDriver {
 }
 
 /// What the core goes by.
-pub(super) fn of_core(config: &Config, node_name: &str, has_api: bool) -> Settings {
+pub(super) fn of_core(config: &Config, node_name: &str, runtime: RuntimeFeatures, has_api: bool) -> Settings {
     let mut sources = Vec::new();
     if has_api {
         sources.push(Source::Api);
@@ -106,6 +107,10 @@ pub(super) fn of_core(config: &Config, node_name: &str, has_api: bool) -> Settin
         is_ipv6_first: config.identity.node_ips.first().is_some_and(IpAddr::is_ipv6),
         is_registering: config.node.register,
         has_api,
+        object: of_object(config, runtime),
+        capacity: of_capacity(config),
+        pod_cidr: config.node.pod_cidr.clone().unwrap_or_default(),
+        allowed_unsafe_sysctls: config.pods.allowed_unsafe_sysctls.clone(),
         gates: node::PodGates {
             has_pod_level_resources: config.gates.enabled("PodLevelResources"),
             grants_pod_level_resources: config.gates.enabled("InPlacePodLevelResourcesVerticalScaling"),
@@ -130,9 +135,62 @@ pub(super) fn of_core(config: &Config, node_name: &str, has_api: bool) -> Settin
         node_status_update_every: config.node.status_update_interval,
         node_status_report_every: config.node.status_report_interval,
         thresholds: signals::thresholds(config),
+        leaves_huge_pages_out: config.gates.enabled("HugepageAwareEviction"),
         pressure_transition: config.node.eviction.pressure_transition,
         seed: seed(),
         sources,
+    }
+}
+
+/// What the Node object is made with.
+fn of_object(config: &Config, runtime: RuntimeFeatures) -> ObjectSettings {
+    let node_ips = config.identity.node_ips.iter();
+    ObjectSettings {
+        provided_node_ips: node_ips.filter(|ip| !ip.is_unspecified()).map(IpAddr::to_string).collect(),
+        is_cloud_provider_external: config.identity.external_cloud_provider,
+        is_attach_by_controller: config.node.controller_attaches,
+        provider_id: config.identity.provider_id.clone().unwrap_or_default(),
+        labels: config.node.labels.clone(),
+        taints: config.node.taints.clone(),
+        kubelet_port: config.server.as_ref().map_or(10250, |s| s.address.port()),
+        kubelet_version: config::version::KUBELET_VERSION.to_owned(),
+        declared_features: declared(&config.gates, runtime),
+        max_images: config.node.status_max_images.map(|n| i32::try_from(n).unwrap_or(i32::MAX)).or(Some(-1)),
+    }
+}
+
+/// How much of the machine is for pods.
+fn of_capacity(config: &Config) -> CapacitySettings {
+    CapacitySettings {
+        is_local_storage_isolated: config.node.local_storage_isolation,
+        max_pods: config.node.max_pods,
+        pods_per_core: config.node.pods_per_core,
+        kube_reserved: config.node.kube_reserved.clone(),
+        system_reserved: config.node.system_reserved.clone(),
+        kept_free: signals::kept_free(config),
+    }
+}
+
+/// The machine as the core is told of it.
+pub(super) fn machine(config: &Config, facts: &MachineFacts) -> Machine {
+    let facts = facts.clone();
+    Machine {
+        cpus: facts.cpus,
+        memory_bytes: facts.memory_bytes,
+        swap_bytes: facts.swap_bytes,
+        huge_pages: facts.huge_pages.iter().map(|h| (h.page_bytes, h.page_bytes * h.count)).collect(),
+        machine_id: facts.machine_id,
+        system_uuid: facts.system_uuid,
+        boot_id: facts.boot_id,
+        kernel_version: facts.kernel_version,
+        os_image: facts.os_image,
+        architecture: facts.architecture.to_owned(),
+        operating_system: "linux".to_owned(),
+        is_in_user_namespace: config
+            .gates
+            .enabled("KubeletInUserNamespace")
+            .then(host::process::is_in_user_namespace),
+        has_apparmor: facts.has_apparmor,
     }
 }
 

@@ -10,24 +10,26 @@ use super::settings;
 use crate::executor::adapters::Adapters;
 use crate::identity::ServingNames;
 use crate::iptables;
-use crate::watchers::facts::Measurer;
-use crate::watchers::{self, log_rotation};
+use crate::watchers::addresses::AddressWatch;
+use crate::watchers::sampler::{Sampler, samples};
+use crate::watchers::{self, images, log_rotation};
 
 /// Starts them.
 pub(super) fn spawn(
     adapters: &Arc<Adapters>,
     view: &watch::Receiver<Arc<View>>,
-    measurer: &Arc<Measurer>,
+    sampler: &Arc<Sampler>,
+    addresses: AddressWatch,
     node_name: &str,
     serving: Option<ServingNames>,
     inbox: &mpsc::Sender<Input>,
     tasks: &TaskTracker,
 ) {
-    tasks.spawn(watchers::runtime_health(adapters.clone(), measurer.clone(), inbox.clone()));
+    tasks.spawn(watchers::runtime_health(adapters.clone(), sampler.clone(), inbox.clone()));
     tasks.spawn(watchers::runtime_events(adapters.clone(), inbox.clone()));
-    tasks.spawn(watchers::measurements(adapters.clone(), measurer.clone(), inbox.clone()));
-    tasks.spawn(watchers::images(adapters.clone(), measurer.clone(), inbox.clone()));
-    tasks.spawn(watchers::addresses(adapters.clone(), measurer.clone(), inbox.clone()));
+    tasks.spawn(samples(sampler.clone(), inbox.clone()));
+    tasks.spawn(images::images(adapters.clone(), inbox.clone()));
+    tasks.spawn(addresses.run(adapters.config.node.status_update_interval, inbox.clone()));
     tasks.spawn(log_rotation::run(adapters.clone(), view.clone()));
     if adapters.config.pods.iptables_chains {
         tasks.spawn(iptables::keep());

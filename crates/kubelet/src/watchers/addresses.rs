@@ -2,13 +2,79 @@
 //! is an address, what DNS says of the node's name, and the interface with the default route.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use config::Config;
 use host::network::{Interface, Network, NetworkError};
+use node::Input;
+use tokio::sync::mpsc::Sender;
+use tracing::{error, info};
+
+use crate::executor::failure::FailureLog;
+
+/// The node's addresses, looked for again and again, since they may change.
+pub(crate) struct AddressWatch {
+    choice: AddressChoice,
+    /// As last looked for; `None` where they could not be found.
+    found: Option<Vec<IpAddr>>,
+    /// Why they could not be found, so that the log tells of it once.
+    failures: FailureLog,
+}
+
+impl AddressWatch {
+    /// Of a node that has none yet.
+    pub(crate) fn new(config: &Config, node_name: &str) -> Self {
+        Self { choice: AddressChoice::new(config, node_name), found: None, failures: FailureLog::default() }
+    }
+
+    /// Looks for them. Returns whether they have changed.
+    pub(crate) async fn find(&mut self) -> bool {
+        const ACTION: &str = "find addresses";
+        let found = match self.choice.find().await {
+            Ok(found) => {
+                self.failures.succeeded(|| ACTION.to_owned());
+                Some(found)
+            }
+            Err(error) => {
+                let message = model::chain(&error);
+                if self.failures.is_new(ACTION, &message) {
+                    error!(err = message, "Failed to set node addresses; keeping those last reported");
+                }
+                None
+            }
+        };
+        let has_changed = self.found != found;
+        self.found = found;
+        has_changed
+    }
+
+    /// As last found; none where there was none to be found.
+    pub(crate) fn addresses(&self) -> &[IpAddr] {
+        self.found.as_deref().unwrap_or_default()
+    }
+
+    /// As the core is told of them.
+    pub(crate) fn input(&self) -> Input {
+        Input::NodeAddresses(self.found.as_ref().map(|all| all.iter().map(IpAddr::to_string).collect()))
+    }
+
+    /// Looks for them every so often, and tells the core when they have changed.
+    pub(crate) async fn run(mut self, every: Duration, inbox: Sender<Input>) {
+        loop {
+            if self.find().await {
+                info!(nodeIPs = ?self.addresses(), "Node addresses changed");
+                if inbox.send(self.input()).await.is_err() {
+                    return;
+                }
+            }
+            tokio::time::sleep(every).await;
+        }
+    }
+}
 
 /// What the addresses of a node are chosen by, beside the network as it is.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct AddressChoice {
+struct AddressChoice {
     /// `--node-ip`: none, one, or one of each family. An unspecified one (`::`) only says which family comes first.
     given: Vec<IpAddr>,
     /// Which may be an address (`--hostname-override`).
@@ -46,7 +112,7 @@ pub(crate) enum UnusableAddress {
 
 impl AddressChoice {
     /// The choice of a node.
-    pub(crate) fn new(config: &Config, node_name: &str) -> Self {
+    fn new(config: &Config, node_name: &str) -> Self {
         Self {
             given: config.identity.node_ips.clone(),
             node_name: node_name.to_owned(),
@@ -55,7 +121,7 @@ impl AddressChoice {
     }
 
     /// Looks for the node's addresses, the primary one first. None is an answer, too: then a cloud provider is to tell.
-    pub(crate) async fn find(&self) -> Result<Vec<IpAddr>, AddressError> {
+    async fn find(&self) -> Result<Vec<IpAddr>, AddressError> {
         let mut resolved = Vec::new();
         if self.asks_dns() {
             let answer = tokio::net::lookup_host((self.node_name.as_str(), 0)).await;

@@ -3,9 +3,10 @@
 //!
 //! Each watcher is a task that waits for its source and sends inputs; it ends when the inbox does.
 
-mod addresses;
-pub(crate) mod facts;
+pub(crate) mod addresses;
+pub(crate) mod images;
 pub(crate) mod log_rotation;
+pub(crate) mod sampler;
 pub(crate) mod signals;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,13 +18,13 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use model::{PodUid, pod};
 use node::{Input, RuntimeChange, Source};
-use runtime::{ContainerChange, RuntimeEvent};
+use runtime::{ContainerChange, RuntimeEvent, RuntimeVersion};
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, info, trace, warn};
 
 use crate::executor::adapters::Adapters;
 use crate::identity::ServingNames;
-use facts::Measurer;
+use sampler::Sampler;
 
 /// Time between two questions for the runtime's health while it answers (upstream's 5 s).
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
@@ -33,10 +34,6 @@ const HEALTH_RETRY: Duration = Duration::from_secs(1);
 const HEALTH_SILENCE: Duration = Duration::from_secs(30);
 /// Objects that are not watched are not read more often than this, whatever `syncFrequency` says.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Time between two measurements of the node.
-const MEASURE_EVERY: Duration = Duration::from_secs(10);
-/// Time between two lists of images; upstream's number.
-const IMAGES_EVERY: Duration = Duration::from_secs(30);
 
 /// Hints from the runtime's event stream.
 pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>) {
@@ -79,7 +76,7 @@ pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>
 }
 
 /// The runtime's health, and its name and version whenever it comes (back) up.
-pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
+pub(crate) async fn runtime_health(adapters: Arc<Adapters>, sampler: Arc<Sampler>, inbox: Sender<Input>) {
     let (mut was_up, mut has_network) = (None, None);
     loop {
         let endpoint = &adapters.config.runtime.endpoint;
@@ -104,17 +101,19 @@ pub(crate) async fn runtime_health(adapters: Arc<Adapters>, measurer: Arc<Measur
                     }
                     match adapters.runtime.version().await {
                         Ok(version) => {
-                            measurer.runtime_is(&version);
+                            let RuntimeVersion { name, version, .. } = version;
+                            if inbox.send(Input::RuntimeVersion { name, version }).await.is_err() {
+                                return;
+                            }
+                            sampler.forget_image_folder();
                             adapters.images_changed.notify_one();
                         }
                         Err(error) => {
                             warn!(err = error.message(), "Failed to get version of the container runtime")
                         }
                     }
-                    for input in measurer.measure(&adapters).await.inputs() {
-                        if inbox.send(input).await.is_err() {
-                            return;
-                        }
+                    if inbox.send(Input::Sample(sampler.sample().await)).await.is_err() {
+                        return;
                     }
                 }
                 Err(error) => warn!(
@@ -157,61 +156,6 @@ async fn noticed<F: Future>(work: F, after: Duration, notice: impl FnOnce()) -> 
             notice();
             (work.await, true)
         }
-    }
-}
-
-/// What the node is and has.
-pub(crate) async fn measurements(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
-    let mut last = None;
-    loop {
-        let measured = measurer.measure(&adapters).await;
-        // What is left differs each time, and conditions end by it even when it does not.
-        if inbox.send(Input::Observations(measured.observations)).await.is_err() {
-            return;
-        }
-        if last.as_ref() != Some(&measured.facts) {
-            last = Some(measured.facts.clone());
-            if inbox.send(Input::NodeFacts(Box::new(measured.facts))).await.is_err() {
-                return;
-            }
-        }
-        tokio::time::sleep(MEASURE_EVERY).await;
-    }
-}
-
-/// The node's images: at once after a pull and when the runtime has come back, and from time to time, for others load and
-/// remove images, too.
-pub(crate) async fn images(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
-    // Not before the runtime has said that it is well, so that no start waits for them.
-    adapters.images_changed.notified().await;
-    loop {
-        if measurer.read_images(&adapters).await {
-            for input in measurer.measure(&adapters).await.inputs() {
-                if inbox.send(input).await.is_err() {
-                    return;
-                }
-            }
-        }
-        // Cancel-safe: a sleep, and a notification that stays set until somebody waits.
-        tokio::select! {
-            () = tokio::time::sleep(IMAGES_EVERY) => {}
-            () = adapters.images_changed.notified() => {}
-        }
-    }
-}
-
-/// The node's addresses, looked for as often as its status is.
-pub(crate) async fn addresses(adapters: Arc<Adapters>, measurer: Arc<Measurer>, inbox: Sender<Input>) {
-    loop {
-        if measurer.find_addresses().await {
-            info!(nodeIPs = ?measurer.addresses(), "Node addresses changed");
-            for input in measurer.measure(&adapters).await.inputs() {
-                if inbox.send(input).await.is_err() {
-                    return;
-                }
-            }
-        }
-        tokio::time::sleep(adapters.config.node.status_update_interval).await;
     }
 }
 

@@ -1,5 +1,6 @@
-//! Measures what a node can run short of, and executor it to the core, which judges it.
+//! Measures what a node can run short of. The core judges it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use config::{Config, EvictionSignal, EvictionThreshold, ThresholdValue};
 use host::cgroup::CgroupMounts;
 use host::cgroup::stats::GroupReader;
 use host::usage::{self, FileSystemUsage};
-use node::pressure::{Limit, Observation, Observations, Signal, Threshold};
+use node::pressure::{Amount, Limit, Signal, Threshold};
 use tracing::warn;
 
 /// The thresholds of a configuration, as the core goes by them.
@@ -38,8 +39,25 @@ fn threshold(configured: &EvictionThreshold, signal: Signal) -> Threshold {
     }
 }
 
+/// What hard thresholds keep from pods, by resource.
+pub(crate) fn kept_free(config: &Config) -> BTreeMap<String, Limit> {
+    if config.node.eviction.is_allocatable {
+        return BTreeMap::new();
+    }
+    let hard = config.node.eviction.thresholds.iter().filter(|threshold| threshold.grace.is_none());
+    hard.filter_map(|threshold| {
+        let resource = match threshold.signal {
+            EvictionSignal::MemoryAvailable => "memory",
+            EvictionSignal::NodeFsAvailable => "ephemeral-storage",
+            _ => return None,
+        };
+        Some((resource.to_owned(), limit(&threshold.value)))
+    })
+    .collect()
+}
+
 /// As the core has it.
-pub(crate) fn limit(value: &ThresholdValue) -> Limit {
+fn limit(value: &ThresholdValue) -> Limit {
     match value {
         ThresholdValue::Amount(quantity) => Limit::Amount(u64::try_from(quantity.units()).unwrap_or(0)),
         ThresholdValue::Share(share) => Limit::Share(*share),
@@ -72,46 +90,33 @@ pub(crate) struct Places {
     pub(crate) pods: Option<String>,
 }
 
-/// What was measured at one moment.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sample {
-    /// The size of the file system with the root folder, bytes.
-    pub(crate) disk_bytes: Option<u64>,
-    /// What the core judges.
-    pub(crate) observations: Observations,
-}
-
-impl Sample {
-    /// Measures. Reads a few small files.
-    pub(crate) fn take(places: &Places) -> Self {
-        let mut sample = Self::default();
-        let mut see = |signal, available, capacity| {
-            sample.observations.insert(signal, Observation { available, capacity });
-        };
-        match usage::node_memory(&places.cgroups) {
-            Ok(memory) => see(Signal::Memory, memory.available(), memory.capacity),
-            Err(error) => warn!(err = model::chain(&error), "Failed to read memory usage"),
-        }
-        if let Some((available, limit)) =
-            places.pods.as_deref().and_then(|group| left_to(group, &places.cgroups))
-        {
-            see(Signal::PodsMemory, available, limit);
-        }
-        let root = file_system(&places.root);
-        let images = places.images.as_deref().and_then(file_system);
-        for (usage, bytes, inodes) in
-            [(&root, Signal::NodeFs, Signal::NodeFsInodes), (&images, Signal::ImageFs, Signal::ImageFsInodes)]
-        {
-            let Some(usage) = usage else { continue };
-            see(bytes, usage.available, usage.capacity);
-            see(inodes, usage.inodes_free, usage.inodes);
-        }
-        if let (Ok(tasks), Ok(max)) = (usage::running_tasks(), host::machine::max_pids()) {
-            see(Signal::Pids, max.saturating_sub(tasks), max);
-        }
-        sample.disk_bytes = root.map(|usage| usage.capacity);
-        sample
+/// Measures. Reads a few small files. What cannot be measured is not in it.
+pub(crate) fn read(places: &Places) -> BTreeMap<Signal, Amount> {
+    let mut signals = BTreeMap::new();
+    let mut see = |signal, available, capacity| {
+        signals.insert(signal, Amount { available, capacity });
+    };
+    match usage::node_memory(&places.cgroups) {
+        Ok(memory) => see(Signal::Memory, memory.available(), memory.capacity),
+        Err(error) => warn!(err = model::chain(&error), "Failed to read memory usage"),
     }
+    if let Some((available, limit)) = places.pods.as_deref().and_then(|group| left_to(group, &places.cgroups))
+    {
+        see(Signal::PodsMemory, available, limit);
+    }
+    let root = file_system(&places.root);
+    let images = places.images.as_deref().and_then(file_system);
+    for (usage, bytes, inodes) in
+        [(root, Signal::NodeFs, Signal::NodeFsInodes), (images, Signal::ImageFs, Signal::ImageFsInodes)]
+    {
+        let Some(usage) = usage else { continue };
+        see(bytes, usage.available, usage.capacity);
+        see(inodes, usage.inodes_free, usage.inodes);
+    }
+    if let (Ok(tasks), Ok(max)) = (usage::running_tasks(), host::machine::max_pids()) {
+        see(Signal::Pids, max.saturating_sub(tasks), max);
+    }
+    signals
 }
 
 fn file_system(path: &Path) -> Option<FileSystemUsage> {
@@ -179,16 +184,15 @@ mod tests {
             cgroups: CgroupMounts::detect().unwrap(),
             pods: None,
         };
-        let signals = |places: &Places| Sample::take(places).observations.into_keys().collect::<Vec<_>>();
+        let signals = |places: &Places| read(places).into_keys().collect::<Vec<_>>();
         let always = [Signal::Memory, Signal::NodeFs, Signal::NodeFsInodes];
         assert_eq!(signals(&places), [always.as_slice(), &[Signal::Pids]].concat());
         places.images = Some(folder.path().to_owned());
-        let sample = Sample::take(&places);
-        let of = |signal| sample.observations[&signal];
+        let measured = read(&places);
+        let of = |signal| measured[&signal];
         assert_eq!(of(Signal::ImageFs).capacity, of(Signal::NodeFs).capacity);
-        assert_eq!(sample.disk_bytes, Some(of(Signal::NodeFs).capacity));
         assert!(of(Signal::Memory).available <= of(Signal::Memory).capacity);
         places.root = folder.path().join("missing");
-        assert_eq!(Sample::take(&places).disk_bytes, None);
+        assert!(!read(&places).contains_key(&Signal::NodeFs));
     }
 }

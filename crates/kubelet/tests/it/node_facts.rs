@@ -34,10 +34,10 @@ fn shown(script: &'static str, map: &str) -> Lab {
     lab
 }
 
-/// The facts that the core is told.
-async fn facts(lab: Lab) -> Value {
+/// What the core is told under this name.
+async fn told(lab: Lab, name: &str) -> Value {
     let folder = lab.path("recordings");
-    // Said once the facts are known.
+    // Said once the core knows the machine.
     let lab = lab.with("podCIDR: 10.9.0.0/24\n").flag(format!("--record={}", folder.display()));
     let runtime = FakeRuntime::serve(&lab);
     beside(&lab, runtime.command("asked UpdateRuntimeConfig")).await;
@@ -45,7 +45,7 @@ async fn facts(lab: Lab) -> Value {
     let lines: Vec<Value> = files
         .flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>())
         .collect();
-    lines.iter().find_map(|line| found(line, "NodeFacts").cloned()).expect("no facts")
+    lines.iter().find_map(|line| found(line, name).cloned()).unwrap_or_else(|| panic!("no {name}"))
 }
 
 /// What is somewhere below under this name.
@@ -67,17 +67,16 @@ async fn whether_it_runs_in_a_user_namespace() {
         (ROOTLESS, false, Value::Null),
     ] {
         let gates = format!("featureGates: {{KubeletInUserNamespace: {gate}}}\n");
-        let facts = facts(shown(WITH_MAP, map).with(&gates)).await;
-        assert_eq!(facts["is_in_user_namespace"], wanted, "{map}, {gate}");
+        let machine = told(shown(WITH_MAP, map).with(&gates), "machine").await;
+        assert_eq!(machine["is_in_user_namespace"], wanted, "{map}, {gate}");
     }
 }
 
 #[tokio::test]
 async fn what_hard_thresholds_keep_from_pods() {
-    let kept = async |lab: Lab| facts(lab).await["hard_eviction"].clone();
-    let usual = kept(Lab::new()).await;
+    let usual = told(Lab::new(), "kept_free").await;
     assert!(usual.get("memory").is_some(), "{usual}");
-    let ignored = kept(Lab::new().flag("--experimental-allocatable-ignore-eviction")).await;
+    let ignored = told(Lab::new().flag("--experimental-allocatable-ignore-eviction"), "kept_free").await;
     assert_eq!(ignored, serde_json::json!({}));
 }
 

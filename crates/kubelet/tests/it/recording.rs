@@ -54,13 +54,16 @@ async fn what_was_decided_is_decided_again() {
     let path = file.to_str().unwrap();
     let (code, stdout, stderr) = kubelet(&["replay", path]).await;
     assert_eq!(code, Some(0), "{stdout}{stderr}");
-    for text in
-        ["recorded by ferrolet", "list pods of the runtime", "node facts", "each decided as in the recording"]
-    {
+    for text in [
+        "recorded by ferrolet",
+        "list pods of the runtime",
+        "sample of signals",
+        "each decided as in the recording",
+    ] {
         assert!(stdout.contains(text), "{text}: {stdout}");
     }
     let (_, none, _) = kubelet(&["replay", path, "--pod", "default/none"]).await;
-    assert!(!none.contains("node facts"), "{none}");
+    assert!(!none.contains("sample of signals"), "{none}");
 
     // A build that decides otherwise, seen from the other side.
     let text = fs::read_to_string(file).unwrap();

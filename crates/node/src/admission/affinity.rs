@@ -39,7 +39,7 @@ fn is_term_met(term: &NodeSelectorTerm, ctx: &AdmissionContext<'_>) -> bool {
     let is_empty = expressions.is_empty() && fields.is_empty();
     !is_empty
         && expressions.iter().all(|r| is_expression_met(r, label(ctx, &r.key)))
-        && fields.iter().all(|r| is_field_met(r, ctx.node_name))
+        && fields.iter().all(|r| is_field_met(r, &ctx.settings.node_name))
 }
 
 /// A requirement that makes no sense is not met.

@@ -16,14 +16,14 @@ const INIT_RESIZE: &str = "InPlacePodVerticalScalingInitContainers";
 const VOLUME_RESIZE: &str = "InPlacePodVerticalScalingMemoryBackedVolumes";
 
 pub(super) fn check(pod: &AllocatedPod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
-    if !ctx.gates.has_pod_level_resources && pod.own_resources().is_some() {
+    if !ctx.settings.gates.has_pod_level_resources && pod.own_resources().is_some() {
         return Err(Rejection::new(
             Refusal::PodLevelResourcesNotSupported,
             "PodLevelResources feature gate is disabled",
         ));
     }
     let needed = needed_to_run(pod);
-    let missing = without(&needed, &ctx.facts.declared_features);
+    let missing = without(&needed, &ctx.settings.object.declared_features);
     if missing.is_empty() {
         return Ok(());
     }

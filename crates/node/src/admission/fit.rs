@@ -10,7 +10,7 @@ use crate::allocation::{Room, number, requested};
 use crate::node_status::{CPU, EPHEMERAL_STORAGE, MEMORY, PODS};
 
 pub(super) fn check(pod: &AllocatedPod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
-    let allocatable = ctx.facts.allocatable();
+    let allocatable = ctx.allocatable;
     // Fewer than `maxPods` where `podsPerCore` says so.
     let max_pods = allocatable.get(PODS).map_or(0, |amount| amount.units());
     let pods = Room { used: ctx.ledger.pods(), capacity: max_pods };

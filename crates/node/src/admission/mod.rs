@@ -22,15 +22,15 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Taint;
 use model::reason::Refusal;
-use model::{AllocatedPod, Pod, QosClass, pod};
+use model::{AllocatedPod, Pod, QosClass, Quantity, pod};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use features::missing_for_update;
 
 use crate::allocation::Ledger;
-use crate::node_status::NodeFacts;
+use crate::machine::Machine;
 use crate::pressure::Pressures;
-use crate::settings::PodGates;
+use crate::settings::Settings;
 
 /// The operating system this is built for, in the API's word.
 const OS: &str = "linux";
@@ -39,22 +39,22 @@ const OS_LABEL: &str = "kubernetes.io/os";
 /// The node as a pod finds it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdmissionContext<'a> {
-    /// The node's name.
-    pub(crate) node_name: &'a str,
+    /// The configuration.
+    pub(crate) settings: &'a Settings,
+    /// The machine.
+    pub(crate) machine: &'a Machine,
+    /// What pods may have of it, by resource name.
+    pub(crate) allocatable: &'a BTreeMap<String, Quantity>,
     /// The Node object's labels.
     pub(crate) labels: &'a BTreeMap<String, String>,
     /// The Node object's taints.
     pub(crate) taints: &'a [Taint],
-    /// What the feature gates say.
-    pub(crate) gates: PodGates,
     /// Whether the runtime knows strict groups (`supplementalGroupsPolicy`).
     pub(crate) has_strict_groups: bool,
     /// Whether the pod comes from a file or URL.
     pub(crate) is_static: bool,
     /// What pods have.
     pub(crate) ledger: &'a Ledger,
-    /// What the node has.
-    pub(crate) facts: &'a NodeFacts,
     /// What the node is short of.
     pub(crate) pressures: Pressures,
 }
@@ -82,7 +82,7 @@ impl Rejection {
 /// Decides about one pod, by what it would be granted. Of several reasons against it the first counts, in upstream's order.
 pub(crate) fn admit(pod: &AllocatedPod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
     check_pressure(pod, ctx)?;
-    sysctls::check(pod, ctx.facts)?;
+    sysctls::check(pod, ctx)?;
     check_os(pod)?;
     if has_strict_groups(pod) && !ctx.has_strict_groups {
         return Err(Rejection::new(
@@ -96,13 +96,13 @@ pub(crate) fn admit(pod: &AllocatedPod, ctx: &AdmissionContext<'_>) -> Result<()
         shortage.clone()?;
     }
     affinity::check(pod, ctx)?;
-    check_node_name(pod, ctx.node_name)?;
+    check_node_name(pod, &ctx.settings.node_name)?;
     ports::check(pod, ctx.ledger)?;
     if !ctx.is_static {
-        taints::check(pod, ctx.taints, ctx.gates)?;
+        taints::check(pod, ctx.taints, ctx.settings.gates)?;
     }
     shortage?;
-    apparmor::check(pod, ctx.facts.has_apparmor)?;
+    apparmor::check(pod, ctx.machine.has_apparmor)?;
     features::check(pod, ctx)
 }
 
@@ -129,7 +129,7 @@ fn check_pressure(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection
     }
     let is_memory_alone = conditions == ["MemoryPressure"];
     let has_requests = QosClass::of(pod) != QosClass::BestEffort;
-    if is_memory_alone && (has_requests || taints::tolerates_memory_pressure(pod, ctx.gates)) {
+    if is_memory_alone && (has_requests || taints::tolerates_memory_pressure(pod, ctx.settings.gates)) {
         return Ok(());
     }
     Err(Rejection::new(Refusal::Evicted, format!("The node had condition: [{}]. ", conditions.join(" "))))

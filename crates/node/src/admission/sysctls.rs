@@ -7,8 +7,7 @@ use model::Pod;
 use model::reason::Refusal;
 use model::sysctl::{Namespace, namespace_of, with_dots};
 
-use super::Rejection;
-use crate::node_status::NodeFacts;
+use super::{AdmissionContext, Rejection};
 
 /// The safe ones, each with the first kernel that has it in a namespace.
 const SAFE: [(&str, (u32, u32)); 14] = [
@@ -28,7 +27,7 @@ const SAFE: [(&str, (u32, u32)); 14] = [
     ("net.ipv4.tcp_notsent_lowat", (4, 6)),
 ];
 
-pub(super) fn check(pod: &Pod, facts: &NodeFacts) -> Result<(), Rejection> {
+pub(super) fn check(pod: &Pod, ctx: &AdmissionContext<'_>) -> Result<(), Rejection> {
     let Some(spec) = pod.spec.as_ref() else { return Ok(()) };
     let sysctls = spec.security_context.as_ref().and_then(|c| c.sysctls.as_deref()).unwrap_or_default();
     let is_of_host = |namespace| match namespace {
@@ -40,7 +39,7 @@ pub(super) fn check(pod: &Pod, facts: &NodeFacts) -> Result<(), Rejection> {
     };
     for sysctl in sysctls {
         let name = with_dots(&sysctl.name);
-        let Some(namespace) = allowed(&name, facts) else {
+        let Some(namespace) = allowed(&name, ctx) else {
             return Err(forbidden(format!("{name:?} not allowlisted")));
         };
         if is_of_host(namespace) {
@@ -55,13 +54,13 @@ fn forbidden(why: String) -> Rejection {
 }
 
 /// The namespace of a parameter that pods may set; `None` for one they may not.
-fn allowed(name: &str, facts: &NodeFacts) -> Option<Namespace> {
-    let kernel = kernel_version(&facts.kernel_version);
+fn allowed(name: &str, ctx: &AdmissionContext<'_>) -> Option<Namespace> {
+    let kernel = kernel_version(&ctx.machine.kernel_version);
     let is_safe = SAFE.iter().any(|(safe, since)| *safe == name && kernel >= *since);
     if is_safe {
         return namespace_of(name);
     }
-    facts.allowed_unsafe_sysctls.iter().find_map(|pattern| {
+    ctx.settings.allowed_unsafe_sysctls.iter().find_map(|pattern| {
         let pattern = with_dots(pattern);
         let (start, is_match) = match pattern.split_once('*') {
             Some((prefix, _)) => (prefix, name.starts_with(prefix)),

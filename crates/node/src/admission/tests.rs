@@ -8,7 +8,8 @@ use model::{Pod, PodUid, Quantity};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::node_status::ExtendedFacts;
+use crate::node_status::Resources;
+use crate::settings::CapacitySettings;
 
 fn pod(value: Value) -> Pod {
     serde_json::from_value(value).unwrap()
@@ -19,21 +20,23 @@ fn asking(requests: Value) -> Pod {
     pod(json!({"spec": {"containers": [{"name": "a", "resources": {"requests": requests}}]}}))
 }
 
-fn facts() -> NodeFacts {
-    NodeFacts {
-        cpu_millis: 4000,
-        memory_bytes: 8 << 30,
-        ephemeral_storage_bytes: Some(100 << 30),
+fn settings() -> Settings {
+    let capacity = CapacitySettings {
         is_local_storage_isolated: true,
-        huge_pages: BTreeMap::from([(2 << 20, 64 << 20)]),
         max_pods: 3,
         system_reserved: BTreeMap::from([("cpu".to_owned(), Quantity::from_millis(500))]),
-        extended: BTreeMap::from([(
-            "example.com/gpu".to_owned(),
-            ExtendedFacts { capacity: 4, allocatable: 2 },
-        )]),
+        ..CapacitySettings::default()
+    };
+    Settings { node_name: "here".to_owned(), capacity, ..Settings::for_tests() }
+}
+
+fn machine() -> Machine {
+    Machine {
+        cpus: 4,
+        memory_bytes: 8 << 30,
+        huge_pages: BTreeMap::from([(2 << 20, 64 << 20)]),
         kernel_version: "5.15.0-91-generic".to_owned(),
-        ..NodeFacts::default()
+        ..Machine::default()
     }
 }
 
@@ -41,10 +44,10 @@ struct Node {
     labels: BTreeMap<String, String>,
     taints: Vec<Taint>,
     active: Vec<Pod>,
-    facts: NodeFacts,
+    settings: Settings,
+    machine: Machine,
     pressures: Pressures,
     is_static: bool,
-    gates: PodGates,
     has_strict_groups: bool,
 }
 
@@ -55,10 +58,10 @@ impl Node {
             labels: labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             taints: Vec::new(),
             active: Vec::new(),
-            facts: facts(),
+            settings: settings(),
+            machine: machine(),
             pressures: Pressures::default(),
             is_static: false,
-            gates: PodGates::default(),
             has_strict_groups: false,
         }
     }
@@ -72,15 +75,20 @@ impl Node {
         for (n, pod) in self.active.iter().enumerate() {
             ledger.reserve(&PodUid::from(n.to_string()), &offered(pod));
         }
+        let storage_bytes = Some(100 << 30);
+        let resources =
+            Resources { settings: &self.settings.capacity, machine: &self.machine, storage_bytes };
+        let mut allocatable = resources.allocatable();
+        allocatable.insert("example.com/gpu".to_owned(), Quantity::from_units(2));
         let ctx = AdmissionContext {
-            node_name: "here",
+            settings: &self.settings,
+            machine: &self.machine,
+            allocatable: &allocatable,
             labels: &self.labels,
             taints: &self.taints,
-            gates: self.gates,
             has_strict_groups: self.has_strict_groups,
             is_static: self.is_static,
             ledger: &ledger,
-            facts: &self.facts,
             pressures: self.pressures,
         };
         admit(&offered(pod), &ctx)
@@ -357,7 +365,7 @@ fn kernel_parameters_are_refused_unless_safe_or_allowed() {
         ("vm.swappiness", json!({}), r#""vm.swappiness" not allowlisted"#),
     ] {
         let mut node = Node::new();
-        node.facts.allowed_unsafe_sysctls = allowed.map(str::to_owned).to_vec();
+        node.settings.allowed_unsafe_sysctls = allowed.map(str::to_owned).to_vec();
         let rejection = node.admit(&setting(name, spec.clone())).err();
         let expected = (!error.is_empty())
             .then(|| Rejection::new(Refusal::SysctlForbidden, format!("forbidden sysctl: {error}")));
@@ -371,7 +379,7 @@ fn kernel_parameters_are_refused_unless_safe_or_allowed() {
         ("", "net.ipv4.tcp_syncookies", true),
     ] {
         let mut node = Node::new();
-        node.facts.kernel_version = kernel.to_owned();
+        node.machine.kernel_version = kernel.to_owned();
         let verdict = node.verdict(&setting(name, json!({})));
         assert_eq!(verdict, if is_safe { "" } else { "SysctlForbidden" }, "{kernel} {name}");
     }
@@ -438,7 +446,7 @@ fn tolerations_compare_numbers_with_their_gate_on() {
         let pod = pod(json!({"spec": {"containers": [], "tolerations": tolerations}}));
         let mut node = Node { taints: vec![taint(value)], ..Node::new() };
         assert_eq!(node.verdict(&pod), "TaintToleration");
-        node.gates.compares_tolerations = true;
+        node.settings.gates.compares_tolerations = true;
         let expected = if is_match { "" } else { "TaintToleration" };
         assert_eq!(node.verdict(&pod), expected, "{value} {operator} {tolerated}");
     }
@@ -493,9 +501,9 @@ fn apparmor_profiles_need_a_host_that_enforces_them() {
         };
         let expected = |text: &str| (!text.is_empty()).then(|| (Refusal::AppArmor, text.to_owned()));
         assert_eq!(message(&node, &wanted), expected(without), "{value}");
-        node.facts.has_apparmor = true;
+        node.machine.has_apparmor = true;
         assert_eq!(message(&node, &wanted), expected(&with), "{value}");
-        node.facts.has_apparmor = false;
+        node.machine.has_apparmor = false;
         wanted.status.get_or_insert_default().phase = Some("Running".to_owned());
         assert_eq!(message(&node, &wanted), None, "running: {value}");
     }
@@ -519,7 +527,7 @@ fn features_are_those_the_node_declares() {
         assert_eq!(Node::new().admit(&pod(value.clone())).err(), expected, "{value}");
     }
     let mut node = Node::new();
-    node.facts.declared_features = vec!["RestartAllContainersOnContainerExits".to_owned()];
+    node.settings.object.declared_features = vec!["RestartAllContainersOnContainerExits".to_owned()];
     assert_eq!(node.admit(&pod(restarting)), Ok(()));
 }
 
@@ -550,11 +558,11 @@ fn a_new_version_may_need_more_features() {
 fn resources_of_a_whole_pod_need_their_gate() {
     let with = |resources: Value| pod(json!({"spec": {"containers": [], "resources": resources}}));
     let mut node = Node::new();
-    node.gates.has_pod_level_resources = false;
+    node.settings.gates.has_pod_level_resources = false;
     let refusal =
         Rejection::new(Refusal::PodLevelResourcesNotSupported, "PodLevelResources feature gate is disabled");
     assert_eq!(node.admit(&with(json!({"limits": {"cpu": "1"}}))), Err(refusal));
     assert_eq!(node.admit(&with(json!({"limits": {"example.com/gpu": "1"}}))), Ok(()));
-    node.gates.has_pod_level_resources = true;
+    node.settings.gates.has_pod_level_resources = true;
     assert_eq!(node.admit(&with(json!({"limits": {"cpu": "1"}}))), Ok(()));
 }

@@ -1,4 +1,4 @@
-//! What earlier processes have left on the node, as it is found at the start. Nothing but reads is started before that is
+//! The machine, and what earlier processes have left on it, as it is found at the start. Nothing but reads is started before that is
 //! known.
 
 use std::collections::BTreeMap;
@@ -8,10 +8,13 @@ use model::PodUid;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::StateFile;
+use crate::machine::Machine;
 
 /// All that was found.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Restored {
+    /// The machine the process runs on.
+    pub machine: Machine,
     /// Pods of which there is something on disk or in the cgroup tree.
     pub pods: Vec<PodUid>,
     /// The state files that were there.

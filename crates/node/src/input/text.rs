@@ -45,8 +45,11 @@ impl fmt::Display for Input {
                 outcome(f, o)
             }
             Self::NodeObject(_) => f.write_str("node object"),
-            Self::NodeFacts(_) => f.write_str("node facts"),
-            Self::Observations(_) => f.write_str("what is left"),
+            Self::NodeAddresses(Some(addresses)) => write!(f, "node addresses {}", addresses.join(", ")),
+            Self::NodeAddresses(None) => f.write_str("no node addresses found"),
+            Self::RuntimeVersion { name, version } => write!(f, "runtime is {name} {version}"),
+            Self::Images(images) => write!(f, "{} images", images.len()),
+            Self::Sample(_) => f.write_str("sample of signals"),
             Self::ObjectChanged(name) => {
                 write!(f, "{:?} {}/{} changed", name.kind, name.namespace, name.name)
             }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::{Now, Pod, PodUid, pod};
 
-use crate::node_status::NodeFacts;
+use crate::pressure::Sample;
 use crate::{
-    Action, ApiAction, Effect, EffectId, Failure, FailureKind, Input, Node, Outcome, RuntimeOutcome,
+    Action, ApiAction, Effect, EffectId, Failure, FailureKind, Input, Machine, Node, Outcome, RuntimeOutcome,
     Settings, Source,
 };
 
@@ -57,10 +57,10 @@ fn node() -> Node {
 
 /// The same before it is known to the API server.
 fn unregistered() -> Node {
-    let mut node =
-        Node::begun(Settings { sources: vec![Source::Api, Source::File], ..Settings::for_tests() });
-    let facts = NodeFacts { max_pods: 110, cpu_millis: 1000, memory_bytes: 1 << 30, ..NodeFacts::default() };
-    node.step(now(0), Input::NodeFacts(Box::new(facts)));
+    let settings = Settings { sources: vec![Source::Api, Source::File], ..Settings::for_tests() };
+    let machine = Machine { cpus: 1, memory_bytes: 1 << 30, ..Machine::default() };
+    let mut node = Node::begun(settings, machine);
+    node.step(now(0), Input::Sample(Sample::default()));
     node.step(
         now(0),
         Input::Finished { id: EffectId(0), outcome: Outcome::Runtime(RuntimeOutcome::Relisted(vec![])) },

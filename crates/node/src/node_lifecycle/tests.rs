@@ -1,7 +1,6 @@
 //! What a node says of itself while it does not know yet how its runtime fares.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +9,10 @@ use k8s_openapi::api::core::v1::{Node as ApiNode, NodeAddress, NodeCondition, No
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::{Now, RuntimeCondition, RuntimeFeatures, RuntimeHealth};
 
-use crate::node_status::NodeFacts;
-use crate::pressure::{Limit, Observation, Signal, Threshold};
+use crate::pressure::{Amount, Limit, Sample, Signal, Threshold};
 use crate::{
-    Action, ApiAction, ApiOutcome, Effect, EffectId, EventRecord, Input, Node, Outcome, RuntimeAction,
-    RuntimeOutcome, Settings,
+    Action, ApiAction, ApiOutcome, Effect, EffectId, EventRecord, Input, Machine, Node, ObjectSettings,
+    Outcome, Restored, RuntimeAction, RuntimeOutcome, Settings,
 };
 
 const START: i64 = 1_000_000;
@@ -25,7 +23,20 @@ fn at(seconds: u64) -> Now {
 }
 
 fn node() -> Node {
-    Node::begun(settings())
+    Node::begun(settings(), machine())
+}
+
+fn machine() -> Machine {
+    Machine {
+        boot_id: "second".into(),
+        operating_system: "linux".into(),
+        architecture: "amd64".into(),
+        ..Machine::default()
+    }
+}
+
+fn measured() -> Input {
+    Input::Sample(Sample::default())
 }
 
 fn settings() -> Settings {
@@ -57,8 +68,7 @@ fn health(is_met: bool) -> Input {
 /// A node that adopted its object and knows nothing of the runtime, with the id of its relist.
 fn adopted() -> (Node, EffectId, Vec<Effect>) {
     let mut node = node();
-    let facts = NodeFacts { name: "n".into(), labels: BTreeMap::new(), ..NodeFacts::default() };
-    let effects = node.step(at(0), Input::NodeFacts(Box::new(facts)));
+    let effects = node.step(at(0), measured());
     let id = |wanted: fn(&Action) -> bool| {
         let found = effects.iter().find_map(|effect| match effect {
             Effect::Start { id, action } if wanted(action) => Some(*id),
@@ -142,12 +152,12 @@ fn write(effects: &[Effect]) -> Option<EffectId> {
 }
 
 /// A node of which all is known, from the second 2 on.
-fn settled(facts: NodeFacts, object: &Arc<ApiNode>) -> (Node, Vec<Effect>) {
-    settle(node(), facts, object)
+fn settled(object: &Arc<ApiNode>) -> (Node, Vec<Effect>) {
+    settle(node(), object)
 }
 
-fn settle(mut node: Node, facts: NodeFacts, object: &Arc<ApiNode>) -> (Node, Vec<Effect>) {
-    let mut effects = node.step(at(0), Input::NodeFacts(Box::new(facts)));
+fn settle(mut node: Node, object: &Arc<ApiNode>) -> (Node, Vec<Effect>) {
+    let mut effects = node.step(at(0), measured());
     let mut finish = |node: &mut Node, time: u64, wanted: fn(&Action) -> bool, outcome: Outcome| {
         let id = effects.iter().find_map(|effect| match effect {
             Effect::Start { id, action } if wanted(action) => Some(*id),
@@ -175,16 +185,6 @@ fn settle(mut node: Node, facts: NodeFacts, object: &Arc<ApiNode>) -> (Node, Vec
     (node, effects)
 }
 
-fn facts() -> NodeFacts {
-    NodeFacts {
-        name: "n".into(),
-        boot_id: "second".into(),
-        operating_system: "linux".into(),
-        architecture: "amd64".into(),
-        ..NodeFacts::default()
-    }
-}
-
 /// An object whose labels are as they have to be.
 fn object(change: impl FnOnce(&mut ApiNode)) -> Arc<ApiNode> {
     let mut node = (*ready_node()).clone();
@@ -199,7 +199,7 @@ const AT_START: [(bool, &str); 3] =
 
 #[test]
 fn a_start_tells_that_nothing_is_short() {
-    let (_, effects) = settled(facts(), &object(|_| {}));
+    let (_, effects) = settled(&object(|_| {}));
     // Registration says so, and the first status, of which the object said nothing.
     assert_eq!(events(&effects), [AT_START, AT_START].concat());
 }
@@ -210,20 +210,20 @@ fn a_reboot_is_told_once() {
         let status = node.status.get_or_insert_default();
         status.node_info = Some(NodeSystemInfo { boot_id: "first".into(), ..NodeSystemInfo::default() });
     });
-    let (mut node, effects) = settled(facts(), &booted);
+    let (mut node, effects) = settled(&booted);
     assert_eq!(events(&effects).iter().filter(|event| **event == (true, "Rebooted")).count(), 1);
     // An object from before the write comes late.
     let mut effects = node.step(at(3), Input::NodeObject(booted));
     effects.extend(node.step(at(60), Input::Tick));
     assert!(!events(&effects).contains(&(true, "Rebooted")));
-    let (_, effects) = settled(facts(), &object(|_| {}));
+    let (_, effects) = settled(&object(|_| {}));
     assert!(!events(&effects).contains(&(true, "Rebooted")), "there was no boot before");
 }
 
 #[test]
 fn whether_pods_may_come_is_told_when_it_changes() {
     let cordoned = object(|node| node.spec.get_or_insert_default().unschedulable = Some(true));
-    let (mut node, effects) = settled(facts(), &object(|_| {}));
+    let (mut node, effects) = settled(&object(|_| {}));
     let about_pods = |effects: &[Effect]| -> Vec<&str> {
         let reasons = events(effects).into_iter().map(|(_, reason)| reason);
         reasons.filter(|reason| reason.ends_with("Schedulable")).collect()
@@ -242,7 +242,7 @@ fn whether_pods_may_come_is_told_when_it_changes() {
     assert_eq!(seen(3, cordoned.clone()), ["NodeNotSchedulable"]);
     assert_eq!(seen(4, cordoned.clone()), [""; 0]);
     assert_eq!(seen(5, object(|_| {})), ["NodeSchedulable"]);
-    let (_, effects) = settled(facts(), &cordoned);
+    let (_, effects) = settled(&cordoned);
     assert!(
         events(&effects).contains(&(false, "NodeNotSchedulable")),
         "a cordoned node says so when it starts"
@@ -255,8 +255,8 @@ fn whether_pods_may_come_is_told_when_it_changes() {
 fn nodes_write_at_different_times() {
     let mut writes = std::collections::BTreeSet::new();
     for seed in 0..20 {
-        let node = Node::begun(Settings { seed, ..settings() });
-        let (mut node, effects) = settle(node, facts(), &object(|_| {}));
+        let node = Node::begun(Settings { seed, ..settings() }, machine());
+        let (mut node, effects) = settle(node, &object(|_| {}));
         let under_way = effects.iter().filter_map(|effect| match effect {
             Effect::Start { id, action: Action::Runtime(RuntimeAction::Relist) } => Some(*id),
             _ => None,
@@ -298,9 +298,8 @@ fn nodes_write_at_different_times() {
 #[test]
 fn pods_see_the_addresses_of_the_object() {
     let address = |kind: &str, text: &str| NodeAddress { type_: kind.into(), address: text.into() };
-    let facts = NodeFacts { node_ips: Some(vec!["10.0.0.1".into()]), ..facts() };
     let mut node = node();
-    node.step(at(0), Input::NodeFacts(Box::new(facts)));
+    node.step(at(0), Input::NodeAddresses(Some(vec!["10.0.0.1".into()])));
     assert_eq!(*node.view().host_ips, ["10.0.0.1"], "before there is an object");
     let moved = object(|node| {
         let status = node.status.get_or_insert_default();
@@ -314,13 +313,13 @@ fn pods_see_the_addresses_of_the_object() {
 
 #[test]
 fn the_annotation_for_a_cloud_provider_is_put_on_an_object_that_lacks_it() {
-    let facts = NodeFacts {
+    let object_settings = ObjectSettings {
         is_cloud_provider_external: true,
         provided_node_ips: vec!["10.0.0.1".into()],
-        node_ips: Some(vec!["10.0.0.1".into()]),
-        ..facts()
+        ..ObjectSettings::default()
     };
-    let (mut node, effects) = settled(facts, &object(|_| {}));
+    let node = Node::begun(Settings { object: object_settings, ..settings() }, machine());
+    let (mut node, effects) = settle(node, &object(|_| {}));
     let changes = |effects: &[Effect]| -> Vec<bool> {
         let metadata = effects.iter().filter_map(|effect| match effect {
             Effect::Start { action: Action::Api(ApiAction::WriteNodeStatus { metadata, .. }), .. } => {
@@ -343,12 +342,11 @@ fn the_annotation_for_a_cloud_provider_is_put_on_an_object_that_lacks_it() {
 fn a_shortage_is_told_at_once_and_its_end_after_the_transition_period() {
     let threshold =
         Threshold { signal: Signal::Memory, limit: Limit::Amount(100), grace: Duration::ZERO, reclaim: None };
-    let node = Node::begun(Settings { thresholds: vec![threshold], ..settings() });
-    let (mut node, _) = settle(node, facts(), &object(|_| {}));
-    let left =
-        |available| Input::Observations([(Signal::Memory, Observation { available, capacity: 1000 })].into());
+    let node = Node::begun(Settings { thresholds: vec![threshold], ..settings() }, machine());
+    let (mut node, _) = settle(node, &object(|_| {}));
     let mut told = |time: u64, available: u64| -> Vec<&str> {
-        let effects = node.step(at(time), left(available));
+        let signals = [(Signal::Memory, Amount { available, capacity: 1000 })].into();
+        let effects = node.step(at(time), Input::Sample(Sample { at: at(time).mono, signals }));
         if let Some(id) = write(&effects) {
             node.step(
                 at(time),
@@ -379,8 +377,7 @@ fn about_the_object(effects: &[Effect]) -> Vec<&'static str> {
 #[test]
 fn a_node_that_others_register_is_reported_to() {
     for is_made_first in [true, false] {
-        let mut node = Node::begun(Settings { is_registering: false, ..settings() });
-        let measured = || Input::NodeFacts(Box::new(facts()));
+        let mut node = Node::begun(Settings { is_registering: false, ..settings() }, machine());
         let made = || Input::NodeObject(object(|_| {}));
         let mut effects = node.step(at(0), if is_made_first { made() } else { measured() });
         effects.extend(node.step(at(1), health(true)));
@@ -395,8 +392,8 @@ fn a_node_that_others_register_is_reported_to() {
 #[test]
 fn a_node_without_an_api_server_reports_to_nobody() {
     for is_registering in [true, false] {
-        let mut node = Node::begun(Settings { is_registering, has_api: false, ..settings() });
-        let mut effects = node.step(at(0), Input::NodeFacts(Box::new(facts())));
+        let mut node = Node::begun(Settings { is_registering, has_api: false, ..settings() }, machine());
+        let mut effects = node.step(at(0), measured());
         effects.extend(node.step(at(1), health(true)));
         effects.extend(node.step(at(60), Input::Tick));
         assert_eq!(about_the_object(&effects), Vec::<&str>::new());
@@ -406,7 +403,7 @@ fn a_node_without_an_api_server_reports_to_nobody() {
 /// `kubectl delete node` holds until the kubelet starts anew, or until somebody else makes the object again.
 #[test]
 fn a_deleted_object_is_not_made_again() {
-    let (mut node, _) = settled(facts(), &object(|_| {}));
+    let (mut node, _) = settled(&object(|_| {}));
     let effects = node.step(at(3), health(false));
     let gone = write(&effects).expect("the runtime's state is news");
     let mut effects = node.step(at(4), Input::Finished { id: gone, outcome: Outcome::Gone });
@@ -427,11 +424,39 @@ fn addresses_outlive_the_object() {
         let address = NodeAddress { type_: "InternalIP".into(), address: "10.0.0.7".into() };
         node.status.as_mut().unwrap().addresses = Some(vec![address]);
     });
-    let (mut node, _) = settled(NodeFacts { node_ips: None, ..facts() }, &told);
+    let (mut node, _) = settled(&told);
     let mut effects = node.step(at(3), Input::NodeObject(told));
     assert_eq!(*node.view().host_ips, ["10.0.0.7"]);
     effects.extend(node.step(at(4), health(false)));
     node.step(at(5), Input::Finished { id: write(&effects).unwrap(), outcome: Outcome::Gone });
-    node.step(at(6), Input::NodeFacts(Box::new(NodeFacts { node_ips: None, ..facts() })));
+    node.step(at(6), Input::NodeAddresses(None));
     assert_eq!(*node.view().host_ips, ["10.0.0.7"]);
+}
+
+/// Huge pages count as free although nobody but those who ask for them gets them.
+#[test]
+fn huge_pages_are_not_free_memory() {
+    let is_short = |leaves_huge_pages_out: bool, is_machine_first: bool| {
+        let threshold = Threshold {
+            signal: Signal::Memory,
+            limit: Limit::Amount(100),
+            grace: Duration::ZERO,
+            reclaim: None,
+        };
+        let settings = Settings { thresholds: vec![threshold], leaves_huge_pages_out, ..settings() };
+        let signals = [(Signal::Memory, Amount { available: 300, capacity: 1000 })].into();
+        let sample = Input::Sample(Sample { at: Duration::ZERO, signals });
+        let machine = Machine { huge_pages: [(2, 256)].into(), ..machine() };
+        let mut inputs = [Input::Restored(Box::new(Restored { machine, ..Restored::default() })), sample];
+        if !is_machine_first {
+            inputs.reverse();
+        }
+        let mut node = Node::new(settings);
+        let effects: Vec<Effect> = inputs.into_iter().flat_map(|input| node.step(at(0), input)).collect();
+        events(&effects).contains(&(false, "NodeHasInsufficientMemory"))
+    };
+    for is_machine_first in [true, false] {
+        assert!(is_short(true, is_machine_first));
+        assert!(!is_short(false, is_machine_first));
+    }
 }

@@ -11,7 +11,7 @@ use super::conditions::{PRESSURES, READY};
 
 /// Whether anything but a heartbeat differs. Compares what is meant rather than how it is
 /// written: the API server rewrites amounts (`1000` to `1k`) and drops empty lists.
-pub fn has_changed(old: &NodeStatus, new: &NodeStatus) -> bool {
+pub(crate) fn has_changed(old: &NodeStatus, new: &NodeStatus) -> bool {
     are_amounts_changed(old.capacity.as_ref(), new.capacity.as_ref())
         || are_amounts_changed(old.allocatable.as_ref(), new.allocatable.as_ref())
         || are_conditions_changed(list(&old.conditions), list(&new.conditions))
@@ -60,7 +60,11 @@ fn find<'a>(conditions: &'a [NodeCondition], kind: &str) -> Option<&'a NodeCondi
 
 /// The events (all of type `Normal`) that tell of a change of the node's conditions, as reason and
 /// message. A condition of shortage is news when it appears, readiness only when it changes.
-pub fn transition_events(old: &NodeStatus, new: &NodeStatus, name: &str) -> Vec<(&'static str, String)> {
+pub(crate) fn transition_events(
+    old: &NodeStatus,
+    new: &NodeStatus,
+    name: &str,
+) -> Vec<(&'static str, String)> {
     let (old, new) = (list(&old.conditions), list(&new.conditions));
     let mut reasons = Vec::new();
     for pressure in &PRESSURES {
@@ -78,14 +82,14 @@ pub fn transition_events(old: &NodeStatus, new: &NodeStatus, name: &str) -> Vec<
 }
 
 /// The event (of type `Normal`) that tells whether pods may come to the node now.
-pub fn schedulable_event(is_unschedulable: bool, name: &str) -> (&'static str, String) {
+pub(crate) fn schedulable_event(is_unschedulable: bool, name: &str) -> (&'static str, String) {
     let reason = if is_unschedulable { event::NODE_NOT_SCHEDULABLE } else { event::NODE_SCHEDULABLE };
     (reason, format!("Node {name} status is now: {reason}"))
 }
 
 /// The event of type `Warning` that tells of a reboot between the two statuses, as reason and
 /// message.
-pub fn reboot_event(old: &NodeStatus, new: &NodeStatus, name: &str) -> Option<(&'static str, String)> {
+pub(crate) fn reboot_event(old: &NodeStatus, new: &NodeStatus, name: &str) -> Option<(&'static str, String)> {
     let before = old.node_info.as_ref().map(|info| info.boot_id.as_str()).filter(|id| !id.is_empty())?;
     let now = new.node_info.as_ref().map(|info| info.boot_id.as_str())?;
     (before != now).then(|| (event::REBOOTED, format!("Node {name} has been rebooted, boot id: {now}")))

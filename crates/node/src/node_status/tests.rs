@@ -8,6 +8,8 @@ use model::{Now, Quantity, RuntimeCondition, RuntimeFeatures, RuntimeHealth, obs
 use serde_json::{Value, json};
 
 use super::*;
+use crate::pressure::{Amount, Limit, Sample, Signal};
+use crate::settings::{CapacitySettings, ObjectSettings};
 
 const HEALTHY: NodeHealth<'_> = NodeHealth {
     runtime_errors: &[],
@@ -18,21 +20,45 @@ const HEALTHY: NodeHealth<'_> = NodeHealth {
 };
 const FINE: Pressures = Pressures { memory: false, disk: false, pids: false };
 
-fn facts() -> NodeFacts {
-    NodeFacts {
-        name: "n1".to_owned(),
-        node_ips: Some(vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()]),
+/// A node and all that its object is made from.
+#[derive(Clone)]
+struct Facts {
+    settings: Settings,
+    machine: Machine,
+    readings: Readings,
+}
+
+impl Facts {
+    fn node(&self) -> NodeDescription<'_> {
+        NodeDescription { settings: &self.settings, machine: &self.machine, readings: &self.readings }
+    }
+
+    fn has_storage(&mut self, bytes: Option<u64>) {
+        let amount = |bytes| (Signal::NodeFs, Amount { available: 0, capacity: bytes });
+        let signals = bytes.map(amount).into_iter().collect();
+        self.readings.sample = Some(Sample { at: std::time::Duration::ZERO, signals });
+    }
+}
+
+fn facts() -> Facts {
+    let object = ObjectSettings {
         is_attach_by_controller: true,
         kubelet_port: 10250,
-        cpu_millis: 8000,
-        memory_bytes: 24_570_120 * 1024,
-        ephemeral_storage_bytes: Some(101_430_960 * 1024),
+        kubelet_version: "v1.37.2".to_owned(),
+        ..ObjectSettings::default()
+    };
+    let capacity = CapacitySettings {
         is_local_storage_isolated: true,
         max_pods: 110,
-        hard_eviction: BTreeMap::from([
-            ("memory".to_owned(), "100Mi".parse().unwrap()),
-            ("ephemeral-storage".to_owned(), Quantity::from_units(10_386_530_304)),
+        kept_free: BTreeMap::from([
+            ("memory".to_owned(), Limit::Amount(100 << 20)),
+            ("ephemeral-storage".to_owned(), Limit::Amount(10_386_530_304)),
         ]),
+        ..CapacitySettings::default()
+    };
+    let machine = Machine {
+        cpus: 8,
+        memory_bytes: 24_570_120 * 1024,
         machine_id: "machine".to_owned(),
         system_uuid: "uuid".to_owned(),
         boot_id: "boot".to_owned(),
@@ -41,11 +67,23 @@ fn facts() -> NodeFacts {
         architecture: "amd64".to_owned(),
         operating_system: "linux".to_owned(),
         is_in_user_namespace: Some(false),
+        ..Machine::default()
+    };
+    let readings = Readings {
+        addresses: Some(vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()]),
         runtime_name: "containerd".to_owned(),
         runtime_version: "v2.3.7".to_owned(),
-        kubelet_version: "v1.37.2".to_owned(),
-        ..NodeFacts::default()
-    }
+        ..Readings::default()
+    };
+    let settings = Settings { node_name: "n1".to_owned(), object, capacity, ..Settings::for_tests() };
+    let mut facts = Facts { settings, machine, readings };
+    facts.has_storage(Some(101_430_960 * 1024));
+    facts
+}
+
+/// The status at that second.
+fn status_of(facts: &Facts, health: &NodeHealth<'_>, previous: &NodeStatus, second: i64) -> NodeStatus {
+    status(facts.node(), health, previous, at(second))
 }
 
 fn at(second: i64) -> Now {
@@ -66,8 +104,9 @@ fn parse(value: Value) -> NodeStatus {
 
 #[test]
 fn a_first_status_reads_as_upstreams() {
-    let facts = NodeFacts { swap_bytes: 4096, ..facts() };
-    let status = status(&facts, &HEALTHY, &NodeStatus::default(), at(100));
+    let mut facts = facts();
+    facts.machine.swap_bytes = 4096;
+    let status = status_of(&facts, &HEALTHY, &NodeStatus::default(), 100);
     let of = |kind: &str, status: &str, reason: &str, message: &str| {
         json!({"type": kind, "status": status, "reason": reason, "message": message,
             "lastHeartbeatTime": "1970-01-01T00:01:40Z", "lastTransitionTime": "1970-01-01T00:01:40Z"})
@@ -102,12 +141,11 @@ fn a_first_status_reads_as_upstreams() {
 fn allocatable_is_what_reservations_and_huge_pages_leave() {
     let amount = |text: &str| text.parse::<Quantity>().unwrap();
     let mut facts = facts();
-    facts.kube_reserved =
+    facts.settings.capacity.kube_reserved =
         BTreeMap::from([("cpu".to_owned(), amount("100m")), ("memory".to_owned(), amount("1Gi"))]);
-    facts.system_reserved =
+    facts.settings.capacity.system_reserved =
         BTreeMap::from([("cpu".to_owned(), amount("50m")), ("pid".to_owned(), amount("1000"))]);
-    facts.huge_pages = BTreeMap::from([(2 << 20, 2 << 30), (1 << 30, 0)]);
-    facts.extended.insert("example.com/gpu".to_owned(), ExtendedFacts { capacity: 4, allocatable: 3 });
+    facts.machine.huge_pages = BTreeMap::from([(2 << 20, 2 << 30), (1 << 30, 0)]);
     let expected = [
         ("cpu", "7850m"),
         ("memory", "21321992Ki"),
@@ -115,20 +153,24 @@ fn allocatable_is_what_reservations_and_huge_pages_leave() {
         ("pods", "110"),
         ("hugepages-2Mi", "2Gi"),
         ("hugepages-1Gi", "0"),
-        ("example.com/gpu", "3"),
     ];
     let expected: BTreeMap<_, _> =
         expected.into_iter().map(|(name, text)| (name.to_owned(), amount(text))).collect();
-    assert_eq!(facts.allocatable(), expected);
-    facts.kube_reserved = BTreeMap::from([("memory".to_owned(), amount("100Gi"))]);
-    assert_eq!(facts.allocatable()["memory"], Quantity::ZERO, "more reserved than there is");
+    assert_eq!(facts.node().resources().allocatable(), expected);
+    facts.settings.capacity.kube_reserved = BTreeMap::from([("memory".to_owned(), amount("100Gi"))]);
+    assert_eq!(
+        facts.node().resources().allocatable()["memory"],
+        Quantity::ZERO,
+        "more reserved than there is"
+    );
 }
 
 #[test]
 fn ephemeral_storage_that_is_no_multiple_of_ki_is_written_plain() {
     let mut facts = facts();
-    facts.hard_eviction.insert("ephemeral-storage".to_owned(), Quantity::from_units(10_386_530_305));
-    let status = status(&facts, &HEALTHY, &NodeStatus::default(), at(1));
+    let kept = Limit::Amount(10_386_530_305);
+    facts.settings.capacity.kept_free.insert("ephemeral-storage".to_owned(), kept);
+    let status = status_of(&facts, &HEALTHY, &NodeStatus::default(), 1);
     assert_eq!(status.allocatable.unwrap()["ephemeral-storage"].0, "93478772735");
 }
 
@@ -156,9 +198,9 @@ fn readiness_names_every_cause_once() {
             NodeHealth { runtime_errors: &runtime, network_error: network, is_shutting_down, ..HEALTHY };
         let mut facts = facts();
         if !has_storage {
-            facts.ephemeral_storage_bytes = None;
+            facts.has_storage(None);
         }
-        let status = status(&facts, &health, &NodeStatus::default(), at(1));
+        let status = status_of(&facts, &health, &NodeStatus::default(), 1);
         let ready = condition(&status, "Ready");
         let (word, reason) =
             if message.is_none() { ("True", "KubeletReady") } else { ("False", "KubeletNotReady") };
@@ -170,11 +212,11 @@ fn readiness_names_every_cause_once() {
 
 #[test]
 fn a_transition_time_moves_with_the_status_alone() {
-    let first = status(&facts(), &HEALTHY, &NodeStatus::default(), at(100));
+    let first = status_of(&facts(), &HEALTHY, &NodeStatus::default(), 100);
     let down = ["down".to_owned()];
     let pressures = Pressures { disk: true, ..FINE };
     let facts = facts();
-    let second = status(&facts, &NodeHealth { runtime_errors: &down, pressures, ..HEALTHY }, &first, at(200));
+    let second = status_of(&facts, &NodeHealth { runtime_errors: &down, pressures, ..HEALTHY }, &first, 200);
     for (kind, transition) in
         [("MemoryPressure", 100), ("DiskPressure", 200), ("PIDPressure", 100), ("Ready", 200)]
     {
@@ -184,8 +226,7 @@ fn a_transition_time_moves_with_the_status_alone() {
     }
     assert_eq!(condition(&second, "DiskPressure").reason.as_deref(), Some("KubeletHasDiskPressure"));
     let other = ["down for another reason".to_owned()];
-    let third =
-        status(&facts, &NodeHealth { runtime_errors: &other, pressures, ..HEALTHY }, &second, at(300));
+    let third = status_of(&facts, &NodeHealth { runtime_errors: &other, pressures, ..HEALTHY }, &second, 300);
     assert_eq!(condition(&third, "Ready").last_transition_time, time(200));
     assert_eq!(condition(&third, "Ready").message.as_deref(), Some("down for another reason"));
 }
@@ -204,7 +245,7 @@ fn what_others_wrote_stays() {
         "features": {"supplementalGroupsPolicy": true},
         "addresses": [{"type": "ExternalIP", "address": "192.0.2.1"}],
     }));
-    let status = status(&facts(), &HEALTHY, &previous, at(1));
+    let status = status_of(&facts(), &HEALTHY, &previous, 1);
     let kinds: Vec<&str> = status.conditions.as_ref().unwrap().iter().map(|c| c.type_.as_str()).collect();
     assert_eq!(
         kinds,
@@ -227,19 +268,22 @@ fn what_others_wrote_stays() {
 #[test]
 fn addresses_are_the_cloud_providers_once_it_set_them() {
     let previous = parse(json!({"addresses": [{"type": "ExternalIP", "address": "192.0.2.1"}]}));
-    let kinds = |facts: &NodeFacts, previous: &NodeStatus| {
-        let addresses = status(facts, &HEALTHY, previous, at(1)).addresses.unwrap_or_default();
+    let kinds = |facts: &Facts, previous: &NodeStatus| {
+        let addresses = status_of(facts, &HEALTHY, previous, 1).addresses.unwrap_or_default();
         addresses.into_iter().map(|a| a.type_).collect::<Vec<_>>()
     };
-    let cloud = NodeFacts { is_cloud_provider_external: true, ..facts() };
+    let mut cloud = facts();
+    cloud.settings.object.is_cloud_provider_external = true;
     assert_eq!(kinds(&cloud, &previous), ["ExternalIP"]);
     assert_eq!(kinds(&cloud, &NodeStatus::default()), ["InternalIP", "InternalIP", "Hostname"]);
-    let waiting = NodeFacts { node_ips: Some(Vec::new()), ..cloud.clone() };
+    let mut waiting = cloud.clone();
+    waiting.readings.addresses = Some(Vec::new());
     assert_eq!(kinds(&waiting, &NodeStatus::default()), ["Hostname"]);
     assert_eq!(kinds(&waiting, &previous), ["ExternalIP"]);
-    let unresolved = NodeFacts { node_ips: None, ..cloud };
-    assert!(kinds(&unresolved, &NodeStatus::default()).is_empty());
-    let unresolved = NodeFacts { node_ips: None, ..facts() };
+    cloud.readings.addresses = None;
+    assert!(kinds(&cloud, &NodeStatus::default()).is_empty());
+    let mut unresolved = facts();
+    unresolved.readings.addresses = None;
     assert_eq!(kinds(&unresolved, &previous), ["ExternalIP"]);
 }
 
@@ -264,14 +308,15 @@ fn pods_see_one_address_of_each_family_and_internal_ones_first() {
 
 #[test]
 fn the_largest_images_are_listed() {
-    let image = |size: u64, names: usize| ImageFacts {
+    let image = |size: u64, names: usize| NodeImage {
         names: (0..names).map(|n| format!("image-{size}-{n}")).collect(),
         size_bytes: size,
     };
     let images = |max_images| {
-        let facts =
-            NodeFacts { images: (1..=60).map(|size| image(size, 7)).collect(), max_images, ..facts() };
-        status(&facts, &HEALTHY, &NodeStatus::default(), at(1)).images.unwrap()
+        let mut facts = facts();
+        facts.settings.object.max_images = max_images;
+        facts.readings.images = (1..=60).map(|size| image(size, 7)).collect();
+        status_of(&facts, &HEALTHY, &NodeStatus::default(), 1).images.unwrap()
     };
     let listed = images(None);
     assert_eq!(listed.len(), 50);
@@ -296,7 +341,7 @@ fn the_runtimes_handlers_are_listed_by_name() {
         features: RuntimeFeatures { has_supplemental_groups_policy: true, ..RuntimeFeatures::default() },
     };
     let health = NodeHealth { runtime: Some(&runtime), ..HEALTHY };
-    let status = serde_json::to_value(status(&facts(), &health, &NodeStatus::default(), at(1))).unwrap();
+    let status = serde_json::to_value(status_of(&facts(), &health, &NodeStatus::default(), 1)).unwrap();
     let features = json!({"recursiveReadOnlyMounts": true, "userNamespaces": false});
     assert_eq!(
         status["runtimeHandlers"],
@@ -307,31 +352,30 @@ fn the_runtimes_handlers_are_listed_by_name() {
 
 #[test]
 fn only_news_is_written_before_its_time() {
-    let written = status(&facts(), &HEALTHY, &NodeStatus::default(), at(100));
-    let later = status(&facts(), &HEALTHY, &written, at(200));
+    let written = status_of(&facts(), &HEALTHY, &NodeStatus::default(), 100);
+    let later = status_of(&facts(), &HEALTHY, &written, 200);
     assert!(!has_changed(&written, &later), "a heartbeat is no news");
     let mut respelt = later.clone();
     respelt.capacity.as_mut().unwrap().get_mut("cpu").unwrap().0 = "8000m".to_owned();
     respelt.images = None;
     respelt.conditions.as_mut().unwrap().reverse();
     assert!(!has_changed(&written, &respelt), "nor is another way to put it");
-    let changes: [fn(&mut NodeFacts); 7] = [
-        |facts| facts.cpu_millis = 4000,
-        |facts| facts.boot_id = "other".to_owned(),
-        |facts| facts.images = vec![ImageFacts { names: vec!["i".to_owned()], size_bytes: 1 }],
-        |facts| facts.node_ips = Some(vec!["10.0.0.2".to_owned()]),
-        |facts| facts.kubelet_port = 1,
-        |facts| facts.extended = BTreeMap::from([("example.com/gpu".to_owned(), ExtendedFacts::default())]),
-        |facts| facts.declared_features = vec!["F".to_owned()],
+    let changes: [fn(&mut Facts); 6] = [
+        |facts| facts.machine.cpus = 4,
+        |facts| facts.machine.boot_id = "other".to_owned(),
+        |facts| facts.readings.images = vec![NodeImage { names: vec!["i".to_owned()], size_bytes: 1 }],
+        |facts| facts.readings.addresses = Some(vec!["10.0.0.2".to_owned()]),
+        |facts| facts.settings.object.kubelet_port = 1,
+        |facts| facts.settings.object.declared_features = vec!["F".to_owned()],
     ];
     for (index, change) in changes.iter().enumerate() {
         let mut facts = facts();
         change(&mut facts);
-        let current = status(&facts, &HEALTHY, &written, at(200));
+        let current = status_of(&facts, &HEALTHY, &written, 200);
         assert!(has_changed(&written, &current), "change {index}");
     }
     let health = NodeHealth { pressures: Pressures { pids: true, ..FINE }, ..HEALTHY };
-    assert!(has_changed(&written, &status(&facts(), &health, &written, at(200))));
+    assert!(has_changed(&written, &status_of(&facts(), &health, &written, 200)));
 }
 
 #[test]
@@ -339,15 +383,15 @@ fn transitions_are_told_by_events() {
     let reasons = |old: &NodeStatus, new: &NodeStatus| {
         transition_events(old, new, "n1").into_iter().map(|(reason, _)| reason).collect::<Vec<_>>()
     };
-    let first = status(&facts(), &HEALTHY, &NodeStatus::default(), at(1));
+    let first = status_of(&facts(), &HEALTHY, &NodeStatus::default(), 1);
     assert_eq!(
         reasons(&NodeStatus::default(), &first),
         ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"]
     );
-    assert_eq!(reasons(&first, &status(&facts(), &HEALTHY, &first, at(2))), [""; 0]);
+    assert_eq!(reasons(&first, &status_of(&facts(), &HEALTHY, &first, 2)), [""; 0]);
     let pressures = Pressures { memory: true, disk: true, pids: true };
     let down = ["down".to_owned()];
-    let second = status(&facts(), &NodeHealth { runtime_errors: &down, pressures, ..HEALTHY }, &first, at(3));
+    let second = status_of(&facts(), &NodeHealth { runtime_errors: &down, pressures, ..HEALTHY }, &first, 3);
     assert_eq!(
         reasons(&first, &second),
         ["NodeHasInsufficientMemory", "NodeHasDiskPressure", "NodeHasInsufficientPID", "NodeNotReady"]
@@ -359,8 +403,9 @@ fn transitions_are_told_by_events() {
 #[test]
 fn a_reboot_is_told_once_the_boot_is_another() {
     let of = |boot_id: &str| {
-        let facts = NodeFacts { boot_id: boot_id.to_owned(), ..facts() };
-        status(&facts, &HEALTHY, &NodeStatus::default(), at(1))
+        let mut facts = facts();
+        facts.machine.boot_id = boot_id.to_owned();
+        status_of(&facts, &HEALTHY, &NodeStatus::default(), 1)
     };
     assert_eq!(reboot_event(&NodeStatus::default(), &of("a"), "n1"), None);
     assert_eq!(reboot_event(&of("a"), &of("a"), "n1"), None);
@@ -371,7 +416,8 @@ fn a_reboot_is_told_once_the_boot_is_another() {
 #[test]
 fn a_node_is_registered_with_labels_annotations_and_taints() {
     let taint = Taint { key: "k".to_owned(), value: None, effect: "NoSchedule".to_owned(), time_added: None };
-    let facts = NodeFacts {
+    let mut facts = facts();
+    facts.settings.object = ObjectSettings {
         labels: BTreeMap::from([
             ("team".to_owned(), "a".to_owned()),
             ("kubernetes.io/hostname".to_owned(), "mine".to_owned()),
@@ -380,9 +426,9 @@ fn a_node_is_registered_with_labels_annotations_and_taints() {
         provider_id: "p://1".to_owned(),
         is_cloud_provider_external: true,
         provided_node_ips: vec!["10.0.0.1".to_owned()],
-        ..facts()
+        ..facts.settings.object
     };
-    let node = serde_json::to_value(initial_node(&facts)).unwrap();
+    let node = serde_json::to_value(initial_node(facts.node())).unwrap();
     assert_eq!(
         node["metadata"],
         json!({
@@ -413,11 +459,9 @@ fn a_node_is_registered_with_labels_annotations_and_taints() {
 
 #[test]
 fn the_metadata_of_an_existing_node_is_kept_right() {
-    let external = NodeFacts {
-        is_cloud_provider_external: true,
-        provided_node_ips: vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()],
-        ..facts()
-    };
+    let mut external = facts();
+    external.settings.object.is_cloud_provider_external = true;
+    external.settings.object.provided_node_ips = vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()];
     let (mine, stale) = (Some("10.0.0.1,fd00::1"), Some("192.0.2.1"));
     let existing = |os: Option<&str>, ips: Option<&str>| -> Node {
         let (mut labels, mut annotations) =
@@ -440,7 +484,7 @@ fn the_metadata_of_an_existing_node_is_kept_right() {
         (&facts(), Some("windows"), None, (Some("linux"), None)),
         (&facts(), None, None, (Some("linux"), None)),
     ] {
-        let found = metadata_change(facts, &existing(os, ips));
+        let found = metadata_change(facts.node(), &existing(os, ips));
         let annotation =
             found.annotations.get("alpha.kubernetes.io/provided-node-ip").map(|ips| ips.as_deref());
         assert_eq!(

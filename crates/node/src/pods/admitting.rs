@@ -6,7 +6,7 @@ use crate::admission::{self, AdmissionContext};
 use crate::cx::{Cx, NodeState};
 use crate::effect::{EventObject, EventRecord};
 use crate::input::Source;
-use crate::node_status::NodeFacts;
+use crate::node_status::NodeDescription;
 use crate::pods::life::EndCause;
 use crate::pods::record::{Desired, PodRecord};
 use crate::pods::registry::PodRegistry;
@@ -16,7 +16,7 @@ use crate::wait::WaitOn;
 /// Decides about every pod that waits to be let in and can be decided about.
 pub(crate) fn admit_waiting(pods: &mut PodRegistry, cx: &mut Cx<'_>) {
     grant_to_found(pods, cx);
-    let Some(facts) = cx.node.measured else { return };
+    let Some(node) = cx.node.description() else { return };
     let mut waiting: Vec<(Option<jiff::Timestamp>, PodUid)> = pods
         .dirty()
         .filter(|p| {
@@ -31,7 +31,7 @@ pub(crate) fn admit_waiting(pods: &mut PodRegistry, cx: &mut Cx<'_>) {
         .collect();
     waiting.sort();
     for (_, uid) in waiting {
-        admit_one(pods, &uid, facts, cx);
+        admit_one(pods, &uid, node, cx);
     }
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn admission_wait(
     } else if !record.desired.is_present() {
         // Nobody has said yet that it is wanted.
         (!missing.is_empty()).then_some(WaitOn::Sources(missing))
-    } else if node.measured.is_none() {
+    } else if node.description().is_none() {
         Some(WaitOn::Measurement)
     } else if !knows_enough_of_runtime(record, node) {
         Some(WaitOn::RuntimeStatus)
@@ -85,7 +85,7 @@ pub(crate) fn admission_wait(
     }
 }
 
-fn admit_one(pods: &mut PodRegistry, uid: &PodUid, facts: &NodeFacts, cx: &mut Cx<'_>) {
+fn admit_one(pods: &mut PodRegistry, uid: &PodUid, node: NodeDescription<'_>, cx: &mut Cx<'_>) {
     let Some(record) = pods.get(uid) else { return };
     let Some(pod) = record.desired.pod().cloned() else { return };
     if predecessor(pods, record).is_some() {
@@ -96,7 +96,7 @@ fn admit_one(pods: &mut PodRegistry, uid: &PodUid, facts: &NodeFacts, cx: &mut C
     let is_deleted = pod.metadata.deletion_timestamp.is_some();
     let is_let_in = is_over || is_deleted || record.life.was_admitted();
     let verdict = match record.offer(cx).pod(&pod).filter(|_| !is_let_in) {
-        Some(offered) => judge(pods, &offered, facts, cx),
+        Some(offered) => judge(pods, &offered, node, cx),
         None => Ok(()),
     };
     let Some(mut record) = pods.get_mut(uid) else { return };
@@ -146,21 +146,21 @@ fn predecessor<'a>(pods: &'a PodRegistry, record: &PodRecord) -> Option<&'a PodR
 fn judge(
     pods: &PodRegistry,
     pod: &AllocatedPod,
-    facts: &NodeFacts,
+    node: NodeDescription<'_>,
     cx: &Cx<'_>,
 ) -> Result<(), admission::Rejection> {
     let labels = cx.node.labels();
     admission::admit(
         pod,
         &AdmissionContext {
-            node_name: &cx.settings.node_name,
+            settings: cx.settings,
+            machine: node.machine,
+            allocatable: &node.resources().allocatable(),
             labels: &labels,
             taints: cx.node.taints(),
-            gates: cx.settings.gates,
             has_strict_groups: cx.node.has_strict_groups().unwrap_or(false),
             is_static: pod::is_static(pod),
             ledger: pods.ledger(),
-            facts,
             pressures: cx.node.pressures,
         },
     )

@@ -17,6 +17,7 @@ use crate::allocation::{self, Grant, Granted};
 use crate::cx::Cx;
 use crate::effect::StateFile;
 use crate::input::Source;
+use crate::node_status::Resources;
 use crate::outbox::Outbox;
 use crate::status;
 use crate::tasks::{PodTask, Tasks};
@@ -207,11 +208,12 @@ impl PodRecord {
     /// What the pod's downward API fields refer to.
     pub(crate) fn facts(&self, cx: &Cx<'_>) -> PodFacts {
         let host_ips = if cx.node.host_ips.is_empty() {
-            cx.node.facts.node_ips.clone().unwrap_or_default()
+            cx.node.readings.addresses.clone().unwrap_or_default()
         } else {
             cx.node.host_ips.to_vec()
         };
-        let (node_name, allocatable) = (cx.node.facts.name.clone(), cx.node.facts.allocatable());
+        let allocatable = cx.node.resources().map(Resources::allocatable).unwrap_or_default();
+        let node_name = cx.settings.node_name.clone();
         PodFacts { node_name, host_ips, pod_ips: self.pod_ips(cx), allocatable }
     }
 

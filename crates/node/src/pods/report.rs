@@ -189,7 +189,7 @@ impl PodRecord {
             started,
             host_ips: cx.node.host_ips,
             is_ipv6_first: cx.settings.is_ipv6_first,
-            runtime_name: &cx.node.facts.runtime_name,
+            runtime_name: &cx.node.readings.runtime_name,
             now: cx.now,
         }))
     }

@@ -20,9 +20,10 @@ use crate::checkpoints::Checkpoints;
 use crate::cx::{Cx, NodeState};
 use crate::effect::{Action, Effect, Failure, FailureKind, Hook, ImageAnswer, Outcome, StateFile};
 use crate::input::Source;
-use crate::node_status::NodeFacts;
+use crate::machine::Machine;
+use crate::node_status::Readings;
 use crate::outbox::Outbox;
-use crate::pressure::Pressures;
+use crate::pressure::{Pressures, Sample};
 use crate::settings::Settings;
 use crate::tasks::{Owner, PodTask};
 use crate::{
@@ -100,10 +101,12 @@ impl PodHarness {
     fn with<T>(&mut self, work: impl FnOnce(&mut PodRecord, &mut Cx<'_>) -> T) -> T {
         let now = Now { wall: wall(self.at), mono: Duration::from_secs(self.at) };
         let host_ips = ["192.0.2.1".to_owned()];
-        let facts = NodeFacts { runtime_name: "containerd".to_owned(), ..NodeFacts::default() };
+        let sample = Some(Sample::default());
+        let readings = Readings { runtime_name: "containerd".to_owned(), sample, ..Readings::default() };
         let node = NodeState {
-            measured: Some(&facts),
-            facts: &facts,
+            settings: &self.settings,
+            machine: Some(&Machine::default()),
+            readings: &readings,
             object: None,
             host_ips: &host_ips,
             runtime: None,

@@ -68,7 +68,7 @@ impl PodRecord {
     /// asked for, whatever of that was granted.
     fn check_features(&self, pod: &Pod, cx: &mut Cx<'_>) {
         let Some(before) = self.desired.pod() else { return };
-        let missing = admission::missing_for_update(before, pod, &cx.node.facts.declared_features);
+        let missing = admission::missing_for_update(before, pod, &cx.settings.object.declared_features);
         if !missing.is_empty() {
             let message =
                 format!("Pod requires node features that are not available: {}", missing.join(", "));

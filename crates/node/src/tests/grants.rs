@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::{AllocatedPod, Pod, PodUid};
 use serde_json::{Value, json};
 
-use super::scenario::{Scenario, pod};
+use super::scenario::{Scenario, machine, pod};
 use crate::{Action, HostAction, Input, Restored, RuntimeAction, Source, VolumeAction};
 
 /// Generation and resource version go together here.
@@ -177,6 +177,7 @@ fn what_an_earlier_process_made_for_a_pod_without_room_is_removed() {
         let mut scenario = Scenario::restarted([].into(), Duration::from_secs(5000));
         if is_found {
             scenario.tell(Input::Restored(Box::new(Restored {
+                machine: machine(),
                 pods: vec![PodUid::from("u")],
                 ..Restored::default()
             })));

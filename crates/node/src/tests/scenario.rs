@@ -16,17 +16,22 @@ use model::{Now, Pod, PodKey, PodObservation, PodUid, RuntimeCondition, RuntimeF
 use serde_json::{Value, json};
 
 use super::words::action_text;
-use crate::node_status::NodeFacts;
+use crate::pressure::Sample;
 use crate::{
     Action, ApiAction, Effect, EffectId, EventObject, EventRecord, Failure, FailureKind, HostAction,
-    ImageAnswer, ImageOutcome, Input, Node, Outcome, QosAmounts, RuntimeAction, RuntimeOutcome, Settings,
-    Source, StateFile,
+    ImageAnswer, ImageOutcome, Input, Machine, Node, ObjectSettings, Outcome, QosAmounts, RuntimeAction,
+    RuntimeOutcome, Settings, Source, StateFile,
 };
 
 /// A pod of the API server with this spec, version 1.
 pub(super) fn pod(spec: Value) -> Pod {
     let metadata = json!({ "namespace": "ns", "name": "web", "uid": "u", "resourceVersion": "1" });
     serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()
+}
+
+/// The machine of a scenario's node.
+pub(super) fn machine() -> Machine {
+    Machine { cpus: 4, memory_bytes: 8 << 30, operating_system: "linux".into(), ..Machine::default() }
 }
 
 /// A node, its surroundings, and what has been asked of them.
@@ -77,17 +82,11 @@ impl Scenario {
             // It never ends, so that scenarios are about pods.
             is_registering: true,
             sources: vec![Source::Api, Source::File],
+            object: ObjectSettings {
+                declared_features: vec!["RestartAllContainersOnContainerExits".into()],
+                ..ObjectSettings::default()
+            },
             ..Settings::for_tests()
-        };
-        let facts = NodeFacts {
-            name: "node".into(),
-            cpu_millis: 4000,
-            memory_bytes: 8 << 30,
-            max_pods: 110,
-            operating_system: "linux".into(),
-            runtime_name: "containerd".into(),
-            declared_features: vec!["RestartAllContainersOnContainerExits".into()],
-            ..NodeFacts::default()
         };
         let met = RuntimeCondition { is_met: true, reason: String::new(), message: String::new() };
         let health = RuntimeHealth {
@@ -97,7 +96,7 @@ impl Scenario {
             features: RuntimeFeatures { has_supplemental_groups_policy: true, ..RuntimeFeatures::default() },
         };
         let mut scenario = Self {
-            node: Node::begun(settings),
+            node: Node::begun(settings, machine()),
             at,
             version: 100,
             open: vec![],
@@ -116,7 +115,8 @@ impl Scenario {
         });
         for input in [
             Input::NodeObject(serde_json::from_value(object).unwrap()),
-            Input::NodeFacts(Box::new(facts)),
+            Input::RuntimeVersion { name: "containerd".into(), version: String::new() },
+            Input::Sample(Sample::default()),
             Input::EventStream { is_connected: true },
             Input::RuntimeHealth(Ok(health)),
         ] {

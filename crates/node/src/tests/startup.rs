@@ -9,8 +9,10 @@ use serde_json::json;
 
 use super::scenario::{Scenario, pod};
 use super::words::action_text;
-use crate::node_status::NodeFacts;
-use crate::{Effect, EffectId, Input, Node, Outcome, Restored, RuntimeOutcome, Settings, Source, WaitOn};
+use crate::pressure::Sample;
+use crate::{
+    Effect, EffectId, Input, Machine, Node, Outcome, Restored, RuntimeOutcome, Settings, Source, WaitOn,
+};
 
 fn at(second: u64) -> Now {
     Now { wall: Timestamp::UNIX_EPOCH, mono: Duration::from_secs(second) }
@@ -39,18 +41,14 @@ fn left() -> PodObservation {
 
 #[test]
 fn nothing_but_reads_is_started_before_it_is_known_what_was_left() {
-    let mut node =
-        Node::new(Settings { sources: vec![Source::Api], is_registering: true, ..Settings::for_tests() });
-    let facts = NodeFacts {
-        name: "node".into(),
-        max_pods: 110,
+    let mut node = Node::new(Settings {
+        sources: vec![Source::Api],
+        is_registering: true,
         pod_cidr: "10.0.0.0/24".into(),
-        cpu_millis: 1000,
-        memory_bytes: 1 << 30,
-        ..NodeFacts::default()
-    };
+        ..Settings::for_tests()
+    });
     let wanted = Arc::new(pod(json!({ "containers": [{ "name": "a", "image": "i" }] })));
-    assert_eq!(actions(node.step(at(0), Input::NodeFacts(Box::new(facts)))), ["relist"]);
+    assert_eq!(actions(node.step(at(0), Input::Sample(Sample::default()))), ["relist"]);
     for input in [
         Input::PodsListed { source: Source::Api, pods: vec![wanted] },
         Input::Finished {
@@ -70,7 +68,8 @@ fn nothing_but_reads_is_started_before_it_is_known_what_was_left() {
     }
     assert!(node.next_deadline().is_some_and(|next| next > Duration::from_secs(1)), "the next relist");
 
-    let restored = Restored { pods: vec![PodUid::from("on-disk")], ..Restored::default() };
+    let machine = Machine { cpus: 1, memory_bytes: 1 << 30, ..Machine::default() };
+    let restored = Restored { machine, pods: vec![PodUid::from("on-disk")], ..Restored::default() };
     let done = actions(node.step(at(2), Input::Restored(Box::new(restored))));
     for text in ["register", "pod-cidr 10.0.0.0/24", "observe", "cgroup", "volumes", "tear-down"] {
         assert!(done.iter().any(|done| done == text), "{text} is started: {done:?}");
@@ -84,7 +83,7 @@ fn nothing_but_reads_is_started_before_it_is_known_what_was_left() {
 #[test]
 fn the_node_waits_for_sources_that_have_not_named_their_pods() {
     let settings = Settings { sources: vec![Source::Api, Source::File], ..Settings::for_tests() };
-    let mut node = Node::begun(settings);
+    let mut node = Node::begun(settings, Machine::default());
     let mut left = |input| {
         node.step(at(1), input);
         let view = node.view();

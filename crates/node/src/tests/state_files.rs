@@ -8,7 +8,7 @@ use checkpoints::{PodResources, PodsState};
 use model::{Pod, PodUid};
 use serde_json::json;
 
-use super::scenario::{Scenario, pod};
+use super::scenario::{Scenario, machine, pod};
 use crate::{
     Action, DamagedFile, Effect, EventObject, FailureKind, HostAction, Input, Restored, RuntimeAction,
     Source, StateFile, WaitOn,
@@ -131,7 +131,7 @@ fn granted(scenario: &Scenario) -> Vec<i64> {
 fn a_grant_outlives_the_process_that_made_it() {
     let start = |files: BTreeMap<StateFile, Result<PodsState, DamagedFile>>| {
         let mut next = Scenario::restarted([].into(), Duration::from_secs(5000));
-        next.tell(Input::Restored(Box::new(Restored { pods: vec![], files })));
+        next.tell(Input::Restored(Box::new(Restored { machine: machine(), pods: vec![], files })));
         let told = next
             .tell(Input::PodsListed { source: Source::Api, pods: vec![Arc::new(requesting("u", "3", 2))] });
         next.tell(Input::PodsListed { source: Source::File, pods: vec![] });
@@ -152,7 +152,7 @@ fn entries_of_pods_that_nobody_knows_go_once_all_have_been_named() {
     let mut state = saying("late", "1");
     state.pods.extend(saying("gone", "1").pods);
     let files = StateFile::ALL.map(|file| (file, Ok(state.clone()))).into();
-    next.tell(Input::Restored(Box::new(Restored { pods: vec![], files })));
+    next.tell(Input::Restored(Box::new(Restored { machine: machine(), pods: vec![], files })));
     next.tell(Input::PodsListed { source: Source::File, pods: vec![] });
     let pods = ["late", "new"].map(|name| Arc::new(requesting(name, "1", 1))).into();
     next.tell(Input::PodsListed { source: Source::Api, pods });
@@ -167,7 +167,7 @@ fn a_damaged_file_is_told_of() {
     let mut told = |kept_as: Option<&str>| {
         let damaged = DamagedFile { error: "torn".into(), kept_as: kept_as.map(str::to_owned) };
         let files = [(StateFile::AllocatedPods, Err(damaged))].into();
-        let restored = Restored { pods: vec![PodUid::from("u")], files };
+        let restored = Restored { machine: machine(), pods: vec![PodUid::from("u")], files };
         let effects = scenario.node.step(scenario.now(), Input::Restored(Box::new(restored)));
         let event = effects.into_iter().find_map(|effect| match effect {
             Effect::Record(event) if event.about == EventObject::Node => Some(event),

@@ -7,7 +7,6 @@ use std::time::Duration;
 use config::{Config, ReservedCgroup};
 use host::cgroup::{CgroupLimits, Group, HugePageLimit, MIN_CPU_SHARES, cpu_shares};
 use model::{QosClass, Quantity};
-use node::node_status::NodeFacts;
 use node::{EventObject, EventRecord};
 use tracing::info;
 
@@ -43,7 +42,7 @@ impl MachineLimits {
 /// a node does not start without.
 pub(crate) async fn prepare(
     adapters: &Arc<Adapters>,
-    facts: &NodeFacts,
+    capacity: BTreeMap<String, Quantity>,
     machine: &MachineLimits,
 ) -> Result<(), PrepareError> {
     let (config, driver) = (&adapters.config, &adapters.cgroup_driver);
@@ -57,7 +56,7 @@ pub(crate) async fn prepare(
         ] {
             driver.ensure(group, limits).await.map_err(PrepareError::Driver)?;
         }
-        let limits = of_all_pods(config, facts, machine, version);
+        let limits = of_all_pods(config, capacity, machine, version);
         if !enforce(adapters, driver, limits.clone()).await {
             let (adapters, driver) = (adapters.clone(), driver.clone());
             #[expect(clippy::disallowed_methods, reason = "ends when the limit is set, or with the process")]
@@ -174,11 +173,11 @@ fn of_class(config: &Config, class: QosClass, cgroup_version: u8) -> CgroupLimit
 /// eviction. The kernel's limit is the last resort.
 fn of_all_pods(
     config: &Config,
-    facts: &NodeFacts,
+    capacity: BTreeMap<String, Quantity>,
     machine: &MachineLimits,
     cgroup_version: u8,
 ) -> CgroupLimits {
-    let mut amounts = facts.capacity();
+    let mut amounts = capacity;
     let pids = Quantity::from_units(i64::try_from(machine.max_pids).unwrap_or(i64::MAX));
     amounts.insert("pid".to_owned(), pids);
     if config.node.enforce_pods {
@@ -256,16 +255,9 @@ pub(super) mod tests {
         MachineLimits { cpus: "0-3".to_owned(), max_pids: 30_000 }
     }
 
-    fn facts(config: &Config) -> NodeFacts {
-        NodeFacts {
-            cpu_millis: 4000,
-            memory_bytes: 8 << 30,
-            huge_pages: BTreeMap::from([(2 << 20, 8 << 20)]),
-            kube_reserved: config.node.kube_reserved.clone(),
-            system_reserved: config.node.system_reserved.clone(),
-            hard_eviction: BTreeMap::from([("memory".to_owned(), Quantity::from_units(1 << 30))]),
-            ..NodeFacts::default()
-        }
+    fn capacity() -> BTreeMap<String, Quantity> {
+        let amounts = [("cpu", "4"), ("memory", "8Gi"), ("pods", "110"), ("hugepages-2Mi", "8Mi")];
+        amounts.map(|(name, amount)| (name.to_owned(), amount.parse().unwrap())).into()
     }
 
     #[test]
@@ -297,7 +289,7 @@ pub(super) mod tests {
             ("", 1, &v1),
         ] {
             let config = config(text);
-            assert_eq!(&of_all_pods(&config, &facts(&config), &machine(), version), expected, "{text}");
+            assert_eq!(&of_all_pods(&config, capacity(), &machine(), version), expected, "{text}");
         }
     }
 
