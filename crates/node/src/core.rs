@@ -72,10 +72,11 @@ pub struct Node {
     tallies: Tallies,
 }
 
+const RELIST: Owner = Owner::Node(NodeTask::Relist);
+
 /// The full relist: what repairs whatever else was lost.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Relist {
-    is_busy: bool,
     /// Monotonic time of the next; zero at start.
     next_at: Duration,
     /// Asked for again while one was under way.
@@ -182,7 +183,7 @@ impl Node {
 
     fn note_node_waits(&mut self, now: Now) {
         let unsynced = self.unsynced();
-        self.lifecycle.note_waits(now, self.startup, unsynced, &self.settings);
+        self.lifecycle.note_waits(now, self.startup, unsynced, &self.settings, &self.out);
     }
 
     /// When [`Node::step`] wants to be called at the latest, with [`Input::Tick`] if nothing else
@@ -193,18 +194,19 @@ impl Node {
 
     /// The parts of the node say when they have something to do; pods did when they were driven.
     fn schedule_parts(&mut self) {
-        let relist = (!self.relist.is_busy).then_some(self.relist.next_at);
+        let relist = (!self.out.is_open(&RELIST)).then_some(self.relist.next_at);
         self.schedule.set(Key::Relist, relist);
         if !self.startup.is_over() {
             return;
         }
-        self.schedule.set(Key::NodeLifecycle, self.lifecycle.next_deadline());
-        self.schedule.set(Key::PodCidr, self.pod_cidr.next_deadline());
+        self.schedule.set(Key::NodeLifecycle, self.lifecycle.next_deadline(&self.out));
+        self.schedule.set(Key::PodCidr, self.pod_cidr.next_deadline(&self.out));
         let amounts = self.pods.ledger().qos_amounts();
-        let qos_cgroups = self.qos_cgroups.next_deadline(amounts).filter(|_| self.are_sources_synced());
+        let qos_cgroups =
+            self.qos_cgroups.next_deadline(amounts, &self.out).filter(|_| self.are_sources_synced());
         self.schedule.set(Key::QosCgroups, qos_cgroups);
         self.schedule.set(Key::Checkpoints, self.checkpoints.next_deadline());
-        self.schedule.set(Key::Mirrors, self.mirrors.next_deadline());
+        self.schedule.set(Key::Mirrors, self.mirrors.next_deadline(&self.out));
         self.schedule.set(Key::RetainedLogs, self.retained_logs.next_deadline());
     }
 
@@ -243,7 +245,7 @@ impl Node {
             Input::NodeObject(node) => {
                 let was_known = self.lifecycle.has_object_uid();
                 self.pod_cidr.of_node(&node);
-                self.lifecycle.node_seen(node);
+                self.lifecycle.node_seen(node, &self.out);
                 self.pods.mark_admitting();
                 self.mirrors_may_be_made(was_known);
             }
@@ -446,19 +448,17 @@ impl Node {
 
     fn want_relist(&mut self) {
         self.relist.next_at = Duration::ZERO;
-        self.relist.is_wanted = self.relist.is_busy;
+        self.relist.is_wanted = self.out.is_open(&RELIST);
     }
 
     fn drive_relist(&mut self, now: Now) {
-        if !self.relist.is_busy && self.relist.next_at <= now.mono {
-            self.relist.is_busy = true;
+        if !self.out.is_open(&RELIST) && self.relist.next_at <= now.mono {
             self.relist.touched.clear();
-            self.out.start(Owner::Node(NodeTask::Relist), RuntimeAction::Relist);
+            self.out.start(RELIST, RuntimeAction::Relist);
         }
     }
 
     fn relisted(&mut self, now: Now, outcome: Outcome) {
-        self.relist.is_busy = false;
         let pause = if self.relist.has_events {
             crate::settings::RELIST_WITH_EVENTS
         } else {

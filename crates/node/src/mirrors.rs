@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cx::Cx;
 use crate::effect::{ApiAction, Outcome};
+use crate::outbox::Outbox;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::pods::life::Step;
 use crate::pods::record::{PodRecord, resource_version};
@@ -27,8 +28,17 @@ pub(crate) struct Mirrors {
     unsorted: BTreeSet<PodKey>,
     /// Names of mirrors that no static pod stands behind.
     strays: BTreeSet<PodKey>,
-    /// Removals of those: under way (`None`), or failed.
-    removals: BTreeMap<PodUid, Option<Retry>>,
+    /// What came of removing those.
+    removals: BTreeMap<PodUid, Removal>,
+}
+
+/// What the last attempt to remove a mirror came to.
+#[derive(Debug, Serialize, Deserialize)]
+enum Removal {
+    /// It is tried again.
+    Failed(Retry),
+    /// The watch will say so; until then nothing more is to be done about it.
+    Done,
 }
 
 impl Mirrors {
@@ -72,7 +82,7 @@ impl Mirrors {
                 let (uid, version) = (pod::uid(mirror), resource_version(mirror));
                 let is_other = record.report.api_uid.as_ref() != Some(&uid);
                 record.mirror = Step::Done;
-                if is_other || (version > record.report.version && record.report.in_flight.is_none()) {
+                if is_other || (version > record.report.version && !record.is_being_reported()) {
                     record.report.api_uid = Some(uid);
                     record.report.version = version;
                     record.report.is_gone = false;
@@ -89,7 +99,7 @@ impl Mirrors {
                 if record.mirror.is_done() {
                     record.mirror = Step::Todo;
                 }
-                let is_leaving = matches!(self.removals.get(&pod::uid(mirror)), Some(None))
+                let is_leaving = self.is_leaving(&pod::uid(mirror), cx.out)
                     || record.tasks.is_open(&PodTask::MirrorRemoval);
                 if record.mirror.is_due(cx.now) && !is_leaving {
                     let action = ApiAction::DeletePod { key: record.key.clone(), uid: pod::uid(mirror) };
@@ -124,36 +134,51 @@ impl Mirrors {
             .filter_map(|key| Some((key.clone(), pod::uid(self.by_key.get(key)?))))
             .collect();
         // What failed is tried again only while there is something to remove.
-        self.removals.retain(|uid, retry| retry.is_none() || strays.iter().any(|(_, stray)| stray == uid));
+        let is_stray = |uid: &PodUid| strays.iter().any(|(_, stray)| stray == uid);
+        self.removals.retain(|uid, removal| matches!(removal, Removal::Done) || is_stray(uid));
         for (key, uid) in strays {
             let is_due = match self.removals.get(&uid) {
                 None => true,
-                Some(None) => false,
-                Some(Some(retry)) => retry.next_at <= cx.now.mono,
+                Some(Removal::Done) => false,
+                Some(Removal::Failed(retry)) => retry.next_at <= cx.now.mono,
             };
-            if is_due {
+            if is_due && !self.is_leaving(&uid, cx.out) {
                 let action = ApiAction::DeletePod { key, uid: uid.clone() };
-                cx.out.start(Owner::StrayMirror(uid.clone()), action);
-                self.removals.insert(uid, None);
+                cx.out.start(Owner::StrayMirror(uid), action);
             }
         }
     }
 
-    pub(crate) fn removal_done(&mut self, uid: &PodUid, outcome: &Outcome, now: Now) {
-        let Some(entry) = self.removals.get_mut(uid) else { return };
-        if outcome.is_gone() {
-            // The watch will say so; until then nothing more is to be done about it.
-            return;
-        }
-        let error = match outcome {
-            Outcome::Failed(failure) => failure.message.clone(),
-            _ => String::new(),
-        };
-        *entry = Some(Retry::after(entry.as_ref(), error, Pauses::CALLS, now));
+    /// Whether a mirror is being removed, or was, because nobody stood behind it.
+    fn is_leaving(&self, uid: &PodUid, out: &Outbox) -> bool {
+        matches!(self.removals.get(uid), Some(Removal::Done)) || out.is_open(&Owner::StrayMirror(uid.clone()))
     }
 
-    pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        self.removals.values().flatten().map(|r| r.next_at).min()
+    pub(crate) fn removal_done(&mut self, uid: &PodUid, outcome: &Outcome, now: Now) {
+        if !self.by_uid.contains_key(uid) {
+            return;
+        }
+        let before = match self.removals.get(uid) {
+            Some(Removal::Failed(retry)) => Some(retry),
+            _ => None,
+        };
+        let removal = match outcome {
+            _ if outcome.is_gone() => Removal::Done,
+            Outcome::Failed(failure) => {
+                Removal::Failed(Retry::after(before, failure.message.clone(), Pauses::CALLS, now))
+            }
+            _ => Removal::Failed(Retry::after(before, String::new(), Pauses::CALLS, now)),
+        };
+        self.removals.insert(uid.clone(), removal);
+    }
+
+    pub(crate) fn next_deadline(&self, out: &Outbox) -> Option<Duration> {
+        let waiting = self.removals.iter().filter(|(uid, _)| !self.is_leaving(uid, out));
+        let retries = waiting.filter_map(|(_, removal)| match removal {
+            Removal::Failed(retry) => Some(retry.next_at),
+            Removal::Done => None,
+        });
+        retries.min()
     }
 }
 

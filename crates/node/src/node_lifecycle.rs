@@ -22,6 +22,9 @@ use crate::startup::Startup;
 use crate::tasks::{NodeTask, Owner};
 use crate::wait::{Found, Wait, WaitOn, Waits};
 
+const REGISTER: Owner = Owner::Node(NodeTask::Register);
+const STATUS: Owner = Owner::Node(NodeTask::Status);
+
 /// The runtime is asked every five seconds. After this long without an answer, people may know.
 const RUNTIME_SLOW: Duration = Duration::from_secs(12);
 
@@ -94,7 +97,8 @@ struct Runtime {
 struct NodeReport {
     written: Option<Arc<NodeStatus>>,
     current: Arc<NodeStatus>,
-    in_flight: Option<Arc<NodeStatus>>,
+    /// What the last write has carried, or the one under way.
+    sent: Arc<NodeStatus>,
     retry: Option<Retry>,
     /// Monotonic; `None` before this process has written any.
     written_at: Option<Duration>,
@@ -216,12 +220,12 @@ impl NodeLifecycle {
 
     /// The API server's version of the node. Others write to it, too: what they changed of its
     /// status (say, Ready to Unknown) is compared with from now on, and so put right at once.
-    pub(crate) fn node_seen(&mut self, node: Arc<ApiNode>) {
+    pub(crate) fn node_seen(&mut self, node: Arc<ApiNode>, out: &Outbox) {
         if matches!(self.registration, Registration::Awaited) {
             return self.adopt(node);
         }
         if matches!(self.registration, Registration::Made)
-            && self.report.in_flight.is_none()
+            && !out.is_open(&STATUS)
             && let Some(status) = &node.status
         {
             let mut status = status.clone();
@@ -306,12 +310,17 @@ impl NodeLifecycle {
         startup: Startup,
         unsynced: Vec<Source>,
         settings: &Settings,
+        out: &Outbox,
     ) {
-        self.waits.update(self.find_waits(now, startup, unsynced, settings), now);
+        let mut found = self.find_waits(now, startup, settings, out);
+        if !unsynced.is_empty() {
+            found.add(WaitOn::Sources(unsynced));
+        }
+        self.waits.update(found, now);
     }
 
     /// What the round has left open.
-    fn find_waits(&self, now: Now, startup: Startup, unsynced: Vec<Source>, settings: &Settings) -> Found {
+    fn find_waits(&self, now: Now, startup: Startup, settings: &Settings, out: &Outbox) -> Found {
         let mut found = Found::default();
         if !startup.is_over() {
             found.add(WaitOn::Restoring);
@@ -341,17 +350,16 @@ impl NodeLifecycle {
             Registration::Due => found.retrying(WaitOn::Registration, None),
             Registration::InFlight(retry) => {
                 found.retrying(WaitOn::Registration, retry.as_ref());
-                found.add(WaitOn::Registration).next_try = None;
+                let wait = found.add(WaitOn::Registration);
+                (wait.next_try, wait.since) = (None, out.since(&REGISTER).unwrap_or_default());
             }
             Registration::Failed(retry) => found.retrying(WaitOn::Registration, Some(retry)),
             Registration::Awaited => found.retrying(WaitOn::NodeObject, None),
-            Registration::Made if self.report.in_flight.is_some() || self.report.retry.is_some() => {
+            Registration::Made if out.is_open(&STATUS) || self.report.retry.is_some() => {
                 found.retrying(WaitOn::StatusWrite, self.report.retry.as_ref());
+                found.add(WaitOn::StatusWrite).since = out.since(&STATUS).unwrap_or_default();
             }
             Registration::Made => {}
-        }
-        if !unsynced.is_empty() {
-            found.add(WaitOn::Sources(unsynced));
         }
         found
     }
@@ -389,7 +397,7 @@ impl NodeLifecycle {
         }
         node.status = Some(status);
         self.registration = Registration::InFlight(before);
-        out.start(Owner::Node(NodeTask::Register), ApiAction::RegisterNode { node: Box::new(node) });
+        out.start(REGISTER, ApiAction::RegisterNode { node: Box::new(node) });
     }
 
     /// Reports to this object from now on.
@@ -421,7 +429,7 @@ impl NodeLifecycle {
         }
         let report = &self.report;
         let is_retry_due = report.retry.as_ref().is_none_or(|r| r.next_at <= now.mono);
-        if report.in_flight.is_some() || !is_retry_due || !(report.is_dirty || report.next_at <= now.mono) {
+        if out.is_open(&STATUS) || !is_retry_due || !(report.is_dirty || report.next_at <= now.mono) {
             return;
         }
         let Some(written) = report.written.clone() else { return };
@@ -444,11 +452,8 @@ impl NodeLifecycle {
         if has_changed || self.is_write_due(now) {
             self.plan_next_write(has_changed, settings.node_status_report_every);
             let new = self.report.current.clone();
-            self.report.in_flight = Some(new.clone());
-            out.start(
-                Owner::Node(NodeTask::Status),
-                ApiAction::WriteNodeStatus { old: written, new, metadata },
-            );
+            self.report.sent = new.clone();
+            out.start(STATUS, ApiAction::WriteNodeStatus { old: written, new, metadata });
         } else {
             // What could not be written is no longer to be.
             self.report.retry = None;
@@ -547,10 +552,9 @@ impl NodeLifecycle {
     }
 
     pub(crate) fn status_written(&mut self, now: Now, outcome: Outcome) {
-        let Some(sent) = self.report.in_flight.take() else { return };
         match outcome {
             Outcome::Api(ApiOutcome::Written { .. }) => {
-                self.report.written = Some(sent);
+                self.report.written = Some(std::mem::take(&mut self.report.sent));
                 self.report.written_at = Some(now.mono);
                 self.report.retry = None;
             }
@@ -568,13 +572,13 @@ impl NodeLifecycle {
         }
     }
 
-    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+    pub(crate) fn next_deadline(&self, out: &Outbox) -> Option<Duration> {
         if self.machine.is_none() || self.readings.sample.is_none() {
             return None;
         }
         match &self.registration {
             Registration::Failed(retry) => Some(retry.next_at),
-            Registration::Made if self.report.in_flight.is_none() => {
+            Registration::Made if !out.is_open(&STATUS) => {
                 if self.report.next_at.is_zero() {
                     // Still silent: what ends that sooner comes as an input.
                     return self.report.speak_at;

@@ -7,7 +7,7 @@ use model::Now;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Action, Effect, EffectId, EventRecord};
-use crate::tasks::{InFlight, Owner};
+use crate::tasks::{InFlight, Owner, Tasks};
 
 /// Effects decided in the current step, and the owners of all that are under way.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub(crate) struct Outbox {
     #[serde(skip)]
     effects: Vec<Effect>,
     owners: BTreeMap<EffectId, Owner>,
+    /// Those of them that are no pods'. A pod's record has its own.
+    tasks: Tasks<Owner>,
 }
 
 impl Outbox {
@@ -31,9 +33,24 @@ impl Outbox {
     pub(crate) fn start(&mut self, owner: Owner, action: impl Into<Action>) -> InFlight {
         let id = EffectId(self.next_id);
         self.next_id += 1;
+        let in_flight = InFlight { id, since: self.at };
+        if !matches!(owner, Owner::Pod(..)) {
+            debug_assert!(!self.tasks.is_open(&owner), "{owner:?} is under way");
+            self.tasks.begin(owner.clone(), in_flight);
+        }
         self.owners.insert(id, owner);
         self.effects.push(Effect::Start { id, action: action.into() });
-        InFlight { id, since: self.at }
+        in_flight
+    }
+
+    /// Whether that task, which is no pod's, is under way.
+    pub(crate) fn is_open(&self, owner: &Owner) -> bool {
+        self.tasks.is_open(owner)
+    }
+
+    /// Since when it is, monotonic; `None` when it is not.
+    pub(crate) fn since(&self, owner: &Owner) -> Option<Duration> {
+        self.tasks.get(owner).map(|task| task.since)
     }
 
     /// Asks for an action to stop. Its result still comes.
@@ -49,7 +66,9 @@ impl Outbox {
     /// Who waited for this result; `None` for an id that was never given or has
     /// already ended, so that a repeated result changes nothing.
     pub(crate) fn finish(&mut self, id: EffectId) -> Option<Owner> {
-        self.owners.remove(&id)
+        let owner = self.owners.remove(&id)?;
+        self.tasks.end(&owner);
+        Some(owner)
     }
 
     /// What the step decided.

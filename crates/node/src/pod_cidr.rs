@@ -11,6 +11,8 @@ use crate::outbox::Outbox;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::tasks::{NodeTask, Owner};
 
+const TASK: Owner = Owner::Node(NodeTask::PodCidr);
+
 /// What the runtime was told, and what it is to be told.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct PodCidr {
@@ -18,7 +20,8 @@ pub(crate) struct PodCidr {
     wanted: String,
     /// What the runtime has taken.
     told: String,
-    in_flight: Option<String>,
+    /// What it was told last, or is being told.
+    sent: String,
     retry: Option<Retry>,
 }
 
@@ -38,21 +41,17 @@ impl PodCidr {
 
     pub(crate) fn drive(&mut self, now: Now, out: &mut Outbox) {
         let is_due = self.retry.as_ref().is_none_or(|retry| retry.next_at <= now.mono);
-        if self.in_flight.is_some() || self.wanted == self.told || !is_due {
+        if out.is_open(&TASK) || self.wanted == self.told || !is_due {
             return;
         }
-        self.in_flight = Some(self.wanted.clone());
-        out.start(
-            Owner::Node(NodeTask::PodCidr),
-            RuntimeAction::SetPodCidr { pod_cidr: self.wanted.clone() },
-        );
+        self.sent.clone_from(&self.wanted);
+        out.start(TASK, RuntimeAction::SetPodCidr { pod_cidr: self.wanted.clone() });
     }
 
     pub(crate) fn finished(&mut self, now: Now, outcome: Outcome) {
-        let Some(sent) = self.in_flight.take() else { return };
         match outcome {
             Outcome::Done => {
-                self.told = sent;
+                self.told = std::mem::take(&mut self.sent);
                 self.retry = None;
             }
             Outcome::Failed(failure) => {
@@ -63,9 +62,9 @@ impl PodCidr {
     }
 
     /// When it is to be tried again.
-    pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        let is_open = self.in_flight.is_none() && self.wanted != self.told;
-        self.retry.as_ref().filter(|_| is_open).map(|retry| retry.next_at)
+    pub(crate) fn next_deadline(&self, out: &Outbox) -> Option<Duration> {
+        let is_wanted = !out.is_open(&TASK) && self.wanted != self.told;
+        self.retry.as_ref().filter(|_| is_wanted).map(|retry| retry.next_at)
     }
 }
 

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::cx::Cx;
 use crate::effect::{HostAction, Outcome, QosAmounts};
+use crate::outbox::Outbox;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::tasks::{NodeTask, Owner};
 
+const TASK: Owner = Owner::Node(NodeTask::QosCgroups);
 /// Between two writes: many pods that come together are worth one.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -21,7 +23,8 @@ pub(crate) struct QosCgroups {
     counts_memory: bool,
     /// As last set for certain.
     set: Option<QosAmounts>,
-    in_flight: Option<QosAmounts>,
+    /// What they were set to last, or are being set to.
+    sent: Option<QosAmounts>,
     retry: Option<Retry>,
     /// Monotonic time before which nothing is set.
     next_at: Duration,
@@ -30,25 +33,24 @@ pub(crate) struct QosCgroups {
 impl QosCgroups {
     /// Nothing is set yet. Whether memory counts is the configuration's business.
     pub(crate) fn new(counts_memory: bool) -> Self {
-        Self { counts_memory, set: None, in_flight: None, retry: None, next_at: Duration::ZERO }
+        Self { counts_memory, set: None, sent: None, retry: None, next_at: Duration::ZERO }
     }
 
     /// Sets weight and limits anew when that is due, by what pods request now.
     pub(crate) fn drive(&mut self, requested: QosAmounts, cx: &mut Cx<'_>) {
-        if self.next_deadline(requested).is_none_or(|at| at > cx.now.mono) {
+        if self.next_deadline(requested, cx.out).is_none_or(|at| at > cx.now.mono) {
             return;
         }
         self.next_at = cx.now.after(PAUSE);
         let amounts = self.counted(requested);
-        self.in_flight = Some(amounts);
+        self.sent = Some(amounts);
         let memory_bytes = cx.node.machine.map_or(0, |machine| machine.memory_bytes);
-        cx.out
-            .start(Owner::Node(NodeTask::QosCgroups), HostAction::UpdateQosCgroups { amounts, memory_bytes });
+        cx.out.start(TASK, HostAction::UpdateQosCgroups { amounts, memory_bytes });
     }
 
     /// When [`QosCgroups::drive`] has something to do; monotonic.
-    pub(crate) fn next_deadline(&self, requested: QosAmounts) -> Option<Duration> {
-        let is_due = self.in_flight.is_none() && self.set != Some(self.counted(requested));
+    pub(crate) fn next_deadline(&self, requested: QosAmounts, out: &Outbox) -> Option<Duration> {
+        let is_due = !out.is_open(&TASK) && self.set != Some(self.counted(requested));
         let retry_at = self.retry.as_ref().map(|retry| retry.next_at).unwrap_or_default();
         is_due.then(|| self.next_at.max(retry_at))
     }
@@ -63,10 +65,9 @@ impl QosCgroups {
 
     /// Takes in how setting it ended.
     pub(crate) fn finished(&mut self, outcome: Outcome, now: Now) {
-        let sent = self.in_flight.take();
         match outcome {
             Outcome::Done => {
-                self.set = sent;
+                self.set = self.sent.take();
                 self.retry = None;
             }
             Outcome::Failed(failure) => {

@@ -48,39 +48,47 @@ pub(crate) struct InFlight {
     pub(crate) since: Duration,
 }
 
-/// The tasks of one pod that are under way.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Tasks {
+/// What is under way: the tasks of one pod, or, by their owners, those of no pod.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(serialize = "T: Serialize", deserialize = "T: Deserialize<'de> + Ord"))]
+pub(crate) struct Tasks<T> {
     #[serde(with = "crate::pairs")]
-    open: BTreeMap<PodTask, InFlight>,
+    open: BTreeMap<T, InFlight>,
 }
 
-impl Tasks {
+/// Nothing is.
+impl<T> Default for Tasks<T> {
+    fn default() -> Self {
+        Self { open: BTreeMap::new() }
+    }
+}
+
+impl<T: Ord> Tasks<T> {
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    pub(crate) fn is_open(&self, task: &PodTask) -> bool {
+    pub(crate) fn is_open(&self, task: &T) -> bool {
         self.open.contains_key(task)
     }
 
-    pub(crate) fn any(&self, is_meant: impl Fn(&PodTask) -> bool) -> bool {
+    pub(crate) fn any(&self, is_meant: impl Fn(&T) -> bool) -> bool {
         self.open.keys().any(is_meant)
     }
 
-    pub(crate) fn get(&self, task: &PodTask) -> Option<InFlight> {
+    pub(crate) fn get(&self, task: &T) -> Option<InFlight> {
         self.open.get(task).copied()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PodTask, InFlight)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&T, InFlight)> {
         self.open.iter().map(|(task, in_flight)| (task, *in_flight))
     }
 
-    pub(crate) fn begin(&mut self, task: PodTask, in_flight: InFlight) {
+    pub(crate) fn begin(&mut self, task: T, in_flight: InFlight) {
         self.open.insert(task, in_flight);
     }
 
-    pub(crate) fn end(&mut self, task: &PodTask) {
+    pub(crate) fn end(&mut self, task: &T) {
         self.open.remove(task);
     }
 }

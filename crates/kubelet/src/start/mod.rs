@@ -94,15 +94,14 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let has_api = adapters.api.connection().is_some();
     let of_core = settings::of_core(&config, &host.node_name, prerequisites.runtime_features, has_api);
     let machine = settings::machine(&config, &host.machine);
-    let sampler = Arc::new(Sampler::new(adapters.clone(), clock));
-    let mut addresses = AddressWatch::new(&config, &host.node_name);
-    let readings = prerequisites.measure(&adapters, (&of_core, &machine), &sampler, &mut addresses).await?;
+    let mut readers = Readers::new(&adapters, &host.node_name, clock);
+    let readings = prerequisites.measure(&adapters, (&of_core, &machine), &mut readers).await?;
     let (results, inbox) = driver::inbox();
     prerequisites.tasks.spawn(restore::restore(adapters.clone(), machine, readings, results.clone()));
     let (certificate, serving_names) = identity::serving_certificate(
         &config,
         [&host.hostname, &host.node_name],
-        addresses.addresses(),
+        readers.addresses.addresses(),
         adapters.api.connection(),
         &prerequisites.identity,
         &prerequisites.tasks,
@@ -111,8 +110,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     watchers::spawn(
         &adapters,
         &published,
-        &sampler,
-        addresses,
+        readers,
         &host.node_name,
         serving_names,
         &results,
@@ -179,6 +177,21 @@ impl Host {
         let machine = MachineFacts::read().context("read what this machine is")?;
         checks::reserved_cpus(config, &machine.cpu_list)?;
         Ok(Self { mounts, machine, hostname, node_name })
+    }
+}
+
+/// What reads of the node what changes, from the start on.
+struct Readers {
+    sampler: Arc<Sampler>,
+    addresses: AddressWatch,
+}
+
+impl Readers {
+    fn new(adapters: &Arc<Adapters>, node_name: &str, clock: Clock) -> Self {
+        Self {
+            sampler: Arc::new(Sampler::new(adapters.clone(), clock)),
+            addresses: AddressWatch::new(&adapters.config, node_name),
+        }
     }
 }
 
@@ -291,8 +304,7 @@ impl Prerequisites {
         &self,
         adapters: &Arc<Adapters>,
         (settings, machine): (&Settings, &Machine),
-        sampler: &Sampler,
-        addresses: &mut AddressWatch,
+        Readers { sampler, addresses }: &mut Readers,
     ) -> anyhow::Result<[Input; 3]> {
         let host = &self.host;
         // Cancel-safe: they are looked for again and again. Static pods do not wait for name servers that do not answer.

@@ -6,20 +6,18 @@ use node::{Input, View};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-use super::settings;
+use super::{Readers, settings};
 use crate::executor::adapters::Adapters;
 use crate::identity::ServingNames;
 use crate::iptables;
-use crate::watchers::addresses::AddressWatch;
-use crate::watchers::sampler::{Sampler, samples};
+use crate::watchers::sampler::samples;
 use crate::watchers::{self, images, log_rotation};
 
 /// Starts them.
 pub(super) fn spawn(
     adapters: &Arc<Adapters>,
     view: &watch::Receiver<Arc<View>>,
-    sampler: &Arc<Sampler>,
-    addresses: AddressWatch,
+    Readers { sampler, addresses }: Readers,
     node_name: &str,
     serving: Option<ServingNames>,
     inbox: &mpsc::Sender<Input>,

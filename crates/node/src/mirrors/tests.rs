@@ -171,7 +171,15 @@ fn a_mirror_without_a_static_pod_goes_once_all_sources_were_heard() {
     let made = step(&mut node, 0, files(&[]));
     assert_eq!(words(&made), ["delete m1"]);
     assert!(step(&mut node, 0, done(made[0].0, failed())).is_empty());
-    assert_eq!(words(&step(&mut node, 1, Input::Tick)), ["delete m1"]);
+    let again = step(&mut node, 1, Input::Tick);
+    assert_eq!(words(&again), ["delete m1"]);
+    assert!(step(&mut node, 1, Input::Tick).is_empty(), "once at a time");
+    step(&mut node, 1, done(again[0].0, failed()));
+    assert!(step(&mut node, 2, Input::Tick).is_empty(), "it backs off");
+    let again = step(&mut node, 3, Input::Tick);
+    assert_eq!(words(&again), ["delete m1"]);
+    step(&mut node, 3, done(again[0].0, Outcome::Done));
+    assert!(step(&mut node, 600, Input::Tick).is_empty(), "the watch says so");
 }
 
 #[test]

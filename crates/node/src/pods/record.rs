@@ -39,7 +39,7 @@ pub(crate) struct PodRecord {
     /// What the runtime was last seen to hold of it.
     pub(crate) seen: Seen,
     /// What is under way for it.
-    pub(crate) tasks: Tasks,
+    pub(crate) tasks: Tasks<PodTask>,
     /// Sandboxes that were stopped for certain. One that is merely not ready has lost its process;
     /// its namespace, address and host ports are taken until it is stopped.
     pub(crate) stopped_sandboxes: BTreeSet<SandboxId>,
@@ -113,8 +113,8 @@ pub(crate) struct Report {
     pub(crate) version: u64,
     /// What is true.
     pub(crate) current: Arc<PodStatus>,
-    /// What the write under way carries, and the object it is for.
-    pub(crate) in_flight: Option<(PodUid, Arc<PodStatus>)>,
+    /// What the last write has carried, or the one under way, and the object it is for.
+    pub(crate) sent: Option<(PodUid, Arc<PodStatus>)>,
     /// A write that failed.
     pub(crate) retry: Option<Retry>,
     /// When a change that can wait is written at the latest, monotonic.
@@ -147,7 +147,7 @@ impl PodRecord {
                 written: status.clone(),
                 version,
                 current: status,
-                in_flight: None,
+                sent: None,
                 retry: None,
                 flush_at: None,
                 is_gone: false,
@@ -192,6 +192,11 @@ impl PodRecord {
         for (name, attempt) in attempts {
             self.container_mut(name).last_attempt = Some(*attempt);
         }
+    }
+
+    /// Whether its status is being written.
+    pub(crate) fn is_being_reported(&self) -> bool {
+        self.tasks.is_open(&PodTask::Status)
     }
 
     /// Whether any change to the pod's containers or sandboxes is under way.

@@ -47,7 +47,7 @@ impl PodRecord {
             }
         }
         let uid = self.report.api_uid.clone()?;
-        if !cx.settings.has_api || self.report.is_gone || self.report.in_flight.is_some() {
+        if !cx.settings.has_api || self.report.is_gone || self.is_being_reported() {
             return None;
         }
         let (written, current) = (&self.report.written, &self.report.current);
@@ -65,7 +65,7 @@ impl PodRecord {
             }
         }
         self.report.flush_at = None;
-        self.report.in_flight = Some((uid.clone(), current.clone()));
+        self.report.sent = Some((uid.clone(), current.clone()));
         let action =
             ApiAction::WriteStatus { key: self.key.clone(), uid, old: written.clone(), new: current.clone() };
         self.start(PodTask::Status, action, cx.out);
@@ -89,7 +89,7 @@ impl PodRecord {
     }
 
     pub(crate) fn status_written(&mut self, outcome: Outcome, cx: &Cx<'_>) {
-        let Some((uid, sent)) = self.report.in_flight.take() else { return };
+        let Some((uid, sent)) = self.report.sent.take() else { return };
         if self.report.api_uid.as_ref() != Some(&uid) {
             // It was about a mirror that another one has replaced.
             return;
@@ -120,7 +120,7 @@ impl PodRecord {
     pub(crate) fn is_reported(&self) -> bool {
         let (written, current) = (&self.report.written, &self.report.current);
         self.report.is_gone
-            || (self.report.in_flight.is_none()
+            || (!self.is_being_reported()
                 && (status::is_same(written, current) || !is_urgent(written, current)))
     }
 }

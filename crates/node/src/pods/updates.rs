@@ -101,7 +101,7 @@ impl PodRecord {
     /// Takes note of the status an API object has, unless a write is about to change it.
     pub(crate) fn see_written(&mut self, pod: &Pod) {
         let version = resource_version(pod);
-        if version > self.report.version && self.report.in_flight.is_none() {
+        if version > self.report.version && !self.is_being_reported() {
             self.report.version = version;
             self.report.written = Arc::new(pod.status.clone().unwrap_or_default());
             if self.life.is_admitting() {

@@ -289,7 +289,7 @@ impl PodRecord {
 
     fn find_report(&self, cx: &Cx<'_>, found: &mut Found) {
         let report = &self.report;
-        let is_told = report.in_flight.is_none() && status::is_same(&report.written, &report.current);
+        let is_told = !self.is_being_reported() && status::is_same(&report.written, &report.current);
         if cx.settings.has_api && report.api_uid.is_some() && !report.is_gone && !is_told {
             found.retrying(WaitOn::StatusWrite, report.retry.as_ref());
             let wait = found.add(WaitOn::StatusWrite);

@@ -173,7 +173,7 @@ fn result(phase: Phase, task: &PodTask, outcome: &Outcome) -> String {
         }
         if *task == PodTask::Status {
             let status = harness.record.report.current.clone();
-            harness.record.report.in_flight = Some((harness.record.uid.clone(), status));
+            harness.record.report.sent = Some((harness.record.uid.clone(), status));
         }
         harness.record.tasks.begin(task.clone(), InFlight { id: EffectId(99), since: Duration::ZERO });
     };
