@@ -70,7 +70,7 @@ pub use objects::{Detection, ObjectCache, ObjectChange, ObjectChanges, ObjectErr
 pub use observer::{AnsweredRequest, CredentialEvent, Observer, RequestEvent};
 pub use pods::{MirrorOutcome, PodEvent, create_mirror, delete_mirror, delete_pod, get_pod, watch_pods};
 pub use reviews::{AccessAnswer, AccessQuestion, Caller, TokenAnswer, review_access, review_token};
-pub use runtime_class::runtime_handler;
+pub use runtime_class::watch_runtime_classes;
 pub use services::{ServiceIndex, ServicePortView, ServiceTask, ServiceView};
 pub use status::{PatchOutcome, patch_pod_status, status_patch};
 pub use tokens::{BoundPod, Token, TokenError, TokenScope, request_token, service_account};

@@ -244,7 +244,7 @@ pub struct RuntimeFeatures {
 }
 
 /// One runtime handler (`node.status.runtimeHandlers[]`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeHandler {
     /// Name; empty for the default handler.
     pub name: String,

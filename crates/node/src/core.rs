@@ -251,6 +251,10 @@ impl Node {
             }
             Input::NodeAddresses(addresses) => self.lifecycle.addresses_found(addresses),
             Input::RuntimeVersion { name, version } => self.lifecycle.runtime_named(name, version),
+            Input::RuntimeClasses(classes) => {
+                self.lifecycle.runtime_classes_listed(classes);
+                self.pods.mark_where(|pod| pod.runtime_classes_changed(now));
+            }
             Input::Images(images) => self.lifecycle.images_listed(images),
             Input::Sample(sample) => {
                 if self.lifecycle.sampled(sample, &self.settings) {

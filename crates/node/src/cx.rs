@@ -35,6 +35,8 @@ pub(crate) struct NodeState<'a> {
     pub(crate) machine: Option<&'a Machine>,
     /// What was last read of what changes.
     pub(crate) readings: &'a Readings,
+    /// The handlers that RuntimeClasses name, by the names of the classes; `None` before they were listed.
+    pub(crate) runtime_classes: Option<&'a BTreeMap<String, String>>,
     /// The Node object as the API server holds it.
     pub(crate) object: Option<&'a ApiNode>,
     /// The node's addresses, primary first.

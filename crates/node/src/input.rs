@@ -4,6 +4,7 @@
 mod restored;
 mod text;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
@@ -78,6 +79,8 @@ pub enum Input {
         /// Its version.
         version: String,
     },
+    /// The RuntimeClasses of the cluster: the handlers they name, by their names.
+    RuntimeClasses(BTreeMap<String, String>),
     /// The images that the runtime has.
     Images(Vec<NodeImage>),
     /// What the node has left of what it can run short of, measured again.

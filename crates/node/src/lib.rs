@@ -16,6 +16,7 @@
 //! - [`status`], [`node_status`]: what the API server is told, as pure functions.
 //! - [`node_lifecycle`]: the node's own health, registration and report. [`qos_cgroups`]: the limits of QoS classes.
 //! - [`annotations`]: which annotations decisions depend on.
+//! - [`runtime_class`]: which handler of the runtime a pod asks for.
 //! - [`mirrors`]: how static pods show in the API.
 //! - [`checkpoints`]: what is written down for the next process.
 //! - [`schedule`]: when something is due by itself. [`tasks`], [`outbox`]: what is under way, and who waits for its result.
@@ -44,6 +45,7 @@ mod pods;
 pub mod pressure;
 mod qos_cgroups;
 mod retained_logs;
+mod runtime_class;
 mod schedule;
 mod settings;
 mod startup;

@@ -1,5 +1,6 @@
 //! The lifecycle of the Node object: the runtime's health, registration, and the status that is reported.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct NodeLifecycle {
     readings: Readings,
     gauge: PressureGauge,
     runtime: Runtime,
+    /// The handlers that RuntimeClasses name, by the names of the classes; `None` before they were listed.
+    runtime_classes: Option<BTreeMap<String, String>>,
     object: Option<Arc<ApiNode>>,
     /// The node's addresses as its pods see them, primary first.
     host_ips: Arc<Vec<String>>,
@@ -164,6 +167,11 @@ impl NodeLifecycle {
         (readings.runtime_name, readings.runtime_version) = (name, version);
     }
 
+    /// The RuntimeClasses of the cluster were listed, or have changed.
+    pub(crate) fn runtime_classes_listed(&mut self, classes: BTreeMap<String, String>) {
+        self.runtime_classes = Some(classes);
+    }
+
     /// The runtime said which images it has.
     pub(crate) fn images_listed(&mut self, images: Vec<NodeImage>) {
         self.report.is_dirty |= self.readings.images != images;
@@ -205,6 +213,7 @@ impl NodeLifecycle {
             settings,
             machine: self.machine.as_ref(),
             readings: &self.readings,
+            runtime_classes: self.runtime_classes.as_ref(),
             object: self.object.as_deref(),
             host_ips: &self.host_ips,
             runtime: self.runtime.health.as_ref(),

@@ -8,6 +8,7 @@ mod play;
 mod probing;
 mod refusals;
 mod restarting;
+mod runtime_class;
 mod scenario;
 mod startup;
 mod state_files;

@@ -44,6 +44,8 @@ pub enum WaitOn {
     Measurement,
     /// The runtime's word on what it can do.
     RuntimeStatus,
+    /// The first list of the cluster's RuntimeClasses.
+    RuntimeClasses,
     /// The first list of these sources.
     Sources(Vec<Source>),
     /// The end of the pod that had the name before.
@@ -195,6 +197,7 @@ impl WaitOn {
             Self::FirstRelist => "first_relist",
             Self::Measurement => "measurement",
             Self::RuntimeStatus => "runtime_status",
+            Self::RuntimeClasses => "runtime_classes",
             Self::Sources(_) => "sources",
             Self::Predecessor(_) => "predecessor",
             Self::Read => "read",
@@ -260,7 +263,11 @@ impl WaitOn {
             | Self::ReadinessProbe(_) => Who::Program,
             Self::ReadinessGate(_) => Who::Controller,
             Self::NodeObject => Who::NodeMaker,
-            Self::Mirror | Self::StatusWrite | Self::ObjectDeletion | Self::Registration => Who::Api,
+            Self::RuntimeClasses
+            | Self::Mirror
+            | Self::StatusWrite
+            | Self::ObjectDeletion
+            | Self::Registration => Who::Api,
         }
     }
 }
@@ -273,6 +280,7 @@ impl fmt::Display for WaitOn {
             Self::FirstRelist => f.write_str("the first list of the container runtime"),
             Self::Measurement => f.write_str("the node to be measured"),
             Self::RuntimeStatus => f.write_str("the container runtime to say what it can do"),
+            Self::RuntimeClasses => f.write_str("the cluster's RuntimeClasses to be listed"),
             Self::Sources(sources) => {
                 let names: Vec<&str> = sources.iter().map(|source| source.as_str()).collect();
                 write!(f, "the first list of pods from: {}", names.join(", "))

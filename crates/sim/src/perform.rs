@@ -30,7 +30,7 @@ impl World {
         let mut fault = self.fault();
         let mut reserved = None;
         match &action {
-            Action::Runtime(RuntimeAction::RunSandbox { pod, attempt }) => {
+            Action::Runtime(RuntimeAction::RunSandbox { pod, attempt, .. }) => {
                 let uid = pod::uid(pod);
                 // The agent makes the log folder before it asks for the sandbox.
                 self.host.logs.insert(uid.clone());
@@ -372,7 +372,7 @@ impl World {
             RuntimeAction::Observe { uid, key } => {
                 Outcome::Runtime(RuntimeOutcome::Observed(self.runtime.observe(uid, key)))
             }
-            RuntimeAction::RunSandbox { pod, attempt } => self.run_sandbox(pod, *attempt, is_ghost),
+            RuntimeAction::RunSandbox { pod, attempt, .. } => self.run_sandbox(pod, *attempt, is_ghost),
             RuntimeAction::StopSandbox { id, .. } => {
                 self.stop_sandbox(id);
                 Outcome::Done
@@ -416,7 +416,7 @@ impl World {
                     ImageAnswer::Unproven
                 }))
             }
-            ImageAction::Pull { pod, container } => {
+            ImageAction::Pull { pod, container, .. } => {
                 let image = image(pod, container);
                 self.runtime.images.insert(image.clone());
                 if image == PRIVATE_IMAGE {

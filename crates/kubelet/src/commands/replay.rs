@@ -201,6 +201,7 @@ impl Filter {
             | Input::NodeObject(_)
             | Input::NodeAddresses(_)
             | Input::RuntimeVersion { .. }
+            | Input::RuntimeClasses(_)
             | Input::Images(_)
             | Input::Sample(_)
             | Input::ObjectChanged(_)

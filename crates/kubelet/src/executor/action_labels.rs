@@ -172,7 +172,11 @@ mod tests {
         pod.metadata.namespace = Some("ns".into());
         pod.metadata.uid = Some("u".into());
         let pod = model::AllocatedPod::granted(Arc::new(pod));
-        let start = Action::Image(ImageAction::Pull { pod, container: "c".into() });
+        let start = Action::Image(ImageAction::Pull {
+            pod,
+            container: "c".into(),
+            handler: model::RuntimeHandler::default(),
+        });
         let (uid, key) = (model::PodUid::from("u"), model::PodKey::new("ns", "web"));
         let stop = Action::Runtime(RuntimeAction::StopContainer {
             uid: uid.clone(),

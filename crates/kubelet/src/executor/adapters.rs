@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use config::Config;
 use host::cgroup::CgroupTree;
-use model::{Pod, PodKey, PodUid, RuntimeHandler};
-use node::{Failure, FailureKind, Outcome};
+use model::{PodKey, PodUid};
+use node::Outcome;
 use runtime::dns::{DnsSettings, ResolvConf};
 use runtime::images::{CredentialProviders, PullRecords};
 use runtime::{NodeSettings, Runtime, podfiles};
@@ -69,26 +69,6 @@ impl Adapters {
     /// `<root>/pods/<uid>`.
     pub(crate) fn pod_dir(&self, uid: &PodUid) -> PathBuf {
         self.config.paths.root.join("pods").join(uid.as_str())
-    }
-
-    /// The runtime handler of the pod's RuntimeClass; empty for the default one.
-    pub(crate) async fn runtime_handler(&self, pod: &Pod) -> Result<String, Failure> {
-        match pod.spec.as_ref().and_then(|s| s.runtime_class_name.as_deref()) {
-            None | Some("") => Ok(String::new()),
-            Some(class) => self
-                .api
-                .runtime_handler(class)
-                .await
-                .map_err(|message| Failure { kind: FailureKind::Other, message }),
-        }
-    }
-
-    /// What the runtime says of the handler of the pod's RuntimeClass; `None` when it says nothing of it.
-    pub(crate) async fn handler_features(&self, pod: &Pod) -> Result<Option<RuntimeHandler>, Failure> {
-        let name = self.runtime_handler(pod).await?;
-        let health =
-            self.runtime.status().await.map_err(|error| failure::of_runtime(&error, FailureKind::Other))?;
-        Ok(health.handlers.into_iter().find(|known| known.name == name))
     }
 
     /// The node's and the cluster's DNS settings, read anew since the node's may change.

@@ -87,17 +87,6 @@ impl Api {
         }
     }
 
-    /// The runtime handler of a RuntimeClass. Without an API server there are no classes, and as upstream every pod gets the
-    /// default handler.
-    pub(crate) async fn runtime_handler(&self, class: &str) -> Result<String, String> {
-        let Some(remote) = &self.remote else { return Ok(String::new()) };
-        match apiserver::runtime_handler(&remote.connection.api, class).await {
-            Ok(Some(handler)) => Ok(handler),
-            Ok(None) => Err(format!("RuntimeClass {class:?} not found")),
-            Err(error) => Err(model::chain(&error)),
-        }
-    }
-
     pub(crate) async fn write_status(
         &self,
         key: &PodKey,

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use model::downward::PodFacts;
 use model::mount::ContainerMount;
 use model::pod::{self, ContainerRef};
-use model::{AllocatedPod, ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
+use model::{AllocatedPod, ContainerId, ImageRef, PodKey, PodUid, RuntimeHandler, SandboxId};
 use node::{Failure, FailureKind, Outcome, RuntimeOutcome};
 use runtime::container::{ContainerInputs, ContainerSpec};
 use runtime::hostname::PodHostname;
@@ -29,6 +28,7 @@ pub(crate) struct Start {
     pub(crate) attempt: u32,
     pub(crate) image: ImageRef,
     pub(crate) facts: PodFacts,
+    pub(crate) handler: RuntimeHandler,
     pub(crate) target: Option<ContainerId>,
 }
 
@@ -79,7 +79,7 @@ async fn create(adapters: &Adapters, start: &mut Start) -> Result<ContainerId, F
     let Some(spec) = pod::container(&pod, &start.container) else {
         return Err(config(format!("container {} is not in the pod's spec", start.container)));
     };
-    let sandbox_spec = sandboxes::spec(adapters, &start.pod, start.sandbox_attempt).await?;
+    let sandbox_spec = sandboxes::spec(adapters, &start.pod, start.sandbox_attempt, &start.handler).await?;
     let container_spec = describe(adapters, start, &spec, sandbox_spec.log_directory()).await?;
     adapters
         .runtime
@@ -100,7 +100,7 @@ async fn describe(
         environment.iter().map(|v| (v.name.clone(), v.value.clone())).collect();
     let mut mounts = adapters
         .volumes
-        .mounts(pod, &spec.spec, &variables, makes_recursive_read_only(adapters, pod, &spec.spec).await?)
+        .mounts(pod, &spec.spec, &variables, start.handler.has_recursive_read_only_mounts)
         .await
         .map_err(|error| config(model::chain(&error)))?;
     let hostname = podfiles::wants_hosts_file(pod, &mounts, &start.facts.pod_ips)
@@ -138,7 +138,7 @@ async fn describe(
         cdi_devices: Vec::new(),
         annotations: BTreeMap::new(),
         volume_groups: Vec::new(),
-        user_namespace: adapters.user_namespace(pod).await?,
+        user_namespace: adapters.user_namespace(pod, &start.handler).await?,
         target: start.target.clone(),
         cpuset: container::CpuSet::default(),
     };
@@ -175,25 +175,6 @@ impl Files {
             termination_file: podfiles::create_termination_file(&self.pod_dir, &self.container)?,
         })
     }
-}
-
-/// Whether the pod's runtime handler can make mounts recursively read-only. Asked only where a container
-/// wants one.
-async fn makes_recursive_read_only(
-    adapters: &Adapters,
-    pod: &Pod,
-    container: &Container,
-) -> Result<bool, Failure> {
-    let wants = |mount: &VolumeMount| matches!(mount.recursive_read_only.as_deref(), Some(mode) if !matches!(mode, "" | "Disabled"));
-    if !container.volume_mounts.iter().flatten().any(wants) {
-        return Ok(false);
-    }
-    if adapters.api.connection().is_none() {
-        // As upstream, which asks about handlers only where there are RuntimeClasses.
-        return Ok(false);
-    }
-    let handler = adapters.handler_features(pod).await?;
-    Ok(handler.is_some_and(|handler| handler.has_recursive_read_only_mounts))
 }
 
 async fn image_user(adapters: &Adapters, image: &ImageRef) -> Result<ImageUser, Failure> {

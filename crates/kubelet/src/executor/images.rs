@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Secret;
 use model::reason::event;
-use model::{AllocatedPod, Pod, pod};
+use model::{AllocatedPod, Pod, RuntimeHandler, pod};
 use node::{
     EventObject, EventRecord, Failure, FailureKind, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
 };
@@ -57,13 +57,18 @@ pub(crate) async fn inspect(
 }
 
 /// Pulls a container's image with the pod's pull secrets and the node's own credentials, and notes what opened it.
-pub(crate) async fn pull(adapters: &Adapters, pod: AllocatedPod, container: &str) -> Outcome {
+pub(crate) async fn pull(
+    adapters: &Adapters,
+    pod: AllocatedPod,
+    container: &str,
+    handler: &RuntimeHandler,
+) -> Outcome {
     let (name, image) = match image_names(&pod, container) {
         Ok(names) => names,
         Err(failure) => return Outcome::Failed(failure),
     };
     let waiting_since = Instant::now();
-    let spec = match sandboxes::spec(adapters, &pod, 0).await {
+    let spec = match sandboxes::spec(adapters, &pod, 0, handler).await {
         Ok(spec) => spec,
         Err(failure) => return Outcome::Failed(failure),
     };

@@ -189,7 +189,9 @@ fn in_runtime(adapters: &Adapters, action: RuntimeAction) -> BoxFuture<'_, Outco
                 Err(error) => failure::runtime(&error),
             }
         }),
-        RuntimeAction::RunSandbox { pod, attempt } => Box::pin(sandboxes::run(adapters, pod, attempt)),
+        RuntimeAction::RunSandbox { pod, attempt, handler } => {
+            Box::pin(async move { sandboxes::run(adapters, pod, attempt, &handler).await })
+        }
         RuntimeAction::StopSandbox { id, .. } => {
             Box::pin(async move { done(adapters.sandbox_limit.run(runtime.stop_sandbox(&id)).await) })
         }
@@ -204,10 +206,20 @@ fn in_runtime(adapters: &Adapters, action: RuntimeAction) -> BoxFuture<'_, Outco
             attempt,
             image,
             facts,
+            handler,
             target,
         } => {
-            let start =
-                containers::Start { pod, container, sandbox, sandbox_attempt, attempt, image, facts, target };
+            let start = containers::Start {
+                pod,
+                container,
+                sandbox,
+                sandbox_attempt,
+                attempt,
+                image,
+                facts,
+                handler,
+                target,
+            };
             Box::pin(containers::start(adapters, start))
         }
         RuntimeAction::StopContainer { id, sandbox, grace, .. } => {
@@ -232,8 +244,8 @@ fn on_image(adapters: &Adapters, action: ImageAction) -> BoxFuture<'_, Outcome> 
         ImageAction::Inspect { pod, container, question } => {
             Box::pin(async move { images::inspect(adapters, pod, &container, question).await })
         }
-        ImageAction::Pull { pod, container } => {
-            Box::pin(async move { images::pull(adapters, pod, &container).await })
+        ImageAction::Pull { pod, container, handler } => {
+            Box::pin(async move { images::pull(adapters, pod, &container, &handler).await })
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Sandboxes: from the core's wish to the runtime's calls.
 
-use model::{AllocatedPod, pod};
+use model::{AllocatedPod, RuntimeHandler, pod};
 use node::{EventObject, EventRecord, Failure, FailureKind, Outcome, RuntimeOutcome};
 use runtime::sandbox::{SandboxInputs, SandboxSpec};
 use runtime::{PodTotals, dns, sandbox};
@@ -9,8 +9,13 @@ use super::adapters::Adapters;
 use super::failure;
 
 /// Creates and starts a sandbox and reads it back, since only its status has the addresses.
-pub(crate) async fn run(adapters: &Adapters, pod: AllocatedPod, attempt: u32) -> Outcome {
-    let spec = match spec(adapters, &pod, attempt).await {
+pub(crate) async fn run(
+    adapters: &Adapters,
+    pod: AllocatedPod,
+    attempt: u32,
+    handler: &RuntimeHandler,
+) -> Outcome {
+    let spec = match spec(adapters, &pod, attempt, handler).await {
         Ok(spec) => spec,
         Err(failure) => return Outcome::Failed(failure),
     };
@@ -46,6 +51,7 @@ pub(crate) async fn spec(
     adapters: &Adapters,
     pod: &AllocatedPod,
     attempt: u32,
+    handler: &RuntimeHandler,
 ) -> Result<SandboxSpec, Failure> {
     let dns = dns::for_pod(pod, &adapters.dns_settings().await);
     let totals = totals(pod);
@@ -55,10 +61,10 @@ pub(crate) async fn spec(
         log_root: adapters.config.paths.pod_logs.clone(),
         cluster_domain: adapters.config.pods.cluster_domain.clone(),
         dns: dns.config,
-        runtime_handler: adapters.runtime_handler(pod).await?,
+        runtime_handler: handler.name.clone(),
         totals,
         volume_groups: Vec::new(),
-        user_namespace: adapters.user_namespace(pod).await?,
+        user_namespace: adapters.user_namespace(pod, handler).await?,
     };
     sandbox::spec(pod, &inputs, &adapters.runtime_node)
         .map_err(|error| Failure { kind: FailureKind::Other, message: error.to_string() })

@@ -44,14 +44,19 @@ fn an_action_under_way_is_small() {
                 image: model::ImageRef::from(""),
                 sandbox_attempt: 0,
                 facts: model::downward::PodFacts::default(),
+                handler: model::RuntimeHandler::default(),
                 target: None,
             },
         )
     };
+    let run = |adapters| async move {
+        let handler = model::RuntimeHandler::default();
+        sandboxes::run(adapters, AllocatedPod::granted(pod()), 0, &handler).await
+    };
     for (what, bytes, most) in [
         ("any action", whole(carry_out), 1024),
         ("a probe", bytes(probe), 4096),
-        ("the start of a sandbox", bytes(|a| sandboxes::run(a, AllocatedPod::granted(pod()), 0)), 8192),
+        ("the start of a sandbox", bytes(run), 8192),
         ("the start of a container", bytes(start), 8192),
     ] {
         assert!(bytes <= most, "{what} takes {bytes} bytes, more than {most}");

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use config::Config;
-use model::{Pod, PodUid, pod};
+use model::{Pod, PodUid, RuntimeHandler, pod};
 use node::{Failure, FailureKind};
 use runtime::sandbox::IdRange;
 use serde_json::{Value, json};
@@ -147,15 +147,18 @@ impl UserNamespaces {
 
 impl Adapters {
     /// The ids of a pod that has a user namespace of its own; `None` for all others.
-    pub(crate) async fn user_namespace(&self, pod: &Pod) -> Result<Option<IdRange>, Failure> {
+    pub(crate) async fn user_namespace(
+        &self,
+        pod: &Pod,
+        handler: &RuntimeHandler,
+    ) -> Result<Option<IdRange>, Failure> {
         if pod.spec.as_ref().and_then(|spec| spec.host_users) != Some(false) {
             return Ok(None);
         }
         let failed = |message| Failure { kind: FailureKind::Other, message };
-        if !self.handler_features(pod).await?.is_some_and(|known| known.has_user_namespaces) {
-            let handler = self.runtime_handler(pod).await?;
-            let whose =
-                if handler.is_empty() { String::new() } else { format!("handler {handler:?} of the ") };
+        if !handler.has_user_namespaces {
+            let name = &handler.name;
+            let whose = if name.is_empty() { String::new() } else { format!("handler {name:?} of the ") };
             return Err(failed(format!(
                 "can't set `spec.hostUsers: false`: the {whose}container runtime does not support user namespaces"
             )));

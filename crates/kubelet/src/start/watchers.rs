@@ -35,6 +35,7 @@ pub(super) fn spawn(
     if let (Some(connection), Some(cache)) = (adapters.api.connection(), adapters.objects.cache()) {
         let (client, name) = (connection.api.clone(), node_name.to_owned());
         tasks.spawn(watchers::api_pods(client.clone(), name.clone(), cache.clone(), inbox.clone()));
+        tasks.spawn(watchers::runtime_classes(client.clone(), inbox.clone()));
         tasks.spawn(watchers::node_object(client, name, serving, cache.clone(), inbox.clone()));
         let every = adapters.config.pods.sync_interval;
         tasks.spawn(watchers::object_changes(cache.clone(), every, inbox.clone()));

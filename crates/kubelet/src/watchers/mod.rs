@@ -271,6 +271,16 @@ fn log_changes(source: &str, known: &mut BTreeMap<PodUid, String>, pods: &[Arc<P
     *known = listed;
 }
 
+/// The RuntimeClasses of the cluster.
+pub(crate) async fn runtime_classes(client: kube::Client, inbox: Sender<Input>) {
+    let mut sets = std::pin::pin!(apiserver::watch_runtime_classes(client));
+    while let Some(classes) = sets.next().await {
+        if inbox.send(Input::RuntimeClasses(classes)).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// The own Node object, of which the serving certificate may have to know too.
 pub(crate) async fn node_object(
     client: kube::Client,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{AllocatedPod, ImageRef, Pod};
+use model::{AllocatedPod, ImageRef, Pod, RuntimeHandler};
 use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
@@ -28,6 +28,8 @@ pub enum ImageAction {
         pod: AllocatedPod,
         /// The container it is for.
         container: String,
+        /// What runs the pod.
+        handler: RuntimeHandler,
     },
 }
 
@@ -47,7 +49,7 @@ impl ImageAction {
 
     pub(super) fn subject(&self) -> Subject<'_> {
         match self {
-            Self::Inspect { pod, container, .. } | Self::Pull { pod, container } => {
+            Self::Inspect { pod, container, .. } | Self::Pull { pod, container, .. } => {
                 Subject { container: Some(container), ..Subject::of(pod) }
             }
         }

@@ -185,7 +185,7 @@ impl From<CheckpointWrite> for Action {
 mod tests {
     use std::time::Duration;
 
-    use model::{PodKey, PodUid};
+    use model::{PodKey, PodUid, RuntimeHandler};
 
     use super::*;
 
@@ -198,7 +198,10 @@ mod tests {
         for (action, text) in [
             (Action::from(RuntimeAction::Relist), "list pods of the runtime"),
             (HostAction::EnsureCgroup { pod: pod.clone() }.into(), "make cgroup of pod u"),
-            (ImageAction::Pull { pod, container: "a".into() }.into(), "pull image u/a"),
+            (
+                ImageAction::Pull { pod, container: "a".into(), handler: RuntimeHandler::default() }.into(),
+                "pull image u/a",
+            ),
             (
                 RuntimeAction::StopSandbox { uid: uid.clone(), key: key.clone(), id: "s".into() }.into(),
                 "stop pod sandbox u s",

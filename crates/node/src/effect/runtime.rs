@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::downward::PodFacts;
 use model::{
     AllocatedPod, ContainerId, ContainerObservation, ImageRef, Pod, PodKey, PodObservation, PodUid,
-    SandboxId, SandboxObservation,
+    RuntimeHandler, SandboxId, SandboxObservation,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,8 @@ pub enum RuntimeAction {
         pod: AllocatedPod,
         /// How many sandboxes the pod had before.
         attempt: u32,
+        /// What runs it.
+        handler: RuntimeHandler,
     },
     /// Stop a sandbox with its network. → `Done`
     StopSandbox {
@@ -69,6 +71,8 @@ pub enum RuntimeAction {
         image: ImageRef,
         /// What its environment refers to.
         facts: PodFacts,
+        /// What runs the pod.
+        handler: RuntimeHandler,
         /// The running container whose processes an ephemeral one shares (`targetContainerName`).
         target: Option<ContainerId>,
     },

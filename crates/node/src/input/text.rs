@@ -48,6 +48,7 @@ impl fmt::Display for Input {
             Self::NodeAddresses(Some(addresses)) => write!(f, "node addresses {}", addresses.join(", ")),
             Self::NodeAddresses(None) => f.write_str("no node addresses found"),
             Self::RuntimeVersion { name, version } => write!(f, "runtime is {name} {version}"),
+            Self::RuntimeClasses(classes) => write!(f, "{} runtime classes", classes.len()),
             Self::Images(images) => write!(f, "{} images", images.len()),
             Self::Sample(_) => f.write_str("sample of signals"),
             Self::ObjectChanged(name) => {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Container;
 use model::pod::{self, ContainerKind, PullPolicy, pull_policy};
 use model::reason::waiting::is_about_image;
 use model::reason::{event, waiting};
-use model::{ImageRef, Now};
+use model::{ImageRef, Now, Pod, RuntimeHandler};
 
 use super::backoff::Delays;
 use super::container::{Image, Waiting};
@@ -14,6 +14,7 @@ use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{Failure, FailureKind, ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, Outcome};
 use crate::outbox::Outbox;
+use crate::runtime_class::{NoHandler, handler_of};
 use crate::tasks::PodTask;
 
 /// `ErrImagePull` is shown for this long before it becomes `ImagePullBackOff`, so that whoever
@@ -54,6 +55,7 @@ impl PodRecord {
                 );
             }
             Image::Wanted => {
+                let Some(handler) = self.handler_to_pull_for(&pod, cx) else { return };
                 self.record_container_event(
                     kind,
                     &name,
@@ -62,7 +64,7 @@ impl PodRecord {
                     format!("Pulling image \"{image}\""),
                     cx.out,
                 );
-                self.start(task, ImageAction::Pull { pod, container: name }, cx.out);
+                self.start(task, ImageAction::Pull { pod, container: name, handler }, cx.out);
             }
             Image::Failed { next_at, .. } if next_at <= cx.now.mono => {
                 record.image = Image::Unknown;
@@ -96,6 +98,17 @@ impl PodRecord {
                 );
             }
             Image::Failed { .. } => {}
+        }
+    }
+
+    /// What runs the pod, as far as a pull has to know; `None` while nothing can.
+    fn handler_to_pull_for(&self, pod: &Pod, cx: &Cx<'_>) -> Option<RuntimeHandler> {
+        match handler_of(pod, cx.node) {
+            Ok(handler) => Some(handler),
+            // Its class has gone since.
+            Err(NoHandler::Missing(_)) if self.has_sandbox() => Some(RuntimeHandler::default()),
+            // It gets no sandbox: nothing is pulled for it in vain.
+            Err(_) => None,
         }
     }
 

@@ -5,13 +5,15 @@ use std::time::Duration;
 use model::reason::event;
 use model::{AllocatedPod, Now, SandboxId, SandboxObservation, pod};
 
-use super::life::{Life, Step};
+use super::life::{Life, Running, Step};
 use super::plan::{Plan, SandboxPlan};
 use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{
-    FailureKind, HostAction, Outcome, RuntimeAction, RuntimeOutcome, StateFile, VolumeAction, VolumeOutcome,
+    Failure, FailureKind, HostAction, Outcome, RuntimeAction, RuntimeOutcome, StateFile, VolumeAction,
+    VolumeOutcome,
 };
+use crate::runtime_class::{NoHandler, class_of, handler_of};
 use crate::schedule::earliest;
 use crate::tasks::PodTask;
 
@@ -91,13 +93,22 @@ impl PodRecord {
                 if !cx.checkpoints.wait_for(StateFile::AllocatedPods, &self.uid) {
                     return None;
                 }
+                let handler = match handler_of(pod, cx.node) {
+                    Ok(handler) => handler,
+                    Err(NoHandler::Missing(class)) => {
+                        let message = format!("runtimeclass.node.k8s.io {class:?} not found");
+                        self.sandbox_failed(Failure { kind: FailureKind::Other, message }, cx);
+                        return self.life.running()?.sandbox.next_at(cx.now);
+                    }
+                    Err(NoHandler::Unlisted | NoHandler::Silent) => return None,
+                };
                 if *attempt > 0 && step == Step::Todo {
                     let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
                     self.record_event(false, event::SANDBOX_CHANGED, text, cx.out);
                 }
                 self.start(
                     PodTask::Sandbox,
-                    RuntimeAction::RunSandbox { pod: pod.clone(), attempt: *attempt },
+                    RuntimeAction::RunSandbox { pod: pod.clone(), attempt: *attempt, handler },
                     cx.out,
                 );
                 None
@@ -179,21 +190,35 @@ impl PodRecord {
             }
             Outcome::Failed(failure) => {
                 self.seen.outdate();
-                let (reason, what) = match failure.kind {
-                    FailureKind::SandboxStatus => {
-                        (event::FAILED_POD_SANDBOX_STATUS, "Unable to get pod sandbox status")
-                    }
-                    _ => (event::FAILED_CREATE_POD_SANDBOX, "Failed to create pod sandbox"),
-                };
-                if failure.kind != FailureKind::RuntimeUnavailable {
-                    self.record_event(true, reason, format!("{what}: {}", failure.message), cx.out);
-                }
-                if let Some(running) = self.life.running_mut() {
-                    running.sandbox.fail(failure.message, cx.now);
-                }
+                self.sandbox_failed(failure, cx);
             }
             _ => self.seen.outdate(),
         }
+    }
+
+    fn sandbox_failed(&mut self, failure: Failure, cx: &mut Cx<'_>) {
+        let (reason, what) = match failure.kind {
+            FailureKind::SandboxStatus => {
+                (event::FAILED_POD_SANDBOX_STATUS, "Unable to get pod sandbox status")
+            }
+            _ => (event::FAILED_CREATE_POD_SANDBOX, "Failed to create pod sandbox"),
+        };
+        if failure.kind != FailureKind::RuntimeUnavailable {
+            self.record_event(true, reason, format!("{what}: {}", failure.message), cx.out);
+        }
+        if let Some(running) = self.life.running_mut() {
+            running.sandbox.fail(failure.message, cx.now);
+        }
+    }
+
+    /// There are other RuntimeClasses than before. Returns whether that may concern the pod.
+    pub(crate) fn runtime_classes_changed(&mut self, now: Now) -> bool {
+        let has_class = self.desired.pod().is_some_and(|pod| class_of(pod).is_some());
+        if has_class && let Some(Running { sandbox: Step::Failed(retry), .. }) = self.life.running_mut() {
+            // Its own may be there now.
+            retry.next_at = retry.next_at.min(now.mono);
+        }
+        has_class
     }
 
     pub(super) fn sandbox_stopped(&mut self, id: &SandboxId, outcome: Outcome, cx: &mut Cx<'_>) {

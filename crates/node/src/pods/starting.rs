@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::reason::{event, waiting};
-use model::{AllocatedPod, ContainerId, Pod, pod};
+use model::{AllocatedPod, ContainerId, Pod, RuntimeHandler, pod};
 
 use super::backoff::{Pauses, Retry};
 use super::container::{Answer, Image, KillCause, Stage, Waiting};
@@ -14,6 +14,7 @@ use crate::cx::Cx;
 use crate::effect::{
     Failure, FailureKind, Hook, Outcome, ProbeAction, RuntimeAction, RuntimeOutcome, StateFile,
 };
+use crate::runtime_class::{NoHandler, handler_of};
 use crate::schedule::earliest;
 use crate::tasks::PodTask;
 
@@ -48,6 +49,12 @@ impl PodRecord {
                     if !self.is_actuation_safe(pod, &item.name, cx) {
                         return next;
                     }
+                    let handler = match handler_of(pod, cx.node) {
+                        Ok(handler) => handler,
+                        // The sandbox is there: the class has gone since.
+                        Err(NoHandler::Missing(_)) => RuntimeHandler::default(),
+                        Err(NoHandler::Unlisted | NoHandler::Silent) => return next,
+                    };
                     self.account_restart(item, cx);
                     let action = RuntimeAction::StartContainer {
                         pod: pod.clone(),
@@ -57,6 +64,7 @@ impl PodRecord {
                         attempt: item.attempt,
                         image,
                         facts: self.facts(cx),
+                        handler,
                         target: self.target_of(pod, &item.name),
                     };
                     self.start(PodTask::Container(item.name.clone()), action, cx.out);

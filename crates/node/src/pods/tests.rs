@@ -107,6 +107,7 @@ impl PodHarness {
             settings: &self.settings,
             machine: Some(&Machine::default()),
             readings: &readings,
+            runtime_classes: None,
             object: None,
             host_ips: &host_ips,
             runtime: None,

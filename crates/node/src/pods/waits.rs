@@ -13,6 +13,7 @@ use super::plan::{Plan, PlanInputs, SandboxPlan, first_to_start, plan};
 use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{Hook, StateFile};
+use crate::runtime_class::handler_of;
 use crate::status;
 use crate::tasks::PodTask;
 use crate::timeline::{Mark, Timeline};
@@ -115,6 +116,7 @@ impl PodRecord {
                 Some(text) if !self.tasks.is_open(&PodTask::Sandbox) => {
                     found.add(WaitOn::Network).error = Some(text.to_owned());
                 }
+                _ if !self.tasks.is_open(&PodTask::Sandbox) && find_handler(pod, cx, found) => {}
                 _ if !self.tasks.is_open(&PodTask::Sandbox)
                     && self.find_write(StateFile::AllocatedPods, cx, found) => {}
                 _ => found.step(WaitOn::Sandbox, &running.sandbox),
@@ -148,7 +150,9 @@ impl PodRecord {
                 self.find_image(&item.name, found);
                 if running.is_prepared() {
                     self.find_write(StateFile::ActuatedPods, cx, found);
-                    self.find_start(&item.name, found);
+                    if !find_handler(pod, cx, found) {
+                        self.find_start(&item.name, found);
+                    }
                 }
             }),
             SandboxPlan::Create { .. } | SandboxPlan::Replace { .. } => {
@@ -389,4 +393,10 @@ impl PodRecord {
         }
         marks
     }
+}
+
+/// What has to be known before it is clear which handler runs the pod. Returns whether something has.
+fn find_handler(pod: &Pod, cx: &Cx<'_>, found: &mut Found) -> bool {
+    let wait = handler_of(pod, cx.node).err().and_then(|error| error.wait());
+    wait.map(|on| found.add(on)).is_some()
 }

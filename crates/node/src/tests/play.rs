@@ -31,7 +31,7 @@ impl Scenario {
                 took: std::time::Duration::from_secs(1),
                 took_with_wait: std::time::Duration::from_secs(2),
             }),
-            Action::Runtime(RuntimeAction::RunSandbox { pod, attempt }) => {
+            Action::Runtime(RuntimeAction::RunSandbox { pod, attempt, .. }) => {
                 Outcome::Runtime(RuntimeOutcome::SandboxStarted(self.add_sandbox(pod, *attempt)))
             }
             Action::Runtime(RuntimeAction::StopSandbox { id, .. }) => {

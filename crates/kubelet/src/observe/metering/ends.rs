@@ -63,7 +63,7 @@ pub(super) fn on_image(metrics: &Metrics, pods: &mut Pods, action: &ImageAction,
             metrics.image_pull_duration.with([size_class(*size_bytes)]).observe_duration(*took);
             pods.pulled(end.now, &pod::uid(pod), *took);
         }
-        (ImageAction::Pull { pod, container }, Outcome::Failed(failure)) => {
+        (ImageAction::Pull { pod, container, .. }, Outcome::Failed(failure)) => {
             count_user_namespace(metrics, pods, pod);
             start_failed(metrics, failure.kind.pull_reason(), pod, container);
         }

@@ -1,9 +1,9 @@
 //! Stories of pods and the numbers they leave.
 
 use k8s_openapi::api::core::v1::PodStatus;
-use model::AllocatedPod;
 use model::downward::PodFacts;
 use model::probe::{ProbeKind, ProbeOutcome};
+use model::{AllocatedPod, RuntimeHandler};
 use node::{
     Action, ApiAction, ApiOutcome, Failure, FailureKind, HostAction, ImageAction, ImageAnswer, ImageOutcome,
     ImageQuestion, ProbeAction, RuntimeAction, RuntimeOutcome, Source, VolumeAction, VolumeOutcome,
@@ -133,7 +133,11 @@ fn a_pods_start_is_measured_with_and_without_what_it_waited_for() {
         container: "c".into(),
         question: ImageQuestion::Presence,
     }));
-    let pull = Action::Image(ImageAction::Pull { pod: pod.clone(), container: "c".into() });
+    let pull = Action::Image(ImageAction::Pull {
+        pod: pod.clone(),
+        container: "c".into(),
+        handler: RuntimeHandler::default(),
+    });
     let pull = story
         .end(inspect, 0, Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Unproven)), Some(&pull))
         .unwrap();
@@ -234,9 +238,17 @@ fn what_failed_is_counted_by_its_reason() {
     let mut story = Scenario::new();
     let pod = pod(r#"{"hostUsers":false,"containers":[{"name":"c"}]}"#);
     let failed = |kind| Outcome::Failed(Failure { kind, message: String::new() });
-    let id = story.start(&Action::Runtime(RuntimeAction::RunSandbox { pod: pod.clone(), attempt: 0 }));
+    let id = story.start(&Action::Runtime(RuntimeAction::RunSandbox {
+        pod: pod.clone(),
+        attempt: 0,
+        handler: RuntimeHandler::default(),
+    }));
     story.end(id, 1, failed(FailureKind::Other), None);
-    let id = story.start(&Action::Image(ImageAction::Pull { pod: pod.clone(), container: "c".into() }));
+    let id = story.start(&Action::Image(ImageAction::Pull {
+        pod: pod.clone(),
+        container: "c".into(),
+        handler: RuntimeHandler::default(),
+    }));
     story.end(id, 1, failed(FailureKind::RegistryUnavailable), None);
     let id = story.start(&Action::Runtime(RuntimeAction::StartContainer {
         pod,
@@ -246,6 +258,7 @@ fn what_failed_is_counted_by_its_reason() {
         image: model::ImageRef::from("i"),
         sandbox_attempt: 0,
         facts: PodFacts::default(),
+        handler: RuntimeHandler::default(),
         target: None,
     }));
     story.end(id, 1, failed(FailureKind::ContainerStart), None);
@@ -269,7 +282,11 @@ fn what_failed_is_counted_by_its_reason() {
 fn a_user_namespace_that_does_not_work_is_counted_once() {
     let mut story = Scenario::new();
     let pod = pod(r#"{"hostUsers":false,"containers":[{"name":"c"}]}"#);
-    let id = story.start(&Action::Runtime(RuntimeAction::RunSandbox { pod: pod.clone(), attempt: 0 }));
+    let id = story.start(&Action::Runtime(RuntimeAction::RunSandbox {
+        pod: pod.clone(),
+        attempt: 0,
+        handler: RuntimeHandler::default(),
+    }));
     story.end(id, 1, Outcome::Done, None);
     for attempt in 0..3 {
         let id = story.start(&Action::Runtime(RuntimeAction::StartContainer {
@@ -280,6 +297,7 @@ fn a_user_namespace_that_does_not_work_is_counted_once() {
             image: model::ImageRef::from("i"),
             sandbox_attempt: 0,
             facts: PodFacts::default(),
+            handler: RuntimeHandler::default(),
             target: None,
         }));
         let failure = Failure { kind: FailureKind::ContainerStart, message: String::new() };
