@@ -1,6 +1,7 @@
 //! SOCKS 5 as RFC 1928 and RFC 1929 have it. The proxy looks names up.
 //!
-//! As in Go, a proxy that is offered a password may do without it.
+//! As in Go, a proxy that is offered a password may do without it, and user and password are bytes. The client for this
+//! protocol in `hyper-util` (0.1.21) offers a proxy a password alone, refuses one that does without, and takes texts.
 
 use std::io;
 use std::net::IpAddr;

@@ -1,4 +1,7 @@
 //! A tunnel by HTTP's method `CONNECT`.
+//!
+//! The client for it in `hyper-util` (0.1.21) does not say with which status a proxy refuses, which is what an operator has to
+//! know of a proxy, and connects to the proxy by itself.
 
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};

@@ -6,13 +6,9 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use host::inotify::{Inotify, WatchFlags};
 use rustix::fs::{FlockOperation, flock};
-use tokio::net::unix::pipe;
 use tracing::info;
-
-/// Room for an event about the file itself, which carries no name: 16 bytes.
-const EVENT_BYTES: usize = 256;
 
 /// A lock that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +28,7 @@ pub(crate) enum LockError {
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
-    contention: Option<pipe::Receiver>,
+    contention: Option<Inotify>,
 }
 
 impl Lock {
@@ -53,17 +49,8 @@ impl Lock {
     /// Ends when somebody else opens the file or takes it away; never, unless it is watched.
     pub(crate) async fn contended(&self) {
         let Some(inotify) = &self.contention else { return std::future::pending().await };
-        let mut events = [0; EVENT_BYTES];
-        loop {
-            // An inotify that fails says nothing any more: upstream ends then, too.
-            if inotify.readable().await.is_err() {
-                return;
-            }
-            match inotify.try_read(&mut events) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                _ => return,
-            }
-        }
+        // An inotify that fails says nothing any more: upstream ends then, too.
+        let _ = inotify.some().await;
     }
 }
 
@@ -79,11 +66,10 @@ fn lock(path: &Path) -> io::Result<File> {
     }
 }
 
-fn watched(path: &Path) -> io::Result<pipe::Receiver> {
-    let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-    inotify::add_watch(&inotify, path, WatchFlags::OPEN | WatchFlags::DELETE_SELF)?;
-    // Like a pipe, inotify is read when it is readable, which is all that is asked of this type.
-    pipe::Receiver::from_file_unchecked(File::from(inotify))
+fn watched(path: &Path) -> io::Result<Inotify> {
+    let inotify = Inotify::new()?;
+    inotify.watch(path, WatchFlags::OPEN | WatchFlags::DELETE_SELF)?;
+    Ok(inotify)
 }
 
 #[cfg(test)]

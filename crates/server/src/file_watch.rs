@@ -4,20 +4,15 @@
 //! changes a link beside it.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::net::unix::pipe;
-
-/// Room for some of the events that are queued; what does not fit is read by the next call.
-const EVENT_BYTES: usize = 4096;
+use host::inotify::{Inotify, WatchFlags};
 
 /// A watch of some folders.
 pub(crate) struct FileWatch {
-    /// Like a pipe, inotify is read when it is readable. None where the kernel has none left.
-    inotify: Option<pipe::Receiver>,
+    /// None where the kernel has none left.
+    inotify: Option<Inotify>,
 }
 
 impl FileWatch {
@@ -39,27 +34,19 @@ impl FileWatch {
     /// until they are read, without waiting, at the very end.
     pub(crate) async fn changed(&self) {
         let Some(inotify) = &self.inotify else { return std::future::pending().await };
-        let mut events = [0; EVENT_BYTES];
-        loop {
-            if inotify.readable().await.is_err() {
-                return std::future::pending().await;
-            }
-            match inotify.try_read(&mut events) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(_) => return,
-                Err(_) => return std::future::pending().await,
-            }
+        if inotify.some().await.is_err() {
+            std::future::pending().await
         }
     }
 }
 
-fn watch(folders: &BTreeSet<&Path>) -> io::Result<pipe::Receiver> {
-    let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+fn watch(folders: &BTreeSet<&Path>) -> io::Result<Inotify> {
+    let inotify = Inotify::new()?;
     let changes = WatchFlags::CLOSE_WRITE | WatchFlags::CREATE | WatchFlags::MOVED_TO;
     for folder in folders {
-        inotify::add_watch(&inotify, *folder, changes)?;
+        inotify.watch(folder, changes)?;
     }
-    pipe::Receiver::from_file_unchecked(File::from(inotify))
+    Ok(inotify)
 }
 
 #[cfg(test)]

@@ -1,17 +1,12 @@
 //! Follows the folder of static pods: at once through inotify, and again every so often in case
 //! an event was lost or never came (network file systems have none).
 
-use std::ffi::OsStr;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::Stream;
-use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
-use tokio::net::unix::pipe;
+use host::inotify::{Event, Inotify, ReadFlags, WatchFlags};
 use tokio::time::Instant;
 
 use crate::folder::{Folder, StaticPodSet};
@@ -166,8 +161,7 @@ impl Follower {
 /// An inotify watch on the folder, or on the folder of the one file: a file that is replaced by
 /// renaming, as editors and tools do, is another file to inotify.
 struct FolderWatch {
-    /// Like a pipe, inotify is read when it is readable, which is all that is asked of this type.
-    inotify: pipe::Receiver,
+    inotify: Inotify,
     folder: PathBuf,
     only: Option<PathBuf>,
 }
@@ -188,7 +182,7 @@ impl FolderWatch {
     fn open(path: &Path) -> io::Result<Self> {
         let is_folder = std::fs::metadata(path)?.is_dir();
         let folder = if is_folder { path } else { path.parent().unwrap_or(Path::new("/")) };
-        let inotify = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        let inotify = Inotify::new()?;
         let flags = WatchFlags::CREATE
             | WatchFlags::CLOSE_WRITE
             | WatchFlags::ATTRIB
@@ -198,62 +192,48 @@ impl FolderWatch {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
-        add_watch(&inotify, folder, flags)?;
+        inotify.watch(folder, flags)?;
         let only = (!is_folder).then(|| path.to_owned());
-        let inotify = pipe::Receiver::from_file_unchecked(std::fs::File::from(inotify))?;
         Ok(Self { inotify, folder: folder.to_owned(), only })
     }
 
+    /// Waits for something to happen to a file, or for what may have.
     async fn events(&self) -> io::Result<Events> {
         loop {
-            self.inotify.readable().await?;
-            match self.drain()? {
-                // Tells the reactor that nothing is left. Should something have come in between,
-                // it is read away here, and only a full look makes up for it.
-                Events::Paths(paths) if paths.is_empty() => match self.inotify.try_read(&mut [0; 4096]) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
-                    Ok(_) => return Ok(Events::Lost),
-                },
+            match self.sorted(&self.inotify.all().await?) {
+                Events::Paths(paths) if paths.is_empty() => {}
                 events => return Ok(events),
             }
         }
     }
 
-    /// Everything there is, each path once.
-    fn drain(&self) -> io::Result<Events> {
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = Reader::new(self.inotify.as_fd(), &mut buffer);
+    /// What events come to, each path once.
+    fn sorted(&self, events: &[Event]) -> Events {
+        let lost = ReadFlags::QUEUE_OVERFLOW
+            | ReadFlags::DELETE_SELF
+            | ReadFlags::MOVE_SELF
+            | ReadFlags::IGNORED
+            | ReadFlags::UNMOUNT;
         let mut paths: Vec<Touch> = Vec::new();
-        loop {
-            let event = match reader.next() {
-                Ok(event) => event,
-                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Events::Paths(paths)),
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let lost = ReadFlags::QUEUE_OVERFLOW
-                | ReadFlags::DELETE_SELF
-                | ReadFlags::MOVE_SELF
-                | ReadFlags::IGNORED
-                | ReadFlags::UNMOUNT;
-            if event.events().intersects(lost) {
-                return Ok(Events::Lost);
+        for event in events {
+            if event.flags.intersects(lost) {
+                return Events::Lost;
             }
-            let Some(name) = event.file_name() else { continue };
-            let path = self.folder.join(OsStr::from_bytes(name.to_bytes()));
-            if event.events().contains(ReadFlags::CREATE) && is_being_written(&path) {
+            let Some(name) = &event.name else { continue };
+            let path = self.folder.join(name);
+            if event.flags.contains(ReadFlags::CREATE) && is_being_written(&path) {
                 continue;
             }
             if self.only.as_ref().is_some_and(|only| *only != path) {
                 continue;
             }
-            let was_removed = event.events().intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM);
+            let was_removed = event.flags.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM);
             match paths.iter_mut().find(|touch| touch.path == path) {
                 Some(touch) => touch.was_removed |= was_removed,
                 None => paths.push(Touch { path, was_removed }),
             }
         }
+        Events::Paths(paths)
     }
 }
 

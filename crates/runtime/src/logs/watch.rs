@@ -5,26 +5,19 @@
 //! up all of them, readers look every second: following a log late is better than not at all.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use host::inotify::{Event, Inotify, ReadFlags, WatchFlags};
 use rustix::io::Errno;
-use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::open::{self, LogPath};
 
-/// Room for some of the events that are queued; one with the longest name takes 272 bytes. What does not fit is read
-/// next.
-const EVENT_BYTES: usize = 4096;
-/// An event without its name: the watch, what happened, a cookie, and the length of the name, four bytes each.
-const EVENT_HEAD_BYTES: usize = 16;
 /// How often is looked where nothing tells of changes.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
@@ -38,8 +31,7 @@ pub struct LogWatches {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// Like a pipe, inotify is read when it is readable, which is all that is asked of this type.
-    inotify: Option<Arc<pipe::Receiver>>,
+    inotify: Option<Arc<Inotify>>,
     /// By the number of the watch, which is the same for all readers of a folder.
     folders: HashMap<i32, Folder>,
     /// Reads the events; ends with the table.
@@ -68,7 +60,7 @@ pub(crate) enum FolderWatch {
 pub(crate) struct InotifyWatch {
     watches: LogWatches,
     /// To which the number belongs.
-    inotify: Arc<pipe::Receiver>,
+    inotify: Arc<Inotify>,
     number: i32,
     changed: watch::Receiver<bool>,
 }
@@ -101,7 +93,7 @@ impl LogWatches {
         let mut table = self.lock();
         let inotify = self.instance(&mut table)?;
         // By descriptor, so that nobody can put another folder in its place in between.
-        let number = inotify::add_watch(&inotify, format!("/proc/self/fd/{}", folder.as_raw_fd()), changes)?;
+        let number = inotify.watch(format!("/proc/self/fd/{}", folder.as_raw_fd()), changes)?;
         let new = || Folder { readers: 0, changed: watch::Sender::new(false) };
         let folder = table.folders.entry(number).or_insert_with(new);
         folder.readers += 1;
@@ -109,21 +101,20 @@ impl LogWatches {
         Ok(InotifyWatch { watches: self.clone(), inotify, number, changed })
     }
 
-    fn instance(&self, table: &mut Table) -> io::Result<Arc<pipe::Receiver>> {
+    fn instance(&self, table: &mut Table) -> io::Result<Arc<Inotify>> {
         if let Some(inotify) = &table.inotify {
             return Ok(inotify.clone());
         }
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let inotify = Arc::new(pipe::Receiver::from_file_unchecked(File::from(inotify))?);
+        let inotify = Arc::new(Inotify::new()?);
         let watches = Arc::downgrade(&self.table);
         let events = inotify.clone();
         table.reading.spawn(async move {
             loop {
-                let read = read(&events).await;
+                let read = events.some().await;
                 let Some(table) = watches.upgrade() else { return };
                 let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
                 match read {
-                    Ok(events) => events.into_iter().for_each(|event| table.tell(event)),
+                    Ok(events) => events.iter().for_each(|event| table.tell(event)),
                     Err(error) => {
                         tracing::warn!(%error, "Failed to read inotify events of log directories");
                         // Readers that come now get another instance; the others are told.
@@ -151,15 +142,8 @@ fn is_used_up(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NOSPC))
 }
 
-/// What the kernel tells: which watch, and what happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Event {
-    number: i32,
-    flags: ReadFlags,
-}
-
 impl Table {
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: &Event) {
         if event.flags.contains(ReadFlags::QUEUE_OVERFLOW) {
             // Some were lost, nobody knows whose.
             for folder in self.folders.values() {
@@ -167,39 +151,14 @@ impl Table {
             }
             return;
         }
-        if let Some(folder) = self.folders.get(&event.number) {
+        if let Some(folder) = self.folders.get(&event.watch) {
             folder.changed.send_replace(false);
         }
         if event.flags.contains(ReadFlags::IGNORED) {
             // The folder is gone, and its number with it.
-            self.folders.remove(&event.number);
+            self.folders.remove(&event.watch);
         }
     }
-}
-
-/// Waits for events and takes some. Cancel-safe: those not taken stay queued in the kernel.
-async fn read(inotify: &pipe::Receiver) -> io::Result<Vec<Event>> {
-    let mut bytes = [0; EVENT_BYTES];
-    loop {
-        inotify.readable().await?;
-        match inotify.try_read(&mut bytes) {
-            Ok(length) => return Ok(parse(&bytes[..length])),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn parse(mut bytes: &[u8]) -> Vec<Event> {
-    let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk().copied().unwrap_or_default();
-    let mut events = Vec::new();
-    while let Some(head) = bytes.get(..EVENT_HEAD_BYTES) {
-        let flags = ReadFlags::from_bits_retain(u32::from_ne_bytes(word(head, 4)));
-        events.push(Event { number: i32::from_ne_bytes(word(head, 0)), flags });
-        let name = usize::try_from(u32::from_ne_bytes(word(head, 12))).unwrap_or(usize::MAX);
-        bytes = bytes.get(EVENT_HEAD_BYTES.saturating_add(name)..).unwrap_or_default();
-    }
-    events
 }
 
 impl FolderWatch {
@@ -242,7 +201,7 @@ impl Drop for InotifyWatch {
         if folder.readers == 0 {
             table.folders.remove(&self.number);
             // It fails for a folder that is gone, whose event is still to come.
-            let _ = inotify::remove_watch(&self.inotify, self.number);
+            let _ = self.inotify.unwatch(self.number);
         }
     }
 }
@@ -287,7 +246,7 @@ mod tests {
         let mut gone = watches.told(&path(root.path(), "gone")).unwrap();
         {
             let mut table = watches.lock();
-            table.tell(Event { number: gone.number, flags: ReadFlags::IGNORED });
+            table.tell(&Event { watch: gone.number, flags: ReadFlags::IGNORED, name: None });
             assert!(table.folders.is_empty());
         }
         gone.changed().await.unwrap();
@@ -299,7 +258,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let watches = LogWatches::default();
         let mut all = ["a", "b"].map(|folder| watches.told(&path(root.path(), folder)).unwrap());
-        watches.lock().tell(Event { number: -1, flags: ReadFlags::QUEUE_OVERFLOW });
+        watches.lock().tell(&Event { watch: -1, flags: ReadFlags::QUEUE_OVERFLOW, name: None });
         for watch in &mut all {
             watch.changed().await.unwrap();
         }
@@ -312,24 +271,5 @@ mod tests {
         let before = tokio::time::Instant::now();
         FolderWatch::Polling.changed().await.unwrap();
         assert_eq!(before.elapsed(), LOOK_PERIOD);
-    }
-
-    #[test]
-    fn events_are_parsed() {
-        let event = |number: i32, flags: ReadFlags, name: &[u8]| {
-            let words = [flags.bits(), 0, u32::try_from(name.len()).unwrap()].map(u32::to_ne_bytes);
-            [&number.to_ne_bytes(), words.as_flattened(), name].concat()
-        };
-        let bytes = [
-            event(7, ReadFlags::MODIFY, b"0.log\0\0\0"),
-            event(-1, ReadFlags::QUEUE_OVERFLOW, b""),
-            event(8, ReadFlags::IGNORED, b""),
-        ]
-        .concat();
-        let numbers = |bytes: &[u8]| parse(bytes).iter().map(|event| event.number).collect::<Vec<_>>();
-        assert_eq!(numbers(&bytes), [7, -1, 8]);
-        assert_eq!(parse(&bytes)[1].flags, ReadFlags::QUEUE_OVERFLOW);
-        assert_eq!(numbers(&bytes[..20]), [7], "cut within a name");
-        assert!(numbers(&bytes[..10]).is_empty());
     }
 }
