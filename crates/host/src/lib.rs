@@ -26,6 +26,7 @@ pub mod selinux;
 pub mod text;
 pub mod topology;
 pub mod tunables;
+pub mod unix_socket;
 pub mod usage;
 
 #[cfg(any(test, feature = "testing"))]

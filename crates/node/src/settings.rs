@@ -108,11 +108,17 @@ pub struct CapacitySettings {
 
 #[cfg(test)]
 impl Settings {
-    /// Upstream's defaults, for a node called `node` with an API server that it is not to register with. Tests change what
-    /// they are about.
+    /// The default for a node called `node`. Tests change what they are about.
     pub(crate) fn for_tests() -> Self {
+        Self { node_name: "node".to_owned(), ..Self::default() }
+    }
+}
+
+/// Upstream's defaults, for a node without a name, with an API server that it is not to register with, and without sources.
+impl Default for Settings {
+    fn default() -> Self {
         Self {
-            node_name: "node".to_owned(),
+            node_name: String::new(),
             is_ipv6_first: false,
             is_registering: false,
             has_api: true,

@@ -27,17 +27,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
     }
-    // Under another name first: whoever finds the socket under its own can connect to it.
-    let unfinished = path.with_extension("unfinished");
-    for old in [path, &unfinished] {
-        match std::fs::remove_file(old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    let listener = UnixListener::bind(&unfinished)?;
-    std::fs::rename(&unfinished, path)?;
-    Ok(listener)
+    UnixListener::from_std(host::unix_socket::bind(path, None)?)
 }
 
 #[cfg(test)]

@@ -58,29 +58,14 @@ pub(crate) enum FaultOutcome {
 pub fn settings(number: u32) -> Settings {
     Settings {
         node_name: NODE.to_owned(),
-        is_ipv6_first: false,
         is_registering: true,
-        has_api: true,
         object: node::ObjectSettings {
             declared_features: vec!["RestartAllContainersOnContainerExits".to_owned()],
             ..node::ObjectSettings::default()
         },
-        capacity: node::CapacitySettings { max_pods: 110, ..node::CapacitySettings::default() },
-        pod_cidr: String::new(),
-        allowed_unsafe_sysctls: Vec::new(),
-        gates: node::PodGates::default(),
-        dead_containers: node::DeadContainers::default(),
-        limits_qos_memory: false,
-        forgets_readiness: false,
-        restart_delays: node::Delays::USUAL,
-        restart_rules: node::RestartRules { of_containers: true, of_pods: true },
-        node_status_update_every: Duration::from_secs(10),
-        node_status_report_every: Duration::from_secs(300),
-        thresholds: Vec::new(),
-        leaves_huge_pages_out: false,
-        pressure_transition: Duration::from_secs(300),
         seed: u64::from(number),
         sources: vec![Source::Api, Source::File],
+        ..Settings::default()
     }
 }
 

@@ -26,7 +26,6 @@ use crate::host::Host;
 use crate::process::{FaultOutcome, InFlight, Process, settings, wall};
 use crate::rng::SimRng;
 use crate::runtime::Runtime;
-use crate::specs;
 
 /// How long after the last fault everything must be as it should be. The longest back-off is five
 /// minutes, and two may follow each other.

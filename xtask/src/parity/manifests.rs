@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use super::kept;
 use crate::command;
 use crate::workspace::Workspace;
 
@@ -39,33 +40,18 @@ impl Answer {
 
 /// The files that are not as upstream's code would have them, with what they should be.
 pub(super) fn outdated(judge: &Path) -> Result<Vec<String>> {
-    let folder = Workspace::load()?.root.join(FOLDER);
+    let root = Workspace::load()?.root;
     let mut wanted = vec![
         ("types.txt", command::output(Command::new(judge).arg("types"))?),
-        ("upstream.txt", uids(judge, &folder.join("manifests"))?),
+        ("upstream.txt", uids(judge, &root.join(FOLDER).join("manifests"))?),
     ];
-    for (name, seed) in MADE_UP {
-        wanted.push((name, command::output(Command::new(judge).args(["made-up", seed]))?));
-    }
-    let mut wrong = Vec::new();
-    for (name, wanted) in wanted {
-        let path = folder.join(name);
-        let found = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        if found.trim_end() != wanted.trim_end() {
-            wrong.push(format!("{FOLDER}/{name} is not upstream's, it should be:\n{wanted}"));
-        }
-    }
-    Ok(wrong)
+    wanted.extend(kept::made_up(judge, &MADE_UP)?);
+    kept::outdated(&root, FOLDER, wanted)
 }
 
 /// A line each manifest: its name, the hash of the pod, and its uid from a file and from a URL.
 fn uids(judge: &Path, folder: &Path) -> Result<String> {
-    let list = std::fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
-    let mut names = Vec::new();
-    for entry in list {
-        names.push(entry?.file_name().into_string().ok().context("a name that is no text")?);
-    }
-    names.sort();
+    let names = kept::names(folder)?;
     let ask = |source: &str| -> Result<Vec<Answer>> {
         let mut command = Command::new(judge);
         // The uid has the path in it, so that the path must not be one of this machine.

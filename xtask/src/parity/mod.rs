@@ -12,6 +12,7 @@
 pub(crate) mod apart;
 mod case;
 mod judge;
+mod kept;
 mod kubeconfig;
 mod made_up;
 mod manifests;

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::kept;
 use crate::command;
 use crate::workspace::Workspace;
 
@@ -27,30 +28,15 @@ struct Answer {
 
 /// The files that are not as upstream's code would have them, with what they should be.
 pub(super) fn outdated(judge: &Path) -> Result<Vec<String>> {
-    let folder = Workspace::load()?.root.join(FOLDER);
-    let mut wanted = vec![("upstream.jsonl", answers(judge, &folder.join("documents"))?)];
-    for (name, seed) in MADE_UP {
-        wanted.push((name, command::output(Command::new(judge).args(["made-up", seed]))?));
-    }
-    let mut wrong = Vec::new();
-    for (name, wanted) in wanted {
-        let path = folder.join(name);
-        let found = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        if found.trim_end() != wanted.trim_end() {
-            wrong.push(format!("{FOLDER}/{name} is not upstream's, it should be:\n{wanted}"));
-        }
-    }
-    Ok(wrong)
+    let root = Workspace::load()?.root;
+    let mut wanted = vec![("upstream.jsonl", answers(judge, &root.join(FOLDER).join("documents"))?)];
+    wanted.extend(kept::made_up(judge, &MADE_UP)?);
+    kept::outdated(&root, FOLDER, wanted)
 }
 
 /// A line each document.
 fn answers(judge: &Path, folder: &Path) -> Result<String> {
-    let list = std::fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
-    let mut names = Vec::new();
-    for entry in list {
-        names.push(entry?.file_name().into_string().ok().context("a name that is no text")?);
-    }
-    names.sort();
+    let names = kept::names(folder)?;
     let said = command::output(Command::new(judge).current_dir(folder).arg("pods").args(&names))?;
     let mut text = String::new();
     for line in said.lines() {

@@ -8,7 +8,6 @@ mod explain;
 mod stage;
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -101,17 +100,7 @@ pub(crate) fn serve(
 
 /// Root alone may connect, from the first moment on.
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    let unfinished = path.with_extension("unfinished");
-    for old in [path, &unfinished] {
-        match std::fs::remove_file(old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    let listener = UnixListener::bind(&unfinished)?;
-    std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&unfinished, path)?;
-    Ok(listener)
+    UnixListener::from_std(host::unix_socket::bind(path, Some(0o600))?)
 }
 
 async fn accept(listener: UnixListener, context: Arc<ControlContext>) {
