@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::footprints::Footprints;
+use crate::host_folders::HostFolders;
 use crate::isolation::{self, Plan, Task};
 use crate::peers::{Peers, Purpose};
 use crate::progress::Progress;
@@ -48,9 +48,9 @@ pub(crate) fn parity(kubelet: Option<&str>, filter: &[String]) -> Result<ExitCod
     let workspace = Workspace::load()?;
     let peers = Peers::build(&workspace.root, Purpose::Comparison)?;
     let kubelet = workspace.kubelet(kubelet, &peers, Profile::Dev, &Progress::new()?)?;
-    let before = Footprints::find();
+    let before = HostFolders::find();
     let mut tally = compare(&peers, &kubelet, filter)?;
-    tally.check("footprints", Footprints::find().check(&before));
+    tally.check("folders", HostFolders::find().check(&before));
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -68,7 +68,7 @@ pub(crate) fn outer(kubelet: Option<&str>, filter: Vec<String>, e2e_only: bool) 
     let mut tally = Tally::default();
     // First, for unit tests too may look at what the peers bring.
     let ready = setup::prepare(Purpose::Tests)?;
-    let before = Footprints::find();
+    let before = HostFolders::find();
     if !e2e_only && filter.is_empty() {
         static_checks(&ready.workspace, &mut tally);
         tally.add(unit_tests(&ready.workspace)?);
@@ -92,7 +92,7 @@ pub(crate) fn outer(kubelet: Option<&str>, filter: Vec<String>, e2e_only: bool) 
             Err(error) => tally.check("conformance", Err(error)),
         }
     }
-    tally.check("footprints", Footprints::find().check(&before));
+    tally.check("folders", HostFolders::find().check(&before));
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

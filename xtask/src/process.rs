@@ -174,9 +174,9 @@ impl Service {
 /// The programs that one scenario starts. Its handles on them are gone when it fails, but ending takes a program its
 /// time, and whoever comes next has to wait for that: so there is a second handle on each here.
 #[derive(Default)]
-pub(crate) struct Guests(Mutex<Vec<Service>>);
+pub(crate) struct ScenarioPrograms(Mutex<Vec<Service>>);
 
-impl Guests {
+impl ScenarioPrograms {
     /// Keeps a handle.
     pub(crate) fn admit(&self, service: Service) -> Service {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(service.clone());
@@ -185,10 +185,10 @@ impl Guests {
 
     /// Ends all that still run, and returns when they are gone.
     pub(crate) async fn end(&self) -> Result<()> {
-        let guests = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let programs = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let mut ended = Ok(());
-        for guest in guests {
-            ended = ended.and(guest.stop().await);
+        for program in programs {
+            ended = ended.and(program.stop().await);
         }
         ended
     }
@@ -306,17 +306,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn guests_end_whoever_forgets_them() {
+    async fn programs_end_whoever_forgets_them() {
         let logs = tempfile::tempdir().unwrap();
-        let guests = Guests::default();
+        let programs = ScenarioPrograms::default();
         let failed = async {
-            let guest = guests.admit(Service::new(sleeper(), logs.path()));
-            guest.start().await.unwrap();
-            guest.pid().unwrap()
+            let program = programs.admit(Service::new(sleeper(), logs.path()));
+            program.start().await.unwrap();
+            program.pid().unwrap()
         };
         let pid = failed.await;
-        guests.end().await.unwrap();
+        programs.end().await.unwrap();
         assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it is gone, and was waited for");
-        assert!(guests.0.lock().unwrap().is_empty());
+        assert!(programs.0.lock().unwrap().is_empty());
     }
 }

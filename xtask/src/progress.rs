@@ -36,7 +36,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     running: Vec<Running>,
-    past: BTreeMap<String, Past>,
+    last_runs: BTreeMap<String, LastRun>,
     next_id: u64,
     has_ended: bool,
     has_failed: bool,
@@ -53,7 +53,7 @@ struct Running {
 
 /// How a step went the last time that it had something to do.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Past {
+struct LastRun {
     seconds: f64,
     parts: usize,
 }
@@ -69,8 +69,8 @@ impl Progress {
     pub(crate) fn new() -> Result<Self> {
         let file = workspace::cache()?.join("durations.json");
         // Only a courtesy: a damaged file is written anew.
-        let past = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let state = Mutex::new(State { past: past.unwrap_or_default(), ..State::default() });
+        let last_runs = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let state = Mutex::new(State { last_runs: last_runs.unwrap_or_default(), ..State::default() });
         let is_terminal = std::io::stderr().is_terminal();
         let shared = Arc::new(Shared { state, ended: Condvar::new(), file, is_terminal });
         let reporter = std::thread::spawn({
@@ -83,7 +83,8 @@ impl Progress {
     /// Begins to `build` or `download` something of so many parts, which are called `parts`.
     pub(crate) fn step(&self, verb: &str, name: &str, total: usize, parts: &'static str) -> Step<'_> {
         let mut state = self.shared.lock();
-        let last = state.past.get(name).map(|past| format!(", {}", past.text(parts))).unwrap_or_default();
+        let last =
+            state.last_runs.get(name).map(|last| format!(", {}", last.text(parts))).unwrap_or_default();
         let size = if total > 0 { format!(": {total} {parts}") } else { String::new() };
         self.shared.print(&format!("==> {verb} {name}{size}{last}"));
         let id = state.next_id;
@@ -144,12 +145,12 @@ impl Step<'_> {
         let shared = &self.progress.shared;
         let mut state = shared.lock();
         let Some(step) = state.running.iter().find(|step| step.id == self.id) else { return Ok(()) };
-        let took = Past { seconds: step.started.elapsed().as_secs_f64(), parts: made };
+        let took = LastRun { seconds: step.started.elapsed().as_secs_f64(), parts: made };
         let name = step.name.clone();
         shared.print(&format!("    {name}: {}", clock(took.seconds)));
         if made > 0 {
-            state.past.insert(name, took);
-            let text = serde_json::to_vec_pretty(&state.past)?;
+            state.last_runs.insert(name, took);
+            let text = serde_json::to_vec_pretty(&state.last_runs)?;
             workspace::write(&shared.file, text)?;
         }
         Ok(())
@@ -198,7 +199,7 @@ impl Shared {
     }
 }
 
-impl Past {
+impl LastRun {
     fn text(self, parts: &str) -> String {
         format!("last time {} for {} {parts}", clock(self.seconds), self.parts)
     }
@@ -249,9 +250,9 @@ mod tests {
 
     #[test]
     fn remembers_how_long_a_step_took() {
-        let past = Past { seconds: 125.4, parts: 340 };
+        let past = LastRun { seconds: 125.4, parts: 340 };
         assert_eq!(past.text("packages"), "last time 2:05 for 340 packages");
         let kept = serde_json::to_string(&past).unwrap();
-        assert_eq!(serde_json::from_str::<Past>(&kept).unwrap(), past);
+        assert_eq!(serde_json::from_str::<LastRun>(&kept).unwrap(), past);
     }
 }

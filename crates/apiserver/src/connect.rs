@@ -182,12 +182,14 @@ pub struct Connection {
     /// Lease and node status: a connection of its own, no limit, short timeout, so that a
     /// heartbeat never waits behind other traffic.
     pub heartbeat: Client,
-    wiring: Arc<Wiring>,
+    template: Arc<ClientTemplate>,
 }
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("server", &self.wiring.config.cluster_url).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("server", &self.template.config.cluster_url)
+            .finish_non_exhaustive()
     }
 }
 
@@ -197,7 +199,7 @@ impl Connection {
     /// # Errors
     /// Those of [`connect`].
     pub fn another(&self) -> Result<Client, ConnectError> {
-        self.wiring.client(HEAD_TIMEOUT, self.wiring.limit.clone())
+        self.template.client(HEAD_TIMEOUT, self.template.limit.clone())
     }
 
     /// A client on a connection of its own with its own limit, e.g. for events.
@@ -205,7 +207,7 @@ impl Connection {
     /// # Errors
     /// Those of [`connect`].
     pub fn with_limit(&self, qps: f64, burst: u32) -> Result<Client, ConnectError> {
-        self.wiring.client(HEAD_TIMEOUT, RateLimit::new(qps, burst))
+        self.template.client(HEAD_TIMEOUT, RateLimit::new(qps, burst))
     }
 
     /// A client on a connection of its own without limit, for what must not wait.
@@ -213,12 +215,12 @@ impl Connection {
     /// # Errors
     /// Those of [`connect`].
     pub fn unlimited(&self) -> Result<Client, ConnectError> {
-        self.wiring.client(HEAD_TIMEOUT, None)
+        self.template.client(HEAD_TIMEOUT, None)
     }
 
     /// The API server's address.
     pub fn server(&self) -> String {
-        self.wiring.config.cluster_url.to_string()
+        self.template.config.cluster_url.to_string()
     }
 }
 
@@ -247,7 +249,7 @@ pub async fn connect(kubeconfig: &Path, settings: ClientSettings) -> Result<Conn
         Some(files) => files.clone(),
         None => shown,
     };
-    Wiring::new(loaded, &settings, shown, files, renewals, credentials)?.connection(&settings)
+    ClientTemplate::new(loaded, &settings, shown, files, renewals, credentials)?.connection(&settings)
 }
 
 /// The same for a certificate that is rotated: it is shown, and nothing else of the kubeconfig's
@@ -257,8 +259,9 @@ pub(crate) fn connect_rotating(
     settings: ClientSettings,
 ) -> Result<(Connection, Arc<ShownIdentity>, Renewals), ConnectError> {
     let (shown, renewals) = (ShownIdentity::empty(), Renewals::new());
-    let wiring = Wiring::new(loaded, &settings, shown.clone(), None, renewals.clone(), Credentials::None)?;
-    Ok((wiring.connection(&settings)?, shown, renewals))
+    let template =
+        ClientTemplate::new(loaded, &settings, shown.clone(), None, renewals.clone(), Credentials::None)?;
+    Ok((template.connection(&settings)?, shown, renewals))
 }
 
 /// The only error is that somebody chose an implementation of cryptography already.
@@ -279,7 +282,7 @@ impl Initial {
 }
 
 /// What all clients of one kubeconfig share.
-struct Wiring {
+struct ClientTemplate {
     path: PathBuf,
     config: Config,
     tls: rustls::ClientConfig,
@@ -294,7 +297,7 @@ struct Wiring {
     tracer: Tracer,
 }
 
-impl Wiring {
+impl ClientTemplate {
     fn new(
         loaded: Loaded,
         settings: &ClientSettings,
@@ -341,7 +344,7 @@ impl Wiring {
     fn connection(self, settings: &ClientSettings) -> Result<Connection, ConnectError> {
         let api = self.client(HEAD_TIMEOUT, self.limit.clone())?;
         let heartbeat = self.client(settings.heartbeat_timeout, None)?;
-        Ok(Connection { api, heartbeat, wiring: Arc::new(self) })
+        Ok(Connection { api, heartbeat, template: Arc::new(self) })
     }
 
     fn client(&self, head_timeout: Duration, limit: Option<Arc<RateLimit>>) -> Result<Client, ConnectError> {

@@ -134,7 +134,7 @@ pub enum MirrorOutcome {
     /// It was there already, mirroring this very manifest.
     Present(Box<Pod>),
     /// A pod of that name exists that is not this manifest's mirror: to be deleted first.
-    Occupied(Box<Pod>),
+    Conflict(Box<Pod>),
 }
 
 /// Shows a static pod in the API. The owner is the Node, as admission (`NodeRestriction`) demands.
@@ -157,7 +157,7 @@ pub async fn create_mirror(
             Some(found) if mirror_hash(&found) == mirror_hash(&mirror) => {
                 Ok(MirrorOutcome::Present(Box::new(found)))
             }
-            Some(found) => Ok(MirrorOutcome::Occupied(Box::new(found))),
+            Some(found) => Ok(MirrorOutcome::Conflict(Box::new(found))),
             None => Err(error),
         },
         Err(error) => Err(error),

@@ -70,7 +70,7 @@ pub use pods::life::Phase;
 pub use settings::{CapacitySettings, Delays, ObjectSettings, PodGates, RestartRules, Settings};
 pub use timeline::{Mark, Timeline};
 pub use view::{PodView, View};
-pub use wait::{Wait, WaitOn, Who};
+pub use wait::{Responsible, Wait, WaitOn};
 
 #[cfg(test)]
 mod tests;

@@ -112,7 +112,7 @@ pub enum WaitOn {
 
 /// Who has to do something, so that the wait ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum Responsible {
     /// The container runtime.
     Runtime,
     /// The registry of an image, through the runtime.
@@ -149,7 +149,7 @@ pub enum Who {
     Time,
 }
 
-impl Who {
+impl Responsible {
     /// For people.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -180,11 +180,11 @@ impl Who {
 
 impl Wait {
     /// On whom, by what has gone wrong where that tells more than what is waited for.
-    pub fn who(&self) -> Who {
+    pub fn responsible(&self) -> Responsible {
         match self.reason.as_deref() {
-            Some(waiting::CREATE_CONTAINER_CONFIG_ERROR) => Who::References,
-            Some(waiting::INVALID_IMAGE_NAME | waiting::ERR_IMAGE_NEVER_PULL) => Who::Manifest,
-            _ => self.on.who(),
+            Some(waiting::CREATE_CONTAINER_CONFIG_ERROR) => Responsible::References,
+            Some(waiting::INVALID_IMAGE_NAME | waiting::ERR_IMAGE_NEVER_PULL) => Responsible::Manifest,
+            _ => self.on.responsible(),
         }
     }
 }
@@ -233,7 +233,7 @@ impl WaitOn {
     }
 
     /// On whom.
-    fn who(&self) -> Who {
+    fn responsible(&self) -> Responsible {
         match self {
             Self::FirstRelist
             | Self::RuntimeStatus
@@ -243,31 +243,31 @@ impl WaitOn {
             | Self::Start(_)
             | Self::Cleanup
             | Self::Runtime
-            | Self::ImageInspection(_) => Who::Runtime,
-            Self::Stop(_) | Self::RestartAll => Who::Ending,
-            Self::Unmount => Who::Mounts,
-            Self::Image(_) => Who::Registry,
-            Self::Sources(_) => Who::Source,
-            Self::Predecessor(_) => Who::OtherPod,
+            | Self::ImageInspection(_) => Responsible::Runtime,
+            Self::Stop(_) | Self::RestartAll => Responsible::Ending,
+            Self::Unmount => Responsible::Mounts,
+            Self::Image(_) => Responsible::Registry,
+            Self::Sources(_) => Responsible::Source,
+            Self::Predecessor(_) => Responsible::OtherPod,
             Self::Restoring | Self::Measurement | Self::Cgroup | Self::CgroupRemoval | Self::Logs => {
-                Who::Host
+                Responsible::Host
             }
-            Self::StateFile(_) => Who::Disk,
-            Self::Volumes => Who::Volumes,
-            Self::Network => Who::Network,
-            Self::BackOff(_) => Who::Time,
+            Self::StateFile(_) => Responsible::Disk,
+            Self::Volumes => Responsible::Volumes,
+            Self::Network => Responsible::Network,
+            Self::BackOff(_) => Responsible::Time,
             Self::InitContainer(_)
             | Self::PostStart(_)
             | Self::PreStop(_)
             | Self::StartupProbe(_)
-            | Self::ReadinessProbe(_) => Who::Program,
-            Self::ReadinessGate(_) => Who::Controller,
-            Self::NodeObject => Who::NodeMaker,
+            | Self::ReadinessProbe(_) => Responsible::Program,
+            Self::ReadinessGate(_) => Responsible::Controller,
+            Self::NodeObject => Responsible::NodeMaker,
             Self::RuntimeClasses
             | Self::Mirror
             | Self::StatusWrite
             | Self::ObjectDeletion
-            | Self::Registration => Who::Api,
+            | Self::Registration => Responsible::Api,
         }
     }
 }
@@ -395,17 +395,21 @@ mod tests {
     #[test]
     fn nobody_is_blamed_for_what_the_pod_asks_for() {
         for (on, reason, who) in [
-            (WaitOn::Start("a".into()), None, Who::Runtime),
-            (WaitOn::Start("a".into()), Some(waiting::RUN_CONTAINER_ERROR), Who::Runtime),
-            (WaitOn::Start("a".into()), Some(waiting::CREATE_CONTAINER_CONFIG_ERROR), Who::References),
-            (WaitOn::Image("a".into()), Some(waiting::ERR_IMAGE_PULL), Who::Registry),
-            (WaitOn::Image("a".into()), Some(waiting::INVALID_IMAGE_NAME), Who::Manifest),
-            (WaitOn::Image("a".into()), Some(waiting::ERR_IMAGE_NEVER_PULL), Who::Manifest),
+            (WaitOn::Start("a".into()), None, Responsible::Runtime),
+            (WaitOn::Start("a".into()), Some(waiting::RUN_CONTAINER_ERROR), Responsible::Runtime),
+            (
+                WaitOn::Start("a".into()),
+                Some(waiting::CREATE_CONTAINER_CONFIG_ERROR),
+                Responsible::References,
+            ),
+            (WaitOn::Image("a".into()), Some(waiting::ERR_IMAGE_PULL), Responsible::Registry),
+            (WaitOn::Image("a".into()), Some(waiting::INVALID_IMAGE_NAME), Responsible::Manifest),
+            (WaitOn::Image("a".into()), Some(waiting::ERR_IMAGE_NEVER_PULL), Responsible::Manifest),
         ] {
             let mut found = found(&[]);
             let wait = found.add(on);
             wait.reason = reason.map(Cow::Borrowed);
-            assert_eq!(wait.who(), who, "{reason:?}");
+            assert_eq!(wait.responsible(), who, "{reason:?}");
         }
     }
 

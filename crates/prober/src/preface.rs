@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::io::AsyncRead;
 use tokio_util::io::InspectReader;
 
 /// Bytes of a frame's head: length (3), type (1), flags (1), stream (4).
@@ -21,7 +22,10 @@ impl ServerPreface {
     }
 
     /// A stream whose first bytes are looked at on their way.
-    pub(crate) fn watch<S>(&self, stream: S) -> InspectReader<S, impl FnMut(&[u8]) + Send + use<S>> {
+    pub(crate) fn watch<S: AsyncRead>(
+        &self,
+        stream: S,
+    ) -> InspectReader<S, impl FnMut(&[u8]) + Send + use<S>> {
         let preface = self.clone();
         // What of the first frame's head has come.
         let mut head = Vec::with_capacity(HEAD);

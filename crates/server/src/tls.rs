@@ -59,9 +59,8 @@ pub(crate) fn config(
         .with_protocol_versions(versions)
         .map_err(TlsError::Versions)?;
     let builder = match trust {
-        Some(trust) => {
-            builder.with_client_cert_verifier(Arc::new(Possession { provider, trust: trust.verifier() }))
-        }
+        Some(trust) => builder
+            .with_client_cert_verifier(Arc::new(ProofOfPossession { provider, trust: trust.verifier() })),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(certificate.clone()));
@@ -86,12 +85,12 @@ fn is_tls13(name: &str) -> bool {
 /// Takes any certificate whose key the client holds. Whether an authority vouches for it is asked
 /// later, so that a bad one is answered 401 and not with a broken handshake, as upstream.
 #[derive(Debug)]
-struct Possession {
+struct ProofOfPossession {
     provider: Arc<CryptoProvider>,
     trust: Arc<dyn ClientCertVerifier>,
 }
 
-impl ClientCertVerifier for Possession {
+impl ClientCertVerifier for ProofOfPossession {
     fn client_auth_mandatory(&self) -> bool {
         false
     }

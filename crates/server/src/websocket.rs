@@ -120,17 +120,17 @@ where
             Err(error) => Some(Err(io_error(error))),
         })
     });
-    let sink = Pieces { sink, is_closing: false };
+    let sink = BinaryMessages { sink, is_closing: false };
     tokio::io::join(StreamReader::new(pieces), SinkWriter::new(CopyToBytes::new(sink)))
 }
 
 /// Writes pieces as binary messages, and closes in good order.
-struct Pieces<K> {
+struct BinaryMessages<K> {
     sink: K,
     is_closing: bool,
 }
 
-impl<K: Sink<Message, Error = Error> + Unpin> Sink<Bytes> for Pieces<K> {
+impl<K: Sink<Message, Error = Error> + Unpin> Sink<Bytes> for BinaryMessages<K> {
     type Error = std::io::Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

@@ -10,7 +10,7 @@ use model::{ContainerId, SandboxId};
 use runtime::images::FilesystemUsage;
 use runtime::usage::{ContainerUsage, SandboxUsage};
 
-use crate::disk::{Measured, PodDisk};
+use crate::disk::{PodDisk, PodDisks};
 use crate::document::{
     ContainerStats, FsStats, NodeStats, PodReference, PodStats, ProcessStats, RlimitStats, RuntimeStats,
     Summary, Time,
@@ -42,18 +42,18 @@ pub(crate) struct Collector {
     pub(crate) groups: Groups,
     pub(crate) node: NodeTarget,
     pids: Vec<u32>,
-    below: Below,
+    descendants: Descendants,
 }
 
 /// The groups below those of pods, as they were found. They are looked for again when one is missing.
 #[derive(Debug, Default)]
-struct Below {
+struct Descendants {
     /// With the number of the round that asked for them last.
     found: HashMap<String, (u64, Arc<[String]>)>,
     round: u64,
 }
 
-impl Below {
+impl Descendants {
     /// Forgets what this round did not ask for.
     fn end_round(&mut self) {
         self.found.retain(|_, (round, _)| *round == self.round);
@@ -63,7 +63,7 @@ impl Below {
 
 impl Collector {
     pub(crate) fn new(groups: Groups, node: NodeTarget) -> Self {
-        Self { groups, node, pids: Vec::new(), below: Below::default() }
+        Self { groups, node, pids: Vec::new(), descendants: Descendants::default() }
     }
 
     /// CPU and memory of everything.
@@ -83,12 +83,12 @@ impl Collector {
         });
         let pods = pods.collect();
         self.groups.end_round();
-        self.below.end_round();
+        self.descendants.end_round();
         Summary { node, pods }
     }
 
     /// Everything.
-    pub(crate) fn all(&mut self, pods: &[PodTarget], runtime: &FromRuntime, disk: &Measured) -> Summary {
+    pub(crate) fn all(&mut self, pods: &[PodTarget], runtime: &FromRuntime, disk: &PodDisks) -> Summary {
         self.groups.detail = Detail::Summary;
         let now = (self.groups.clock)();
         let mut fs = FileSystems::new(now.wall);
@@ -128,7 +128,7 @@ impl Collector {
         });
         let pods = pods.collect();
         self.groups.end_round();
-        self.below.end_round();
+        self.descendants.end_round();
         Summary { node, pods }
     }
 
@@ -229,7 +229,7 @@ impl Collector {
     /// The groups in the pod's group: those of its sandbox and containers.
     fn groups_of(&mut self, pod: &PodTarget) -> Arc<[String]> {
         let Some(group) = pod.group.as_deref() else { return Arc::default() };
-        let Below { found, round } = &mut self.below;
+        let Descendants { found, round } = &mut self.descendants;
         if let Some((asked, groups)) = found.get_mut(group)
             && pod.containers.iter().all(|container| find(groups, container.id.as_str()).is_some())
         {

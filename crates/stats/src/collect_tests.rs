@@ -170,7 +170,7 @@ fn a_pod_of_either_version() {
             pod_logs: None,
             hosts_file: Some(DiskUsage { bytes: 1, inodes: 1, is_complete: true }),
         };
-        let measured = Measured::from([(target.uid.clone(), Arc::new(disk))]);
+        let measured = PodDisks::from([(target.uid.clone(), Arc::new(disk))]);
         let summary = machine.collector().all(std::slice::from_ref(&target), &told(&target), &measured);
         let seen = json_of(&summary);
         let shown = &seen["pods"][0];
@@ -247,7 +247,7 @@ fn groups_of_all_runtimes() {
 fn the_node() {
     let machine = furnished(1);
     let mut collector = machine.collector();
-    let all = json_of(&collector.all(&[], &FromRuntime::default(), &Measured::new()));
+    let all = json_of(&collector.all(&[], &FromRuntime::default(), &PodDisks::new()));
     let node = &all["node"];
     let fields: Vec<_> = node.as_object().unwrap().keys().map(String::as_str).collect();
     let known = [
@@ -302,7 +302,7 @@ fn the_file_system_of_layers() {
         let layers =
             FilesystemUsage { at: at(7), mountpoint: mountpoint.into(), used_bytes: 55, inodes_used: 3 };
         let told = FromRuntime { layers: Some(layers), ..told(&pod("web", &["main"])) };
-        let summary = json_of(&machine.collector().all(&[], &told, &Measured::new()));
+        let summary = json_of(&machine.collector().all(&[], &told, &PodDisks::new()));
         let runtime = &summary["node"]["runtime"];
         assert_eq!(runtime["imageFs"]["usedBytes"], 77);
         assert_eq!(runtime["containerFs"]["usedBytes"], if is_apart { 55 } else { 77 }, "{mountpoint}");
@@ -315,7 +315,7 @@ fn groups_below_a_pods_are_looked_for_again_when_one_is_missing() {
     let mut collector = machine.collector();
     let mut seen = |containers: &[&str]| -> Vec<bool> {
         let pods = [pod("p", containers)];
-        let summary = collector.all(&pods, &FromRuntime::default(), &Measured::default());
+        let summary = collector.all(&pods, &FromRuntime::default(), &PodDisks::default());
         summary.pods[0].containers.iter().map(|container| container.cpu.is_some()).collect()
     };
     machine.group("kubepods/podp/p-one");
@@ -323,9 +323,9 @@ fn groups_below_a_pods_are_looked_for_again_when_one_is_missing() {
     machine.group("kubepods/podp/p-two");
     assert_eq!(seen(&["one", "two"]), [true, true]);
     assert_eq!(seen(&["two"]), [true]);
-    assert_eq!(collector.below.found.len(), 1);
-    collector.all(&[], &FromRuntime::default(), &Measured::default());
-    assert!(collector.below.found.is_empty(), "what is gone is forgotten");
+    assert_eq!(collector.descendants.found.len(), 1);
+    collector.all(&[], &FromRuntime::default(), &PodDisks::default());
+    assert!(collector.descendants.found.is_empty(), "what is gone is forgotten");
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn what_is_not_there_is_left_out() {
     let machine = Machine::new(2);
     let target = pod("ghost", &["main"]);
     let nothing = FromRuntime::default();
-    let summary = machine.collector().all(std::slice::from_ref(&target), &nothing, &Measured::new());
+    let summary = machine.collector().all(std::slice::from_ref(&target), &nothing, &PodDisks::new());
     let seen = json_of(&summary);
     assert_eq!(seen["node"]["cpu"], Value::Null);
     let shown = seen["pods"][0].as_object().unwrap();
@@ -369,7 +369,7 @@ fn what_is_not_there_is_left_out() {
 
     // What the runtime knows stands in for a group that is not there.
     let seen =
-        json_of(&machine.collector().all(std::slice::from_ref(&target), &told(&target), &Measured::new()));
+        json_of(&machine.collector().all(std::slice::from_ref(&target), &told(&target), &PodDisks::new()));
     assert_eq!(seen["pods"][0]["containers"][0]["cpu"]["usageCoreNanoSeconds"], 99);
 }
 
@@ -399,7 +399,7 @@ fn pods_from_the_runtime_alone() {
         containers: runtime.containers.values().cloned().collect(),
     };
     runtime.sandboxes = Some(HashMap::from([(target.sandbox.clone(), sandbox)]));
-    let seen = json_of(&machine.collector().all(&[target], &runtime, &Measured::new()));
+    let seen = json_of(&machine.collector().all(&[target], &runtime, &PodDisks::new()));
     let shown = &seen["pods"][0];
     assert_eq!(shown["memory"], json!({ "time": "1970-01-01T00:00:05Z", "workingSetBytes": 11 }));
     assert_eq!(shown["process_stats"]["process_count"], 5);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use telemetry::metrics::{Exposition, Kind};
 
-use crate::disk::Measured;
+use crate::disk::PodDisks;
 use crate::document::{FsStats, PvcReference};
 use crate::targets::PodTarget;
 
@@ -30,13 +30,13 @@ const FAMILIES: [Family; 6] = [
 ];
 
 /// Writes both.
-pub(crate) fn write(pods: &[PodTarget], measured: &Measured, page: &mut Exposition) {
+pub(crate) fn write(pods: &[PodTarget], measured: &PodDisks, page: &mut Exposition) {
     logs(pods, measured, page);
     claims(measured, page);
 }
 
 /// One sample a container whose logs were measured; nothing if there is none.
-fn logs(pods: &[PodTarget], measured: &Measured, page: &mut Exposition) {
+fn logs(pods: &[PodTarget], measured: &PodDisks, page: &mut Exposition) {
     const NAME: &str = "kubelet_container_log_filesystem_used_bytes";
     let mut is_begun = false;
     for pod in pods {
@@ -58,7 +58,7 @@ fn logs(pods: &[PodTarget], measured: &Measured, page: &mut Exposition) {
 }
 
 /// One sample a claim, however many pods use it; nothing if there is none.
-fn claims(measured: &Measured, page: &mut Exposition) {
+fn claims(measured: &PodDisks, page: &mut Exposition) {
     let volumes = measured.values().flat_map(|disk| disk.volumes.iter().flatten());
     let claims: BTreeMap<&PvcReference, FsStats> =
         volumes.filter_map(|volume| Some((volume.pvc_ref.as_ref()?, volume.fs))).collect();
@@ -92,7 +92,7 @@ mod tests {
     fn logs_of_each_container_that_has_some() {
         let usage = DiskUsage { bytes: 4096, inodes: 1, is_complete: true };
         let disk = PodDisk { logs: BTreeMap::from([("main".to_owned(), usage)]), ..PodDisk::default() };
-        let measured = Measured::from([("web".into(), Arc::new(disk))]);
+        let measured = PodDisks::from([("web".into(), Arc::new(disk))]);
         let mut page = Exposition::new();
         write(
             &[testing::pod("web", &["main", "quiet"]), testing::pod("other", &["main"])],
@@ -112,7 +112,7 @@ mod tests {
         let volume = |claim: Option<PvcReference>| VolumeStats { fs, name: "v".to_owned(), pvc_ref: claim };
         let disk = PodDisk { volumes: [vec![volume(None)], vec![volume(Some(claim))]], ..PodDisk::default() };
         let disk = Arc::new(disk);
-        let measured = Measured::from([("a".into(), Arc::clone(&disk)), ("b".into(), disk)]);
+        let measured = PodDisks::from([("a".into(), Arc::clone(&disk)), ("b".into(), disk)]);
         let mut page = Exposition::new();
         write(&[], &measured, &mut page);
         let text = page.into_text();
@@ -125,7 +125,7 @@ mod tests {
             ]
         );
         let mut none = Exposition::new();
-        write(&[testing::pod("web", &["main"])], &Measured::new(), &mut none);
+        write(&[testing::pod("web", &["main"])], &PodDisks::new(), &mut none);
         assert_eq!(none.into_text(), "");
     }
 }

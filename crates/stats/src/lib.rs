@@ -46,7 +46,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, watch};
 use tracing::debug;
 
 use collect::{Collector, FromRuntime};
-use disk::{Disk, Measured};
+use disk::{Disk, PodDisks};
 use group::{Detail, Groups};
 use limits::Limits;
 use rate::Rates;
@@ -106,10 +106,10 @@ pub struct Stats {
     /// Free unless the runtime is being asked in the background.
     asking: Arc<Semaphore>,
     /// Held for a round, so that there is one at a time and those who wait find its answer.
-    rounds: Arc<Mutex<Rounds>>,
+    collection: Arc<Mutex<Collection>>,
 }
 
-struct Rounds {
+struct Collection {
     collector: Collector,
     all: Option<Answer>,
     cpu_and_memory: Option<Answer>,
@@ -146,7 +146,7 @@ impl Stats {
             detail: Detail::Summary,
         };
         let collector = Collector::new(groups, settings.node);
-        let rounds = Rounds { collector, all: None, cpu_and_memory: None, for_page: None };
+        let collection = Collection { collector, all: None, cpu_and_memory: None, for_page: None };
         let stats = Self {
             runtime,
             pods_from_runtime: settings.pods_from_runtime,
@@ -154,7 +154,7 @@ impl Stats {
             disk,
             heard: watch::Sender::new(None),
             asking: Arc::new(Semaphore::new(1)),
-            rounds: Arc::new(Mutex::new(rounds)),
+            collection: Arc::new(Mutex::new(collection)),
         };
         (stats, task)
     }
@@ -165,14 +165,14 @@ impl Stats {
     /// If pods are measured by the runtime, and it does not answer.
     pub async fn summary(&self, pods: Arc<Vec<PodTarget>>) -> Result<Arc<Summary>, StatsError> {
         let disk = self.disk.ask(Arc::clone(&pods), self.mono());
-        let rounds = Arc::clone(&self.rounds).lock_owned().await;
-        if let Some(summary) = fresh(rounds.all.as_ref(), self.mono()) {
+        let collection = Arc::clone(&self.collection).lock_owned().await;
+        if let Some(summary) = fresh(collection.all.as_ref(), self.mono()) {
             return Ok(summary);
         }
         let told = self.ask_runtime(&pods).await?;
-        self.round(rounds, move |rounds| {
-            let summary = rounds.collector.all(&pods, &told, &disk);
-            rounds.all.insert(answer(&rounds.collector, summary)).summary.clone()
+        self.round(collection, move |collection| {
+            let summary = collection.collector.all(&pods, &told, &disk);
+            collection.all.insert(answer(&collection.collector, summary)).summary.clone()
         })
         .await
     }
@@ -187,19 +187,19 @@ impl Stats {
 
     /// CPU and memory, and of these what the question is about.
     async fn short(&self, pods: Arc<Vec<PodTarget>>, detail: Detail) -> Result<Arc<Summary>, StatsError> {
-        let rounds = Arc::clone(&self.rounds).lock_owned().await;
+        let collection = Arc::clone(&self.collection).lock_owned().await;
         let mono = self.mono();
-        let for_page = || fresh(rounds.for_page.as_ref(), mono).filter(|_| detail == Detail::Resource);
-        if let Some(summary) = fresh(rounds.cpu_and_memory.as_ref(), mono).or_else(for_page) {
+        let for_page = || fresh(collection.for_page.as_ref(), mono).filter(|_| detail == Detail::Resource);
+        if let Some(summary) = fresh(collection.cpu_and_memory.as_ref(), mono).or_else(for_page) {
             return Ok(summary);
         }
         let told = if self.pods_from_runtime { self.ask_runtime(&pods).await? } else { Arc::default() };
-        self.round(rounds, move |rounds| {
-            let summary = rounds.collector.cpu_and_memory(&pods, &told, detail);
-            let answer = answer(&rounds.collector, summary);
+        self.round(collection, move |collection| {
+            let summary = collection.collector.cpu_and_memory(&pods, &told, detail);
+            let answer = answer(&collection.collector, summary);
             let kept = match detail {
-                Detail::Summary => &mut rounds.cpu_and_memory,
-                Detail::Resource => &mut rounds.for_page,
+                Detail::Summary => &mut collection.cpu_and_memory,
+                Detail::Resource => &mut collection.for_page,
             };
             kept.insert(answer).summary.clone()
         })
@@ -217,7 +217,7 @@ impl Stats {
 
     /// Metrics of these pods' logs and of the claims behind their volumes, as measured last.
     pub fn disk_metrics(&self, pods: Arc<Vec<PodTarget>>, page: &mut Exposition) {
-        let measured: Arc<Measured> = self.disk.ask(Arc::clone(&pods), self.mono());
+        let measured: Arc<PodDisks> = self.disk.ask(Arc::clone(&pods), self.mono());
         disk_metrics::write(&pods, &measured, page);
     }
 
@@ -228,10 +228,10 @@ impl Stats {
     /// Runs a round to its end, whether or not anybody still waits for its answer.
     async fn round(
         &self,
-        mut rounds: OwnedMutexGuard<Rounds>,
-        work: impl FnOnce(&mut Rounds) -> Arc<Summary> + Send + 'static,
+        mut collection: OwnedMutexGuard<Collection>,
+        work: impl FnOnce(&mut Collection) -> Arc<Summary> + Send + 'static,
     ) -> Result<Arc<Summary>, StatsError> {
-        tokio::task::spawn_blocking(move || work(&mut rounds)).await.map_err(|_| StatsError::Interrupted)
+        tokio::task::spawn_blocking(move || work(&mut collection)).await.map_err(|_| StatsError::Interrupted)
     }
 
     /// What the runtime says, now or a moment ago. Where others know most, nobody waits for it who can be shown what it

@@ -17,7 +17,7 @@ use kube::{Api, Client};
 
 use crate::isolation::{NODE, Plan};
 use crate::peers::Peers;
-use crate::process::{Guests, Program, Service};
+use crate::process::{Program, ScenarioPrograms, Service};
 pub(crate) use certs::{
     Authority, admin_pair_with_uid, node_pair, serving_pair, stranger_pair, write_kubeconfig,
 };
@@ -76,7 +76,7 @@ pub(crate) struct Cluster {
     /// The kubelet under test.
     pub(crate) kubelet: Service,
     /// What is started beside these for a while, or in place of one.
-    pub(crate) guests: Guests,
+    pub(crate) programs: ScenarioPrograms,
     /// A client with all rights.
     pub(crate) client: Client,
     /// Where things are.
@@ -118,7 +118,7 @@ impl Cluster {
         let mut program = kubelet::program("kubelet", &paths, &paths.kubelet, Kind::Usual);
         program.args.extend(flags.into_iter().map(Into::into));
         let kubelet = Service::new(program, &paths.logs);
-        Ok(Self { control_plane, containerd, kubelet, guests: Guests::default(), client, paths })
+        Ok(Self { control_plane, containerd, kubelet, programs: ScenarioPrograms::default(), client, paths })
     }
 
     /// Waits for what pods of the default namespace need.
@@ -131,7 +131,7 @@ impl Cluster {
 
     /// A program beside those of the cluster, which ends with the scenario at the latest.
     pub(crate) fn guest(&self, program: Program) -> Service {
-        self.guests.admit(Service::new(program, &self.paths.logs))
+        self.programs.admit(Service::new(program, &self.paths.logs))
     }
 
     /// Another kubelet binary for the same node, with a log of its own. Only one may run at a time.
@@ -168,7 +168,7 @@ impl Cluster {
         fields: &serde_json::Value,
     ) -> Result<(Service, FakeRuntime)> {
         let runtime = FakeRuntime::new(&self.paths)?;
-        self.guests.admit(runtime.service().clone());
+        self.programs.admit(runtime.service().clone());
         let kubelet = self.guest(kubelet::program_second(name, &self.paths, fields)?);
         Ok((kubelet, runtime))
     }

@@ -67,7 +67,7 @@ pub(super) async fn run(cluster: &Arc<Cluster>, scenarios: Vec<Scenario>) -> Tal
         tally.count(passed);
     }
     drop(running);
-    if let Err(error) = cluster.guests.end().await {
+    if let Err(error) = cluster.programs.end().await {
         println!("after the calm scenarios: {error:#}");
     }
     for scenario in disturbing {
@@ -152,7 +152,7 @@ fn kubelet_lines(cluster: &Cluster, namespace: &str) -> String {
 /// Everything runs again and nothing else does, whatever a scenario did or left undone.
 async fn restore(cluster: &Cluster) -> Result<()> {
     // First: two kubelets of one node would end each other's pods.
-    cluster.guests.end().await?;
+    cluster.programs.end().await?;
     cluster.control_plane.start_apiserver().await?;
     cluster.containerd.start().await?;
     cluster.kubelet.start().await?;

@@ -379,9 +379,15 @@ async fn files_that_have_changed_are_noticed_while_connections_are_open() {
     let (certificate, key) = (pki.folder.path().join("node.crt"), pki.folder.path().join("node.key"));
     let files = Arc::new(FileIdentity::open(&certificate, &key, Duration::ZERO).unwrap());
     let settings = ClientSettings::default();
-    let wiring =
-        Wiring::new(loaded, &settings, files.clone(), Some(files), Renewals::new(), Credentials::None);
-    let connection = wiring.unwrap().connection(&settings).unwrap();
+    let template = ClientTemplate::new(
+        loaded,
+        &settings,
+        files.clone(),
+        Some(files),
+        Renewals::new(),
+        Credentials::None,
+    );
+    let connection = template.unwrap().connection(&settings).unwrap();
     for _ in 0..2 {
         assert!(get_node(&connection.api, "n").await.unwrap().is_some());
         assert_eq!(shown.recv().await.unwrap().1, first);

@@ -47,13 +47,13 @@ pub(super) struct Write {
 /// Remembers recent events.
 #[derive(Debug, Default)]
 pub(super) struct Correlator {
-    budgets: Recent<Budget>,
+    buckets: Recent<TokenBucket>,
     similar: Recent<Similar>,
     seen: Recent<Seen>,
 }
 
 #[derive(Debug)]
-struct Budget {
+struct TokenBucket {
     tokens: f64,
     at: Timestamp,
 }
@@ -83,7 +83,7 @@ impl Correlator {
         let seen = self.seen.entry(key, || Seen { name: event_name(&event.object, at), count: 0, first: at });
         seen.count = seen.count.saturating_add(1);
         let write = Write { name: seen.name.clone(), count: seen.count, first: seen.first, event };
-        if self.within_budget(&write.event) { Verdict::Write(write) } else { Verdict::Drop }
+        if self.takes_token(&write.event) { Verdict::Write(write) } else { Verdict::Drop }
     }
 
     /// The key under which the event is counted, and whether it is one of many similar ones.
@@ -111,7 +111,7 @@ impl Correlator {
         (group, true)
     }
 
-    fn within_budget(&mut self, event: &NewEvent) -> bool {
+    fn takes_token(&mut self, event: &NewEvent) -> bool {
         let key = hash(&(
             &event.object.kind,
             &event.object.namespace,
@@ -120,14 +120,14 @@ impl Correlator {
             event.event_type,
         ));
         let at = event.at;
-        let budget = self.budgets.entry(key, || Budget { tokens: BURST, at });
-        let earned = at.duration_since(budget.at).as_secs_f64().max(0.0) / REFILL_SECONDS;
-        budget.tokens = (budget.tokens + earned).min(BURST);
-        budget.at = at;
-        if budget.tokens < 1.0 {
+        let bucket = self.buckets.entry(key, || TokenBucket { tokens: BURST, at });
+        let earned = at.duration_since(bucket.at).as_secs_f64().max(0.0) / REFILL_SECONDS;
+        bucket.tokens = (bucket.tokens + earned).min(BURST);
+        bucket.at = at;
+        if bucket.tokens < 1.0 {
             return false;
         }
-        budget.tokens -= 1.0;
+        bucket.tokens -= 1.0;
         true
     }
 }

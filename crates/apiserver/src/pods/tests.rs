@@ -62,7 +62,7 @@ async fn mirrors() {
     let create = || create_mirror(&client, &fixed, "n1", "node-uid");
     assert!(matches!(create().await, Ok(MirrorOutcome::Created(_))));
     assert!(matches!(create().await, Ok(MirrorOutcome::Present(_))));
-    assert!(matches!(create().await, Ok(MirrorOutcome::Occupied(_))));
+    assert!(matches!(create().await, Ok(MirrorOutcome::Conflict(_))));
     let asked = fake.next().await;
     assert_eq!(asked.body["metadata"]["annotations"]["kubernetes.io/config.mirror"], json!("h1"));
     let owner =
@@ -115,7 +115,7 @@ async fn a_name_in_use_is_looked_at_before_it_is_called_occupied() {
     let client = fake.connection.api.clone();
     let fixed: Pod = serde_json::from_value(pod(json!({"kubernetes.io/config.hash": "h1"}))).unwrap();
     let create = || create_mirror(&client, &fixed, "n1", "node-uid");
-    assert!(matches!(create().await, Ok(MirrorOutcome::Occupied(_))), "not a mirror at all");
+    assert!(matches!(create().await, Ok(MirrorOutcome::Conflict(_))), "not a mirror at all");
     let gone = create().await.unwrap_err();
     assert!(gone.is_already_exists() && gone.is_retryable());
     assert_eq!(create().await.unwrap_err().to_string(), "get pod ns/p");

@@ -29,15 +29,16 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// What is asked for.
 #[derive(Debug, PartialEq)]
-struct Wish {
+struct ExplainRequest {
     pod: Option<PodName>,
     is_json: bool,
     watch: bool,
     root: PathBuf,
 }
 
-fn parse(words: &[&str]) -> Option<Wish> {
-    let mut wish = Wish { pod: None, is_json: false, watch: false, root: PathBuf::from("/var/lib/kubelet") };
+fn parse(words: &[&str]) -> Option<ExplainRequest> {
+    let mut request =
+        ExplainRequest { pod: None, is_json: false, watch: false, root: PathBuf::from("/var/lib/kubelet") };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let (name, mut inline) = match word.split_once('=') {
@@ -47,22 +48,22 @@ fn parse(words: &[&str]) -> Option<Wish> {
         let mut value = || inline.take().or_else(|| words.next().copied());
         match name {
             "-o" | "--output" => {
-                wish.is_json = match value()? {
+                request.is_json = match value()? {
                     "json" => true,
                     "text" => false,
                     _ => return None,
                 }
             }
-            "-w" | "--watch" if !word.contains('=') => wish.watch = true,
-            "--root-dir" => wish.root = value()?.into(),
-            pod if !pod.starts_with('-') && wish.pod.is_none() => {
+            "-w" | "--watch" if !word.contains('=') => request.watch = true,
+            "--root-dir" => request.root = value()?.into(),
+            pod if !pod.starts_with('-') && request.pod.is_none() => {
                 let (namespace, name) = pod.split_once('/').unwrap_or(("default", pod));
-                wish.pod = Some(PodName { namespace: namespace.to_owned(), name: name.to_owned() });
+                request.pod = Some(PodName { namespace: namespace.to_owned(), name: name.to_owned() });
             }
             _ => return None,
         }
     }
-    Some(wish)
+    Some(request)
 }
 
 /// Runs the words after `explain`.
@@ -71,7 +72,7 @@ pub(super) fn run(words: &[&str]) -> Result<ExitCode, Failure> {
         print(USAGE)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Wish { pod, is_json, watch, root } = parse(words).ok_or(Failure::Usage(USAGE))?;
+    let ExplainRequest { pod, is_json, watch, root } = parse(words).ok_or(Failure::Usage(USAGE))?;
     let mut is_known = true;
     let request = Request::Explain { pod: pod.clone(), watch };
     let clears = watch && !is_json && std::io::stdout().is_terminal();
@@ -101,17 +102,21 @@ mod tests {
 
     #[test]
     fn words_are_understood_or_refused() {
-        let usual = || Wish { pod: None, is_json: false, watch: false, root: "/var/lib/kubelet".into() };
+        let usual =
+            || ExplainRequest { pod: None, is_json: false, watch: false, root: "/var/lib/kubelet".into() };
         let pod = |namespace: &str, name: &str| {
             Some(PodName { namespace: namespace.to_owned(), name: name.to_owned() })
         };
         for (words, expected) in [
             (&[][..], Some(usual())),
-            (&["web"], Some(Wish { pod: pod("default", "web"), ..usual() })),
-            (&["ns/web", "-w"], Some(Wish { pod: pod("ns", "web"), watch: true, ..usual() })),
-            (&["-o", "json"], Some(Wish { is_json: true, ..usual() })),
+            (&["web"], Some(ExplainRequest { pod: pod("default", "web"), ..usual() })),
+            (&["ns/web", "-w"], Some(ExplainRequest { pod: pod("ns", "web"), watch: true, ..usual() })),
+            (&["-o", "json"], Some(ExplainRequest { is_json: true, ..usual() })),
             (&["-o=json", "-o", "text"], Some(usual())),
-            (&["--root-dir", "/r", "--watch"], Some(Wish { root: "/r".into(), watch: true, ..usual() })),
+            (
+                &["--root-dir", "/r", "--watch"],
+                Some(ExplainRequest { root: "/r".into(), watch: true, ..usual() }),
+            ),
             (&["-o"], None),
             (&["-o", "yaml"], None),
             (&["a", "b"], None),

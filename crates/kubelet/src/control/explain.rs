@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::Now;
-use node::{PodView, View, Wait, Who};
+use node::{PodView, Responsible, View, Wait};
 
 use super::ControlContext;
 use super::document::{
@@ -51,7 +51,7 @@ fn explain_node(context: &ControlContext, stage: Stage, view: &View, now: Now) -
         Some(wait) if !has_client => waits.push(explain_certificate("its client certificate", wait)),
         None if stage == Stage::Connecting => waits.push(WaitExplained::new(
             "its connection to the API server",
-            Who::Api.as_str(),
+            Responsible::Api.as_str(),
             wall(Duration::ZERO, now),
         )),
         _ => {}
@@ -66,7 +66,7 @@ fn explain_node(context: &ControlContext, stage: Stage, view: &View, now: Now) -
             attempts: failure.attempts,
             error: Some(failure.error.clone()),
             next_try: Some(failure.next_try),
-            ..WaitExplained::new("its lease to be renewed", Who::Api.as_str(), failure.since)
+            ..WaitExplained::new("its lease to be renewed", Responsible::Api.as_str(), failure.since)
         });
     }
     if let Some(wait) = awaited.client.as_ref().filter(|_| has_client) {
@@ -100,7 +100,7 @@ fn explain_certificate(what: &str, wait: &CertificateWait) -> WaitExplained {
         Some(request) => {
             format!("whoever approves and signs certificates: kubectl certificate approve {request}")
         }
-        None => Who::Api.as_str().to_owned(),
+        None => Responsible::Api.as_str().to_owned(),
     };
     let unsigned =
         |request: &String| format!("certificate signing request {request} is not approved and signed yet");
@@ -139,7 +139,7 @@ pub(crate) fn explain_pod(pod: &PodView, now: Now) -> PodExplained {
 fn explain_wait(wait: &Wait, now: Now) -> WaitExplained {
     WaitExplained {
         r#for: wait.on.to_string(),
-        on: wait.who().as_str().to_owned(),
+        on: wait.responsible().as_str().to_owned(),
         since: wall(wait.since, now),
         attempts: wait.attempts,
         reason: wait.reason.as_ref().map(ToString::to_string),

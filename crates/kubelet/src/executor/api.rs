@@ -116,7 +116,7 @@ impl Api {
         let Some(remote) = &self.remote else { return Outcome::Cancelled };
         match apiserver::create_mirror(&remote.connection.api, pod, &self.node_name, node_uid).await {
             Ok(MirrorOutcome::Created(_) | MirrorOutcome::Present(_)) => Outcome::Done,
-            Ok(MirrorOutcome::Occupied(other)) => {
+            Ok(MirrorOutcome::Conflict(other)) => {
                 let uid = pod::uid(&other);
                 match apiserver::delete_mirror(&remote.connection.api, &pod::key(&other), Some(&uid)).await {
                     Ok(_) => failure::other("another pod had the mirror's name; it was removed".to_owned()),

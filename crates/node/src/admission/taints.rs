@@ -11,7 +11,7 @@ use crate::settings::PodGates;
 
 /// A taint as a toleration is held against it.
 #[derive(Clone, Copy)]
-struct Against<'a> {
+struct TaintFields<'a> {
     key: &'a str,
     value: &'a str,
     effect: &'a str,
@@ -21,7 +21,7 @@ struct Against<'a> {
 pub(super) fn check(pod: &Pod, taints: &[Taint], gates: PodGates) -> Result<(), Rejection> {
     let untolerated = taints.iter().filter(|taint| taint.effect == "NoExecute").any(|taint| {
         let value = taint.value.as_deref().unwrap_or_default();
-        !is_tolerated(pod, Against { key: &taint.key, value, effect: &taint.effect }, gates)
+        !is_tolerated(pod, TaintFields { key: &taint.key, value, effect: &taint.effect }, gates)
     });
     if untolerated {
         return Err(Rejection::predicate(
@@ -34,17 +34,17 @@ pub(super) fn check(pod: &Pod, taints: &[Taint], gates: PodGates) -> Result<(), 
 
 /// Whether the pod would be scheduled to a node that is short of memory.
 pub(super) fn tolerates_memory_pressure(pod: &Pod, gates: PodGates) -> bool {
-    let taint = Against { key: "node.kubernetes.io/memory-pressure", value: "", effect: "NoSchedule" };
+    let taint = TaintFields { key: "node.kubernetes.io/memory-pressure", value: "", effect: "NoSchedule" };
     is_tolerated(pod, taint, gates)
 }
 
-fn is_tolerated(pod: &Pod, taint: Against<'_>, gates: PodGates) -> bool {
+fn is_tolerated(pod: &Pod, taint: TaintFields<'_>, gates: PodGates) -> bool {
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     tolerations.iter().any(|toleration| tolerates(toleration, taint, gates))
 }
 
 /// An empty effect stands for all, and so does an empty key.
-fn tolerates(toleration: &Toleration, taint: Against<'_>, gates: PodGates) -> bool {
+fn tolerates(toleration: &Toleration, taint: TaintFields<'_>, gates: PodGates) -> bool {
     let is_for = |field: &Option<String>, actual: &str| {
         let wanted = field.as_deref().unwrap_or_default();
         wanted.is_empty() || wanted == actual

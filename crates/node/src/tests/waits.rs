@@ -6,7 +6,7 @@ use model::Pod;
 use serde_json::json;
 
 use super::scenario::{Scenario, pod};
-use crate::{FailureKind, Who};
+use crate::{FailureKind, Responsible};
 
 fn web(policy: &str) -> Pod {
     pod(json!({ "containers": [{ "name": "a", "image": "i", "imagePullPolicy": policy }] }))
@@ -54,17 +54,20 @@ fn images_are_waited_for_on_whom_they_depend() {
         let view = scenario.node.view();
         let of_image =
             view.pods.values().flat_map(|pod| pod.waits.iter()).find(|w| w.on.to_string().contains("image"));
-        of_image.map(|wait| (wait.on.to_string(), wait.who(), wait.error.clone())).unwrap()
+        of_image.map(|wait| (wait.on.to_string(), wait.responsible(), wait.error.clone())).unwrap()
     };
     scenario.apply(&web("IfNotPresent"));
-    assert_eq!(waits(&scenario), ("a look for the image of container a".to_owned(), Who::Runtime, None));
+    assert_eq!(
+        waits(&scenario),
+        ("a look for the image of container a".to_owned(), Responsible::Runtime, None)
+    );
     scenario.play(&[("ok write", ""), ("absent inspect a", "Pulling: Pulling image \"i\" | pull a")]);
     let image = || "the image of container a".to_owned();
-    assert_eq!(waits(&scenario), (image(), Who::Registry, None));
+    assert_eq!(waits(&scenario), (image(), Responsible::Registry, None));
     scenario.fails("pull a", FailureKind::Other, "denied");
     scenario.wait(Duration::from_secs(20));
     assert!(scenario.under_way().contains(&"inspect a".to_owned()), "{:?}", scenario.under_way());
     let (on, who, error) = waits(&scenario);
-    assert_eq!((on, who), (image(), Who::Registry));
+    assert_eq!((on, who), (image(), Responsible::Registry));
     assert!(error.unwrap().contains("denied"));
 }

@@ -39,7 +39,7 @@ pub(crate) struct PodDisk {
 }
 
 /// The last measurement of each pod.
-pub(crate) type Measured = BTreeMap<PodUid, Arc<PodDisk>>;
+pub(crate) type PodDisks = BTreeMap<PodUid, Arc<PodDisk>>;
 
 /// What somebody asked for.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +53,7 @@ struct Asked {
 #[derive(Debug)]
 pub(crate) struct Disk {
     asked: watch::Sender<Asked>,
-    shown: watch::Receiver<Arc<Measured>>,
+    shown: watch::Receiver<Arc<PodDisks>>,
 }
 
 impl Disk {
@@ -70,7 +70,7 @@ impl Disk {
     }
 
     /// Has these pods measured, unless they were a moment ago, and returns what is known by now.
-    pub(crate) fn ask(&self, pods: Arc<Vec<PodTarget>>, mono: Duration) -> Arc<Measured> {
+    pub(crate) fn ask(&self, pods: Arc<Vec<PodTarget>>, mono: Duration) -> Arc<PodDisks> {
         self.asked.send_replace(Asked { pods, mono });
         Arc::clone(&self.shown.borrow())
     }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use super::measure::measure;
-use super::{Asked, Measured, PodDisk};
+use super::{Asked, PodDisk, PodDisks};
 use crate::Clock;
 
 /// How often logs are measured where volumes are not.
@@ -27,7 +27,7 @@ const BATCH: usize = 32;
 /// Measures what was asked for, until nobody can ask any more.
 pub struct DiskTask {
     asking: watch::Receiver<Asked>,
-    shown: watch::Sender<Arc<Measured>>,
+    shown: watch::Sender<Arc<PodDisks>>,
     volume_interval: Option<Duration>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -42,14 +42,14 @@ pub struct DiskTask {
     /// Since when each pod is being measured.
     running: BTreeMap<PodUid, Duration>,
     /// What is known by now, and how much of it is not shown yet.
-    measured: Measured,
+    measured: PodDisks,
     unshown: usize,
 }
 
 impl DiskTask {
     pub(super) fn new(
         asking: watch::Receiver<Asked>,
-        shown: watch::Sender<Arc<Measured>>,
+        shown: watch::Sender<Arc<PodDisks>>,
         volume_interval: Option<Duration>,
         clock: Clock,
         metrics: Arc<Metrics>,
@@ -65,7 +65,7 @@ impl DiskTask {
             next_due: None,
             begun: BTreeMap::new(),
             running: BTreeMap::new(),
-            measured: Measured::new(),
+            measured: PodDisks::new(),
             unshown: 0,
         }
     }

@@ -4,7 +4,7 @@
 //! left is the kubelet itself: its share of a pod's start, the way from an exit to the status, its memory, and what
 //! one pod with a hung call does to the others.
 
-mod sight;
+mod pod_watch;
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use super::{report, usage};
 use crate::cluster::{Call, Cluster, FakeRuntime};
 use crate::images::PAUSE;
 use crate::isolation::NODE;
-use sight::{Sight, Sightings, now};
+use pod_watch::{AllPodTimes, PodWatch, now};
 
 /// How much is measured.
 pub(super) struct Extent {
@@ -123,7 +123,7 @@ async fn clear(cluster: &Cluster) -> Result<()> {
 
 struct Bench<'a> {
     runtime: &'a FakeRuntime,
-    sight: Sight,
+    pod_watch: PodWatch,
     pods: Api<Pod>,
     pid: u32,
 }
@@ -132,7 +132,7 @@ impl<'a> Bench<'a> {
     fn new(cluster: &Cluster, runtime: &'a FakeRuntime) -> Result<Self> {
         Ok(Self {
             runtime,
-            sight: Sight::start(cluster.client.clone()),
+            pod_watch: PodWatch::start(cluster.client.clone()),
             pods: Api::default_namespaced(cluster.client.clone()),
             pid: cluster.kubelet.pid().context("the kubelet does not run")?,
         })
@@ -180,10 +180,10 @@ impl<'a> Bench<'a> {
         let (before, started) = (usage::cpu_seconds(self.pid)?, now());
         let created = self.create_all(&names).await?;
         let all_created = now();
-        self.sight.until_all(&names, FILL_LIMIT, |pod| pod.ready.is_some()).await.context("not ready")?;
+        self.pod_watch.until_all(&names, FILL_LIMIT, |pod| pod.ready.is_some()).await.context("not ready")?;
         let cpu = usage::cpu_seconds(self.pid)? - before;
         let ready: Vec<i64> =
-            names.iter().map(|name| self.sight.of(name).ready.unwrap_or_default()).collect();
+            names.iter().map(|name| self.pod_watch.of(name).ready.unwrap_or_default()).collect();
         let last = ready.iter().copied().max().unwrap_or_default();
         turn.add("1,000 pods: create → all created, s", vec![seconds(started, all_created)]);
         turn.add("1,000 pods: create → all Ready, s", vec![seconds(started, last)]);
@@ -207,7 +207,7 @@ impl<'a> Bench<'a> {
     async fn fill(&mut self, prefix: &str, count: usize) -> Result<Vec<String>> {
         let names = names(prefix, count);
         self.create_all(&names).await?;
-        self.sight.until_all(&names, FILL_LIMIT, |pod| pod.ready.is_some()).await.context("not ready")?;
+        self.pod_watch.until_all(&names, FILL_LIMIT, |pod| pod.ready.is_some()).await.context("not ready")?;
         Ok(names)
     }
 
@@ -218,9 +218,9 @@ impl<'a> Bench<'a> {
         for (turn, name) in names(prefix, count).into_iter().enumerate() {
             stagger(turn).await;
             let created = self.create(&name).await?;
-            let runs = |seen: &Sightings| seen.get(&name).is_some_and(|pod| pod.running.is_some());
-            self.sight.until(FILL_LIMIT, runs).await.with_context(|| format!("{name} does not run"))?;
-            starts.push(seconds(created, self.sight.of(&name).running.unwrap_or_default()));
+            let runs = |seen: &AllPodTimes| seen.get(&name).is_some_and(|pod| pod.running.is_some());
+            self.pod_watch.until(FILL_LIMIT, runs).await.with_context(|| format!("{name} does not run"))?;
+            starts.push(seconds(created, self.pod_watch.of(&name).running.unwrap_or_default()));
             shares.push(self.share(&name).await?);
         }
         Ok((shares, starts))
@@ -228,7 +228,7 @@ impl<'a> Bench<'a> {
 
     /// What a pod's start took, from its being bound to its being seen to run, less what the runtime took.
     async fn share(&self, name: &str) -> Result<f64> {
-        let pod = self.sight.of(name);
+        let pod = self.pod_watch.of(name);
         let running = pod.running.with_context(|| format!("{name} did not run"))?;
         let calls = self.runtime.calls(name).await?;
         let runtime = time_in(&calls, pod.bound, running);
@@ -248,10 +248,10 @@ impl<'a> Bench<'a> {
             ended.push(self.runtime.end(name).await?);
         }
         // Those that are not seen in time count below.
-        let _ = self.sight.until_all(names, EXIT_LIMIT, |pod| pod.ended.is_some()).await;
+        let _ = self.pod_watch.until_all(names, EXIT_LIMIT, |pod| pod.ended.is_some()).await;
         let given_up = now();
         let samples = names.iter().zip(ended).map(|(name, ended)| {
-            let seen = self.sight.of(name).ended.unwrap_or(given_up);
+            let seen = self.pod_watch.of(name).ended.unwrap_or(given_up);
             seconds(ended, seen).min(EXIT_LIMIT.as_secs_f64())
         });
         Ok(samples.collect())

@@ -4,8 +4,8 @@
 //! do; each log and each session has a connection of its own, as it comes from the API server.
 
 mod client;
-mod crowd;
 mod exec;
+mod idle_streams;
 mod logs;
 mod pages;
 
@@ -41,7 +41,7 @@ pub(super) struct Extent {
     /// What each of them writes, MiB.
     output_mebibytes: usize,
     /// Streams at once.
-    crowd: usize,
+    idle_streams: usize,
     /// How long the node is left alone, after it was filled and after many streams were opened or closed.
     settle: Duration,
 }
@@ -56,7 +56,7 @@ impl Extent {
         commands: 100,
         outputs: 5,
         output_mebibytes: 512,
-        crowd: 1000,
+        idle_streams: 1000,
         settle: Duration::from_secs(20),
     };
     pub(super) const QUICK: Self = Self {
@@ -68,7 +68,7 @@ impl Extent {
         commands: 100,
         outputs: 5,
         output_mebibytes: 256,
-        crowd: 1000,
+        idle_streams: 1000,
         settle: Duration::from_secs(10),
     };
 }
@@ -101,7 +101,7 @@ pub(super) async fn all(cluster: &Cluster, feed: Feed, extent: &Extent) -> Resul
     pages::measure(&client, pid, extent, &mut turn).await.context("ask for pages")?;
     logs::measure(cluster, &client, pid, extent, &mut turn).await.context("read a log")?;
     exec::measure(&client, pid, extent, &mut turn).await.context("run commands")?;
-    crowd::measure(cluster, &client, extent, &mut turn).await.context("open many streams")?;
+    idle_streams::measure(cluster, &client, extent, &mut turn).await.context("open many streams")?;
     Ok(turn)
 }
 

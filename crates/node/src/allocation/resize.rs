@@ -11,30 +11,33 @@ pub(crate) const RESIZE_IS_INFEASIBLE: &str = "In-place resize is not supported 
 pub(crate) fn pending_event(pod: &Pod) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Wish<'a> {
+    struct PendingResize<'a> {
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        init_containers: Vec<Asked<'a>>,
+        init_containers: Vec<ContainerResources<'a>>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        containers: Vec<Asked<'a>>,
+        containers: Vec<ContainerResources<'a>>,
         generation: i64,
         error: &'a str,
     }
     #[derive(Serialize)]
-    struct Asked<'a> {
+    struct ContainerResources<'a> {
         name: &'a str,
         resources: ResourceRequirements,
     }
-    fn asked(container: &Container) -> Asked<'_> {
-        Asked { name: &container.name, resources: container.resources.clone().unwrap_or_default() }
+    fn asked(container: &Container) -> ContainerResources<'_> {
+        ContainerResources {
+            name: &container.name,
+            resources: container.resources.clone().unwrap_or_default(),
+        }
     }
     let spec = pod.spec.as_ref();
-    let wish = Wish {
+    let resize = PendingResize {
         init_containers: spec.iter().flat_map(|s| s.init_containers.iter().flatten()).map(asked).collect(),
         containers: spec.iter().flat_map(|s| &s.containers).map(asked).collect(),
         generation: pod.metadata.generation.unwrap_or_default(),
         error: RESIZE_IS_INFEASIBLE,
     };
     // A document of texts and numbers cannot fail to be written.
-    let text = serde_json::to_string(&wish).unwrap_or_default();
+    let text = serde_json::to_string(&resize).unwrap_or_default();
     format!("Pod resize Infeasible: {text}")
 }

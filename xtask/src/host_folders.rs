@@ -15,9 +15,9 @@ const USUAL: &[&str] = &[
 ];
 
 /// Which of these folders there are, and what is in them.
-pub(crate) struct Footprints(BTreeSet<PathBuf>);
+pub(crate) struct HostFolders(BTreeSet<PathBuf>);
 
-impl Footprints {
+impl HostFolders {
     /// As it is now.
     pub(crate) fn find() -> Self {
         Self::below(USUAL.iter().map(Path::new))
@@ -49,7 +49,7 @@ mod tests {
     fn new_folders_and_files_are_found() {
         let machine = tempfile::tempdir().unwrap();
         let folder = machine.path().join("kubelet");
-        let find = || Footprints::below(std::iter::once(folder.as_path()));
+        let find = || HostFolders::below(std::iter::once(folder.as_path()));
         let nothing = find();
         std::fs::create_dir(&folder).unwrap();
         let empty = find();

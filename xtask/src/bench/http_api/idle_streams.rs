@@ -27,22 +27,22 @@ pub(super) async fn measure(
     extent: &Extent,
     turn: &mut Turn,
 ) -> Result<()> {
-    let opening = stream::iter(0..extent.crowd).map(|number| follow(client, number));
-    Crowd::meet(cluster, extent).await?.measure("log follows", opening, turn).await?;
+    let opening = stream::iter(0..extent.idle_streams).map(|number| follow(client, number));
+    IdleStreams::meet(cluster, extent).await?.measure("log follows", opening, turn).await?;
     for (name, protocol) in PROTOCOLS {
-        let opening = stream::iter(0..extent.crowd).map(|number| attach(client, protocol, number));
-        let crowd = Crowd::meet(cluster, extent).await?;
-        crowd.measure(&format!("attach sessions, {name}"), opening, turn).await?;
+        let opening = stream::iter(0..extent.idle_streams).map(|number| attach(client, protocol, number));
+        let idle_streams = IdleStreams::meet(cluster, extent).await?;
+        idle_streams.measure(&format!("attach sessions, {name}"), opening, turn).await?;
     }
     Ok(())
 }
 
-struct Crowd<'a> {
+struct IdleStreams<'a> {
     pid: u32,
     extent: &'a Extent,
 }
 
-impl<'a> Crowd<'a> {
+impl<'a> IdleStreams<'a> {
     /// Starts the kubelet anew: memory that was used before would be used again, and no growth be seen.
     async fn meet(cluster: &Cluster, extent: &'a Extent) -> Result<Self> {
         cluster.kubelet.restart().await?;
@@ -61,7 +61,7 @@ impl<'a> Crowd<'a> {
     where
         F: Future<Output = Result<Held>>,
     {
-        let count = self.extent.crowd;
+        let count = self.extent.idle_streams;
         eprintln!("    {count} {kind}");
         let mut meter = Meter::new(self.pid)?;
         let (before, _) = usage::memory(self.pid)?;

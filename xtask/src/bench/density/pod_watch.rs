@@ -41,7 +41,7 @@ struct ContainerStatus {
 
 /// When a pod was first seen in each of its states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sighting {
+pub(super) struct PodTimes {
     /// There, with its node: they are created with it.
     pub(super) bound: i64,
     /// Its phase was Running.
@@ -52,7 +52,7 @@ pub(super) struct Sighting {
     pub(super) ended: Option<i64>,
 }
 
-impl Sighting {
+impl PodTimes {
     fn look(&mut self, pod: &Pod, now: i64) {
         let Some(status) = &pod.status else { return };
         if status.phase == "Running" {
@@ -68,18 +68,18 @@ impl Sighting {
 }
 
 /// All pods seen, by name.
-pub(super) type Sightings = BTreeMap<String, Sighting>;
+pub(super) type AllPodTimes = BTreeMap<String, PodTimes>;
 
 /// A running watch on the default namespace.
-pub(super) struct Sight {
-    seen: watch::Receiver<Sightings>,
+pub(super) struct PodWatch {
+    seen: watch::Receiver<AllPodTimes>,
     task: JoinHandle<()>,
 }
 
-impl Sight {
+impl PodWatch {
     /// Starts watching.
     pub(super) fn start(client: Client) -> Self {
-        let (publish, seen) = watch::channel(Sightings::new());
+        let (publish, seen) = watch::channel(AllPodTimes::new());
         let task = tokio::spawn(async move {
             let kind = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
             let pods: Api<Pod> = Api::default_namespaced_with(client, &kind);
@@ -91,7 +91,7 @@ impl Sight {
                     Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
                         let name = pod.metadata.name.clone().unwrap_or_default();
                         publish.send_modify(|seen| {
-                            let new = Sighting { bound: at, ..Sighting::default() };
+                            let new = PodTimes { bound: at, ..PodTimes::default() };
                             seen.entry(name).or_insert(new).look(&pod, at);
                         });
                     }
@@ -111,7 +111,7 @@ impl Sight {
     pub(super) async fn until(
         &mut self,
         limit: Duration,
-        condition: impl Fn(&Sightings) -> bool,
+        condition: impl Fn(&AllPodTimes) -> bool,
     ) -> Result<()> {
         match tokio::time::timeout(limit, self.seen.wait_for(|seen| condition(seen))).await {
             Err(_) => bail!("not seen within {limit:?}"),
@@ -124,9 +124,9 @@ impl Sight {
         &mut self,
         names: &[String],
         limit: Duration,
-        condition: impl Fn(&Sighting) -> bool,
+        condition: impl Fn(&PodTimes) -> bool,
     ) -> Result<()> {
-        let holds = |seen: &Sightings, name: &String| seen.get(name).is_some_and(&condition);
+        let holds = |seen: &AllPodTimes, name: &String| seen.get(name).is_some_and(&condition);
         let all = self.until(limit, |seen| names.iter().all(|name| holds(seen, name))).await;
         let Err(error) = all else { return Ok(()) };
         let seen = self.seen.borrow();
@@ -135,12 +135,12 @@ impl Sight {
     }
 
     /// What was seen of a pod.
-    pub(super) fn of(&self, name: &str) -> Sighting {
+    pub(super) fn of(&self, name: &str) -> PodTimes {
         self.seen.borrow().get(name).copied().unwrap_or_default()
     }
 }
 
-impl Drop for Sight {
+impl Drop for PodWatch {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -166,17 +166,16 @@ mod tests {
             )
             .unwrap()
         };
-        let mut sighting = Sighting { bound: 1, ..Sighting::default() };
-        sighting.look(&pod(json!({ "phase": "Pending", "qosClass": "BestEffort" })), 1);
-        assert_eq!(sighting, Sighting { bound: 1, ..Sighting::default() });
+        let mut times = PodTimes { bound: 1, ..PodTimes::default() };
+        times.look(&pod(json!({ "phase": "Pending", "qosClass": "BestEffort" })), 1);
+        assert_eq!(times, PodTimes { bound: 1, ..PodTimes::default() });
         let ready = json!([{ "type": "Ready", "status": "True", "lastProbeTime": null }]);
         let running = json!([{ "name": "main", "state": { "running": { "startedAt": "x" } } }]);
-        sighting
-            .look(&pod(json!({ "phase": "Running", "conditions": ready, "containerStatuses": running })), 2);
+        times.look(&pod(json!({ "phase": "Running", "conditions": ready, "containerStatuses": running })), 2);
         let ended = json!([{ "name": "main", "state": { "terminated": { "exitCode": 1 } } }]);
-        sighting.look(&pod(json!({ "phase": "Failed", "containerStatuses": ended })), 3);
-        sighting.look(&pod(json!({ "phase": "Failed", "containerStatuses": ended })), 4);
-        let expected = Sighting { bound: 1, running: Some(2), ready: Some(2), ended: Some(3) };
-        assert_eq!(sighting, expected);
+        times.look(&pod(json!({ "phase": "Failed", "containerStatuses": ended })), 3);
+        times.look(&pod(json!({ "phase": "Failed", "containerStatuses": ended })), 4);
+        let expected = PodTimes { bound: 1, running: Some(2), ready: Some(2), ended: Some(3) };
+        assert_eq!(times, expected);
     }
 }
