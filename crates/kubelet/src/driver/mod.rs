@@ -85,7 +85,7 @@ impl Executor {
             perform: Box::new(move |action, cancel| {
                 executor::carry_out(adapters.clone(), action, cancel).boxed()
             }),
-            record: Box::new(move |event| for_events.api.record(event)),
+            record: Box::new(move |event| for_events.api.api.record(event)),
         }
     }
 }

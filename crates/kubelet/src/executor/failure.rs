@@ -12,6 +12,14 @@ pub(crate) fn other(message: String) -> Outcome {
     Outcome::Failed(Failure { kind: FailureKind::Other, message })
 }
 
+/// How a runtime call ended.
+pub(crate) fn done(result: Result<(), RuntimeError>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(error) => runtime(&error),
+    }
+}
+
 /// A runtime call that failed, with the code of gRPC, as upstream tells of all but containers' starts.
 pub(crate) fn runtime(error: &RuntimeError) -> Outcome {
     runtime_at(error, FailureKind::Other)
@@ -43,6 +51,17 @@ pub(crate) fn volumes(error: &VolumeError) -> Outcome {
         VolumeFailure { volume, stage, message: error.to_string() }
     };
     Outcome::Volume(VolumeOutcome::Failed(error.all().into_iter().map(one).collect()))
+}
+
+/// Work that blocks, on a thread that may.
+pub(super) async fn blocking<E: std::error::Error + Send + 'static>(
+    work: impl FnOnce() -> Result<(), E> + Send + 'static,
+) -> Outcome {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(())) => Outcome::Done,
+        Ok(Err(error)) => other(model::chain(&error)),
+        Err(_) => other("interrupted".to_owned()),
+    }
 }
 
 /// Actions whose failure is remembered. Beyond that some failure is told twice.

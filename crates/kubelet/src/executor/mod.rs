@@ -1,19 +1,21 @@
 //! The executor: carries out the core's actions, one match for each of their ports. One action, one task, one result.
 
 pub(crate) mod action_labels;
+pub(crate) mod action_log;
 pub(crate) mod adapters;
 pub(crate) mod api;
 pub(crate) mod cgroups;
-mod containers;
-mod environment;
-pub(crate) mod exit_log;
+pub(crate) mod containers;
+pub(crate) mod environment;
+mod exit_log;
 pub(crate) mod failure;
-mod images;
+pub(crate) mod images;
 pub(crate) mod log_links;
 pub(crate) mod objects;
-mod probes;
+pub(crate) mod pod_logs;
+pub(crate) mod probes;
 pub(crate) mod pull_rate;
-mod sandboxes;
+pub(crate) mod sandboxes;
 pub(crate) mod soft_limit;
 mod state_files;
 #[cfg(test)]
@@ -21,20 +23,26 @@ mod tests;
 pub(crate) mod user_namespaces;
 
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use config::Config;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use model::ContainerState;
+use model::PodUid;
 use node::{
-    Action, ApiAction, ApiOutcome, Failure, FailureKind, HostAction, ImageAction, Outcome, ProbeAction,
-    RuntimeAction, RuntimeOutcome, VolumeAction, VolumeFailure, VolumeOutcome,
+    Action, ApiAction, Failure, FailureKind, HostAction, ImageAction, Outcome, ProbeAction, RuntimeAction,
+    RuntimeOutcome, VolumeAction, VolumeFailure, VolumeOutcome,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, debug, error, info, trace, warn};
+use tracing::{Instrument as _, error, info};
+use volumes::Volumes;
 
 use action_labels::ActionLabels;
-use adapters::Adapters;
+use adapters::{Adapters, ApiAdapter, HostAdapter, RuntimeAdapter};
+use images::Images;
+use objects::ObjectPort;
+use probes::Probes;
 
 /// Carries out an action and says how it ended, whatever happens.
 pub(crate) async fn carry_out(adapters: Arc<Adapters>, action: Action, cancel: CancellationToken) -> Outcome {
@@ -50,7 +58,7 @@ pub(crate) async fn carry_out(adapters: Arc<Adapters>, action: Action, cancel: C
         _ => {}
     }
     drop(traced);
-    span.in_scope(|| log(&adapters, &labels, &outcome));
+    span.in_scope(|| adapters.log.tell(&labels, &outcome));
     outcome
 }
 
@@ -74,108 +82,22 @@ fn messages(volumes: &[VolumeFailure]) -> String {
     volumes.iter().map(|failure| failure.message.as_str()).collect::<Vec<_>>().join("; ")
 }
 
-fn log_failure(adapters: &Adapters, labels: &ActionLabels, message: &str, is_told: bool) {
-    let what = labels.kind;
-    if is_told && adapters.failures.is_new(&labels.identity(), message) {
-        // Whether it is tried again, the core decides: what is never restarted is not.
-        warn!(err = message, "Failed to {what}");
-    } else {
-        debug!(err = message, "Failed again to {what}");
-    }
-}
-
-fn log(adapters: &Adapters, labels: &ActionLabels, outcome: &Outcome) {
-    let what = labels.kind;
-    match outcome {
-        // Told where it failed, without what it printed: that may be secret.
-        Outcome::Failed(_) if labels.is_hook() => {}
-        Outcome::Failed(failure) => {
-            // The runtime's absence is told by the health feed, once.
-            let is_told = failure.kind != FailureKind::RuntimeUnavailable;
-            log_failure(adapters, labels, &failure.message, is_told);
-        }
-        Outcome::Volume(VolumeOutcome::Failed(volumes)) => {
-            log_failure(adapters, labels, &messages(volumes), true)
-        }
-        Outcome::Cancelled => debug!("Cancelled: {what}"),
-        _ => {
-            log_endings(adapters, outcome);
-            if adapters.failures.succeeded(|| labels.identity()) {
-                info!("Succeeded after failures: {what}");
-            }
-            match (outcome, labels.done()) {
-                // The one line that says of a start that all went well.
-                (Outcome::Api(ApiOutcome::Registered(node)), Some(done)) => {
-                    info!(node = node.metadata.name.as_deref().unwrap_or_default(), "{done}");
-                }
-                (Outcome::Runtime(RuntimeOutcome::SandboxStarted(sandbox)), Some(done)) => {
-                    info!(v = 2, podSandboxID = %sandbox.id, "{done}");
-                }
-                (Outcome::Runtime(RuntimeOutcome::ContainerStarted(container)), Some(done)) => {
-                    info!(v = 2, containerID = %container.id, "{done}");
-                }
-                (Outcome::Runtime(RuntimeOutcome::ContainerStopped(Some(container))), Some(done)) => {
-                    match &container.state {
-                        ContainerState::Exited(exit) => {
-                            adapters.exit_log.reported(&container.id);
-                            info!(v = 2, exitCode = exit.exit_code, reason = exit.reason, "{done}");
-                        }
-                        _ => info!(v = 2, "{done}"),
-                    }
-                }
-                (_, Some(done)) => info!(v = 2, "{done}"),
-                // Every few seconds for every container: of interest to nobody but who debugs them.
-                (
-                    Outcome::Probed(_)
-                    | Outcome::Runtime(RuntimeOutcome::Observed(_))
-                    | Outcome::Runtime(RuntimeOutcome::Relisted(_)),
-                    None,
-                ) => {
-                    trace!("Completed: {what}");
-                }
-                (_, None) => debug!("Completed: {what}"),
-            }
-        }
-    }
-}
-
-/// Tells of containers that have ended by themselves.
-fn log_endings(adapters: &Adapters, outcome: &Outcome) {
-    match outcome {
-        Outcome::Runtime(RuntimeOutcome::Relisted(pods)) => adapters.exit_log.relisted(pods),
-        Outcome::Runtime(RuntimeOutcome::Observed(pod)) => {
-            for container in adapters.exit_log.unreported(pod) {
-                let ContainerState::Exited(exit) = &container.state else { continue };
-                info!(
-                    v = 2,
-                    containerName = container.name,
-                    containerID = %container.id,
-                    exitCode = exit.exit_code,
-                    reason = exit.reason,
-                    "Container exited"
-                );
-            }
-        }
-        _ => {}
-    }
-}
-
 /// Each action is a future of its own on the heap, as large as that action needs: hundreds of them
 /// may be under way, and one type for all would be as large as the largest, several times over.
 fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
     match action {
-        Action::Runtime(action) => in_runtime(adapters, action),
-        Action::Image(action) => on_image(adapters, action),
-        Action::Volume(action) => on_volumes(adapters, action),
-        Action::Host(action) => on_host(adapters, action),
-        Action::Probe(action) => in_container(adapters, action),
-        Action::Api(action) => in_api(adapters, action),
-        Action::Checkpoint(write) => Box::pin(state_files::write(&adapters.config.paths.root, write)),
+        Action::Runtime(action) => in_runtime(&adapters.runtime, action),
+        Action::Image(action) => on_image(&adapters.images, action),
+        Action::Volume(action) => on_volumes(&adapters.volumes, action),
+        Action::Host(action) => on_host(&adapters.host, action),
+        Action::Probe(action) => in_container(&adapters.probes, action),
+        Action::Api(action) => in_api(&adapters.api, action),
+        Action::Checkpoint(write) => Box::pin(state_files::write(&adapters.state_files, write)),
     }
 }
 
-fn in_runtime(adapters: &Adapters, action: RuntimeAction) -> BoxFuture<'_, Outcome> {
-    let runtime = &adapters.runtime;
+fn in_runtime(adapter: &RuntimeAdapter, action: RuntimeAction) -> BoxFuture<'_, Outcome> {
+    let RuntimeAdapter { runtime, sandboxes, containers } = adapter;
     match action {
         RuntimeAction::Relist => Box::pin(async {
             match runtime.relist().await {
@@ -190,13 +112,11 @@ fn in_runtime(adapters: &Adapters, action: RuntimeAction) -> BoxFuture<'_, Outco
             }
         }),
         RuntimeAction::RunSandbox { pod, attempt, handler } => {
-            Box::pin(async move { sandboxes::run(adapters, pod, attempt, &handler).await })
+            Box::pin(async move { sandboxes.run(pod, attempt, &handler).await })
         }
-        RuntimeAction::StopSandbox { id, .. } => {
-            Box::pin(async move { done(adapters.sandbox_limit.run(runtime.stop_sandbox(&id)).await) })
-        }
+        RuntimeAction::StopSandbox { id, .. } => Box::pin(async move { sandboxes.stop(&id).await }),
         RuntimeAction::RemoveSandbox { id, .. } => {
-            Box::pin(async move { done(runtime.remove_sandbox(&id).await) })
+            Box::pin(async move { failure::done(runtime.remove_sandbox(&id).await) })
         }
         RuntimeAction::StartContainer {
             pod,
@@ -220,38 +140,37 @@ fn in_runtime(adapters: &Adapters, action: RuntimeAction) -> BoxFuture<'_, Outco
                 handler,
                 target,
             };
-            Box::pin(containers::start(adapters, start))
+            Box::pin(containers.start(start))
         }
         RuntimeAction::StopContainer { id, sandbox, grace, .. } => {
             Box::pin(async move { containers::stop(runtime, &id, &sandbox, grace).await })
         }
         RuntimeAction::RemoveContainer { uid, key, container, id, attempt, keeps_log } => {
             let log = (!keeps_log).then_some(containers::Log { uid, key, container, attempt });
-            Box::pin(async move { containers::remove(adapters, &id, log).await })
+            Box::pin(async move { containers.remove(&id, log).await })
         }
         RuntimeAction::SetPodCidr { pod_cidr } => Box::pin(async move {
             let result = runtime.set_pod_cidr(&pod_cidr).await;
             if result.is_ok() {
                 info!(podCIDR = pod_cidr, "Set pod CIDR of the runtime");
             }
-            done(result)
+            failure::done(result)
         }),
     }
 }
 
-fn on_image(adapters: &Adapters, action: ImageAction) -> BoxFuture<'_, Outcome> {
+fn on_image(images: &Images, action: ImageAction) -> BoxFuture<'_, Outcome> {
     match action {
         ImageAction::Inspect { pod, container, question } => {
-            Box::pin(async move { images::inspect(adapters, pod, &container, question).await })
+            Box::pin(async move { images.inspect(pod, &container, question).await })
         }
         ImageAction::Pull { pod, container, handler } => {
-            Box::pin(async move { images::pull(adapters, pod, &container, &handler).await })
+            Box::pin(async move { images.pull(pod, &container, &handler).await })
         }
     }
 }
 
-fn on_volumes(adapters: &Adapters, action: VolumeAction) -> BoxFuture<'_, Outcome> {
-    let volumes = &adapters.volumes;
+fn on_volumes(volumes: &Volumes<ObjectPort>, action: VolumeAction) -> BoxFuture<'_, Outcome> {
     match action {
         VolumeAction::Sync { pod, facts } => Box::pin(async move {
             match volumes.sync(&pod, &facts).await {
@@ -268,30 +187,33 @@ fn on_volumes(adapters: &Adapters, action: VolumeAction) -> BoxFuture<'_, Outcom
     }
 }
 
-fn on_host(adapters: &Adapters, action: HostAction) -> BoxFuture<'_, Outcome> {
+fn on_host(adapter: &HostAdapter, action: HostAction) -> BoxFuture<'_, Outcome> {
+    let HostAdapter { cgroups, pod_logs } = adapter;
     match action {
-        HostAction::EnsureCgroup { pod } => Box::pin(adapters.ensure_cgroup(pod)),
-        HostAction::RemoveCgroup { uid, .. } => Box::pin(adapters.remove_cgroup(uid)),
+        HostAction::EnsureCgroup { pod } => Box::pin(cgroups.ensure_pod(pod)),
+        HostAction::RemoveCgroup { uid, .. } => Box::pin(cgroups.remove_pod(uid)),
         HostAction::UpdateQosCgroups { amounts, memory_bytes } => {
-            Box::pin(adapters.update_qos_cgroups(amounts, memory_bytes))
+            Box::pin(cgroups.update_classes(amounts, memory_bytes))
         }
-        HostAction::RemovePodLogs { uid, key } => Box::pin(adapters.remove_logs(uid, key)),
+        HostAction::RemovePodLogs { uid, key } => Box::pin(pod_logs.remove(uid, key)),
     }
 }
 
-fn in_container(adapters: &Adapters, action: ProbeAction) -> BoxFuture<'_, Outcome> {
+fn in_container(probes: &Probes, action: ProbeAction) -> BoxFuture<'_, Outcome> {
     match action {
-        ProbeAction::Attempt { pod, container, id, kind, pod_ip } => Box::pin(async move {
-            probes::attempt(adapters, &pod, &container, &id, kind, pod_ip.as_deref()).await
-        }),
-        ProbeAction::Hook { pod, container, id, hook, pod_ip, timeout } => Box::pin(async move {
-            probes::hook(adapters, &pod, &container, &id, hook, pod_ip.as_deref(), timeout).await
-        }),
+        ProbeAction::Attempt { pod, container, id, kind, pod_ip } => {
+            Box::pin(async move { probes.attempt(&pod, &container, &id, kind, pod_ip.as_deref()).await })
+        }
+        ProbeAction::Hook { pod, container, id, hook, pod_ip, timeout } => {
+            Box::pin(
+                async move { probes.hook(&pod, &container, &id, hook, pod_ip.as_deref(), timeout).await },
+            )
+        }
     }
 }
 
-fn in_api(adapters: &Adapters, action: ApiAction) -> BoxFuture<'_, Outcome> {
-    let api = &adapters.api;
+fn in_api(adapter: &ApiAdapter, action: ApiAction) -> BoxFuture<'_, Outcome> {
+    let ApiAdapter { api, looks_when_forbidden } = adapter;
     match action {
         ApiAction::WriteStatus { key, uid, old, new } => {
             Box::pin(async move { api.write_status(&key, &uid, &old, &new).await })
@@ -300,19 +222,14 @@ fn in_api(adapters: &Adapters, action: ApiAction) -> BoxFuture<'_, Outcome> {
         ApiAction::CreateMirror { pod, node_uid } => {
             Box::pin(async move { api.create_mirror(&pod, &node_uid).await })
         }
-        ApiAction::RegisterNode { node } => {
-            let looks_when_forbidden = !adapters.config.gates.enabled("KubeletRegistrationGetOnExistsOnly");
-            Box::pin(api.register(*node, looks_when_forbidden))
-        }
+        ApiAction::RegisterNode { node } => Box::pin(api.register(*node, *looks_when_forbidden)),
         ApiAction::WriteNodeStatus { old, new, metadata } => {
             Box::pin(async move { api.write_node_status(&old, &new, &metadata).await })
         }
     }
 }
 
-fn done(result: Result<(), runtime::RuntimeError>) -> Outcome {
-    match result {
-        Ok(()) => Outcome::Done,
-        Err(error) => failure::runtime(&error),
-    }
+/// A pod's folder, `<root>/pods/<uid>`.
+pub(crate) fn pod_dir(config: &Config, uid: &PodUid) -> PathBuf {
+    config.paths.root.join("pods").join(uid.as_str())
 }

@@ -1,5 +1,6 @@
 //! Probes and hooks: the container's address and commands, put together for the prober.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
@@ -9,91 +10,98 @@ use model::{ContainerId, Pod};
 use node::{EventObject, EventRecord, Hook, Outcome};
 use prober::{ExecError, ExecOutput, ProbeGates, ProbeTarget};
 use runtime::Runtime;
+use telemetry::metrics::Metrics;
 use tracing::warn;
 
-use super::adapters::Adapters;
+use super::api::Api;
 use super::failure;
 
-/// One attempt of one probe.
-pub(crate) async fn attempt(
-    adapters: &Adapters,
-    pod: &Pod,
-    container: &str,
-    id: &ContainerId,
-    kind: ProbeKind,
-    pod_ip: Option<&str>,
-) -> Outcome {
-    let Some(container) = pod::container(pod, container) else { return Outcome::Cancelled };
-    let spec = match kind {
-        ProbeKind::Startup => container.spec.startup_probe.as_ref(),
-        ProbeKind::Liveness => container.spec.liveness_probe.as_ref(),
-        ProbeKind::Readiness => container.spec.readiness_probe.as_ref(),
-    };
-    let Some(spec) = spec else { return Outcome::Probed(ProbeOutcome::Success) };
-    let target = target(adapters, &container.spec, pod_ip);
-    let exec = |command, timeout| exec(adapters.runtime.clone(), id.clone(), command, timeout);
-    Outcome::Probed(prober::attempt(spec, &target, exec).await)
+/// Makes attempts of probes, and runs hooks.
+pub(crate) struct Probes {
+    pub(crate) runtime: Runtime,
+    pub(crate) api: Arc<Api>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Of which kinds.
+    pub(crate) gates: ProbeGates,
 }
 
-/// One lifecycle hook, from beginning to end.
-pub(crate) async fn hook(
-    adapters: &Adapters,
-    pod: &Pod,
-    container: &str,
-    id: &ContainerId,
-    hook: Hook,
-    pod_ip: Option<&str>,
-    timeout: Option<Duration>,
-) -> Outcome {
-    let Some(container) = pod::container(pod, container) else { return Outcome::Cancelled };
-    let handler: Option<LifecycleHandler> = container.spec.lifecycle.as_ref().and_then(|l| match hook {
-        Hook::PostStart => l.post_start.clone(),
-        Hook::PreStop => l.pre_stop.clone(),
-    });
-    let Some(handler) = handler else { return Outcome::Done };
-    let target = target(adapters, &container.spec, pod_ip);
-    let exec = |command| exec(adapters.runtime.clone(), id.clone(), command, Duration::ZERO);
-    let run = prober::hook::run(&handler, &target, exec);
-    let result = match timeout {
-        Some(limit) => match tokio::time::timeout(limit, run).await {
-            Ok(result) => result,
-            Err(_) => {
-                if handler.sleep.is_some() {
-                    adapters.metrics.sleeps_cut_short.increment();
+impl Probes {
+    /// One attempt of one probe.
+    pub(crate) async fn attempt(
+        &self,
+        pod: &Pod,
+        container: &str,
+        id: &ContainerId,
+        kind: ProbeKind,
+        pod_ip: Option<&str>,
+    ) -> Outcome {
+        let Some(container) = pod::container(pod, container) else { return Outcome::Cancelled };
+        let spec = match kind {
+            ProbeKind::Startup => container.spec.startup_probe.as_ref(),
+            ProbeKind::Liveness => container.spec.liveness_probe.as_ref(),
+            ProbeKind::Readiness => container.spec.readiness_probe.as_ref(),
+        };
+        let Some(spec) = spec else { return Outcome::Probed(ProbeOutcome::Success) };
+        let target = self.target(&container.spec, pod_ip);
+        let exec = |command, timeout| exec(self.runtime.clone(), id.clone(), command, timeout);
+        Outcome::Probed(prober::attempt(spec, &target, exec).await)
+    }
+
+    /// One lifecycle hook, from beginning to end.
+    pub(crate) async fn hook(
+        &self,
+        pod: &Pod,
+        container: &str,
+        id: &ContainerId,
+        hook: Hook,
+        pod_ip: Option<&str>,
+        timeout: Option<Duration>,
+    ) -> Outcome {
+        let Some(container) = pod::container(pod, container) else { return Outcome::Cancelled };
+        let handler: Option<LifecycleHandler> = container.spec.lifecycle.as_ref().and_then(|l| match hook {
+            Hook::PostStart => l.post_start.clone(),
+            Hook::PreStop => l.pre_stop.clone(),
+        });
+        let Some(handler) = handler else { return Outcome::Done };
+        let target = self.target(&container.spec, pod_ip);
+        let exec = |command| exec(self.runtime.clone(), id.clone(), command, Duration::ZERO);
+        let run = prober::hook::run(&handler, &target, exec);
+        let result = match timeout {
+            Some(limit) => match tokio::time::timeout(limit, run).await {
+                Ok(result) => result,
+                Err(_) => {
+                    if handler.sleep.is_some() {
+                        self.metrics.sleeps_cut_short.increment();
+                    }
+                    warn!("{hook:?} hook did not complete within the grace period");
+                    return failure::other(format!("{hook:?} hook did not end within the grace period"));
                 }
-                warn!("{hook:?} hook did not complete within the grace period");
-                return failure::other(format!("{hook:?} hook did not end within the grace period"));
+            },
+            None => run.await,
+        };
+        match result {
+            Ok(report) => {
+                if let Some(message) = report.http_fallback {
+                    self.metrics.lifecycle_http_fallbacks.increment();
+                    let about = EventObject::Pod { key: pod::key(pod), uid: pod::uid(pod), field_path: None };
+                    let reason = "LifecycleHTTPFallback";
+                    self.api.record(EventRecord { about, is_warning: true, reason: reason.into(), message });
+                }
+                Outcome::Done
             }
-        },
-        None => run.await,
-    };
-    match result {
-        Ok(report) => {
-            if let Some(message) = report.http_fallback {
-                adapters.metrics.lifecycle_http_fallbacks.increment();
-                let about = EventObject::Pod { key: pod::key(pod), uid: pod::uid(pod), field_path: None };
-                let reason = "LifecycleHTTPFallback";
-                adapters.api.record(EventRecord { about, is_warning: true, reason: reason.into(), message });
+            Err(error) => {
+                warn!(err = error.without_output(), "{hook:?} hook failed");
+                let key = pod::key(pod);
+                let name = format!("{}_{}({})", key.name, key.namespace, pod::uid(pod));
+                failure::other(error.status_message(&container.spec.name, &name))
             }
-            Outcome::Done
-        }
-        Err(error) => {
-            warn!(err = error.without_output(), "{hook:?} hook failed");
-            let key = pod::key(pod);
-            let name = format!("{}_{}({})", key.name, key.namespace, pod::uid(pod));
-            failure::other(error.status_message(&container.spec.name, &name))
         }
     }
-}
 
-fn target<'a>(adapters: &Adapters, container: &'a Container, pod_ip: Option<&str>) -> ProbeTarget<'a> {
-    let pod_ip = pod_ip.and_then(|ip| ip.parse().ok());
-    let gates = &adapters.config.gates;
-    let gates = ProbeGates {
-        is_h2c_enabled: gates.enabled("H2CContainerProbe"),
-        is_grpc_tls_enabled: gates.enabled("GRPCContainerProbeTLS"),
-    };
-    ProbeTarget { pod_ip, container, gates }
+    fn target<'a>(&self, container: &'a Container, pod_ip: Option<&str>) -> ProbeTarget<'a> {
+        let pod_ip = pod_ip.and_then(|ip| ip.parse().ok());
+        ProbeTarget { pod_ip, container, gates: self.gates }
+    }
 }
 
 async fn exec(

@@ -1,73 +1,120 @@
 //! Sandboxes: from the core's wish to the runtime's calls.
 
-use model::{AllocatedPod, RuntimeHandler, pod};
+use std::sync::Arc;
+
+use config::Config;
+use model::{AllocatedPod, RuntimeHandler, SandboxId, pod};
 use node::{EventObject, EventRecord, Failure, FailureKind, Outcome, RuntimeOutcome};
+use runtime::dns::{DnsSettings, ResolvConf};
 use runtime::sandbox::{SandboxInputs, SandboxSpec};
-use runtime::{PodTotals, dns, sandbox};
+use runtime::{NodeSettings, PodTotals, Runtime, dns, sandbox};
+use tracing::warn;
 
-use super::adapters::Adapters;
+use super::api::Api;
+use super::cgroups::NodeCgroups;
 use super::failure;
+use super::soft_limit::SoftLimit;
+use super::user_namespaces::UserNamespaces;
 
-/// Creates and starts a sandbox and reads it back, since only its status has the addresses.
-pub(crate) async fn run(
-    adapters: &Adapters,
-    pod: AllocatedPod,
-    attempt: u32,
-    handler: &RuntimeHandler,
-) -> Outcome {
-    let spec = match spec(adapters, &pod, attempt, handler).await {
-        Ok(spec) => spec,
-        Err(failure) => return Outcome::Failed(failure),
-    };
-    for warning in dns::for_pod(&pod, &adapters.dns_settings().await).warnings {
-        adapters.api.record(EventRecord {
-            about: EventObject::Pod { key: pod::key(&pod), uid: pod::uid(&pod), field_path: None },
-            is_warning: true,
-            reason: warning.reason.into(),
-            message: warning.message,
-        });
-        if let Some(message) = warning.of_node {
-            let (about, reason) = (EventObject::Node, warning.reason.into());
-            adapters.api.record(EventRecord { about, is_warning: true, reason, message });
-        }
-    }
-    let log_dir = spec.log_directory().to_owned();
-    if let Err(error) = tokio::fs::create_dir_all(&log_dir).await {
-        return failure::other(format!("create log folder {}: {error}", log_dir.display()));
-    }
-    let id = match adapters.sandbox_limit.run(adapters.runtime.run_sandbox(&spec)).await {
-        Ok(id) => id,
-        Err(error) => return failure::runtime(&error),
-    };
-    match adapters.runtime.sandbox(&id).await {
-        Ok(Some(sandbox)) => Outcome::Runtime(RuntimeOutcome::SandboxStarted(sandbox)),
-        Ok(None) => failure::other(format!("sandbox {id} vanished after its start")),
-        Err(error) => failure::runtime_at(&error, FailureKind::SandboxStatus),
-    }
+/// Makes and stops sandboxes.
+pub(crate) struct Sandboxes {
+    pub(crate) runtime: Runtime,
+    pub(crate) node: Arc<NodeSettings>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) api: Arc<Api>,
+    pub(crate) cgroups: NodeCgroups,
+    /// Ids of pods with user namespaces.
+    pub(crate) user_namespaces: Arc<UserNamespaces>,
+    /// How many are made or stopped at once. Each costs several processes; started all
+    /// together, all of them would be done only when the last one is.
+    pub(crate) limit: SoftLimit,
 }
 
-/// The sandbox's description, which pulls and container creations need as well.
-pub(crate) async fn spec(
-    adapters: &Adapters,
-    pod: &AllocatedPod,
-    attempt: u32,
-    handler: &RuntimeHandler,
-) -> Result<SandboxSpec, Failure> {
-    let dns = dns::for_pod(pod, &adapters.dns_settings().await);
-    let totals = totals(pod);
-    let inputs = SandboxInputs {
-        attempt,
-        cgroup_parent: adapters.cgroup_parent(pod)?,
-        log_root: adapters.config.paths.pod_logs.clone(),
-        cluster_domain: adapters.config.pods.cluster_domain.clone(),
-        dns: dns.config,
-        runtime_handler: handler.name.clone(),
-        totals,
-        volume_groups: Vec::new(),
-        user_namespace: adapters.user_namespace(pod, handler).await?,
-    };
-    sandbox::spec(pod, &inputs, &adapters.runtime_node)
-        .map_err(|error| Failure { kind: FailureKind::Other, message: error.to_string() })
+impl Sandboxes {
+    /// Creates and starts a sandbox and reads it back, since only its status has the addresses.
+    pub(crate) async fn run(&self, pod: AllocatedPod, attempt: u32, handler: &RuntimeHandler) -> Outcome {
+        let spec = match self.spec(&pod, attempt, handler).await {
+            Ok(spec) => spec,
+            Err(failure) => return Outcome::Failed(failure),
+        };
+        for warning in dns::for_pod(&pod, &self.dns_settings().await).warnings {
+            self.api.record(EventRecord {
+                about: EventObject::Pod { key: pod::key(&pod), uid: pod::uid(&pod), field_path: None },
+                is_warning: true,
+                reason: warning.reason.into(),
+                message: warning.message,
+            });
+            if let Some(message) = warning.of_node {
+                let (about, reason) = (EventObject::Node, warning.reason.into());
+                self.api.record(EventRecord { about, is_warning: true, reason, message });
+            }
+        }
+        let log_dir = spec.log_directory().to_owned();
+        if let Err(error) = tokio::fs::create_dir_all(&log_dir).await {
+            return failure::other(format!("create log folder {}: {error}", log_dir.display()));
+        }
+        let id = match self.limit.run(self.runtime.run_sandbox(&spec)).await {
+            Ok(id) => id,
+            Err(error) => return failure::runtime(&error),
+        };
+        match self.runtime.sandbox(&id).await {
+            Ok(Some(sandbox)) => Outcome::Runtime(RuntimeOutcome::SandboxStarted(sandbox)),
+            Ok(None) => failure::other(format!("sandbox {id} vanished after its start")),
+            Err(error) => failure::runtime_at(&error, FailureKind::SandboxStatus),
+        }
+    }
+
+    /// Stops one.
+    pub(crate) async fn stop(&self, id: &SandboxId) -> Outcome {
+        failure::done(self.limit.run(self.runtime.stop_sandbox(id)).await)
+    }
+
+    /// The sandbox's description, which pulls and container creations need as well.
+    pub(crate) async fn spec(
+        &self,
+        pod: &AllocatedPod,
+        attempt: u32,
+        handler: &RuntimeHandler,
+    ) -> Result<SandboxSpec, Failure> {
+        let dns = dns::for_pod(pod, &self.dns_settings().await);
+        let totals = totals(pod);
+        let inputs = SandboxInputs {
+            attempt,
+            cgroup_parent: self.cgroups.parent(pod)?,
+            log_root: self.config.paths.pod_logs.clone(),
+            cluster_domain: self.config.pods.cluster_domain.clone(),
+            dns: dns.config,
+            runtime_handler: handler.name.clone(),
+            totals,
+            volume_groups: Vec::new(),
+            user_namespace: self.user_namespaces.ids_of(pod, handler).await?,
+        };
+        sandbox::spec(pod, &inputs, &self.node)
+            .map_err(|error| Failure { kind: FailureKind::Other, message: error.to_string() })
+    }
+
+    /// The node's and the cluster's DNS settings, read anew since the node's may change.
+    async fn dns_settings(&self) -> DnsSettings {
+        let pods = &self.config.pods;
+        let mut host = None;
+        if let Some(path) = &pods.resolv_conf {
+            match tokio::fs::read_to_string(path).await.map(|text| ResolvConf::parse(&text)) {
+                Ok(Ok(conf)) => host = Some(conf),
+                Ok(Err(error)) => {
+                    warn!(path = %path.display(), err = %error, "Failed to parse resolv.conf; pods get none")
+                }
+                Err(error) => {
+                    warn!(path = %path.display(), err = %error, "Failed to read resolv.conf; pods get none")
+                }
+            }
+        }
+        DnsSettings {
+            cluster_dns: pods.cluster_dns.clone(),
+            cluster_domain: pods.cluster_domain.clone(),
+            host,
+            node_ips: self.config.identity.node_ips.clone(),
+        }
+    }
 }
 
 fn totals(pod: &AllocatedPod) -> PodTotals {

@@ -5,7 +5,7 @@ use std::path::Path;
 use host::atomic::{self, WriteError};
 use node::{CheckpointWrite, Outcome};
 
-use super::adapters::blocking;
+use super::failure::blocking;
 
 /// Upstream's: they are made as temporary files.
 const MODE: u32 = 0o600;

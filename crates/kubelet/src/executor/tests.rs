@@ -23,35 +23,32 @@ async fn work_ends_in_one_outcome_whatever_happens() {
 /// Hundreds of actions are under way when a node is filled, and each is a task of this size.
 #[test]
 fn an_action_under_way_is_small() {
-    fn bytes<F>(_: impl Fn(&'static Adapters) -> F) -> usize {
+    fn bytes<T: 'static, F>(_: impl Fn(&'static T) -> F) -> usize {
         size_of::<F>()
     }
     fn whole<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
-    let probe = |adapters| async move {
+    let probe = |probes: &'static Probes| async move {
         let (pod, id) = (pod(), model::ContainerId::from(""));
-        probes::attempt(adapters, &pod, "c", &id, model::probe::ProbeKind::Liveness, None).await
+        probes.attempt(&pod, "c", &id, model::probe::ProbeKind::Liveness, None).await
     };
-    let start = |adapters| {
-        containers::start(
-            adapters,
-            containers::Start {
-                pod: AllocatedPod::granted(pod()),
-                container: String::new(),
-                sandbox: model::SandboxId::from(""),
-                attempt: 0,
-                image: model::ImageRef::from(""),
-                sandbox_attempt: 0,
-                facts: model::downward::PodFacts::default(),
-                handler: model::RuntimeHandler::default(),
-                target: None,
-            },
-        )
+    let start = |containers: &'static containers::Containers| {
+        containers.start(containers::Start {
+            pod: AllocatedPod::granted(pod()),
+            container: String::new(),
+            sandbox: model::SandboxId::from(""),
+            attempt: 0,
+            image: model::ImageRef::from(""),
+            sandbox_attempt: 0,
+            facts: model::downward::PodFacts::default(),
+            handler: model::RuntimeHandler::default(),
+            target: None,
+        })
     };
-    let run = |adapters| async move {
+    let run = |sandboxes: &'static sandboxes::Sandboxes| async move {
         let handler = model::RuntimeHandler::default();
-        sandboxes::run(adapters, AllocatedPod::granted(pod()), 0, &handler).await
+        sandboxes.run(AllocatedPod::granted(pod()), 0, &handler).await
     };
     for (what, bytes, most) in [
         ("any action", whole(carry_out), 1024),

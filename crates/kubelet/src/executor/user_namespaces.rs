@@ -8,15 +8,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use config::Config;
 use model::{Pod, PodUid, RuntimeHandler, pod};
 use node::{Failure, FailureKind};
 use runtime::sandbox::IdRange;
 use serde_json::{Value, json};
-
-use super::adapters::Adapters;
 
 /// Whose subordinate ids pods get, where this user is known.
 const USER: &str = "kubelet";
@@ -145,10 +143,10 @@ impl UserNamespaces {
     }
 }
 
-impl Adapters {
+impl UserNamespaces {
     /// The ids of a pod that has a user namespace of its own; `None` for all others.
-    pub(crate) async fn user_namespace(
-        &self,
+    pub(crate) async fn ids_of(
+        self: &Arc<Self>,
         pod: &Pod,
         handler: &RuntimeHandler,
     ) -> Result<Option<IdRange>, Failure> {
@@ -163,7 +161,7 @@ impl Adapters {
                 "can't set `spec.hostUsers: false`: the {whose}container runtime does not support user namespaces"
             )));
         }
-        let (namespaces, uid) = (self.user_namespaces.clone(), pod::uid(pod));
+        let (namespaces, uid) = (self.clone(), pod::uid(pod));
         let found = tokio::task::spawn_blocking(move || namespaces.of_pod(&uid)).await;
         let found = found.map_err(|_| failed("interrupted".to_owned()))?;
         found.map(Some).map_err(|error| failed(format!("user namespace: {}", model::chain(&error))))

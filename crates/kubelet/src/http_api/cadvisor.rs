@@ -4,24 +4,26 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use config::Config;
+use host::cgroup::CgroupTree;
 use host::machine::MachineFacts;
 use jiff::Timestamp;
 use model::{ContainerObservation, ContainerState, QosClass};
 use node::{PodView, View};
-use runtime::images;
+use runtime::{Runtime, images};
 use stats::cadvisor::{Cadvisor, CadvisorSettings, Owner, Owners, Role};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::driver::Clock;
-use crate::executor::adapters::Adapters;
 use crate::http_api::sandbox_images::SandboxImages;
 use crate::http_api::usage;
 
 /// Makes the page for scrapers.
 pub(crate) struct CadvisorPage {
     cadvisor: Arc<Cadvisor>,
-    adapters: Arc<Adapters>,
+    runtime: Runtime,
+    cgroups: CgroupTree,
     /// Whether the runtime's own metrics are shown instead of those of control groups.
     is_from_runtime: bool,
     sandbox_images: SandboxImages,
@@ -31,14 +33,22 @@ pub(crate) struct CadvisorPage {
 
 impl CadvisorPage {
     /// Looks at the machine and at the configuration.
-    pub(crate) fn new(adapters: &Arc<Adapters>, machine: &MachineFacts) -> Self {
-        let gates = &adapters.config.gates;
-        let settings =
-            CadvisorSettings { prefixes: prefixes(adapters), with_pressure: gates.enabled("KubeletPSI") };
-        let cadvisor = Cadvisor::new(adapters.cgroups.mounts().clone(), machine, settings);
+    pub(crate) fn new(
+        config: &Config,
+        runtime: Runtime,
+        cgroups: &CgroupTree,
+        machine: &MachineFacts,
+    ) -> Self {
+        let gates = &config.gates;
+        let settings = CadvisorSettings {
+            prefixes: prefixes(config, cgroups),
+            with_pressure: gates.enabled("KubeletPSI"),
+        };
+        let cadvisor = Cadvisor::new(cgroups.mounts().clone(), machine, settings);
         Self {
             cadvisor: Arc::new(cadvisor),
-            adapters: adapters.clone(),
+            runtime,
+            cgroups: cgroups.clone(),
             is_from_runtime: gates.enabled("PodAndContainerStatsFromCRI"),
             sandbox_images: SandboxImages::default(),
             turn: Arc::new(Semaphore::new(1)),
@@ -57,7 +67,7 @@ impl CadvisorPage {
             })
             .await
         } else {
-            self.sandbox_images.update(&self.adapters.runtime, view).await;
+            self.sandbox_images.update(&self.runtime, view).await;
             let (owners, clock) = (self.owners(view), Clock::start());
             tokio::task::spawn_blocking(move || {
                 let _turn = turn;
@@ -70,7 +80,7 @@ impl CadvisorPage {
 
     /// A runtime that does not tell leaves the machine's metrics, as upstream has it.
     async fn ask_runtime(&self) -> (Vec<runtime::MetricDescriptor>, Vec<runtime::MetricSample>) {
-        let runtime = &self.adapters.runtime;
+        let runtime = &self.runtime;
         let (descriptors, samples) = tokio::join!(runtime.metric_descriptors(), runtime.pod_metrics());
         let told = |e: &runtime::RuntimeError| {
             debug!(
@@ -101,9 +111,8 @@ impl CadvisorPage {
             started_seconds: created.map_or(0, Timestamp::as_second),
         };
         let qos = view.pod.as_ref().map(|pod| QosClass::of(pod));
-        let adapters = &self.adapters;
-        let dir = qos.and_then(|qos| adapters.cgroups.pod_dir(&view.uid, qos, "memory"));
-        if let Some(group) = dir.and_then(|dir| usage::group_of(adapters, dir)) {
+        let dir = qos.and_then(|qos| self.cgroups.pod_dir(&view.uid, qos, "memory"));
+        if let Some(group) = dir.and_then(|dir| usage::group_of(&self.cgroups, dir)) {
             owners.add_pod(group, owner(Role::Pod, None));
         }
         let Some(observed) = &view.observed else { return };
@@ -138,11 +147,11 @@ fn started(container: &ContainerObservation) -> Timestamp {
 
 /// The groups upstream lets cadvisor show: of all pods, of the kubelet, and those that the configuration
 /// names for the runtime and the system.
-fn prefixes(adapters: &Adapters) -> Vec<String> {
-    let pods = &adapters.config.pods;
+fn prefixes(config: &Config, cgroups: &CgroupTree) -> Vec<String> {
+    let pods = &config.pods;
     let root = (!pods.cgroups_per_qos).then(|| match pods.cgroup_root.as_str() {
         "" => "/".to_owned(),
         root => root.to_owned(),
     });
-    usage::system_groups(adapters).into_iter().map(|system| system.group).chain(root).collect()
+    usage::system_groups(config, cgroups).into_iter().map(|system| system.group).chain(root).collect()
 }

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::ContainerStateTerminated;
 use model::{AllocatedPod, ContainerId, ContainerObservation, Pod, PodKey, PodObservation, pod};
 use node::{Phase, PodView, View};
 use runtime::logs::{LogOptions, LogPath, LogReader, LogWatches, StreamSelection};
-use runtime::{RuntimeError, podfiles};
+use runtime::{Runtime, RuntimeError, podfiles};
 use server::endpoint::{HealthCheck, MetricsKind};
 use server::ports::{
     BuildInfo, ContainerTarget, LogQuery, LogStream, PodWithStatus, RequestKind, ServedRequest, StreamError,
@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::driver::Clock;
-use crate::executor::adapters::Adapters;
+use crate::executor::api::Api;
 use crate::http_api::cadvisor::CadvisorPage;
 use crate::http_api::orphaned_input;
 use crate::http_api::usage::Usage;
@@ -43,7 +43,9 @@ pub(crate) const CHECKPOINTS: &str = "checkpoints";
 /// The server's ports onto this node.
 #[derive(Clone)]
 pub(crate) struct NodePorts {
-    pub(crate) adapters: Arc<Adapters>,
+    pub(crate) runtime: Runtime,
+    pub(crate) api: Arc<Api>,
+    pub(crate) tracer: Tracer,
     pub(crate) config: Arc<Config>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) identity: Arc<IdentityMetrics>,
@@ -148,7 +150,7 @@ impl Ports for NodePorts {
     }
 
     async fn running_pods(&self) -> Result<Vec<Pod>, String> {
-        let all = self.adapters.runtime.relist().await.map_err(|e| e.message().to_owned())?;
+        let all = self.runtime.relist().await.map_err(|e| e.message().to_owned())?;
         let runs = |pod: &PodObservation| pod.ready_sandbox().is_some() || pod.has_running_container();
         Ok(all.into_iter().filter(runs).map(rebuilt).collect())
     }
@@ -197,7 +199,7 @@ impl Ports for NodePorts {
     ) -> Result<String, StreamError> {
         let missing = || StreamError::Other(not_found(target));
         let container = self.target(target).ok_or_else(missing)?;
-        let url = self.adapters.runtime.exec(&container.id, &command, streams(wanted)).await;
+        let url = self.runtime.exec(&container.id, &command, streams(wanted)).await;
         url.map_err(|e| stream_error(&e))
     }
 
@@ -209,7 +211,7 @@ impl Ports for NodePorts {
             StreamError::Other(text)
         };
         let container = self.target(target).ok_or_else(missing)?;
-        self.adapters.runtime.attach(&container.id, streams(wanted)).await.map_err(|e| stream_error(&e))
+        self.runtime.attach(&container.id, streams(wanted)).await.map_err(|e| stream_error(&e))
     }
 
     async fn free_input(&self, target: &ContainerTarget) -> bool {
@@ -224,12 +226,12 @@ impl Ports for NodePorts {
         let sandbox =
             sandbox.ok_or_else(|| StreamError::NotFound(format!("no running sandbox of pod {name}")))?;
         let ports: Vec<i32> = ports.into_iter().map(i32::from).collect();
-        self.adapters.runtime.port_forward(&sandbox, &ports).await.map_err(|e| stream_error(&e))
+        self.runtime.port_forward(&sandbox, &ports).await.map_err(|e| stream_error(&e))
     }
 
     async fn exec_sync(&self, target: &ContainerTarget, command: Vec<String>) -> Result<Vec<u8>, String> {
         let container = self.target(target).ok_or_else(|| not_found(target))?;
-        let result = self.adapters.runtime.exec_sync(&container.id, &command, Duration::ZERO).await;
+        let result = self.runtime.exec_sync(&container.id, &command, Duration::ZERO).await;
         let output = result.map_err(|e| e.message().to_owned())?;
         if output.exit_code != 0 {
             return Err(format!(
@@ -281,7 +283,7 @@ impl Ports for NodePorts {
         let path = self.config.paths.root.join(CHECKPOINTS).join(file);
         let location = path.to_str().ok_or("the root folder's path is not UTF-8")?;
         info!(pod = %key, container = name, path = location, "Checkpointing a container");
-        let done = self.adapters.runtime.checkpoint_container(&container.id, location, timeout).await;
+        let done = self.runtime.checkpoint_container(&container.id, location, timeout).await;
         done.map(|()| location.to_owned()).map_err(|error| error.message().to_owned())
     }
 
@@ -337,7 +339,7 @@ impl Ports for NodePorts {
     }
 
     async fn authenticate_token(&self, token: &str) -> Result<Option<UserInfo>, String> {
-        let Some(connection) = self.adapters.api.connection() else { return Ok(None) };
+        let Some(connection) = self.api.connection() else { return Ok(None) };
         let begun = Instant::now();
         let review = apiserver::review_token(&connection.api, token, &[]).await;
         let (count, took) = (&self.metrics.token_reviews, &self.metrics.token_review_duration);
@@ -355,7 +357,7 @@ impl Ports for NodePorts {
     }
 
     async fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Result<Decision, String> {
-        let Some(connection) = self.adapters.api.connection() else { return Ok(Decision::Deny) };
+        let Some(connection) = self.api.connection() else { return Ok(Decision::Deny) };
         let caller = Caller {
             user: user.name.clone(),
             uid: user.uid.clone(),
@@ -416,7 +418,7 @@ impl Ports for NodePorts {
     }
 
     fn tracer(&self) -> Tracer {
-        self.adapters.tracer.clone()
+        self.tracer.clone()
     }
 }
 

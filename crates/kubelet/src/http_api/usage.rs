@@ -6,45 +6,53 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use config::Config;
+use host::cgroup::CgroupTree;
 use host::machine::{self, MachineFacts};
 use jiff::Timestamp;
 use model::{PodObservation, QosClass};
 use node::{PodView, View};
-use runtime::podfiles;
+use runtime::{Runtime, podfiles};
 use server::ports::SummaryParts;
 use stats::{
     ContainerTarget, DiskTask, NodeTarget, PodTarget, Settings, Stats, SystemGroup, SystemRole, VolumeTarget,
 };
-use telemetry::metrics::Exposition;
+use telemetry::metrics::{Exposition, Metrics};
 use tracing::info;
+use volumes::Volumes;
 
 use crate::driver::Clock;
-use crate::executor::adapters::Adapters;
+use crate::executor::objects::ObjectPort;
+use crate::executor::pod_dir;
 
 /// Answers scrapers.
 pub(crate) struct Usage {
     stats: Stats,
-    adapters: Arc<Adapters>,
+    config: Arc<Config>,
+    cgroups: CgroupTree,
+    volumes: Arc<Volumes<ObjectPort>>,
 }
 
 impl Usage {
     /// The stats of this node, and the task that measures its disks.
-    pub(crate) fn new(adapters: &Arc<Adapters>, node_name: &str, machine: &MachineFacts) -> (Self, DiskTask) {
-        let config = &adapters.config;
+    pub(crate) fn new(
+        config: &Arc<Config>,
+        runtime: &Runtime,
+        cgroups: &CgroupTree,
+        volumes: &Arc<Volumes<ObjectPort>>,
+        node: NodeTarget,
+        metrics: Arc<Metrics>,
+    ) -> (Self, DiskTask) {
         let settings = Settings {
-            node: node(adapters, node_name, machine),
+            node,
             pods_from_runtime: config.gates.enabled("PodAndContainerStatsFromCRI"),
             volume_interval: config.pods.volume_stats_interval,
-            metrics: adapters.metrics.clone(),
+            metrics,
         };
         let clock = Clock::start();
-        let (stats, task) = Stats::new(
-            adapters.cgroups.mounts(),
-            adapters.runtime.clone(),
-            settings,
-            Arc::new(move || clock.now()),
-        );
-        (Self { stats, adapters: adapters.clone() }, task)
+        let (stats, task) =
+            Stats::new(cgroups.mounts(), runtime.clone(), settings, Arc::new(move || clock.now()));
+        let (config, cgroups, volumes) = (config.clone(), cgroups.clone(), volumes.clone());
+        (Self { stats, config, cgroups, volumes }, task)
     }
 
     /// The summary, as JSON.
@@ -69,12 +77,49 @@ impl Usage {
     }
 
     fn targets(&self, view: &View) -> Arc<Vec<PodTarget>> {
-        Arc::new(view.pods.values().filter_map(|pod| target(&self.adapters, pod)).collect())
+        Arc::new(view.pods.values().filter_map(|pod| self.target(pod)).collect())
+    }
+
+    /// A pod that has running containers.
+    fn target(&self, view: &PodView) -> Option<PodTarget> {
+        let observed: &PodObservation = view.observed.as_ref()?;
+        let sandbox = observed.ready_sandbox().or(observed.sandboxes.first())?;
+        let running =
+            observed.containers.iter().filter(|c| c.state.is_running() && c.sandbox_id == sandbox.id);
+        let containers: Vec<ContainerTarget> = running
+            .map(|c| ContainerTarget { id: c.id.clone(), name: c.name.clone(), created_at: c.created_at })
+            .collect();
+        if containers.is_empty() {
+            return None;
+        }
+        let config = &self.config;
+        let group = view.pod.as_ref().filter(|_| config.pods.cgroups_per_qos).and_then(|pod| {
+            let dir = self.cgroups.pod_dir(&view.uid, QosClass::of(pod), "memory")?;
+            group_of(&self.cgroups, dir)
+        });
+        let volumes = view.pod.as_ref().map(|pod| self.volumes.measurable(pod)).unwrap_or_default();
+        let volumes = volumes.into_iter().map(|volume| VolumeTarget {
+            name: volume.name,
+            path: volume.path,
+            is_own_file_system: false,
+            is_local_ephemeral: volume.is_local_ephemeral,
+            claim: None,
+        });
+        Some(PodTarget {
+            uid: view.uid.clone(),
+            key: view.key.clone(),
+            group,
+            sandbox: sandbox.id.clone(),
+            created_at: sandbox.created_at,
+            containers,
+            volumes: volumes.collect(),
+            log_dir: podfiles::pod_log_dir(&config.paths.pod_logs, &view.key, &view.uid),
+            hosts_file: pod_dir(config, &view.uid).join("etc-hosts"),
+        })
     }
 }
 
-fn node(adapters: &Adapters, name: &str, machine: &MachineFacts) -> NodeTarget {
-    let config = &adapters.config;
+pub(crate) fn node(config: &Config, cgroups: &CgroupTree, name: &str, machine: &MachineFacts) -> NodeTarget {
     let is_set_aside = config.gates.enabled("HugepageAwareEviction");
     let huge_pages = machine.huge_pages.iter().filter(|_| is_set_aside).map(|h| h.page_bytes * h.count);
     let booted = machine::boot_time_seconds();
@@ -89,14 +134,13 @@ fn node(adapters: &Adapters, name: &str, machine: &MachineFacts) -> NodeTarget {
         root_dir: config.paths.root.clone(),
         booted_at: Timestamp::from_second(seconds).unwrap_or_default(),
         kubelet_started: Timestamp::now(),
-        system_groups: system_groups(adapters),
+        system_groups: system_groups(config, cgroups),
     }
 }
 
 /// The groups that there are. Those of the runtime and of the system have to be named by somebody; where this
 /// process runs, it knows.
-pub(crate) fn system_groups(adapters: &Adapters) -> Vec<SystemGroup> {
-    let config = &adapters.config;
+pub(crate) fn system_groups(config: &Config, cgroups: &CgroupTree) -> Vec<SystemGroup> {
     let named = |name: &str| Some(name.to_owned()).filter(|name| !name.is_empty());
     let own = || machine::group_of_process("self").ok().flatten();
     let document = config.document();
@@ -104,57 +148,20 @@ pub(crate) fn system_groups(adapters: &Adapters) -> Vec<SystemGroup> {
         (SystemRole::Kubelet, named(&document.kubelet_cgroups).or_else(own)),
         (SystemRole::Runtime, config.runtime.cgroup.clone()),
         (SystemRole::Misc, named(&document.system_cgroups)),
-        (SystemRole::Pods, pods_group(adapters)),
+        (SystemRole::Pods, pods_group(config, cgroups)),
     ];
     let groups = groups.into_iter();
     groups.filter_map(|(role, group)| Some(SystemGroup { role, group: group? })).collect()
 }
 
 /// The group of all pods, if they have one.
-pub(crate) fn pods_group(adapters: &Adapters) -> Option<String> {
-    let dir = adapters.config.pods.cgroups_per_qos.then(|| adapters.cgroups.kubepods_dir("memory"));
-    group_of(adapters, dir.flatten()?)
+pub(crate) fn pods_group(config: &Config, cgroups: &CgroupTree) -> Option<String> {
+    let dir = config.pods.cgroups_per_qos.then(|| cgroups.kubepods_dir("memory"));
+    group_of(cgroups, dir.flatten()?)
 }
 
 /// The name of a group whose directory in the memory hierarchy is known.
-pub(crate) fn group_of(adapters: &Adapters, dir: PathBuf) -> Option<String> {
-    let root = adapters.cgroups.mounts().root_of("memory")?;
+pub(crate) fn group_of(cgroups: &CgroupTree, dir: PathBuf) -> Option<String> {
+    let root = cgroups.mounts().root_of("memory")?;
     Some(format!("/{}", dir.strip_prefix(root).ok()?.to_str()?))
-}
-
-/// A pod that has running containers.
-fn target(adapters: &Adapters, view: &PodView) -> Option<PodTarget> {
-    let observed: &PodObservation = view.observed.as_ref()?;
-    let sandbox = observed.ready_sandbox().or(observed.sandboxes.first())?;
-    let running = observed.containers.iter().filter(|c| c.state.is_running() && c.sandbox_id == sandbox.id);
-    let containers: Vec<ContainerTarget> = running
-        .map(|c| ContainerTarget { id: c.id.clone(), name: c.name.clone(), created_at: c.created_at })
-        .collect();
-    if containers.is_empty() {
-        return None;
-    }
-    let config: &Config = &adapters.config;
-    let group = view.pod.as_ref().filter(|_| config.pods.cgroups_per_qos).and_then(|pod| {
-        let dir = adapters.cgroups.pod_dir(&view.uid, QosClass::of(pod), "memory")?;
-        group_of(adapters, dir)
-    });
-    let volumes = view.pod.as_ref().map(|pod| adapters.volumes.measurable(pod)).unwrap_or_default();
-    let volumes = volumes.into_iter().map(|volume| VolumeTarget {
-        name: volume.name,
-        path: volume.path,
-        is_own_file_system: false,
-        is_local_ephemeral: volume.is_local_ephemeral,
-        claim: None,
-    });
-    Some(PodTarget {
-        uid: view.uid.clone(),
-        key: view.key.clone(),
-        group,
-        sandbox: sandbox.id.clone(),
-        created_at: sandbox.created_at,
-        containers,
-        volumes: volumes.collect(),
-        log_dir: podfiles::pod_log_dir(&config.paths.pod_logs, &view.key, &view.uid),
-        hosts_file: adapters.pod_dir(&view.uid).join("etc-hosts"),
-    })
 }

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use config::Config;
+use host::cgroup::CgroupTree;
 use model::PodUid;
 use tracing::warn;
+use volumes::Volumes;
 
-use crate::executor::adapters::Adapters;
+use crate::executor::objects::ObjectPort;
 use crate::http_api::ports;
 
 /// Makes the folders that are not there.
@@ -39,16 +41,20 @@ pub(super) fn make(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Pods of which an earlier process left a folder, a cgroup or logs.
-pub(super) fn found_on_host(adapters: &Adapters) -> Vec<PodUid> {
-    let mut found = adapters.volumes.pods_on_disk().unwrap_or_else(|error| {
+pub(super) fn found_on_host(
+    volumes: &Volumes<ObjectPort>,
+    cgroups: &CgroupTree,
+    pod_logs: &Path,
+) -> Vec<PodUid> {
+    let mut found = volumes.pods_on_disk().unwrap_or_else(|error| {
         warn!(err = model::chain(&error), "Failed to list pod directories");
         Vec::new()
     });
-    match adapters.cgroups.pods() {
+    match cgroups.pods() {
         Ok(pods) => found.extend(pods.into_iter().map(|(uid, _)| uid)),
         Err(error) => warn!(err = model::chain(&error), "Failed to list pod cgroups"),
     }
-    found.extend(pods_with_logs(&adapters.config.paths.pod_logs));
+    found.extend(pods_with_logs(pod_logs));
     found.sort();
     found.dedup();
     found

@@ -1,6 +1,7 @@
 //! From a configuration to a running node: checks, connections, the driver with its watchers, the
 //! server. Everything is built here once, in this order, and handed on; nothing is set later.
 
+mod adapters;
 mod connect;
 mod control;
 mod folders;
@@ -12,36 +13,32 @@ mod state_files;
 mod watchers;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use apiserver::ObjectCache;
 use config::Config;
-use host::cgroup::{CgroupMounts, CgroupTree};
+use host::cgroup::CgroupMounts;
 use host::machine::MachineFacts;
 use model::RuntimeFeatures;
 use node::node_status::Resources;
 use node::pressure::Signal;
 use node::{EventObject, EventRecord, Input, Machine, Node, Settings, View};
 use runtime::dns::ResolvConf;
-use runtime::images::{CredentialProviders, PullRecords};
+use runtime::images::PullRecords;
 use runtime::logs::LogWatches;
 use runtime::{Runtime, RuntimeSettings, RuntimeVersion};
 use telemetry::log::LogHandle;
 use telemetry::metrics::Metrics;
 use telemetry::traces::{Tracer, collect};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
-use volumes::Volumes;
 
 use crate::checks;
 use crate::control::Stage;
-use crate::executor::adapters::Adapters;
-use crate::executor::api::{Api, Remote};
+use crate::executor::cgroups;
 use crate::http_api::cadvisor::CadvisorPage;
 use crate::http_api::ports::NodePorts;
 use crate::identity::{self, IdentityMetrics};
@@ -49,15 +46,13 @@ use crate::notify::Notifier;
 use crate::observe::health::Health;
 
 use crate::driver::{self, Clock, Driver, Executor};
-use crate::executor::objects::ObjectPort;
-use crate::executor::pull_rate::PullRate;
-use crate::executor::soft_limit::SoftLimit;
 use crate::executor::user_namespaces::UserNamespaces;
-use crate::executor::{self, cgroups};
-use crate::http_api::usage::Usage;
+use crate::http_api::usage::{self, Usage};
 use crate::observe::metering::{self, Metering};
 use crate::watchers::addresses::AddressWatch;
 use crate::watchers::sampler::Sampler;
+
+use adapters::Shared;
 
 /// How long the start waits for the node's addresses.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
@@ -90,37 +85,30 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     stage.send_replace(Stage::Preparing);
     let (config, host) = (prerequisites.config.clone(), prerequisites.host.clone());
 
-    let adapters = Arc::new(prerequisites.adapters(remote)?);
-    let has_api = adapters.api.connection().is_some();
+    let shared = prerequisites.shared(remote)?;
+    let has_api = shared.api.connection().is_some();
     let of_core = settings::of_core(&config, &host.node_name, prerequisites.runtime_features, has_api);
     let machine = settings::machine(&config, &host.machine);
-    let mut readers = Readers::new(&adapters, &host.node_name, clock);
-    let readings = prerequisites.measure(&adapters, (&of_core, &machine), &mut readers).await?;
+    let mut readers = Readers::new(&prerequisites, &shared, clock);
+    let readings = prerequisites.measure(&shared, (&of_core, &machine), &mut readers).await?;
     let (results, inbox) = driver::inbox();
-    prerequisites.tasks.spawn(restore::restore(adapters.clone(), machine, readings, results.clone()));
+    let restoring = restore::restore(config.clone(), shared.clone(), machine, readings, results.clone());
+    prerequisites.tasks.spawn(restoring);
     let (certificate, serving_names) = identity::serving_certificate(
         &config,
         [&host.hostname, &host.node_name],
         readers.addresses.addresses(),
-        adapters.api.connection(),
+        shared.api.connection(),
         &prerequisites.identity,
         &prerequisites.tasks,
     )?;
     let server = servers::bind(&config, &host.node_name, certificate).await?;
-    watchers::spawn(
-        &adapters,
-        &published,
-        readers,
-        &host.node_name,
-        serving_names,
-        &results,
-        &prerequisites.tasks,
-    );
+    watchers::spawn(&prerequisites, &shared, &published, readers, serving_names, &results);
     let recorder = record::begin(&config, &of_core).await?;
     let driver = Driver {
         core: Node::new(of_core),
         clock,
-        executor: Executor::new(adapters.clone()),
+        executor: Executor::new(Arc::new(prerequisites.adapters(&shared))),
         inbox,
         results: results.clone(),
         view,
@@ -131,12 +119,12 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         recorder,
         recorder_commands,
     };
-    record_start(&adapters);
+    record_start(&config, &shared);
     #[expect(clippy::disallowed_methods, reason = "is awaited below")]
     let driver = tokio::spawn(driver.run(stop.clone()));
     stage.send_replace(Stage::Started);
     let notifier = process.notifier.clone();
-    let ports = prerequisites.ports(adapters, (published, clock), process);
+    let ports = prerequisites.ports(shared, (published, clock), process);
     servers::serve_pods(&ports, stop.clone())?;
     servers::serve(server, ports, stop).await;
     info!("Started kubelet");
@@ -187,10 +175,11 @@ struct Readers {
 }
 
 impl Readers {
-    fn new(adapters: &Arc<Adapters>, node_name: &str, clock: Clock) -> Self {
+    fn new(prerequisites: &Prerequisites, shared: &Shared, clock: Clock) -> Self {
+        let Prerequisites { config, runtime, host, .. } = prerequisites;
         Self {
-            sampler: Arc::new(Sampler::new(adapters.clone(), clock)),
-            addresses: AddressWatch::new(&adapters.config, node_name),
+            sampler: Arc::new(Sampler::new(config, shared.cgroups.tree(), runtime.clone(), clock)),
+            addresses: AddressWatch::new(config, &host.node_name),
         }
     }
 }
@@ -255,54 +244,11 @@ impl Prerequisites {
         })
     }
 
-    /// What effects work with.
-    fn adapters(&self, remote: Option<Remote>) -> anyhow::Result<Adapters> {
-        let Self { config, host, metrics, .. } = self;
-        let cgroups =
-            CgroupTree::new(host.mounts.clone(), settings::cgroup_driver(config), &config.pods.cgroup_root)
-                .context("use the cgroup root")?;
-        let objects = ObjectPort::new(remote.as_ref().map(|remote| {
-            let connection = remote.connection.clone();
-            (ObjectCache::with(connection.clone(), settings::detection(config)), connection)
-        }));
-        Ok(Adapters {
-            runtime: self.runtime.clone(),
-            runtime_node: settings::of_runtime(config, &host.machine, cgroups.mounts()),
-            volumes: Volumes::new(
-                &config.paths.root,
-                objects.clone(),
-                metrics.clone(),
-                settings::of_volumes(config),
-            ),
-            objects,
-            cgroup_driver: cgroups::Driver::new(cgroups.clone()),
-            cgroups,
-            api: Api::new(host.node_name.clone(), remote),
-            metrics: metrics.clone(),
-            pulls: config.pods.parallel_pulls.map(|n| Semaphore::new(n.max(1) as usize)),
-            pull_rate: PullRate::new(config.pods.pulls_per_second, config.pods.pull_burst),
-            sandbox_limit: SoftLimit::new(sandboxes_at_once()),
-            credential_providers: CredentialProviders::new(
-                &config.runtime.credential_providers,
-                config.runtime.credential_provider_bin.as_deref().unwrap_or(Path::new("")),
-                metrics,
-            ),
-            pull_records: self.pull_records.clone(),
-            user_namespaces: self.user_namespaces.clone(),
-            images_changed: Arc::new(Notify::new()),
-            log_links: executor::log_links::LogLinks::new(PathBuf::from("/var/log/containers")),
-            config: config.clone(),
-            failures: executor::failure::FailureLog::default(),
-            exit_log: executor::exit_log::ExitLog::default(),
-            tracer: self.tracer.clone(),
-        })
-    }
-
     /// Reads for the first time what changes of the node, and makes the cgroups whose limits follow from that. Returns what
     /// the core is told of it.
     async fn measure(
         &self,
-        adapters: &Arc<Adapters>,
+        shared: &Shared,
         (settings, machine): (&Settings, &Machine),
         Readers { sampler, addresses }: &mut Readers,
     ) -> anyhow::Result<[Input; 3]> {
@@ -316,8 +262,8 @@ impl Prerequisites {
         checks::reservations(resources)?;
         let limits =
             cgroups::MachineLimits { cpus: host.machine.cpu_list.clone(), max_pids: host.machine.max_pids };
-        cgroups::prepare(adapters, resources.capacity(), &limits).await?;
-        cgroups::keep(adapters).await?;
+        cgroups::prepare(&shared.cgroups, &shared.api, resources.capacity(), &limits).await?;
+        cgroups::keep(&self.config, shared.cgroups.tree().mounts()).await?;
         let RuntimeVersion { name, version, .. } = self.runtime_version.clone();
         Ok([Input::RuntimeVersion { name, version }, addresses.input(), Input::Sample(sample)])
     }
@@ -325,23 +271,28 @@ impl Prerequisites {
     /// What the server asks of the node.
     fn ports(
         self,
-        adapters: Arc<Adapters>,
+        shared: Shared,
         (view, clock): (watch::Receiver<Arc<View>>, Clock),
         process: Process,
     ) -> NodePorts {
-        let Self { config, host, metrics, identity, .. } = self;
+        let Self { config, host, metrics, identity, runtime, tracer, .. } = self;
         metrics.describe(&config.gates);
         metrics.node_name.with([&host.node_name]).set(1.0);
         let provider = if config.gates.enabled("PodAndContainerStatsFromCRI") { "cri" } else { "cadvisor" };
         metrics.metrics_provider.with([provider]).set(1.0);
-        let cadvisor = Arc::new(CadvisorPage::new(&adapters, &host.machine));
-        let (usage, disk_task) = Usage::new(&adapters, &host.node_name, &host.machine);
+        let cgroups = shared.cgroups.tree();
+        let cadvisor = Arc::new(CadvisorPage::new(&config, runtime.clone(), cgroups, &host.machine));
+        let node = usage::node(&config, cgroups, &host.node_name, &host.machine);
+        let (usage, disk_task) =
+            Usage::new(&config, &runtime, cgroups, &shared.volumes, node, metrics.clone());
         #[expect(clippy::disallowed_methods, reason = "ends with the server, which alone asks")]
         tokio::spawn(disk_task.run());
         NodePorts {
             view,
             clock,
-            adapters,
+            runtime,
+            api: shared.api,
+            tracer,
             config,
             metrics,
             identity,
@@ -355,16 +306,11 @@ impl Prerequisites {
     }
 }
 
-/// One sandbox for each processor: making one keeps several short-lived processes busy all along.
-fn sandboxes_at_once() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// Says that the node starts, and what is the matter with it that nobody would notice otherwise.
-fn record_start(adapters: &Adapters) {
+fn record_start(config: &Config, shared: &Shared) {
     let record = |is_warning, reason: &'static str, message: &str| {
         let about = EventObject::Node;
-        adapters.api.record(EventRecord {
+        shared.api.record(EventRecord {
             about,
             is_warning,
             reason: reason.into(),
@@ -372,16 +318,16 @@ fn record_start(adapters: &Adapters) {
         });
     };
     record(false, model::reason::event::STARTING, "Starting kubelet.");
-    if let Some(message) = resolver_excess(&adapters.config) {
+    if let Some(message) = resolver_excess(config) {
         record(true, model::reason::event::CHECK_LIMITS_FOR_RESOLV_CONF, &message);
     }
-    if adapters.cgroups.mounts().version() == 1 {
+    if shared.cgroups.tree().mounts().version() == 1 {
         let message = "cgroup v1 detected. cgroup v1 support is deprecated and will be removed in a future release. Please \
                        migrate to cgroup v2. More information at \
                        https://git.k8s.io/enhancements/keps/sig-node/5573-remove-cgroup-v1";
         record(true, model::reason::event::CGROUP_V1, message);
     }
-    if checks::may_swap_volumes(&adapters.config.paths.root) {
+    if checks::may_swap_volumes(&config.paths.root) {
         let message = "There is swap, and tmpfs cannot be kept from it here (noswap): what pods keep in volumes in \
                        memory, secrets among it, may be written to a disk.";
         record(true, model::reason::event::POSSIBLE_MEMORY_BACKED_VOLUMES_ON_DISK, message);

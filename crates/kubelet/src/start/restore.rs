@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use config::Config;
 use node::{Input, Machine, Restored};
 use tokio::sync::mpsc::Sender;
 use tracing::error;
 
-use super::{folders, state_files};
-use crate::executor::adapters::Adapters;
+use super::{Shared, folders, state_files};
 
 /// Tells the core of it and of the machine, and, before that, what was read of the node, since every status is made from that.
 pub(super) async fn restore(
-    adapters: Arc<Adapters>,
+    config: Arc<Config>,
+    shared: Shared,
     machine: Machine,
     readings: [Input; 3],
     inbox: Sender<Input>,
@@ -22,8 +23,8 @@ pub(super) async fn restore(
     }
     let look = move || Restored {
         machine,
-        pods: folders::found_on_host(&adapters),
-        files: state_files::read(&adapters.config.paths.root),
+        pods: folders::found_on_host(&shared.volumes, shared.cgroups.tree(), &config.paths.pod_logs),
+        files: state_files::read(&config.paths.root),
     };
     match tokio::task::spawn_blocking(look).await {
         Ok(restored) => {

@@ -12,6 +12,7 @@ use host::cgroup::CgroupMounts;
 use host::machine::MachineFacts;
 use model::{Quantity, RuntimeFeatures};
 use node::{CapacitySettings, Machine, ObjectSettings, Settings, Source};
+use prober::ProbeGates;
 use runtime::images::{PullLimits, PullRecords};
 use runtime::{MemoryQos, NodeSettings};
 use sources::ManifestGates;
@@ -80,6 +81,14 @@ pub(super) fn pull_records(config: &Config, metrics: &Arc<Metrics>) -> anyhow::R
     };
     let records = PullRecords::open(&config.paths.root, verification, limits, metrics.clone());
     records.map(Some).context("keep records of image pulls")
+}
+
+/// Which kinds of probes there are.
+pub(super) fn of_probes(config: &Config) -> ProbeGates {
+    ProbeGates {
+        is_h2c_enabled: config.gates.enabled("H2CContainerProbe"),
+        is_grpc_tls_enabled: config.gates.enabled("GRPCContainerProbeTLS"),
+    }
 }
 
 /// Who makes cgroups.

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use node::{Input, View};
 use tokio::sync::{mpsc, watch};
-use tokio_util::task::TaskTracker;
 
-use super::{Readers, settings};
-use crate::executor::adapters::Adapters;
+use super::{Prerequisites, Readers, Shared, settings};
 use crate::identity::ServingNames;
 use crate::iptables;
 use crate::watchers::sampler::samples;
@@ -15,47 +13,59 @@ use crate::watchers::{self, images, log_rotation};
 
 /// Starts them.
 pub(super) fn spawn(
-    adapters: &Arc<Adapters>,
+    prerequisites: &Prerequisites,
+    shared: &Shared,
     view: &watch::Receiver<Arc<View>>,
     Readers { sampler, addresses }: Readers,
-    node_name: &str,
     serving: Option<ServingNames>,
     inbox: &mpsc::Sender<Input>,
-    tasks: &TaskTracker,
 ) {
-    tasks.spawn(watchers::runtime_health(adapters.clone(), sampler.clone(), inbox.clone()));
-    tasks.spawn(watchers::runtime_events(adapters.clone(), inbox.clone()));
+    let Prerequisites { config, runtime, tasks, host, .. } = prerequisites;
+    let (node_name, changed) = (&host.node_name, &shared.images_changed);
+    let endpoint = config.runtime.endpoint.clone();
+    tasks.spawn(watchers::runtime_health(
+        runtime.clone(),
+        endpoint,
+        sampler.clone(),
+        changed.clone(),
+        inbox.clone(),
+    ));
+    // Off by default upstream, where all containers are listed every second either way. Here the stream stands in for
+    // that, so it is there unless somebody does not want it.
+    if !config.gates.is_turned_off("EventedPLEG") {
+        tasks.spawn(watchers::runtime_events(runtime.clone(), inbox.clone()));
+    }
     tasks.spawn(samples(sampler.clone(), inbox.clone()));
-    tasks.spawn(images::images(adapters.clone(), inbox.clone()));
-    tasks.spawn(addresses.run(adapters.config.node.status_update_interval, inbox.clone()));
-    tasks.spawn(log_rotation::run(adapters.clone(), view.clone()));
-    if adapters.config.pods.iptables_chains {
+    tasks.spawn(images::images(runtime.clone(), changed.clone(), inbox.clone()));
+    tasks.spawn(addresses.run(config.node.status_update_interval, inbox.clone()));
+    tasks.spawn(log_rotation::run(runtime.clone(), config.clone(), view.clone()));
+    if config.pods.iptables_chains {
         tasks.spawn(iptables::keep());
     }
-    if let (Some(connection), Some(cache)) = (adapters.api.connection(), adapters.objects.cache()) {
-        let (client, name) = (connection.api.clone(), node_name.to_owned());
+    if let (Some(connection), Some(cache)) = (shared.api.connection(), shared.objects.cache()) {
+        let (client, name) = (connection.api.clone(), node_name.clone());
         tasks.spawn(watchers::api_pods(client.clone(), name.clone(), cache.clone(), inbox.clone()));
         tasks.spawn(watchers::runtime_classes(client.clone(), inbox.clone()));
         tasks.spawn(watchers::node_object(client, name, serving, cache.clone(), inbox.clone()));
-        let every = adapters.config.pods.sync_interval;
+        let every = config.pods.sync_interval;
         tasks.spawn(watchers::object_changes(cache.clone(), every, inbox.clone()));
     }
-    if let Some(path) = &adapters.config.sources.static_pod_path {
+    if let Some(path) = &config.sources.static_pod_path {
         let settings = sources::FileSettings {
             path: path.clone(),
-            node_name: node_name.to_owned(),
-            check_every: adapters.config.sources.file_check_interval,
-            gates: settings::of_manifests(&adapters.config),
+            node_name: node_name.clone(),
+            check_every: config.sources.file_check_interval,
+            gates: settings::of_manifests(config),
         };
         tasks.spawn(watchers::static_pods(settings, inbox.clone()));
     }
-    if let Some(url) = &adapters.config.sources.static_pod_url {
+    if let Some(url) = &config.sources.static_pod_url {
         let settings = sources::UrlSettings {
             url: url.clone(),
-            headers: adapters.config.sources.static_pod_url_headers.0.clone(),
-            node_name: node_name.to_owned(),
-            check_every: adapters.config.sources.http_check_interval,
-            gates: settings::of_manifests(&adapters.config),
+            headers: config.sources.static_pod_url_headers.0.clone(),
+            node_name: node_name.clone(),
+            check_every: config.sources.http_check_interval,
+            gates: settings::of_manifests(config),
         };
         tasks.spawn(watchers::static_pods_from_url(settings, inbox.clone()));
     }

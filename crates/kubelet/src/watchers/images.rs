@@ -6,22 +6,23 @@ use std::time::Duration;
 
 use node::Input;
 use node::node_status::NodeImage;
+use runtime::Runtime;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 use tracing::warn;
 
-use crate::executor::adapters::Adapters;
 use crate::executor::failure::FailureLog;
 
 /// Time between two lists of images; upstream's number.
 const IMAGES_EVERY: Duration = Duration::from_secs(30);
 
 /// Tells the core of the images whenever there are others than before.
-pub(crate) async fn images(adapters: Arc<Adapters>, inbox: Sender<Input>) {
+pub(crate) async fn images(runtime: Runtime, changed: Arc<Notify>, inbox: Sender<Input>) {
     let (failures, mut last) = (FailureLog::default(), None);
     // Not before the runtime has said that it is well, so that no start waits for them.
-    adapters.images_changed.notified().await;
+    changed.notified().await;
     loop {
-        if let Some(images) = list(&adapters, &failures).await
+        if let Some(images) = list(&runtime, &failures).await
             && last.as_ref() != Some(&images)
         {
             last = Some(images.clone());
@@ -32,15 +33,15 @@ pub(crate) async fn images(adapters: Arc<Adapters>, inbox: Sender<Input>) {
         // Cancel-safe: a sleep, and a notification that stays set until somebody waits.
         tokio::select! {
             () = tokio::time::sleep(IMAGES_EVERY) => {}
-            () = adapters.images_changed.notified() => {}
+            () = changed.notified() => {}
         }
     }
 }
 
 /// Asks the runtime for the images; `None` when it does not answer.
-async fn list(adapters: &Adapters, failures: &FailureLog) -> Option<Vec<NodeImage>> {
+async fn list(runtime: &Runtime, failures: &FailureLog) -> Option<Vec<NodeImage>> {
     const ACTION: &str = "list images";
-    match adapters.runtime.list_images().await {
+    match runtime.list_images().await {
         Ok(list) => {
             failures.succeeded(|| ACTION.to_owned());
             let images = list.into_iter().map(|image| {

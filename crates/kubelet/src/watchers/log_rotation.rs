@@ -3,17 +3,17 @@
 //! The runtime writes the log; this looks at its size now and then, renames it when it has grown
 //! too large, and tells the runtime to open a new one.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use config::Config;
 use futures::StreamExt as _;
 use model::ContainerId;
 use node::View;
 use runtime::logs::{LogPath, RotationPolicy, rotate};
-use runtime::podfiles;
+use runtime::{Runtime, podfiles};
 use tokio::sync::watch;
 use tracing::warn;
-
-use crate::executor::adapters::Adapters;
 
 /// One running container and its log.
 struct Candidate {
@@ -24,14 +24,14 @@ struct Candidate {
 }
 
 /// Looks at all logs every `containerLogMonitorInterval`, for ever.
-pub(crate) async fn run(adapters: Arc<Adapters>, view: watch::Receiver<Arc<View>>) {
-    let settings = adapters.config.container_logs;
+pub(crate) async fn run(runtime: Runtime, config: Arc<Config>, view: watch::Receiver<Arc<View>>) {
+    let settings = config.container_logs;
     let Some(max_bytes) = settings.max_bytes else { return };
     let policy = RotationPolicy { max_bytes, max_files: settings.max_files as usize };
     loop {
         tokio::time::sleep(settings.check_interval).await;
         let picture = view.borrow().clone();
-        let candidates = candidates(&adapters, &picture);
+        let candidates = candidates(&config.paths.pod_logs, &picture);
         // Sizes are looked at in one go, off the executor; what is to be rotated is rare.
         let large = tokio::task::spawn_blocking(move || {
             let is_large =
@@ -42,15 +42,15 @@ pub(crate) async fn run(adapters: Arc<Adapters>, view: watch::Receiver<Arc<View>
         // Each ends on its own; a runtime that hangs on one log holds up one worker (`containerLogMaxWorkers`).
         futures::stream::iter(rotations)
             .for_each_concurrent(settings.workers as usize, |candidate| {
-                rotate_one(&adapters, candidate, policy)
+                rotate_one(&runtime, candidate, policy)
             })
             .await;
     }
 }
 
-async fn rotate_one(adapters: &Adapters, candidate: Candidate, policy: RotationPolicy) {
+async fn rotate_one(runtime: &Runtime, candidate: Candidate, policy: RotationPolicy) {
     let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::system()).datetime();
-    let reopen = || adapters.runtime.reopen_log(&candidate.id);
+    let reopen = || runtime.reopen_log(&candidate.id);
     if let Err(error) = rotate(&candidate.path, policy, now, reopen).await {
         warn!(
             pod = %candidate.pod,
@@ -62,8 +62,7 @@ async fn rotate_one(adapters: &Adapters, candidate: Candidate, policy: RotationP
     }
 }
 
-fn candidates(adapters: &Adapters, view: &View) -> Vec<Candidate> {
-    let root = &adapters.config.paths.pod_logs;
+fn candidates(root: &Path, view: &View) -> Vec<Candidate> {
     let mut found = Vec::new();
     for pod in view.pods.values() {
         let dir = podfiles::pod_log_dir(root, &pod.key, &pod.uid);

@@ -18,11 +18,11 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use model::{PodUid, pod};
 use node::{Input, RuntimeChange, Source};
-use runtime::{ContainerChange, RuntimeEvent, RuntimeVersion};
+use runtime::{ContainerChange, Runtime, RuntimeEvent, RuntimeVersion};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, info, trace, warn};
 
-use crate::executor::adapters::Adapters;
 use crate::identity::ServingNames;
 use sampler::Sampler;
 
@@ -36,13 +36,8 @@ const HEALTH_SILENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Hints from the runtime's event stream.
-pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>) {
-    // Off by default upstream, where all containers are listed every second either way. Here the stream stands in for
-    // that, so it is there unless somebody does not want it.
-    if adapters.config.gates.is_turned_off("EventedPLEG") {
-        return;
-    }
-    let mut events = std::pin::pin!(adapters.runtime.events());
+pub(crate) async fn runtime_events(runtime: Runtime, inbox: Sender<Input>) {
+    let mut events = std::pin::pin!(runtime.events());
     while let Some(event) = events.next().await {
         let input = match event {
             RuntimeEvent::Connected => {
@@ -76,11 +71,16 @@ pub(crate) async fn runtime_events(adapters: Arc<Adapters>, inbox: Sender<Input>
 }
 
 /// The runtime's health, and its name and version whenever it comes (back) up.
-pub(crate) async fn runtime_health(adapters: Arc<Adapters>, sampler: Arc<Sampler>, inbox: Sender<Input>) {
+pub(crate) async fn runtime_health(
+    runtime: Runtime,
+    endpoint: String,
+    sampler: Arc<Sampler>,
+    images_changed: Arc<Notify>,
+    inbox: Sender<Input>,
+) {
     let (mut was_up, mut has_network) = (None, None);
     loop {
-        let endpoint = &adapters.config.runtime.endpoint;
-        let (health, was_silent) = noticed(adapters.runtime.status(), HEALTH_SILENCE, || {
+        let (health, was_silent) = noticed(runtime.status(), HEALTH_SILENCE, || {
             warn!(
                 endpoint,
                 silence = ?HEALTH_SILENCE,
@@ -97,27 +97,14 @@ pub(crate) async fn runtime_health(adapters: Arc<Adapters>, sampler: Arc<Sampler
             match &health {
                 Ok(_) => {
                     if was_up.is_some() {
-                        info!(endpoint = adapters.config.runtime.endpoint, "Container runtime answers again");
+                        info!(endpoint, "Container runtime answers again");
                     }
-                    match adapters.runtime.version().await {
-                        Ok(version) => {
-                            let RuntimeVersion { name, version, .. } = version;
-                            if inbox.send(Input::RuntimeVersion { name, version }).await.is_err() {
-                                return;
-                            }
-                            sampler.forget_image_folder();
-                            adapters.images_changed.notify_one();
-                        }
-                        Err(error) => {
-                            warn!(err = error.message(), "Failed to get version of the container runtime")
-                        }
-                    }
-                    if inbox.send(Input::Sample(sampler.sample().await)).await.is_err() {
+                    if !tell_of_runtime(&runtime, &sampler, &images_changed, &inbox).await {
                         return;
                     }
                 }
                 Err(error) => warn!(
-                    endpoint = adapters.config.runtime.endpoint,
+                    endpoint,
                     err = error,
                     "Container runtime is down; running pods go on, nothing new starts until it is back"
                 ),
@@ -144,6 +131,29 @@ pub(crate) async fn runtime_health(adapters: Arc<Adapters>, sampler: Arc<Sampler
         }
         tokio::time::sleep(if is_up { HEALTH_EVERY } else { HEALTH_RETRY }).await;
     }
+}
+
+/// Tells of a runtime that has come up: what it is, and what is left of the node, images included. Returns whether anybody
+/// listens.
+async fn tell_of_runtime(
+    runtime: &Runtime,
+    sampler: &Sampler,
+    images_changed: &Notify,
+    inbox: &Sender<Input>,
+) -> bool {
+    match runtime.version().await {
+        Ok(RuntimeVersion { name, version, .. }) => {
+            if inbox.send(Input::RuntimeVersion { name, version }).await.is_err() {
+                return false;
+            }
+            sampler.forget_image_folder();
+            images_changed.notify_one();
+        }
+        Err(error) => {
+            warn!(err = error.message(), "Failed to get version of the container runtime")
+        }
+    }
+    inbox.send(Input::Sample(sampler.sample().await)).await.is_ok()
 }
 
 /// Does something that may take long. Gives notice once it does, and says whether it has.

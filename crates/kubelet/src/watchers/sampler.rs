@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use config::Config;
+use host::cgroup::CgroupTree;
 use node::Input;
 use node::pressure::Sample;
+use runtime::Runtime;
 use tokio::sync::mpsc::Sender;
 use tracing::debug;
 
 use super::signals::{self, Places};
 use crate::driver::Clock;
-use crate::executor::adapters::Adapters;
 use crate::http_api::usage;
 
 /// For the runtime's answer: a runtime that hangs is no reason not to see what runs short.
@@ -22,15 +24,23 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 
 /// Knows where to measure.
 pub(crate) struct Sampler {
-    adapters: Arc<Adapters>,
+    /// All but the folder of images.
+    places: Places,
+    runtime: Runtime,
     clock: Clock,
     image_folder: ArcSwapOption<PathBuf>,
 }
 
 impl Sampler {
     /// One whose samples bear the time of this clock.
-    pub(crate) fn new(adapters: Arc<Adapters>, clock: Clock) -> Self {
-        Self { adapters, clock, image_folder: ArcSwapOption::empty() }
+    pub(crate) fn new(config: &Config, cgroups: &CgroupTree, runtime: Runtime, clock: Clock) -> Self {
+        let places = Places {
+            root: config.paths.root.clone(),
+            images: None,
+            cgroups: cgroups.mounts().clone(),
+            pods: usage::pods_group(config, cgroups),
+        };
+        Self { places, runtime, clock, image_folder: ArcSwapOption::empty() }
     }
 
     /// The runtime came up, and may be another one.
@@ -40,12 +50,7 @@ impl Sampler {
 
     /// Measures now.
     pub(crate) async fn sample(&self) -> Sample {
-        let places = Places {
-            root: self.adapters.config.paths.root.clone(),
-            images: self.image_folder().await,
-            cgroups: self.adapters.cgroups.mounts().clone(),
-            pods: usage::pods_group(&self.adapters),
-        };
+        let places = Places { images: self.image_folder().await, ..self.places.clone() };
         let signals = tokio::task::spawn_blocking(move || signals::read(&places)).await.unwrap_or_default();
         Sample { at: self.clock.now().mono, signals }
     }
@@ -55,7 +60,7 @@ impl Sampler {
         if let Some(folder) = self.image_folder.load_full() {
             return Some(folder.as_ref().clone());
         }
-        let asked = tokio::time::timeout(RUNTIME_PATIENCE, self.adapters.runtime.image_fs());
+        let asked = tokio::time::timeout(RUNTIME_PATIENCE, self.runtime.image_fs());
         // Cancel-safe: the question is simply asked again.
         let told =
             asked.await.inspect_err(|_| debug!("Runtime does not report its image file system")).ok()?;

@@ -7,9 +7,13 @@ mod pods;
 mod processes;
 mod qos;
 
+use std::sync::Arc;
+
+use config::Config;
 use host::cgroup::{CgroupDriver, CgroupError, CgroupLimits, CgroupTree, Group};
 use model::{PodUid, QosClass};
 use systemd::{BusAddress, SystemdError, Units};
+use telemetry::metrics::Metrics;
 
 pub(crate) use node::{MachineLimits, prepare};
 pub(crate) use processes::keep;
@@ -34,9 +38,30 @@ pub(crate) enum DriverError {
     Interrupted,
 }
 
+/// The cgroups of this node: of single pods, of classes of them, and of all.
+#[derive(Clone)]
+pub(crate) struct NodeCgroups {
+    config: Arc<Config>,
+    tree: CgroupTree,
+    driver: Driver,
+    metrics: Arc<Metrics>,
+}
+
+impl NodeCgroups {
+    /// Those of a tree, under a configuration.
+    pub(crate) fn new(config: Arc<Config>, tree: CgroupTree, metrics: Arc<Metrics>) -> Self {
+        Self { driver: Driver::new(tree.clone()), config, tree, metrics }
+    }
+
+    /// Where they are.
+    pub(crate) fn tree(&self) -> &CgroupTree {
+        &self.tree
+    }
+}
+
 /// Makes, limits and removes cgroups. Holds no state but how that is done.
 #[derive(Clone, Debug)]
-pub(crate) struct Driver {
+struct Driver {
     tree: CgroupTree,
     /// With the systemd driver.
     units: Option<Units>,
@@ -44,7 +69,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// The driver for a tree named for it.
-    pub(crate) fn new(tree: CgroupTree) -> Self {
+    fn new(tree: CgroupTree) -> Self {
         let version = tree.mounts().version();
         let units =
             (tree.driver() == CgroupDriver::Systemd).then(|| Units::new(BusAddress::of_node(), version));
@@ -52,7 +77,7 @@ impl Driver {
     }
 
     /// Sees that whoever makes cgroups is there.
-    pub(crate) async fn check(&self) -> Result<(), DriverError> {
+    async fn check(&self) -> Result<(), DriverError> {
         match &self.units {
             None => Ok(()),
             Some(_) if !systemd::is_running() => Err(DriverError::NotBooted),
@@ -62,7 +87,7 @@ impl Driver {
 
     /// Makes a group if it is not there, and sets its limits. A group that has them already, such as those of pods that
     /// an earlier kubelet made, costs some reads of files and is left alone.
-    pub(crate) async fn ensure(&self, group: Group, limits: CgroupLimits) -> Result<(), DriverError> {
+    async fn ensure(&self, group: Group, limits: CgroupLimits) -> Result<(), DriverError> {
         if let Some(units) = &self.units {
             let Some(slice) = self.missing(&group, &limits).await? else { return Ok(()) };
             units.start(&slice).await?;
@@ -72,7 +97,7 @@ impl Driver {
     }
 
     /// Limits a group that is there.
-    pub(crate) async fn set(&self, group: Group, limits: CgroupLimits) -> Result<(), DriverError> {
+    async fn set(&self, group: Group, limits: CgroupLimits) -> Result<(), DriverError> {
         if let Some(units) = &self.units {
             let Some(slice) = self.missing(&group, &limits).await? else { return Ok(()) };
             units.limit(&slice.name, &limits).await?;
@@ -81,12 +106,12 @@ impl Driver {
     }
 
     /// Bytes of memory that a group has in use.
-    pub(crate) async fn memory_usage(&self, group: Group) -> Result<u64, DriverError> {
+    async fn memory_usage(&self, group: Group) -> Result<u64, DriverError> {
         self.in_files(move |tree| tree.memory_usage(&group)).await
     }
 
     /// Removes a pod's group, in whichever class it is, with all that is left in it.
-    pub(crate) async fn remove_pod(&self, uid: &PodUid) -> Result<(), DriverError> {
+    async fn remove_pod(&self, uid: &PodUid) -> Result<(), DriverError> {
         for qos in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
             if let Some(units) = &self.units {
                 let of_pod = uid.clone();

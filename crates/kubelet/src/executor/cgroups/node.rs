@@ -11,8 +11,8 @@ use node::{EventObject, EventRecord};
 use tracing::info;
 
 use super::qos::keeps_memory;
-use super::{Driver, DriverError};
-use crate::executor::adapters::Adapters;
+use super::{Driver, DriverError, NodeCgroups};
+use crate::executor::api::Api;
 
 /// Limits that pods exceed cannot be set before evictions have made room; upstream tries again as often.
 const RETRY: Duration = Duration::from_secs(60);
@@ -41,14 +41,15 @@ impl MachineLimits {
 /// When there is nobody to make cgroups, when one cannot be made, or when a reserved one cannot be limited: as upstream,
 /// a node does not start without.
 pub(crate) async fn prepare(
-    adapters: &Arc<Adapters>,
+    cgroups: &NodeCgroups,
+    api: &Arc<Api>,
     capacity: BTreeMap<String, Quantity>,
     machine: &MachineLimits,
 ) -> Result<(), PrepareError> {
-    let (config, driver) = (&adapters.config, &adapters.cgroup_driver);
+    let NodeCgroups { config, driver, tree, .. } = cgroups;
     if config.pods.cgroups_per_qos {
         driver.check().await.map_err(PrepareError::Driver)?;
-        let version = adapters.cgroups.mounts().version();
+        let version = tree.mounts().version();
         for (group, limits) in [
             (Group::Kubepods, CgroupLimits::default()),
             (Group::Class(QosClass::Burstable), of_class(config, QosClass::Burstable, version)),
@@ -57,13 +58,13 @@ pub(crate) async fn prepare(
             driver.ensure(group, limits).await.map_err(PrepareError::Driver)?;
         }
         let limits = of_all_pods(config, capacity, machine, version);
-        if !enforce(adapters, driver, limits.clone()).await {
-            let (adapters, driver) = (adapters.clone(), driver.clone());
+        if !enforce(api, driver, limits.clone()).await {
+            let (api, driver) = (api.clone(), driver.clone());
             #[expect(clippy::disallowed_methods, reason = "ends when the limit is set, or with the process")]
             tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(RETRY).await;
-                    if enforce(&adapters, &driver, limits.clone()).await {
+                    if enforce(&api, &driver, limits.clone()).await {
                         break;
                     }
                 }
@@ -75,8 +76,8 @@ pub(crate) async fn prepare(
         ("kube", &config.node.kube_reserved_cgroup, &config.node.kube_reserved),
     ] {
         if let Some(reserved) = reserved {
-            let limits = of_reserved(config, reserved, amounts, machine, adapters.cgroups.mounts().version());
-            limit_reserved(adapters, what, &reserved.name, limits).await?;
+            let limits = of_reserved(config, reserved, amounts, machine, tree.mounts().version());
+            limit_reserved(driver, api, what, &reserved.name, limits).await?;
         }
     }
     Ok(())
@@ -112,7 +113,7 @@ pub(crate) enum PrepareError {
 }
 
 /// Sets the limit of all pods together, and says what came of it. Whether it is set.
-async fn enforce(adapters: &Adapters, driver: &Driver, limits: CgroupLimits) -> bool {
+async fn enforce(api: &Api, driver: &Driver, limits: CgroupLimits) -> bool {
     let result = driver.set(Group::Kubepods, limits).await;
     let (is_warning, reason, message) = match &result {
         Ok(()) => (
@@ -129,19 +130,20 @@ async fn enforce(adapters: &Adapters, driver: &Driver, limits: CgroupLimits) -> 
     if is_warning {
         tracing::warn!(err = message, "Failed to enforce node allocatable limits, will retry every minute");
     }
-    adapters.api.record(EventRecord { about: EventObject::Node, is_warning, reason: reason.into(), message });
+    api.record(EventRecord { about: EventObject::Node, is_warning, reason: reason.into(), message });
     result.is_ok()
 }
 
 async fn limit_reserved(
-    adapters: &Adapters,
+    driver: &Driver,
+    api: &Api,
     what: &'static str,
     cgroup: &str,
     limits: CgroupLimits,
 ) -> Result<(), PrepareError> {
     let cgroup = cgroup.to_owned();
     info!(v = 2, cgroup, ?limits, "Enforcing limits on cgroup reserved for {what}");
-    let result = adapters.cgroup_driver.set(Group::Existing(cgroup.clone()), limits).await;
+    let result = driver.set(Group::Existing(cgroup.clone()), limits).await;
     let (is_warning, reason, message) = match &result {
         Ok(()) => (
             false,
@@ -154,7 +156,7 @@ async fn limit_reserved(
             format!("Failed to enforce {what} reserved limits on {cgroup:?}: {}", model::chain(error)),
         ),
     };
-    adapters.api.record(EventRecord { about: EventObject::Node, is_warning, reason: reason.into(), message });
+    api.record(EventRecord { about: EventObject::Node, is_warning, reason: reason.into(), message });
     result.map_err(|source| PrepareError::Reserved { what, cgroup, source })
 }
 

@@ -4,23 +4,22 @@ use host::cgroup::{CgroupLimits, Group, HugePageLimit, PodAmounts, PodCgroupPoli
 use model::{AllocatedPod, Pod, PodUid, QosClass, Quantity, pod};
 use node::{Failure, FailureKind, Outcome};
 
-use super::DriverError;
-use crate::executor::adapters::Adapters;
+use super::{DriverError, NodeCgroups};
 use crate::executor::failure;
 
-impl Adapters {
+impl NodeCgroups {
     /// The pod's cgroup as CRI wants it; empty when pods have none of their own.
-    pub(crate) fn cgroup_parent(&self, pod: &Pod) -> Result<String, Failure> {
+    pub(crate) fn parent(&self, pod: &Pod) -> Result<String, Failure> {
         if !self.config.pods.cgroups_per_qos {
             return Ok(String::new());
         }
-        self.cgroups
+        self.tree
             .pod_cgroup_parent(&pod::uid(pod), QosClass::of(pod))
             .map_err(|error| Failure { kind: FailureKind::Other, message: model::chain(&error) })
     }
 
     /// Makes the pod's cgroup.
-    pub(crate) async fn ensure_cgroup(&self, pod: AllocatedPod) -> Outcome {
+    pub(crate) async fn ensure_pod(&self, pod: AllocatedPod) -> Outcome {
         if !self.config.pods.cgroups_per_qos {
             return Outcome::Done;
         }
@@ -33,13 +32,13 @@ impl Adapters {
         };
         let mut limits = CgroupLimits::of_pod(qos, &amounts(&pod), policy);
         self.protect_memory(&mut limits, &pod, qos);
-        outcome(self.cgroup_driver.ensure(Group::Pod { uid: pod::uid(&pod), qos }, limits).await)
+        outcome(self.driver.ensure(Group::Pod { uid: pod::uid(&pod), qos }, limits).await)
     }
 
     /// Adds what the kernel is to do about the pod's memory before it runs out (feature gate `MemoryQoS`).
     fn protect_memory(&self, limits: &mut CgroupLimits, pod: &AllocatedPod, qos: QosClass) {
         let pods = &self.config.pods;
-        if self.cgroups.mounts().version() != 2 || !self.config.gates.enabled("MemoryQoS") {
+        if self.tree.mounts().version() != 2 || !self.config.gates.enabled("MemoryQoS") {
             return;
         }
         if pods.reserves_memory {
@@ -55,11 +54,11 @@ impl Adapters {
     }
 
     /// Removes the pod's cgroup, in whichever class it is.
-    pub(crate) async fn remove_cgroup(&self, uid: PodUid) -> Outcome {
+    pub(crate) async fn remove_pod(&self, uid: PodUid) -> Outcome {
         if !self.config.pods.cgroups_per_qos {
             return Outcome::Done;
         }
-        outcome(self.cgroup_driver.remove_pod(&uid).await)
+        outcome(self.driver.remove_pod(&uid).await)
     }
 }
 

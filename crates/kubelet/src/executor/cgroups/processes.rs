@@ -1,7 +1,6 @@
 //! Processes that are no pod's: the kubelet keeps itself in the cgroup `kubeletCgroups` names, and what the machine runs
 //! outside of any cgroup in the one `systemCgroups` names.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
@@ -9,7 +8,7 @@ use host::cgroup::{CgroupError, CgroupMounts, ProcessGroup};
 use tracing::{info, warn};
 
 use super::node::PrepareError;
-use crate::executor::adapters::Adapters;
+use crate::executor::failure::FailureLog;
 
 /// Others may move processes again, and new ones appear; upstream looks as often.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -26,28 +25,28 @@ struct Places {
 /// # Errors
 ///
 /// When a name cannot be that of a group for processes. That one cannot be moved is said to the log.
-pub(crate) async fn keep(adapters: &Arc<Adapters>) -> Result<(), PrepareError> {
-    let places = places(&adapters.config, adapters.cgroups.mounts())?;
+pub(crate) async fn keep(config: &Config, mounts: &CgroupMounts) -> Result<(), PrepareError> {
+    let places = places(config, mounts)?;
     if places.kubelet.is_none() && places.system.is_none() {
         return Ok(());
     }
-    look(adapters, &places).await;
-    let adapters = adapters.clone();
+    let (failures, oom_score_adj) = (FailureLog::default(), config.process.oom_score_adj);
+    look(&places, oom_score_adj, &failures).await;
     #[expect(clippy::disallowed_methods, reason = "ends with the process")]
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(INTERVAL).await;
-            look(&adapters, &places).await;
+            look(&places, oom_score_adj, &failures).await;
         }
     });
     Ok(())
 }
 
-async fn look(adapters: &Adapters, places: &Places) {
-    let (places, oom_score_adj) = (places.clone(), adapters.config.process.oom_score_adj);
+async fn look(places: &Places, oom_score_adj: i32, failures: &FailureLog) {
+    let places = places.clone();
     let done = tokio::task::spawn_blocking(move || places.put(oom_score_adj)).await;
     for (field, result) in done.into_iter().flatten() {
-        told(adapters, field, result);
+        told(failures, field, result);
     }
 }
 
@@ -99,16 +98,16 @@ fn stay(group: &ProcessGroup, oom_score_adj: i32) -> Result<(), CgroupError> {
 }
 
 /// Says what came of it, once.
-fn told(adapters: &Adapters, field: &'static str, result: Result<(), CgroupError>) {
+fn told(failures: &FailureLog, field: &'static str, result: Result<(), CgroupError>) {
     match result {
         Ok(()) => {
-            if adapters.failures.succeeded(|| field.to_owned()) {
+            if failures.succeeded(|| field.to_owned()) {
                 info!(field, "Moved processes to their cgroup after failures");
             }
         }
         Err(error) => {
             let message = model::chain(&error);
-            if adapters.failures.is_new(field, &message) {
+            if failures.is_new(field, &message) {
                 warn!(
                     err = message,
                     field, "Failed to move processes to their cgroup, will retry every minute"

@@ -6,26 +6,26 @@ use host::cgroup::{CgroupLimits, Group};
 use model::{QosClass, Quantity};
 use node::{Outcome, QosAmounts};
 
+use super::NodeCgroups;
 use super::pods::outcome;
-use crate::executor::adapters::Adapters;
 
-impl Adapters {
+impl NodeCgroups {
     /// Weighs and limits the classes by what their pods request together.
-    pub(crate) async fn update_qos_cgroups(&self, amounts: QosAmounts, memory_bytes: u64) -> Outcome {
+    pub(crate) async fn update_classes(&self, amounts: QosAmounts, memory_bytes: u64) -> Outcome {
         if !self.config.pods.cgroups_per_qos {
             return Outcome::Done;
         }
-        let version = self.cgroups.mounts().version();
+        let version = self.tree.mounts().version();
         for (group, limits) in limits(&self.config, memory_bytes, amounts, version) {
-            let mut result = self.cgroup_driver.set(group.clone(), limits.clone()).await;
+            let mut result = self.driver.set(group.clone(), limits.clone()).await;
             if result.is_err()
                 && let Some(wanted) = limits.memory_limit_bytes
-                && let Ok(used) = self.cgroup_driver.memory_usage(group.clone()).await
+                && let Ok(used) = self.driver.memory_usage(group.clone()).await
                 && used > wanted
             {
                 // What is in use already cannot be had back; at least it becomes no more.
                 let limits = CgroupLimits { memory_limit_bytes: Some(used), ..limits };
-                result = self.cgroup_driver.set(group, limits).await;
+                result = self.driver.set(group, limits).await;
             }
             if result.is_err() {
                 return outcome(result);
