@@ -11,7 +11,7 @@ use crate::answer::{self, Answer};
 use crate::attributes::{self, Attributes};
 use crate::cache::ExpiringCache;
 use crate::identity::{ClientTrust, Shown};
-use crate::ports::{Decision, Ports, TokenReviewEvent, UserInfo};
+use crate::ports::{AccessPorts, Decision, TokenReviewEvent, UserInfo};
 use crate::settings::{AccessSettings, Authorization};
 
 /// How many token reviews are remembered: the clients of one node are a handful (API server,
@@ -39,7 +39,7 @@ impl Access {
     }
 
     /// Nothing when the request may go on, else the answer.
-    pub(crate) async fn check<P: Ports>(
+    pub(crate) async fn check<P: AccessPorts>(
         &self,
         ports: &P,
         shown: &Shown,
@@ -53,7 +53,7 @@ impl Access {
 
     /// A certificate that is good wins; then a token. A credential that is not good is nobody, even
     /// where those without any may come in.
-    async fn authenticate<P: Ports>(
+    async fn authenticate<P: AccessPorts>(
         &self,
         ports: &P,
         shown: &Shown,
@@ -86,7 +86,7 @@ impl Access {
         })
     }
 
-    async fn review<P: Ports>(&self, ports: &P, token: &str) -> Result<Option<UserInfo>, String> {
+    async fn review<P: AccessPorts>(&self, ports: &P, token: &str) -> Result<Option<UserInfo>, String> {
         if token.len() > MAX_TOKEN_BYTES {
             return Ok(None);
         }
@@ -104,7 +104,7 @@ impl Access {
         Ok(user)
     }
 
-    async fn authorize<P: Ports>(
+    async fn authorize<P: AccessPorts>(
         &self,
         ports: &P,
         user: &UserInfo,
@@ -152,13 +152,13 @@ impl Access {
 }
 
 /// A token review that is counted however it ends, also when the caller does not wait for it.
-struct Review<'a, P: Ports> {
+struct Review<'a, P: AccessPorts> {
     ports: &'a P,
     begun: Instant,
     is_ok: bool,
 }
 
-impl<P: Ports> Drop for Review<'_, P> {
+impl<P: AccessPorts> Drop for Review<'_, P> {
     fn drop(&mut self) {
         self.ports.token_review_event(TokenReviewEvent::ReviewEnded { is_ok: self.is_ok });
         self.ports

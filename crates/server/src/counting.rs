@@ -5,24 +5,24 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::ports::{Ports, RequestKind, ServedRequest};
+use crate::ports::{RequestKind, RequestPorts, ServedRequest};
 
 /// Keeps a request counted as being served for as long as a clone of it exists.
 pub(crate) type Served = Arc<dyn Send + Sync>;
 
-struct UnderWay<P: Ports> {
+struct UnderWay<P: RequestPorts> {
     ports: P,
     kind: RequestKind,
     begun: Instant,
 }
 
 /// A request has come.
-pub(crate) fn begin<P: Ports>(ports: &P, kind: RequestKind) -> Served {
+pub(crate) fn begin<P: RequestPorts>(ports: &P, kind: RequestKind) -> Served {
     ports.request_begins(&kind);
     Arc::new(UnderWay { ports: ports.clone(), kind, begun: Instant::now() })
 }
 
-impl<P: Ports> Drop for UnderWay<P> {
+impl<P: RequestPorts> Drop for UnderWay<P> {
     fn drop(&mut self) {
         self.ports.request_ended(&ServedRequest { kind: self.kind, duration: self.begun.elapsed() });
     }

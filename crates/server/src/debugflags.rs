@@ -7,14 +7,14 @@ use hyper::body::Incoming;
 
 use crate::answer::{self, Answer};
 use crate::number;
-use crate::ports::Ports;
+use crate::ports::ProcessPorts;
 
 /// More than any number takes.
 const MAX_BODY_BYTES: usize = 1024;
 
 /// Sets the verbosity to the number in the body. Texts and status codes are upstream's, down to the
 /// status for a wrong method.
-pub(crate) async fn answer<P: Ports>(ports: &P, request: Request<Incoming>) -> Answer {
+pub(crate) async fn answer<P: ProcessPorts>(ports: &P, request: Request<Incoming>) -> Answer {
     if *request.method() != Method::PUT {
         return plain(StatusCode::NOT_ACCEPTABLE, "unsupported http method");
     }

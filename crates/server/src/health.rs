@@ -5,12 +5,12 @@ use http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
 use crate::answer::{self, Answer};
 use crate::endpoint::{HealthCheck, ServerKind};
-use crate::ports::Ports;
+use crate::ports::ProcessPorts;
 use crate::service::Query;
 use crate::settings::EndpointSettings;
 
 /// All checks of a server. Reasons are withheld: this may be asked by many.
-pub(crate) fn all<P: Ports>(
+pub(crate) fn all<P: ProcessPorts>(
     ports: &P,
     server: ServerKind,
     settings: &EndpointSettings,
@@ -57,7 +57,7 @@ pub(crate) fn all<P: Ports>(
 }
 
 /// One check, with its reason.
-pub(crate) fn one<P: Ports>(ports: &P, check: HealthCheck) -> Answer {
+pub(crate) fn one<P: ProcessPorts>(ports: &P, check: HealthCheck) -> Answer {
     match run(ports, check) {
         Ok(()) => answer::text(StatusCode::OK, "ok"),
         Err(reason) => {
@@ -66,7 +66,7 @@ pub(crate) fn one<P: Ports>(ports: &P, check: HealthCheck) -> Answer {
     }
 }
 
-fn run<P: Ports>(ports: &P, check: HealthCheck) -> Result<(), String> {
+fn run<P: ProcessPorts>(ports: &P, check: HealthCheck) -> Result<(), String> {
     match check {
         // This very answer is the proof.
         HealthCheck::Ping => Ok(()),

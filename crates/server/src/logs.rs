@@ -6,11 +6,11 @@ use model::PodKey;
 
 use crate::answer::{self, Answer};
 use crate::endpoint::ContainerPath;
-use crate::ports::{LogQuery, LogStream, Ports};
+use crate::ports::{LogQuery, LogStream, PodPorts};
 use crate::service::Query;
 
 /// Answers a request for a container's log.
-pub(crate) async fn answer<P: Ports>(
+pub(crate) async fn answer<P: PodPorts>(
     ports: &P,
     path: &ContainerPath,
     query: &Query,

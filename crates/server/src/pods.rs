@@ -10,7 +10,7 @@ use serde::ser::{SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 
 use crate::answer::{self, Answer};
 use crate::endpoint::PodPath;
-use crate::ports::{PodWithStatus, Ports};
+use crate::ports::{PodPorts, PodWithStatus};
 
 /// `v1.PodList`.
 struct PodList<'a, P>(&'a [P]);
@@ -61,14 +61,14 @@ pub(crate) fn list<P: Serialize>(pods: Result<Vec<P>, String>) -> Answer {
 }
 
 /// Allocated pods, whose status is nobody's business here.
-pub(crate) fn allocated<P: Ports>(ports: &P) -> Answer {
+pub(crate) fn allocated<P: PodPorts>(ports: &P) -> Answer {
     let nothing = Arc::<PodStatus>::default();
     let without_status = |pod| PodWithStatus { status: nothing.clone(), ..pod };
     list(Ok(ports.allocated_pods().into_iter().map(without_status).collect()))
 }
 
 /// One of them.
-pub(crate) fn allocated_one<P: Ports>(ports: &P, path: &PodPath) -> Answer {
+pub(crate) fn allocated_one<P: PodPorts>(ports: &P, path: &PodPath) -> Answer {
     let key = PodKey::new(&path.namespace, &path.name);
     let is_wanted = |shown: &PodWithStatus| {
         model::pod::key(&shown.pod) == key && (path.uid.is_none() || path.uid == shown.metadata.uid)

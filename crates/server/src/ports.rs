@@ -31,7 +31,12 @@ pub struct PodWithStatus {
 /// The rest of the node, as the API sees it. Cheap to clone: every request gets its own.
 ///
 /// Errors are texts for the client, except where a type says which HTTP status they mean.
-pub trait Ports: Clone + Send + Sync + 'static {
+pub trait Ports: PodPorts + StreamPorts + UsagePorts + ProcessPorts + AccessPorts + RequestPorts {}
+
+impl<P: PodPorts + StreamPorts + UsagePorts + ProcessPorts + AccessPorts + RequestPorts> Ports for P {}
+
+/// The pods of the node, and the logs of their containers.
+pub trait PodPorts: Clone + Send + Sync + 'static {
     /// All pods the node knows, with the node's view of their status.
     fn pods(&self) -> Vec<PodWithStatus>;
 
@@ -52,7 +57,10 @@ pub trait Ports: Clone + Send + Sync + 'static {
         container: &str,
         query: LogQuery,
     ) -> impl Future<Output = Result<BoxStream<'static, io::Result<Bytes>>, String>> + Send;
+}
 
+/// What is reached in containers, through the runtime.
+pub trait StreamPorts: Clone + Send + Sync + 'static {
     /// The runtime's URL for a command in a container (CRI `Exec`).
     fn exec_url(
         &self,
@@ -95,12 +103,25 @@ pub trait Ports: Clone + Send + Sync + 'static {
         timeout: i64,
     ) -> impl Future<Output = Result<String, String>> + Send;
 
+    /// Told of every session over WebSocket that is translated, for metrics: `exec`, `attach` or
+    /// `portforward`.
+    fn websocket_session(&self, kind: &'static str);
+}
+
+/// What the node measures and counts.
+pub trait UsagePorts: Clone + Send + Sync + 'static {
     /// Metrics in the Prometheus text format.
     fn metrics(&self, kind: MetricsKind) -> impl Future<Output = Result<Bytes, String>> + Send;
 
     /// Sets the counters behind `/metrics/slis` back.
     fn reset_sli_metrics(&self);
 
+    /// The stats summary (v1alpha1), as JSON.
+    fn summary(&self, parts: SummaryParts) -> impl Future<Output = Result<Bytes, String>> + Send;
+}
+
+/// The process: what it was told, what it is, and how it fares.
+pub trait ProcessPorts: Clone + Send + Sync + 'static {
     /// `KubeletConfiguration` with all defaults, `kind` and `apiVersion`.
     fn config(&self) -> serde_json::Value;
 
@@ -113,15 +134,15 @@ pub trait Ports: Clone + Send + Sync + 'static {
     /// Sets the log's verbosity.
     fn set_verbosity(&self, level: u32);
 
-    /// The stats summary (v1alpha1), as JSON.
-    fn summary(&self, parts: SummaryParts) -> impl Future<Output = Result<Bytes, String>> + Send;
-
     /// One health check; an error's text goes to the log and, for a single check, to the client.
     fn check_health(&self, check: HealthCheck) -> Result<(), String>;
 
     /// Told of every health check that was made for a list of them, for metrics.
     fn observe_health(&self, check: HealthCheck, is_healthy: bool);
+}
 
+/// Who may ask, by the word of the API server.
+pub trait AccessPorts: Clone + Send + Sync + 'static {
     /// Asks the API server whose token this is (TokenReview); `None` when it is nobody's.
     fn authenticate_token(
         &self,
@@ -135,23 +156,22 @@ pub trait Ports: Clone + Send + Sync + 'static {
         attributes: &Attributes,
     ) -> impl Future<Output = Result<Decision, String>> + Send;
 
+    /// Told of what becomes of tokens, for metrics.
+    fn token_review_event(&self, event: TokenReviewEvent);
+}
+
+/// Who is told of requests.
+pub trait RequestPorts: Clone + Send + Sync + 'static {
     /// Makes a span of every request.
     fn tracer(&self) -> Tracer {
         Tracer::default()
     }
-
-    /// Told of every session over WebSocket that is translated, for metrics: `exec`, `attach` or
-    /// `portforward`.
-    fn websocket_session(&self, kind: &'static str);
 
     /// Told of every request when it has come, for metrics.
     fn request_begins(&self, request: &RequestKind);
 
     /// Told of every one of them again when all that follows from it is over.
     fn request_ended(&self, request: &ServedRequest);
-
-    /// Told of what becomes of tokens, for metrics.
-    fn token_review_event(&self, event: TokenReviewEvent);
 }
 
 /// Someone, as authentication found them.

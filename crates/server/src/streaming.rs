@@ -13,7 +13,7 @@ use crate::answer::{self, Answer};
 use crate::endpoint::{ContainerPath, PodPath};
 use crate::input::FreeInput;
 use crate::number;
-use crate::ports::{ContainerTarget, Ports, StreamError, Streams};
+use crate::ports::{ContainerTarget, PodPorts, StreamError, StreamPorts, Streams};
 use crate::service::Query;
 use crate::translate;
 use crate::tunnel::{self, TunnelContext};
@@ -29,7 +29,7 @@ pub(crate) enum Session {
 }
 
 /// Opens an exec or attach session.
-pub(crate) async fn session<P: Ports>(
+pub(crate) async fn session<P: PodPorts + StreamPorts>(
     ports: &P,
     session: Session,
     path: ContainerPath,
@@ -65,7 +65,7 @@ pub(crate) async fn session<P: Ports>(
     }
 }
 
-fn free_input<P: Ports>(ports: P, target: ContainerTarget) -> FreeInput {
+fn free_input<P: StreamPorts>(ports: P, target: ContainerTarget) -> FreeInput {
     let shared = Arc::new((ports, target));
     Box::new(move || {
         let shared = shared.clone();
@@ -74,7 +74,7 @@ fn free_input<P: Ports>(ports: P, target: ContainerTarget) -> FreeInput {
 }
 
 /// Opens a port-forward session.
-pub(crate) async fn port_forward<P: Ports>(
+pub(crate) async fn port_forward<P: PodPorts + StreamPorts>(
     ports: &P,
     path: &PodPath,
     query: &Query,
@@ -110,7 +110,7 @@ fn offers(headers: &HeaderMap, protocol: &str) -> bool {
 }
 
 /// Runs a command and answers with what it wrote.
-pub(crate) async fn run<P: Ports>(ports: &P, path: ContainerPath, query: &Query) -> Answer {
+pub(crate) async fn run<P: PodPorts + StreamPorts>(ports: &P, path: ContainerPath, query: &Query) -> Answer {
     let Some(target) = target(ports, path) else { return no_pod() };
     let command = query.first("cmd").unwrap_or_default().split(' ').map(str::to_owned).collect();
     match ports.exec_sync(&target, command).await {
@@ -122,7 +122,11 @@ pub(crate) async fn run<P: Ports>(ports: &P, path: ContainerPath, query: &Query)
 }
 
 /// Writes what is in a container to a file.
-pub(crate) async fn checkpoint<P: Ports>(ports: &P, path: ContainerPath, query: &Query) -> Answer {
+pub(crate) async fn checkpoint<P: PodPorts + StreamPorts>(
+    ports: &P,
+    path: ContainerPath,
+    query: &Query,
+) -> Answer {
     let not_found = |text: &str| answer::text(StatusCode::NOT_FOUND, text.to_owned());
     let Some(target) = target(ports, path) else { return no_pod() };
     if model::pod::container(&target.pod, &target.container).is_none() {
@@ -162,7 +166,7 @@ fn no_pod() -> Answer {
     answer::text(StatusCode::NOT_FOUND, "pod does not exist")
 }
 
-fn target<P: Ports>(ports: &P, path: ContainerPath) -> Option<ContainerTarget> {
+fn target<P: PodPorts>(ports: &P, path: ContainerPath) -> Option<ContainerTarget> {
     let pod: Arc<_> = ports.pod(&PodKey::new(&path.pod.namespace, &path.pod.name))?;
     Some(ContainerTarget { pod, uid: path.pod.uid, container: path.container })
 }

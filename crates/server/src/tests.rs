@@ -30,8 +30,9 @@ use super::*;
 use crate::certificate::ServingCertificate;
 use crate::endpoint::{HealthCheck, MetricsKind};
 use crate::ports::{
-    BuildInfo, ContainerTarget, LogQuery, PodWithStatus, RequestKind, ServedRequest, StreamError, Streams,
-    SummaryParts, TokenReviewEvent,
+    AccessPorts, BuildInfo, ContainerTarget, LogQuery, PodPorts, PodWithStatus, ProcessPorts, RequestKind,
+    RequestPorts, ServedRequest, StreamError, StreamPorts, Streams, SummaryParts, TokenReviewEvent,
+    UsagePorts,
 };
 use crate::settings::{AccessSettings, Authorization, EndpointSettings, SystemLogSettings, TlsSettings};
 
@@ -57,7 +58,7 @@ fn shown(pod: &Arc<Pod>) -> PodWithStatus {
     PodWithStatus { metadata: pod.metadata.clone(), pod: pod.clone(), status }
 }
 
-impl Ports for Fake {
+impl PodPorts for Fake {
     fn pods(&self) -> Vec<PodWithStatus> {
         self.pods.iter().map(shown).collect()
     }
@@ -86,7 +87,9 @@ impl Ports for Fake {
         let receiver = self.log.lock().unwrap().take().unwrap();
         Ok(futures::stream::unfold(receiver, async |mut r| r.recv().await.map(|item| (item, r))).boxed())
     }
+}
 
+impl StreamPorts for Fake {
     async fn exec_url(
         &self,
         _: &ContainerTarget,
@@ -118,15 +121,34 @@ impl Ports for Fake {
         Ok(command.join("|").into_bytes())
     }
 
-    async fn metrics(&self, kind: MetricsKind) -> Result<Bytes, String> {
-        Ok(Bytes::from(format!("{kind:?} 1\n").repeat(100)))
-    }
-
     async fn checkpoint(&self, target: &ContainerTarget, timeout: i64) -> Result<String, String> {
         match timeout {
             0..10 => Ok(format!("/checkpoints/{}-{timeout}.tar", target.container)),
             _ => Err("the runtime cannot do that".into()),
         }
+    }
+
+    fn websocket_session(&self, _kind: &'static str) {}
+}
+
+impl UsagePorts for Fake {
+    async fn metrics(&self, kind: MetricsKind) -> Result<Bytes, String> {
+        Ok(Bytes::from(format!("{kind:?} 1\n").repeat(100)))
+    }
+
+    fn reset_sli_metrics(&self) {}
+
+    async fn summary(&self, parts: SummaryParts) -> Result<Bytes, String> {
+        match parts {
+            SummaryParts::All => Ok(Bytes::from_static(b"{}")),
+            SummaryParts::CpuAndMemory => Err("no sample".into()),
+        }
+    }
+}
+
+impl ProcessPorts for Fake {
+    fn config(&self) -> serde_json::Value {
+        serde_json::json!({ "kind": "KubeletConfiguration" })
     }
 
     fn flags(&self) -> Arc<std::collections::BTreeMap<&'static str, String>> {
@@ -137,31 +159,20 @@ impl Ports for Fake {
         BuildInfo { started: jiff::Timestamp::UNIX_EPOCH, version: "1.37.2".into(), emulated: "1.37".into() }
     }
 
-    fn observe_health(&self, check: HealthCheck, is_healthy: bool) {
-        self.health.lock().unwrap().push((check, is_healthy));
-    }
-
-    fn reset_sli_metrics(&self) {}
-
     fn set_verbosity(&self, level: u32) {
         self.verbosity.store(level, Ordering::Relaxed);
-    }
-
-    fn config(&self) -> serde_json::Value {
-        serde_json::json!({ "kind": "KubeletConfiguration" })
-    }
-
-    async fn summary(&self, parts: SummaryParts) -> Result<Bytes, String> {
-        match parts {
-            SummaryParts::All => Ok(Bytes::from_static(b"{}")),
-            SummaryParts::CpuAndMemory => Err("no sample".into()),
-        }
     }
 
     fn check_health(&self, check: HealthCheck) -> Result<(), String> {
         if self.sick == Some(check) { Err("stuck".into()) } else { Ok(()) }
     }
 
+    fn observe_health(&self, check: HealthCheck, is_healthy: bool) {
+        self.health.lock().unwrap().push((check, is_healthy));
+    }
+}
+
+impl AccessPorts for Fake {
     async fn authenticate_token(&self, token: &str) -> Result<Option<UserInfo>, String> {
         self.reviews.fetch_add(1, Ordering::SeqCst);
         match token {
@@ -185,8 +196,12 @@ impl Ports for Fake {
         Ok(if is_allowed { Decision::Allow } else { Decision::Deny })
     }
 
-    fn websocket_session(&self, _kind: &'static str) {}
+    fn token_review_event(&self, event: TokenReviewEvent) {
+        self.tokens.lock().unwrap().push(event);
+    }
+}
 
+impl RequestPorts for Fake {
     fn request_begins(&self, request: &RequestKind) {
         self.seen.lock().unwrap().push(*request);
     }
@@ -194,10 +209,6 @@ impl Ports for Fake {
     fn request_ended(&self, request: &ServedRequest) {
         self.served.lock().unwrap().push(*request);
         self.ended.notify_one();
-    }
-
-    fn token_review_event(&self, event: TokenReviewEvent) {
-        self.tokens.lock().unwrap().push(event);
     }
 }
 

@@ -24,6 +24,7 @@ use model::RuntimeFeatures;
 use node::node_status::Resources;
 use node::pressure::Signal;
 use node::{EventObject, EventRecord, Input, Machine, Node, Settings, View};
+use plugins::PodsPorts;
 use runtime::dns::ResolvConf;
 use runtime::images::PullRecords;
 use runtime::logs::LogWatches;
@@ -125,7 +126,8 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     stage.send_replace(Stage::Started);
     let notifier = process.notifier.clone();
     let ports = prerequisites.ports(shared, (published, clock), process);
-    servers::serve_pods(&ports, stop.clone())?;
+    let of_pods = PodsPorts { view: ports.view.clone(), metrics: ports.metrics.clone() };
+    servers::serve_pods(&config, of_pods, stop.clone())?;
     servers::serve(server, ports, stop).await;
     info!("Started kubelet");
     notifier.ready();

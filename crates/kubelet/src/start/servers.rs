@@ -26,12 +26,16 @@ const PODS_API: &str = "pods-api/pods-api.sock";
 ///
 /// # Errors
 /// Its socket cannot be made.
-pub(super) fn serve_pods(ports: &NodePorts, stop: CancellationToken) -> Result<(), plugins::SocketError> {
-    if !ports.config.gates.enabled("PodsAPI") {
+pub(super) fn serve_pods(
+    config: &Config,
+    ports: PodsPorts,
+    stop: CancellationToken,
+) -> Result<(), plugins::SocketError> {
+    if !config.gates.enabled("PodsAPI") {
         return Ok(());
     }
-    let service = PodsService::new(PodsPorts { view: ports.view.clone(), metrics: ports.metrics.clone() });
-    service.serve(&ports.config.paths.root.join(PODS_API), async move { stop.cancelled().await })
+    let service = PodsService::new(ports);
+    service.serve(&config.paths.root.join(PODS_API), async move { stop.cancelled().await })
 }
 
 /// Serves until `stop` is cancelled.
