@@ -39,8 +39,8 @@ struct Kept {
     version: Version,
     /// Pods with entries that the file on disk lacks, and the version those came with.
     unsaved: BTreeMap<PodUid, Version>,
-    /// Of the write under way.
-    in_flight: Option<Version>,
+    /// Of the last write, or the one under way.
+    sent: Version,
     retry: Option<Retry>,
     /// No write begins before, after one that went well; monotonic.
     rests_until: Duration,
@@ -126,24 +126,31 @@ impl Checkpoints {
     /// Starts what writes are due.
     pub(crate) fn drive(&mut self, now: Now, out: &mut Outbox) {
         for file in StateFile::ALL {
-            let kept = self.kept_mut(file);
-            if kept.is_due().is_some_and(|at| at <= now.mono) {
+            if self.is_due(file, out).is_some_and(|at| at <= now.mono) {
+                let kept = self.kept_mut(file);
                 let (content, version) = (kept.content.clone(), kept.version);
-                kept.in_flight = Some(version);
+                kept.sent = version;
                 out.start(Owner::Checkpoint(file), CheckpointWrite { file, content, version });
             }
         }
     }
 
     /// When [`Checkpoints::drive`] has something to do; monotonic.
-    pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        StateFile::ALL.into_iter().fold(None, |next, file| earliest(next, self.kept(file).is_due()))
+    pub(crate) fn next_deadline(&self, out: &Outbox) -> Option<Duration> {
+        StateFile::ALL.into_iter().fold(None, |next, file| earliest(next, self.is_due(file, out)))
+    }
+
+    /// When a write is due; monotonic.
+    fn is_due(&self, file: StateFile, out: &Outbox) -> Option<Duration> {
+        let kept = self.kept(file);
+        let is_wanted = !out.is_open(&Owner::Checkpoint(file)) && !kept.unsaved.is_empty();
+        is_wanted.then(|| kept.retry.as_ref().map_or(kept.rests_until, |retry| retry.next_at))
     }
 
     /// Takes in how a write ended. Returns the pods that waited for that.
     pub(crate) fn finished(&mut self, file: StateFile, outcome: Outcome, now: Now) -> BTreeSet<PodUid> {
         let kept = self.kept_mut(file);
-        let written = kept.in_flight.take().unwrap_or_default();
+        let written = kept.sent;
         match outcome {
             Outcome::Done => {
                 kept.retry = None;
@@ -174,20 +181,12 @@ impl Checkpoints {
     }
 }
 
-impl Kept {
-    /// When a write is due; monotonic.
-    fn is_due(&self) -> Option<Duration> {
-        let is_wanted = self.in_flight.is_none() && !self.unsaved.is_empty();
-        is_wanted.then(|| self.retry.as_ref().map_or(self.rests_until, |retry| retry.next_at))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::effect::{Action, Effect, Failure, FailureKind};
+    use crate::effect::{Action, Effect, EffectId, Failure, FailureKind};
 
     const FILE: StateFile = StateFile::AllocatedPods;
 
@@ -204,71 +203,98 @@ mod tests {
         Outcome::Failed(Failure { kind: FailureKind::Other, message: "no space left".into() })
     }
 
-    /// The pods in the file that a write started now would leave.
-    fn driven(checkpoints: &mut Checkpoints, second: u64) -> Vec<String> {
-        let mut out = Outbox::default();
-        checkpoints.drive(at(second), &mut out);
-        let pods = |effect| match effect {
-            Effect::Start { action: Action::Checkpoint(write), .. } => {
+    /// State files, and where their writes go.
+    #[derive(Default)]
+    struct Files {
+        checkpoints: Checkpoints,
+        out: Outbox,
+        open: Vec<EffectId>,
+    }
+
+    impl Files {
+        fn set(&mut self, uid: &PodUid, cpu: &str) {
+            self.checkpoints.set(FILE, uid, &resources(cpu));
+        }
+
+        /// The pods in the file that a write started now would leave.
+        fn driven(&mut self, second: u64) -> Vec<String> {
+            self.checkpoints.drive(at(second), &mut self.out);
+            let mut all = Vec::new();
+            for effect in self.out.take() {
+                let Effect::Start { id, action: Action::Checkpoint(write) } = effect else {
+                    panic!("{effect:?}")
+                };
+                self.open.push(id);
                 let pods: Vec<&str> = write.content.pods.keys().map(PodUid::as_str).collect();
-                pods.join(" ")
+                all.push(pods.join(" "));
             }
-            other => panic!("{other:?}"),
-        };
-        out.take().into_iter().map(pods).collect()
+            all
+        }
+
+        /// The write under way ends. Returns who waited for that.
+        fn ends(&mut self, outcome: Outcome, second: u64) -> BTreeSet<PodUid> {
+            assert_eq!(self.out.finish(self.open.pop().unwrap()), Some(Owner::Checkpoint(FILE)));
+            self.checkpoints.finished(FILE, outcome, at(second))
+        }
+
+        fn next_deadline(&self) -> Option<Duration> {
+            self.checkpoints.next_deadline(&self.out)
+        }
     }
 
     #[test]
     fn one_write_has_all_that_came_during_the_one_before() {
-        let mut checkpoints = Checkpoints::default();
+        let mut files = Files::default();
         let [a, b, c] = ["a", "b", "c"].map(PodUid::from);
-        checkpoints.set(FILE, &a, &resources("1"));
-        assert_eq!(driven(&mut checkpoints, 0), ["a"]);
-        checkpoints.set(FILE, &b, &resources("1"));
-        checkpoints.set(FILE, &c, &resources("1"));
-        assert!(!checkpoints.wait_for(FILE, &a) && !checkpoints.wait_for(FILE, &c));
-        assert_eq!(driven(&mut checkpoints, 0), [""; 0], "one at a time");
-        assert_eq!(checkpoints.finished(FILE, Outcome::Done, at(0)), [a.clone(), c.clone()].into());
-        assert!(checkpoints.is_safe(FILE, &a) && !checkpoints.is_safe(FILE, &b));
-        assert_eq!(driven(&mut checkpoints, 0), [""; 0], "it rests");
-        assert_eq!(checkpoints.next_deadline(), Some(REST_PER_POD * 3));
-        assert_eq!(driven(&mut checkpoints, 1), ["a b c"]);
-        checkpoints.finished(FILE, Outcome::Done, at(1));
-        assert!(checkpoints.is_safe(FILE, &b) && checkpoints.is_safe(FILE, &c));
-        assert_eq!(checkpoints.next_deadline(), None);
+        files.set(&a, "1");
+        assert_eq!(files.driven(0), ["a"]);
+        files.set(&b, "1");
+        files.set(&c, "1");
+        assert!(!files.checkpoints.wait_for(FILE, &a) && !files.checkpoints.wait_for(FILE, &c));
+        assert_eq!(files.driven(0), [""; 0], "one at a time");
+        assert_eq!(files.ends(Outcome::Done, 0), [a.clone(), c.clone()].into());
+        assert!(files.checkpoints.is_safe(FILE, &a) && !files.checkpoints.is_safe(FILE, &b));
+        assert_eq!(files.driven(0), [""; 0], "it rests");
+        assert_eq!(files.next_deadline(), Some(REST_PER_POD * 3));
+        assert_eq!(files.driven(1), ["a b c"]);
+        files.ends(Outcome::Done, 1);
+        assert!(files.checkpoints.is_safe(FILE, &b) && files.checkpoints.is_safe(FILE, &c));
+        assert_eq!(files.next_deadline(), None);
     }
 
     #[test]
     fn what_is_written_already_is_not_written_again() {
-        let mut checkpoints = Checkpoints::default();
+        let mut files = Files::default();
         let [a, b] = ["a", "b"].map(PodUid::from);
-        checkpoints.restored(FILE, PodsState { pods: [(a.clone(), Arc::new(resources("500m")))].into() });
-        checkpoints.set(FILE, &a, &resources("0.5"));
-        assert_eq!((driven(&mut checkpoints, 0), checkpoints.is_safe(FILE, &a)), (vec![], true));
-        checkpoints.remove(FILE, &a);
-        assert_eq!(driven(&mut checkpoints, 0), [""; 0], "what goes is no reason for a write");
-        checkpoints.set(FILE, &b, &resources("1"));
-        assert_eq!(driven(&mut checkpoints, 0), ["b"]);
+        files
+            .checkpoints
+            .restored(FILE, PodsState { pods: [(a.clone(), Arc::new(resources("500m")))].into() });
+        files.set(&a, "0.5");
+        assert_eq!((files.driven(0), files.checkpoints.is_safe(FILE, &a)), (vec![], true));
+        files.checkpoints.remove(FILE, &a);
+        assert_eq!(files.driven(0), [""; 0], "what goes is no reason for a write");
+        files.set(&b, "1");
+        assert_eq!(files.driven(0), ["b"]);
     }
 
     #[test]
     fn a_full_disk_holds_up_what_is_new_and_is_tried_again() {
-        let mut checkpoints = Checkpoints::default();
+        let mut files = Files::default();
         let [old, new] = ["old", "new"].map(PodUid::from);
-        checkpoints.set(FILE, &old, &resources("1"));
-        driven(&mut checkpoints, 0);
-        checkpoints.finished(FILE, Outcome::Done, at(0));
-        checkpoints.set(FILE, &new, &resources("1"));
+        files.set(&old, "1");
+        files.driven(0);
+        files.ends(Outcome::Done, 0);
+        files.set(&new, "1");
         for (second, next) in [(1, 2), (2, 4), (4, 8)] {
-            assert!(!checkpoints.wait_for(FILE, &new) && checkpoints.is_safe(FILE, &old));
-            assert_eq!(driven(&mut checkpoints, second), ["new old"]);
-            assert_eq!(checkpoints.finished(FILE, full(), at(second)), [new.clone()].into());
-            assert_eq!(driven(&mut checkpoints, second), [""; 0]);
-            assert_eq!(checkpoints.next_deadline(), Some(Duration::from_secs(next)));
+            assert!(!files.checkpoints.wait_for(FILE, &new) && files.checkpoints.is_safe(FILE, &old));
+            assert_eq!(files.driven(second), ["new old"]);
+            assert_eq!(files.ends(full(), second), [new.clone()].into());
+            assert_eq!(files.driven(second), [""; 0]);
+            assert_eq!(files.next_deadline(), Some(Duration::from_secs(next)));
         }
-        assert_eq!(checkpoints.retry(FILE).unwrap().error, "no space left");
-        driven(&mut checkpoints, 8);
-        checkpoints.finished(FILE, Outcome::Done, at(8));
-        assert!(checkpoints.is_safe(FILE, &new) && checkpoints.retry(FILE).is_none());
+        assert_eq!(files.checkpoints.retry(FILE).unwrap().error, "no space left");
+        files.driven(8);
+        files.ends(Outcome::Done, 8);
+        assert!(files.checkpoints.is_safe(FILE, &new) && files.checkpoints.retry(FILE).is_none());
     }
 }

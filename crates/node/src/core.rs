@@ -205,7 +205,7 @@ impl Node {
         let qos_cgroups =
             self.qos_cgroups.next_deadline(amounts, &self.out).filter(|_| self.are_sources_synced());
         self.schedule.set(Key::QosCgroups, qos_cgroups);
-        self.schedule.set(Key::Checkpoints, self.checkpoints.next_deadline());
+        self.schedule.set(Key::Checkpoints, self.checkpoints.next_deadline(&self.out));
         self.schedule.set(Key::Mirrors, self.mirrors.next_deadline(&self.out));
         self.schedule.set(Key::RetainedLogs, self.retained_logs.next_deadline());
     }
