@@ -21,5 +21,6 @@ mod recording;
 mod requests;
 mod runtime;
 mod startup_errors;
+mod tls;
 mod traces;
 mod urls;

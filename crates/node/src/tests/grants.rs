@@ -170,6 +170,27 @@ fn what_a_pod_had_is_what_it_is_judged_by() {
     assert!(allocated(&next).iter().all(|pod| cpu(pod) == 1000), "{}", next.under_way().join(", "));
 }
 
+/// Limits in a status are as the runtime has them, which does not give as little as may be asked for. A status that is about
+/// what the pod asks for now tells of nothing else.
+#[test]
+fn a_status_about_the_present_wish_changes_nothing() {
+    let resources = json!({ "limits": { "cpu": "5m" } });
+    let mut wish = pod(json!({ "containers": [{ "name": "a", "image": "i", "resources": resources }] }));
+    wish.metadata.generation = Some(1);
+    let mut scenario = Scenario::new();
+    scenario.up(&wish);
+    let mut found = with_status(&scenario, wish);
+    let status = &mut found.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0];
+    let limits = json!({ "limits": { "cpu": "10m" } });
+    status.resources = Some(serde_json::from_value(limits).unwrap());
+    let mut next = Scenario::restarted([].into(), Duration::from_secs(5000));
+    let told = next.tell(Input::PodsListed { source: Source::Api, pods: vec![Arc::new(found)] });
+    assert!(!told.contains("ResizeInfeasible"), "{told}");
+    let limits: Vec<i64> =
+        allocated(&next).iter().map(|pod| pod.limits().get("cpu").unwrap().millis()).collect();
+    assert!(!limits.is_empty() && limits.iter().all(|limit| *limit == 5), "{limits:?}");
+}
+
 /// A pod that is turned away after a restart leaves nothing behind.
 #[test]
 fn what_an_earlier_process_made_for_a_pod_without_room_is_removed() {

@@ -145,6 +145,20 @@ fn a_grant_outlives_the_process_that_made_it() {
     assert_eq!(start(file(Err(damaged))), (false, vec![3000]));
 }
 
+/// One that names its uid itself is none the less another pod once it asks for something else.
+#[test]
+fn a_static_pod_has_what_its_manifest_asks_for() {
+    let mut manifest = requesting("u", "3", 1);
+    let source = (model::pod::ANNOTATION_CONFIG_SOURCE.to_owned(), "file".to_owned());
+    manifest.metadata.annotations = Some([source].into());
+    let mut next = Scenario::restarted([].into(), Duration::from_secs(5000));
+    let files = [(StateFile::AllocatedPods, Ok(saying("u", "1")))].into();
+    next.tell(Input::Restored(Box::new(Restored { machine: machine(), pods: vec![], files })));
+    next.tell(Input::PodsListed { source: Source::Api, pods: vec![] });
+    next.tell(Input::PodsListed { source: Source::File, pods: vec![Arc::new(manifest)] });
+    assert_eq!(granted(&next), [3000]);
+}
+
 /// What no source knows stays until all have named their pods: it may be one of those.
 #[test]
 fn entries_of_pods_that_nobody_knows_go_once_all_have_been_named() {
