@@ -1,5 +1,8 @@
 //! Whether what the tables claim is true, as far as the text of the sources tells: a feature gate that works is asked
 //! for and has a test, a field of the configuration has a reader or a warning, a metric that is shown is written.
+//!
+//! Many fields share a name with others, so a reader counts when the field is read off what has it: `tls.files`, not
+//! `.files`. What is done with an answer the text does not tell; that is what the tests are for which gates name.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +25,22 @@ const MEANINGS: &[&str] = &[
 ];
 /// The configuration as its consumers see it, and who they are.
 const SECTIONS: &str = "crates/config/src/sections.rs";
-const CONSUMERS: &[&str] = &["crates/kubelet/", "crates/runtime/", "crates/telemetry/"];
+const CONSUMERS: &[&str] = &[SECTIONS, "crates/kubelet/", "crates/runtime/", "crates/telemetry/"];
+/// What values of a type are called where their fields are read, beside the names of the fields that have one.
+const CALLED: &[(&str, &[&str])] = &[
+    ("KubeletConfiguration", &["document", "d"]),
+    ("VmoduleItem", &["m"]),
+    ("OutputOptions", &["options"]),
+    ("Taint", &["taint"]),
+    ("UserNamespaces", &["settings"]),
+    ("Config", &["config"]),
+    ("Identity", &["self"]),
+    ("Server", &["settings"]),
+    ("ReservedCgroup", &["reserved"]),
+    ("ContainerLogs", &["settings"]),
+    ("Logging", &["settings"]),
+    ("Tracing", &["settings"]),
+];
 /// Fields of the document that are rightly read by nobody, each with the reason.
 const UNREAD: &[(&str, &str)] = &[
     ("hairpin_mode", "without effect upstream, too: the runtime makes networks"),
@@ -37,6 +55,7 @@ const UNREAD: &[(&str, &str)] = &[
         "a part of shutdownGracePeriodByPodPriority, which has a warning as a whole",
     ),
     ("numa_node", "a part of reservedMemory, which has a warning as a whole"),
+    ("limits", "a part of reservedMemory, which has a warning as a whole"),
     ("time_added", "refused when it is set"),
 ];
 /// The list of the end-to-end tests.
@@ -92,15 +111,62 @@ pub(crate) fn check(root: &Path, texts: &[(PathBuf, String)]) -> Vec<String> {
 fn fields(path: &str, text: &str, sources: &[Source], readers: &[&str]) -> Vec<String> {
     let readers: Vec<&Source> =
         sources.iter().filter(|source| readers.iter().any(|reader| source.is_below(reader))).collect();
-    let declared = text.lines().filter_map(|line| {
-        let (name, _) = line.trim().strip_prefix("pub ")?.split_once(": ")?;
-        (line.ends_with(',') && name.chars().all(|c| c.is_alphanumeric() || c == '_')).then_some(name)
+    let declared = declared(text);
+    let unread = declared.iter().filter(|field| {
+        let is_exempt = UNREAD.iter().any(|(exempt, _)| *exempt == field.name);
+        let names = owners(field.of, &declared);
+        !is_exempt && !readers.iter().any(|source| names.iter().any(|o| reads(&source.text, o, field.name)))
     });
-    let unread = declared.filter(|name| {
-        let is_exempt = UNREAD.iter().any(|(exempt, _)| exempt == name);
-        !is_exempt && !readers.iter().any(|source| names_field(&source.text, name))
-    });
-    unread.map(|name| format!("{path}: nobody reads {name}, and nobody warns of that")).collect()
+    unread.map(|field| format!("{path}: nobody reads {}, and nobody warns of that", field.name)).collect()
+}
+
+/// A field as it is declared.
+struct Field<'a> {
+    /// The type that has it.
+    of: &'a str,
+    name: &'a str,
+    /// Its own type.
+    ty: &'a str,
+}
+
+/// The public fields of a file's types. A macro that makes them has the name that is written after an equals sign.
+fn declared(text: &str) -> Vec<Field<'_>> {
+    let mut of = "";
+    let mut found = Vec::new();
+    for line in text.lines().map(str::trim) {
+        let words = line.strip_prefix("pub ").unwrap_or(line);
+        if let Some(rest) = words.strip_prefix("struct ") {
+            of = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+        }
+        let Some((name, ty)) = line.strip_prefix("pub ").and_then(|rest| rest.split_once(": ")) else {
+            continue;
+        };
+        if line.ends_with(',') && name.chars().all(|c| c.is_alphanumeric() || c == '_') {
+            found.push(Field { of, name, ty: ty.split(" = ").next().unwrap_or_default() });
+        }
+    }
+    found
+}
+
+/// What values of a type are called.
+fn owners<'a>(of: &str, declared: &[Field<'a>]) -> Vec<&'a str> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let has = declared.iter().filter(|field| field.ty.split(|c| !is_word(c)).any(|word| word == of));
+    let called = CALLED.iter().filter(|(ty, _)| *ty == of).flat_map(|(_, names)| names.iter().copied());
+    has.map(|field| field.name).chain(called).collect()
+}
+
+/// Whether a text has `owner.field` in it, or `owner().field`, perhaps over the end of a line.
+fn reads(text: &str, owner: &str, field: &str) -> bool {
+    text.match_indices(field).any(|(at, _)| {
+        let before = text.get(..at).unwrap_or_default().trim_end();
+        let Some(before) = before.strip_suffix('.').map(str::trim_end) else { return false };
+        let before = before.strip_suffix("()").unwrap_or(before);
+        let Some(rest) = before.strip_suffix(owner) else { return false };
+        let is_whole = |c: Option<char>| !c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        let after = text.get(at + field.len()..).and_then(|rest| rest.chars().next());
+        is_whole(rest.chars().next_back()) && is_whole(after)
+    })
 }
 
 /// Each metric has a writer: nobody is shown a figure that says nothing.
@@ -144,10 +210,9 @@ fn gates(consulted: &str, table: &str, sources: &[Source], has_test: &dyn Fn(&st
         if is_locked(name) {
             continue;
         }
-        let literal = format!("\"{name}\"");
         let is_asked = sources
             .iter()
-            .any(|source| !source.is_below("crates/config/src/gates/") && source.text.contains(&literal));
+            .any(|source| !source.is_below("crates/config/src/gates/") && asks(&source.text, name));
         if !is_asked {
             wrong.push(format!("{CONSULTED}: {name} works, and nobody asks whether it is on"));
         }
@@ -158,6 +223,15 @@ fn gates(consulted: &str, table: &str, sources: &[Source], has_test: &dyn Fn(&st
         }
     }
     wrong
+}
+
+/// Whether a text has a call with the gate's name for its argument, perhaps over the end of a line. A name in a message is
+/// no question.
+fn asks(text: &str, name: &str) -> bool {
+    text.match_indices(&format!("\"{name}\"")).any(|(at, _)| {
+        let before = text.get(..at).unwrap_or_default().trim_end();
+        ["enabled(", "is_turned_off("].iter().any(|call| before.ends_with(call))
+    })
 }
 
 /// Whether there is an end-to-end test of this name, `theme::scenario`.
@@ -175,17 +249,20 @@ mod tests {
 
     #[test]
     fn a_field_has_a_reader() {
-        let document =
-            "    pub struct Document {\n        /// Pods.\n        pub max_pods: i32 = \"maxPods\",\n";
+        let document = "    pub struct KubeletConfiguration {\n        /// Pods.\n        pub max_pods: i32 = \"maxPods\",\n";
         let count = |path: &str, text: &str| fields("d", document, &[source(path, text)], MEANINGS).len();
         assert_eq!(count("crates/config/src/build.rs", "unsigned(document.max_pods)"), 0);
         assert_eq!(count("crates/config/src/defaults.rs", "fill(&mut document.max_pods, 110)"), 1);
         assert_eq!(count("crates/config/src/build.rs", "max_pods(document)"), 1);
-        let parts = "pub struct Node {\n    /// Pods.\n    pub max_pods: u32,\n}\n";
-        let reading = source("crates/kubelet/src/a.rs", "config.node.max_pods");
-        assert_eq!(fields("p", parts, &[reading], CONSUMERS).len(), 0);
-        let building = source("crates/config/src/build.rs", "node.max_pods");
-        assert_eq!(fields("p", parts, &[building], CONSUMERS).len(), 1);
+        let parts = "pub struct Config {\n    pub node: Option<Node>,\n}\npub struct Node {\n    /// Pods.\n    pub max_pods: u32,\n}\n";
+        let count = |path: &str, text: &str| fields("p", parts, &[source(path, text)], CONSUMERS).len();
+        assert_eq!(count("crates/kubelet/src/a.rs", "config.node.max_pods"), 0);
+        assert_eq!(count("crates/kubelet/src/a.rs", "config\n    .node\n    .max_pods"), 0);
+        assert_eq!(count("crates/config/src/build.rs", "config.node.max_pods"), 2, "no consumer");
+        // Others have fields of that name.
+        assert_eq!(count("crates/kubelet/src/a.rs", "config.node; facts.max_pods"), 1);
+        assert_eq!(count("crates/kubelet/src/a.rs", "config.node; other_node.max_pods"), 1);
+        assert_eq!(count("crates/kubelet/src/a.rs", "config.node; node.max_pods_each"), 1);
     }
 
     #[test]
@@ -215,10 +292,15 @@ mod tests {
         assert_eq!(count(&row("Free", ""), &[]), 2);
         assert_eq!(count(&row("Fixed", ""), &[]), 0);
         assert_eq!(count("Consulted { name: \"Free\", works: false }", &[]), 0);
-        // Tests and the table itself do not count.
-        let own = [source("crates/config/src/gates/mod.rs", "\"Free\"")];
+        let over_lines = [source("crates/a/src/lib.rs", "gates.is_turned_off(\n    \"Free\",\n)")];
+        assert_eq!(count(&row("Free", "gates::all"), &over_lines), 0);
+        // Tests, messages and the table itself do not count.
+        let told = [source("crates/a/src/lib.rs", "warn(\"Free\")")];
+        assert_eq!(count(&row("Free", "gates::all"), &told), 1);
+        let own = [source("crates/config/src/gates/mod.rs", "enabled(\"Free\")")];
         assert_eq!(count(&row("Free", "gates::all"), &own), 1);
-        let tested = [source("crates/a/src/lib.rs", "//! A.\n#[cfg(test)]\nmod tests {\n    \"Free\"\n}")];
+        let tested =
+            [source("crates/a/src/lib.rs", "//! A.\n#[cfg(test)]\nmod tests {\n    enabled(\"Free\")\n}")];
         assert_eq!(count(&row("Free", "gates::all"), &tested), 1);
     }
 }

@@ -9,6 +9,7 @@ mod callers;
 mod circles;
 mod dependencies;
 mod documents;
+mod fields;
 mod functions;
 mod names;
 mod reserved;
@@ -51,6 +52,7 @@ pub(crate) fn run() -> Result<()> {
         texts.push((path, text));
     }
     wrong.extend(callers::check(&texts));
+    wrong.extend(fields::check(&texts));
     wrong.extend(circles::check(&texts));
     wrong.extend(functions::check(&texts));
     wrong.extend(names::check(&texts));

@@ -60,8 +60,6 @@ pub enum AccessQuestion {
 pub struct AccessAnswer {
     /// Whether some authorizer allows it.
     pub is_allowed: bool,
-    /// Whether one denies it outright, so that asking others is pointless.
-    pub is_denied: bool,
     /// Why, in the server's words.
     pub reason: String,
 }
@@ -122,7 +120,6 @@ pub async fn review_access(
     let status = review.status.unwrap_or_default();
     Ok(AccessAnswer {
         is_allowed: status.allowed,
-        is_denied: status.denied.unwrap_or(false),
         reason: status.reason.or(status.evaluation_error).unwrap_or_default(),
     })
 }

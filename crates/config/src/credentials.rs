@@ -228,9 +228,9 @@ fn tokens(
     gates: &FeatureGates,
     error: &mut dyn FnMut(&str, &str),
 ) {
-    const GATE: &str = "KubeletServiceAccountTokenForCredentialProviders";
-    if !gates.enabled(GATE) {
-        error("tokenAttributes", &format!("requires feature gate {GATE}"));
+    if !gates.enabled("KubeletServiceAccountTokenForCredentialProviders") {
+        let why = "requires feature gate KubeletServiceAccountTokenForCredentialProviders";
+        error("tokenAttributes", why);
     }
     if attributes.service_account_token_audience.is_empty() {
         error("tokenAttributes.serviceAccountTokenAudience", "is required");

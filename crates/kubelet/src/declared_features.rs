@@ -6,14 +6,16 @@ use model::RuntimeFeatures;
 /// What the API server may count on here beyond what every kubelet of this version does, sorted. What the runtime supports
 /// is what it said at the start; upstream does not declare anew what an updated runtime supports, either.
 pub(crate) fn declared(gates: &FeatureGates, runtime: RuntimeFeatures) -> Vec<String> {
+    let has_users = gates.enabled("UserNamespacesHostNetworkSupport") && runtime.has_users_on_host_network;
+    let has_options = gates.enabled("VolumeBindMountOptions") && runtime.has_mount_options;
     let features = [
-        ("ExtendWebSocketsToKubelet", true),
-        ("RestartAllContainersOnContainerExits", true),
-        ("UserNamespacesHostNetworkSupport", runtime.has_users_on_host_network),
-        ("VolumeBindMountOptions", runtime.has_mount_options),
+        ("ExtendWebSocketsToKubelet", gates.enabled("ExtendWebSocketsToKubelet")),
+        ("RestartAllContainersOnContainerExits", gates.enabled("RestartAllContainersOnContainerExits")),
+        ("UserNamespacesHostNetworkSupport", has_users),
+        ("VolumeBindMountOptions", has_options),
     ];
-    let features = features.into_iter().filter(|(name, is_supported)| *is_supported && gates.enabled(name));
-    features.map(|(name, _)| name.to_owned()).collect()
+    let declared = features.into_iter().filter(|(_, is_declared)| *is_declared);
+    declared.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Whether what the node declares depends on what the runtime can do.

@@ -6,7 +6,7 @@ use model::{ContainerId, SandboxId};
 use tonic::Request;
 
 use crate::client::{CallLabels, Runtime};
-use crate::container::{ContainerLimits, ContainerSpec};
+use crate::container::ContainerSpec;
 use crate::error::{RuntimeError, gone_is_fine};
 use crate::sandbox::SandboxSpec;
 use crate::wire;
@@ -141,25 +141,6 @@ impl Runtime {
         let request = self.request(wire::RemoveContainerRequest { container_id: id.to_string() });
         let result = self.call("RemoveContainer", id.as_str(), client.remove_container(request)).await;
         gone_is_fine(result.map(|_| ()))
-    }
-
-    /// Changes a container's limits in place.
-    ///
-    /// # Errors
-    /// When the runtime refuses or does not answer.
-    pub async fn update_resources(
-        &self,
-        id: &ContainerId,
-        limits: &ContainerLimits,
-    ) -> Result<(), RuntimeError> {
-        let mut client = self.runtime();
-        let request = self.request(wire::UpdateContainerResourcesRequest {
-            container_id: id.to_string(),
-            linux: Some(limits.0.clone()),
-            ..Default::default()
-        });
-        let answer = client.update_container_resources(request);
-        self.call("UpdateContainerResources", id.as_str(), answer).await.map(|_| ())
     }
 
     /// Makes the runtime open a container's log anew, after a rotation renamed the file.

@@ -36,7 +36,7 @@ async fn access() {
     let question =
         AccessQuestion::Node { verb: "get".into(), name: "n".into(), subresource: "metrics".into() };
     let answer = review_access(&fake.connection.api, &caller, &question).await.unwrap();
-    assert_eq!(answer, AccessAnswer { is_allowed: true, is_denied: false, reason: "r".into() });
+    assert_eq!(answer, AccessAnswer { is_allowed: true, reason: "r".into() });
     let asked = fake.next().await;
     let attributes =
         json!({"verb": "get", "version": "v1", "resource": "nodes", "subresource": "metrics", "name": "n"});

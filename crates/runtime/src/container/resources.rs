@@ -20,7 +20,7 @@ const MIN_QUOTA_MICROS: i64 = 1000;
 const OOM_GUARANTEED: i64 = -997;
 const OOM_BEST_EFFORT: i64 = 1000;
 
-/// Limits for [`crate::Runtime::update_resources`] and its like.
+/// Limits as CRI has them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContainerLimits(pub(crate) LinuxContainerResources);
 

@@ -62,10 +62,6 @@ pub struct ImageFacts {
     pub size_bytes: u64,
     /// As whom it runs; root when it does not say.
     pub user: ImageUser,
-    /// Whether it must not be collected.
-    pub is_pinned: bool,
-    /// The runtime handler it was pulled for; empty for the default one.
-    pub runtime_handler: String,
 }
 
 /// Usage of one file system.
@@ -205,8 +201,6 @@ fn facts(image: wire::Image) -> ImageFacts {
         digests: image.repo_digests,
         size_bytes: image.size,
         user,
-        is_pinned: image.pinned,
-        runtime_handler: image.spec.map(|spec| spec.runtime_handler).unwrap_or_default(),
     }
 }
 
