@@ -24,6 +24,7 @@ const ENTRIES: &[Entry] = &[
     Entry { path: "cpuManagerPolicyOptions", is_asked_for: |d| d.cpu_manager_policy_options.iter().next().is_some(), instead: "no container gets CPUs of its own" },
     Entry { path: "cpuManagerReconcilePeriod", is_asked_for: |d| d.cpu_manager_reconcile_period.to_std() != Duration::from_secs(10), instead: "no container gets CPUs of its own" },
     Entry { path: "enableContentionProfiling", is_asked_for: |d| d.enable_contention_profiling, instead: "there is no profile of lock contention" },
+    Entry { path: "enableControllerAttachDetach", is_asked_for: |d| d.enable_controller_attach_detach == Some(false), instead: "the kubelet attaches no volumes" },
     Entry { path: "evictionHard", is_asked_for: |d| evicts(&d.eviction_hard), instead: "the node says that it runs short, and no pod is evicted" },
     Entry { path: "evictionMaxPodGracePeriod", is_asked_for: |d| d.eviction_max_pod_grace_period != 0, instead: "no pod is evicted" },
     Entry { path: "evictionMinimumReclaim", is_asked_for: |d| d.eviction_minimum_reclaim.iter().next().is_some(), instead: "no pod is evicted" },
@@ -89,9 +90,10 @@ mod tests {
     fn lists_everything_asked_for_in_vain() {
         let paths = warned(|document| {
             "static".clone_into(&mut document.cpu_manager_policy);
+            document.enable_controller_attach_detach = Some(false);
             document.kernel_memcg_notification = true;
         });
-        assert_eq!(paths, ["cpuManagerPolicy", "kernelMemcgNotification"]);
+        assert_eq!(paths, ["cpuManagerPolicy", "enableControllerAttachDetach", "kernelMemcgNotification"]);
     }
 
     #[test]

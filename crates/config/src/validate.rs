@@ -154,6 +154,9 @@ fn logs(document: &KubeletConfiguration, findings: &mut Findings) {
 
 fn logging(document: &KubeletConfiguration, gates: &FeatureGates, findings: &mut Findings) {
     one_of(findings, "logging.format", &document.logging.format, &["text", "json"]);
+    if document.logging.format == "json" && !gates.enabled("LoggingBetaOptions") {
+        error(findings, "logging.format", "log format json requires feature gate LoggingBetaOptions");
+    }
     if document.logging.flush_frequency.duration <= GoDuration::ZERO {
         error(findings, "logging.flushFrequency", "must be greater than zero");
     }

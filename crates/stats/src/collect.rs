@@ -106,7 +106,7 @@ impl Collector {
                 images.mountpoint != layers.mountpoint
                     && fs.device(&images.mountpoint) != fs.device(&layers.mountpoint)
             });
-        let container_fs = if are_apart { layer_fs } else { image_fs };
+        let container_fs = if are_apart && self.node.shows_layers_apart { layer_fs } else { image_fs };
         let node = NodeStats {
             start_time: Time(self.node.booted_at),
             network: self.groups.network_of(FIRST_PROCESS).filter(|n| !n.interfaces.is_empty()),

@@ -110,6 +110,7 @@ impl Machine {
             root_dir: self.dir.path().to_owned(),
             booted_at: at(1),
             kubelet_started: at(2),
+            shows_layers_apart: true,
             system_groups: vec![
                 SystemGroup { role: SystemRole::Kubelet, group: "/kubelet".to_owned() },
                 SystemGroup { role: SystemRole::Runtime, group: "/not/there".to_owned() },
@@ -306,6 +307,10 @@ fn the_file_system_of_layers() {
         let runtime = &summary["node"]["runtime"];
         assert_eq!(runtime["imageFs"]["usedBytes"], 77);
         assert_eq!(runtime["containerFs"]["usedBytes"], if is_apart { 55 } else { 77 }, "{mountpoint}");
+        let mut collector = machine.collector();
+        collector.node.shows_layers_apart = false;
+        let runtime = &json_of(&collector.all(&[], &told, &PodDisks::new()))["node"]["runtime"];
+        assert_eq!(runtime["containerFs"]["usedBytes"], 77, "{mountpoint}");
     }
 }
 

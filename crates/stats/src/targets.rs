@@ -74,6 +74,8 @@ pub struct NodeTarget {
     pub booted_at: Timestamp,
     /// When the kubelet was started.
     pub kubelet_started: Timestamp,
+    /// Whether the file system of writable layers is shown apart from that of images (`KubeletSeparateDiskGC`).
+    pub shows_layers_apart: bool,
     /// Control groups that are reported as system containers.
     pub system_groups: Vec<SystemGroup>,
 }

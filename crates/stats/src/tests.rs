@@ -23,6 +23,7 @@ fn stats(pods_from_runtime: bool, seconds: Arc<AtomicU64>) -> (Stats, DiskTask, 
         root_dir: dir.path().to_owned(),
         booted_at: at(1),
         kubelet_started: at(1),
+        shows_layers_apart: true,
         system_groups: Vec::new(),
     };
     let settings = Settings { node, pods_from_runtime, volume_interval: None, metrics: Arc::default() };

@@ -95,6 +95,16 @@ async fn refused(scene: &Scene, name: &str, spec: Value, wanted: &str) -> Result
     Ok(())
 }
 
+/// Whether a status has resources of the pod as a whole.
+fn says_resources(pod: &Pod) -> bool {
+    pod.status.as_ref().is_some_and(|status| status.resources.is_some())
+}
+
+/// Whether lines of a log that have no object of their own name the one that they were written for.
+fn names_pods(log: &str) -> bool {
+    log.lines().any(|line| line.contains("\"Started container\"") && line.contains(" pod=\""))
+}
+
 /// A pod with resources of its own beside its container's.
 fn with_resources() -> Value {
     json!({ "resources": { "limits": { "memory": "64Mi" } }, "containers": [shell("main", "sleep 100000")] })
@@ -117,12 +127,15 @@ pub(super) async fn what_is_on_goes_when_turned_off(scene: Scene) -> Result<()> 
     scene.ready_pod("resources", with_resources()).await?;
     scene.ready_pod("from-file", file_spec("GREETING='hi'\n", json!({}))).await?;
     ensure!(scene.first_line("from-file", "main").await? == "said hi", "it has a variable from a file");
+    let before = scene.until("before", "ready", SOON, is_ready).await?;
+    ensure!(says_resources(&before), "its status says what is in effect");
+    ensure!(names_pods(&read(scene.cluster.kubelet.log())?), "lines say which pod they are about");
 
     let gates = json!({
         "ComponentFlagz": false, "ComponentStatusz": false, "ContainerCheckpoint": false,
         "ContainerRestartRules": false, "RestartAllContainersOnContainerExits": false,
         "ExtendWebSocketsToKubelet": false, "KubeletInUserNamespace": false, "PodLevelResources": false,
-        "EnvFiles": false,
+        "EnvFiles": false, "ContextualLogging": false,
         // These need it.
         "InPlacePodLevelResourcesVerticalScaling": false, "PodLevelResourcesFixDefaulting": false,
         "PodLevelResourcesFixKubeletQOSClass": false,
@@ -132,6 +145,9 @@ pub(super) async fn what_is_on_goes_when_turned_off(scene: Scene) -> Result<()> 
         ensure!(!has(&scene, path).await?, "{path} is gone");
     }
     ensure!(!checkpoints(&scene, "gates-off").await?, "checkpoints are not served");
+    let after = scene.until("gates-off", "ready", SOON, is_ready).await?;
+    ensure!(!says_resources(&after), "its status says what nobody asked for: {:?}", after.status);
+    ensure!(!names_pods(&read(kubelet.log())?), "lines say only what they say by themselves");
     node(&scene, |node| !declares(node, "ExtendWebSocketsToKubelet") && !knows_its_user_namespace(node))
         .await
         .context("wait for the node to declare it no longer")?;
@@ -280,6 +296,13 @@ pub(super) async fn what_they_hold_back_is_refused(scene: Scene) -> Result<()> {
             json!({ "crashLoopBackOff": { "maxContainerRestartPeriod": "10s" } }),
         ),
         ("no-reservation", "MemoryQoS", false, json!({ "memoryReservationPolicy": "TieredReservation" })),
+        ("no-json", "LoggingBetaOptions", false, json!({ "logging": { "format": "json" } })),
+        (
+            "no-split",
+            "LoggingAlphaOptions",
+            false,
+            json!({ "logging": { "options": { "text": { "splitStream": true } } } }),
+        ),
         ("no-bootstrap", "RotateKubeletServerCertificate", false, json!({ "serverTLSBootstrap": true })),
         (
             "no-sysctls",

@@ -23,12 +23,15 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "CSIServiceAccountTokenSecrets", works: false, effect: "SA tokens may be passed in NodePublishVolume secrets when CSIDriver.spec.serviceAccountTokenInSecrets is true" },
     Consulted { name: "CSIVolumeHealth", works: false, effect: "reads CSI VolumeCondition from NodeGetVolumeStats and reports abnormal volumes" },
     Consulted { name: "ChangeContainerStatusOnKubeletRestart", works: true, effect: "when on, container started/ready are reset on kubelet restart (old behaviour); off keeps the statuses" },
+    Consulted { name: "ClientsAllowCBOR", works: false, effect: "clients may ask the API server for CBOR" },
+    Consulted { name: "ClientsPreferCBOR", works: false, effect: "clients send the API server CBOR and ask for it" },
     Consulted { name: "ClusterTrustBundleProjection", works: false, effect: "watches ClusterTrustBundle objects and supports projected clusterTrustBundle sources" },
     Consulted { name: "ComponentFlagz", works: true, effect: "registers /flagz" },
     Consulted { name: "ComponentStatusz", works: true, effect: "registers /statusz" },
     Consulted { name: "ContainerCheckpoint", works: true, effect: "registers POST /checkpoint endpoint and CRI CheckpointContainer use" },
     Consulted { name: "ContainerRestartRules", works: true, effect: "honours container-level restartPolicy and restartPolicyRules" },
     Consulted { name: "ContainerStopSignals", works: true, effect: "honours lifecycle.stopSignal, sends it in ContainerConfig.stop_signal and reports status.stopSignal" },
+    Consulted { name: "ContextualLogging", works: true, effect: "lines of the log say which object they are about, wherever they come from" },
     Consulted { name: "CustomCPUCFSQuotaPeriod", works: true, effect: "permits cpuCFSQuotaPeriod other than 100ms; config validation enforces 1ms..1s" },
     Consulted { name: "DRAExtendedResource", works: false, effect: "admits pods whose extended resources are satisfied by a DRA claim (status.extendedResourceClaimStatus)" },
     Consulted { name: "DRANodeAllocatableResources", works: false, effect: "accounts DRA-backed cpu/memory/hugepages in pod and container cgroups, OOM score and memory QoS; declares node feature" },
@@ -53,7 +56,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "ImageMaximumGCAge", works: false, effect: "imageMaximumGCAge honoured" },
     Consulted { name: "ImageVolume", works: false, effect: "image volume source supported" },
     Consulted { name: "ImageVolumeWithDigest", works: false, effect: "reports image digest in status.containerStatuses[].volumeMounts[].volumeStatus.image" },
-    Consulted { name: "InPlacePodLevelResourcesVerticalScaling", works: false, effect: "resize of pod-level resources" },
+    Consulted { name: "InPlacePodLevelResourcesVerticalScaling", works: false, effect: "resize of pod-level resources, and what is in effect of them in status.resources and status.allocatedResources; without it, neither is written" },
     Consulted { name: "InPlacePodVerticalScaling", works: false, effect: "container resize" },
     Consulted { name: "InPlacePodVerticalScalingExclusiveCPUs", works: false, effect: "allows resize of containers with static-policy exclusive CPUs" },
     Consulted { name: "InPlacePodVerticalScalingExclusiveMemory", works: false, effect: "allows resize of containers under Static memory policy" },
@@ -71,12 +74,15 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "KubeletPodResourcesGet", works: false, effect: "PodResources Get RPC" },
     Consulted { name: "KubeletPodResourcesListUseActivePods", works: false, effect: "PodResources List returns only active pods" },
     Consulted { name: "KubeletRegistrationGetOnExistsOnly", works: true, effect: "restores failing registration when node create returns 403" },
-    Consulted { name: "KubeletSeparateDiskGC", works: false, effect: "separate container filesystem (containerfs) signals and GC" },
+    Consulted { name: "KubeletSeparateDiskGC", works: false, effect: "separate container filesystem (containerfs) signals and GC; without it, the summary API shows none" },
     Consulted { name: "KubeletServiceAccountTokenForCredentialProviders", works: true, effect: "sends pod SA token to image credential providers (tokenAttributes)" },
     Consulted { name: "KubeletTracing", works: true, effect: "OpenTelemetry spans from kubelet and CRI client" },
     Consulted { name: "LocalStorageCapacityIsolationFSQuotaMonitoring", works: false, effect: "uses XFS/ext4 project quotas to measure emptyDir use (pods with user namespaces)" },
+    Consulted { name: "LoggingAlphaOptions", works: true, effect: "permits logging.options: splitStream and infoBufferSize" },
+    Consulted { name: "LoggingBetaOptions", works: true, effect: "permits logging.format json" },
     Consulted { name: "MemoryQoS", works: true, effect: "cgroup v2 memory.min/low/high handling" },
     Consulted { name: "MutableCSINodeAllocatableCount", works: false, effect: "refreshes CSINode allocatable count periodically or on ResourceExhausted" },
+    Consulted { name: "NativeHistograms", works: false, effect: "histograms in metrics served as protobuf are native ones, too" },
     Consulted { name: "NodeDeclaredFeatures", works: true, effect: "writes node.status.declaredFeatures and rejects pods that need undeclared features" },
     Consulted { name: "NodeLogQuery", works: true, effect: "/logs/?query= journal query when enableSystemLogQuery is set" },
     Consulted { name: "NodeSwap", works: true, effect: "swap behaviour configuration honoured" },
@@ -113,6 +119,14 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "UserNamespacesHostNetworkSupport", works: true, effect: "hostUsers=false allowed together with hostNetwork=true where the runtime supports it; declares node feature" },
     Consulted { name: "UserNamespacesSupport", works: true, effect: "hostUsers=false supported" },
     Consulted { name: "VolumeBindMountOptions", works: true, effect: "passes volumeMounts[].bindMountOptions as CRI Mount.mount_options; rejects pod if runtime lacks mount_options; declares node feature" },
+    Consulted { name: "WatchListClient", works: false, effect: "initial lists come over the watch, as a stream" },
+];
+
+/// Gates that are on by default and cannot be turned off here, with what is done all the same. Sorted by name.
+#[rustfmt::skip]
+pub(super) const ALWAYS_ON: &[(&str, &str)] = &[
+    ("ClientsAllowCARotation", "the file with the API server's certificate authorities is read again when it changes"),
+    ("PodLevelResourcesFixDefaulting", "static pods get no defaults of the requests and limits of the pod as a whole"),
 ];
 
 /// Of each gate that works and may be set, the scenario of the end-to-end tests that fails when it is not obeyed. Sorted by
@@ -130,6 +144,7 @@ pub(super) const TESTS: &[(&str, &str)] = &[
     ("ContainerCheckpoint", "gates::what_is_on_goes_when_turned_off"),
     ("ContainerRestartRules", "gates::what_is_on_goes_when_turned_off"),
     ("ContainerStopSignals", "containers::the_signal_that_ends_one_can_be_chosen"),
+    ("ContextualLogging", "gates::what_is_on_goes_when_turned_off"),
     ("CustomCPUCFSQuotaPeriod", "gates::what_they_hold_back_is_refused"),
     ("DefaultPodSysctls", "gates::what_is_off_comes_when_turned_on"),
     ("EmptyDirVolumeMode", "volumes::have_the_owners_and_modes_the_pod_names"),
@@ -145,6 +160,8 @@ pub(super) const TESTS: &[(&str, &str)] = &[
     ("KubeletInUserNamespace", "gates::what_is_on_goes_when_turned_off"),
     ("KubeletRegistrationGetOnExistsOnly", "registration::of_a_node_that_may_not_create_itself"),
     ("KubeletServiceAccountTokenForCredentialProviders", "registry::a_program_is_given_a_token_with_its_gate"),
+    ("LoggingAlphaOptions", "gates::what_they_hold_back_is_refused"),
+    ("LoggingBetaOptions", "gates::what_they_hold_back_is_refused"),
     ("MemoryQoS", "gates::what_they_hold_back_is_refused"),
     ("PodAndContainerStatsFromCRI", "gates::what_is_off_comes_when_turned_on"),
     ("PodLevelResources", "gates::what_is_on_goes_when_turned_off"),

@@ -128,8 +128,9 @@ impl FeatureGates {
     }
 }
 
-/// Says of each gate that is set whether it is about to go, and of each that is turned on whether it does anything here. What upstream does by itself is no mistake to
-/// ask for, but what has to be asked for must not be missing in silence.
+/// Says of each gate that is set whether it is about to go, and whether it does anything here in the direction in which it
+/// is set. What upstream does by itself is no mistake to ask for, but what has to be asked for must not be missing in
+/// silence. A feature that is not there is off, whoever turns it off; one that cannot be turned off says so.
 pub(crate) fn check_works<'a>(settings: impl Iterator<Item = (&'a str, bool)>, findings: &mut Findings) {
     for (name, value) in settings {
         let path = format!("featureGates[{name}]");
@@ -143,6 +144,11 @@ pub(crate) fn check_works<'a>(settings: impl Iterator<Item = (&'a str, bool)>, f
             findings.push(Finding::warning(path.as_str(), message).hint("delete the setting"));
         }
         if !value {
+            let held = consulted::ALWAYS_ON.iter().filter(|(gate, _)| *gate == name || name == "AllBeta");
+            for (gate, what) in held {
+                let message = format!("{gate} cannot be turned off yet: {what} all the same");
+                findings.push(Finding::warning(path.as_str(), message));
+            }
             continue;
         }
         if matches!(name, "AllAlpha" | "AllBeta") {
@@ -168,8 +174,8 @@ fn page() -> String {
 
     let mut page = String::from(
         "# Feature gates\n\nThe gates that a kubelet of v1.37 asks about. Every other gate of v1.37 is accepted and has \
-         no effect on a node, as\nupstream. Turning on a gate that is off by default and not implemented yet is an \
-         error.\n\nA gate that works and can be set names what fails when it is not obeyed, in a real cluster: an \
+         no effect on a node that\ncan be seen, as upstream. Turning on a gate that is off by default and not implemented \
+         yet is an error. A feature that\nis not there is off, whether its gate is turned off or not.\n\nA gate that works and can be set names what fails when it is not obeyed, in a real cluster: an \
          end-to-end test.\n\n\
          This page is written by `UPDATE_DOCS=1 cargo test -p config gates`.\n\n\
          | gate | stage | default | works | shown by | about |\n|---|---|---|---|---|---|\n",
@@ -189,6 +195,10 @@ fn page() -> String {
         let shown = test.map(|scenario| format!("`{scenario}`")).unwrap_or_default();
         let (name, effect) = (gate.name, gate.effect);
         let _ = writeln!(page, "| {name} | {stage} | {default}{locked} | {works} | {shown} | {effect} |");
+    }
+    page.push_str("\nGates that are on by default and cannot be turned off yet, which is a warning:\n\n");
+    for (name, what) in consulted::ALWAYS_ON {
+        let _ = writeln!(page, "- {name}: {what}");
     }
     page
 }
@@ -277,6 +287,28 @@ mod tests {
                 (Severity::Warning, "featureGates[ResourceHealthStatus]".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn what_cannot_be_turned_off_says_so() {
+        assert!(consulted::ALWAYS_ON.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        for (name, _) in consulted::ALWAYS_ON {
+            assert!(spec(name).is_some_and(|spec| spec.default && !spec.locked), "{name}");
+            assert!(consulted::CONSULTED.iter().all(|gate| gate.name != *name), "{name}");
+        }
+        let said = |settings: &[(&str, bool)]| {
+            let mut findings = Findings::default();
+            check_works(settings.iter().copied(), &mut findings);
+            findings.into_list().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let why = "cannot be turned off yet: the file with the API server's certificate authorities is read again when it changes all the same";
+        assert_eq!(
+            said(&[("ClientsAllowCARotation", false)]),
+            [format!("featureGates[ClientsAllowCARotation]: ClientsAllowCARotation {why}")]
+        );
+        assert_eq!(said(&[("ClientsAllowCARotation", true)]), [""; 0]);
+        assert_eq!(said(&[("AllBeta", false)]).len(), consulted::ALWAYS_ON.len());
+        assert_eq!(said(&[("KubeletSeparateDiskGC", false)]), [""; 0], "obeyed");
     }
 
     #[test]

@@ -347,6 +347,10 @@ fn single_rules() {
             "logging.options.text.infoBufferSize: requires feature gate LoggingAlphaOptions",
         ),
         ("logging: {format: xml}", "logging.format: \"xml\" must be one of [\"text\", \"json\"]"),
+        (
+            "logging: {format: json}\nfeatureGates: {LoggingBetaOptions: false}",
+            "logging.format: log format json requires feature gate LoggingBetaOptions",
+        ),
         ("port: 1.5", "port: must be a whole number, not a number"),
         ("port: 3000000000", "port: 3000000000 is out of range (-2147483648 to 2147483647)"),
     ] {
@@ -428,6 +432,24 @@ fn what_is_not_implemented_is_said() {
             "kernelMemcgNotification: not implemented yet: memory is measured at intervals",
         ]
     );
+}
+
+/// All that Go 1.26's `crypto/tls` knows and upstream accepts.
+#[test]
+fn every_key_exchange_group_is_there_or_said_not_to_be() {
+    for (group, is_there) in
+        [(23, true), (24, true), (25, false), (29, true), (4587, false), (4588, false), (4589, false)]
+    {
+        // One that is there beside it: alone, one that is not would be refused.
+        let document = format!("tlsCurvePreferences: [{}, {group}]", if group == 29 { 23 } else { 29 });
+        let loaded = with_document(&document, &[]).unwrap();
+        let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        let is_said =
+            warnings.iter().any(|text| text.contains(&format!("group {group} is not implemented yet")));
+        assert_eq!(is_said, !is_there, "{group}: {warnings:?}");
+        let alone = with_document(&format!("tlsCurvePreferences: [{group}]"), &[]);
+        assert_eq!(alone.is_ok(), is_there, "{group}");
+    }
 }
 
 #[test]

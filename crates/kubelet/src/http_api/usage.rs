@@ -134,6 +134,7 @@ pub(crate) fn node(config: &Config, cgroups: &CgroupTree, name: &str, machine: &
         root_dir: config.paths.root.clone(),
         booted_at: Timestamp::from_second(seconds).unwrap_or_default(),
         kubelet_started: Timestamp::now(),
+        shows_layers_apart: config.gates.enabled("KubeletSeparateDiskGC"),
         system_groups: system_groups(config, cgroups),
     }
 }
