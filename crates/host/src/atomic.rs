@@ -32,7 +32,7 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), WriteError> {
     temporary_name.push(".tmp");
     let temporary = folder.join(temporary_name);
     let written = write_new(&temporary, content, mode)
-        .map_err(fail("write", &temporary))
+        .map_err(fail("write a temporary file for", path))
         .and_then(|()| fs::rename(&temporary, path).map_err(fail("rename into place", path)));
     if let Err(error) = written {
         // The rename failed or nothing useful was written: either way it is only litter.

@@ -8,6 +8,7 @@
 
 mod allocated;
 mod chain;
+pub mod cpu;
 pub mod downward;
 pub mod hash;
 pub mod ids;
@@ -29,8 +30,8 @@ pub use allocated::AllocatedPod;
 pub use chain::chain;
 pub use ids::{ContainerId, ImageRef, PodKey, PodUid, SandboxId};
 pub use observed::{
-    ContainerObservation, ContainerState, PodObservation, RuntimeCondition, RuntimeFeatures, RuntimeHandler,
-    RuntimeHealth, SandboxObservation,
+    CgroupObservation, ContainerObservation, ContainerState, PodObservation, RuntimeCondition,
+    RuntimeFeatures, RuntimeHandler, RuntimeHealth, SandboxObservation,
 };
 pub use qos::QosClass;
 pub use quantity::Quantity;

@@ -21,6 +21,17 @@ pub struct PodObservation {
     pub containers: Vec<ContainerObservation>,
 }
 
+/// What a pod's cgroup has, read from the kernel; `None` for what is not limited, or cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupObservation {
+    /// Weight as `cpu.shares`, 2 to 262144.
+    pub cpu_shares: Option<u64>,
+    /// CPU time, thousandths of a processor.
+    pub cpu_limit_millis: Option<u64>,
+    /// Memory, bytes.
+    pub memory_limit_bytes: Option<u64>,
+}
+
 /// One pod sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxObservation {

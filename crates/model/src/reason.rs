@@ -225,6 +225,8 @@ pub mod event {
     pub const FAILED_NODE_DECLARED_FEATURES_CHECK: &str = "FailedNodeDeclaredFeaturesCheck";
     /// The pod's object asks for other resources than it can be given.
     pub const RESIZE_INFEASIBLE: &str = "ResizeInfeasible";
+    /// The node agent cannot start: what it needs on the node cannot be made.
+    pub const KUBELET_SETUP_FAILED: &str = "KubeletSetupFailed";
     /// The node agent started.
     pub const STARTING: &str = "Starting";
     /// Pods may come to the node again.

@@ -19,6 +19,7 @@ use crate::outbox::Outbox;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::schedule::earliest;
 use crate::tasks::Owner;
+use crate::wait::{Found, WaitOn};
 
 /// How long a file rests after a write, for each pod in it. A write is as long as the file: without a rest, a burst of pods on
 /// a full node would have the file written again and again from one end to the other. One pod on its own waits for none.
@@ -121,6 +122,20 @@ impl Checkpoints {
     /// The last write's failure.
     pub(crate) fn retry(&self, file: StateFile) -> Option<&Retry> {
         self.kept(file).retry.as_ref()
+    }
+
+    /// Finds the writes that are under way or have failed.
+    pub(crate) fn find_waits(&self, out: &Outbox, found: &mut Found) {
+        for file in StateFile::ALL {
+            let kept = self.kept(file);
+            let is_under_way = out.is_open(&Owner::Checkpoint(file));
+            if is_under_way || (!kept.unsaved.is_empty() && kept.retry.is_some()) {
+                found.retrying(WaitOn::StateFile(file), kept.retry.as_ref());
+            }
+            if is_under_way {
+                found.add(WaitOn::StateFile(file)).next_try = None;
+            }
+        }
     }
 
     /// Starts what writes are due.

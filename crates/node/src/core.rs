@@ -33,6 +33,7 @@ use crate::settings::Settings;
 use crate::startup::Startup;
 use crate::tasks::{NodeTask, Owner, PodTask};
 use crate::view::{Tallies, View, ViewBuilder};
+use crate::wait::Found;
 
 /// The context of a step. It borrows some parts of the node and leaves the others free.
 macro_rules! cx {
@@ -150,7 +151,6 @@ impl Node {
     /// Each part and each pod that has something to do does it.
     fn drive_parts(&mut self, now: Now) {
         self.lifecycle.drive(now, &self.settings, &mut self.out);
-        self.note_node_waits(now);
         self.pod_cidr.drive(now, &mut self.out);
         self.retained_logs.drive(&mut self.pods, now);
         loop {
@@ -169,6 +169,7 @@ impl Node {
             self.qos_cgroups.drive(self.pods.ledger().qos_amounts(), &mut cx);
         }
         self.checkpoints.drive(now, &mut self.out);
+        self.note_node_waits(now);
     }
 
     /// The node and its pods wait for what earlier processes have left to be found.
@@ -182,8 +183,13 @@ impl Node {
     }
 
     fn note_node_waits(&mut self, now: Now) {
+        let mut of_parts = Found::default();
+        self.checkpoints.find_waits(&self.out, &mut of_parts);
+        self.pod_cidr.find_waits(&mut of_parts);
+        self.qos_cgroups.find_waits(self.pods.ledger().qos_amounts(), &mut of_parts);
+        self.mirrors.find_waits(&mut of_parts);
         let unsynced = self.unsynced();
-        self.lifecycle.note_waits(now, self.startup, unsynced, &self.settings, &self.out);
+        self.lifecycle.note_waits(now, self.startup, unsynced, of_parts, &self.settings, &self.out);
     }
 
     /// When [`Node::step`] wants to be called at the latest, with [`Input::Tick`] if nothing else

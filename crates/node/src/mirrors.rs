@@ -17,6 +17,7 @@ use crate::pods::record::{PodRecord, resource_version};
 use crate::pods::registry::PodRegistry;
 use crate::schedule::earliest;
 use crate::tasks::{Owner, PodTask};
+use crate::wait::{Found, WaitOn};
 
 /// The mirror pods the API server holds for this node.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -115,6 +116,15 @@ impl Mirrors {
                     record.start(PodTask::Mirror, ApiAction::CreateMirror { pod, node_uid }, cx.out);
                 }
                 record.mirror.next_at(cx.now)
+            }
+        }
+    }
+
+    /// Finds mirrors that could not be removed.
+    pub(crate) fn find_waits(&self, found: &mut Found) {
+        for (uid, removal) in &self.removals {
+            if let (Removal::Failed(retry), Some(key)) = (removal, self.by_uid.get(uid)) {
+                found.retrying(WaitOn::StrayMirror(key.clone()), Some(retry));
             }
         }
     }

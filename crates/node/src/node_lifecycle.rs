@@ -197,11 +197,6 @@ impl NodeLifecycle {
         }
     }
 
-    /// The node's addresses as its pods see them, primary first.
-    pub(crate) fn host_ips(&self) -> &Arc<Vec<String>> {
-        &self.host_ips
-    }
-
     /// Whether the addresses have changed since this was asked last.
     pub(crate) fn has_moved(&mut self) -> bool {
         std::mem::take(&mut self.has_moved)
@@ -288,14 +283,6 @@ impl NodeLifecycle {
         self.report.is_dirty |= was_silent;
     }
 
-    pub(crate) fn runtime_error(&self) -> Option<String> {
-        self.runtime.error.clone()
-    }
-
-    pub(crate) fn last_relist(&self) -> Option<Duration> {
-        self.runtime.last_relist
-    }
-
     /// What the node waits for, as of the last round.
     pub(crate) fn waits(&self) -> &Arc<Vec<Wait>> {
         self.waits.all()
@@ -312,12 +299,14 @@ impl NodeLifecycle {
         self.drive_report(now, settings, out);
     }
 
-    /// Takes note of what the node waits for; `unsynced` are the sources that have not named their pods yet.
+    /// Takes note of what the node waits for; `unsynced` are the sources that have not named their pods yet, and `others`
+    /// what its other parts wait for.
     pub(crate) fn note_waits(
         &mut self,
         now: Now,
         startup: Startup,
         unsynced: Vec<Source>,
+        others: Found,
         settings: &Settings,
         out: &Outbox,
     ) {
@@ -325,6 +314,7 @@ impl NodeLifecycle {
         if !unsynced.is_empty() {
             found.add(WaitOn::Sources(unsynced));
         }
+        found.append(others);
         self.waits.update(found, now);
     }
 

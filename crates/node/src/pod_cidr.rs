@@ -10,6 +10,7 @@ use crate::effect::{Outcome, RuntimeAction};
 use crate::outbox::Outbox;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::tasks::{NodeTask, Owner};
+use crate::wait::{Found, WaitOn};
 
 const TASK: Owner = Owner::Node(NodeTask::PodCidr);
 
@@ -65,6 +66,11 @@ impl PodCidr {
     pub(crate) fn next_deadline(&self, out: &Outbox) -> Option<Duration> {
         let is_wanted = !out.is_open(&TASK) && self.wanted != self.told;
         self.retry.as_ref().filter(|_| is_wanted).map(|retry| retry.next_at)
+    }
+
+    /// Finds that the runtime would not take it.
+    pub(crate) fn find_waits(&self, found: &mut Found) {
+        found.failing(WaitOn::PodCidr, self.retry.as_ref().filter(|_| self.wanted != self.told));
     }
 }
 

@@ -12,6 +12,7 @@ use crate::effect::{HostAction, Outcome, QosAmounts};
 use crate::outbox::Outbox;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::tasks::{NodeTask, Owner};
+use crate::wait::{Found, WaitOn};
 
 const TASK: Owner = Owner::Node(NodeTask::QosCgroups);
 /// Between two writes: many pods that come together are worth one.
@@ -53,6 +54,12 @@ impl QosCgroups {
         let is_due = !out.is_open(&TASK) && self.set != Some(self.counted(requested));
         let retry_at = self.retry.as_ref().map(|retry| retry.next_at).unwrap_or_default();
         is_due.then(|| self.next_at.max(retry_at))
+    }
+
+    /// Finds that they could not be updated.
+    pub(crate) fn find_waits(&self, requested: QosAmounts, found: &mut Found) {
+        let is_open = self.set != Some(self.counted(requested));
+        found.failing(WaitOn::QosCgroups, self.retry.as_ref().filter(|_| is_open));
     }
 
     /// What of it counts.

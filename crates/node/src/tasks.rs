@@ -114,6 +114,7 @@ pub(crate) enum PodTask {
     MirrorRemoval,
     TearDownVolumes,
     RemoveCgroup,
+    Folder,
     Logs,
 }
 
@@ -156,7 +157,7 @@ impl PodTask {
             | Self::Mirror
             | Self::MirrorRemoval => phase != Phase::Admitting,
             // What ended may be found to run, and is ended again.
-            Self::DeleteObject | Self::TearDownVolumes | Self::RemoveCgroup | Self::Logs => {
+            Self::DeleteObject | Self::TearDownVolumes | Self::RemoveCgroup | Self::Folder | Self::Logs => {
                 matches!(phase, Phase::Terminating | Phase::Terminated)
             }
         }

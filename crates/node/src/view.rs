@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{NodeStatus, PodStatus};
 use model::{AllocatedPod, ContainerId, Pod, PodKey, PodObservation, PodUid};
@@ -20,12 +19,6 @@ use crate::wait::Wait;
 pub struct View {
     /// Every pod the node knows, by uid.
     pub pods: BTreeMap<PodUid, Arc<PodView>>,
-    /// Why the runtime did not answer its last question; `None` when it did.
-    pub runtime_error: Option<String>,
-    /// Monotonic time of the last successful relist.
-    pub last_relist: Option<Duration>,
-    /// The node's addresses, primary first.
-    pub host_ips: Arc<Vec<String>>,
     /// Whether every source has named its pods, so that a pod that is not here is none of this node's.
     pub are_sources_synced: bool,
     /// Mirror pods the API server holds for this node.
@@ -131,9 +124,6 @@ impl ViewBuilder {
         Arc::new(View {
             are_sources_synced,
             pods: self.pods.clone(),
-            runtime_error: lifecycle.runtime_error(),
-            last_relist: lifecycle.last_relist(),
-            host_ips: lifecycle.host_ips().clone(),
             mirrors,
             tallies,
             waits: lifecycle.waits().clone(),

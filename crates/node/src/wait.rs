@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::reason::waiting;
-use model::{Now, PodUid};
+use model::{Now, PodKey, PodUid};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::StateFile;
@@ -58,7 +58,7 @@ pub enum WaitOn {
     Volumes,
     /// The network of the runtime.
     Network,
-    /// A state file, in which it is to be written what the pod has.
+    /// A write of a state file: what a pod has is to be in it.
     StateFile(StateFile),
     /// The sandbox.
     Sandbox,
@@ -94,6 +94,8 @@ pub enum WaitOn {
     CgroupRemoval,
     /// The removal of sandboxes and containers from the runtime.
     Cleanup,
+    /// The removal of the pod's folder.
+    Folder,
     /// The removal of the pod's logs.
     Logs,
     /// The mirror of a static pod.
@@ -108,6 +110,12 @@ pub enum WaitOn {
     Registration,
     /// A Node object that others make.
     NodeObject,
+    /// The runtime's word that it knows the ranges of its pods' addresses.
+    PodCidr,
+    /// Weight and limits of the cgroups of QoS classes.
+    QosCgroups,
+    /// The removal of a mirror that no static pod stands behind.
+    StrayMirror(PodKey),
 }
 
 /// Who has to do something, so that the wait ends.
@@ -222,6 +230,7 @@ impl WaitOn {
             Self::Unmount => "unmount",
             Self::CgroupRemoval => "cgroup_removal",
             Self::Cleanup => "cleanup",
+            Self::Folder => "folder",
             Self::Logs => "logs",
             Self::Mirror => "mirror",
             Self::StatusWrite => "status_write",
@@ -229,6 +238,9 @@ impl WaitOn {
             Self::Runtime => "runtime",
             Self::Registration => "registration",
             Self::NodeObject => "node_object",
+            Self::PodCidr => "pod_cidr",
+            Self::QosCgroups => "qos_cgroups",
+            Self::StrayMirror(_) => "stray_mirror",
         }
     }
 
@@ -243,15 +255,20 @@ impl WaitOn {
             | Self::Start(_)
             | Self::Cleanup
             | Self::Runtime
+            | Self::PodCidr
             | Self::ImageInspection(_) => Responsible::Runtime,
             Self::Stop(_) | Self::RestartAll => Responsible::Ending,
             Self::Unmount => Responsible::Mounts,
             Self::Image(_) => Responsible::Registry,
             Self::Sources(_) => Responsible::Source,
             Self::Predecessor(_) => Responsible::OtherPod,
-            Self::Restoring | Self::Measurement | Self::Cgroup | Self::CgroupRemoval | Self::Logs => {
-                Responsible::Host
-            }
+            Self::Restoring
+            | Self::Measurement
+            | Self::Cgroup
+            | Self::QosCgroups
+            | Self::CgroupRemoval
+            | Self::Folder
+            | Self::Logs => Responsible::Host,
             Self::StateFile(_) => Responsible::Disk,
             Self::Volumes => Responsible::Volumes,
             Self::Network => Responsible::Network,
@@ -265,6 +282,7 @@ impl WaitOn {
             Self::NodeObject => Responsible::NodeMaker,
             Self::RuntimeClasses
             | Self::Mirror
+            | Self::StrayMirror(_)
             | Self::StatusWrite
             | Self::ObjectDeletion
             | Self::Registration => Responsible::Api,
@@ -290,7 +308,7 @@ impl fmt::Display for WaitOn {
             Self::Cgroup => f.write_str("its cgroup"),
             Self::Volumes => f.write_str("its volumes"),
             Self::Network => f.write_str("the network of the node"),
-            Self::StateFile(file) => write!(f, "what it was given to be written to {}", file.name()),
+            Self::StateFile(file) => write!(f, "state file {} to be written", file.name()),
             Self::Sandbox => f.write_str("its sandbox"),
             Self::SandboxStop => f.write_str("its sandbox to stop"),
             Self::RestartAll => f.write_str("the end of all its containers, which are then started anew"),
@@ -308,6 +326,7 @@ impl fmt::Display for WaitOn {
             Self::Unmount => f.write_str("its volumes to be unmounted"),
             Self::CgroupRemoval => f.write_str("its cgroup to be removed"),
             Self::Cleanup => f.write_str("its containers and sandboxes to be removed"),
+            Self::Folder => f.write_str("its directory to be removed"),
             Self::Logs => f.write_str("its logs to be removed"),
             Self::Mirror => f.write_str("its mirror pod"),
             Self::StatusWrite => f.write_str("its status to be written"),
@@ -315,6 +334,9 @@ impl fmt::Display for WaitOn {
             Self::Runtime => f.write_str("the container runtime to be ready"),
             Self::Registration => f.write_str("its registration"),
             Self::NodeObject => f.write_str("its Node object"),
+            Self::PodCidr => f.write_str("the container runtime to be told the pod CIDR"),
+            Self::QosCgroups => f.write_str("the cgroups of QoS classes to be updated"),
+            Self::StrayMirror(key) => write!(f, "mirror pod {key}, which has no manifest, to be removed"),
         }
     }
 }
@@ -368,6 +390,18 @@ impl Found {
             wait.error = Some(retry.error.clone());
             wait.next_try = Some(retry.next_at);
         }
+    }
+
+    /// It was tried in vain, and is tried again; nothing as long as it was not.
+    pub(crate) fn failing(&mut self, on: WaitOn, retry: Option<&Retry>) {
+        if retry.is_some() {
+            self.retrying(on, retry);
+        }
+    }
+
+    /// What another part has found comes after what is here.
+    pub(crate) fn append(&mut self, others: Self) {
+        self.0.extend(others.0);
     }
 
     /// Whether that was found.

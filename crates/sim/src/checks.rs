@@ -12,7 +12,7 @@ use model::probe::ProbeKind;
 use model::{ContainerId, ContainerState, Pod, PodObservation, PodUid, SandboxId};
 use node::{
     Action, ApiAction, EffectId, HostAction, Input, Outcome, ProbeAction, RuntimeAction, RuntimeOutcome,
-    Source, VolumeAction, VolumeOutcome,
+    Source, StateFile, VolumeAction, VolumeOutcome,
 };
 
 use crate::api::is_terminal;
@@ -43,6 +43,8 @@ pub(crate) struct Knowledge {
     pub(crate) written: Written,
     /// What pods were granted.
     pub(crate) granted: Granted,
+    /// State files of which the last write has failed.
+    pub(crate) unwritten: BTreeSet<StateFile>,
 }
 
 /// What is true and not to be seen in the fakes.
@@ -116,6 +118,12 @@ impl World {
     fn learn_result(&mut self, action: &Action, outcome: &Outcome) {
         let uid = action.subject().uid;
         let knows = &mut self.process.knows;
+        if let Action::Checkpoint(write) = action {
+            match outcome {
+                Outcome::Failed(_) => knows.unwritten.insert(write.file),
+                _ => knows.unwritten.remove(&write.file),
+            };
+        }
         match outcome {
             Outcome::Runtime(RuntimeOutcome::Relisted(pods)) => {
                 knows.found.extend(pods.iter().map(|pod| pod.uid.clone()));
@@ -138,8 +146,8 @@ impl World {
                 }
             }
             Outcome::Volume(VolumeOutcome::Synced { .. }) => knows.volumes.extend(uid),
+            Outcome::Cgroup(_) => knows.cgroups.extend(uid),
             Outcome::Done => match action {
-                Action::Host(HostAction::EnsureCgroup { .. }) => knows.cgroups.extend(uid),
                 Action::Runtime(RuntimeAction::StopSandbox { id, .. })
                 | Action::Runtime(RuntimeAction::RemoveSandbox { id, .. }) => {
                     knows.ready.remove(id);
@@ -195,6 +203,7 @@ impl World {
                 self.process.knows.volumes.remove(uid);
                 self.check_nothing_runs(uid, "volumes are torn down")
             }
+            Action::Volume(VolumeAction::RemoveFolder { uid, .. }) => self.check_remove_folder(uid),
             Action::Host(HostAction::RemoveCgroup { uid, .. }) => {
                 self.process.knows.cgroups.remove(uid);
                 self.check_nothing_runs(uid, "the cgroup is removed")
@@ -379,6 +388,17 @@ impl World {
         }
     }
 
+    /// What a container has left in its pod's folder can be read for as long as the pod can be seen.
+    fn check_remove_folder(&self, uid: &PodUid) -> Result<(), String> {
+        if self.host.volumes.contains(uid) {
+            return Err(format!("the folder of {uid} is removed with volumes in it"));
+        }
+        if self.api.pods.contains_key(uid) {
+            return Err(format!("the folder of {uid} is removed before its object"));
+        }
+        self.check_nothing_runs(uid, "the folder is removed")
+    }
+
     fn check_nothing_runs(&self, uid: &PodUid, what: &str) -> Result<(), String> {
         match self.runtime.running(uid).find(|c| !c.is_ghost) {
             Some(c) => Err(format!("{what} of {uid} while {} runs", c.seen.id)),
@@ -424,7 +444,7 @@ impl World {
         if let Some(s) = self.runtime.networks(uid).find(|s| !s.is_ghost) {
             return Err(format!("the object of {uid} is deleted, and {} was never stopped", s.seen.id));
         }
-        if self.host.volumes.contains(uid) || self.host.cgroups.contains(uid) {
+        if self.host.volumes.contains(uid) || self.host.cgroups.contains_key(uid) {
             return Err(format!("the object of {uid} is deleted before its volumes and cgroup are gone"));
         }
         Ok(())

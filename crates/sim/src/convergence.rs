@@ -43,7 +43,8 @@ impl World {
         let uids = self.runtime.sandboxes.values().map(|s| (&s.uid, "a sandbox"));
         let uids = uids.chain(self.runtime.containers.values().map(|c| (&c.uid, "a container")));
         let uids = uids.chain(self.host.volumes.iter().map(|u| (u, "volumes")));
-        let uids = uids.chain(self.host.cgroups.iter().map(|u| (u, "a cgroup")));
+        let uids = uids.chain(self.host.folders.iter().map(|u| (u, "a folder")));
+        let uids = uids.chain(self.host.cgroups.keys().map(|u| (u, "a cgroup")));
         let mut uids = uids.chain(self.host.logs.iter().map(|u| (u, "logs")));
         match uids.find(|(uid, _)| self.wanted(uid).is_none()) {
             Some((uid, what)) => Err(format!("{what} of {uid} is left")),
@@ -105,10 +106,10 @@ impl World {
         if is_ready != are_all_up {
             return Err(format!("{uid} is said to be ready: {is_ready}"));
         }
-        if !self.host.volumes.contains(&uid) || !self.host.cgroups.contains(&uid) {
+        if !self.host.volumes.contains(&uid) || !self.host.cgroups.contains_key(&uid) {
             return Err(format!("{uid} lacks volumes or cgroup"));
         }
-        Ok(())
+        self.check_in_effect(pod, &status)
     }
 
     /// Returns whether it runs.
@@ -169,7 +170,7 @@ impl World {
         if let Some(s) = self.runtime.networks(uid).next() {
             return Err(format!("{uid} is over and {} was never stopped", s.seen.id));
         }
-        if self.host.volumes.contains(uid) || self.host.cgroups.contains(uid) {
+        if self.host.volumes.contains(uid) || self.host.cgroups.contains_key(uid) {
             return Err(format!("{uid} is over and still has volumes or a cgroup"));
         }
         Ok(())

@@ -1,9 +1,9 @@
 //! Nothing is stuck without saying so: a pod that is not as it should be, by what the node knows, waits for something, and
-//! says since when.
+//! says since when. What holds up pods because it fails on the node, the node itself waits for as well.
 
 use model::pod::{self, ContainerKind, ContainerRef, RestartPolicy};
 use model::{ContainerState, Pod};
-use node::{Phase, PodView};
+use node::{Phase, PodView, WaitOn};
 
 use crate::api::is_terminal;
 use crate::specs::FAILED;
@@ -22,6 +22,17 @@ impl World {
                 && let Err(why) = is_as_it_should_be(pod)
             {
                 self.broke(format!("{} is {:?} and waits for nothing, although {why}", pod.uid, pod.phase));
+            }
+        }
+        for file in self.process.knows.unwritten.clone() {
+            let on = WaitOn::StateFile(file);
+            let holds_up = view.pods.values().any(|pod| pod.waits.iter().any(|wait| wait.on == on));
+            let is_told = view.waits.iter().any(|wait| wait.on == on && wait.error.is_some());
+            if holds_up && !is_told {
+                self.broke(format!(
+                    "{} cannot be written, pods wait for it, and the node does not",
+                    file.name()
+                ));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use checkpoints::PodResources;
 use k8s_openapi::api::core::v1::{PodStatus, ResourceRequirements};
-use model::{AllocatedPod, Pod, PodUid, pod};
+use model::{AllocatedPod, Pod, PodUid, Quantity, cpu, pod};
 use node::{Action, HostAction, ImageAction, Phase, Restored, RuntimeAction, StateFile, VolumeAction};
 
 use crate::api::is_terminal;
@@ -151,6 +151,23 @@ impl World {
             return Err(format!(
                 "{uid} asks for something else: {differs}; its status says so: {is_pending}"
             ));
+        }
+        Ok(())
+    }
+
+    /// Whether the status of a pod that runs says what its cgroup has.
+    pub(crate) fn check_in_effect(&self, pod: &Pod, status: &PodStatus) -> Result<(), String> {
+        let uid = pod::uid(pod);
+        if pod::is_static(pod) {
+            return Ok(());
+        }
+        let shares = self.host.cgroups.get(&uid).and_then(|has| has.cpu_shares);
+        let millis = shares.and_then(cpu::millis_of_shares).filter(|millis| *millis > cpu::MIN_CPU_SHARES);
+        let said =
+            status.resources.as_ref().and_then(|r| Quantity::from_api(r.requests.as_ref()?.get("cpu")?));
+        let said = said.and_then(|cpu| u64::try_from(cpu.millis()).ok());
+        if said != millis {
+            return Err(format!("the cgroup of {uid} has {millis:?} of cpu, its status says {said:?}"));
         }
         Ok(())
     }

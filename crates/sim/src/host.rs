@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use checkpoints::PodsState;
-use model::PodUid;
+use model::{AllocatedPod, CgroupObservation, PodUid, cpu, pod};
 use node::{CheckpointWrite, DamagedFile, Machine, StateFile};
 
-/// Processors; volumes, cgroups and log folders, by pod; a disk with state files.
+/// Processors; volumes, the folders they are in, cgroups and log folders, by pod; a disk with state files.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
     /// Processors, thousandths.
     pub(crate) cpu_millis: u64,
     pub(crate) volumes: BTreeSet<PodUid>,
-    pub(crate) cgroups: BTreeSet<PodUid>,
+    pub(crate) folders: BTreeSet<PodUid>,
+    pub(crate) cgroups: BTreeMap<PodUid, CgroupObservation>,
     pub(crate) logs: BTreeSet<PodUid>,
     /// `None` for one that is damaged.
     pub(crate) files: BTreeMap<StateFile, Option<Arc<PodsState>>>,
@@ -28,8 +29,19 @@ impl Host {
 
     /// What a node agent that starts finds.
     pub(crate) fn found(&self) -> Vec<PodUid> {
-        let all: BTreeSet<&PodUid> = self.volumes.iter().chain(&self.cgroups).chain(&self.logs).collect();
+        let all: BTreeSet<&PodUid> =
+            self.folders.iter().chain(self.cgroups.keys()).chain(&self.logs).collect();
         all.into_iter().cloned().collect()
+    }
+
+    /// Makes a pod's cgroup. Its weight is coarser than what the pod requests.
+    pub(crate) fn make_cgroup(&mut self, pod: &AllocatedPod) -> CgroupObservation {
+        let millis = pod.requests().get("cpu").and_then(|cpu| u64::try_from(cpu.millis()).ok());
+        let weight = cpu::cpu_weight(cpu::cpu_shares(millis.unwrap_or(0)));
+        let has =
+            CgroupObservation { cpu_shares: cpu::shares_of_weight(weight), ..CgroupObservation::default() };
+        self.cgroups.insert(pod::uid(pod), has);
+        has
     }
 
     /// Replaces a state file.

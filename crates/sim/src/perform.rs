@@ -260,7 +260,7 @@ impl World {
     fn perform_on_host(&mut self, action: &HostAction) -> Outcome {
         match action {
             HostAction::EnsureCgroup { pod } => {
-                self.host.cgroups.insert(pod::uid(pod));
+                return Outcome::Cgroup(self.host.make_cgroup(pod));
             }
             HostAction::RemoveCgroup { uid, .. } => {
                 self.host.cgroups.remove(uid);
@@ -276,11 +276,16 @@ impl World {
     fn perform_on_volumes(&mut self, action: &VolumeAction) -> Outcome {
         match action {
             VolumeAction::Sync { pod, .. } => {
+                self.host.folders.insert(pod::uid(pod));
                 self.host.volumes.insert(pod::uid(pod));
                 Outcome::Volume(VolumeOutcome::Synced { refresh_after: None })
             }
             VolumeAction::TearDown { uid, .. } => {
                 self.host.volumes.remove(uid);
+                Outcome::Done
+            }
+            VolumeAction::RemoveFolder { uid, .. } => {
+                self.host.folders.remove(uid);
                 Outcome::Done
             }
         }

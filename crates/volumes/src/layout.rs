@@ -17,7 +17,7 @@ pub(crate) const DOWNWARD_API: &str = "kubernetes.io~downward-api";
 pub(crate) const PROJECTED: &str = "kubernetes.io~projected";
 /// No such folder is made; the name tells of the plugin all the same.
 const HOST_PATH: &str = "kubernetes.io~host-path";
-const SUB_PATHS: &str = "volume-subpaths";
+pub(crate) const SUB_PATHS: &str = "volume-subpaths";
 
 /// The plugin of a kind that is known and never made.
 pub(crate) const GIT_REPO: &str = "kubernetes.io/git-repo";

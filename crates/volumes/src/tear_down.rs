@@ -1,4 +1,5 @@
-//! Taking a pod's volumes down: unmount first, delete afterwards, never delete through a mount.
+//! Taking a pod's volumes down: unmount first, delete afterwards, never delete through a mount. The pod's folder goes later,
+//! with what containers have left in it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,11 +10,44 @@ use host::mount::{self, MountEntry, MountError};
 use model::PodUid;
 
 use crate::error::SetUpError;
-use crate::layout::PodLayout;
+use crate::layout::{PodLayout, SUB_PATHS};
 use crate::timing::{Operation, Timing};
 
-/// Unmounts everything below the pod's folder, then removes the folder.
+/// Where volumes are in a pod's folder, below those of their plugins.
+const VOLUMES: &str = "volumes";
+/// Where plugins note that a volume is ready, likewise.
+const PLUGINS: &str = "plugins";
+
+/// Unmounts everything below the pod's folder, then removes the volumes.
 pub(crate) fn tear_down(layout: &PodLayout, timing: &Timing) -> Result<(), SetUpError> {
+    remove_unmounted(layout, timing, |pods, took| {
+        remove_volumes(pods, layout.uid(), took, timing)?;
+        // Whatever is no folder goes later, with what should have been one.
+        let Ok(pod) = pods.open_dir(layout.uid(), Links::Refuse) else { return Ok(()) };
+        pod.remove_all(Path::new(SUB_PATHS))?;
+        let Ok(plugins) = pod.open_dir(Path::new(PLUGINS), Links::Refuse) else { return Ok(()) };
+        for folder in plugins.names()? {
+            let Ok(plugin) = plugins.open_dir(&folder, Links::Refuse) else { continue };
+            plugin.names()?.iter().try_for_each(|name| plugin.remove_all(name))?;
+        }
+        Ok(())
+    })
+}
+
+/// Unmounts what may be mounted below the pod's folder all the same, then removes the folder.
+pub(crate) fn remove_folder(layout: &PodLayout, timing: &Timing) -> Result<(), SetUpError> {
+    remove_unmounted(layout, timing, |pods, took| {
+        remove_volumes(pods, layout.uid(), took, timing)?;
+        Ok(pods.remove_all(layout.uid())?)
+    })
+}
+
+/// Unmounts everything below the pod's folder, then removes something there.
+fn remove_unmounted(
+    layout: &PodLayout,
+    timing: &Timing,
+    remove: impl FnOnce(&Root, &HashMap<Volume, Duration>) -> Result<(), SetUpError>,
+) -> Result<(), SetUpError> {
     let dir = layout.dir();
     // How long it took to unmount each volume that is a mount.
     let mut took = HashMap::<Volume, Duration>::new();
@@ -33,8 +67,7 @@ pub(crate) fn tear_down(layout: &PodLayout, timing: &Timing) -> Result<(), SetUp
         other => other?,
     };
     // Neither crosses into another file system or mount, should one appear meanwhile.
-    let removed =
-        remove_volumes(&pods, layout.uid(), &took, timing).and_then(|()| Ok(pods.remove_all(layout.uid())?));
+    let removed = remove(&pods, &took);
     // The table is long on a node with many volumes: it is looked at once more only when it may be why.
     let Err(error) = removed else { return Ok(()) };
     match mount::mounts_below(&dir)?.into_iter().next() {
@@ -53,7 +86,7 @@ struct Volume {
 impl Volume {
     /// The volume that is, or holds, a place.
     fn at(pod: &Path, place: &Path) -> Option<Self> {
-        let below = place.strip_prefix(pod.join("volumes")).ok()?;
+        let below = place.strip_prefix(pod.join(VOLUMES)).ok()?;
         let mut parts = below.iter();
         Some(Self { plugin: parts.next()?.to_str()?.to_owned(), name: parts.next()?.into() })
     }
@@ -67,7 +100,7 @@ fn remove_volumes(
     timing: &Timing,
 ) -> Result<(), SetUpError> {
     // Whatever is no folder of volumes goes with the rest.
-    let Ok(volumes) = pods.open_dir(&pod.join("volumes"), Links::Refuse) else { return Ok(()) };
+    let Ok(volumes) = pods.open_dir(&pod.join(VOLUMES), Links::Refuse) else { return Ok(()) };
     for folder in volumes.names()? {
         let Ok(plugin) = volumes.open_dir(&folder, Links::Refuse) else { continue };
         for name in plugin.names()? {
@@ -88,7 +121,7 @@ fn remove_volumes(
 fn unmount(pod: &Path, entry: &MountEntry) -> Result<(), SetUpError> {
     let below = entry.mount_point.strip_prefix(pod).unwrap_or(Path::new(""));
     let is_memory = matches!(entry.fs_type.as_str(), "tmpfs" | "hugetlbfs");
-    let is_ours = below.starts_with("volume-subpaths") || (below.starts_with("volumes") && is_memory);
+    let is_ours = below.starts_with(SUB_PATHS) || (below.starts_with(VOLUMES) && is_memory);
     match mount::unmount(&entry.mount_point) {
         Err(error) if is_ours => {
             tracing::warn!(mount = %entry.mount_point.display(), error = %crate::error::chain(&error), "Volume is busy; detaching its mount lazily");

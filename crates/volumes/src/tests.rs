@@ -213,6 +213,9 @@ fn every_kind_is_made_kept_and_taken_down() {
         assert_eq!(world.volumes.pods_on_disk().unwrap(), [PodUid::from("u1")]);
         world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
         world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        assert_eq!(fs::read_dir(world.pod_dir().join("volumes/kubernetes.io~empty-dir")).unwrap().count(), 0);
+        world.volumes.remove_folder(&PodUid::from("u1")).await.unwrap();
+        world.volumes.remove_folder(&PodUid::from("u1")).await.unwrap();
         assert!(!world.pod_dir().exists());
         assert!(mount::mounts_below(world.dir.path()).unwrap().is_empty());
         assert!(world.volumes.pods_on_disk().unwrap().is_empty());
@@ -606,6 +609,7 @@ fn mounts_follow_the_spec() {
         let renewed = world.volumes.mounts(&pod, &container, &env, true).await.unwrap();
         assert_eq!(fs::read_to_string(&renewed[4].host_path).unwrap(), "new");
         world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        world.volumes.remove_folder(&PodUid::from("u1")).await.unwrap();
         assert!(!world.pod_dir().exists());
         assert!(Path::new("/opt").exists());
     });
@@ -747,6 +751,7 @@ fn names_from_pods_cannot_escape_the_pod_folder() {
             let pod = AllocatedPod::granted(Arc::new(pod));
             assert!(world.volumes.sync(&pod, &world.facts).await.is_err(), "{uid}");
             assert!(world.volumes.tear_down(&PodUid::from(uid)).await.is_err(), "{uid}");
+            assert!(world.volumes.remove_folder(&PodUid::from(uid)).await.is_err(), "{uid}");
         }
         // The pod's folder itself is a link: nothing is made behind it.
         let outside = world.dir.path().join("outside");
@@ -756,6 +761,8 @@ fn names_from_pods_cannot_escape_the_pod_folder() {
         symlink(&outside, world.pod_dir()).unwrap();
         assert!(world.volumes.sync(&pod(json!([{ "name": "e" }]), json!({})), &world.facts).await.is_err());
         world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        world.volumes.remove_folder(&PodUid::from("u1")).await.unwrap();
+        assert!(!world.pod_dir().is_symlink());
         assert!(outside.exists() && fs::read_dir(&outside).unwrap().next().is_none());
     });
 }
@@ -776,9 +783,32 @@ fn tear_down_never_deletes_through_mounts() {
         let error = world.volumes.tear_down(&PodUid::from("u1")).await.unwrap_err().to_string();
         assert!(error.starts_with("UnmountVolume.TearDown failed for pod u1 : unmount "), "{error}");
         assert!(precious.join("data").exists() && world.pod_dir().exists());
+        let error = world.volumes.remove_folder(&PodUid::from("u1")).await.unwrap_err().to_string();
+        assert!(error.contains(" unmount "), "{error}");
         drop(held);
         world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
-        assert!(precious.join("data").exists() && !world.pod_dir().exists());
+        assert!(precious.join("data").exists() && !inside.exists());
+    });
+}
+
+/// Until the pod's object is gone, people read there what became of it.
+#[test]
+fn what_containers_have_left_outlives_the_volumes() {
+    run(|world| async move {
+        world.set_secret("s", "k", "v");
+        let volumes =
+            json!([{ "name": "e", "emptyDir": {} }, { "name": "s", "secret": { "secretName": "s" } }]);
+        world.sync(&pod(volumes, json!({}))).await;
+        let left = [world.pod_dir().join("etc-hosts"), world.pod_dir().join("containers/main/0a1b")];
+        fs::create_dir_all(left[1].parent().unwrap()).unwrap();
+        left.iter().for_each(|path| fs::write(path, "last words").unwrap());
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        assert!(left.iter().all(|path| fs::read_to_string(path).unwrap() == "last words"));
+        assert!(!world.volume("empty-dir", "e").exists() && !world.volume("secret", "s").exists());
+        assert_eq!(fs::read_dir(world.pod_dir().join("plugins/kubernetes.io~empty-dir")).unwrap().count(), 0);
+        assert_eq!(world.volumes.pods_on_disk().unwrap(), [PodUid::from("u1")]);
+        world.volumes.remove_folder(&PodUid::from("u1")).await.unwrap();
+        assert!(world.volumes.pods_on_disk().unwrap().is_empty());
     });
 }
 
@@ -789,7 +819,7 @@ fn a_stray_holder_of_a_secret_does_not_keep_the_pod() {
         world.sync(&pod(json!([{ "name": "s", "secret": { "secretName": "s" } }]), json!({}))).await;
         let held = fs::File::open(world.volume("secret", "s").join("k")).unwrap();
         world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
-        assert!(!world.pod_dir().exists());
+        assert!(!world.volume("secret", "s").exists());
         drop(held);
     });
 }

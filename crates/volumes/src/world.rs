@@ -157,9 +157,28 @@ impl<O: Objects> Volumes<O> {
         plugins::location(&layout, volume).ok().map(|(path, _)| path)
     }
 
-    /// Unmounts everything below the pod's folder and removes it. A folder that is not there is
-    /// fine. The pod's containers must be gone.
+    /// Unmounts everything below the pod's folder and removes its volumes. What containers have left in the folder stays.
+    /// A folder that is not there is fine. The pod's containers must be gone.
+    ///
+    /// # Errors
+    /// Something is still in use, or cannot be removed.
     pub async fn tear_down(&self, uid: &PodUid) -> Result<(), VolumeError> {
+        self.in_folder(uid, tear_down::tear_down).await
+    }
+
+    /// Removes the pod's folder, and whatever is mounted below it by then. A folder that is not there is fine.
+    ///
+    /// # Errors
+    /// Something is still in use, or cannot be removed.
+    pub async fn remove_folder(&self, uid: &PodUid) -> Result<(), VolumeError> {
+        self.in_folder(uid, tear_down::remove_folder).await
+    }
+
+    async fn in_folder(
+        &self,
+        uid: &PodUid,
+        work: fn(&PodLayout, &Timing) -> Result<(), SetUpError>,
+    ) -> Result<(), VolumeError> {
         let fail = |cause| VolumeError::TearDown { uid: uid.to_string(), cause };
         let layout = PodLayout::new(&self.root, uid).map_err(fail)?;
         let guard = self.locks.lock(uid).await;
@@ -167,7 +186,7 @@ impl<O: Objects> Volumes<O> {
         let timing = self.timing.clone();
         let work = tokio::task::spawn_blocking(move || {
             let _guard = guard;
-            tear_down::tear_down(&layout, &timing)
+            work(&layout, &timing)
         });
         work.await.unwrap_or(Err(SetUpError::Interrupted)).map_err(fail)
     }

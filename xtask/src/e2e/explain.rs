@@ -131,6 +131,27 @@ pub(super) async fn missing_config_map(scene: Scene) -> Result<()> {
     Ok(())
 }
 
+/// No pod can start: the node itself says why, and where to look.
+pub(super) async fn state_file_that_cannot_be_written(scene: Scene) -> Result<()> {
+    const FILE: &str = "allocated_pods_state";
+    let in_the_way = PathBuf::from(KUBELET_ROOT).join(format!(".{FILE}.tmp"));
+    std::fs::create_dir(&in_the_way).context("put a folder in the way of the file")?;
+    let told = async {
+        scene.pod("held-up", json!({ "containers": [shell("main", "sleep 1000")] })).await?;
+        let what = format!("state file {FILE} to be written");
+        let wait = until_waits(&scene, None, &what, &format!("{KUBELET_ROOT}/{FILE}")).await?;
+        ensure!(wait["since"].is_string() && wait["attempts"].as_u64() > Some(0), "since when: {wait}");
+        let said = text(&scene, None).await?;
+        let parts = [&format!("it waits for {what}, "), "\n  on        the disk", "\n  next try  "];
+        expect(&said, "node ", &parts)
+    };
+    let told = told.await;
+    std::fs::remove_dir(&in_the_way).context("clear the way for the file")?;
+    told?;
+    scene.until("held-up", "ready", SOON, is_ready).await?;
+    Ok(())
+}
+
 /// A pod that asks for more than there is was turned away, and waits for nothing.
 pub(super) async fn full_node(scene: Scene) -> Result<()> {
     let greedy = json!({ "resources": { "requests": { "cpu": "1000" } } });

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::json;
 
 use super::disruption::go_kubelet;
-use super::scene::{Scene, shell, with};
+use super::scene::{SOON, Scene, shell, with};
 use crate::cluster::KUBELET_ROOT;
 use crate::process::Service;
 
@@ -40,6 +40,40 @@ pub(super) async fn are_upstreams(scene: Scene) -> Result<()> {
     }
     ensure!(differences.is_empty(), "the folders differ:\n    {}", differences.join("\n    "));
     Ok(())
+}
+
+/// Until its object is gone, people read in a pod's folder what became of it; its volumes are gone before.
+pub(super) async fn outlive_the_end_of_their_pod(scene: Scene) -> Result<()> {
+    let volumes =
+        json!([{ "name": "disk", "emptyDir": {} }, { "name": "memory", "emptyDir": { "medium": "Memory" } }]);
+    let mounts =
+        json!([{ "name": "disk", "mountPath": "/disk" }, { "name": "memory", "mountPath": "/memory" }]);
+    let script = "echo data > /disk/file; echo last words > /dev/termination-log";
+    let main = with(shell("main", script), json!({ "volumeMounts": mounts }));
+    let spec = json!({ "restartPolicy": "Never", "volumes": volumes, "containers": [main] });
+    let (pod, _) = scene.finished_pod("ended", spec).await?;
+    let folder = Path::new(KUBELET_ROOT).join("pods").join(pod.metadata.uid.context("the pod's uid")?);
+    let disk = folder.join("volumes/kubernetes.io~empty-dir/disk");
+    until(|| !disk.exists()).await.context("its volume stays")?;
+    let hosts = std::fs::read_to_string(folder.join("etc-hosts")).context("read its hosts file")?;
+    ensure!(hosts.starts_with("# Kubernetes-managed hosts file"), "its hosts file is {hosts:?}");
+    let messages = std::fs::read_dir(folder.join("containers/main")).context("list its messages")?;
+    let texts: Vec<String> =
+        messages.flatten().flat_map(|file| std::fs::read_to_string(file.path())).collect();
+    ensure!(texts == ["last words\n"], "its termination messages are {texts:?}");
+    scene.delete("ended").await?;
+    scene.gone("ended").await?;
+    until(|| !folder.exists()).await.context("its folder stays")
+}
+
+/// Waits for what nothing tells of.
+async fn until(is_so: impl Fn() -> bool) -> Result<()> {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waiting).await.context("it never comes to that")
 }
 
 /// The folders below the root folder and those of logs, with mode and number of mounts, once a pod of all kinds runs.

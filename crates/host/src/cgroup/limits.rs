@@ -3,14 +3,11 @@
 use std::path::Path;
 
 use model::QosClass;
+use model::cpu::{MIN_CPU_SHARES, cpu_shares, cpu_weight};
 
 use super::CgroupError;
 use super::mounts::CgroupMounts;
 
-/// The smallest `cpu.shares`: what a pod without a request gets.
-pub const MIN_CPU_SHARES: u64 = 2;
-/// The largest `cpu.shares` the kernel takes.
-pub const MAX_CPU_SHARES: u64 = 262_144;
 /// The default CFS period, microseconds.
 pub const DEFAULT_CPU_PERIOD_US: u64 = 100_000;
 /// The smallest CFS quota the kernel takes, microseconds.
@@ -95,18 +92,6 @@ impl CgroupLimits {
         limits.memory_limit_bytes = amounts.memory_limit_bytes;
         limits
     }
-}
-
-/// `cpu.shares` for a request in thousandths of a core.
-pub fn cpu_shares(millis: u64) -> u64 {
-    (millis.saturating_mul(1024) / 1000).clamp(MIN_CPU_SHARES, MAX_CPU_SHARES)
-}
-
-/// `cpu.weight` (version 2) for `cpu.shares`, on the straight line the kubelet draws for its own
-/// groups. Runtimes draw a curve for containers; that is theirs.
-pub fn cpu_weight(shares: u64) -> u64 {
-    let shares = shares.clamp(MIN_CPU_SHARES, MAX_CPU_SHARES);
-    1 + (shares - MIN_CPU_SHARES) * 9999 / (MAX_CPU_SHARES - MIN_CPU_SHARES)
 }
 
 /// CFS quota for a limit in thousandths of a core; unlimited without one.

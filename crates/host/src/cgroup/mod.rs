@@ -17,9 +17,10 @@ use std::io;
 use std::path::PathBuf;
 
 pub use limits::{
-    CgroupLimits, DEFAULT_CPU_PERIOD_US, HugePageLimit, MAX_CPU_SHARES, MIN_CPU_SHARES, PodAmounts,
-    PodCgroupPolicy, cpu_quota_us, cpu_shares, cpu_weight, huge_page_name,
+    CgroupLimits, DEFAULT_CPU_PERIOD_US, HugePageLimit, PodAmounts, PodCgroupPolicy, cpu_quota_us,
+    huge_page_name,
 };
+pub use model::cpu::cpu_weight;
 pub use mounts::{CgroupMounts, V1Hierarchy};
 pub use names::{CgroupDriver, Group, Slice};
 pub use processes::ProcessGroup;

@@ -6,13 +6,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use model::{PodUid, QosClass};
+use model::{CgroupObservation, PodUid, QosClass};
 
 use super::CgroupError;
 use super::kill::{children, kill_all, remove_tree};
 use super::limits::{self, CgroupLimits, write_knob};
 use super::mounts::CgroupMounts;
 use super::names::{CgroupDriver, Group, Names, Slice};
+use super::stats::GroupReader;
 
 /// What the kubelet's own work needs of either version.
 const REQUIRED: [&str; 3] = ["cpu", "memory", "pids"];
@@ -144,6 +145,23 @@ impl CgroupTree {
     /// The directory of `kubepods` in the hierarchy of a controller.
     pub fn kubepods_dir(&self, controller: &str) -> Option<PathBuf> {
         self.dir(&Group::Kubepods, controller)
+    }
+
+    /// What a group is limited to, as the kernel has it.
+    pub fn observe(&self, group: &Group) -> Result<CgroupObservation, CgroupError> {
+        let name = self.names.path(group)?;
+        let name = name.to_str().unwrap_or_default();
+        let mut reader = GroupReader::new(&self.mounts);
+        let cpu = reader.cpu_limits(name).unwrap_or_default();
+        let period = cpu.period_micros.filter(|period| *period > 0);
+        // Version 1 writes -1 for no quota, which is no number here.
+        let quota = cpu.quota_micros.filter(|quota| *quota < u64::MAX / 1000);
+        let cpu_limit_millis = quota.zip(period).map(|(quota, period)| quota * 1000 / period);
+        Ok(CgroupObservation {
+            cpu_shares: cpu.shares,
+            cpu_limit_millis: cpu_limit_millis.filter(|millis| *millis > 0),
+            memory_limit_bytes: reader.memory_limit(name).filter(|bytes| *bytes > 0),
+        })
     }
 
     /// Bytes of memory that a group has in use.

@@ -55,6 +55,7 @@ impl ActionLabels {
             | ActionKind::RunHook(_)
             | ActionKind::Probe(_)
             | ActionKind::WriteStatus
+            | ActionKind::RemovePodFolder
             | ActionKind::RemovePodLogs
             | ActionKind::WriteNodeStatus
             | ActionKind::WriteStateFile(_)
@@ -93,13 +94,14 @@ impl ActionLabels {
         let Some(name) = span_name(self.kind) else { return traces::Span::default() };
         tracer.work(name, || {
             let (namespace, pod) = self.pod.as_deref().and_then(|pod| pod.split_once('/')).unzip();
+            let action = self.kind.to_string();
             let known = [
                 ("k8s.pod.uid", self.pod_uid.as_deref()),
                 ("k8s.pod", self.pod.as_deref()),
                 ("k8s.pod.name", pod),
                 ("k8s.namespace.name", namespace),
                 ("k8s.container.name", self.container.as_deref()),
-                ("kubelet.action", Some(self.kind.as_str())),
+                ("kubelet.action", Some(action.as_str())),
             ];
             known
                 .into_iter()
@@ -116,7 +118,7 @@ impl ActionLabels {
     /// Tells one action on one object from all others.
     pub(crate) fn identity(&self) -> String {
         let parts = [&self.pod_uid, &self.pod, &self.container, &self.container_id, &self.sandbox_id];
-        let mut all = self.kind.as_str().to_owned();
+        let mut all = self.kind.to_string();
         for part in parts.into_iter().flatten() {
             all.push('/');
             all.push_str(part);
@@ -143,6 +145,7 @@ fn span_name(kind: ActionKind) -> Option<&'static str> {
         }
         ActionKind::TearDownVolumes
         | ActionKind::RemoveCgroup
+        | ActionKind::RemovePodFolder
         | ActionKind::RemovePodLogs
         | ActionKind::DeletePod => Some("syncTerminatedPod"),
         ActionKind::RemoveContainer | ActionKind::RemoveSandbox => Some("Containers/GarbageCollect"),
@@ -195,7 +198,7 @@ mod tests {
             (Action::Runtime(RuntimeAction::Relist), "list pods of the runtime", "list pods of the runtime"),
         ] {
             let labels = ActionLabels::of(&action);
-            assert_eq!((labels.kind.as_str(), labels.identity().as_str()), (what, identity));
+            assert_eq!((labels.kind.to_string().as_str(), labels.identity().as_str()), (what, identity));
         }
         // Found on disk, and nowhere else.
         let labels = ActionLabels::of(&Action::Host(HostAction::RemoveCgroup {

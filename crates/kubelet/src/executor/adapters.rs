@@ -17,12 +17,13 @@ use super::objects::ObjectPort;
 use super::pod_logs::PodLogs;
 use super::probes::Probes;
 use super::sandboxes::Sandboxes;
+use super::user_namespaces::UserNamespaces;
 
 /// All of them. Only `start` builds this, and only the executor's one match takes it apart.
 pub(crate) struct Adapters {
     pub(crate) runtime: RuntimeAdapter,
     pub(crate) images: Images,
-    pub(crate) volumes: Arc<Volumes<ObjectPort>>,
+    pub(crate) volumes: VolumeAdapter,
     pub(crate) host: HostAdapter,
     pub(crate) probes: Probes,
     pub(crate) api: ApiAdapter,
@@ -38,6 +39,13 @@ pub(crate) struct RuntimeAdapter {
     pub(crate) runtime: Runtime,
     pub(crate) sandboxes: Arc<Sandboxes>,
     pub(crate) containers: Containers,
+}
+
+/// For actions on volumes.
+pub(crate) struct VolumeAdapter {
+    pub(crate) volumes: Arc<Volumes<ObjectPort>>,
+    /// A pod's ids are free when its volumes are gone.
+    pub(crate) user_namespaces: Arc<UserNamespaces>,
 }
 
 /// For actions on the host.

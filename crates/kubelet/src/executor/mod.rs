@@ -36,12 +36,10 @@ use node::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info};
-use volumes::Volumes;
 
 use action_labels::ActionLabels;
-use adapters::{Adapters, ApiAdapter, HostAdapter, RuntimeAdapter};
+use adapters::{Adapters, ApiAdapter, HostAdapter, RuntimeAdapter, VolumeAdapter};
 use images::Images;
-use objects::ObjectPort;
 use probes::Probes;
 
 /// Carries out an action and says how it ended, whatever happens.
@@ -170,7 +168,8 @@ fn on_image(images: &Images, action: ImageAction) -> BoxFuture<'_, Outcome> {
     }
 }
 
-fn on_volumes(volumes: &Volumes<ObjectPort>, action: VolumeAction) -> BoxFuture<'_, Outcome> {
+fn on_volumes(adapter: &VolumeAdapter, action: VolumeAction) -> BoxFuture<'_, Outcome> {
+    let VolumeAdapter { volumes, user_namespaces } = adapter;
     match action {
         VolumeAction::Sync { pod, facts } => Box::pin(async move {
             match volumes.sync(&pod, &facts).await {
@@ -180,6 +179,12 @@ fn on_volumes(volumes: &Volumes<ObjectPort>, action: VolumeAction) -> BoxFuture<
         }),
         VolumeAction::TearDown { uid, .. } => Box::pin(async move {
             match volumes.tear_down(&uid).await {
+                Ok(()) => user_namespaces.free(uid).await,
+                Err(error) => failure::other(model::chain(&error)),
+            }
+        }),
+        VolumeAction::RemoveFolder { uid, .. } => Box::pin(async move {
+            match volumes.remove_folder(&uid).await {
                 Ok(()) => Outcome::Done,
                 Err(error) => failure::other(model::chain(&error)),
             }

@@ -1,6 +1,7 @@
 //! Ids for pods with a user namespace of their own (`hostUsers: false`, <https://kep.k8s.io/127>): each pod gets a range of
 //! the node's user and group ids that no other has. Which one a pod has stands in a file of its folder, where upstream's
-//! kubelet has it too, and nowhere else: with the folder the range is free again.
+//! kubelet has it too, and nowhere else: with the file the range is free again. It goes with the pod's volumes, and the
+//! folder later.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,9 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use config::Config;
 use model::{Pod, PodUid, RuntimeHandler, pod};
-use node::{Failure, FailureKind};
+use node::{Failure, FailureKind, Outcome};
 use runtime::sandbox::IdRange;
 use serde_json::{Value, json};
+
+use super::failure;
 
 /// Whose subordinate ids pods get, where this user is known.
 const USER: &str = "kubelet";
@@ -105,11 +108,7 @@ impl UserNamespaces {
     /// The range of a pod, which it keeps.
     fn of_pod(&self, uid: &PodUid) -> Result<IdRange, IdError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut parts = Path::new(uid.as_str()).components();
-        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
-            return Err(IdError::Uid(uid.to_string()));
-        }
-        let dir = self.pods_dir.join(uid.as_str());
+        let dir = self.folder(uid)?;
         if let Some(range) = read(&dir.join(FILE))? {
             return Ok(range);
         }
@@ -119,6 +118,26 @@ impl UserNamespaces {
         let range = IdRange { first_host_id: self.ids.first + free * self.ids.each, length: self.ids.each };
         write(&dir, range)?;
         Ok(range)
+    }
+
+    /// Others may have the pod's range: nothing of it runs, and its volumes are gone.
+    fn release(&self, uid: &PodUid) -> Result<(), IdError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.folder(uid)?.join(FILE);
+        let is_gone = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        match fs::remove_file(&path) {
+            Err(source) if !is_gone(source.kind()) => Err(IdError::File { what: "remove", path, source }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The pod's folder, whether it is there or not.
+    fn folder(&self, uid: &PodUid) -> Result<PathBuf, IdError> {
+        let mut parts = Path::new(uid.as_str()).components();
+        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
+            return Err(IdError::Uid(uid.to_string()));
+        }
+        Ok(self.pods_dir.join(uid.as_str()))
     }
 
     /// Which ranges others have, by their place. One of an earlier configuration may cover several.
@@ -165,6 +184,16 @@ impl UserNamespaces {
         let found = tokio::task::spawn_blocking(move || namespaces.of_pod(&uid)).await;
         let found = found.map_err(|_| failed("interrupted".to_owned()))?;
         found.map(Some).map_err(|error| failed(format!("user namespace: {}", model::chain(&error))))
+    }
+
+    /// The pod has ended: its ids are free.
+    pub(crate) async fn free(self: &Arc<Self>, uid: PodUid) -> Outcome {
+        let namespaces = self.clone();
+        match tokio::task::spawn_blocking(move || namespaces.release(&uid)).await {
+            Ok(Ok(())) => Outcome::Done,
+            Ok(Err(error)) => failure::other(format!("user namespace: {}", model::chain(&error))),
+            Err(_) => failure::other("interrupted".to_owned()),
+        }
     }
 }
 
@@ -289,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_keeps_its_range_as_long_as_its_folder() {
+    fn a_pod_keeps_its_range_until_it_is_released() {
         let root = tempfile::tempdir().unwrap();
         let of = |pods: u32, uid: &str| namespaces(root.path(), pods).of_pod(&PodUid::from(uid));
         assert_eq!(of(2, "a").unwrap(), range(EACH));
@@ -300,10 +329,16 @@ mod tests {
         let mapping = json!([{"hostId": 65_536, "containerId": 0, "length": 65_536}]);
         let written: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         assert_eq!(written, json!({"uidMappings": mapping, "gidMappings": mapping}));
-        fs::remove_dir_all(root.path().join("pods/a")).unwrap();
+        let all = namespaces(root.path(), 2);
+        all.release(&PodUid::from("a")).unwrap();
+        all.release(&PodUid::from("a")).unwrap();
+        assert!(root.path().join("pods/a").exists(), "the rest of the folder goes later");
         assert_eq!(of(2, "c").unwrap(), range(EACH));
+        fs::remove_dir_all(root.path().join("pods/c")).unwrap();
+        assert_eq!(of(2, "d").unwrap(), range(EACH));
         for uid in ["", "..", "a/b", "/x"] {
             assert!(matches!(of(9, uid), Err(IdError::Uid(_))), "{uid}");
+            assert!(matches!(all.release(&PodUid::from(uid)), Err(IdError::Uid(_))), "{uid}");
         }
     }
 

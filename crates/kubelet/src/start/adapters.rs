@@ -12,7 +12,7 @@ use volumes::Volumes;
 
 use super::{Prerequisites, settings};
 use crate::executor::action_log::ActionLog;
-use crate::executor::adapters::{Adapters, ApiAdapter, HostAdapter, RuntimeAdapter};
+use crate::executor::adapters::{Adapters, ApiAdapter, HostAdapter, RuntimeAdapter, VolumeAdapter};
 use crate::executor::api::{Api, Remote};
 use crate::executor::cgroups::NodeCgroups;
 use crate::executor::containers::Containers;
@@ -93,7 +93,10 @@ impl Prerequisites {
         Adapters {
             images: self.images(shared, sandboxes.clone()),
             runtime: RuntimeAdapter { runtime: runtime.clone(), sandboxes, containers },
-            volumes: volumes.clone(),
+            volumes: VolumeAdapter {
+                volumes: volumes.clone(),
+                user_namespaces: self.user_namespaces.clone(),
+            },
             host: HostAdapter {
                 cgroups: cgroups.clone(),
                 pod_logs: PodLogs { root: config.paths.pod_logs.clone(), links: log_links },

@@ -11,7 +11,7 @@ use super::{ActionKind, Subject};
 /// An action on the node's own cgroups and folders.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum HostAction {
-    /// Make the pod's cgroup with its limits. → `Done`
+    /// Make the pod's cgroup with its limits, and read what it has. → `Cgroup`, or `Done` where pods have none
     EnsureCgroup {
         /// The pod whose requests and limits apply.
         #[serde(serialize_with = "super::as_version")]

@@ -30,6 +30,7 @@ pub enum ActionKind {
     WriteStatus,
     DeletePod,
     CreateMirror,
+    RemovePodFolder,
     RemovePodLogs,
     SetPodCidr,
     RegisterNode,
@@ -37,10 +38,10 @@ pub enum ActionKind {
     WriteStateFile(StateFile),
 }
 
-impl ActionKind {
-    /// What is done, in the imperative, as log lines and spans say it.
-    pub fn as_str(self) -> &'static str {
-        match self {
+/// What is done, in the imperative, as log lines and spans say it.
+impl fmt::Display for ActionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::Relist => "list pods of the runtime",
             Self::Observe => "read pod of the runtime",
             Self::EnsureCgroup => "make cgroup of pod",
@@ -64,18 +65,12 @@ impl ActionKind {
             Self::WriteStatus => "write status of pod",
             Self::DeletePod => "remove pod from the API server",
             Self::CreateMirror => "create mirror of static pod",
+            Self::RemovePodFolder => "remove directory of pod",
             Self::RemovePodLogs => "remove logs of pod",
             Self::SetPodCidr => "set pod CIDR of the runtime",
             Self::RegisterNode => "register node",
             Self::WriteNodeStatus => "write node status",
-            Self::WriteStateFile(StateFile::AllocatedPods) => "write state file allocated_pods_state",
-            Self::WriteStateFile(StateFile::ActuatedPods) => "write state file actuated_pods_state",
-        }
-    }
-}
-
-impl fmt::Display for ActionKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+            Self::WriteStateFile(file) => return write!(f, "write state file {}", file.name()),
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! How actions end.
 
+use model::CgroupObservation;
 use model::probe::ProbeOutcome;
 use model::reason::waiting;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,8 @@ pub enum Outcome {
     Failed(Failure),
     /// What the runtime has told.
     Runtime(RuntimeOutcome),
+    /// The pod's cgroup is there and has this.
+    Cgroup(CgroupObservation),
     /// What came of an image.
     Image(ImageOutcome),
     /// What came of a pod's volumes.

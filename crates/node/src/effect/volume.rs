@@ -20,8 +20,15 @@ pub enum VolumeAction {
         /// What its downward API files refer to, as far as known.
         facts: PodFacts,
     },
-    /// Unmount and remove everything under the pod's folder. → `Done`
+    /// Unmount and remove the pod's volumes. Its folder stays. → `Done`
     TearDown {
+        /// Which pod.
+        uid: PodUid,
+        /// Its name.
+        key: PodKey,
+    },
+    /// Remove the pod's folder, which has no volumes any more. → `Done`
+    RemoveFolder {
         /// Which pod.
         uid: PodUid,
         /// Its name.
@@ -34,20 +41,21 @@ impl VolumeAction {
         match self {
             Self::Sync { .. } => ActionKind::SyncVolumes,
             Self::TearDown { .. } => ActionKind::TearDownVolumes,
+            Self::RemoveFolder { .. } => ActionKind::RemovePodFolder,
         }
     }
 
     pub(super) fn pod(&self) -> Option<&Arc<Pod>> {
         match self {
             Self::Sync { pod, .. } => Some(pod.shared()),
-            Self::TearDown { .. } => None,
+            Self::TearDown { .. } | Self::RemoveFolder { .. } => None,
         }
     }
 
     pub(super) fn subject(&self) -> Subject<'_> {
         match self {
             Self::Sync { pod, .. } => Subject::of(pod),
-            Self::TearDown { uid, key } => Subject::named(uid, key),
+            Self::TearDown { uid, key } | Self::RemoveFolder { uid, key } => Subject::named(uid, key),
         }
     }
 }

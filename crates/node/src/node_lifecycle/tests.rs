@@ -300,15 +300,15 @@ fn pods_see_the_addresses_of_the_object() {
     let address = |kind: &str, text: &str| NodeAddress { type_: kind.into(), address: text.into() };
     let mut node = node();
     node.step(at(0), Input::NodeAddresses(Some(vec!["10.0.0.1".into()])));
-    assert_eq!(*node.view().host_ips, ["10.0.0.1"], "before there is an object");
+    assert_eq!(node.lifecycle.state(&node.settings).host_ips, ["10.0.0.1"], "before there is an object");
     let moved = object(|node| {
         let status = node.status.get_or_insert_default();
         status.addresses = Some(vec![address("InternalIP", "10.0.0.2"), address("InternalIP", "fd00::2")]);
     });
     node.step(at(1), Input::NodeObject(moved));
-    assert_eq!(*node.view().host_ips, ["10.0.0.2", "fd00::2"]);
+    assert_eq!(node.lifecycle.state(&node.settings).host_ips, ["10.0.0.2", "fd00::2"]);
     node.step(at(2), Input::NodeObject(object(|_| {})));
-    assert!(node.view().host_ips.is_empty(), "a cloud provider has not spoken yet");
+    assert!(node.lifecycle.state(&node.settings).host_ips.is_empty(), "a cloud provider has not spoken yet");
 }
 
 #[test]
@@ -426,11 +426,11 @@ fn addresses_outlive_the_object() {
     });
     let (mut node, _) = settled(&told);
     let mut effects = node.step(at(3), Input::NodeObject(told));
-    assert_eq!(*node.view().host_ips, ["10.0.0.7"]);
+    assert_eq!(node.lifecycle.state(&node.settings).host_ips, ["10.0.0.7"]);
     effects.extend(node.step(at(4), health(false)));
     node.step(at(5), Input::Finished { id: write(&effects).unwrap(), outcome: Outcome::Gone });
     node.step(at(6), Input::NodeAddresses(None));
-    assert_eq!(*node.view().host_ips, ["10.0.0.7"]);
+    assert_eq!(node.lifecycle.state(&node.settings).host_ips, ["10.0.0.7"]);
 }
 
 /// Huge pages count as free although nobody but those who ask for them gets them.

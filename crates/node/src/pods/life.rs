@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::Now;
+use model::{CgroupObservation, Now};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::{Pauses, Retry};
@@ -60,6 +60,9 @@ pub(crate) struct Running {
     pub(crate) since: Timestamp,
     /// The pod's cgroup.
     pub(crate) cgroup: Step,
+    /// What it has; `None` as long as it was not read, or where pods have no cgroups.
+    #[serde(default)]
+    pub(crate) limits: Option<CgroupObservation>,
     /// Its volumes.
     pub(crate) volumes: PodVolumes,
     /// The creation of its sandbox, or the removal of what is in the way of that.
@@ -103,6 +106,10 @@ pub(crate) struct Terminated {
     pub(crate) volumes: Step,
     /// Cgroup removed.
     pub(crate) cgroup: Step,
+    /// Its folder removed, with what containers have left there to be read (`terminationMessagePath`, hosts file): it goes
+    /// once no source has the pod any more.
+    #[serde(default)]
+    pub(crate) folder: Step,
     /// API object removed.
     pub(crate) object: Step,
     /// Sandboxes and containers removed from the runtime.
@@ -293,6 +300,7 @@ impl Running {
         Self {
             since,
             cgroup: Step::Todo,
+            limits: None,
             volumes: PodVolumes::default(),
             sandbox: Step::Todo,
             is_network_wait_told: false,
@@ -365,6 +373,7 @@ impl Terminated {
         Self {
             why,
             volumes: made.clone(),
+            folder: made.clone(),
             cgroup: made,
             object: Step::Todo,
             cleanup: None,

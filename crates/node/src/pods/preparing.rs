@@ -125,6 +125,9 @@ impl PodRecord {
         }
         if let Some(running) = self.life.running_mut() {
             running.cgroup = running.cgroup.after(outcome, cx.now);
+            if let Outcome::Cgroup(limits) = outcome {
+                running.limits = Some(*limits);
+            }
         }
     }
 

@@ -182,6 +182,8 @@ impl PodRecord {
             pod: &pod,
             is_resize_pending: self.granted.is_resize_pending(),
             observed,
+            cgroup: self.life.running().and_then(|running| running.limits.as_ref()),
+            gates: cx.settings.gates,
             rules: cx.settings.restart_rules,
             previous: &self.report.current,
             notes: &notes,

@@ -64,6 +64,7 @@ impl PodRecord {
             }
             PodTask::TearDownVolumes => self.end_step(&outcome, cx, |end| &mut end.volumes),
             PodTask::RemoveCgroup => self.end_step(&outcome, cx, |end| &mut end.cgroup),
+            PodTask::Folder => self.end_step(&outcome, cx, |end| &mut end.folder),
             PodTask::Logs => self.end_step(&outcome, cx, |end| end.logs.get_or_insert_default()),
         }
     }

@@ -1,5 +1,5 @@
 //! Takes away what is left of a pod that has ended: volumes, cgroup, its object, and when nobody refers to it any more,
-//! what the runtime holds of it and its logs.
+//! what the runtime holds of it, its folder and its logs.
 
 use std::time::Duration;
 
@@ -78,6 +78,8 @@ impl PodRecord {
             return retry_at;
         }
         let logs = end.logs.as_ref().map(|logs| (logs.is_due(cx.now), logs.next_at(cx.now)));
+        let is_folder_due = end.volumes.is_done() && end.folder.is_due(cx.now) && !self.is_returning();
+        let folder_at = end.folder.next_at(cx.now);
         let observed = self.seen.fresh()?;
         let sandboxes: Vec<_> = observed.sandboxes.iter().map(|s| s.id.clone()).collect();
         let strays: Vec<_> = observed
@@ -93,12 +95,16 @@ impl PodRecord {
         for id in strays {
             self.remove_container(&id, false, cx.out);
         }
-        let (are_logs_due, logs_at) = logs?;
+        if is_empty && is_folder_due && !self.tasks.is_open(&PodTask::Folder) {
+            let action = VolumeAction::RemoveFolder { uid: self.uid.clone(), key: self.key.clone() };
+            self.start(PodTask::Folder, action, cx.out);
+        }
+        let Some((are_logs_due, logs_at)) = logs else { return folder_at };
         if is_empty && are_logs_due && !self.tasks.is_open(&PodTask::Logs) {
             let action = HostAction::RemovePodLogs { uid: self.uid.clone(), key: self.key.clone() };
             self.start(PodTask::Logs, action, cx.out);
         }
-        logs_at
+        earliest(folder_at, logs_at)
     }
 
     /// Whether the pod leaves logs behind when its record goes.
@@ -119,6 +125,7 @@ impl PodRecord {
         (!self.desired.is_present() || self.is_returning())
             && self.tasks.is_empty()
             && end.is_clean()
+            && (end.folder.is_done() || self.is_returning())
             && end.logs.as_ref().is_none_or(Step::is_done)
             && self.seen.last().is_some_and(|o| o.sandboxes.is_empty() && o.containers.is_empty())
     }

@@ -285,6 +285,9 @@ impl PodRecord {
             if self.seen.last().is_none_or(|last| is_held(last)) {
                 found.retrying(WaitOn::Cleanup, end.cleanup.as_ref());
             }
+            if !self.is_returning() {
+                found.step(WaitOn::Folder, &end.folder);
+            }
             if let Some(logs) = &end.logs {
                 found.step(WaitOn::Logs, logs);
             }
@@ -334,6 +337,7 @@ impl PodRecord {
                 PodTask::Mirror | PodTask::MirrorRemoval => WaitOn::Mirror,
                 PodTask::TearDownVolumes => WaitOn::Unmount,
                 PodTask::RemoveCgroup => WaitOn::CgroupRemoval,
+                PodTask::Folder => WaitOn::Folder,
                 PodTask::Logs => WaitOn::Logs,
             };
             found.add(on);

@@ -16,12 +16,12 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{HostIP, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use model::{AllocatedPod, Now, Pod, PodObservation, QosClass, pod, time};
+use model::{AllocatedPod, CgroupObservation, Now, Pod, PodObservation, QosClass, pod, time};
 
 pub(crate) use restarting::CONDITION as RESTARTING_CONDITION;
 
 use crate::admission::Rejection;
-use crate::settings::RestartRules;
+use crate::settings::{PodGates, RestartRules};
 
 /// What a status is made from.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,10 @@ pub struct StatusInputs<'a> {
     pub is_resize_pending: bool,
     /// What the runtime holds of it.
     pub observed: &'a PodObservation,
+    /// What its cgroup has, as far as known.
+    pub cgroup: Option<&'a CgroupObservation>,
+    /// What feature gates say about pods.
+    pub gates: PodGates,
     /// Which restart rules of containers are obeyed.
     pub rules: RestartRules,
     /// The status as last computed, or as the API server had it when the node first saw the pod.
@@ -128,7 +132,9 @@ pub fn generate(inputs: &StatusInputs<'_>) -> PodStatus {
         containers::end_all(pod, &mut status);
     }
     addresses(inputs, &mut status);
-    resources::fill(pod, &mut status);
+    if inputs.gates.grants_pod_level_resources {
+        resources::fill(inputs, &mut status);
+    }
     status.conditions = Some(conditions::generate(inputs, &status));
     status
 }

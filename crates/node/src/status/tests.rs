@@ -20,6 +20,8 @@ mod instances;
 struct World {
     pod: AllocatedPod,
     observed: PodObservation,
+    cgroup: Option<CgroupObservation>,
+    gates: PodGates,
     previous: PodStatus,
     notes: BTreeMap<String, ContainerNote>,
     host_ips: Vec<String>,
@@ -44,6 +46,8 @@ impl World {
         Self {
             pod,
             observed,
+            cgroup: None,
+            gates: PodGates::default(),
             previous: PodStatus::default(),
             notes,
             host_ips: vec!["10.0.0.1".to_owned()],
@@ -80,6 +84,8 @@ impl World {
             pod: &self.pod,
             is_resize_pending: self.is_resize_pending,
             observed: &self.observed,
+            cgroup: self.cgroup.as_ref(),
+            gates: self.gates,
             rules: RestartRules { of_containers: true, of_pods: true },
             previous: &self.previous,
             notes: &self.notes,

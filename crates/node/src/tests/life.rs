@@ -64,7 +64,12 @@ fn a_pod_comes_up_and_goes() {
         ("ok delete", ""),
     ]);
     assert_eq!(scenario.tell(gone()), "remove-sandbox box0");
-    scenario.play(&[("ok remove-sandbox", "")]);
+    scenario.play(&[
+        ("ok remove-sandbox", "remove-folder"),
+        ("fail remove-folder: busy", ""),
+        ("wait 1", "remove-folder"),
+        ("ok remove-folder", ""),
+    ]);
     assert!(scenario.node.pods.iter().next().is_none());
     // Whoever collects logs gets the last lines, too.
     scenario.play(&[

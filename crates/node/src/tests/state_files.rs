@@ -11,7 +11,7 @@ use serde_json::json;
 use super::scenario::{Scenario, machine, pod};
 use crate::{
     Action, DamagedFile, Effect, EventObject, FailureKind, HostAction, Input, Restored, RuntimeAction,
-    Source, StateFile, WaitOn,
+    Source, StateFile, Wait, WaitOn,
 };
 
 fn requesting(name: &str, cpu: &str, generation: i64) -> Pod {
@@ -40,9 +40,39 @@ fn written(scenario: &Scenario, file: StateFile) -> Vec<String> {
 
 fn waits(scenario: &Scenario) -> Vec<(String, Option<String>)> {
     let view = scenario.node.view();
-    let waits = view.pods.values().next().unwrap().waits.clone();
+    of_files(&view.pods.values().next().unwrap().waits)
+}
+
+/// What the node itself waits for.
+fn node_waits(scenario: &Scenario) -> Vec<(String, Option<String>)> {
+    of_files(&scenario.node.view().waits)
+}
+
+fn of_files(waits: &[Wait]) -> Vec<(String, Option<String>)> {
     let of_files = waits.iter().filter(|wait| matches!(wait.on, WaitOn::StateFile(_)));
     of_files.map(|wait| (wait.on.to_string(), wait.error.clone())).collect()
+}
+
+#[test]
+fn the_node_says_which_file_it_cannot_write() {
+    const ALLOCATED: &str = "write allocated_pods_state";
+    let mut scenario = Scenario::new();
+    scenario.is_disk_slow = true;
+    scenario.apply(&requesting("u", "1", 1));
+    let on = "state file allocated_pods_state to be written".to_owned();
+    let full = Some("write /var/lib/kubelet/allocated_pods_state: no space left".to_owned());
+    assert!(node_waits(&scenario).contains(&(on.clone(), None)), "a disk that hangs says so, too");
+    scenario.fails(ALLOCATED, FailureKind::Other, full.as_deref().unwrap());
+    let first = scenario.node.view().waits.iter().find(|wait| wait.on.to_string() == on).cloned().unwrap();
+    assert_eq!((first.error.clone(), first.attempts), (full.clone(), 1));
+    assert!(first.next_try.is_some_and(|at| at > first.since), "{first:?}");
+
+    // It goes on through the attempts, since it first was tried.
+    scenario.wait(Duration::from_secs(1));
+    let second = scenario.node.view().waits.iter().find(|wait| wait.on.to_string() == on).cloned().unwrap();
+    assert_eq!((second.since, second.error, second.next_try), (first.since, full, None), "it is under way");
+    scenario.done(ALLOCATED);
+    assert!(node_waits(&scenario).iter().all(|(what, _)| *what != on), "{:?}", node_waits(&scenario));
 }
 
 /// All but what is done for the sake of the status.
@@ -62,7 +92,7 @@ fn a_sandbox_waits_until_it_is_on_disk_what_the_pod_was_granted() {
     scenario.done("inspect a");
     scenario.wait(Duration::from_secs(1));
     assert_eq!(under_way(&scenario), [ALLOCATED, ACTUATED], "nothing else waits for the disk");
-    let on = "what it was given to be written to allocated_pods_state".to_owned();
+    let on = "state file allocated_pods_state to be written".to_owned();
     assert_eq!(waits(&scenario), [(on.clone(), None)]);
 
     assert_eq!(scenario.fails(ALLOCATED, FailureKind::Other, "no space left"), "");
@@ -75,7 +105,7 @@ fn a_sandbox_waits_until_it_is_on_disk_what_the_pod_was_granted() {
     scenario.done("sandbox 0");
     scenario.wait(Duration::from_secs(1));
     assert_eq!(under_way(&scenario), [ACTUATED]);
-    let on = "what it was given to be written to actuated_pods_state".to_owned();
+    let on = "state file actuated_pods_state to be written".to_owned();
     assert_eq!(waits(&scenario), [(on, None)]);
     assert_eq!(scenario.done(ACTUATED), "start a#0");
     for file in StateFile::ALL {

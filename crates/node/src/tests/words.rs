@@ -15,6 +15,7 @@ pub(super) fn action_text(action: &Action) -> String {
         Action::Host(HostAction::RemoveCgroup { .. }) => "remove-cgroup".into(),
         Action::Volume(VolumeAction::Sync { .. }) => "volumes".into(),
         Action::Volume(VolumeAction::TearDown { .. }) => "tear-down".into(),
+        Action::Volume(VolumeAction::RemoveFolder { .. }) => "remove-folder".into(),
         Action::Image(ImageAction::Inspect { container, .. }) => format!("inspect {container}"),
         Action::Image(ImageAction::Pull { container, .. }) => format!("pull {container}"),
         Action::Runtime(RuntimeAction::RunSandbox { attempt, .. }) => format!("sandbox {attempt}"),

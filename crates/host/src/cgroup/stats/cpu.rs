@@ -1,5 +1,7 @@
 //! CPU time, throttling and limits of a group.
 
+use model::cpu::shares_of_weight;
+
 use super::{Controller, GroupReader, pairs, parse};
 
 /// Version 1 counts user and system time in ticks of the kernel's user interface, which is 100 Hz on
@@ -86,7 +88,7 @@ impl GroupReader {
             return (limits != CpuLimits::default()).then_some(limits);
         }
         let weight = self.number(Controller::Cpu, group, "cpu.weight");
-        let shares = weight.filter(|w| (1..=10_000).contains(w)).map(|w| 2 + (w - 1) * 262_142 / 9_999);
+        let shares = weight.and_then(shares_of_weight);
         let max = self.text(Controller::Cpu, group, "cpu.max").and_then(|text| text.split_once(' '));
         let quota_micros = max.and_then(|(quota, _)| quota.parse().ok());
         let period_micros = max.and_then(|(_, period)| parse(period));

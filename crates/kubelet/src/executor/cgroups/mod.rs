@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use config::Config;
 use host::cgroup::{CgroupDriver, CgroupError, CgroupLimits, CgroupTree, Group};
-use model::{PodUid, QosClass};
+use model::{CgroupObservation, PodUid, QosClass};
 use systemd::{BusAddress, SystemdError, Units};
 use telemetry::metrics::Metrics;
 
@@ -94,6 +94,16 @@ impl Driver {
             units.limit(&slice.name, &limits).await?;
         }
         self.in_files(move |tree| tree.ensure(&group, &limits)).await
+    }
+
+    /// The same, and what the group has then.
+    pub(crate) async fn ensure_and_observe(
+        &self,
+        group: Group,
+        limits: CgroupLimits,
+    ) -> Result<CgroupObservation, DriverError> {
+        self.ensure(group.clone(), limits).await?;
+        self.in_files(move |tree| tree.observe(&group)).await
     }
 
     /// Limits a group that is there.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Config, ReservedCgroup};
-use host::cgroup::{CgroupLimits, Group, HugePageLimit, MIN_CPU_SHARES, cpu_shares};
+use host::cgroup::{CgroupLimits, Group, HugePageLimit};
+use model::cpu::{MIN_CPU_SHARES, cpu_shares};
 use model::{QosClass, Quantity};
 use node::{EventObject, EventRecord};
 use tracing::info;

@@ -18,7 +18,7 @@ impl NodeCgroups {
             .map_err(|error| Failure { kind: FailureKind::Other, message: model::chain(&error) })
     }
 
-    /// Makes the pod's cgroup.
+    /// Makes the pod's cgroup, and reads what it has.
     pub(crate) async fn ensure_pod(&self, pod: AllocatedPod) -> Outcome {
         if !self.config.pods.cgroups_per_qos {
             return Outcome::Done;
@@ -32,7 +32,11 @@ impl NodeCgroups {
         };
         let mut limits = CgroupLimits::of_pod(qos, &amounts(&pod), policy);
         self.protect_memory(&mut limits, &pod, qos);
-        outcome(self.driver.ensure(Group::Pod { uid: pod::uid(&pod), qos }, limits).await)
+        let group = Group::Pod { uid: pod::uid(&pod), qos };
+        match self.driver.ensure_and_observe(group, limits).await {
+            Ok(has) => Outcome::Cgroup(has),
+            Err(error) => failure::other(model::chain(&error)),
+        }
     }
 
     /// Adds what the kernel is to do about the pod's memory before it runs out (feature gate `MemoryQoS`).

@@ -65,7 +65,7 @@ fn limits(
     }
     let upper = upper_limits(config, memory_bytes, amounts);
     let burstable = CgroupLimits {
-        cpu_shares: Some(host::cgroup::cpu_shares(burstable_cpu_millis)),
+        cpu_shares: Some(model::cpu::cpu_shares(burstable_cpu_millis)),
         memory_low_bytes: keeps_memory.then_some(burstable_memory_bytes),
         memory_limit_bytes: upper.map(|upper| upper.burstable_bytes),
         ..CgroupLimits::default()

@@ -90,7 +90,7 @@ pub(super) fn on_host(metrics: &Metrics, action: &HostAction, end: End<'_>) {
         HostAction::RemoveCgroup { .. } => "destroy",
         HostAction::RemovePodLogs { .. } => return,
     };
-    if let Outcome::Done = end.outcome {
+    if let Outcome::Done | Outcome::Cgroup(_) = end.outcome {
         metrics.cgroup_operations.with([operation]).observe_duration(end.took());
     }
 }

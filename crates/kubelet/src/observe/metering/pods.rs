@@ -107,6 +107,7 @@ impl Work {
             | ActionKind::WriteStatus
             | ActionKind::DeletePod
             | ActionKind::CreateMirror
+            | ActionKind::RemovePodFolder
             | ActionKind::RemovePodLogs
             | ActionKind::SetPodCidr
             | ActionKind::RegisterNode

@@ -153,6 +153,7 @@ fn results() -> Vec<(&'static str, PodTask, Outcome)> {
         ("volumes torn down", PodTask::TearDownVolumes, Outcome::Done),
         ("cgroup removed", PodTask::RemoveCgroup, Outcome::Done),
         ("object deleted", PodTask::DeleteObject, Outcome::Done),
+        ("folder removed", PodTask::Folder, Outcome::Done),
         ("logs removed", PodTask::Logs, Outcome::Done),
     ]
 }

@@ -758,15 +758,84 @@ fn resources_of_the_pod() {
         {"name": "b", "resources": amounts(json!({"cpu": "100m"}), json!({"cpu": "1"}))},
     ]});
     let pending = World::new(spec.clone()).generate(Stage::Running);
-    let running = World::new(spec).with("a", 0, "running").with("b", 0, "running").generate(Stage::Running);
+    let mut world = World::new(spec).with("a", 0, "running").with("b", 0, "running");
     let all = json!({"cpu": "210m", "memory": "1Gi", "example.com/x": "1"});
     assert_eq!(json!(pending.allocated_resources), all);
     assert_eq!(
         json!(pending.resources),
         json!({"requests": all, "limits": {"cpu": "1010m", "memory": "1Gi", "example.com/x": "1"}})
     );
-    // Only some containers have limits, so the pod's cgroup has none.
-    assert_eq!(json!(running.resources), json!({"requests": {"cpu": "210m", "memory": "1Gi"}}));
+    let running = |world: &World| json!(world.generate(Stage::Running).resources);
+    assert_eq!(running(&world), json!({"requests": {"memory": "1Gi"}}), "nothing is known of the cgroup");
+    // Only some containers have limits, so the pod's cgroup has none; its weight is coarser than the request.
+    world.cgroup = cgroup(211, None, None);
+    let has = json!({"requests": {"cpu": "207m", "memory": "1Gi"}});
+    assert_eq!(running(&world), has);
+    // It was read before, by this process or an earlier one.
+    world.previous = world.generate(Stage::Running);
+    world.cgroup = None;
+    assert_eq!(running(&world), has);
+    world.previous.phase = Some("Pending".to_owned());
+    assert_eq!(running(&world), json!({"requests": {"memory": "1Gi"}}));
+
+    world.gates.grants_pod_level_resources = false;
+    let status = world.generate(Stage::Running);
+    assert_eq!((status.resources, status.allocated_resources), (None, None));
+}
+
+fn cgroup(shares: u64, cpu_limit_millis: Option<u64>, memory: Option<u64>) -> Option<CgroupObservation> {
+    Some(CgroupObservation { cpu_shares: Some(shares), cpu_limit_millis, memory_limit_bytes: memory })
+}
+
+/// Upstream's `TestConvertToAPIPodLevelResourcesStatus`: what the pod asks for as a whole, and what its cgroup has of that.
+#[test]
+fn resources_in_effect() {
+    let whole = |cpu: &str, limit: &str| json!({"requests": {"cpu": cpu, "memory": "64Mi", "hugepages-2Mi": "4Mi"}, "limits": {"cpu": limit, "memory": "100Mi", "hugepages-2Mi": "4Mi"}});
+    let pages = "4Mi";
+    for (case, own, has, requests, limits) in [
+        (
+            "a weight that the request comes to",
+            whole("1", "2"),
+            cgroup(998, Some(2000), Some(104_857_600)),
+            json!({"cpu": "1", "memory": "64Mi", "hugepages-2Mi": pages}),
+            json!({"cpu": "2", "memory": "100Mi", "hugepages-2Mi": pages}),
+        ),
+        (
+            "somebody else has written to it",
+            whole("1", "2"),
+            cgroup(500, Some(1500), Some(52_428_800)),
+            json!({"cpu": "489m", "memory": "64Mi", "hugepages-2Mi": pages}),
+            json!({"cpu": "1500m", "memory": "50Mi", "hugepages-2Mi": pages}),
+        ),
+        (
+            "what the kernel takes for the least",
+            whole("1m", "5m"),
+            cgroup(2, Some(10), None),
+            json!({"cpu": "1m", "memory": "64Mi", "hugepages-2Mi": pages}),
+            json!({"cpu": "5m", "memory": "100Mi", "hugepages-2Mi": pages}),
+        ),
+        (
+            "no limits",
+            json!({}),
+            cgroup(2, Some(100), Some(4096)),
+            json!({"memory": "32Mi"}),
+            json!({"cpu": "100m", "memory": "4Ki"}),
+        ),
+    ] {
+        let container = json!({"name": "a", "resources": {"requests": {"memory": "32Mi"}}});
+        let spec = json!({"resources": own, "containers": [container]});
+        let mut world = World::new(spec).with("a", 0, "running");
+        world.cgroup = has;
+        let shown = json!(world.generate(Stage::Running).resources);
+        assert_eq!(shown, json!({"requests": requests, "limits": limits}), "{case}");
+
+        world.edit(|pod| {
+            let source = ("kubernetes.io/config.source".to_owned(), "file".to_owned());
+            pod.metadata.annotations.get_or_insert_default().extend([source]);
+        });
+        let shown = world.generate(Stage::Running).resources;
+        assert_eq!(shown, World::new(json!(world.pod.spec)).generate(Stage::Running).resources, "{case}");
+    }
 }
 
 /// Upstream's `TestConvertToAPIContainerStatusesForResources`: a running container has what the runtime says.
