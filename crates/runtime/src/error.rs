@@ -43,6 +43,9 @@ impl fmt::Display for RpcStatus {
 
 impl std::error::Error for RpcStatus {}
 
+/// What the HTTP library says of calls that were under way when the connection broke. Go's servers say "context canceled".
+const DROPPED: &str = "operation was canceled";
+
 impl From<Status> for RpcStatus {
     fn from(status: Status) -> Self {
         // A status with a source was made on this side: the connection broke under the call, for
@@ -50,6 +53,8 @@ impl From<Status> for RpcStatus {
         let is_local = std::error::Error::source(&status).is_some();
         let code = match status.code() {
             Code::Unknown if is_local => Code::Unavailable,
+            // Whoever gives a call up here drops it, and hears nothing of it.
+            Code::Cancelled if is_local || status.message() == DROPPED => Code::Unavailable,
             code => code,
         };
         Self { code, message: status.message().to_owned() }
@@ -111,5 +116,24 @@ pub(crate) fn gone_is_fine(result: Result<(), RuntimeError>) -> Result<(), Runti
     match result {
         Err(error) if error.is_not_found() => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_connection_is_no_word_of_the_runtime() {
+        for (status, is_unavailable) in [
+            (Status::cancelled("operation was canceled"), true),
+            (Status::cancelled("context canceled"), false),
+            (Status::unavailable("connection refused"), true),
+            (Status::unknown("no such thing"), false),
+            (Status::from_error(Box::new(std::io::Error::other("broken pipe"))), true),
+        ] {
+            let error = RuntimeError::new("Status", "", status);
+            assert_eq!(error.is_unavailable(), is_unavailable, "{:?}", error.source);
+        }
     }
 }

@@ -42,6 +42,22 @@ async fn ended(scene: &Scene, kubelet: &Service, runtime: &FakeRuntime) -> Resul
     nodes.delete(SECOND, &DeleteParams::default()).await.map(drop).context("delete the second node")
 }
 
+/// A pull that the node does not even try counts as one that failed, and the want of a secret may be told of it.
+pub(super) async fn a_refused_pull_tells_of_missing_secrets(scene: Scene) -> Result<()> {
+    let fields = json!({ "registryPullQPS": 1, "registryBurst": 1, "serializeImagePulls": false });
+    let (kubelet, runtime) = started(&scene, "few-pulls", fields).await?;
+    // The runtime pulls all that it is asked for: nothing fails but what is refused.
+    let container = |n: usize| json!({ "name": format!("c{n}"), "image": format!("images.invalid/n{n}:1") });
+    let all: Vec<Value> = (0..2).map(container).collect();
+    let secrets = json!([{ "name": "missing" }]);
+    scene.pod("hasty", json!({ "nodeName": SECOND, "imagePullSecrets": secrets, "containers": all })).await?;
+    scene.event_naming("hasty", "Failed", "pull QPS exceeded").await?;
+    let told = scene.event("hasty", "FailedToRetrieveImagePullSecret", SOON).await?;
+    ensure!(told.contains("(missing)"), "the event says {told:?}");
+    scene.until("hasty", "running", SOON, |pod| phase(pod) == "Running").await?;
+    ended(&scene, &kubelet, &runtime).await
+}
+
 /// Whether a kubelet asks for whole lists or for chunks, the gate says.
 pub(super) async fn lists_in_chunks_with_their_gate(scene: Scene) -> Result<()> {
     const WHOLE: [&str; 3] = ["ListPodSandbox", "ListContainers", "ListImages"];

@@ -1,11 +1,12 @@
 //! What decides how a kubelet starts and whether it may: drop-ins, the lock file, and what it tells systemd.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Event, Node};
 use kube::Api;
 use serde_json::{Value, json};
 use tokio::net::UnixDatagram;
 
+use super::node_object::told_of;
 use super::scene::{SOON, Scene, is_ready, shell};
 use crate::cluster::{Changes, wait_for};
 use crate::isolation::NODE;
@@ -75,6 +76,21 @@ pub(super) async fn drop_ins_change_the_configuration(scene: Scene) -> Result<()
     };
     wait_for(&nodes, NODE, SOON, has).await.context("wait for room for 43 pods")?;
     kubelet.stop().await
+}
+
+/// One that finds no place for what it has to keep ends, and whoever looks at the node learns why.
+pub(super) async fn says_why_it_cannot_be_set_up(scene: Scene) -> Result<()> {
+    const NOWHERE: &str = "/proc/nowhere";
+    scene.cluster.kubelet.stop().await?;
+    let changes = Changes { fields: json!({ "podLogsDir": NOWHERE }), ..Changes::default() };
+    let kubelet = scene.cluster.kubelet_changed("no-place", changes)?;
+    kubelet.start().await?;
+    let ended = tokio::time::timeout(SOON, kubelet.died()).await.context("it starts all the same")?;
+    ensure!(!ended.to_string().contains("exit status: 0"), "{ended}");
+    let events: Api<Event> = Api::namespaced(scene.cluster.client.clone(), "default");
+    let event = told_of(&events, NODE, "KubeletSetupFailed", NOWHERE).await?;
+    ensure!(event.type_.as_deref() == Some("Warning"), "it is a warning: {event:?}");
+    scene.cluster.kubelet.start().await
 }
 
 /// One kubelet gives way to the next, and its pods stay.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Secret;
-use model::reason::event;
+use model::reason::{event, waiting};
 use model::{AllocatedPod, Pod, RuntimeHandler, pod};
 use node::{
     EventObject, EventRecord, Failure, FailureKind, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
@@ -104,7 +104,7 @@ impl Images {
         };
         if self.pull_rate.as_ref().is_some_and(|rate| !rate.admits()) {
             let message = pull_rate::EXCEEDED.to_owned();
-            return Outcome::Failed(Failure { kind: FailureKind::Other, message });
+            return self.pull_failed(&pod, Failure { kind: FailureKind::Other, message }).await;
         }
         // Not before its turn has come: until then there is nothing to be noted.
         let noted = match self.begin(&name).await {
@@ -131,17 +131,22 @@ impl Images {
             }
             Err(error) => {
                 let failure = pull_failure(error);
-                if failure.kind == FailureKind::Other {
-                    self.tell_missing_secrets(&pod).await;
-                }
                 match noted {
                     // With the runtime out of reach it may have succeeded all the same.
                     Some(noted) if failure.kind != FailureKind::RuntimeUnavailable => noted.failed().await,
                     _ => {}
                 }
-                Outcome::Failed(failure)
+                self.pull_failed(&pod, failure).await
             }
         }
+    }
+
+    /// What comes of a pull that was tried in vain. As upstream, secrets are no cause of what the registry or a signature is.
+    async fn pull_failed(&self, pod: &Pod, failure: Failure) -> Outcome {
+        if failure.kind.pull_reason() == waiting::ERR_IMAGE_PULL {
+            self.tell_missing_secrets(pod).await;
+        }
+        Outcome::Failed(failure)
     }
 
     async fn begin(&self, name: &str) -> Result<Option<PullUnderWay>, Failure> {

@@ -73,6 +73,7 @@ pub(crate) struct Process {
 /// Runs a node until `stop` is cancelled.
 pub(crate) async fn run(config: Config, process: Process, stop: CancellationToken) -> anyhow::Result<()> {
     let host = Host::examine(&config)?;
+    make_folders(&config, &host.node_name).await?;
     let traces = collect(config.tracing.as_ref(), &host.node_name)?;
     let prerequisites = Prerequisites::prepare(config, host, traces.tracer()).await?;
     let clock = Clock::start();
@@ -135,6 +136,15 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let result = driver.await.map_err(|error| anyhow::anyhow!("the core failed: {error}"));
     let _ = tokio::task::spawn_blocking(move || traces.end()).await;
     result
+}
+
+/// A node that has no place for what it keeps is of no use, and says so.
+async fn make_folders(config: &Config, node_name: &str) -> anyhow::Result<()> {
+    let made = folders::make(config);
+    if let Err(error) = &made {
+        connect::tell_setup_failed(config, node_name, error).await;
+    }
+    made
 }
 
 /// `None` when the process is told to stop first.
@@ -202,9 +212,8 @@ struct Prerequisites {
 }
 
 impl Prerequisites {
-    /// Makes folders, connects to the runtime, and sets up kernel and process.
+    /// Connects to the runtime, and sets up kernel and process.
     async fn prepare(mut config: Config, host: Host, tracer: Tracer) -> anyhow::Result<Self> {
-        folders::make(&config)?;
         let user_namespaces = UserNamespaces::new(&config).context("find ids for user namespaces")?;
         let metrics = Arc::new(Metrics::default());
         metrics.cgroup_version.set(f64::from(host.mounts.version()));

@@ -38,11 +38,18 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Hints from the runtime's event stream.
 pub(crate) async fn runtime_events(runtime: Runtime, inbox: Sender<Input>) {
     let mut events = std::pin::pin!(runtime.events());
+    let mut is_lost = false;
     while let Some(event) = events.next().await {
         let input = match event {
             RuntimeEvent::Connected => {
+                is_lost = false;
                 info!(v = 2, "CRI event stream connected");
                 Input::EventStream { is_connected: true }
+            }
+            // It is tried again and again, which is told once.
+            RuntimeEvent::Lost(error) if std::mem::replace(&mut is_lost, true) => {
+                debug!(err = error.message(), "Failed again to connect to the CRI event stream");
+                Input::EventStream { is_connected: false }
             }
             RuntimeEvent::Lost(error) => {
                 warn!(
