@@ -298,10 +298,10 @@ pub(super) async fn what_they_hold_back_is_refused(scene: Scene) -> Result<()> {
         ("no-reservation", "MemoryQoS", false, json!({ "memoryReservationPolicy": "TieredReservation" })),
         ("no-json", "LoggingBetaOptions", false, json!({ "logging": { "format": "json" } })),
         (
-            "no-split",
+            "no-buffer",
             "LoggingAlphaOptions",
             false,
-            json!({ "logging": { "options": { "text": { "splitStream": true } } } }),
+            json!({ "logging": { "options": { "text": { "infoBufferSize": "1Ki" } } } }),
         ),
         ("no-bootstrap", "RotateKubeletServerCertificate", false, json!({ "serverTLSBootstrap": true })),
         (
