@@ -47,7 +47,7 @@ pub(super) async fn a_refused_pull_tells_of_missing_secrets(scene: Scene) -> Res
     let fields = json!({ "registryPullQPS": 1, "registryBurst": 1, "serializeImagePulls": false });
     let (kubelet, runtime) = started(&scene, "few-pulls", fields).await?;
     // The runtime pulls all that it is asked for: nothing fails but what is refused.
-    let container = |n: usize| json!({ "name": format!("c{n}"), "image": format!("images.invalid/n{n}:1") });
+    let container = |n: usize| json!({ "name": format!("c{n}"), "image": format!("images.invalid/n{n}:1"), "imagePullPolicy": "Always" });
     let all: Vec<Value> = (0..2).map(container).collect();
     let secrets = json!([{ "name": "missing" }]);
     scene.pod("hasty", json!({ "nodeName": SECOND, "imagePullSecrets": secrets, "containers": all })).await?;
