@@ -5,7 +5,7 @@ use std::sync::Arc;
 use config::Config;
 use model::{AllocatedPod, RuntimeHandler, SandboxId, pod};
 use node::{EventObject, EventRecord, Failure, FailureKind, Outcome, RuntimeOutcome};
-use runtime::dns::{DnsSettings, ResolvConf};
+use runtime::dns::{DnsSettings, DnsWarning, ResolvConf};
 use runtime::sandbox::{SandboxInputs, SandboxSpec};
 use runtime::{NodeSettings, PodTotals, Runtime, dns, sandbox};
 use tracing::warn;
@@ -33,22 +33,12 @@ pub(crate) struct Sandboxes {
 impl Sandboxes {
     /// Creates and starts a sandbox and reads it back, since only its status has the addresses.
     pub(crate) async fn run(&self, pod: AllocatedPod, attempt: u32, handler: &RuntimeHandler) -> Outcome {
-        let spec = match self.spec(&pod, attempt, handler).await {
+        let dns = dns::for_pod(&pod, &self.dns_settings().await);
+        self.tell(&pod, dns.warnings);
+        let spec = match self.spec_with(&pod, attempt, handler, dns.config).await {
             Ok(spec) => spec,
             Err(failure) => return Outcome::Failed(failure),
         };
-        for warning in dns::for_pod(&pod, &self.dns_settings().await).warnings {
-            self.api.record(EventRecord {
-                about: EventObject::Pod { key: pod::key(&pod), uid: pod::uid(&pod), field_path: None },
-                is_warning: true,
-                reason: warning.reason.into(),
-                message: warning.message,
-            });
-            if let Some(message) = warning.of_node {
-                let (about, reason) = (EventObject::Node, warning.reason.into());
-                self.api.record(EventRecord { about, is_warning: true, reason, message });
-            }
-        }
         let log_dir = spec.log_directory().to_owned();
         if let Err(error) = tokio::fs::create_dir_all(&log_dir).await {
             return failure::other(format!("create log folder {}: {error}", log_dir.display()));
@@ -61,6 +51,22 @@ impl Sandboxes {
             Ok(Some(sandbox)) => Outcome::Runtime(RuntimeOutcome::SandboxStarted(sandbox)),
             Ok(None) => failure::other(format!("sandbox {id} vanished after its start")),
             Err(error) => failure::runtime_at(&error, FailureKind::SandboxStatus),
+        }
+    }
+
+    /// Records what is wrong with the DNS settings of a pod.
+    fn tell(&self, pod: &AllocatedPod, warnings: Vec<DnsWarning>) {
+        for warning in warnings {
+            self.api.record(EventRecord {
+                about: EventObject::Pod { key: pod::key(pod), uid: pod::uid(pod), field_path: None },
+                is_warning: true,
+                reason: warning.reason.into(),
+                message: warning.message,
+            });
+            if let Some(message) = warning.of_node {
+                let (about, reason) = (EventObject::Node, warning.reason.into());
+                self.api.record(EventRecord { about, is_warning: true, reason, message });
+            }
         }
     }
 
@@ -77,15 +83,24 @@ impl Sandboxes {
         handler: &RuntimeHandler,
     ) -> Result<SandboxSpec, Failure> {
         let dns = dns::for_pod(pod, &self.dns_settings().await);
-        let totals = totals(pod);
+        self.spec_with(pod, attempt, handler, dns.config).await
+    }
+
+    async fn spec_with(
+        &self,
+        pod: &AllocatedPod,
+        attempt: u32,
+        handler: &RuntimeHandler,
+        dns: ResolvConf,
+    ) -> Result<SandboxSpec, Failure> {
         let inputs = SandboxInputs {
             attempt,
             cgroup_parent: self.cgroups.parent(pod)?,
             log_root: self.config.paths.pod_logs.clone(),
             cluster_domain: self.config.pods.cluster_domain.clone(),
-            dns: dns.config,
+            dns,
             runtime_handler: handler.name.clone(),
-            totals,
+            totals: totals(pod),
             volume_groups: Vec::new(),
             user_namespace: self.user_namespaces.ids_of(pod, handler).await?,
         };
