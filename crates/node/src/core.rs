@@ -256,7 +256,11 @@ impl Node {
                 self.mirrors_may_be_made(was_known);
             }
             Input::NodeAddresses(addresses) => self.lifecycle.addresses_found(addresses),
-            Input::RuntimeVersion { name, version } => self.lifecycle.runtime_named(name, version),
+            Input::RuntimeVersion { name, version } => {
+                if self.lifecycle.runtime_named(name, version) {
+                    self.pods.mark_all();
+                }
+            }
             Input::RuntimeClasses(classes) => {
                 self.lifecycle.runtime_classes_listed(classes);
                 self.pods.mark_where(|pod| pod.runtime_classes_changed(now));

@@ -160,11 +160,13 @@ impl NodeLifecycle {
         self.refresh_host_ips();
     }
 
-    /// The runtime said what it is.
-    pub(crate) fn runtime_named(&mut self, name: String, version: String) {
+    /// The runtime said what it is. Returns whether its name is new, which the ids of containers have in them.
+    pub(crate) fn runtime_named(&mut self, name: String, version: String) -> bool {
         let readings = &mut self.readings;
-        self.report.is_dirty |= (&readings.runtime_name, &readings.runtime_version) != (&name, &version);
+        let is_new = readings.runtime_name != name;
+        self.report.is_dirty |= is_new || readings.runtime_version != version;
         (readings.runtime_name, readings.runtime_version) = (name, version);
+        is_new
     }
 
     /// The RuntimeClasses of the cluster were listed, or have changed.

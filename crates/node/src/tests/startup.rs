@@ -111,3 +111,18 @@ fn a_runtime_that_falls_silent_is_waited_for_since_its_last_answer() {
     scenario.wait(Duration::from_secs(10));
     assert_eq!(silent(&scenario), Some(since));
 }
+
+/// Container ids in a status begin with it. It may be known later than the first containers are, after a restart.
+#[test]
+fn a_runtime_that_is_named_late_is_named_in_statuses() {
+    let mut scenario = Scenario::new();
+    scenario.up(&pod(json!({ "containers": [{ "name": "a", "image": "i" }] })));
+    let id = |scenario: &Scenario| -> String {
+        let view = scenario.node.view();
+        let status = &view.pods.values().next().unwrap().status;
+        status.container_statuses.as_ref().unwrap()[0].container_id.clone().unwrap()
+    };
+    assert_eq!(id(&scenario), "containerd://a#0");
+    scenario.tell(Input::RuntimeVersion { name: "cri-o".into(), version: "1".into() });
+    assert_eq!(id(&scenario), "cri-o://a#0");
+}
