@@ -5,12 +5,12 @@
 # Expected:  `http://registry.example/` by way of a proxy is a connection to port 80, as without one (RFC 9110, section 4.2.1).
 #            A client that has a password offers to use it and to do without, and the proxy chooses (RFC 1928, section 3), as
 #            curl and Go's client do.
-# Instead:   SocksV5 asks for port 443 where a URL names none, whatever its scheme, while the connector without a proxy takes 80. With
-#            a password it offers method 2 alone: a proxy that wants none, as many do of addresses they know, has nothing
-#            to choose.
+# Instead:   SocksV5 asks for port 443 where a URL names none, whatever its scheme, while the connector without a proxy takes
+#            80. With a password it offers method 2 alone: a proxy that wants none, as many do of addresses they know, has
+#            nothing to choose.
 # Seen:      port 443 for http and https, 80 only where it is written; methods [2].
-# Why care:  a node agent that fetches manifests or images over plain HTTP on a closed network speaks HTTP to a TLS port once there is
-#            a proxy, and the error, a reset or an alert, is the server's. Write the port into each URL.
+# Why care:  a node agent that fetches manifests or images over plain HTTP on a closed network speaks HTTP to a TLS port once
+#            there is a proxy, and the error, a reset or an alert, is the server's. Write the port into each URL.
 source "$(dirname "$0")/common.bash"
 
 crate 'hyper = { version = "=1.12.0", features = ["client", "http1"] }' 'http = "=1.5.0"' 'tower-service = "=0.3.3"' \
