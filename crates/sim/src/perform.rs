@@ -16,6 +16,9 @@ use crate::process::{FaultOutcome, InFlight, is_own_work};
 use crate::runtime::{NewContainer, PRIVATE_IMAGE, container_name, sandbox_name};
 use crate::world::{SimEvent, World};
 
+/// How long what the API server was asked for may still happen after the end of whoever asked.
+const REQUESTS_OUTLIVE_CLIENTS: Duration = Duration::from_secs(2);
+
 fn failed(kind: FailureKind, message: &str) -> Outcome {
     Outcome::Failed(Failure { kind, message: message.to_owned() })
 }
@@ -138,8 +141,13 @@ impl World {
             return;
         }
         let (action, fault, is_told) = (pending.action.clone(), pending.fault, pending.is_told);
+        let has_outcome = pending.outcome.is_some();
+        if matches!(action, Action::Api(_)) && self.is_long_gone(process) {
+            self.in_flight.remove(&key);
+            return;
+        }
         let is_foreign = is_told || process != self.process.number;
-        if is_foreign || pending.outcome.is_some() {
+        if is_foreign || has_outcome {
             self.note(|_| format!("#{} of process {process} takes effect late", id.0));
         }
         if let Action::Runtime(RuntimeAction::StopContainer { id: container, grace, .. }) = &action
@@ -163,6 +171,14 @@ impl World {
         self.set_outcome(key, outcome);
         let delay = self.delay();
         self.after(delay, SimEvent::Result(process, id));
+    }
+
+    /// Whether a process ended so long ago that the API server has given up its requests, which it does when their connection
+    /// is closed. The runtime goes on with what it was asked for.
+    fn is_long_gone(&self, process: u32) -> bool {
+        let has_just_ended =
+            process + 1 == self.process.number && self.process.mono(self.at) <= REQUESTS_OUTLIVE_CLIENTS;
+        process != self.process.number && !has_just_ended
     }
 
     /// SIGTERM: the container may obey, or be killed when its grace is over.

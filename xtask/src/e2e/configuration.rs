@@ -17,6 +17,9 @@ pub(super) async fn update_reaches_the_volume(scene: Scene) -> Result<()> {
         .pod("reader", json!({ "restartPolicy": "Never", "containers": [container], "volumes": volumes }))
         .await?;
     scene.until("reader", "running", SOON, |pod| phase(pod) == "Running").await?;
+    // A change may be there before a container that was started has read anything.
+    let first = scene.first_line("reader", "main").await?;
+    anyhow::ensure!(first.trim() == "old", "the first content: {first:?}");
     let change = json!({ "data": { "key": "new\n" } });
     scene.api::<ConfigMap>().patch("map", &PatchParams::default(), &Patch::Merge(&change)).await?;
     scene.until("reader", "finished", EVENTUALLY, |pod| phase(pod) == "Succeeded").await?;
