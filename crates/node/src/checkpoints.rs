@@ -4,6 +4,9 @@
 //! Writes are committed in groups. One write of a file is under way at a time, and the next one has all that came
 //! meanwhile: a hundred pods that are let in at once cost a few of them. Entries that are taken out are no reason for a
 //! write, as upstream has it; the next one is without them.
+//!
+//! A write is for the next process, and nobody waits for the disk: a sandbox ends with the power, so that what it was
+//! granted need not outlive that before it starts. The disk itself is given the content a moment later, once for all writes until then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use model::{Now, PodUid};
 use serde::{Deserialize, Serialize};
 
-use crate::effect::{CheckpointWrite, Outcome, StateFile, Version};
+use crate::effect::{CheckpointAction, CheckpointWrite, Outcome, StateFile, Version};
 use crate::outbox::Outbox;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::schedule::earliest;
@@ -24,6 +27,9 @@ use crate::wait::{Found, WaitOn};
 /// How long a file rests after a write, for each pod in it. A write is as long as the file: without a rest, a burst of pods on
 /// a full node would have the file written again and again from one end to the other. One pod on its own waits for none.
 const REST_PER_POD: Duration = Duration::from_micros(100);
+
+/// How long after a write the file is synced to disk.
+const SYNC_AFTER: Duration = Duration::from_secs(1);
 
 /// The state files that this node keeps.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -43,6 +49,10 @@ struct Kept {
     /// Of the last write, or the one under way.
     sent: Version,
     retry: Option<Retry>,
+    /// When the last write is to be synced to disk; monotonic.
+    sync_at: Option<Duration>,
+    /// A sync failed: what was written may be lost, and a further sync would not tell (the kernel gives such pages up).
+    is_lost: bool,
     /// No write begins before, after one that went well; monotonic.
     rests_until: Duration,
     /// Pods that wait for the write of their entries.
@@ -105,7 +115,7 @@ impl Checkpoints {
         gone.iter().for_each(|uid| self.remove(file, uid));
     }
 
-    /// Whether a power cut would leave of a pod what is to be written of it.
+    /// Whether the next process would find what is to be written of a pod.
     pub(crate) fn is_safe(&self, file: StateFile, uid: &PodUid) -> bool {
         !self.kept(file).unsaved.contains_key(uid)
     }
@@ -129,7 +139,7 @@ impl Checkpoints {
         for file in StateFile::ALL {
             let kept = self.kept(file);
             let is_under_way = out.is_open(&Owner::Checkpoint(file));
-            if is_under_way || (!kept.unsaved.is_empty() && kept.retry.is_some()) {
+            if is_under_way || (kept.is_unsaved() && kept.retry.is_some()) {
                 found.retrying(WaitOn::StateFile(file), kept.retry.as_ref());
             }
             if is_under_way {
@@ -138,28 +148,39 @@ impl Checkpoints {
         }
     }
 
-    /// Starts what writes are due.
+    /// Starts what writes and syncs are due.
     pub(crate) fn drive(&mut self, now: Now, out: &mut Outbox) {
         for file in StateFile::ALL {
             if self.is_due(file, out).is_some_and(|at| at <= now.mono) {
                 let kept = self.kept_mut(file);
                 let (content, version) = (kept.content.clone(), kept.version);
                 kept.sent = version;
-                out.start(Owner::Checkpoint(file), CheckpointWrite { file, content, version });
+                let write = CheckpointWrite { file, content, version };
+                out.start(Owner::Checkpoint(file), CheckpointAction::Write(write));
+            }
+            if self.is_sync_due(file, out).is_some_and(|at| at <= now.mono) {
+                self.kept_mut(file).sync_at = None;
+                out.start(Owner::CheckpointSync(file), CheckpointAction::Sync(file));
             }
         }
     }
 
     /// When [`Checkpoints::drive`] has something to do; monotonic.
     pub(crate) fn next_deadline(&self, out: &Outbox) -> Option<Duration> {
-        StateFile::ALL.into_iter().fold(None, |next, file| earliest(next, self.is_due(file, out)))
+        let due = |file| earliest(self.is_due(file, out), self.is_sync_due(file, out));
+        StateFile::ALL.into_iter().fold(None, |next, file| earliest(next, due(file)))
     }
 
     /// When a write is due; monotonic.
     fn is_due(&self, file: StateFile, out: &Outbox) -> Option<Duration> {
         let kept = self.kept(file);
-        let is_wanted = !out.is_open(&Owner::Checkpoint(file)) && !kept.unsaved.is_empty();
+        let is_wanted = !out.is_open(&Owner::Checkpoint(file)) && kept.is_unsaved();
         is_wanted.then(|| kept.retry.as_ref().map_or(kept.rests_until, |retry| retry.next_at))
+    }
+
+    /// When a sync is due; monotonic.
+    fn is_sync_due(&self, file: StateFile, out: &Outbox) -> Option<Duration> {
+        self.kept(file).sync_at.filter(|_| !out.is_open(&Owner::CheckpointSync(file)))
     }
 
     /// Takes in how a write ended. Returns the pods that waited for that.
@@ -169,6 +190,8 @@ impl Checkpoints {
         match outcome {
             Outcome::Done => {
                 kept.retry = None;
+                kept.is_lost = false;
+                kept.sync_at = Some(now.after(SYNC_AFTER));
                 let pods = u32::try_from(kept.content.pods.len()).unwrap_or(u32::MAX);
                 kept.rests_until = now.after(REST_PER_POD.saturating_mul(pods));
                 kept.unsaved.retain(|_, version| *version > written);
@@ -179,6 +202,15 @@ impl Checkpoints {
             _ => {}
         }
         std::mem::take(&mut kept.waiting)
+    }
+
+    /// Takes in how a sync ended. After a failure all is written anew.
+    pub(crate) fn synced(&mut self, file: StateFile, outcome: Outcome, now: Now) {
+        if let Outcome::Failed(failure) = outcome {
+            let kept = self.kept_mut(file);
+            kept.is_lost = true;
+            kept.retry = Some(Retry::after(kept.retry.as_ref(), failure.message, Pauses::CALLS, now));
+        }
     }
 
     fn kept(&self, file: StateFile) -> &Kept {
@@ -193,6 +225,13 @@ impl Checkpoints {
             StateFile::AllocatedPods => &mut self.allocated,
             StateFile::ActuatedPods => &mut self.actuated,
         }
+    }
+}
+
+impl Kept {
+    /// Whether the file on disk is not what it should be.
+    fn is_unsaved(&self) -> bool {
+        self.is_lost || !self.unsaved.is_empty()
     }
 }
 
@@ -236,10 +275,14 @@ mod tests {
             self.checkpoints.drive(at(second), &mut self.out);
             let mut all = Vec::new();
             for effect in self.out.take() {
-                let Effect::Start { id, action: Action::Checkpoint(write) } = effect else {
+                let Effect::Start { id, action: Action::Checkpoint(action) } = effect else {
                     panic!("{effect:?}")
                 };
                 self.open.push(id);
+                let CheckpointAction::Write(write) = action else {
+                    all.push("sync".to_owned());
+                    continue;
+                };
                 let pods: Vec<&str> = write.content.pods.keys().map(PodUid::as_str).collect();
                 all.push(pods.join(" "));
             }
@@ -250,6 +293,12 @@ mod tests {
         fn ends(&mut self, outcome: Outcome, second: u64) -> BTreeSet<PodUid> {
             assert_eq!(self.out.finish(self.open.pop().unwrap()), Some(Owner::Checkpoint(FILE)));
             self.checkpoints.finished(FILE, outcome, at(second))
+        }
+
+        /// The sync under way ends.
+        fn is_synced(&mut self, outcome: Outcome, second: u64) {
+            assert_eq!(self.out.finish(self.open.pop().unwrap()), Some(Owner::CheckpointSync(FILE)));
+            self.checkpoints.synced(FILE, outcome, at(second));
         }
 
         fn next_deadline(&self) -> Option<Duration> {
@@ -271,9 +320,37 @@ mod tests {
         assert!(files.checkpoints.is_safe(FILE, &a) && !files.checkpoints.is_safe(FILE, &b));
         assert_eq!(files.driven(0), [""; 0], "it rests");
         assert_eq!(files.next_deadline(), Some(REST_PER_POD * 3));
-        assert_eq!(files.driven(1), ["a b c"]);
+        assert_eq!(files.driven(1), ["a b c", "sync"]);
+        files.is_synced(Outcome::Done, 1);
         files.ends(Outcome::Done, 1);
         assert!(files.checkpoints.is_safe(FILE, &b) && files.checkpoints.is_safe(FILE, &c));
+        assert_eq!(files.next_deadline(), Some(Duration::from_secs(2)));
+        assert_eq!(files.driven(2), ["sync"]);
+        assert_eq!(files.next_deadline(), None);
+    }
+
+    #[test]
+    fn no_write_waits_for_a_sync_and_what_a_sync_lost_is_written_anew() {
+        let mut files = Files::default();
+        let [a, b] = ["a", "b"].map(PodUid::from);
+        files.set(&a, "1");
+        files.driven(0);
+        assert_eq!(files.ends(Outcome::Done, 0), [].into());
+        assert!(files.checkpoints.is_safe(FILE, &a), "before the disk has it");
+        assert_eq!(files.driven(1), ["sync"]);
+        files.set(&b, "1");
+        assert_eq!(files.driven(1), ["a b"], "beside the sync");
+        files.ends(Outcome::Done, 1);
+        assert_eq!((files.driven(2), files.next_deadline()), (vec![], None), "one sync at a time");
+        files.is_synced(full(), 2);
+        assert!(files.checkpoints.is_safe(FILE, &a), "a process would find it");
+        assert_eq!(files.driven(2), ["sync"]);
+        files.is_synced(Outcome::Done, 2);
+        assert_eq!(files.driven(3), ["a b"]);
+        files.ends(Outcome::Done, 3);
+        assert!(files.checkpoints.retry(FILE).is_none());
+        assert_eq!(files.driven(4), ["sync"]);
+        files.is_synced(Outcome::Done, 4);
         assert_eq!(files.next_deadline(), None);
     }
 
@@ -299,6 +376,8 @@ mod tests {
         files.set(&old, "1");
         files.driven(0);
         files.ends(Outcome::Done, 0);
+        files.driven(1);
+        files.is_synced(Outcome::Done, 1);
         files.set(&new, "1");
         for (second, next) in [(1, 2), (2, 4), (4, 8)] {
             assert!(!files.checkpoints.wait_for(FILE, &new) && files.checkpoints.is_safe(FILE, &old));
@@ -308,7 +387,7 @@ mod tests {
             assert_eq!(files.next_deadline(), Some(Duration::from_secs(next)));
         }
         assert_eq!(files.checkpoints.retry(FILE).unwrap().error, "no space left");
-        files.driven(8);
+        assert_eq!(files.driven(8), ["new old"]);
         files.ends(Outcome::Done, 8);
         assert!(files.checkpoints.is_safe(FILE, &new) && files.checkpoints.retry(FILE).is_none());
     }

@@ -551,6 +551,7 @@ impl Node {
                 let waited = self.checkpoints.finished(file, outcome, now);
                 waited.into_iter().for_each(|uid| self.pods.mark(uid));
             }
+            Owner::CheckpointSync(file) => self.checkpoints.synced(file, outcome, now),
             Owner::StrayMirror(uid) => {
                 self.mirrors.removal_done(&uid, &outcome, now);
                 // A static pod that came meanwhile takes over from here.

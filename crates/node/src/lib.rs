@@ -59,10 +59,10 @@ pub use crate::core::Node;
 pub use annotations::reads_annotation;
 pub use dead_containers::DeadContainers;
 pub use effect::{
-    Action, ActionKind, ApiAction, ApiOutcome, CheckpointWrite, Effect, EffectId, EventObject, EventRecord,
-    Failure, FailureKind, Hook, HostAction, ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
-    ProbeAction, QosAmounts, RuntimeAction, RuntimeOutcome, StateFile, Subject, Version, VolumeAction,
-    VolumeFailure, VolumeOutcome, VolumeStage,
+    Action, ActionKind, ApiAction, ApiOutcome, CheckpointAction, CheckpointWrite, Effect, EffectId,
+    EventObject, EventRecord, Failure, FailureKind, Hook, HostAction, ImageAction, ImageAnswer, ImageOutcome,
+    ImageQuestion, Outcome, ProbeAction, QosAmounts, RuntimeAction, RuntimeOutcome, StateFile, Subject,
+    Version, VolumeAction, VolumeFailure, VolumeOutcome, VolumeStage,
 };
 pub use input::{DamagedFile, Input, Restored, RuntimeChange, Source};
 pub use machine::Machine;

@@ -20,6 +20,8 @@ pub(crate) enum Owner {
     StrayMirror(PodUid),
     /// What is written down for the next process.
     Checkpoint(StateFile),
+    /// A state file on the disk itself.
+    CheckpointSync(StateFile),
     /// A pod.
     Pod(PodUid, PodTask),
 }

@@ -11,8 +11,8 @@ use model::pod::{self, ContainerKind};
 use model::probe::ProbeKind;
 use model::{ContainerId, ContainerState, Pod, PodObservation, PodUid, SandboxId};
 use node::{
-    Action, ApiAction, EffectId, HostAction, Input, Outcome, ProbeAction, RuntimeAction, RuntimeOutcome,
-    Source, StateFile, VolumeAction, VolumeOutcome,
+    Action, ApiAction, CheckpointAction, EffectId, HostAction, Input, Outcome, ProbeAction, RuntimeAction,
+    RuntimeOutcome, Source, StateFile, VolumeAction, VolumeOutcome,
 };
 
 use crate::api::is_terminal;
@@ -118,10 +118,11 @@ impl World {
     fn learn_result(&mut self, action: &Action, outcome: &Outcome) {
         let uid = action.subject().uid;
         let knows = &mut self.process.knows;
-        if let Action::Checkpoint(write) = action {
-            match outcome {
-                Outcome::Failed(_) => knows.unwritten.insert(write.file),
-                _ => knows.unwritten.remove(&write.file),
+        if let Action::Checkpoint(action) = action {
+            match (action, outcome) {
+                (_, Outcome::Failed(_)) => knows.unwritten.insert(action.file()),
+                (CheckpointAction::Write(_), _) => knows.unwritten.remove(&action.file()),
+                (CheckpointAction::Sync(_), _) => false,
             };
         }
         match outcome {

@@ -105,7 +105,7 @@ impl World {
         }
     }
 
-    /// Whether a power cut now would leave what the pod was granted. No sandbox runs before that.
+    /// Whether the next process would find what the pod was granted. No sandbox runs before that.
     pub(crate) fn check_allocation_is_safe(&self, uid: &PodUid) -> Result<(), String> {
         let view = self.process.node.view();
         let held = view.pods.get(uid).and_then(|view| view.allocated.as_ref()).map(|pod| as_written(pod));

@@ -7,9 +7,9 @@ use model::pod::{self, ContainerKind};
 use model::probe::ProbeOutcome;
 use model::{ContainerId, ContainerState, ImageRef, Pod, SandboxId};
 use node::{
-    Action, ApiAction, ApiOutcome, EffectId, Failure, FailureKind, Hook, HostAction, ImageAction,
-    ImageAnswer, ImageOutcome, Outcome, ProbeAction, RuntimeAction, RuntimeChange, RuntimeOutcome,
-    VolumeAction, VolumeOutcome,
+    Action, ApiAction, ApiOutcome, CheckpointAction, EffectId, Failure, FailureKind, Hook, HostAction,
+    ImageAction, ImageAnswer, ImageOutcome, Outcome, ProbeAction, RuntimeAction, RuntimeChange,
+    RuntimeOutcome, VolumeAction, VolumeOutcome,
 };
 
 use crate::process::{FaultOutcome, InFlight, is_own_work};
@@ -67,7 +67,7 @@ impl World {
             delay = self.rng.millis(10, if self.is_settling { 1000 } else { 40_000 });
             delay = timeout.map_or(delay, |t| delay.min(t));
         }
-        let is_write = matches!(action, Action::Checkpoint(_));
+        let is_write = matches!(action, Action::Checkpoint(CheckpointAction::Write(_)));
         let key = (self.process.number, id);
         self.in_flight.insert(
             key,
@@ -266,10 +266,11 @@ impl World {
             Action::Checkpoint(_) if self.host.is_disk_full => {
                 failed(FailureKind::Other, "no space left on the disk")
             }
-            Action::Checkpoint(write) => {
+            Action::Checkpoint(CheckpointAction::Write(write)) => {
                 self.host.write(write);
                 Outcome::Done
             }
+            Action::Checkpoint(CheckpointAction::Sync(_)) => Outcome::Done,
         }
     }
 

@@ -59,6 +59,7 @@ impl ActionLabels {
             | ActionKind::RemovePodLogs
             | ActionKind::WriteNodeStatus
             | ActionKind::WriteStateFile(_)
+            | ActionKind::SyncStateFile(_)
             // Told where the range is known.
             | ActionKind::SetPodCidr => None,
         }
@@ -156,7 +157,8 @@ fn span_name(kind: ActionKind) -> Option<&'static str> {
         | ActionKind::SetPodCidr
         | ActionKind::RegisterNode
         | ActionKind::WriteNodeStatus
-        | ActionKind::WriteStateFile(_) => None,
+        | ActionKind::WriteStateFile(_)
+        | ActionKind::SyncStateFile(_) => None,
     }
 }
 

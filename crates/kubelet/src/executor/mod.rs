@@ -23,7 +23,7 @@ mod tests;
 pub(crate) mod user_namespaces;
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::Config;
@@ -31,8 +31,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::PodUid;
 use node::{
-    Action, ApiAction, Failure, FailureKind, HostAction, ImageAction, Outcome, ProbeAction, RuntimeAction,
-    RuntimeOutcome, VolumeAction, VolumeFailure, VolumeOutcome,
+    Action, ApiAction, CheckpointAction, Failure, FailureKind, HostAction, ImageAction, Outcome, ProbeAction,
+    RuntimeAction, RuntimeOutcome, VolumeAction, VolumeFailure, VolumeOutcome,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info};
@@ -90,7 +90,14 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
         Action::Host(action) => on_host(&adapters.host, action),
         Action::Probe(action) => in_container(&adapters.probes, action),
         Action::Api(action) => in_api(&adapters.api, action),
-        Action::Checkpoint(write) => Box::pin(state_files::write(&adapters.state_files, write)),
+        Action::Checkpoint(action) => on_state_file(&adapters.state_files, action),
+    }
+}
+
+fn on_state_file(root: &Path, action: CheckpointAction) -> BoxFuture<'_, Outcome> {
+    match action {
+        CheckpointAction::Write(write) => Box::pin(state_files::write(root, write)),
+        CheckpointAction::Sync(file) => Box::pin(state_files::sync(root, file)),
     }
 }
 

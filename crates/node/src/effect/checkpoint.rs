@@ -34,8 +34,16 @@ impl StateFile {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version(pub u64);
 
-/// Replace a state file, so that it has either the old or the new content whatever happens. → `Done` once the new one
-/// outlives a power cut
+/// What is done to a state file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum CheckpointAction {
+    /// Replace it, so that any process that comes next reads either the old or the new content. → `Done` once that is the new one
+    Write(CheckpointWrite),
+    /// Have the disk itself keep what it has. → `Done` once that outlives a power cut
+    Sync(StateFile),
+}
+
+/// A new content of a state file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CheckpointWrite {
     /// Which.
@@ -46,12 +54,28 @@ pub struct CheckpointWrite {
     pub version: Version,
 }
 
-impl CheckpointWrite {
+impl CheckpointAction {
+    /// Which file it is about.
+    pub fn file(&self) -> StateFile {
+        match self {
+            Self::Write(write) => write.file,
+            Self::Sync(file) => *file,
+        }
+    }
+
     pub(super) fn kind(&self) -> ActionKind {
-        ActionKind::WriteStateFile(self.file)
+        match self {
+            Self::Write(write) => ActionKind::WriteStateFile(write.file),
+            Self::Sync(file) => ActionKind::SyncStateFile(*file),
+        }
     }
 
     pub(super) fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, " version {} with {} pods", self.version.0, self.content.pods.len())
+        match self {
+            Self::Write(write) => {
+                write!(f, " version {} with {} pods", write.version.0, write.content.pods.len())
+            }
+            Self::Sync(_) => Ok(()),
+        }
     }
 }

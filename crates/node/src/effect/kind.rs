@@ -36,6 +36,7 @@ pub enum ActionKind {
     RegisterNode,
     WriteNodeStatus,
     WriteStateFile(StateFile),
+    SyncStateFile(StateFile),
 }
 
 /// What is done, in the imperative, as log lines and spans say it.
@@ -71,6 +72,7 @@ impl fmt::Display for ActionKind {
             Self::RegisterNode => "register node",
             Self::WriteNodeStatus => "write node status",
             Self::WriteStateFile(file) => return write!(f, "write state file {}", file.name()),
+            Self::SyncStateFile(file) => return write!(f, "sync state file {}", file.name()),
         })
     }
 }

@@ -26,7 +26,7 @@ use model::Pod;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use api::{ApiAction, ApiOutcome};
-pub use checkpoint::{CheckpointWrite, StateFile, Version};
+pub use checkpoint::{CheckpointAction, CheckpointWrite, StateFile, Version};
 pub use event::{EventObject, EventRecord};
 pub use host::{HostAction, QosAmounts};
 pub use image::{ImageAction, ImageAnswer, ImageOutcome, ImageQuestion};
@@ -74,7 +74,7 @@ pub enum Action {
     /// The API server.
     Api(ApiAction),
     /// State files.
-    Checkpoint(CheckpointWrite),
+    Checkpoint(CheckpointAction),
 }
 
 impl Action {
@@ -87,7 +87,7 @@ impl Action {
             Self::Host(action) => action.kind(),
             Self::Probe(action) => action.kind(),
             Self::Api(action) => action.kind(),
-            Self::Checkpoint(write) => write.kind(),
+            Self::Checkpoint(action) => action.kind(),
         }
     }
 
@@ -133,7 +133,7 @@ impl fmt::Display for Action {
             Self::Host(action) => action.details(f),
             Self::Probe(action) => action.details(f),
             Self::Api(action) => action.details(f),
-            Self::Checkpoint(write) => write.details(f),
+            Self::Checkpoint(action) => action.details(f),
             Self::Image(_) | Self::Volume(_) => Ok(()),
         }
     }
@@ -175,9 +175,9 @@ impl From<ApiAction> for Action {
     }
 }
 
-impl From<CheckpointWrite> for Action {
-    fn from(write: CheckpointWrite) -> Self {
-        Self::Checkpoint(write)
+impl From<CheckpointAction> for Action {
+    fn from(action: CheckpointAction) -> Self {
+        Self::Checkpoint(action)
     }
 }
 

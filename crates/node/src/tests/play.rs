@@ -9,8 +9,8 @@ use model::{
 
 use super::scenario::Scenario;
 use crate::{
-    Action, ApiAction, ApiOutcome, ImageAction, ImageAnswer, ImageOutcome, Input, Outcome, ProbeAction,
-    RuntimeAction, RuntimeChange, RuntimeOutcome, VolumeAction, VolumeOutcome,
+    Action, ApiAction, ApiOutcome, CheckpointAction, ImageAction, ImageAnswer, ImageOutcome, Input, Outcome,
+    ProbeAction, RuntimeAction, RuntimeChange, RuntimeOutcome, VolumeAction, VolumeOutcome,
 };
 
 /// Exit code of a container that was told to stop.
@@ -65,7 +65,7 @@ impl Scenario {
                 self.version += 1;
                 Outcome::Api(ApiOutcome::Written { version: self.version })
             }
-            Action::Checkpoint(write) => {
+            Action::Checkpoint(CheckpointAction::Write(write)) => {
                 self.files.insert(write.file, write.content.clone());
                 Outcome::Done
             }

@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 use super::words::action_text;
 use crate::pressure::Sample;
 use crate::{
-    Action, ApiAction, Effect, EffectId, EventObject, EventRecord, Failure, FailureKind, HostAction,
-    ImageAnswer, ImageOutcome, Input, Machine, Node, ObjectSettings, Outcome, QosAmounts, RuntimeAction,
-    RuntimeOutcome, Settings, Source, StateFile,
+    Action, ApiAction, CheckpointAction, Effect, EffectId, EventObject, EventRecord, Failure, FailureKind,
+    HostAction, ImageAnswer, ImageOutcome, Input, Machine, Node, ObjectSettings, Outcome, QosAmounts,
+    RuntimeAction, RuntimeOutcome, Settings, Source, StateFile,
 };
 
 /// A pod of the API server with this spec, version 1.
@@ -161,7 +161,12 @@ impl Scenario {
                         self.classes = Some(amounts);
                         inputs.push(Input::Finished { id, outcome: Outcome::Done });
                     }
-                    Effect::Start { id, action: Action::Checkpoint(write) } if !self.is_disk_slow => {
+                    Effect::Start { id, action: Action::Checkpoint(CheckpointAction::Sync(_)) } => {
+                        inputs.push(Input::Finished { id, outcome: Outcome::Done });
+                    }
+                    Effect::Start { id, action: Action::Checkpoint(CheckpointAction::Write(write)) }
+                        if !self.is_disk_slow =>
+                    {
                         self.files.insert(write.file, write.content);
                         inputs.push(Input::Finished { id, outcome: Outcome::Done });
                     }

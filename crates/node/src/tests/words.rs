@@ -2,7 +2,10 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 
-use crate::{Action, ApiAction, Hook, HostAction, ImageAction, ProbeAction, RuntimeAction, VolumeAction};
+use crate::{
+    Action, ApiAction, CheckpointAction, Hook, HostAction, ImageAction, ProbeAction, RuntimeAction,
+    VolumeAction,
+};
 
 pub(super) fn action_text(action: &Action) -> String {
     match action {
@@ -45,7 +48,8 @@ pub(super) fn action_text(action: &Action) -> String {
         Action::Runtime(RuntimeAction::SetPodCidr { pod_cidr }) => format!("pod-cidr {pod_cidr}"),
         Action::Api(ApiAction::RegisterNode { .. }) => "register".into(),
         Action::Api(ApiAction::WriteNodeStatus { .. }) => "write-node".into(),
-        Action::Checkpoint(write) => format!("write {}", write.file.name()),
+        Action::Checkpoint(CheckpointAction::Write(write)) => format!("write {}", write.file.name()),
+        Action::Checkpoint(CheckpointAction::Sync(file)) => format!("sync {}", file.name()),
     }
 }
 

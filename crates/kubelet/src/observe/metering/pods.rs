@@ -112,7 +112,8 @@ impl Work {
             | ActionKind::SetPodCidr
             | ActionKind::RegisterNode
             | ActionKind::WriteNodeStatus
-            | ActionKind::WriteStateFile(_) => None,
+            | ActionKind::WriteStateFile(_)
+            | ActionKind::SyncStateFile(_) => None,
         }
     }
 
