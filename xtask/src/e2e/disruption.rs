@@ -18,16 +18,16 @@ use crate::process::Service;
 use crate::workspace;
 
 /// A named pipe through which a container tells the test what it does while the API server is away.
-pub(super) struct Voice {
+pub(super) struct ReportPipe {
     path: PathBuf,
     lines: tokio::io::Lines<BufReader<pipe::Receiver>>,
 }
 
-impl Voice {
+impl ReportPipe {
     pub(super) fn new(scene: &Scene) -> Result<Self> {
         let folder = scene.cluster.paths.file(&scene.namespace);
         workspace::create_dir(&folder)?;
-        let path = folder.join("voice");
+        let path = folder.join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o622), 0)
             .context("make a named pipe")?;
         // Open for writing too, so that the pipe does not end with its first writer.
@@ -36,24 +36,27 @@ impl Voice {
         Ok(Self { path, lines: BufReader::new(reader).lines() })
     }
 
-    /// A container that says `word` when it starts, and lives until it is told to end.
+    /// A container that reports `word` when it starts, and lives until it is told to end.
     fn container(&self, word: &str) -> Value {
-        let script = format!("echo {word} > /voice/voice; sleep 100000");
-        with(shell("main", &script), json!({ "volumeMounts": [{ "name": "voice", "mountPath": "/voice" }] }))
+        let script = format!("echo {word} > /reports/pipe; sleep 100000");
+        with(
+            shell("main", &script),
+            json!({ "volumeMounts": [{ "name": "reports", "mountPath": "/reports" }] }),
+        )
     }
 
-    /// The folder that containers have as `/voice`.
+    /// The folder that containers have as `/reports`.
     pub(super) fn folder(&self) -> &std::path::Path {
         self.path.parent().unwrap_or(&self.path)
     }
 
     pub(super) fn volumes(&self) -> Value {
-        json!([{ "name": "voice", "hostPath": { "path": self.folder() } }])
+        json!([{ "name": "reports", "hostPath": { "path": self.folder() } }])
     }
 
-    pub(super) async fn hear(&mut self) -> Result<String> {
+    pub(super) async fn next(&mut self) -> Result<String> {
         let line = tokio::time::timeout(EVENTUALLY, self.lines.next_line()).await;
-        line.context("the container says nothing")??.context("the pipe ended")
+        line.context("the container reports nothing")??.context("the pipe ended")
     }
 }
 
@@ -239,34 +242,34 @@ pub(super) async fn takes_over_from_the_go_kubelet(scene: Scene) -> Result<()> {
     let go = go_kubelet(&scene);
     go.start().await?;
     let before = settle(&scene).await?;
-    let fixed = Fixed::run(&scene).await?;
+    let control_plane = ControlPlanePod::run(&scene).await?;
     go.stop().await?;
     scene.cluster.kubelet.start().await?;
     unchanged(&scene, before).await?;
-    fixed.is_unchanged(&scene).await?;
-    fixed.remove(&scene).await
+    control_plane.is_unchanged(&scene).await?;
+    control_plane.remove(&scene).await
 }
 
 /// And to the one who goes back.
 pub(super) async fn hands_over_to_the_go_kubelet(scene: Scene) -> Result<()> {
     let before = settle(&scene).await?;
-    let fixed = Fixed::run(&scene).await?;
+    let control_plane = ControlPlanePod::run(&scene).await?;
     scene.cluster.kubelet.stop().await?;
     let go = go_kubelet(&scene);
     go.start().await?;
     unchanged(&scene, before).await?;
-    fixed.is_unchanged(&scene).await?;
-    fixed.remove(&scene).await?;
+    control_plane.is_unchanged(&scene).await?;
+    control_plane.remove(&scene).await?;
     go.stop().await
 }
 
 /// A static pod, much as one of a control plane. Another kubelet has to find that it is the same one.
-struct Fixed {
+struct ControlPlanePod {
     file: Manifest,
     mirror: Pod,
 }
 
-impl Fixed {
+impl ControlPlanePod {
     const NAME: &str = "fixed";
 
     async fn run(scene: &Scene) -> Result<Self> {
@@ -397,16 +400,16 @@ pub(super) async fn pod_deleted_while_the_kubelet_is_away(scene: Scene) -> Resul
 }
 
 pub(super) async fn api_server_away_at_start(scene: Scene) -> Result<()> {
-    let mut voice = Voice::new(&scene)?;
+    let mut reports = ReportPipe::new(&scene)?;
     scene.cluster.kubelet.stop().await?;
     scene.cluster.control_plane.apiserver.kill().await?;
     let file = Manifest::new(&scene, "early");
     file.write_pod(
         "early",
-        json!({ "containers": [voice.container("running")], "volumes": voice.volumes() }),
+        json!({ "containers": [reports.container("running")], "volumes": reports.volumes() }),
     )?;
     scene.cluster.kubelet.start().await?;
-    ensure!(voice.hear().await? == "running", "a static pod needs no API server");
+    ensure!(reports.next().await? == "running", "a static pod needs no API server");
     scene.cluster.control_plane.start_apiserver().await?;
     scene.cluster.node_ready(EVENTUALLY).await?;
     let pod = scene.until(&mirror("early"), "ready", EVENTUALLY, is_ready).await?;
@@ -416,17 +419,17 @@ pub(super) async fn api_server_away_at_start(scene: Scene) -> Result<()> {
 }
 
 pub(super) async fn api_server_away_for_a_while(scene: Scene) -> Result<()> {
-    let mut voice = Voice::new(&scene)?;
+    let mut reports = ReportPipe::new(&scene)?;
     let before = settle(&scene).await?;
-    let spec = json!({ "containers": [voice.container("running")], "volumes": voice.volumes() });
+    let spec = json!({ "containers": [reports.container("running")], "volumes": reports.volumes() });
     let pod = scene.ready_pod("restarts", spec).await?;
-    ensure!(voice.hear().await? == "running", "it runs");
+    ensure!(reports.next().await? == "running", "it runs");
     scene.cluster.control_plane.apiserver.kill().await?;
     // End its only container: the kubelet has to start it again on its own.
     let id = container(&pod, "main").and_then(|status| status.container_id.clone()).unwrap_or_default();
     let id = id.trim_start_matches("containerd://");
     scene.cluster.containerd.ctr(&["tasks", "kill", "--signal", "SIGKILL", id]).await?;
-    ensure!(voice.hear().await? == "running", "it runs again");
+    ensure!(reports.next().await? == "running", "it runs again");
     scene.cluster.control_plane.start_apiserver().await?;
     scene
         .until("restarts", "ready after one restart", EVENTUALLY, |pod| {

@@ -11,7 +11,6 @@ mod clients;
 mod configuration;
 mod containers;
 mod copies;
-mod crowd;
 mod debugging;
 mod disruption;
 mod environment;
@@ -24,6 +23,7 @@ mod http_api;
 mod identity;
 mod init;
 mod lifecycle;
+mod many_streams;
 mod memory;
 mod node;
 mod node_object;
@@ -219,7 +219,7 @@ fn all() -> Vec<Scenario> {
         Disturbing second_node::what_goes_wrong_before_a_start_is_told,
         Disturbing traces::of_a_pods_start,
         Stricter traces::of_a_request_with_a_trace,
-        Stricter crowd::a_thousand_streams_at_once,
+        Stricter many_streams::a_thousand_at_once,
         Stricter identity::expired_client_certificate_is_replaced_without_a_restart,
         Stricter identity::dead_connection_is_replaced,
         Disturbing clients::kubectl_top_shows_nodes_and_pods,

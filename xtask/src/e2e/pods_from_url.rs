@@ -11,8 +11,8 @@ use super::static_pods::mirror;
 use super::web::{self, Web};
 use crate::cluster::Changes;
 
-/// What the server says and how often it said so.
-struct Says {
+/// What the server answers, and how often it was asked, with the header and without.
+struct PodServer {
     status: StatusCode,
     text: String,
     asked: usize,
@@ -44,17 +44,18 @@ fn fields(port: u16) -> Value {
 
 pub(super) async fn come_change_and_go(scene: Scene) -> Result<()> {
     let first = list(&scene, &[("one", "echo first; sleep 100000"), ("two", "echo two; sleep 100000")]);
-    let (says, seen) = watch::channel(Says { status: StatusCode::OK, text: first, asked: 0, strangers: 0 });
-    let teller = says.clone();
+    let (server, seen) =
+        watch::channel(PodServer { status: StatusCode::OK, text: first, asked: 0, strangers: 0 });
+    let served = server.clone();
     let web = Web::serve(move |request| {
         let is_known = request.headers().get("x-token").is_some_and(|token| token == "hunter2");
         let mut answer = None;
-        teller.send_modify(|says| {
+        served.send_modify(|server| {
             if is_known && request.uri().path() == "/pods" {
-                says.asked += 1;
-                answer = Some(web::text(says.status, says.text.clone()));
+                server.asked += 1;
+                answer = Some(web::text(server.status, server.text.clone()));
             } else {
-                says.strangers += 1;
+                server.strangers += 1;
             }
         });
         answer.unwrap_or_else(|| web::text(StatusCode::UNAUTHORIZED, ""))
@@ -64,11 +65,11 @@ pub(super) async fn come_change_and_go(scene: Scene) -> Result<()> {
     let say = async |status: StatusCode, text: String| -> Result<()> {
         let mut seen = seen.clone();
         let mut asked = 0;
-        says.send_modify(|says| {
-            (says.status, says.text) = (status, text);
-            asked = says.asked;
+        server.send_modify(|server| {
+            (server.status, server.text) = (status, text);
+            asked = server.asked;
         });
-        let heard = tokio::time::timeout(EVENTUALLY, seen.wait_for(|says| says.asked > asked + 2)).await;
+        let heard = tokio::time::timeout(EVENTUALLY, seen.wait_for(|server| server.asked > asked + 2)).await;
         heard.context("nobody asks for pods")?.context("the server is gone").map(drop)
     };
 

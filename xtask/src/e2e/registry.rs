@@ -247,11 +247,11 @@ pub(super) async fn kubelets_read_each_others_records(scene: Scene) -> Result<()
 }
 
 /// A program that says what it is told in a file, and notes what it was asked.
-struct Vouching {
+struct CredentialProvider {
     folder: PathBuf,
 }
 
-impl Vouching {
+impl CredentialProvider {
     fn new(scene: &Scene, host: &str) -> Result<Self> {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = scene.cluster.paths.file(&scene.namespace);
@@ -322,16 +322,16 @@ impl Vouching {
 pub(super) async fn a_program_opens_it(scene: Scene) -> Result<()> {
     let registry = Registry::start(&scene).await?;
     let (host, image) = (registry.host(), registry.image("two"));
-    let vouching = Vouching::new(&scene, &host)?;
-    vouching.says(&host, WRONG_PASSWORD, "0s")?;
+    let provider = CredentialProvider::new(&scene, &host)?;
+    provider.says(&host, WRONG_PASSWORD, "0s")?;
     scene.cluster.kubelet.stop().await?;
-    let changes = Changes { flags: vouching.flags(), ..Changes::default() };
+    let changes = Changes { flags: provider.flags(), ..Changes::default() };
     let kubelet = scene.cluster.kubelet_changed("vouched-for", changes)?;
     kubelet.start().await?;
 
     scene.pod("waits", spec(&image, json!({}))).await?;
     refused(&scene, "waits", &image).await?;
-    let asked = vouching.questions()?;
+    let asked = provider.questions()?;
     let (request, rest) =
         asked[0].rsplit_once(' ').map_or(("", ""), |(head, _)| head.rsplit_once(' ').unwrap_or((head, "")));
     ensure!(
@@ -349,12 +349,12 @@ pub(super) async fn a_program_opens_it(scene: Scene) -> Result<()> {
     );
 
     // The program knows better now; what it says is kept and serves another image of the registry too.
-    vouching.says(&host, PASSWORD, "1h")?;
+    provider.says(&host, PASSWORD, "1h")?;
     scene.until("waits", "ready", EVENTUALLY, is_ready).await?;
-    let before = vouching.questions()?.len();
+    let before = provider.questions()?.len();
     let other = registry.image("three");
     scene.ready_pod("other", spec(&other, json!({ "imagePullPolicy": "Always" }))).await?;
-    ensure!(vouching.questions()?.len() == before, "it is not asked again: {:?}", vouching.questions()?);
+    ensure!(provider.questions()?.len() == before, "it is not asked again: {:?}", provider.questions()?);
     let log = std::fs::read_to_string(kubelet.log()).context("read the kubelet's log")?;
     ensure!(!log.contains(PASSWORD) && !log.contains(WRONG_PASSWORD), "the log has a password");
     kubelet.stop().await
@@ -366,16 +366,16 @@ pub(super) async fn a_program_is_given_a_token_with_its_gate(scene: Scene) -> Re
     const AUDIENCE: &str = "a-registry";
     let registry = Registry::start(&scene).await?;
     let (host, image) = (registry.host(), registry.image("four"));
-    let vouching = Vouching::new(&scene, &host)?;
-    vouching.says(&host, PASSWORD, "0s")?;
+    let provider = CredentialProvider::new(&scene, &host)?;
+    provider.says(&host, PASSWORD, "0s")?;
     let attributes = json!({
         "serviceAccountTokenAudience": AUDIENCE, "cacheType": "Token", "requireServiceAccount": true,
     });
-    vouching.configure(&host, json!({ "tokenAttributes": attributes }))?;
+    provider.configure(&host, json!({ "tokenAttributes": attributes }))?;
     scene.cluster.kubelet.stop().await?;
     let changes = |is_on: bool| Changes {
         fields: json!({ "featureGates": { GATE: is_on } }),
-        flags: vouching.flags(),
+        flags: provider.flags(),
         ..Changes::default()
     };
     let off = scene.cluster.kubelet_changed("no-tokens", changes(false))?;
@@ -391,7 +391,7 @@ pub(super) async fn a_program_is_given_a_token_with_its_gate(scene: Scene) -> Re
     let token = json!({ "serviceAccountToken": { "audience": AUDIENCE, "path": "token" } });
     let volumes = json!([{ "name": "token", "projected": { "sources": [token] } }]);
     scene.ready_pod("known", spec(&image, json!({ "volumes": volumes }))).await?;
-    let asked = vouching.questions()?.join("\n");
+    let asked = provider.questions()?.join("\n");
     ensure!(asked.contains("\"serviceAccountToken\":\"ey"), "it is told no token");
     let log = std::fs::read_to_string(on.log()).context("read the kubelet's log")?;
     ensure!(!log.contains(PASSWORD), "the log has a password");

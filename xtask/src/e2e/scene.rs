@@ -34,7 +34,7 @@ pub(super) struct Scene {
 
 /// What a program printed and how it ended.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct CommandOutput {
     pub(super) code: i32,
     pub(super) out: String,
     pub(super) err: String,
@@ -203,7 +203,7 @@ impl Scene {
     }
 
     /// Runs kubectl to its end with this input.
-    pub(super) async fn kubectl_with(&self, input: &[u8], args: &[&str]) -> Result<Said> {
+    pub(super) async fn kubectl_with(&self, input: &[u8], args: &[&str]) -> Result<CommandOutput> {
         run_with(input, self.kubectl(args)).await.with_context(|| format!("kubectl {args:?}"))
     }
 
@@ -269,7 +269,7 @@ impl Scene {
 }
 
 /// Runs a program to its end with this input.
-pub(super) async fn run_with(input: &[u8], mut program: Command) -> Result<Said> {
+pub(super) async fn run_with(input: &[u8], mut program: Command) -> Result<CommandOutput> {
     program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = program.spawn().context("start it")?;
     let mut stdin = child.stdin.take().context("its input")?;
@@ -281,7 +281,7 @@ pub(super) async fn run_with(input: &[u8], mut program: Command) -> Result<Said>
     let both = async { tokio::join!(feed, child.wait_with_output()).1 };
     let done = tokio::time::timeout(SOON, both).await;
     let done = done.map_err(|_| anyhow!("did not end within {SOON:?}"))?.context("wait for its end")?;
-    Ok(Said {
+    Ok(CommandOutput {
         code: done.status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&done.stdout).into_owned(),
         err: String::from_utf8_lossy(&done.stderr).into_owned(),

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use super::disruption::Voice;
+use super::disruption::ReportPipe;
 use super::scene::{EVENTUALLY, SOON, Scene, container, is_ready, phase, pod, restarts, shell, with};
 use crate::cluster::{Kind, MANIFESTS};
 use crate::isolation::NODE;
@@ -125,29 +125,29 @@ pub(super) async fn deleted_mirror_comes_back(scene: Scene) -> Result<()> {
 /// "mirror pod termination should satisfy grace period when static pod is updated" of upstream's suite: as long as the
 /// old pod runs, its mirror says so.
 pub(super) async fn mirror_of_an_edited_pod_stays_until_it_has_ended(scene: Scene) -> Result<()> {
-    let mut voice = Voice::new(&scene)?;
+    let mut reports = ReportPipe::new(&scene)?;
     let file = Manifest::new(&scene, "edited");
-    let mounts = json!({ "volumeMounts": [{ "name": "voice", "mountPath": "/voice" }] });
+    let mounts = json!({ "volumeMounts": [{ "name": "reports", "mountPath": "/reports" }] });
     let spec = |word: &str| {
         let script = format!(
-            "trap 'echo ending {word} > /voice/voice; until test -e /voice/go; do sleep 0.1; done; exit 0' TERM; \
-             echo begin {word} > /voice/voice; while :; do sleep 0.1; done"
+            "trap 'echo ending {word} > /reports/pipe; until test -e /reports/go; do sleep 0.1; done; exit 0' TERM; \
+             echo begin {word} > /reports/pipe; while :; do sleep 0.1; done"
         );
         let main = with(shell("main", &script), mounts.clone());
-        json!({ "containers": [main], "volumes": voice.volumes(), "terminationGracePeriodSeconds": 100 })
+        json!({ "containers": [main], "volumes": reports.volumes(), "terminationGracePeriodSeconds": 100 })
     };
     let (first, second) = (spec("first"), spec("second"));
     file.write_pod("edited", first)?;
     let name = mirror("edited");
-    ensure!(voice.hear().await? == "begin first", "it begins");
+    ensure!(reports.next().await? == "begin first", "it begins");
     let before = scene.until(&name, "ready", SOON, is_ready).await?;
     file.write_pod("edited", second)?;
-    ensure!(voice.hear().await? == "ending first", "it is told to end");
+    ensure!(reports.next().await? == "ending first", "it is told to end");
     let now = scene.api::<Pod>().get(&name).await?;
     ensure!(now.metadata.uid == before.metadata.uid, "the mirror is still the old pod's");
     ensure!(now.metadata.deletion_timestamp.is_none() && phase(&now) == "Running", "and says that it runs");
-    workspace::write(&voice.folder().join("go"), "")?;
-    ensure!(voice.hear().await? == "begin second", "the new one begins after the end of the old one");
+    workspace::write(&reports.folder().join("go"), "")?;
+    ensure!(reports.next().await? == "begin second", "the new one begins after the end of the old one");
     let uid = before.metadata.uid;
     scene.until(&name, "replaced", SOON, |pod| pod.metadata.uid != uid && is_ready(pod)).await?;
     file.remove()?;

@@ -146,48 +146,52 @@ impl CgroupLimits {
     }
 }
 
-/// A value that belongs into a file of a controller.
-struct Knob {
+/// What an interface file of a controller is to have (cgroups(7)).
+struct InterfaceFile {
     controller: &'static str,
-    file: String,
+    name: String,
     value: String,
 }
 
-fn knob(controller: &'static str, file: impl Into<String>, value: impl ToString) -> Knob {
-    Knob { controller, file: file.into(), value: value.to_string() }
+fn interface_file(controller: &'static str, name: impl Into<String>, value: impl ToString) -> InterfaceFile {
+    InterfaceFile { controller, name: name.into(), value: value.to_string() }
 }
 
 /// What the limits are in the files of a version, without the quota of version 1.
-fn knobs(version: u8, limits: &CgroupLimits, page_sizes: &[u64]) -> Vec<Knob> {
+fn interface_files(version: u8, limits: &CgroupLimits, page_sizes: &[u64]) -> Vec<InterfaceFile> {
     let is_v2 = version == 2;
     let mut all = Vec::new();
     if let Some(shares) = limits.cpu_shares {
         let (file, value) = if is_v2 { ("cpu.weight", cpu_weight(shares)) } else { ("cpu.shares", shares) };
-        all.push(knob("cpu", file, value));
+        all.push(interface_file("cpu", file, value));
     }
     if let Some(bytes) = limits.memory_limit_bytes {
-        all.push(knob("memory", if is_v2 { "memory.max" } else { "memory.limit_in_bytes" }, bytes));
+        all.push(interface_file("memory", if is_v2 { "memory.max" } else { "memory.limit_in_bytes" }, bytes));
     }
     for (file, bytes) in [
         ("memory.min", limits.memory_min_bytes),
         ("memory.low", limits.memory_low_bytes),
         ("memory.high", limits.memory_high_bytes),
     ] {
-        all.extend(bytes.filter(|_| is_v2).map(|bytes| knob("memory", file, bytes)));
+        all.extend(bytes.filter(|_| is_v2).map(|bytes| interface_file("memory", file, bytes)));
     }
-    all.extend(limits.pids_max.map(|max| knob("pids", "pids.max", max)));
-    all.extend(limits.cpus.as_ref().map(|cpus| knob("cpuset", "cpuset.cpus", cpus)));
+    all.extend(limits.pids_max.map(|max| interface_file("pids", "pids.max", max)));
+    all.extend(limits.cpus.as_ref().map(|cpus| interface_file("cpuset", "cpuset.cpus", cpus)));
     if let Some(wanted) = &limits.hugetlb {
         for &page_bytes in page_sizes {
             let limit = wanted.iter().find(|h| h.page_bytes == page_bytes).map_or(0, |h| h.limit_bytes);
             let suffix = if is_v2 { "max" } else { "limit_in_bytes" };
-            all.push(knob("hugetlb", format!("hugetlb.{}.{suffix}", huge_page_name(page_bytes)), limit));
+            all.push(interface_file(
+                "hugetlb",
+                format!("hugetlb.{}.{suffix}", huge_page_name(page_bytes)),
+                limit,
+            ));
         }
     }
     if let (true, Some(quota)) = (is_v2, limits.cpu_quota_us) {
         let period = limits.cpu_period_us.unwrap_or(DEFAULT_CPU_PERIOD_US);
         let quota = if quota < 0 { "max".to_owned() } else { quota.to_string() };
-        all.push(knob("cpu", "cpu.max", format!("{quota} {period}")));
+        all.push(interface_file("cpu", "cpu.max", format!("{quota} {period}")));
     }
     all
 }
@@ -199,12 +203,12 @@ pub(super) fn apply(
     limits: &CgroupLimits,
     page_sizes: &[u64],
 ) -> Result<(), CgroupError> {
-    let set = |knob: &Knob| match mounts.root_of(knob.controller) {
-        Some(root) => write_knob(&root.join(name).join(&knob.file), &knob.value),
+    let set = |file: &InterfaceFile| match mounts.root_of(file.controller) {
+        Some(root) => write_interface_file(&root.join(name).join(&file.name), &file.value),
         // Without hugetlb or cpuset there is nothing to limit. The others are checked at start.
         None => Ok(()),
     };
-    knobs(mounts.version(), limits, page_sizes).iter().try_for_each(set)?;
+    interface_files(mounts.version(), limits, page_sizes).iter().try_for_each(set)?;
     if mounts.version() == 2 { Ok(()) } else { apply_quota_v1(limits, &set) }
 }
 
@@ -215,23 +219,23 @@ pub(super) fn are_applied(
     limits: &CgroupLimits,
     page_sizes: &[u64],
 ) -> bool {
-    let mut all = knobs(mounts.version(), limits, page_sizes);
+    let mut all = interface_files(mounts.version(), limits, page_sizes);
     if mounts.version() == 1 {
-        all.extend(limits.cpu_quota_us.map(|quota| knob("cpu", "cpu.cfs_quota_us", quota)));
-        all.extend(limits.cpu_period_us.map(|period| knob("cpu", "cpu.cfs_period_us", period)));
+        all.extend(limits.cpu_quota_us.map(|quota| interface_file("cpu", "cpu.cfs_quota_us", quota)));
+        all.extend(limits.cpu_period_us.map(|period| interface_file("cpu", "cpu.cfs_period_us", period)));
     }
-    all.iter().all(|knob| match mounts.root_of(knob.controller) {
-        Some(root) => has_value(&root.join(name).join(&knob.file), &knob.value),
+    all.iter().all(|file| match mounts.root_of(file.controller) {
+        Some(root) => has_value(&root.join(name).join(&file.name), &file.value),
         None => true,
     })
 }
 
 fn apply_quota_v1(
     limits: &CgroupLimits,
-    set: &dyn Fn(&Knob) -> Result<(), CgroupError>,
+    set: &dyn Fn(&InterfaceFile) -> Result<(), CgroupError>,
 ) -> Result<(), CgroupError> {
-    let quota = |q: i64| set(&knob("cpu", "cpu.cfs_quota_us", q));
-    let period = |p: u64| set(&knob("cpu", "cpu.cfs_period_us", p));
+    let quota = |q: i64| set(&interface_file("cpu", "cpu.cfs_quota_us", q));
+    let period = |p: u64| set(&interface_file("cpu", "cpu.cfs_period_us", p));
     match (limits.cpu_quota_us, limits.cpu_period_us) {
         // Either order can pass through a ratio above the parent's, which the kernel refuses;
         // then the other order works.
@@ -249,7 +253,7 @@ fn has_value(path: &Path, value: &str) -> bool {
 }
 
 /// Writes a value unless it is there already: adopting a node full of pods then costs reads only.
-pub(super) fn write_knob(path: &Path, value: &str) -> Result<(), CgroupError> {
+pub(super) fn write_interface_file(path: &Path, value: &str) -> Result<(), CgroupError> {
     if has_value(path, value) {
         return Ok(());
     }
@@ -318,8 +322,8 @@ mod tests {
             ..CgroupLimits::default()
         };
         let files = |version| {
-            let all = knobs(version, &limits, &[2 << 20, 1 << 30]);
-            all.iter().map(|k| format!("{}/{}={}", k.controller, k.file, k.value)).collect::<Vec<_>>()
+            let all = interface_files(version, &limits, &[2 << 20, 1 << 30]);
+            all.iter().map(|k| format!("{}/{}={}", k.controller, k.name, k.value)).collect::<Vec<_>>()
         };
         let v1 = [
             "cpu/cpu.shares=1024",

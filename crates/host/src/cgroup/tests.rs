@@ -39,7 +39,7 @@ impl Playground {
         tree
     }
 
-    fn knob(&self, controller: &str, below: &str, v1: &str, v2: &str) -> String {
+    fn interface_file(&self, controller: &str, below: &str, v1: &str, v2: &str) -> String {
         let file = if self.mounts.version() == 1 { v1 } else { v2 };
         let path = self.mounts.root_of(controller).unwrap().join(&self.name).join(below).join(file);
         fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).trim().to_owned()
@@ -106,11 +106,14 @@ fn node_and_pod_groups_come_and_go() {
     assert!(tree.holds(&Group::Kubepods, &node));
     tree.ensure(&Group::Class(QosClass::BestEffort), &shares(2)).unwrap();
     tree.set(&Group::Class(QosClass::Burstable), &shares(300)).unwrap();
-    assert_eq!(ground.knob("memory", "kubepods", "memory.limit_in_bytes", "memory.max"), "1073741824");
-    assert_eq!(ground.knob("pids", "kubepods", "pids.max", "pids.max"), "1000");
+    assert_eq!(
+        ground.interface_file("memory", "kubepods", "memory.limit_in_bytes", "memory.max"),
+        "1073741824"
+    );
+    assert_eq!(ground.interface_file("pids", "kubepods", "pids.max", "pids.max"), "1000");
     let weight = if ground.mounts.version() == 1 { ["2", "300"] } else { ["1", "12"] };
-    assert_eq!(ground.knob("cpu", "kubepods/besteffort", "cpu.shares", "cpu.weight"), weight[0]);
-    assert_eq!(ground.knob("cpu", "kubepods/burstable", "cpu.shares", "cpu.weight"), weight[1]);
+    assert_eq!(ground.interface_file("cpu", "kubepods/besteffort", "cpu.shares", "cpu.weight"), weight[0]);
+    assert_eq!(ground.interface_file("cpu", "kubepods/burstable", "cpu.shares", "cpu.weight"), weight[1]);
 
     let (a, b) = (PodUid::from("aaaa-1"), PodUid::from("bbbb-2"));
     let (group_a, group_b) = (group("aaaa-1", QosClass::Guaranteed), group("bbbb-2", QosClass::BestEffort));
@@ -121,15 +124,15 @@ fn node_and_pod_groups_come_and_go() {
     assert!(!tree.holds(&group_a, &CgroupLimits { cpu_quota_us: Some(60_000), ..pod_limits() }));
     tree.ensure(&group_b, &pod_limits()).unwrap();
     assert_eq!(
-        ground.knob("memory", "kubepods/podaaaa-1", "memory.limit_in_bytes", "memory.max"),
+        ground.interface_file("memory", "kubepods/podaaaa-1", "memory.limit_in_bytes", "memory.max"),
         "67108864"
     );
-    assert_eq!(ground.knob("pids", "kubepods/podaaaa-1", "pids.max", "pids.max"), "77");
+    assert_eq!(ground.interface_file("pids", "kubepods/podaaaa-1", "pids.max", "pids.max"), "77");
     if ground.mounts.version() == 1 {
-        assert_eq!(ground.knob("cpu", "kubepods/podaaaa-1", "cpu.cfs_quota_us", ""), "50000");
-        assert!(!ground.knob("cpuset", "kubepods/podaaaa-1", "cpuset.cpus", "").is_empty());
+        assert_eq!(ground.interface_file("cpu", "kubepods/podaaaa-1", "cpu.cfs_quota_us", ""), "50000");
+        assert!(!ground.interface_file("cpuset", "kubepods/podaaaa-1", "cpuset.cpus", "").is_empty());
     } else {
-        assert_eq!(ground.knob("cpu", "kubepods/podaaaa-1", "", "cpu.max"), "50000 100000");
+        assert_eq!(ground.interface_file("cpu", "kubepods/podaaaa-1", "", "cpu.max"), "50000 100000");
     }
     assert_eq!(
         tree.pod_cgroup_parent(&b, QosClass::BestEffort).unwrap(),
@@ -168,7 +171,7 @@ fn limits_are_completed_in_the_folders_of_slices() {
     let folder = format!(
         "{stem}-kubepods.slice/{stem}-kubepods-burstable.slice/{stem}-kubepods-burstable-podaa_1.slice"
     );
-    let quota = ground.knob("cpu", &folder, "cpu.cfs_quota_us", "cpu.max");
+    let quota = ground.interface_file("cpu", &folder, "cpu.cfs_quota_us", "cpu.max");
     assert_eq!(quota.split(' ').next(), Some("13000"), "rounded as systemd rounds it");
     let uid = PodUid::from("aa-1");
     assert_eq!(tree.pods().unwrap(), [(uid.clone(), QosClass::Burstable)]);

@@ -10,7 +10,7 @@ use model::{CgroupObservation, PodUid, QosClass};
 
 use super::CgroupError;
 use super::kill::{children, kill_all, remove_tree};
-use super::limits::{self, CgroupLimits, write_knob};
+use super::limits::{self, CgroupLimits, write_interface_file};
 use super::mounts::CgroupMounts;
 use super::names::{CgroupDriver, Group, Names, Slice};
 use super::stats::GroupReader;
@@ -286,7 +286,7 @@ fn inherit(parent: &Path, dir: &Path, file: &str) -> Result<(), CgroupError> {
     let path = dir.join(file);
     if read(path.clone()).is_ok_and(|own| own.is_empty()) {
         let inherited = read(parent.join(file)).unwrap_or_default();
-        write_knob(&path, &inherited)?;
+        write_interface_file(&path, &inherited)?;
     }
     Ok(())
 }

@@ -132,7 +132,7 @@ fn descriptors(pid: Option<u32>) -> Result<usize> {
     Ok(std::fs::read_dir(&folder).with_context(|| format!("list {folder}"))?.count())
 }
 
-pub(super) async fn a_thousand_streams_at_once(scene: Scene) -> Result<()> {
+pub(super) async fn a_thousand_at_once(scene: Scene) -> Result<()> {
     let kubelet = &scene.cluster.kubelet;
     let server = json!({ "name": "main", "image": AGNHOST, "args": ["netexec", "--http-port=8080"],
         "readinessProbe": { "httpGet": { "port": 8080 }, "periodSeconds": 1 } });
