@@ -282,7 +282,7 @@ impl Node {
         }
     }
 
-    /// Mirrors name the Node object as their owner: there are none before it is known.
+    /// Mirrors name the Node object as their owner: none is made before it is known.
     fn mirrors_may_be_made(&mut self, was_known: bool) {
         if !was_known && self.lifecycle.has_object_uid() {
             self.pods.mark_where(|pod| pod.desired.is_static());
@@ -548,8 +548,8 @@ impl Node {
             Owner::Node(NodeTask::PodCidr) => self.pod_cidr.finished(now, outcome),
             Owner::Node(NodeTask::QosCgroups) => self.qos_cgroups.finished(outcome, now),
             Owner::Checkpoint(file) => {
-                let waited = self.checkpoints.finished(file, outcome, now);
-                waited.into_iter().for_each(|uid| self.pods.mark(uid));
+                let concerned = self.checkpoints.finished(file, outcome, now);
+                concerned.into_iter().for_each(|uid| self.pods.mark(uid));
             }
             Owner::CheckpointSync(file) => self.checkpoints.synced(file, outcome, now),
             Owner::StrayMirror(uid) => {
@@ -632,8 +632,8 @@ impl Node {
         let had_ended = record.life.has_ended();
         let mut next = record.drive(&mut cx);
         let has_ended = !had_ended && record.life.has_ended();
-        if has_mirror && let Some(node_uid) = cx.node.uid() {
-            next = earliest(next, self.mirrors.drive(record, node_uid, &mut cx));
+        if has_mirror {
+            next = earliest(next, self.mirrors.drive(record, &mut cx));
         }
         record.note_progress(admission, &cx);
         self.schedule.set(Key::Pod(uid.clone()), next);

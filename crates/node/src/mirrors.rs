@@ -75,10 +75,13 @@ impl Mirrors {
         Some(key)
     }
 
-    /// Keeps one static pod's mirror as it should be: there, and of this very manifest.
-    pub(crate) fn drive(&self, record: &mut PodRecord, node_uid: &str, cx: &mut Cx<'_>) -> Option<Duration> {
+    /// Keeps one static pod's mirror as it should be: there, and of this very manifest. One is made once the node's object is
+    /// known, its owner; what an earlier process has told by one is heard before that.
+    pub(crate) fn drive(&self, record: &mut PodRecord, cx: &mut Cx<'_>) -> Option<Duration> {
         let pod = record.desired.pod()?.clone();
         match self.by_key.get(&record.key) {
+            // What it says is taken over once it is known what of it still holds.
+            Some(mirror) if is_mirror_of(mirror, &pod) && record.seen.last().is_none() => None,
             Some(mirror) if is_mirror_of(mirror, &pod) => {
                 let (uid, version) = (pod::uid(mirror), resource_version(mirror));
                 let is_other = record.report.api_uid.as_ref() != Some(&uid);
@@ -109,10 +112,10 @@ impl Mirrors {
                 record.mirror.next_at(cx.now)
             }
             None => {
+                let node_uid = cx.node.uid()?.to_owned();
                 let is_busy =
                     [PodTask::Mirror, PodTask::MirrorRemoval].iter().any(|s| record.tasks.is_open(s));
                 if !is_busy && record.mirror.is_due(cx.now) {
-                    let node_uid = node_uid.to_owned();
                     record.start(PodTask::Mirror, ApiAction::CreateMirror { pod, node_uid }, cx.out);
                 }
                 record.mirror.next_at(cx.now)

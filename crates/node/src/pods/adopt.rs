@@ -15,6 +15,7 @@ use super::probes::{self, KINDS, seconds};
 use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::status::is_terminal;
+use crate::tasks::PodTask;
 
 impl PodRecord {
     /// Takes over what an earlier process left running.
@@ -75,7 +76,7 @@ impl PodRecord {
         true
     }
 
-    /// What was said, without containers that were replaced since by some that count from less (the
+    /// What was said, without containers that were replaced since, or are being started, by some that count from less (the
     /// process that did so had nothing to count on from), and without init containers that are gone: they had
     /// their turn, and the runtime has nothing that would tell how it was.
     fn as_far_as_it_holds(&self, said: &PodStatus) -> PodStatus {
@@ -83,7 +84,10 @@ impl PodRecord {
         let lists = [&mut said.container_statuses, &mut said.init_container_statuses];
         for list in lists.into_iter().flatten() {
             list.retain(|status| match self.seen.last().and_then(|o| o.latest(&status.name)) {
-                None => self.kind_of(&status.name) != ContainerKind::Init,
+                None => {
+                    let is_starting = self.tasks.is_open(&PodTask::Container(status.name.clone()));
+                    self.kind_of(&status.name) != ContainerKind::Init && !is_starting
+                }
                 Some(c) => is_about(status, &c.id) || i64::from(status.restart_count) < i64::from(c.attempt),
             });
         }

@@ -76,8 +76,25 @@ impl Scenario {
     }
 
     fn begun(runtime: BTreeMap<PodUid, PodObservation>, at: Duration, node_ips: &[&str]) -> Self {
+        let is_ipv6_first = node_ips.first().is_some_and(|ip| ip.contains(':'));
+        let mut scenario = Self::unregistered(runtime, at, is_ipv6_first);
+        let addresses: Vec<_> =
+            node_ips.iter().map(|ip| json!({ "type": "InternalIP", "address": ip })).collect();
+        let object = json!({
+            "metadata": { "name": "node", "uid": "node-uid" }, "status": { "addresses": addresses },
+        });
+        assert_eq!(scenario.tell(Input::NodeObject(serde_json::from_value(object).unwrap())), "");
+        scenario
+    }
+
+    /// A node that was just started and has not seen its object.
+    pub(super) fn unregistered(
+        runtime: BTreeMap<PodUid, PodObservation>,
+        at: Duration,
+        is_ipv6_first: bool,
+    ) -> Self {
         let settings = Settings {
-            is_ipv6_first: node_ips.first().is_some_and(|ip| ip.contains(':')),
+            is_ipv6_first,
             limits_qos_memory: true,
             // It never ends, so that scenarios are about pods.
             is_registering: true,
@@ -108,13 +125,7 @@ impl Scenario {
             is_silent: None,
             node_events: vec![],
         };
-        let addresses: Vec<_> =
-            node_ips.iter().map(|ip| json!({ "type": "InternalIP", "address": ip })).collect();
-        let object = json!({
-            "metadata": { "name": "node", "uid": "node-uid" }, "status": { "addresses": addresses },
-        });
         for input in [
-            Input::NodeObject(serde_json::from_value(object).unwrap()),
             Input::RuntimeVersion { name: "containerd".into(), version: String::new() },
             Input::Sample(Sample::default()),
             Input::EventStream { is_connected: true },

@@ -178,3 +178,54 @@ fn an_init_container_that_is_gone_had_its_turn() {
     assert_eq!((end.reason.as_deref(), end.exit_code), (Some("Completed"), 0));
     assert!(end.message.is_some_and(|text| text.starts_with("Unable to get init container status")));
 }
+
+/// A pod of `a` and `b`, of which `b` was started a second time and the runtime has lost it since, and what its mirror says.
+fn lost() -> (Pod, Scenario, Arc<Pod>) {
+    let mut pod = plain("u");
+    let other = serde_json::from_value(json!({ "name": "b", "image": "i" })).unwrap();
+    pod.spec.as_mut().unwrap().containers.push(other);
+    let mut before = running(&pod);
+    before.exits("b#0", 1);
+    assert!(settle(&mut before).contains("write Running"));
+    let said = mirror(&before, &pod);
+    for held in before.runtime.values_mut() {
+        held.containers.retain(|container| container.name == "a");
+    }
+    (pod, before, said)
+}
+
+/// Restart counts go on from what the mirror says although the node is not registered yet.
+#[test]
+fn the_mirror_is_believed_before_the_node_is_registered() {
+    let (pod, before, said) = lost();
+    let api = || Input::PodsListed { source: Source::Api, pods: vec![said.clone()] };
+    let file = || files(&[&pod]);
+    for (first, second) in [(file(), api()), (api(), file())] {
+        let mut after =
+            Scenario::unregistered(before.runtime.clone(), before.at + Duration::from_secs(50), false);
+        after.tell(first);
+        after.tell(second);
+        let then = settle(&mut after);
+        assert!(then.contains("start b#2"), "{then}");
+    }
+}
+
+/// What is started before its mirror was seen counts from the start, and so says the mirror.
+#[test]
+fn what_is_being_started_counts_as_it_was_told() {
+    let (pod, before, said) = lost();
+    let mut after = Scenario::restarted(before.runtime.clone(), before.at + Duration::from_secs(50));
+    after.tell(files(&[&pod]));
+    while let Some(text) = after.under_way().first().filter(|text| *text != "start b#0").cloned() {
+        after.done(&text);
+    }
+    after.tell(Input::PodsListed { source: Source::Api, pods: vec![said] });
+    after.done("start b#0");
+    settle(&mut after);
+    let uid = PodUid::from("mirror-of-u");
+    let b = after.statuses[&uid].container_statuses.as_ref().unwrap()[1].clone();
+    assert_eq!((b.name.as_str(), b.restart_count), ("b", 0), "{b:?}");
+    after.exits("b#0", 1);
+    let then = settle(&mut after);
+    assert!(then.contains("start b#2"), "counts go on from all that were told: {then}");
+}
