@@ -113,6 +113,10 @@ pub(crate) struct Report {
     pub(crate) version: u64,
     /// What is true.
     pub(crate) current: Arc<PodStatus>,
+    /// The terminal phase that its containers came to, told once nothing of it runs: what the runtime loses of them until then
+    /// does not change it.
+    #[serde(default)]
+    pub(crate) reached: Option<String>,
     /// What the last write has carried, or the one under way, and the object it is for.
     pub(crate) sent: Option<(PodUid, Arc<PodStatus>)>,
     /// A write that failed.
@@ -147,6 +151,7 @@ impl PodRecord {
                 written: status.clone(),
                 version,
                 current: status,
+                reached: None,
                 sent: None,
                 retry: None,
                 flush_at: None,

@@ -172,13 +172,22 @@ fn cause(why: &EndCause) -> Cause<'_> {
 impl PodRecord {
     /// The status as it is now; `None` before anything is known.
     pub(crate) fn compute_status(&self, cx: &Cx<'_>) -> Option<PodStatus> {
+        self.with_status_inputs(cx, status::generate)
+    }
+
+    /// Takes note of what the containers of a pod that is over came to.
+    pub(crate) fn note_terminal_phase(&mut self, cx: &Cx<'_>) {
+        self.report.reached = self.with_status_inputs(cx, status::terminal_phase).flatten();
+    }
+
+    fn with_status_inputs<T>(&self, cx: &Cx<'_>, f: impl FnOnce(&StatusInputs<'_>) -> T) -> Option<T> {
         let object = self.desired.pod()?;
         let pod = self.allocated().or_else(|| self.offer(cx).pod(object))?;
         let empty = PodObservation::empty(self.uid.clone(), self.key.clone());
         let observed = self.seen.last().map_or(&empty, |last| &**last);
         let notes = self.notes(&pod, observed);
         let (stage, started) = self.stage(cx);
-        Some(status::generate(&StatusInputs {
+        Some(f(&StatusInputs {
             pod: &pod,
             is_resize_pending: self.granted.is_resize_pending(),
             observed,
@@ -187,6 +196,7 @@ impl PodRecord {
             rules: cx.settings.restart_rules,
             previous: &self.report.current,
             notes: &notes,
+            reached: self.report.reached.as_deref(),
             stage,
             started,
             host_ips: cx.node.host_ips,

@@ -67,6 +67,7 @@ impl PodRecord {
             })
         })?;
         if plan.is_over && plan.stop.is_empty() && self.seen.is_fresh() && !self.is_changing() {
+            self.note_terminal_phase(cx);
             self.begin_end(EndCause::Completed, cx);
             return self.drive_terminating(cx);
         }

@@ -85,6 +85,14 @@ pub(super) fn end_all(pod: &Pod, status: &mut PodStatus) {
     }
 }
 
+/// Sidecars end when there is nothing left that they are there for.
+pub(super) fn end_sidecars(pod: &Pod, status: &mut PodStatus) {
+    for sidecar in pod::containers(pod).filter(|c| c.kind == ContainerKind::Sidecar) {
+        let all = status.init_container_statuses.iter_mut().flatten();
+        all.filter(|said| said.name == sidecar.spec.name).for_each(end);
+    }
+}
+
 /// A container that waited to be started again will not be: its last end is its end.
 fn keep_last_end(container: &mut ContainerStatus) {
     let is_waiting = container.state.as_ref().is_none_or(|s| s.running.is_none() && s.terminated.is_none());

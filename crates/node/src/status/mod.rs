@@ -42,6 +42,8 @@ pub struct StatusInputs<'a> {
     pub previous: &'a PodStatus,
     /// What the core knows of each container beyond the observation.
     pub notes: &'a BTreeMap<String, ContainerNote>,
+    /// The terminal phase that its containers came to, if they did.
+    pub reached: Option<&'a str>,
     /// Where the pod is in its life.
     pub stage: Stage<'a>,
     /// When the node accepted the pod; the start time of one that has none yet.
@@ -139,6 +141,15 @@ pub fn generate(inputs: &StatusInputs<'_>) -> PodStatus {
     status
 }
 
+/// The terminal phase that the containers have come to. It is told once sidecars have ended, too, which say nothing about it.
+pub(crate) fn terminal_phase(inputs: &StatusInputs<'_>) -> Option<String> {
+    let mut status = PodStatus::default();
+    containers::fill(inputs, &mut status);
+    containers::end_sidecars(inputs.pod, &mut status);
+    status.phase = Some(phase::of(inputs, &status, false));
+    if is_terminal(&status) { status.phase } else { None }
+}
+
 /// Whether two statuses say the same, as far as the node is concerned: others' fields and
 /// conditions do not count, nor when a condition last changed or by which generation, and an
 /// empty list is as good as an absent one.
@@ -179,9 +190,9 @@ fn set_phase(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
     let mut phase = phase::of(inputs, status, is_ended);
     let terminal = |s: &PodStatus| s.phase.clone().filter(|_| is_terminal(s));
     let was_terminal = terminal(previous).or_else(|| pod.status.as_ref().and_then(terminal));
-    // Out of a terminal phase there is no way back.
-    if let Some(old) = &was_terminal {
-        phase.clone_from(old);
+    // Out of a terminal phase there is no way back, whatever the runtime loses after it was reached.
+    if let Some(old) = was_terminal.as_deref().or(inputs.reached) {
+        old.clone_into(&mut phase);
     }
     // Ended without having been deleted, and not even all started (its sandbox was lost): nothing
     // will come of it any more, and whoever waits for it must learn that.

@@ -89,6 +89,7 @@ impl World {
             rules: RestartRules { of_containers: true, of_pods: true },
             previous: &self.previous,
             notes: &self.notes,
+            reached: None,
             stage,
             started: at(900),
             host_ips: &self.host_ips,

@@ -348,3 +348,29 @@ fn a_pod_of_the_api_server_says_that_it_is_one() {
     scenario.apply(&pod);
     assert_eq!(origin(&scenario).1, "2023-11-14T22:30:00.000000000Z", "when it was first seen");
 }
+
+/// What the containers of a pod came to stays so when the runtime loses them while the rest of it ends.
+#[test]
+fn the_end_of_a_pod_is_told_as_it_was_reached() {
+    let mut scenario = Scenario::new();
+    scenario.up(&pod(json!({
+        "restartPolicy": "OnFailure",
+        "initContainers": [{ "name": "s", "image": "i", "restartPolicy": "Always" }],
+        "containers": [{ "name": "a", "image": "i" }],
+    })));
+    scenario.exits("a#0", 1);
+    while let Some(text) = scenario.under_way().first().cloned() {
+        scenario.done(&text);
+    }
+    let ending = scenario.exits("a#1", 0);
+    assert!(ending.contains("stop s#0"), "{ending}");
+    for held in scenario.runtime.values_mut() {
+        held.containers.retain(|container| container.id.as_str() != "a#1");
+    }
+    scenario.hint("a#1", RuntimeChange::Deleted);
+    while let Some(text) = scenario.under_way().first().cloned() {
+        scenario.done(&text);
+    }
+    let status = &scenario.statuses[&PodUid::from("u")];
+    assert_eq!(status.phase.as_deref(), Some("Succeeded"), "{status:?}");
+}
