@@ -55,8 +55,6 @@ struct Kept {
     is_lost: bool,
     /// No write begins before, after one that went well; monotonic.
     rests_until: Duration,
-    /// Pods that wait for the write of their entries.
-    waiting: BTreeSet<PodUid>,
 }
 
 impl Checkpoints {
@@ -115,18 +113,10 @@ impl Checkpoints {
         gone.iter().for_each(|uid| self.remove(file, uid));
     }
 
-    /// Whether the next process would find what is to be written of a pod.
+    /// Whether the next process would find what is to be written of a pod. Where not, the pod is looked at again when a write
+    /// has ended.
     pub(crate) fn is_safe(&self, file: StateFile, uid: &PodUid) -> bool {
         !self.kept(file).unsaved.contains_key(uid)
-    }
-
-    /// The same. Where not, the pod is looked at again when a write has ended.
-    pub(crate) fn wait_for(&mut self, file: StateFile, uid: &PodUid) -> bool {
-        let is_safe = self.is_safe(file, uid);
-        if !is_safe {
-            self.kept_mut(file).waiting.insert(uid.clone());
-        }
-        is_safe
     }
 
     /// The last write's failure.
@@ -183,10 +173,11 @@ impl Checkpoints {
         self.kept(file).sync_at.filter(|_| !out.is_open(&Owner::CheckpointSync(file)))
     }
 
-    /// Takes in how a write ended. Returns the pods that waited for that.
+    /// Takes in how a write ended. Returns the pods that this concerns: those of which the file lacked something until now.
     pub(crate) fn finished(&mut self, file: StateFile, outcome: Outcome, now: Now) -> BTreeSet<PodUid> {
         let kept = self.kept_mut(file);
         let written = kept.sent;
+        let concerned = kept.unsaved.keys().cloned().collect();
         match outcome {
             Outcome::Done => {
                 kept.retry = None;
@@ -201,7 +192,7 @@ impl Checkpoints {
             }
             _ => {}
         }
-        std::mem::take(&mut kept.waiting)
+        concerned
     }
 
     /// Takes in how a sync ended. After a failure all is written anew.
@@ -289,7 +280,7 @@ mod tests {
             all
         }
 
-        /// The write under way ends. Returns who waited for that.
+        /// The write under way ends. Returns whom that concerns.
         fn ends(&mut self, outcome: Outcome, second: u64) -> BTreeSet<PodUid> {
             assert_eq!(self.out.finish(self.open.pop().unwrap()), Some(Owner::Checkpoint(FILE)));
             self.checkpoints.finished(FILE, outcome, at(second))
@@ -314,9 +305,9 @@ mod tests {
         assert_eq!(files.driven(0), ["a"]);
         files.set(&b, "1");
         files.set(&c, "1");
-        assert!(!files.checkpoints.wait_for(FILE, &a) && !files.checkpoints.wait_for(FILE, &c));
+        assert!(!files.checkpoints.is_safe(FILE, &a) && !files.checkpoints.is_safe(FILE, &c));
         assert_eq!(files.driven(0), [""; 0], "one at a time");
-        assert_eq!(files.ends(Outcome::Done, 0), [a.clone(), c.clone()].into());
+        assert_eq!(files.ends(Outcome::Done, 0), [a.clone(), b.clone(), c.clone()].into());
         assert!(files.checkpoints.is_safe(FILE, &a) && !files.checkpoints.is_safe(FILE, &b));
         assert_eq!(files.driven(0), [""; 0], "it rests");
         assert_eq!(files.next_deadline(), Some(REST_PER_POD * 3));
@@ -335,7 +326,7 @@ mod tests {
         let [a, b] = ["a", "b"].map(PodUid::from);
         files.set(&a, "1");
         files.driven(0);
-        assert_eq!(files.ends(Outcome::Done, 0), [].into());
+        assert_eq!(files.ends(Outcome::Done, 0), [a.clone()].into());
         assert!(files.checkpoints.is_safe(FILE, &a), "before the disk has it");
         assert_eq!(files.driven(1), ["sync"]);
         files.set(&b, "1");
@@ -380,7 +371,7 @@ mod tests {
         files.is_synced(Outcome::Done, 1);
         files.set(&new, "1");
         for (second, next) in [(1, 2), (2, 4), (4, 8)] {
-            assert!(!files.checkpoints.wait_for(FILE, &new) && files.checkpoints.is_safe(FILE, &old));
+            assert!(!files.checkpoints.is_safe(FILE, &new) && files.checkpoints.is_safe(FILE, &old));
             assert_eq!(files.driven(second), ["new old"]);
             assert_eq!(files.ends(full(), second), [new.clone()].into());
             assert_eq!(files.driven(second), [""; 0]);

@@ -90,7 +90,7 @@ impl PodRecord {
                     return next_at;
                 }
                 // Whatever this starts, the next process has to know what it was given.
-                if !cx.checkpoints.wait_for(StateFile::AllocatedPods, &self.uid) {
+                if !cx.checkpoints.is_safe(StateFile::AllocatedPods, &self.uid) {
                     return None;
                 }
                 let handler = match handler_of(pod, cx.node) {

@@ -83,7 +83,7 @@ impl PodRecord {
         if let Some(resources) = allocation::actuated_container(pod, name, cx.settings.gates) {
             cx.checkpoints.set_container(StateFile::ActuatedPods, &self.uid, name, resources);
         }
-        cx.checkpoints.wait_for(StateFile::ActuatedPods, &self.uid)
+        cx.checkpoints.is_safe(StateFile::ActuatedPods, &self.uid)
     }
 
     /// The container whose processes an ephemeral container shares.

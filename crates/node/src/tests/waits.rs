@@ -71,3 +71,22 @@ fn images_are_waited_for_on_whom_they_depend() {
     assert_eq!((on, who), (image(), Responsible::Registry));
     assert!(error.unwrap().contains("denied"));
 }
+
+/// A pod that has not come as far as what is written for it is told of the write's end all the same.
+#[test]
+fn a_write_that_is_done_is_not_waited_for() {
+    let mut scenario = Scenario::new();
+    scenario.is_disk_slow = true;
+    scenario.apply(&web("IfNotPresent"));
+    for text in ["write Pending", "volumes", "cgroup", "write allocated_pods_state", "sandbox"] {
+        scenario.done(text);
+    }
+    let waits = |scenario: &Scenario| {
+        let view = scenario.node.view();
+        let all = view.pods.values().flat_map(|pod| pod.waits.iter().map(|wait| wait.on.to_string()));
+        all.filter(|on| on.starts_with("state file")).collect::<Vec<_>>()
+    };
+    assert_eq!(waits(&scenario), ["state file actuated_pods_state to be written"]);
+    scenario.done("write actuated_pods_state");
+    assert_eq!(waits(&scenario), [""; 0]);
+}
