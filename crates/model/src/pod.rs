@@ -37,8 +37,39 @@ pub enum ContainerKind {
 pub struct ContainerRef<'a> {
     /// Which list.
     pub kind: ContainerKind,
-    /// The spec. An ephemeral container's is converted to this type, hence the `Cow`-like owner.
-    pub spec: std::borrow::Cow<'a, Container>,
+    /// The spec.
+    pub spec: SpecRef<'a>,
+}
+
+/// Copy-on-write reference to the spec of a container: an ephemeral container's is converted to the type of the others. Smaller
+/// than [`Cow`](std::borrow::Cow), which has room for a whole spec wherever it goes.
+#[derive(Clone, Debug)]
+pub enum SpecRef<'a> {
+    /// As the pod has it.
+    Borrowed(&'a Container),
+    /// Converted.
+    Owned(Box<Container>),
+}
+
+impl std::ops::Deref for SpecRef<'_> {
+    type Target = Container;
+
+    fn deref(&self) -> &Container {
+        match self {
+            Self::Borrowed(spec) => spec,
+            Self::Owned(spec) => spec,
+        }
+    }
+}
+
+impl SpecRef<'_> {
+    /// The spec without its pod.
+    pub fn into_owned(self) -> Container {
+        match self {
+            Self::Borrowed(spec) => spec.clone(),
+            Self::Owned(spec) => *spec,
+        }
+    }
 }
 
 /// `metadata.uid`; empty when the source gave none.
@@ -143,20 +174,19 @@ pub fn grace_seconds(pod: &Pod) -> u64 {
 
 /// All containers: init and sidecars in their order, then regular, then ephemeral ones.
 pub fn containers(pod: &Pod) -> impl Iterator<Item = ContainerRef<'_>> {
-    use std::borrow::Cow;
     let spec = pod.spec.as_ref();
     let init = spec.and_then(|s| s.init_containers.as_deref()).unwrap_or_default();
     let regular = spec.map(|s| s.containers.as_slice()).unwrap_or_default();
     let ephemeral = spec.and_then(|s| s.ephemeral_containers.as_deref()).unwrap_or_default();
     let init = init.iter().map(|c| ContainerRef {
         kind: if is_sidecar(c) { ContainerKind::Sidecar } else { ContainerKind::Init },
-        spec: Cow::Borrowed(c),
+        spec: SpecRef::Borrowed(c),
     });
     let regular =
-        regular.iter().map(|c| ContainerRef { kind: ContainerKind::Regular, spec: Cow::Borrowed(c) });
+        regular.iter().map(|c| ContainerRef { kind: ContainerKind::Regular, spec: SpecRef::Borrowed(c) });
     let ephemeral = ephemeral.iter().map(|c| ContainerRef {
         kind: ContainerKind::Ephemeral,
-        spec: Cow::Owned(ephemeral_as_container(c)),
+        spec: SpecRef::Owned(Box::new(ephemeral_as_container(c))),
     });
     init.chain(regular).chain(ephemeral)
 }

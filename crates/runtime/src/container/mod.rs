@@ -188,7 +188,7 @@ pub fn spec(
     inputs: &ContainerInputs,
     node: &NodeSettings,
 ) -> Result<ContainerSpec, ContainerSpecError> {
-    let c = container.spec.as_ref();
+    let c = &*container.spec;
     let mut security = security::context(pod, container, inputs, node)?;
     let mut options = security.namespace_options.take().unwrap_or_default();
     if let Some(target) = &inputs.target
