@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::core::v1::{Container, PodStatus};
 use model::pod::{self, ContainerKind, ContainerRef, RestartPolicy};
-use model::{ContainerObservation, Pod, PodUid};
+use model::{Pod, PodUid};
 
 use crate::api::is_terminal;
 use crate::checks::exit_code;
+use crate::runtime::Container as Held;
 use crate::specs::FAILED;
 use crate::world::World;
 
@@ -116,9 +117,12 @@ impl World {
     fn check_container(&self, pod: &Pod, c: &ContainerRef<'_>, status: &PodStatus) -> Result<bool, String> {
         let (uid, name) = (pod::uid(pod), &c.spec.name);
         let latest = self.runtime.containers.values().filter(|o| o.uid == uid && o.seen.name == *name);
+        // Once a regular container was there, init containers have had their turn: also where its start was given up and it
+        // came too early, after all others were removed for a restart.
+        let is_past = c.kind == ContainerKind::Init && self.has_regular(pod);
         let Some(latest) = latest.max_by_key(|o| o.seen.attempt) else {
-            if c.kind == ContainerKind::Regular && has_ended(status, name) {
-                // Lost with all of its pod, and not to be run again.
+            // Lost with all of its pod, and not to be run again.
+            if is_past || c.kind == ContainerKind::Regular && has_ended(status, name) {
                 return Ok(false);
             }
             return Err(format!("{name} of {uid} is not there"));
@@ -136,14 +140,12 @@ impl World {
             (_, RestartPolicy::OnFailure) => exit_code(&latest.seen.state) == Some(0),
             (_, RestartPolicy::Never) => exit_code(&latest.seen.state).is_some(),
         };
-        // Once a regular container was there, init containers have had their turn.
-        let is_past = c.kind == ContainerKind::Init && self.has_regular(pod);
         if !(is_up || may_be_over || is_past) {
             return Err(format!("{name} of {uid} does not run: {:?}", latest.seen.state));
         }
         if is_up {
             self.check_actuation_is_safe(&uid, name)?;
-            check_running(&uid, &c.spec, &latest.seen, status)?;
+            check_running(&uid, &c.spec, latest, status)?;
         }
         Ok(is_up)
     }
@@ -159,7 +161,7 @@ impl World {
             .any(|c| self.runtime.containers.values().any(|o| o.uid == uid && o.seen.name == c.spec.name))
     }
 
-    fn is_ready_sandbox_of(&self, container: &crate::runtime::Container) -> bool {
+    fn is_ready_sandbox_of(&self, container: &Held) -> bool {
         self.runtime.ready(&container.uid).any(|s| s.seen.id == container.seen.sandbox_id)
     }
 
@@ -198,19 +200,18 @@ fn has_ended(status: &PodStatus, name: &str) -> bool {
 }
 
 /// What is said of a container that runs, and which version of it that is.
-fn check_running(
-    uid: &PodUid,
-    spec: &Container,
-    seen: &ContainerObservation,
-    status: &PodStatus,
-) -> Result<(), String> {
+fn check_running(uid: &PodUid, spec: &Container, held: &Held, status: &PodStatus) -> Result<(), String> {
+    let seen = &held.seen;
     let name = &spec.name;
     let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
     let said =
         all.into_iter().find(|s| s.name == *name).ok_or_else(|| format!("no status of {name} of {uid}"))?;
+    // Counts never go back.
+    let is_counted = u32::try_from(said.restart_count)
+        .is_ok_and(|count| count == seen.attempt || held.is_late && count > seen.attempt);
     let right = said.state.as_ref().is_some_and(|s| s.running.is_some())
         && said.container_id.as_deref() == Some(&format!("containerd://{}", seen.id))
-        && u32::try_from(said.restart_count) == Ok(seen.attempt)
+        && is_counted
         && said.ready;
     if !right {
         return Err(format!("the status of {name} of {uid} is wrong: {said:?}"));

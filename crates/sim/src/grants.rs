@@ -65,8 +65,8 @@ impl World {
             }
         } else if self.process.knows.found.contains(&uid) {
             self.check_recalled(pod);
-        } else if cpu_millis(pod) > 0 {
-            self.check_room(&uid);
+        } else {
+            self.check_room(pod);
         }
     }
 
@@ -92,16 +92,20 @@ impl World {
         }
     }
 
-    /// A pod was let in: with it, no more is granted than there is.
-    fn check_room(&mut self, uid: &PodUid) {
+    /// A pod was let in: with it, no more is granted than there is, to no more pods than may run.
+    fn check_room(&mut self, pod: &AllocatedPod) {
         let view = self.process.node.view();
         // What is over takes no room, even while its sandbox is stopped.
         let all =
             view.pods.values().filter(|pod| pod.phase != Phase::Terminated && !is_terminal(&pod.status));
-        let granted: i64 = all.filter_map(|pod| pod.allocated.as_ref()).map(cpu_millis).sum();
-        let there_is = self.host.cpu_millis;
-        if u64::try_from(granted).is_ok_and(|granted| granted > there_is) {
+        let all: Vec<_> = all.filter_map(|pod| pod.allocated.as_ref()).collect();
+        let granted: i64 = all.iter().copied().map(cpu_millis).sum();
+        let (uid, there_is, most) = (pod::uid(pod), self.host.cpu_millis, self.host.max_pods);
+        // What asks for nothing has room also where an earlier process has let in more than there is.
+        if cpu_millis(pod) > 0 && u64::try_from(granted).is_ok_and(|granted| granted > there_is) {
             self.broke(format!("with {uid}, {granted}m of processors are granted of {there_is}m"));
+        } else if u32::try_from(all.len()).is_ok_and(|pods| pods > most) {
+            self.broke(format!("with {uid}, {} pods are let in where {most} may run", all.len()));
         }
     }
 

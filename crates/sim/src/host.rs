@@ -12,6 +12,8 @@ use node::{CheckpointWrite, DamagedFile, Machine, StateFile};
 pub(crate) struct Host {
     /// Processors, thousandths.
     pub(crate) cpu_millis: u64,
+    /// How many pods may run at once.
+    pub(crate) max_pods: u32,
     pub(crate) volumes: BTreeSet<PodUid>,
     pub(crate) folders: BTreeSet<PodUid>,
     pub(crate) cgroups: BTreeMap<PodUid, CgroupObservation>,

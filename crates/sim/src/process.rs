@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use node::{Action, Node, Outcome, Settings, Source};
+use node::{Action, CapacitySettings, Node, Outcome, Settings, Source};
 
 use crate::checks::Knowledge;
 use crate::specs::NODE;
@@ -54,8 +54,8 @@ pub(crate) enum FaultOutcome {
     FailsBeforeEffect,
 }
 
-/// What the agent of this life is configured to.
-pub fn settings(number: u32) -> Settings {
+/// What the agent of this life is configured to, on a node for so many pods.
+pub fn settings(number: u32, max_pods: u32) -> Settings {
     Settings {
         node_name: NODE.to_owned(),
         is_registering: true,
@@ -64,15 +64,16 @@ pub fn settings(number: u32) -> Settings {
             ..node::ObjectSettings::default()
         },
         seed: u64::from(number),
+        capacity: CapacitySettings { max_pods, ..CapacitySettings::default() },
         sources: vec![Source::Api, Source::File],
         ..Settings::default()
     }
 }
 
 impl Process {
-    pub(crate) fn start(number: u32, at: Duration) -> Self {
+    pub(crate) fn start(number: u32, at: Duration, max_pods: u32) -> Self {
         Self {
-            node: Node::new(settings(number)),
+            node: Node::new(settings(number, max_pods)),
             number,
             born: at,
             watch: 0,

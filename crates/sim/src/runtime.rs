@@ -28,6 +28,8 @@ pub(crate) struct Container {
     pub(crate) uid: PodUid,
     pub(crate) seen: ContainerObservation,
     pub(crate) is_ghost: bool,
+    /// Its creation outlived whoever asked for it, and so its number may have been counted already.
+    pub(crate) is_late: bool,
     /// How long after SIGTERM it ends; `None` when it ignores the signal.
     pub(crate) obeys_after: Option<Duration>,
     /// When its process began, by the world's time.
@@ -119,6 +121,7 @@ impl Runtime {
             uid: pod::uid(made.pod),
             seen,
             is_ghost: made.is_ghost,
+            is_late: made.is_ghost,
             obeys_after: made.obeys_after,
             began: Duration::ZERO,
         };

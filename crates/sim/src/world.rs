@@ -187,6 +187,10 @@ impl World {
     fn new(seed: u64, takes_notes: bool, recordings: Option<Vec<SegmentWriter<Vec<u8>>>>) -> Self {
         let mut rng = SimRng::new(seed);
         let faults = FaultProfile::of_history(&mut rng);
+        // Not all pods have room.
+        let cpu_millis = if rng.percent(30) { 2000 } else { 64_000 };
+        // Users and files have about twice as many pods as such a node may run.
+        let max_pods = if rng.percent(20) { 2 } else { 110 };
         let mut world = Self {
             rng,
             faults,
@@ -195,11 +199,11 @@ impl World {
             most_ahead: SignedDuration::ZERO,
             queue: BTreeMap::new(),
             sequence: 0,
-            process: Process::start(1, Duration::from_secs(1)),
+            process: Process::start(1, Duration::from_secs(1), max_pods),
             in_flight: BTreeMap::new(),
             runtime: Runtime::default(),
             api: Api::default(),
-            host: Host { cpu_millis: 64_000, ..Host::default() },
+            host: Host { cpu_millis, max_pods, ..Host::default() },
             files: BTreeMap::new(),
             next_uid: 0,
             truth: GroundTruth::default(),
@@ -213,10 +217,6 @@ impl World {
             unusual: (0, String::new()),
         };
         world.truth.flavour = world.rng.number(0, 1000);
-        if world.rng.percent(30) {
-            // Not all pods have room.
-            world.host.cpu_millis = 2000;
-        }
         world.note(|w| format!("{:?}", w.faults));
         world.begin_recording();
         world.plan();
@@ -262,7 +262,7 @@ impl World {
     /// A process that starts has a recording of its own.
     fn begin_recording(&mut self) {
         if let Some(recordings) = &mut self.recordings {
-            let snapshot = Snapshot::of_settings(&settings(self.process.number));
+            let snapshot = Snapshot::of_settings(&settings(self.process.number, self.host.max_pods));
             // Writing to memory does not fail.
             recordings.extend(snapshot.ok().and_then(|snapshot| begin_segment(snapshot).ok()));
         }

@@ -28,7 +28,7 @@ fn segments(folder: &Path) -> Vec<PathBuf> {
 fn segments_begin_with_what_is_known_and_the_oldest_go() {
     const STEPS: u64 = 3000;
     let folder = tempfile::tempdir().unwrap();
-    let settings = sim::settings(1);
+    let settings = sim::settings(1, 110);
     let mut node = Node::new(settings.clone());
     let limits = Limits { segment_bytes: 30_000, total_bytes: 120_000 };
     let snapshot = Snapshot::of_settings(&settings).unwrap();
@@ -73,7 +73,7 @@ fn segments_begin_with_what_is_known_and_the_oldest_go() {
 #[test]
 fn the_input_that_the_core_did_not_come_through_is_the_last_line() {
     let folder = tempfile::tempdir().unwrap();
-    let snapshot = Snapshot::of_settings(&sim::settings(1)).unwrap();
+    let snapshot = Snapshot::of_settings(&sim::settings(1, 110)).unwrap();
     let (mut recorder, begun) =
         Recorder::begin(folder.path(), Limits::default(), "test", snapshot, |why| panic!("{why}")).unwrap();
     begun.wait().unwrap();

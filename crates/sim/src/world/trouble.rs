@@ -72,7 +72,7 @@ impl World {
                 self.host.damage(file);
             }
         }
-        self.process = Process::start(number, self.at);
+        self.process = Process::start(number, self.at, self.host.max_pods);
         self.begin_recording();
         self.begin_process();
     }
