@@ -288,3 +288,26 @@ fn version_2_does_without_cpusets() {
     let error = tree(&["cpuset", "cpu", "io", "pids"]).unwrap_err().to_string();
     assert!(error.starts_with("cgroup controller memory is not available"), "{error}");
 }
+
+#[test]
+fn what_a_group_has_is_what_the_kernel_says() {
+    let ground = Playground::new("has");
+    let tree = ground.tree();
+    let group = group("a", QosClass::Burstable);
+    tree.ensure(&group, &shares(256)).unwrap();
+    let unlimited = match ground.mounts.version() {
+        1 => Some(
+            ground
+                .interface_file("memory", "kubepods/burstable/poda", "memory.limit_in_bytes", "")
+                .parse()
+                .unwrap(),
+        ),
+        _ => None,
+    };
+    let has = tree.observe(&group).unwrap();
+    assert_eq!((has.cpu_limit_millis, has.memory_limit_bytes), (None, unlimited));
+    assert!(unlimited.is_none_or(|bytes: u64| bytes > 1 << 62), "{unlimited:?}");
+    tree.set(&group, &pod_limits()).unwrap();
+    let has = tree.observe(&group).unwrap();
+    assert_eq!((has.cpu_limit_millis, has.memory_limit_bytes), (Some(500), Some(64 << 20)));
+}

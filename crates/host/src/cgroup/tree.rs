@@ -147,7 +147,8 @@ impl CgroupTree {
         self.dir(&Group::Kubepods, controller)
     }
 
-    /// What a group is limited to, as the kernel has it.
+    /// What a group is limited to, as the kernel has it. Of memory it is the number in the file: without a limit version 1 has
+    /// the largest one there is, which upstream shows as any other.
     pub fn observe(&self, group: &Group) -> Result<CgroupObservation, CgroupError> {
         let name = self.names.path(group)?;
         let name = name.to_str().unwrap_or_default();
@@ -160,7 +161,7 @@ impl CgroupTree {
         Ok(CgroupObservation {
             cpu_shares: cpu.shares,
             cpu_limit_millis: cpu_limit_millis.filter(|millis| *millis > 0),
-            memory_limit_bytes: reader.memory_limit(name).filter(|bytes| *bytes > 0),
+            memory_limit_bytes: reader.written_memory_limit(name).filter(|bytes| *bytes > 0),
         })
     }
 

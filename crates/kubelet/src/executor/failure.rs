@@ -78,14 +78,15 @@ pub(crate) struct FailureLog {
 impl FailureLog {
     /// Whether an action failed differently than the last time.
     pub(crate) fn is_new(&self, action: &str, message: &str) -> bool {
+        let message = without_own_ports(message);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.get(action).is_some_and(|m| m == message) {
+        if last.get(action).is_some_and(|m| *m == message) {
             return false;
         }
         if last.len() >= REMEMBERED {
             last.clear();
         }
-        last.insert(action.to_owned(), message.to_owned());
+        last.insert(action.to_owned(), message);
         true
     }
 
@@ -96,9 +97,29 @@ impl FailureLog {
     }
 }
 
+/// A message of a Go program without the port this side had in it, `10.0.0.1:49152->`, which is another one each time.
+fn without_own_ports(message: &str) -> String {
+    let mut parts: Vec<&str> = message.split("->").collect();
+    let last = parts.pop();
+    let stripped = parts.iter().map(|part| part.trim_end_matches(|c: char| c.is_ascii_digit()));
+    stripped.chain(last).collect::<Vec<_>>().join("->")
+}
+
 #[cfg(test)]
 mod tests {
     use super::FailureLog;
+
+    #[test]
+    fn another_port_on_this_side_is_no_other_failure() {
+        let log = FailureLog::default();
+        let failed = |port: u16, to: &str| {
+            log.is_new("pull", &format!("lookup example.com: read udp 127.0.0.1:{port}->{to}: refused"))
+        };
+        assert!(failed(42142, "127.0.0.1:53"));
+        assert!(!failed(39577, "127.0.0.1:53"));
+        assert!(failed(39577, "127.0.0.1:54"), "another server is");
+        assert!(log.is_new("exit", "exit status 1") && log.is_new("exit", "exit status 2"));
+    }
 
     #[test]
     fn a_failure_is_new_until_it_repeats_and_after_a_success() {

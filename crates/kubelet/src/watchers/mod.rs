@@ -283,8 +283,9 @@ fn log_changes(source: &str, known: &mut BTreeMap<PodUid, String>, pods: &[Arc<P
     let only_in = |these: &BTreeMap<PodUid, String>, those: &BTreeMap<PodUid, String>| -> Vec<String> {
         these.iter().filter(|(uid, _)| !those.contains_key(uid)).map(|(_, name)| name.clone()).collect()
     };
-    log_pods(source, "added", only_in(&listed, known).into_iter());
+    // One that has changed is both, under one name: first it goes.
     log_pods(source, "removed", only_in(known, &listed).into_iter());
+    log_pods(source, "added", only_in(&listed, known).into_iter());
     *known = listed;
 }
 

@@ -122,8 +122,14 @@ impl GroupReader {
 
     /// The most memory the group may use, bytes; `None` without a limit.
     pub fn memory_limit(&mut self, group: &str) -> Option<u64> {
+        self.written_memory_limit(group).and_then(limited)
+    }
+
+    /// The same as the kernel has it written, bytes: version 1 has a number where there is no limit; `None` for the `max` of
+    /// version 2.
+    pub(in crate::cgroup) fn written_memory_limit(&mut self, group: &str) -> Option<u64> {
         let file = if self.is_v1() { "memory.limit_in_bytes" } else { "memory.max" };
-        self.number(Controller::Memory, group, file).and_then(limited)
+        self.number(Controller::Memory, group, file).filter(|bytes| *bytes < 1 << 63)
     }
 
     /// [`MemoryLimits::swap_limit_bytes`] alone.

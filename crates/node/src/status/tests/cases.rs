@@ -815,6 +815,13 @@ fn resources_in_effect() {
             json!({"cpu": "5m", "memory": "100Mi", "hugepages-2Mi": pages}),
         ),
         (
+            "the number of cgroup v1 for no limit",
+            json!({}),
+            cgroup(2, None, Some((1 << 63) - 4096)),
+            json!({"memory": "32Mi"}),
+            json!({"memory": "9007199254740988Ki"}),
+        ),
+        (
             "no limits",
             json!({}),
             cgroup(2, Some(100), Some(4096)),
