@@ -143,6 +143,12 @@ mod tests {
         let failure = Failure { kind: FailureKind::Other, message: "away".into() };
         node.step(at(0), Input::Finished { id: first[0].0, outcome: Outcome::Failed(failure) });
         assert!(node.next_deadline().is_some_and(|next| next <= Duration::from_secs(1)));
-        assert_eq!(told(&node.step(at(1), Input::Tick))[0].1, "10.88.1.0/24");
+        let again = told(&node.step(at(1), Input::Tick));
+        assert_eq!(again[0].1, "10.88.1.0/24");
+        let view = node.view();
+        let wait = view.waits.iter().find(|wait| wait.on == WaitOn::PodCidr).unwrap();
+        assert_eq!((wait.since, wait.attempts, wait.error.as_deref()), (Duration::ZERO, 1, Some("away")));
+        node.step(at(2), Input::Finished { id: again[0].0, outcome: Outcome::Done });
+        assert!(node.view().waits.iter().all(|wait| wait.on != WaitOn::PodCidr), "{:?}", node.view().waits);
     }
 }

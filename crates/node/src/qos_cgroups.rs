@@ -84,3 +84,44 @@ impl QosCgroups {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::effect::{Action, Effect, EffectId, Failure, FailureKind};
+    use crate::{Input, Machine, Node, Settings};
+
+    fn at(seconds: u64) -> Now {
+        Now { wall: Timestamp::UNIX_EPOCH, mono: Duration::from_secs(seconds) }
+    }
+
+    /// The update that a step asks for.
+    fn update(effects: &[Effect]) -> Option<EffectId> {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Start { id, action: Action::Host(HostAction::UpdateQosCgroups { .. }) } => Some(*id),
+            _ => None,
+        })
+    }
+
+    fn is_waited_for(node: &Node) -> Option<(u32, Option<String>)> {
+        let view = node.view();
+        let wait = view.waits.iter().find(|wait| wait.on == WaitOn::QosCgroups)?;
+        Some((wait.attempts, wait.error.clone()))
+    }
+
+    #[test]
+    fn what_could_not_be_set_is_waited_for_until_it_is() {
+        let mut node = Node::begun(Settings::for_tests(), Machine::default());
+        let first = update(&node.step(at(1), Input::Tick)).unwrap();
+        assert_eq!(is_waited_for(&node), None, "it is under way for the first time");
+        let failure = Failure { kind: FailureKind::Other, message: "no such folder".into() };
+        node.step(at(1), Input::Finished { id: first, outcome: Outcome::Failed(failure) });
+        assert_eq!(is_waited_for(&node), Some((1, Some("no such folder".to_owned()))));
+        let second = update(&node.step(at(3), Input::Tick)).unwrap();
+        assert!(is_waited_for(&node).is_some(), "it has not been set yet");
+        node.step(at(3), Input::Finished { id: second, outcome: Outcome::Done });
+        assert_eq!(is_waited_for(&node), None);
+    }
+}

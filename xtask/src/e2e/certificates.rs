@@ -10,9 +10,10 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -33,18 +34,19 @@ pub(super) struct Line {
 impl Line {
     /// Connects with a client certificate and its key, in one text; the kubelet has to have one of the cluster's authority.
     pub(super) async fn open(paths: &Paths, pair: &str) -> Result<Self> {
-        let mut roots = RootCertStore::empty();
-        let authority = CertificateDer::from_pem_file(paths.file("ca.crt")).context("read the authority")?;
-        roots.add(authority).context("trust the authority")?;
         let chain = vec![CertificateDer::from_pem_slice(pair.as_bytes()).context("read a certificate")?];
         let key = PrivateKeyDer::from_pem_slice(pair.as_bytes()).context("read a key")?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .context("choose TLS versions")?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .context("use the client certificate")?;
+        let config =
+            trusting(paths)?.with_client_auth_cert(chain, key).context("use the client certificate")?;
+        Self::open_with(config).await
+    }
+
+    /// Connects without a client certificate.
+    pub(super) async fn open_plain(paths: &Paths) -> Result<Self> {
+        Self::open_with(trusting(paths)?.with_no_client_auth()).await
+    }
+
+    async fn open_with(config: ClientConfig) -> Result<Self> {
         let stream = TcpStream::connect(KUBELET).await.context("connect to the kubelet")?;
         let name = ServerName::try_from("localhost").context("name the server")?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.context("speak TLS")?;
@@ -69,6 +71,18 @@ impl Line {
         answer.into_body().collect().await.context("read the answer")?;
         Ok(status)
     }
+}
+
+/// Trusts the cluster's authority.
+fn trusting(paths: &Paths) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_file(paths.file("ca.crt")).context("read the authority")?;
+    roots.add(authority).context("trust the authority")?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("choose TLS versions")?;
+    Ok(builder.with_root_certificates(roots))
 }
 
 /// The pair of the cluster's administrator, in one text.

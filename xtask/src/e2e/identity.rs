@@ -479,7 +479,7 @@ pub(super) async fn dead_connection_is_replaced(scene: Scene) -> Result<()> {
 }
 
 /// Watches until the node's lease is renewed.
-async fn lease_renewed(scene: &Scene) -> Result<()> {
+pub(super) async fn lease_renewed(scene: &Scene) -> Result<()> {
     use futures::StreamExt as _;
     use k8s_openapi::api::coordination::v1::Lease;
     let leases: Api<Lease> = Api::namespaced(scene.cluster.client.clone(), "kube-node-lease");

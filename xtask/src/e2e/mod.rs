@@ -35,6 +35,7 @@ mod recordings;
 mod registration;
 mod registry;
 mod restarts;
+mod reviews;
 mod rotation;
 mod runner;
 mod sandboxes;
@@ -196,6 +197,9 @@ fn all() -> Vec<Scenario> {
         Disturbing pods_from_url::come_change_and_go,
         Disturbing pods_api::is_not_there_without_its_gate,
         Disturbing rotation::follower_misses_nothing,
+        Disturbing rotation::looks_no_oftener_than_configured,
+        Disturbing reviews::are_kept_as_long_as_configured,
+        Disturbing streams::idle_ones_are_closed,
         Disturbing containers::the_signal_that_ends_one_can_be_chosen,
         Disturbing containers::a_resize_without_room_changes_nothing,
         Disturbing volumes::have_the_owners_and_modes_the_pod_names,

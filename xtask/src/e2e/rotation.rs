@@ -7,6 +7,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
+use super::identity::lease_renewed;
 use super::scene::{EVENTUALLY, SOON, Scene, phase, shell};
 use crate::cluster::Changes;
 
@@ -76,5 +77,33 @@ pub(super) async fn follower_misses_nothing(scene: Scene) -> Result<()> {
         wanted.len(),
         String::from_utf8_lossy(&followed.stderr).trim(),
     );
+    kubelet.stop().await
+}
+
+/// Two looks a day leave a log as it is. The usual number would have been long past it when the lease is renewed once more,
+/// which is done every ten seconds: as often as logs are looked at where nothing is configured.
+pub(super) async fn looks_no_oftener_than_configured(scene: Scene) -> Result<()> {
+    scene.cluster.kubelet.stop().await?;
+    let fields = json!({ "containerLogMaxSize": "8Ki", "containerLogMonitorInterval": "12h" });
+    let kubelet = scene.cluster.kubelet_changed("rare-looks", Changes { fields, ..Changes::default() })?;
+    kubelet.start().await?;
+    let script = format!("seq 1 {LINES}; sleep 100000");
+    let pod = scene.ready_pod("talks", json!({ "containers": [shell("main", &script)] })).await?;
+    let uid = pod.metadata.uid.context("the pod's uid")?;
+    let folder = PathBuf::from(format!("/var/log/pods/{}_talks_{uid}/main", scene.namespace));
+    let last = LINES.to_string();
+    let written = async || {
+        let log = scene.kubectl_out(&["logs", "talks", "--tail=1"]).await?;
+        ensure!(log.trim() == last, "the last line is {log:?}");
+        Ok(())
+    };
+    kubelet.answers(SOON, written).await?;
+    for _ in 0..3 {
+        let renewed = tokio::time::timeout(SOON, lease_renewed(&scene)).await;
+        renewed.context("the lease is not renewed")??;
+    }
+    ensure!(set_aside(&folder)?.is_empty(), "nobody was to look at it: {:?}", set_aside(&folder)?);
+    let size = std::fs::metadata(folder.join("0.log")).context("look at the log")?.len();
+    ensure!(size > 8 << 10, "it is no larger than a log may be: {size} bytes");
     kubelet.stop().await
 }

@@ -8,6 +8,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 
 use super::scene::{SOON, Scene, expect_line, phase, restarts, shell, with};
+use crate::cluster::Changes;
 use crate::images::AGNHOST;
 
 pub(super) async fn logs(scene: Scene) -> Result<()> {
@@ -180,4 +181,21 @@ pub(super) async fn port_forward_of_several_ports(scene: Scene) -> Result<()> {
     ensure!(two.ends_with("from the second\n"), "the other port: {two:?}");
     ensure!(three.ends_with("web"), "the first port again: {three:?}");
     child.kill().await.context("end kubectl")
+}
+
+/// A session in which nothing is said ends long before the program in it, or the four hours that are usual.
+pub(super) async fn idle_ones_are_closed(scene: Scene) -> Result<()> {
+    scene.cluster.kubelet.stop().await?;
+    // Less than the time between two pings of kubectl, which are a sign of life.
+    let fields = json!({ "streamingConnectionIdleTimeout": "2s" });
+    let kubelet = scene.cluster.kubelet_changed("impatient", Changes { fields, ..Changes::default() })?;
+    kubelet.start().await?;
+    scene.ready_pod("box", json!({ "containers": [shell("main", "sleep 100000")] })).await?;
+    let mut kubectl = scene.kubectl(&["exec", "box", "--", "sh", "-c", "echo here; exec sleep 90000"]);
+    kubectl.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let session = kubectl.spawn().context("run kubectl")?;
+    let ended = tokio::time::timeout(SOON, session.wait_with_output()).await;
+    let ended = ended.context("the session goes on")?.context("wait for kubectl")?;
+    ensure!(ended.stdout == b"here\n", "it has begun: {ended:?}");
+    kubelet.stop().await
 }

@@ -152,3 +152,39 @@ fn explain_wait(wait: &Wait, now: Now) -> WaitExplained {
 fn wall(mono: Duration, now: Now) -> Timestamp {
     if mono >= now.mono { now.wall + (mono - now.mono) } else { now.wall - (now.mono - mono) }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::PodKey;
+    use node::WaitOn;
+
+    use super::*;
+
+    #[test]
+    fn what_parts_of_the_node_wait_for_is_in_words() {
+        let now = Now { wall: Timestamp::from_second(1000).unwrap(), mono: Duration::from_secs(100) };
+        for (on, what, whom) in [
+            (WaitOn::PodCidr, "the container runtime to be told the pod CIDR", "the container runtime"),
+            (WaitOn::QosCgroups, "the cgroups of QoS classes to be updated", "the kernel of this node"),
+            (
+                WaitOn::StrayMirror(PodKey::new("ns", "web")),
+                "mirror pod ns/web, which has no manifest, to be removed",
+                "the API server",
+            ),
+        ] {
+            let wait = Wait {
+                on,
+                since: Duration::from_secs(90),
+                attempts: 2,
+                reason: None,
+                error: Some("refused".to_owned()),
+                next_try: Some(Duration::from_secs(104)),
+            };
+            let told = explain_wait(&wait, now);
+            assert_eq!((told.r#for.as_str(), told.on.as_str()), (what, whom));
+            assert_eq!((told.attempts, told.error.as_deref()), (2, Some("refused")));
+            let seconds = |at: Timestamp| at.as_second();
+            assert_eq!((seconds(told.since), told.next_try.map(seconds)), (990, Some(1004)));
+        }
+    }
+}

@@ -10,7 +10,7 @@ use model::{Now, Pod, PodUid, pod};
 use crate::pressure::Sample;
 use crate::{
     Action, ApiAction, Effect, EffectId, Failure, FailureKind, Input, Machine, Node, Outcome, RuntimeOutcome,
-    Settings, Source,
+    Settings, Source, WaitOn,
 };
 
 fn now(second: u64) -> Now {
@@ -189,4 +189,26 @@ fn a_failed_removal_is_taken_over_by_the_static_pod_that_came_meanwhile() {
     let made = step(&mut node, 0, files(&[]));
     assert!(step(&mut node, 0, files(&[manifest("v2")])).is_empty(), "it is being removed already");
     assert_eq!(words(&step(&mut node, 0, done(made[0].0, failed()))), ["delete m1"]);
+}
+
+/// Who asks the node what it waits for is told which mirror nobody stands behind, and why it is still there.
+#[test]
+fn a_stray_that_cannot_be_removed_is_waited_for() {
+    let told = |node: &Node| -> Vec<(String, u32, Option<String>)> {
+        let view = node.view();
+        let of_mirrors = view.waits.iter().filter(|wait| matches!(wait.on, WaitOn::StrayMirror(_)));
+        of_mirrors.map(|wait| (wait.on.to_string(), wait.attempts, wait.error.clone())).collect()
+    };
+    let mut node = node();
+    step(&mut node, 0, files(&[]));
+    let removed = step(&mut node, 0, api(&[mirror("v1", "m1", 7)]));
+    assert_eq!(words(&removed), ["delete m1"]);
+    assert_eq!(told(&node), []);
+    step(&mut node, 0, done(removed[0].0, failed()));
+    let text = "mirror pod n/web-node, which has no manifest, to be removed".to_owned();
+    assert_eq!(told(&node), [(text, 1, Some("no".to_owned()))]);
+    let again = step(&mut node, 1, Input::Tick);
+    assert_eq!(words(&again), ["delete m1"]);
+    step(&mut node, 1, done(again[0].0, Outcome::Done));
+    assert_eq!(told(&node), []);
 }
