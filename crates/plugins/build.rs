@@ -1,5 +1,5 @@
-//! Compiles `proto/pods.proto` into a service, and `proto/pod.proto` into the tables that pods are written by, without an
-//! external compiler.
+//! Compiles `proto/pods.proto` into a service, `proto/registration.proto` and `proto/csi.proto` into clients, and
+//! `proto/pod.proto` into the tables that pods are written by, without an external compiler.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -21,6 +21,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         // The bytes of a pod are made once and shared.
         .bytes(".")
         .compile_fds(service)?;
+    for name in ["registration", "csi"] {
+        let service = protox::compile([format!("{name}.proto")], ["proto"])?;
+        fs::write(out.join(format!("{name}.descriptor")), service.encode_to_vec())?;
+        tonic_prost_build::configure()
+            .build_client(true)
+            .build_server(env::var_os("CARGO_FEATURE_FAKE").is_some())
+            .generate_default_stubs(true)
+            .build_transport(false)
+            .btree_map(".")
+            // They hold secrets: `wire` writes their Debug by hand.
+            .skip_debug([
+                ".csi.v1.NodeStageVolumeRequest",
+                ".csi.v1.NodePublishVolumeRequest",
+                ".csi.v1.NodeExpandVolumeRequest",
+            ])
+            .compile_fds(service)?;
+    }
     let pod = protox::compile(["pod.proto"], ["proto"])?;
     fs::write(out.join("pod.descriptor"), pod.encode_to_vec())?;
     fs::write(out.join("shapes.rs"), shapes(&pod)?)?;

@@ -150,10 +150,11 @@ fn end_to_end(ready: &Prepared, kubelet: Option<&str>, filter: Vec<String>) -> R
     let progress = Progress::new()?;
     let kubelet = ready.workspace.kubelet(kubelet, &ready.peers, Profile::Dev, &progress)?;
     let fake_cri = Some(ready.workspace.build("fake-cri", Profile::Dev, &progress)?);
+    let fake_csi = Some(ready.workspace.build("fake-csi", Profile::Dev, &progress)?);
     drop(progress);
     let logs = ready.workspace.target.join("xtask/test/logs");
     let (peers, images) = (ready.peers.clone(), ready.images.clone());
-    let plan = Plan { peers, images, kubelet, fake_cri, task: Task::Test { filter } };
+    let plan = Plan { peers, images, kubelet, fake_cri, fake_csi, task: Task::Test { filter } };
     let outcome = isolation::launch("test", plan, &logs)?;
     let count = |key: &str| outcome.result.as_ref().and_then(|result| result[key].as_u64());
     let mut tally = Tally { passed: count("passed").unwrap_or(0), failed: count("failed").unwrap_or(0) };

@@ -21,7 +21,8 @@ pub(crate) fn outer(name: &str, kubelet: Option<&str>, profile: Profile) -> Resu
     let purpose = Purpose::Sample { on_go_kubelet: kubelet == Some("go") };
     let (ready, kubelet) = setup::prepare_with_kubelet(purpose, kubelet, profile)?;
     let logs = ready.workspace.target.join("xtask").join(name).join("logs");
-    let plan = Plan { peers: ready.peers, images: ready.images, kubelet, fake_cri: None, task: Task::Run };
+    let (peers, images) = (ready.peers, ready.images);
+    let plan = Plan { peers, images, kubelet, fake_cri: None, fake_csi: None, task: Task::Run };
     Ok(isolation::launch(name, plan, &logs)?.code)
 }
 

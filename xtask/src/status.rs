@@ -94,14 +94,15 @@ const ROWS: &[Row] = &[
     Row {
         area: "volumes",
         there: "emptyDir (huge pages included), hostPath, configMap, secret, downwardAPI, projected, subPath, relabelling for \
-                SELinux",
+                SELinux, registration of CSI drivers",
         proofs: &[
             "volumes::show_their_content",
             "volumes::empty_dir_is_shared_and_belongs_to_the_group",
             "volumes::sub_paths_and_host_paths",
             "configuration::update_reaches_the_volume",
+            "csi::drivers_come_change_and_go",
         ],
-        missing: "CSI, persistent volumes, image volumes, NFS, iSCSI, Fibre Channel, FlexVolume, \
+        missing: "volumes of CSI drivers, persistent volumes, image volumes, NFS, iSCSI, Fibre Channel, FlexVolume, \
                   `clusterTrustBundle` and `podCertificate` in projected volumes, mounts with an SELinux context",
     },
     Row {

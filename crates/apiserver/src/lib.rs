@@ -11,6 +11,7 @@
 //! | [`request_token`] | service account tokens | [`Token`] |
 //! | [`patch_pod_status`], [`delete_pod`], [`create_mirror`], [`delete_mirror`] | pods written | [`PatchOutcome`] … |
 //! | [`register`], [`patch_node_status`] | the Node object written | the Node as the server has it |
+//! | [`get_csi_node`], [`write_csi_node`], [`watch_csi_drivers`] | the node's CSI drivers written, the cluster's followed | a stream that never ends |
 //! | [`LeaseRenewerTask`] | the heartbeat, on a connection of its own | – |
 //! | [`EventRecorder`] | events, counted, combined and limited | – |
 //! | [`review_token`], [`review_access`] | questions of the HTTP server about its callers | the server's answers |
@@ -26,8 +27,10 @@ mod call;
 mod certificates;
 mod connect;
 mod credentials;
+mod csi;
 mod events;
 mod identity;
+mod keyed;
 mod kubeconfig;
 mod lease;
 mod node;
@@ -57,6 +60,7 @@ pub use certificates::{
 };
 pub use connect::{ClientSettings, ConnectError, Connection, Ping, connect};
 pub use credentials::{ExecError, ExecPluginEvent, TokenFileError};
+pub use csi::{delete_csi_node, get_csi_node, watch_csi_drivers, write_csi_node};
 pub use events::{
     EventCounters, EventRecorder, EventSettings, EventTask, EventType, InvolvedObject, NewEvent,
 };

@@ -3,6 +3,7 @@
 use model::pod;
 
 use crate::admission::apparmor;
+use crate::csi;
 use crate::node_status;
 
 /// Whether the core reads what an annotation of this name says.
@@ -13,6 +14,8 @@ pub fn reads_annotation(name: &str) -> bool {
         pod::ANNOTATION_CONFIG_SEEN,
         pod::ANNOTATION_CONFIG_MIRROR,
         node_status::PROVIDED_IP_ANNOTATION,
+        csi::NODE_ID_ANNOTATION,
+        csi::MIGRATED_ANNOTATION,
     ];
     names.contains(&name) || name.starts_with(apparmor::ANNOTATION)
 }

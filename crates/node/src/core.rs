@@ -20,6 +20,7 @@ use crate::input::{DamagedFile, Input, Restored, RuntimeChange, Source};
 use crate::mirrors::Mirrors;
 use crate::node_lifecycle::NodeLifecycle;
 use crate::outbox::Outbox;
+use crate::plugins::Plugins;
 use crate::pod_cidr::PodCidr;
 use crate::pods::admitting::{admission_wait, admit_waiting};
 use crate::pods::life::{EndCause, Phase, Step};
@@ -66,6 +67,8 @@ pub struct Node {
     relist: Relist,
     pod_cidr: PodCidr,
     qos_cgroups: QosCgroups,
+    #[serde(default)]
+    plugins: Plugins,
     schedule: Schedule,
     /// Made anew from the pods.
     #[serde(skip)]
@@ -107,6 +110,7 @@ impl Node {
             checkpoints: Checkpoints::default(),
             out: Outbox::default(),
             relist: Relist::default(),
+            plugins: Plugins::default(),
             schedule: Schedule::default(),
             view: ViewBuilder::default(),
             tallies: Tallies::default(),
@@ -118,7 +122,8 @@ impl Node {
     /// One on a host on which no earlier process has left anything, and that knows so, and what the machine is.
     #[cfg(test)]
     pub(crate) fn begun(settings: Settings, machine: crate::machine::Machine) -> Self {
-        let mut node = Self { startup: Startup::Restored, ..Self::new(settings) };
+        let plugins = Plugins::initialized();
+        let mut node = Self { startup: Startup::Restored, plugins, ..Self::new(settings) };
         node.lifecycle.machine_found(machine, &node.settings);
         node
     }
@@ -150,6 +155,9 @@ impl Node {
 
     /// Each part and each pod that has something to do does it.
     fn drive_parts(&mut self, now: Now) {
+        let mut cx = cx!(self, now);
+        self.plugins.drive(&mut cx);
+        self.lifecycle.storage_is(self.plugins.csi().state(&self.settings));
         self.lifecycle.drive(now, &self.settings, &mut self.out);
         self.pod_cidr.drive(now, &mut self.out);
         self.retained_logs.drive(&mut self.pods, now);
@@ -187,6 +195,7 @@ impl Node {
         self.checkpoints.find_waits(&self.out, &mut of_parts);
         self.pod_cidr.find_waits(&mut of_parts);
         self.qos_cgroups.find_waits(self.pods.ledger().qos_amounts(), &mut of_parts);
+        self.plugins.find_waits(&self.out, &mut of_parts);
         self.mirrors.find_waits(&mut of_parts);
         let unsynced = self.unsynced();
         self.lifecycle.note_waits(now, self.startup, unsynced, of_parts, &self.settings, &self.out);
@@ -213,6 +222,7 @@ impl Node {
         self.schedule.set(Key::QosCgroups, qos_cgroups);
         self.schedule.set(Key::Checkpoints, self.checkpoints.next_deadline(&self.out));
         self.schedule.set(Key::Mirrors, self.mirrors.next_deadline(&self.out));
+        self.schedule.set(Key::Plugins, self.plugins.next_deadline(&self.out));
         self.schedule.set(Key::RetainedLogs, self.retained_logs.next_deadline());
     }
 
@@ -220,7 +230,7 @@ impl Node {
     /// with the last one.
     pub fn view(&self) -> Arc<View> {
         let are_synced = self.are_sources_synced();
-        self.view.build(&self.lifecycle, are_synced, self.mirrors.len(), self.tallies)
+        self.view.build(&self.lifecycle, &self.plugins, are_synced, self.mirrors.len(), self.tallies)
     }
 
     /// How many actions are under way.
@@ -265,6 +275,8 @@ impl Node {
                 self.lifecycle.runtime_classes_listed(classes);
                 self.pods.mark_where(|pod| pod.runtime_classes_changed(now));
             }
+            Input::PluginSockets(sockets) => self.plugins.sockets_found(&sockets, &mut self.out),
+            Input::CsiDrivers(objects) => self.plugins.csi_mut().objects_listed(objects, now),
             Input::Images(images) => self.lifecycle.images_listed(images),
             Input::Sample(sample) => {
                 if self.lifecycle.sampled(sample, &self.settings) {
@@ -547,6 +559,14 @@ impl Node {
             Owner::Node(NodeTask::Status) => self.lifecycle.status_written(now, outcome),
             Owner::Node(NodeTask::PodCidr) => self.pod_cidr.finished(now, outcome),
             Owner::Node(NodeTask::QosCgroups) => self.qos_cgroups.finished(outcome, now),
+            Owner::Node(NodeTask::CsiNode) => {
+                if let Outcome::Api(ApiOutcome::Node(node)) = &outcome {
+                    self.lifecycle.node_written(node.clone(), &self.out);
+                }
+                self.plugins.csi_mut().finished(outcome, now);
+            }
+            Owner::Plugin(socket) => self.plugins.finished(&socket, outcome, &mut cx!(self, now)),
+            Owner::CsiDriver(name) => self.plugins.csi_mut().asked_again(&name, outcome),
             Owner::Checkpoint(file) => {
                 let concerned = self.checkpoints.finished(file, outcome, now);
                 concerned.into_iter().for_each(|uid| self.pods.mark(uid));

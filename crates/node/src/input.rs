@@ -6,6 +6,7 @@ mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use model::references::ObjectName;
@@ -81,6 +82,11 @@ pub enum Input {
     },
     /// The RuntimeClasses of the cluster: the handlers they name, by their names.
     RuntimeClasses(BTreeMap<String, String>),
+    /// The CSIDriver objects of the cluster: what decisions depend on, by the drivers' names.
+    CsiDrivers(BTreeMap<String, CsiDriverObject>),
+    /// The sockets that plugins have made to be registered by: all there are now, by their paths, each with a number that is
+    /// another one when it was made anew.
+    PluginSockets(BTreeMap<String, u64>),
     /// The images that the runtime has.
     Images(Vec<NodeImage>),
     /// What the node has left of what it can run short of, measured again.
@@ -91,6 +97,13 @@ pub enum Input {
     ManyObjectsChanged,
     /// A deadline passed; carries nothing, since the time is an argument of the step.
     Tick,
+}
+
+/// What a CSIDriver object says (<https://kubernetes.io/docs/reference/kubernetes-api/config-and-storage-resources/csi-driver-v1/>).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CsiDriverObject {
+    /// `nodeAllocatableUpdatePeriodSeconds`: how often the driver is asked how many volumes the node can have; `None` for never.
+    pub allocatable_update_period: Option<Duration>,
 }
 
 /// Where pods come from.

@@ -17,6 +17,8 @@
 //! - [`node_lifecycle`]: the node's own health, registration and report. [`qos_cgroups`]: the limits of QoS classes.
 //! - [`annotations`]: which annotations decisions depend on.
 //! - [`runtime_class`]: which handler of the runtime a pod asks for.
+//! - [`plugins`]: which plugins there are, and which are taken. [`csi`]: the drivers among them, and what the Node and CSINode
+//!   objects say of them.
 //! - [`mirrors`]: how static pods show in the API.
 //! - [`checkpoints`]: what is written down for the next process.
 //! - [`schedule`]: when something is due by itself. [`tasks`], [`outbox`]: what is under way, and who waits for its result.
@@ -29,6 +31,7 @@ mod annotations;
 mod checkpoints;
 mod container_gc;
 mod core;
+mod csi;
 mod cx;
 mod dead_containers;
 mod effect;
@@ -40,6 +43,7 @@ mod node_lifecycle;
 pub mod node_status;
 mod outbox;
 mod pairs;
+mod plugins;
 mod pod_cidr;
 mod pods;
 pub mod pressure;
@@ -59,12 +63,13 @@ pub use crate::core::Node;
 pub use annotations::reads_annotation;
 pub use dead_containers::DeadContainers;
 pub use effect::{
-    Action, ActionKind, ApiAction, ApiOutcome, CheckpointAction, CheckpointWrite, Effect, EffectId,
-    EventObject, EventRecord, Failure, FailureKind, Hook, HostAction, ImageAction, ImageAnswer, ImageOutcome,
-    ImageQuestion, Outcome, ProbeAction, QosAmounts, RuntimeAction, RuntimeOutcome, StateFile, Subject,
-    Version, VolumeAction, VolumeFailure, VolumeOutcome, VolumeStage,
+    Action, ActionKind, ApiAction, ApiOutcome, CheckpointAction, CheckpointWrite, CsiNodeInfo, Effect,
+    EffectId, EventObject, EventRecord, Failure, FailureKind, Hook, HostAction, ImageAction, ImageAnswer,
+    ImageOutcome, ImageQuestion, Outcome, PluginAction, PluginInfo, PluginOutcome, ProbeAction, QosAmounts,
+    RuntimeAction, RuntimeOutcome, StateFile, Subject, Version, VolumeAction, VolumeFailure, VolumeOutcome,
+    VolumeStage,
 };
-pub use input::{DamagedFile, Input, Restored, RuntimeChange, Source};
+pub use input::{CsiDriverObject, DamagedFile, Input, Restored, RuntimeChange, Source};
 pub use machine::Machine;
 pub use pods::life::Phase;
 pub use settings::{CapacitySettings, Delays, ObjectSettings, PodGates, RestartRules, Settings};

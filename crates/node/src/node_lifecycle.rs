@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus};
 use model::{Now, RuntimeHealth};
 use serde::{Deserialize, Serialize};
 
+use crate::csi::StorageState;
 use crate::cx::NodeState;
 use crate::effect::{ApiAction, ApiOutcome, EventObject, EventRecord, Outcome};
 use crate::input::Source;
@@ -50,6 +51,9 @@ pub(crate) struct NodeLifecycle {
     has_moved: bool,
     registration: Registration,
     report: NodeReport,
+    /// Whether the node's storage lets it be ready.
+    #[serde(default)]
+    storage: StorageState,
     recorded: RecordedEvents,
     waits: Waits,
 }
@@ -246,6 +250,21 @@ impl NodeLifecycle {
         self.refresh_host_ips();
     }
 
+    /// The same of the version that a write of this node has made.
+    pub(crate) fn node_written(&mut self, node: Arc<ApiNode>, out: &Outbox) {
+        if matches!(self.registration, Registration::Made) {
+            self.node_seen(node, out);
+        }
+    }
+
+    /// Whether the node's storage lets it be ready is known, or known anew.
+    pub(crate) fn storage_is(&mut self, storage: StorageState) {
+        if self.storage != storage {
+            self.report.is_dirty = true;
+            self.storage = storage;
+        }
+    }
+
     /// Takes in the runtime's answer. Returns whether it became usable, or its network did.
     pub(crate) fn runtime_answered(&mut self, now: Now, answer: Result<RuntimeHealth, String>) -> bool {
         let was_down = self.runtime.error.is_some() || self.runtime.network_wait.is_some();
@@ -410,13 +429,14 @@ impl NodeLifecycle {
         self.refresh_host_ips();
     }
 
-    /// Whether enough is known of the runtime to speak of it. Until then what an earlier process
+    /// Whether enough is known of the runtime and the storage to speak of them. Until then what an earlier process
     /// said stands, for as long as a silence would be tolerated at any other time: otherwise each
     /// restart would make the node not ready for a moment.
     fn may_report(&self, now: Now) -> bool {
         let runtime = &self.runtime;
         let is_known = match &runtime.health {
-            Some(health) => !health.runtime.is_met || runtime.last_relist.is_some(),
+            Some(health) if !health.runtime.is_met => true,
+            Some(_) => runtime.last_relist.is_some() && self.storage != StorageState::Pending,
             None => false,
         };
         let has_spoken = !self.report.next_at.is_zero();
@@ -493,9 +513,11 @@ impl NodeLifecycle {
     fn compute(&self, now: Now, node: NodeDescription<'_>, previous: &NodeStatus) -> NodeStatus {
         let errors = self.runtime_errors(now);
         let network_error = self.runtime.network_wait.as_deref().filter(|_| self.runtime.health.is_some());
+        let storage_error = self.storage.error();
         let health = NodeHealth {
             runtime_errors: &errors,
             network_error,
+            storage_error: storage_error.as_deref(),
             runtime: self.runtime.health.as_ref(),
             pressures: self.gauge.current(),
             is_shutting_down: false,

@@ -58,6 +58,13 @@ impl Outbox {
         self.effects.push(Effect::Cancel(id));
     }
 
+    /// The same for that task, which is no pod's, if it is under way.
+    pub(crate) fn cancel_task(&mut self, owner: &Owner) {
+        if let Some(task) = self.tasks.get(owner) {
+            self.cancel(task.id);
+        }
+    }
+
     /// Records an event.
     pub(crate) fn record(&mut self, event: EventRecord) {
         self.effects.push(Effect::Record(event));

@@ -17,6 +17,7 @@ pub(crate) enum Key {
     Checkpoints,
     Mirrors,
     RetainedLogs,
+    Plugins,
     Pod(PodUid),
 }
 

@@ -22,6 +22,10 @@ pub(crate) enum Owner {
     Checkpoint(StateFile),
     /// A state file on the disk itself.
     CheckpointSync(StateFile),
+    /// A plugin's registration, by its socket.
+    Plugin(String),
+    /// A registered CSI driver that is asked again, by its name.
+    CsiDriver(String),
     /// A pod.
     Pod(PodUid, PodTask),
 }
@@ -39,6 +43,8 @@ pub(crate) enum NodeTask {
     PodCidr,
     /// The weight and the limits of the QoS classes.
     QosCgroups,
+    /// What the Node and CSINode objects say of CSI drivers.
+    CsiNode,
 }
 
 /// An action that was started and has not ended.

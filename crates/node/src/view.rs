@@ -9,6 +9,7 @@ use model::{AllocatedPod, ContainerId, Pod, PodKey, PodObservation, PodUid};
 use serde::{Deserialize, Serialize};
 
 use crate::node_lifecycle::NodeLifecycle;
+use crate::plugins::Plugins;
 use crate::pods::life::{Life, Phase};
 use crate::pods::record::PodRecord;
 use crate::timeline::Timeline;
@@ -29,6 +30,8 @@ pub struct View {
     pub waits: Arc<Vec<Wait>>,
     /// The node's status as it is now, which may be newer than what the API server has; empty before it was computed.
     pub node_status: Arc<NodeStatus>,
+    /// The sockets at which plugins register, by their paths, and whether the plugin behind each is taken.
+    pub plugins: Arc<BTreeMap<String, bool>>,
 }
 
 /// Counts since the start of this process.
@@ -117,6 +120,7 @@ impl ViewBuilder {
     pub(crate) fn build(
         &self,
         lifecycle: &NodeLifecycle,
+        plugins: &Plugins,
         are_sources_synced: bool,
         mirrors: usize,
         tallies: Tallies,
@@ -128,6 +132,7 @@ impl ViewBuilder {
             tallies,
             waits: lifecycle.waits().clone(),
             node_status: lifecycle.status().clone(),
+            plugins: plugins.shown().clone(),
         })
     }
 }

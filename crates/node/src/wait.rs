@@ -114,6 +114,10 @@ pub enum WaitOn {
     PodCidr,
     /// Weight and limits of the cgroups of QoS classes.
     QosCgroups,
+    /// The registration of the plugin behind this socket.
+    Plugin(String),
+    /// What the Node and CSINode objects say of CSI drivers.
+    CsiNode,
     /// The removal of a mirror that no static pod stands behind.
     StrayMirror(PodKey),
 }
@@ -143,6 +147,8 @@ pub enum Responsible {
     Program,
     /// The program in a container as long as its grace period lasts, then the runtime.
     Ending,
+    /// A plugin on this node.
+    Plugin,
     /// Another pod.
     OtherPod,
     /// Whoever sets a condition.
@@ -176,6 +182,7 @@ impl Responsible {
             }
             Self::Network => "the network plugin of the container runtime",
             Self::Program => "the program in the container",
+            Self::Plugin => "the plugin behind that socket, or the API server it is to be told of",
             Self::OtherPod => "the pod that had the name before",
             Self::Controller => "whoever sets that condition",
             Self::NodeMaker => "whoever makes Node objects: the kubelet does not, or its own was deleted",
@@ -240,6 +247,8 @@ impl WaitOn {
             Self::NodeObject => "node_object",
             Self::PodCidr => "pod_cidr",
             Self::QosCgroups => "qos_cgroups",
+            Self::Plugin(_) => "plugin",
+            Self::CsiNode => "csi_node",
             Self::StrayMirror(_) => "stray_mirror",
         }
     }
@@ -280,11 +289,13 @@ impl WaitOn {
             | Self::ReadinessProbe(_) => Responsible::Program,
             Self::ReadinessGate(_) => Responsible::Controller,
             Self::NodeObject => Responsible::NodeMaker,
+            Self::Plugin(_) => Responsible::Plugin,
             Self::RuntimeClasses
             | Self::Mirror
             | Self::StrayMirror(_)
             | Self::StatusWrite
             | Self::ObjectDeletion
+            | Self::CsiNode
             | Self::Registration => Responsible::Api,
         }
     }
@@ -336,6 +347,8 @@ impl fmt::Display for WaitOn {
             Self::NodeObject => f.write_str("its Node object"),
             Self::PodCidr => f.write_str("the container runtime to be told the pod CIDR"),
             Self::QosCgroups => f.write_str("the cgroups of QoS classes to be updated"),
+            Self::Plugin(socket) => write!(f, "the plugin at {socket} to be registered"),
+            Self::CsiNode => f.write_str("its CSINode object"),
             Self::StrayMirror(key) => write!(f, "mirror pod {key}, which has no manifest, to be removed"),
         }
     }

@@ -37,6 +37,7 @@ impl World {
                 return Err(format!("{} mirrors nothing", pod::uid(mirror)));
             }
         }
+        self.check_plugins()?;
         self.check_remains()
     }
 

@@ -24,6 +24,7 @@ impl World {
                 self.broke(format!("{} is {:?} and waits for nothing, although {why}", pod.uid, pod.phase));
             }
         }
+        self.check_plugins_explained();
         for file in self.process.knows.unwritten.clone() {
             let on = WaitOn::StateFile(file);
             let holds_up = view.pods.values().any(|pod| pod.waits.iter().any(|wait| wait.on == on));

@@ -52,6 +52,8 @@ pub(crate) struct FaultProfile {
     pub(crate) file_damaged: u32,
     /// The node agent is killed at the write of a state file.
     pub(crate) killed_at_write: u32,
+    /// How often a plugin comes, goes or is made anew.
+    pub(crate) plugin_changes: u32,
     /// Milliseconds an action takes at most when nothing is wrong.
     pub(crate) slowness: u32,
     /// How long faults are injected.
@@ -85,6 +87,7 @@ impl FaultProfile {
             disk_outages: some(rng, 2),
             file_damaged: some(rng, 40),
             killed_at_write: some(rng, 20),
+            plugin_changes: some(rng, 6),
             slowness: if rng.percent(50) { 50 } else { rng.number(1, 3000) },
             lasts: Duration::from_secs(u64::from(rng.number(10, 120))),
         }

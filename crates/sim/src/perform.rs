@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{NodeSpec, NodeStatus};
 use model::pod::{self, ContainerKind};
 use model::probe::ProbeOutcome;
 use model::{ContainerId, ContainerState, ImageRef, Pod, SandboxId};
@@ -260,6 +259,7 @@ impl World {
             Action::Image(action) => self.perform_on_image(action),
             Action::Api(_) if self.api.is_away => failed(FailureKind::Other, "the API server is away"),
             Action::Api(action) => self.perform_in_api(action),
+            Action::Plugin(action) => self.perform_on_plugin(action, is_ghost),
             Action::Host(action) => self.perform_on_host(action),
             Action::Volume(action) => self.perform_on_volumes(action),
             Action::Probe(action) => self.perform_in_container(action),
@@ -350,19 +350,12 @@ impl World {
                 None => Outcome::Gone,
             },
             ApiAction::CreateMirror { pod, .. } => self.create_mirror(pod),
-            ApiAction::RegisterNode { node } => {
-                let mut node = (**node).clone();
-                node.metadata.uid = Some("node-uid".to_owned());
-                node.spec = Some(NodeSpec {
-                    pod_cidrs: Some(vec!["10.88.0.0/24".to_owned()]),
-                    ..NodeSpec::default()
-                });
-                node.status = Some(NodeStatus::default());
-                let pod_cidrs = Some(vec!["10.88.0.0/24".to_owned()]);
-                node.spec = Some(NodeSpec { pod_cidrs, ..NodeSpec::default() });
-                Outcome::Api(ApiOutcome::Registered(std::sync::Arc::new(node)))
-            }
-            ApiAction::WriteNodeStatus { .. } => Outcome::Api(ApiOutcome::Written { version: 0 }),
+            ApiAction::RegisterNode { .. }
+            | ApiAction::WriteNodeStatus { .. }
+            | ApiAction::WriteNodeMetadata { .. }
+            | ApiAction::ReadCsiNode
+            | ApiAction::WriteCsiNode { .. }
+            | ApiAction::DeleteCsiNode { .. } => self.perform_on_node(action),
         }
     }
 

@@ -1,5 +1,6 @@
 //! One life of the node agent: a core with empty memory, its clock, and what it was told.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,6 +28,10 @@ pub(crate) struct Process {
     pub(crate) has_events: bool,
     pub(crate) under_way: usize,
     pub(crate) knows: Knowledge,
+    /// Whether the API server was asked for its Node object.
+    pub(crate) is_registered: bool,
+    /// Drivers it has told that they are registered.
+    pub(crate) registered: BTreeSet<&'static str>,
 }
 
 /// An action under way.
@@ -82,6 +87,8 @@ impl Process {
             has_events: false,
             under_way: 0,
             knows: Knowledge::default(),
+            is_registered: false,
+            registered: BTreeSet::new(),
         }
     }
 
@@ -104,6 +111,8 @@ pub(crate) fn wall(at: Duration) -> Timestamp {
 /// Whether the agent does it all by itself: then it goes no further than whoever asked for it.
 pub(crate) fn is_own_work(action: &Action) -> bool {
     match action {
+        // A call of a plugin ends with the connection it came by.
+        Action::Plugin(_) => true,
         Action::Host(_) | Action::Volume(_) | Action::Probe(_) | Action::Checkpoint(_) => true,
         Action::Runtime(_) | Action::Image(_) | Action::Api(_) => false,
     }

@@ -23,6 +23,7 @@ use crate::api::{Api, Change};
 use crate::checks::GroundTruth;
 use crate::faults::FaultProfile;
 use crate::host::Host;
+use crate::plugins::Plugins;
 use crate::process::{FaultOutcome, InFlight, Process, settings, wall};
 use crate::rng::SimRng;
 use crate::runtime::Runtime;
@@ -92,6 +93,12 @@ pub(crate) enum SimEvent {
     ListApi(u32, u32),
     /// A full list of static pods.
     ListFiles(u32),
+    /// The folder of plugins' sockets is told of.
+    ListSockets(u32),
+    /// Something happens to plugins.
+    Plugins,
+    /// The watch of the Node object tells of it.
+    Node(u32),
     /// The runtime is asked how it is.
     Health(u32),
     /// A container ends by itself.
@@ -127,6 +134,7 @@ pub(crate) struct World {
     pub(crate) runtime: Runtime,
     pub(crate) api: Api,
     pub(crate) host: Host,
+    pub(crate) plugins: Plugins,
     pub(crate) files: BTreeMap<String, Arc<Pod>>,
     pub(crate) next_uid: u32,
     pub(crate) truth: GroundTruth,
@@ -179,7 +187,10 @@ fn is_routine(action: &Action) -> bool {
         action,
         Action::Runtime(RuntimeAction::Relist)
             | Action::Probe(ProbeAction::Attempt { .. })
-            | Action::Api(ApiAction::WriteNodeStatus { .. })
+            // One that is not taken is asked again and again.
+            | Action::Plugin(_)
+            // Once more some time after a write of which nobody knows how it ended.
+            | Action::Api(ApiAction::WriteNodeStatus { .. } | ApiAction::ReadCsiNode)
     )
 }
 
@@ -204,6 +215,7 @@ impl World {
             runtime: Runtime::default(),
             api: Api::default(),
             host: Host { cpu_millis, max_pods, ..Host::default() },
+            plugins: Plugins::default(),
             files: BTreeMap::new(),
             next_uid: 0,
             truth: GroundTruth::default(),
@@ -255,6 +267,10 @@ impl World {
             let after = self.rng.millis(0, lasts);
             self.after(after, SimEvent::DiskFull(true));
         }
+        for _ in 0..w.plugin_changes {
+            let after = self.rng.millis(0, lasts);
+            self.after(after, SimEvent::Plugins);
+        }
         self.after(w.lasts, SimEvent::Settle);
         self.begin_process();
     }
@@ -283,7 +299,7 @@ impl World {
             let delay = self.delay();
             self.after(delay, SimEvent::Tell(number, Box::new(input)));
         }
-        for event in [SimEvent::Health(number), SimEvent::ListFiles(number)] {
+        for event in [SimEvent::Health(number), SimEvent::ListFiles(number), SimEvent::ListSockets(number)] {
             let delay = self.delay();
             self.after(delay, event);
         }
@@ -460,6 +476,9 @@ impl World {
                 let pods = self.files.values().cloned().collect();
                 self.tell(Input::PodsListed { source: Source::File, pods });
             }
+            SimEvent::ListSockets(process) if process == current => self.list_sockets(),
+            SimEvent::Plugins => self.plugins_change(),
+            SimEvent::Node(process) if process == current => self.node_changes(),
             SimEvent::Health(process) if process == current => self.ask_health(),
             SimEvent::Exit(id, code) => {
                 if self.end_container(&id, code) {
@@ -478,6 +497,8 @@ impl World {
             | SimEvent::Tell(..)
             | SimEvent::ListApi(..)
             | SimEvent::ListFiles(_)
+            | SimEvent::ListSockets(_)
+            | SimEvent::Node(_)
             | SimEvent::Health(_) => {}
         }
     }
@@ -495,6 +516,7 @@ impl World {
                     | SimEvent::DiskFull(true)
                     | SimEvent::SandboxDies
                     | SimEvent::ClockJumps
+                    | SimEvent::Plugins
                     | SimEvent::User
             )
         });

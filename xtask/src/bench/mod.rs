@@ -77,7 +77,8 @@ pub(crate) fn outer(
     drop(progress);
     let logs = ready.workspace.target.join("xtask/bench/logs");
     let task = Task::Bench(Order { quick, only, against });
-    let plan = Plan { peers: ready.peers, images: ready.images, kubelet, fake_cri, task };
+    let (peers, images) = (ready.peers, ready.images);
+    let plan = Plan { peers, images, kubelet, fake_cri, fake_csi: None, task };
     Ok(isolation::launch("bench", plan, &logs)?.code)
 }
 

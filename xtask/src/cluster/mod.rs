@@ -2,6 +2,7 @@
 
 mod certs;
 mod control_plane;
+mod csi_driver;
 mod fake_runtime;
 mod kubelet;
 mod runtime;
@@ -22,6 +23,7 @@ pub(crate) use certs::{
     Authority, admin_pair_with_uid, node_pair, serving_pair, stranger_pair, write_kubeconfig,
 };
 pub(crate) use control_plane::ControlPlane;
+pub(crate) use csi_driver::CsiDriver;
 pub(crate) use fake_runtime::{Call, FakeRuntime};
 pub(crate) use kubelet::{Changes, Credentials, Kind, MANIFESTS, ROOT as KUBELET_ROOT, SECOND, SECOND_ROOT};
 pub(crate) use runtime::Containerd;
@@ -41,6 +43,8 @@ pub(crate) struct Paths {
     pub(crate) kubelet: PathBuf,
     /// The runtime without containers, where it is needed.
     fake_cri: Option<PathBuf>,
+    /// The CSI driver, likewise.
+    fake_csi: Option<PathBuf>,
 }
 
 impl Paths {
@@ -53,6 +57,7 @@ impl Paths {
             images: plan.images.clone(),
             kubelet: plan.kubelet.clone(),
             fake_cri: plan.fake_cri.clone(),
+            fake_csi: plan.fake_csi.clone(),
         }
     }
 

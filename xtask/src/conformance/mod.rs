@@ -141,6 +141,7 @@ impl<'a> Suite<'a> {
             images: self.images.clone(),
             kubelet: self.program.clone(),
             fake_cri: None,
+            fake_csi: None,
             task: Task::Conformance(order),
         };
         let outcome = isolation::launch("conformance", plan, &logs)?;

@@ -11,6 +11,7 @@ mod clients;
 mod configuration;
 mod containers;
 mod copies;
+mod csi;
 mod debugging;
 mod disruption;
 mod environment;
@@ -221,6 +222,10 @@ fn all() -> Vec<Scenario> {
         Disturbing second_node::options_of_bind_mounts_with_their_gate,
         Disturbing second_node::what_pods_ask_of_the_runtime_reaches_it,
         Disturbing second_node::what_goes_wrong_before_a_start_is_told,
+        Stricter csi::drivers_come_change_and_go,
+        Stricter csi::one_that_is_not_had_holds_up_no_other,
+        Stricter csi::room_is_asked_for_again,
+        Stricter csi::the_object_is_the_one_upstream_writes,
         Disturbing traces::of_a_pods_start,
         Stricter traces::of_a_request_with_a_trace,
         Stricter many_streams::a_thousand_at_once,

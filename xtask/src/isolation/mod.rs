@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) kubelet: PathBuf,
     /// The runtime without containers, where it is needed.
     pub(crate) fake_cri: Option<PathBuf>,
+    /// The CSI driver, likewise.
+    pub(crate) fake_csi: Option<PathBuf>,
     /// What to do with the cluster.
     pub(crate) task: Task,
 }

@@ -77,6 +77,9 @@ fn launch_in(state: &State, mut plan: Plan) -> Result<Outcome> {
     if let Some(program) = &mut plan.fake_cri {
         keep(state, "fake-cri", program)?;
     }
+    if let Some(program) = &mut plan.fake_csi {
+        keep(state, "fake-csi", program)?;
+    }
     if let super::Task::Bench(order) = &mut plan.task
         && let Some(program) = &mut order.against
     {

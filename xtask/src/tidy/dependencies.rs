@@ -29,8 +29,12 @@ pub(super) const ORDER: &[&str] = &[
 ];
 
 /// Crates beside the order, with all they may depend on.
-pub(super) const BESIDE: &[(&str, &[&str])] =
-    &[("sim", &["recording", "node", "checkpoints", "model"]), ("fake-cri", &["runtime"]), ("xtask", &[])];
+pub(super) const BESIDE: &[(&str, &[&str])] = &[
+    ("sim", &["recording", "node", "checkpoints", "model"]),
+    ("fake-cri", &["runtime"]),
+    ("fake-csi", &["plugins"]),
+    ("xtask", &[]),
+];
 
 /// Crates without I/O, with all the crates of others that they may use. Tests and build scripts may use any.
 const PURE: &[(&str, &[&str])] = &[

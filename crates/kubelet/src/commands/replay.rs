@@ -202,6 +202,8 @@ impl Filter {
             | Input::NodeAddresses(_)
             | Input::RuntimeVersion { .. }
             | Input::RuntimeClasses(_)
+            | Input::CsiDrivers(_)
+            | Input::PluginSockets(_)
             | Input::Images(_)
             | Input::Sample(_)
             | Input::ObjectChanged(_)

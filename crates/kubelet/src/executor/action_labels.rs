@@ -14,6 +14,8 @@ pub(crate) struct ActionLabels {
     container: Option<String>,
     container_id: Option<String>,
     sandbox_id: Option<String>,
+    /// A plugin's socket, or a driver's name.
+    plugin: Option<String>,
 }
 
 impl ActionLabels {
@@ -27,6 +29,7 @@ impl ActionLabels {
             container: subject.container.map(str::to_owned),
             container_id: subject.container_id.map(ToString::to_string),
             sandbox_id: subject.sandbox_id.map(ToString::to_string),
+            plugin: subject.plugin.map(str::to_owned),
         }
     }
 
@@ -58,6 +61,13 @@ impl ActionLabels {
             | ActionKind::RemovePodFolder
             | ActionKind::RemovePodLogs
             | ActionKind::WriteNodeStatus
+            | ActionKind::GetPluginInfo
+            | ActionKind::NotifyPlugin
+            | ActionKind::GetCsiNodeInfo
+            | ActionKind::WriteNodeMetadata
+            | ActionKind::ReadCsiNode
+            | ActionKind::WriteCsiNode
+            | ActionKind::DeleteCsiNode
             | ActionKind::WriteStateFile(_)
             | ActionKind::SyncStateFile(_)
             // Told where the range is known.
@@ -74,6 +84,7 @@ impl ActionLabels {
             containerName = field::Empty,
             containerID = field::Empty,
             podSandboxID = field::Empty,
+            plugin = field::Empty,
         );
         let fields = [
             ("pod", &self.pod),
@@ -81,6 +92,7 @@ impl ActionLabels {
             ("containerName", &self.container),
             ("containerID", &self.container_id),
             ("podSandboxID", &self.sandbox_id),
+            ("plugin", &self.plugin),
         ];
         for (name, value) in fields {
             if let Some(value) = value {
@@ -118,7 +130,8 @@ impl ActionLabels {
 
     /// Tells one action on one object from all others.
     pub(crate) fn identity(&self) -> String {
-        let parts = [&self.pod_uid, &self.pod, &self.container, &self.container_id, &self.sandbox_id];
+        let parts =
+            [&self.pod_uid, &self.pod, &self.container, &self.container_id, &self.sandbox_id, &self.plugin];
         let mut all = self.kind.to_string();
         for part in parts.into_iter().flatten() {
             all.push('/');
@@ -157,6 +170,13 @@ fn span_name(kind: ActionKind) -> Option<&'static str> {
         | ActionKind::SetPodCidr
         | ActionKind::RegisterNode
         | ActionKind::WriteNodeStatus
+        | ActionKind::GetPluginInfo
+        | ActionKind::NotifyPlugin
+        | ActionKind::GetCsiNodeInfo
+        | ActionKind::WriteNodeMetadata
+        | ActionKind::ReadCsiNode
+        | ActionKind::WriteCsiNode
+        | ActionKind::DeleteCsiNode
         | ActionKind::WriteStateFile(_)
         | ActionKind::SyncStateFile(_) => None,
     }

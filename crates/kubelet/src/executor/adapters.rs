@@ -14,6 +14,7 @@ use super::cgroups::NodeCgroups;
 use super::containers::Containers;
 use super::images::Images;
 use super::objects::ObjectPort;
+use super::plugins::Plugins;
 use super::pod_logs::PodLogs;
 use super::probes::Probes;
 use super::sandboxes::Sandboxes;
@@ -24,6 +25,7 @@ pub(crate) struct Adapters {
     pub(crate) runtime: RuntimeAdapter,
     pub(crate) images: Images,
     pub(crate) volumes: VolumeAdapter,
+    pub(crate) plugins: Plugins,
     pub(crate) host: HostAdapter,
     pub(crate) probes: Probes,
     pub(crate) api: ApiAdapter,

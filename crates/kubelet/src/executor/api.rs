@@ -7,9 +7,10 @@ use apiserver::{
     PatchOutcome, RequestError, ServiceIndex,
 };
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, PodStatus, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::storage::v1::CSINode;
 use model::{Pod, PodKey, PodUid, pod};
 use node::node_status::MetadataChange;
-use node::{ApiOutcome, EventObject, EventRecord, Outcome};
+use node::{ApiOutcome, EventObject, EventRecord, Failure, FailureKind, Outcome};
 use tokio::sync::watch;
 
 use super::failure;
@@ -150,10 +151,62 @@ impl Api {
             Err(error) => failed(&error),
         }
     }
+
+    pub(crate) async fn write_node_metadata(&self, metadata: &MetadataChange) -> Outcome {
+        let Some(remote) = &self.remote else { return Outcome::Cancelled };
+        let metadata = NodeMetadata { labels: &metadata.labels, annotations: &metadata.annotations };
+        let (client, same) = (&remote.connection.api, NodeStatus::default());
+        match apiserver::patch_node_status(client, &self.node_name, &same, &same, metadata).await {
+            Ok(Some(mut node)) => {
+                node.metadata.managed_fields = None;
+                // The node wrote them, nobody reads them back.
+                if let Some(status) = &mut node.status {
+                    status.images = None;
+                }
+                Outcome::Api(ApiOutcome::Node(Arc::new(node)))
+            }
+            Ok(None) => Outcome::Cancelled,
+            Err(error) if error.is_not_found() => Outcome::Gone,
+            Err(error) => rejected(&error),
+        }
+    }
+
+    pub(crate) async fn read_csi_node(&self) -> Outcome {
+        let Some(remote) = &self.remote else { return Outcome::Cancelled };
+        match apiserver::get_csi_node(&remote.connection.api, &self.node_name).await {
+            Ok(object) => Outcome::Api(ApiOutcome::CsiNode(object.map(Arc::new))),
+            Err(error) => failed(&error),
+        }
+    }
+
+    pub(crate) async fn write_csi_node(&self, object: &CSINode) -> Outcome {
+        let Some(remote) = &self.remote else { return Outcome::Cancelled };
+        match apiserver::write_csi_node(&remote.connection.api, object).await {
+            Ok(object) => Outcome::Api(ApiOutcome::CsiNode(Some(Arc::new(object)))),
+            Err(error) if error.is_not_found() => Outcome::Gone,
+            Err(error) => rejected(&error),
+        }
+    }
+
+    pub(crate) async fn delete_csi_node(&self, uid: &str) -> Outcome {
+        let Some(remote) = &self.remote else { return Outcome::Cancelled };
+        match apiserver::delete_csi_node(&remote.connection.api, &self.node_name, uid).await {
+            Ok(true) => Outcome::Done,
+            Ok(false) => Outcome::Gone,
+            Err(error) => failed(&error),
+        }
+    }
 }
 
 fn version(pod: &Pod) -> u64 {
     pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+/// A write that failed, and whether it would again.
+fn rejected(error: &RequestError) -> Outcome {
+    let is_final = error.code().is_some() && !error.is_retryable();
+    let kind = if is_final { FailureKind::Rejected } else { FailureKind::Other };
+    Outcome::Failed(Failure { kind, message: model::chain(error) })
 }
 
 fn failed(error: &RequestError) -> Outcome {

@@ -12,6 +12,7 @@ pub(crate) mod failure;
 pub(crate) mod images;
 pub(crate) mod log_links;
 pub(crate) mod objects;
+pub(crate) mod plugins;
 pub(crate) mod pod_logs;
 pub(crate) mod probes;
 pub(crate) mod pull_rate;
@@ -31,8 +32,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::PodUid;
 use node::{
-    Action, ApiAction, CheckpointAction, Failure, FailureKind, HostAction, ImageAction, Outcome, ProbeAction,
-    RuntimeAction, RuntimeOutcome, VolumeAction, VolumeFailure, VolumeOutcome,
+    Action, ApiAction, CheckpointAction, Failure, FailureKind, HostAction, ImageAction, Outcome,
+    PluginAction, ProbeAction, RuntimeAction, RuntimeOutcome, VolumeAction, VolumeFailure, VolumeOutcome,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info};
@@ -40,6 +41,7 @@ use tracing::{Instrument as _, error, info};
 use action_labels::ActionLabels;
 use adapters::{Adapters, ApiAdapter, HostAdapter, RuntimeAdapter, VolumeAdapter};
 use images::Images;
+use plugins::Plugins;
 use probes::Probes;
 
 /// Carries out an action and says how it ended, whatever happens.
@@ -87,6 +89,7 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
         Action::Runtime(action) => in_runtime(&adapters.runtime, action),
         Action::Image(action) => on_image(&adapters.images, action),
         Action::Volume(action) => on_volumes(&adapters.volumes, action),
+        Action::Plugin(action) => of_plugin(&adapters.plugins, action),
         Action::Host(action) => on_host(&adapters.host, action),
         Action::Probe(action) => in_container(&adapters.probes, action),
         Action::Api(action) => in_api(&adapters.api, action),
@@ -199,6 +202,18 @@ fn on_volumes(adapter: &VolumeAdapter, action: VolumeAction) -> BoxFuture<'_, Ou
     }
 }
 
+fn of_plugin(plugins: &Plugins, action: PluginAction) -> BoxFuture<'_, Outcome> {
+    match action {
+        PluginAction::GetInfo { socket } => Box::pin(async move { plugins.get_info(&socket).await }),
+        PluginAction::Notify { socket, refusal } => {
+            Box::pin(async move { plugins.notify(&socket, refusal.as_deref()).await })
+        }
+        PluginAction::NodeGetInfo { driver, endpoint } => {
+            Box::pin(async move { plugins.node_get_info(&driver, &endpoint).await })
+        }
+    }
+}
+
 fn on_host(adapter: &HostAdapter, action: HostAction) -> BoxFuture<'_, Outcome> {
     let HostAdapter { cgroups, pod_logs } = adapter;
     match action {
@@ -238,6 +253,12 @@ fn in_api(adapter: &ApiAdapter, action: ApiAction) -> BoxFuture<'_, Outcome> {
         ApiAction::WriteNodeStatus { old, new, metadata } => {
             Box::pin(async move { api.write_node_status(&old, &new, &metadata).await })
         }
+        ApiAction::WriteNodeMetadata { metadata } => {
+            Box::pin(async move { api.write_node_metadata(&metadata).await })
+        }
+        ApiAction::ReadCsiNode => Box::pin(api.read_csi_node()),
+        ApiAction::WriteCsiNode { object } => Box::pin(async move { api.write_csi_node(&object).await }),
+        ApiAction::DeleteCsiNode { uid } => Box::pin(async move { api.delete_csi_node(&uid).await }),
     }
 }
 

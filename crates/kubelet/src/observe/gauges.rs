@@ -15,6 +15,21 @@ pub(crate) fn count(metrics: &Metrics, view: &View, now: Now) {
     working(metrics, view);
     volumes_of(metrics, view);
     orphans(metrics, view);
+    plugins(metrics, view);
+}
+
+/// Plugins by their sockets: those that are there, and those that are taken.
+fn plugins(metrics: &Metrics, view: &View) {
+    const STATES: [&str; 2] = ["desired_state_of_world", "actual_state_of_world"];
+    let is_shown = |socket: &str, state: &str| {
+        view.plugins.get(socket).is_some_and(|is_taken| *is_taken || state == STATES[0])
+    };
+    metrics.plugins.retain(|[socket, state]| is_shown(socket, state));
+    for socket in view.plugins.keys() {
+        for state in STATES.into_iter().filter(|state| is_shown(socket, state)) {
+            metrics.plugins.with([socket.as_str(), state]).set(1.0);
+        }
+    }
 }
 
 /// What pods wait for: the same values as in an explanation.

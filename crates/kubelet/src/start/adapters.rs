@@ -21,6 +21,7 @@ use crate::executor::failure::FailureLog;
 use crate::executor::images::Images;
 use crate::executor::log_links::LogLinks;
 use crate::executor::objects::ObjectPort;
+use crate::executor::plugins::Plugins;
 use crate::executor::pod_logs::PodLogs;
 use crate::executor::probes::Probes;
 use crate::executor::pull_rate::PullRate;
@@ -97,6 +98,7 @@ impl Prerequisites {
                 volumes: volumes.clone(),
                 user_namespaces: self.user_namespaces.clone(),
             },
+            plugins: Plugins::new(self.metrics.clone()),
             host: HostAdapter {
                 cgroups: cgroups.clone(),
                 pod_logs: PodLogs { root: config.paths.pod_logs.clone(), links: log_links },

@@ -10,6 +10,7 @@ use model::PodUid;
 use tracing::warn;
 use volumes::Volumes;
 
+use super::watchers::PLUGINS;
 use crate::executor::objects::ObjectPort;
 use crate::http_api::ports;
 
@@ -23,7 +24,7 @@ pub(super) fn make(config: &Config) -> anyhow::Result<()> {
             .create(path)
             .with_context(|| format!("make folder {}", path.display()))
     };
-    for name in ["", "pods", "plugins", "plugins_registry"] {
+    for name in ["", "pods", "plugins", PLUGINS] {
         make(&root.join(name), 0o750)?;
     }
     // Its files hold the memory of processes.

@@ -11,6 +11,9 @@ use crate::iptables;
 use crate::watchers::sampler::samples;
 use crate::watchers::{self, images, log_rotation};
 
+/// Where plugins make the sockets they are registered by, below the root folder.
+pub(super) const PLUGINS: &str = "plugins_registry";
+
 /// Starts them.
 pub(super) fn spawn(
     prerequisites: &Prerequisites,
@@ -38,6 +41,7 @@ pub(super) fn spawn(
     tasks.spawn(samples(sampler.clone(), inbox.clone()));
     tasks.spawn(images::images(runtime.clone(), changed.clone(), inbox.clone()));
     tasks.spawn(addresses.run(config.node.status_update_interval, inbox.clone()));
+    tasks.spawn(watchers::plugin_sockets(config.paths.root.join(PLUGINS), inbox.clone()));
     tasks.spawn(log_rotation::run(runtime.clone(), config.clone(), view.clone()));
     if config.pods.iptables_chains {
         tasks.spawn(iptables::keep());
@@ -46,6 +50,7 @@ pub(super) fn spawn(
         let (client, name) = (connection.api.clone(), node_name.clone());
         tasks.spawn(watchers::api_pods(client.clone(), name.clone(), cache.clone(), inbox.clone()));
         tasks.spawn(watchers::runtime_classes(client.clone(), inbox.clone()));
+        tasks.spawn(watchers::csi_drivers(client.clone(), inbox.clone()));
         tasks.spawn(watchers::node_object(client, name, serving, cache.clone(), inbox.clone()));
         let every = config.pods.sync_interval;
         tasks.spawn(watchers::object_changes(cache.clone(), every, inbox.clone()));

@@ -10,6 +10,7 @@ pub(crate) mod sampler;
 pub(crate) mod signals;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use apiserver::{NodeEvent, ObjectCache, ObjectChange, PodEvent};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use model::{PodUid, pod};
-use node::{Input, RuntimeChange, Source};
+use node::{CsiDriverObject, Input, RuntimeChange, Source};
 use runtime::{ContainerChange, Runtime, RuntimeEvent, RuntimeVersion};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
@@ -294,6 +295,29 @@ pub(crate) async fn runtime_classes(client: kube::Client, inbox: Sender<Input>) 
     let mut sets = std::pin::pin!(apiserver::watch_runtime_classes(client));
     while let Some(classes) = sets.next().await {
         if inbox.send(Input::RuntimeClasses(classes)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The CSIDriver objects of the cluster.
+pub(crate) async fn csi_drivers(client: kube::Client, inbox: Sender<Input>) {
+    let mut sets = std::pin::pin!(apiserver::watch_csi_drivers(client));
+    while let Some(periods) = sets.next().await {
+        let object =
+            |(name, allocatable_update_period)| (name, CsiDriverObject { allocatable_update_period });
+        if inbox.send(Input::CsiDrivers(periods.into_iter().map(object).collect())).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The sockets at which plugins register.
+pub(crate) async fn plugin_sockets(folder: PathBuf, inbox: Sender<Input>) {
+    let mut sets = std::pin::pin!(plugins::registration::watch_sockets(folder));
+    while let Some(sockets) = sets.next().await {
+        debug!(?sockets, "Plugin sockets changed");
+        if inbox.send(Input::PluginSockets(sockets)).await.is_err() {
             return;
         }
     }

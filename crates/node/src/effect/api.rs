@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ContainerState, Node as ApiNode, NodeStatus, PodStatus};
+use k8s_openapi::api::storage::v1::CSINode;
 use model::{Pod, PodKey, PodUid};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,23 @@ pub enum ApiAction {
         /// What of the object's labels and annotations is to be put right.
         metadata: MetadataChange,
     },
+    /// Write labels and annotations of the Node object. → `Node`
+    WriteNodeMetadata {
+        /// Which.
+        metadata: MetadataChange,
+    },
+    /// Read the node's CSINode object. → `CsiNode`
+    ReadCsiNode,
+    /// Create the node's CSINode object, or replace the version that was read. → `CsiNode`
+    WriteCsiNode {
+        /// The object; one with a resource version is there.
+        object: Box<CSINode>,
+    },
+    /// Delete a CSINode object that belongs to another Node of the same name. → `Done`, or `Gone`
+    DeleteCsiNode {
+        /// Its uid.
+        uid: String,
+    },
 }
 
 impl ApiAction {
@@ -63,6 +81,10 @@ impl ApiAction {
             Self::CreateMirror { .. } => ActionKind::CreateMirror,
             Self::RegisterNode { .. } => ActionKind::RegisterNode,
             Self::WriteNodeStatus { .. } => ActionKind::WriteNodeStatus,
+            Self::WriteNodeMetadata { .. } => ActionKind::WriteNodeMetadata,
+            Self::ReadCsiNode => ActionKind::ReadCsiNode,
+            Self::WriteCsiNode { .. } => ActionKind::WriteCsiNode,
+            Self::DeleteCsiNode { .. } => ActionKind::DeleteCsiNode,
         }
     }
 
@@ -72,7 +94,11 @@ impl ApiAction {
             Self::WriteStatus { .. }
             | Self::DeletePod { .. }
             | Self::RegisterNode { .. }
-            | Self::WriteNodeStatus { .. } => None,
+            | Self::WriteNodeStatus { .. }
+            | Self::WriteNodeMetadata { .. }
+            | Self::ReadCsiNode
+            | Self::WriteCsiNode { .. }
+            | Self::DeleteCsiNode { .. } => None,
         }
     }
 
@@ -80,13 +106,23 @@ impl ApiAction {
         match self {
             Self::WriteStatus { uid, key, .. } | Self::DeletePod { uid, key } => Subject::named(uid, key),
             Self::CreateMirror { pod, .. } => Subject::of(pod),
-            Self::RegisterNode { .. } | Self::WriteNodeStatus { .. } => Subject::default(),
+            Self::RegisterNode { .. }
+            | Self::WriteNodeStatus { .. }
+            | Self::WriteNodeMetadata { .. }
+            | Self::ReadCsiNode
+            | Self::WriteCsiNode { .. }
+            | Self::DeleteCsiNode { .. } => Subject::default(),
         }
     }
 
     pub(super) fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WriteStatus { new, .. } => status(new, f),
+            Self::WriteCsiNode { object } => {
+                let names: Vec<&str> =
+                    object.spec.drivers.iter().map(|driver| driver.name.as_str()).collect();
+                write!(f, " with drivers [{}]", names.join(" "))
+            }
             _ => Ok(()),
         }
     }
@@ -120,4 +156,8 @@ pub enum ApiOutcome {
     },
     /// The Node object as the API server holds it.
     Registered(Arc<ApiNode>),
+    /// The Node object, as it is after a write.
+    Node(Arc<ApiNode>),
+    /// The node's CSINode object as the API server holds it; `None` when there is none.
+    CsiNode(Option<Arc<CSINode>>),
 }

@@ -14,6 +14,7 @@ mod host;
 mod image;
 mod kind;
 mod outcome;
+mod plugin;
 mod probe;
 mod runtime;
 mod subject;
@@ -32,6 +33,7 @@ pub use host::{HostAction, QosAmounts};
 pub use image::{ImageAction, ImageAnswer, ImageOutcome, ImageQuestion};
 pub use kind::ActionKind;
 pub use outcome::{Failure, FailureKind, Outcome};
+pub use plugin::{CsiNodeInfo, PluginAction, PluginInfo, PluginOutcome};
 pub use probe::{Hook, ProbeAction};
 pub use runtime::{RuntimeAction, RuntimeOutcome};
 pub use subject::Subject;
@@ -67,6 +69,8 @@ pub enum Action {
     Image(ImageAction),
     /// Volumes.
     Volume(VolumeAction),
+    /// Plugins.
+    Plugin(PluginAction),
     /// The node's own cgroups and folders.
     Host(HostAction),
     /// Containers, asked by probes and hooks.
@@ -84,6 +88,7 @@ impl Action {
             Self::Runtime(action) => action.kind(),
             Self::Image(action) => action.kind(),
             Self::Volume(action) => action.kind(),
+            Self::Plugin(action) => action.kind(),
             Self::Host(action) => action.kind(),
             Self::Probe(action) => action.kind(),
             Self::Api(action) => action.kind(),
@@ -100,7 +105,7 @@ impl Action {
             Self::Host(action) => action.pod(),
             Self::Probe(action) => Some(action.pod()),
             Self::Api(action) => action.pod(),
-            Self::Checkpoint(_) => None,
+            Self::Plugin(_) | Self::Checkpoint(_) => None,
         }
     }
 
@@ -110,6 +115,7 @@ impl Action {
             Self::Runtime(action) => action.subject(),
             Self::Image(action) => action.subject(),
             Self::Volume(action) => action.subject(),
+            Self::Plugin(action) => action.subject(),
             Self::Host(action) => action.subject(),
             Self::Probe(action) => action.subject(),
             Self::Api(action) => action.subject(),
@@ -130,6 +136,7 @@ impl fmt::Display for Action {
         write!(f, "{}{}", self.kind(), self.subject())?;
         match self {
             Self::Runtime(action) => action.details(f),
+            Self::Plugin(action) => action.details(f),
             Self::Host(action) => action.details(f),
             Self::Probe(action) => action.details(f),
             Self::Api(action) => action.details(f),
@@ -154,6 +161,12 @@ impl From<ImageAction> for Action {
 impl From<VolumeAction> for Action {
     fn from(action: VolumeAction) -> Self {
         Self::Volume(action)
+    }
+}
+
+impl From<PluginAction> for Action {
+    fn from(action: PluginAction) -> Self {
+        Self::Plugin(action)
     }
 }
 

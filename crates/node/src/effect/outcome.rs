@@ -5,7 +5,7 @@ use model::probe::ProbeOutcome;
 use model::reason::waiting;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiOutcome, ImageOutcome, RuntimeOutcome, VolumeOutcome};
+use super::{ApiOutcome, ImageOutcome, PluginOutcome, RuntimeOutcome, VolumeOutcome};
 
 /// How an action ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub enum Outcome {
     Probed(ProbeOutcome),
     /// What the API server has told.
     Api(ApiOutcome),
+    /// What a plugin has told.
+    Plugin(PluginOutcome),
 }
 
 impl Outcome {
@@ -53,6 +55,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// Any other.
     Other,
+    /// The API server does not accept it, and would not if it were asked again.
+    Rejected,
     /// The runtime could not be reached.
     RuntimeUnavailable,
     /// The sandbox was made, and the runtime cannot tell of it.

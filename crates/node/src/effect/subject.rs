@@ -17,6 +17,8 @@ pub struct Subject<'a> {
     pub container_id: Option<&'a ContainerId>,
     /// The sandbox of the runtime.
     pub sandbox_id: Option<&'a SandboxId>,
+    /// A plugin's socket, or a driver's name.
+    pub plugin: Option<&'a str>,
 }
 
 impl Subject<'_> {
@@ -45,6 +47,9 @@ impl fmt::Display for Subject<'_> {
         }
         if let Some(id) = self.sandbox_id {
             write!(f, " {id}")?;
+        }
+        if let Some(plugin) = self.plugin {
+            write!(f, " {plugin}")?;
         }
         Ok(())
     }

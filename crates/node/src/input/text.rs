@@ -49,6 +49,11 @@ impl fmt::Display for Input {
             Self::NodeAddresses(None) => f.write_str("no node addresses found"),
             Self::RuntimeVersion { name, version } => write!(f, "runtime is {name} {version}"),
             Self::RuntimeClasses(classes) => write!(f, "{} runtime classes", classes.len()),
+            Self::CsiDrivers(drivers) => write!(f, "{} CSIDriver objects", drivers.len()),
+            Self::PluginSockets(sockets) => {
+                f.write_str("plugin sockets")?;
+                sockets.iter().try_for_each(|(path, number)| write!(f, " {path}#{number}"))
+            }
             Self::Images(images) => write!(f, "{} images", images.len()),
             Self::Sample(_) => f.write_str("sample of signals"),
             Self::ObjectChanged(name) => {
@@ -79,6 +84,12 @@ fn outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
             write!(f, "stopped {:?}", c.as_ref().map(|c| &c.state))
         }
         Outcome::Api(ApiOutcome::Registered(_)) => f.write_str("registered"),
+        Outcome::Api(ApiOutcome::Node(_)) => f.write_str("node object"),
+        Outcome::Api(ApiOutcome::CsiNode(None)) => f.write_str("no CSINode"),
+        Outcome::Api(ApiOutcome::CsiNode(Some(object))) => {
+            let names: Vec<&str> = object.spec.drivers.iter().map(|driver| driver.name.as_str()).collect();
+            write!(f, "CSINode with drivers [{}]", names.join(" "))
+        }
         other => write!(f, "{other:?}"),
     }
 }

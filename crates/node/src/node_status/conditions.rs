@@ -129,6 +129,7 @@ fn set(
 fn not_ready(health: &NodeHealth<'_>, missing_capacities: &[&str]) -> Option<String> {
     let mut errors: Vec<&str> = health.runtime_errors.iter().map(String::as_str).collect();
     errors.extend(health.network_error);
+    errors.extend(health.storage_error);
     if health.is_shutting_down {
         errors.push("node is shutting down");
     }

@@ -55,6 +55,8 @@ pub(crate) struct NodeHealth<'a> {
     pub(crate) runtime_errors: &'a [String],
     /// Why the pod network is not up, as a whole text.
     pub(crate) network_error: Option<&'a str>,
+    /// Why there are no volumes of CSI drivers yet; `None` when there can be.
+    pub(crate) storage_error: Option<&'a str>,
     /// The runtime's last answer: its handlers and features. `None` before the first: then what
     /// was reported of them stays.
     pub(crate) runtime: Option<&'a model::RuntimeHealth>,

@@ -14,6 +14,7 @@ use crate::settings::{CapacitySettings, ObjectSettings};
 const HEALTHY: NodeHealth<'_> = NodeHealth {
     runtime_errors: &[],
     network_error: None,
+    storage_error: None,
     runtime: None,
     pressures: FINE,
     is_shutting_down: false,

@@ -96,7 +96,7 @@ impl Scenario {
         let settings = Settings {
             is_ipv6_first,
             limits_qos_memory: true,
-            // It never ends, so that scenarios are about pods.
+            // It never ends, nor does the first look at the CSINode, so that scenarios are about pods.
             is_registering: true,
             sources: vec![Source::Api, Source::File],
             object: ObjectSettings {
@@ -151,7 +151,10 @@ impl Scenario {
                     Effect::Record(EventRecord { about: EventObject::Node, reason, message, .. }) => {
                         self.node_events.push(format!("{reason}: {message}"));
                     }
-                    Effect::Start { action: Action::Api(ApiAction::RegisterNode { .. }), .. } => {}
+                    Effect::Start {
+                        action: Action::Api(ApiAction::RegisterNode { .. } | ApiAction::ReadCsiNode),
+                        ..
+                    } => {}
                     Effect::Record(event) => lines.push(format!("{}: {}", event.reason, event.message)),
                     Effect::Cancel(id) => {
                         let action = self.open.iter().find(|(open, _)| *open == id);

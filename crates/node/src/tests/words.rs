@@ -48,6 +48,13 @@ pub(super) fn action_text(action: &Action) -> String {
         Action::Runtime(RuntimeAction::SetPodCidr { pod_cidr }) => format!("pod-cidr {pod_cidr}"),
         Action::Api(ApiAction::RegisterNode { .. }) => "register".into(),
         Action::Api(ApiAction::WriteNodeStatus { .. }) => "write-node".into(),
+        Action::Api(
+            ApiAction::WriteNodeMetadata { .. }
+            | ApiAction::ReadCsiNode
+            | ApiAction::WriteCsiNode { .. }
+            | ApiAction::DeleteCsiNode { .. },
+        )
+        | Action::Plugin(_) => action.to_string(),
         Action::Checkpoint(CheckpointAction::Write(write)) => format!("write {}", write.file.name()),
         Action::Checkpoint(CheckpointAction::Sync(file)) => format!("sync {}", file.name()),
     }

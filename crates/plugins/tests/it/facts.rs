@@ -1,5 +1,6 @@
 //! `proto/` against `tests/data/`: every message, field, number, type, enum value and call of upstream's Pods API
-//! v1alpha1, and of what a pod is made of, as of v0.37.2.
+//! v1alpha1, of plugin registration v1, and of what a pod is made of, as of v0.37.2; of CSI v1.13 the services Identity and
+//! Node without what is experimental.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +11,13 @@ use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, Fi
 #[test]
 fn our_protocols_have_exactly_upstreams_facts() {
     let service = include_bytes!(concat!(env!("OUT_DIR"), "/pods.descriptor"));
+    let registration = include_bytes!(concat!(env!("OUT_DIR"), "/registration.descriptor"));
+    let csi = include_bytes!(concat!(env!("OUT_DIR"), "/csi.descriptor"));
     let pod = include_bytes!(concat!(env!("OUT_DIR"), "/pod.descriptor"));
     for (upstream, bytes, least) in [
         (include_str!("../data/pods-facts.txt"), &service[..], 18),
+        (include_str!("../data/registration-facts.txt"), &registration[..], 12),
+        (include_str!("../data/csi-facts.txt"), &csi[..], 130),
         (include_str!("../data/pod-facts.txt"), &pod[..], 700),
     ] {
         let upstream: BTreeSet<String> = upstream.lines().map(str::to_owned).collect();
@@ -26,9 +31,9 @@ fn our_protocols_have_exactly_upstreams_facts() {
 
 fn facts(set: &FileDescriptorSet) -> BTreeSet<String> {
     let mut facts = BTreeSet::new();
-    for file in &set.file {
+    for file in set.file.iter().filter(|file| file.package() != "google.protobuf") {
         file.enum_type.iter().for_each(|e| add_enum(&mut facts, "", e));
-        file.message_type.iter().for_each(|m| add_message(&mut facts, m));
+        file.message_type.iter().for_each(|m| add_message(&mut facts, "", m));
         for service in &file.service {
             for method in &service.method {
                 let (input, output) = (short(method.input_type()), short(method.output_type()));
@@ -41,14 +46,17 @@ fn facts(set: &FileDescriptorSet) -> BTreeSet<String> {
     facts
 }
 
-fn add_message(facts: &mut BTreeSet<String>, message: &DescriptorProto) {
-    let name = message.name();
+fn add_message(facts: &mut BTreeSet<String>, prefix: &str, message: &DescriptorProto) {
+    let name = format!("{prefix}{}", message.name());
     facts.insert(format!("message {name}"));
     for field in &message.field {
-        let kind = kind(message, field);
+        let kind = kind(&name, message, field);
         facts.insert(format!("{name}.{}={}:{kind}", field.name(), field.number()));
     }
     message.enum_type.iter().for_each(|e| add_enum(facts, &format!("{name}."), e));
+    let is_map = |nested: &&DescriptorProto| nested.options.as_ref().is_some_and(|o| o.map_entry());
+    let nested = message.nested_type.iter().filter(|nested| !is_map(nested));
+    nested.for_each(|nested| add_message(facts, &format!("{name}."), nested));
 }
 
 fn add_enum(facts: &mut BTreeSet<String>, prefix: &str, of: &EnumDescriptorProto) {
@@ -57,7 +65,7 @@ fn add_enum(facts: &mut BTreeSet<String>, prefix: &str, of: &EnumDescriptorProto
     }
 }
 
-fn kind(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
+fn kind(full: &str, message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
     let name = match field.r#type() {
         Type::Message | Type::Enum => short(field.type_name()).to_owned(),
         simple => simple.as_str_name().trim_start_matches("TYPE_").to_lowercase(),
@@ -65,13 +73,14 @@ fn kind(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
     if field.label() != Label::Repeated {
         return name;
     }
-    let entry = name.strip_prefix(&format!("{}.", message.name()));
+    let entry = name.strip_prefix(&format!("{full}."));
     match entry.and_then(|entry| message.nested_type.iter().find(|nested| nested.name() == entry)) {
-        Some(map) => format!("map<{},{}>", kind(map, &map.field[0]), kind(map, &map.field[1])),
+        Some(map) => format!("map<{},{}>", kind(&name, map, &map.field[0]), kind(&name, map, &map.field[1])),
         None => format!("repeated {name}"),
     }
 }
 
 fn short(name: &str) -> &str {
-    name.strip_prefix(".v1alpha1.").or_else(|| name.strip_prefix(".pod.")).unwrap()
+    let packages = [".v1alpha1.", ".pod.", ".pluginregistration.", ".csi.v1."];
+    packages.iter().find_map(|package| name.strip_prefix(package)).unwrap_or(name)
 }

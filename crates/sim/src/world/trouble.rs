@@ -28,6 +28,7 @@ impl World {
             let lasts = self.rng.millis(100, 60_000);
             self.after(lasts, SimEvent::ApiAway(false));
         } else {
+            self.tell_of_node();
             self.list_api();
         }
     }

@@ -175,6 +175,8 @@ metrics! {
     token_cache_duration: Histogram[status](USUAL) = "authentication_token_cache_request_duration_seconds" on Main, "[ALPHA] Seconds it took to find out whose a token is, by whether it was remembered.";
     /// Tokens looked up, by `hit` or `miss`.
     token_cache_requests: Counter[status] = "authentication_token_cache_request_total" on Main, "[ALPHA] Tokens looked up, by whether they were remembered.";
+    /// How long calls of CSI drivers took, in seconds, by driver, code of gRPC, and call.
+    csi_operations: Histogram[driver_name, grpc_status_code, method_name, migrated](VOLUME) = "csi_operations_seconds" on Main, "[ALPHA] Seconds that calls of CSI drivers took, by driver, code of gRPC, and call.";
     /// How long the pod that waits longest for something has waited for it, in seconds, by what it waits for.
     longest_wait: Gauge[on] = "ferrolet_longest_wait_seconds" on Main, "[ALPHA] Seconds for which the pod that waits longest for something has waited, by what it waits for. Not one of upstream's.";
     /// Pods that wait for something, by what.
@@ -327,6 +329,8 @@ metrics! {
     websocket_sessions: Counter[subresource] = "kubelet_websocket_streaming_requests_total" on Main, "[ALPHA] Sessions over WebSocket that the kubelet translated for the container runtime, by kind.";
     /// Pods by where they are in their life.
     working_pods: Gauge[config, lifecycle, static_] = "kubelet_working_pods" on Main, "[ALPHA] Pods the kubelet works on, by stage of life and by where they are known from.";
+    /// Plugins by the paths of the sockets they register at, there (`desired_state_of_world`) or taken (`actual_state_of_world`).
+    plugins: Gauge[socket_path, state] = "plugin_manager_total_plugins" on Main, "[ALPHA] Plugins by the sockets they register at: those that are there, and those that are taken.";
     /// How long probes took, in seconds.
     probe_duration: Histogram[container, namespace, pod, probe_type](USUAL) = "prober_probe_duration_seconds" on Probes, "[ALPHA] Seconds a probe took.";
     /// Probes by result: `successful`, `failed`, `unknown`.

@@ -112,6 +112,13 @@ impl Work {
             | ActionKind::SetPodCidr
             | ActionKind::RegisterNode
             | ActionKind::WriteNodeStatus
+            | ActionKind::GetPluginInfo
+            | ActionKind::NotifyPlugin
+            | ActionKind::GetCsiNodeInfo
+            | ActionKind::WriteNodeMetadata
+            | ActionKind::ReadCsiNode
+            | ActionKind::WriteCsiNode
+            | ActionKind::DeleteCsiNode
             | ActionKind::WriteStateFile(_)
             | ActionKind::SyncStateFile(_) => None,
         }

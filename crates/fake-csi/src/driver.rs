@@ -1,0 +1,94 @@
+//! The services: registration, and of CSI what needs no volumes.
+
+use std::sync::Arc;
+
+use plugins::wire::csi::identity_server::Identity;
+use plugins::wire::csi::node_server::Node;
+use plugins::wire::csi::{
+    GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse,
+    NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
+    ProbeRequest, ProbeResponse, Topology,
+};
+use plugins::wire::registration::registration_server::Registration;
+use plugins::wire::registration::{InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse};
+use tonic::{Request, Response, Status};
+
+use crate::server::State;
+
+/// The state as the generated servers want it.
+#[derive(Clone)]
+pub(crate) struct Service(pub(crate) Arc<State>);
+
+#[tonic::async_trait]
+impl Registration for Service {
+    async fn get_info(&self, _: Request<InfoRequest>) -> Result<Response<PluginInfo>, Status> {
+        self.0.gate.pass("GetInfo").await?;
+        let driver = &self.0.driver;
+        Ok(Response::new(PluginInfo {
+            r#type: driver.kind.clone(),
+            name: driver.name.clone(),
+            endpoint: self.0.endpoint.clone(),
+            supported_versions: driver.versions.clone(),
+        }))
+    }
+
+    async fn notify_registration_status(
+        &self,
+        request: Request<RegistrationStatus>,
+    ) -> Result<Response<RegistrationStatusResponse>, Status> {
+        self.0.gate.pass("NotifyRegistrationStatus").await?;
+        let RegistrationStatus { plugin_registered, error } = request.into_inner();
+        self.0.gate.say(if plugin_registered { "registered".to_owned() } else { error });
+        Ok(Response::new(RegistrationStatusResponse {}))
+    }
+}
+
+#[tonic::async_trait]
+impl Identity for Service {
+    async fn get_plugin_info(
+        &self,
+        _: Request<GetPluginInfoRequest>,
+    ) -> Result<Response<GetPluginInfoResponse>, Status> {
+        self.0.gate.pass("GetPluginInfo").await?;
+        let (name, vendor_version) = (self.0.driver.name.clone(), env!("CARGO_PKG_VERSION").to_owned());
+        Ok(Response::new(GetPluginInfoResponse { name, vendor_version, ..GetPluginInfoResponse::default() }))
+    }
+
+    async fn get_plugin_capabilities(
+        &self,
+        _: Request<GetPluginCapabilitiesRequest>,
+    ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
+        self.0.gate.pass("GetPluginCapabilities").await?;
+        Ok(Response::new(GetPluginCapabilitiesResponse::default()))
+    }
+
+    async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+        self.0.gate.pass("Probe").await?;
+        Ok(Response::new(ProbeResponse { ready: Some(true) }))
+    }
+}
+
+#[tonic::async_trait]
+impl Node for Service {
+    async fn node_get_capabilities(
+        &self,
+        _: Request<NodeGetCapabilitiesRequest>,
+    ) -> Result<Response<NodeGetCapabilitiesResponse>, Status> {
+        self.0.gate.pass("NodeGetCapabilities").await?;
+        Ok(Response::new(NodeGetCapabilitiesResponse::default()))
+    }
+
+    async fn node_get_info(
+        &self,
+        _: Request<NodeGetInfoRequest>,
+    ) -> Result<Response<NodeGetInfoResponse>, Status> {
+        self.0.gate.pass("NodeGetInfo").await?;
+        let driver = &self.0.driver;
+        let topology = (!driver.topology.is_empty()).then(|| Topology { segments: driver.topology.clone() });
+        Ok(Response::new(NodeGetInfoResponse {
+            node_id: driver.node_id.clone(),
+            max_volumes_per_node: self.0.gate.max_volumes(),
+            accessible_topology: topology,
+        }))
+    }
+}
