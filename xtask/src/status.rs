@@ -93,7 +93,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         area: "volumes",
-        there: "emptyDir (huge pages included), hostPath, configMap, secret, downwardAPI, projected, subPath, relabelling for \
+        there: "emptyDir (huge pages included), hostPath, configMap, secret, downwardAPI, projected, images, subPath, relabelling for \
                 SELinux, registration of CSI drivers",
         proofs: &[
             "volumes::show_their_content",
@@ -101,8 +101,11 @@ const ROWS: &[Row] = &[
             "volumes::sub_paths_and_host_paths",
             "configuration::update_reaches_the_volume",
             "csi::drivers_come_change_and_go",
+            "image_volumes::show_what_is_in_them",
+            "image_volumes::that_cannot_be_pulled_keep_back_who_mounts_them",
+            "registry::pull_secrets_open_volumes",
         ],
-        missing: "volumes of CSI drivers, persistent volumes, image volumes, NFS, iSCSI, Fibre Channel, FlexVolume, \
+        missing: "volumes of CSI drivers, persistent volumes, NFS, iSCSI, Fibre Channel, FlexVolume, \
                   `clusterTrustBundle` and `podCertificate` in projected volumes, mounts with an SELinux context",
     },
     Row {

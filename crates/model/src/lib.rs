@@ -12,6 +12,7 @@ pub mod cpu;
 pub mod downward;
 pub mod hash;
 pub mod ids;
+mod image;
 pub mod json;
 pub mod mount;
 pub mod observed;
@@ -29,9 +30,10 @@ mod volume;
 pub use allocated::AllocatedPod;
 pub use chain::chain;
 pub use ids::{ContainerId, ImageRef, PodKey, PodUid, SandboxId};
+pub use image::{ImageUse, WantedImage, image_volumes, mounted_images};
 pub use observed::{
-    CgroupObservation, ContainerObservation, ContainerState, PodObservation, RuntimeCondition,
-    RuntimeFeatures, RuntimeHandler, RuntimeHealth, SandboxObservation,
+    CgroupObservation, ContainerObservation, ContainerState, ImageMountObservation, PodObservation,
+    RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeHealth, SandboxObservation,
 };
 pub use qos::QosClass;
 pub use quantity::Quantity;

@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
-/// A bind mount from the host into a container (CRI `Mount`).
+use crate::ImageRef;
+
+/// A bind mount from the host into a container, or an image mounted there (CRI `Mount`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerMount {
-    /// Absolute path on the host.
+    /// Absolute path on the host; empty for an image.
     pub host_path: PathBuf,
+    /// The image that is mounted; `None` for what is on the host.
+    pub image: Option<MountedImage>,
     /// Absolute path in the container.
     pub container_path: String,
     /// Whether writes are refused.
@@ -20,6 +24,17 @@ pub struct ContainerMount {
     pub bind_options: Vec<String>,
     /// How mounts travel between host and container.
     pub propagation: MountPropagation,
+}
+
+/// An image mounted into a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountedImage {
+    /// The image, as the runtime knows it.
+    pub image: ImageRef,
+    /// The same as the pod asks for it.
+    pub reference: String,
+    /// The folder or file of it that is mounted, relative to its root; empty for all of it.
+    pub sub_path: String,
 }
 
 /// `volumeMounts[].mountPropagation`.

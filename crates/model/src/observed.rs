@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::pod::{self, ContainerKind};
-use crate::{ContainerId, Pod, PodKey, PodUid, SandboxId};
+use crate::{ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId};
 
 /// Everything the runtime holds of one pod at one moment: the unit in which the core compares
 /// "is" with "should be".
@@ -83,6 +83,17 @@ pub struct ContainerObservation {
     pub stop_signal: Option<String>,
     /// Where in the container mounts are read-only with all that is below them. Empty in a relist.
     pub recursive_read_only: Vec<String>,
+    /// The images that are mounted in it. Empty in a relist.
+    pub image_mounts: Vec<ImageMountObservation>,
+}
+
+/// An image mounted in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageMountObservation {
+    /// Where in the container.
+    pub container_path: String,
+    /// Which image.
+    pub image: ImageRef,
 }
 
 impl ContainerObservation {
@@ -108,6 +119,7 @@ impl ContainerObservation {
             user: None,
             stop_signal: None,
             recursive_read_only: Vec::new(),
+            image_mounts: Vec::new(),
         }
     }
 }

@@ -132,7 +132,7 @@ pub enum RestartPolicy {
     Never,
 }
 
-/// When the image of a container is pulled.
+/// When an image is pulled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PullPolicy {
     /// Whatever there is.
@@ -145,6 +145,15 @@ pub enum PullPolicy {
 }
 
 impl PullPolicy {
+    /// From what a pod says; one that has not been through the API may say nothing.
+    pub fn of(text: Option<&str>) -> Self {
+        match text {
+            Some("Always") => Self::Always,
+            Some("Never") => Self::Never,
+            _ => Self::IfNotPresent,
+        }
+    }
+
     /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -157,11 +166,7 @@ impl PullPolicy {
 
 /// When the image of this container is pulled.
 pub fn pull_policy(container: &Container) -> PullPolicy {
-    match container.image_pull_policy.as_deref() {
-        Some("Always") => PullPolicy::Always,
-        Some("Never") => PullPolicy::Never,
-        _ => PullPolicy::IfNotPresent,
-    }
+    PullPolicy::of(container.image_pull_policy.as_deref())
 }
 
 /// Seconds between SIGTERM and SIGKILL: the deletion's when one is under way, else the spec's.

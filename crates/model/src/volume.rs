@@ -17,6 +17,8 @@ pub enum VolumeKind {
     Projected,
     /// `emptyDir`.
     EmptyDir,
+    /// `image`, which the runtime mounts.
+    Image,
     /// Any other, with upstream's name of the plugin it needs: it is attached or mounted from elsewhere.
     Driver(&'static str),
 }
@@ -33,6 +35,7 @@ impl VolumeKind {
             v if v.secret.is_some() => Self::Secret,
             v if v.downward_api.is_some() => Self::DownwardApi,
             v if v.projected.is_some() => Self::Projected,
+            v if v.image.is_some() => Self::Image,
             _ => Self::EmptyDir,
         }
     }
@@ -51,7 +54,6 @@ fn driver(volume: &Volume) -> Option<&'static str> {
         nfs => "kubernetes.io/nfs",
         iscsi => "kubernetes.io/iscsi",
         fc => "kubernetes.io/fc",
-        image => "kubernetes.io/image",
         flex_volume => "kubernetes.io/flexvolume",
         git_repo => "kubernetes.io/git-repo",
         aws_elastic_block_store => "kubernetes.io/aws-ebs",
@@ -87,6 +89,7 @@ mod tests {
             (json!({ "secret": { "secretName": "s" } }), VolumeKind::Secret),
             (json!({ "downwardAPI": {} }), VolumeKind::DownwardApi),
             (json!({ "projected": {} }), VolumeKind::Projected),
+            (json!({ "image": { "reference": "i" } }), VolumeKind::Image),
             (json!({ "emptyDir": {} }), VolumeKind::EmptyDir),
             (json!({}), VolumeKind::EmptyDir),
             (json!({ "nfs": { "server": "s", "path": "/x" } }), VolumeKind::Driver("kubernetes.io/nfs")),

@@ -154,6 +154,8 @@ pub struct PodGates {
     pub grants_volume_limits: bool,
     /// Whether tolerations may compare numbers (`TaintTolerationComparisonOperators`).
     pub compares_tolerations: bool,
+    /// Whether a status names the images of volumes (`ImageVolumeWithDigest`).
+    pub names_volume_images: bool,
 }
 
 /// As v1.37 has them.
@@ -164,6 +166,7 @@ impl Default for PodGates {
             grants_pod_level_resources: true,
             grants_volume_limits: false,
             compares_tolerations: false,
+            names_volume_images: false,
         }
     }
 }

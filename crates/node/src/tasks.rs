@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::probe::ProbeKind;
-use model::{ContainerId, PodUid, SandboxId};
+use model::{ContainerId, ImageUse, PodUid, SandboxId};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{EffectId, Hook, StateFile};
@@ -107,7 +107,7 @@ pub(crate) enum PodTask {
     Observe,
     Cgroup,
     Volumes,
-    Image(String),
+    Image(ImageUse),
     Sandbox,
     StopSandbox(SandboxId),
     RemoveSandbox(SandboxId),

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod grants;
+mod image_volumes;
 mod life;
 mod play;
 mod probing;

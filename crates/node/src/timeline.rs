@@ -33,6 +33,11 @@ pub enum Mark {
         /// Of which.
         container: String,
     },
+    /// The image of a volume can be used.
+    VolumeImageReady {
+        /// Of which.
+        volume: String,
+    },
     /// A container runs.
     Started {
         /// Which.
@@ -72,6 +77,7 @@ impl fmt::Display for Mark {
             Self::SandboxStarted { attempt: 0 } => f.write_str("sandbox started"),
             Self::SandboxStarted { attempt } => write!(f, "sandbox started (attempt {attempt})"),
             Self::ImageReady { container } => write!(f, "image of {container} ready"),
+            Self::VolumeImageReady { volume } => write!(f, "image of volume {volume} ready"),
             Self::Started { container, attempt: 0 } => write!(f, "{container} started"),
             Self::Started { container, attempt } => write!(f, "{container} started (restart {attempt})"),
             Self::Ended { container, exit_code, .. } => write!(f, "{container} ended with {exit_code}"),

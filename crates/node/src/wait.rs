@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::reason::waiting;
-use model::{Now, PodKey, PodUid};
+use model::{ImageUse, Now, PodKey, PodUid};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::StateFile;
@@ -66,10 +66,10 @@ pub enum WaitOn {
     SandboxStop,
     /// The end of all containers, which are to begin anew.
     RestartAll,
-    /// A look whether the image of a container is there.
-    ImageInspection(String),
-    /// The image of a container.
-    Image(String),
+    /// A look whether an image is there.
+    ImageInspection(ImageUse),
+    /// An image.
+    Image(ImageUse),
     /// The start of a container.
     Start(String),
     /// The time until a container that keeps ending is started again.
@@ -323,8 +323,8 @@ impl fmt::Display for WaitOn {
             Self::Sandbox => f.write_str("its sandbox"),
             Self::SandboxStop => f.write_str("its sandbox to stop"),
             Self::RestartAll => f.write_str("the end of all its containers, which are then started anew"),
-            Self::ImageInspection(name) => write!(f, "a look for the image of container {name}"),
-            Self::Image(name) => write!(f, "the image of container {name}"),
+            Self::ImageInspection(used_by) => write!(f, "a look for the image of {used_by}"),
+            Self::Image(used_by) => write!(f, "the image of {used_by}"),
             Self::Start(name) => write!(f, "the start of container {name}"),
             Self::BackOff(name) => write!(f, "the back-off of container {name} to pass"),
             Self::InitContainer(name) => write!(f, "init container {name} to end"),
@@ -431,6 +431,10 @@ mod tests {
         Now { wall: jiff::Timestamp::UNIX_EPOCH, mono: Duration::from_secs(second) }
     }
 
+    fn image(container: &str) -> WaitOn {
+        WaitOn::Image(ImageUse::Container(container.to_owned()))
+    }
+
     fn found(all: &[WaitOn]) -> Found {
         let mut found = Found::default();
         for on in all {
@@ -449,9 +453,9 @@ mod tests {
                 Some(waiting::CREATE_CONTAINER_CONFIG_ERROR),
                 Responsible::References,
             ),
-            (WaitOn::Image("a".into()), Some(waiting::ERR_IMAGE_PULL), Responsible::Registry),
-            (WaitOn::Image("a".into()), Some(waiting::INVALID_IMAGE_NAME), Responsible::Manifest),
-            (WaitOn::Image("a".into()), Some(waiting::ERR_IMAGE_NEVER_PULL), Responsible::Manifest),
+            (image("a"), Some(waiting::ERR_IMAGE_PULL), Responsible::Registry),
+            (image("a"), Some(waiting::INVALID_IMAGE_NAME), Responsible::Manifest),
+            (image("a"), Some(waiting::ERR_IMAGE_NEVER_PULL), Responsible::Manifest),
         ] {
             let mut found = found(&[]);
             let wait = found.add(on);
@@ -466,17 +470,17 @@ mod tests {
         let seen = |waits: &Waits| -> Vec<(String, u64)> {
             waits.all().iter().map(|wait| (wait.on.to_string(), wait.since.as_secs())).collect()
         };
-        waits.update(found(&[WaitOn::Cgroup, WaitOn::Image("a".into())]), at(1));
-        waits.update(found(&[WaitOn::Image("a".into()), WaitOn::Image("b".into())]), at(5));
+        waits.update(found(&[WaitOn::Cgroup, image("a")]), at(1));
+        waits.update(found(&[image("a"), image("b")]), at(5));
         assert_eq!(
             seen(&waits),
             [("the image of container a".to_owned(), 1), ("the image of container b".to_owned(), 5)]
         );
         let before = waits.all().clone();
-        waits.update(found(&[WaitOn::Image("a".into()), WaitOn::Image("b".into())]), at(9));
+        waits.update(found(&[image("a"), image("b")]), at(9));
         assert!(Arc::ptr_eq(&before, waits.all()), "nothing is new");
         waits.update(found(&[]), at(10));
-        waits.update(found(&[WaitOn::Image("a".into())]), at(11));
+        waits.update(found(&[image("a")]), at(11));
         assert_eq!(seen(&waits), [("the image of container a".to_owned(), 11)]);
     }
 }

@@ -7,8 +7,8 @@ use futures::future::{join_all, try_join};
 use jiff::Timestamp;
 use model::observed::{ContainerExit, ContainerResources, ContainerUser};
 use model::{
-    ContainerId, ContainerObservation, ContainerState, PodKey, PodObservation, PodUid, SandboxId,
-    SandboxObservation,
+    ContainerId, ContainerObservation, ContainerState, ImageMountObservation, PodKey, PodObservation, PodUid,
+    SandboxId, SandboxObservation,
 };
 
 use crate::client::Runtime;
@@ -280,6 +280,11 @@ fn container_from_status(status: wire::ContainerStatus, sandbox_id: String) -> C
     let stop_signal = signal::text(status.stop_signal());
     let recursive = status.mounts.iter().filter(|mount| mount.recursive_read_only);
     let recursive_read_only = recursive.map(|mount| mount.container_path.clone()).collect();
+    let image_mounts = status.mounts.iter().filter_map(|mount| {
+        let image = mount.image.as_ref().map(|spec| spec.image.as_str()).filter(|image| !image.is_empty())?;
+        Some(ImageMountObservation { container_path: mount.container_path.clone(), image: image.into() })
+    });
+    let image_mounts = image_mounts.collect();
     let state = match status.state() {
         wire::ContainerState::ContainerCreated => ContainerState::Created,
         wire::ContainerState::ContainerRunning => {
@@ -321,6 +326,7 @@ fn container_from_status(status: wire::ContainerStatus, sandbox_id: String) -> C
         }),
         stop_signal,
         recursive_read_only,
+        image_mounts,
     }
 }
 

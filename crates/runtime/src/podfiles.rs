@@ -152,6 +152,7 @@ pub fn write_hosts_file(
     fs::set_permissions(&path, Permissions::from_mode(0o644)).map_err(failed("open hosts file", &path))?;
     Ok(ContainerMount {
         host_path: path,
+        image: None,
         container_path: ETC_HOSTS.to_owned(),
         is_read_only: false,
         is_recursive_read_only: false,

@@ -52,6 +52,7 @@ fn writes_the_hosts_file() {
 #[test]
 fn leaves_a_containers_own_hosts_file_alone() {
     let own = ContainerMount {
+        image: None,
         host_path: "/x".into(),
         container_path: "/etc/hosts".into(),
         is_read_only: true,

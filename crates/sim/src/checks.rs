@@ -9,7 +9,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::PodStatus;
 use model::pod::{self, ContainerKind};
 use model::probe::ProbeKind;
-use model::{ContainerId, ContainerState, Pod, PodObservation, PodUid, SandboxId};
+use model::{
+    ContainerId, ContainerState, ImageRef, ImageUse, Pod, PodObservation, PodUid, SandboxId, mounted_images,
+};
 use node::{
     Action, ApiAction, CheckpointAction, EffectId, HostAction, Input, Outcome, ProbeAction, RuntimeAction,
     RuntimeOutcome, Source, StateFile, VolumeAction, VolumeOutcome,
@@ -191,9 +193,17 @@ impl World {
                 Err(format!("it is not known what was left, and this is started: {action}"))
             }
             Action::Runtime(RuntimeAction::RunSandbox { pod, .. }) => self.check_run_sandbox(pod),
-            Action::Runtime(RuntimeAction::StartContainer { pod, container, sandbox, image, .. }) => self
+            Action::Runtime(RuntimeAction::StartContainer {
+                pod,
+                container,
+                sandbox,
+                image,
+                image_volumes,
+                ..
+            }) => self
                 .check_start_container(pod, container, sandbox)
-                .and_then(|()| self.check_image(pod, container, image.as_str())),
+                .and_then(|()| self.check_image(pod, container, image.as_str()))
+                .and_then(|()| self.check_image_volumes(pod, container, image_volumes)),
             Action::Runtime(RuntimeAction::StopContainer { id, sandbox, grace, .. }) => {
                 self.check_held(id, sandbox).and_then(|()| self.check_grace(id, *grace))
             }
@@ -334,6 +344,25 @@ impl World {
             return Ok(());
         }
         Err(format!("{name} of {uid} is made from {image}, which the pod may not use"))
+    }
+
+    /// A container gets the image of each volume it mounts, and no other.
+    fn check_image_volumes(
+        &self,
+        pod: &Pod,
+        name: &str,
+        images: &BTreeMap<String, ImageRef>,
+    ) -> Result<(), String> {
+        let Some(container) = pod::container(pod, name) else { return Ok(()) };
+        let wanted = mounted_images(pod, &container.spec).filter_map(|volume| {
+            let wanted = ImageUse::Volume(volume.to_owned()).wanted(pod)?;
+            Some((volume.to_owned(), ImageRef::from(wanted.reference)))
+        });
+        let wanted: BTreeMap<String, ImageRef> = wanted.collect();
+        if *images != wanted {
+            return Err(format!("{name} of {} mounts {images:?} and not {wanted:?}", pod::uid(pod)));
+        }
+        images.values().try_for_each(|image| self.check_image(pod, name, image.as_str()))
     }
 
     /// Init containers one after the other, each through before the next, and all before the rest.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use model::pod::{self, ContainerKind};
 use model::probe::ProbeOutcome;
-use model::{ContainerId, ContainerState, ImageRef, Pod, SandboxId};
+use model::{ContainerId, ContainerState, ImageRef, ImageUse, Pod, SandboxId};
 use node::{
     Action, ApiAction, ApiOutcome, CheckpointAction, EffectId, Failure, FailureKind, Hook, HostAction,
     ImageAction, ImageAnswer, ImageOutcome, Outcome, ProbeAction, RuntimeAction, RuntimeChange,
@@ -421,8 +421,8 @@ impl World {
 
     fn perform_on_image(&mut self, action: &ImageAction) -> Outcome {
         match action {
-            ImageAction::Inspect { pod, container, .. } => {
-                let image = image(pod, container);
+            ImageAction::Inspect { pod, used_by, .. } => {
+                let image = image(pod, used_by);
                 Outcome::Image(ImageOutcome::Inspected(if !self.runtime.images.contains(&image) {
                     ImageAnswer::Absent
                 } else if self.runtime.may_use(&pod::uid(pod), &image) {
@@ -431,8 +431,8 @@ impl World {
                     ImageAnswer::Unproven
                 }))
             }
-            ImageAction::Pull { pod, container, .. } => {
-                let image = image(pod, container);
+            ImageAction::Pull { pod, used_by, .. } => {
+                let image = image(pod, used_by);
                 self.runtime.images.insert(image.clone());
                 if image == PRIVATE_IMAGE {
                     self.runtime.has_pulled.insert(pod::uid(pod));
@@ -531,6 +531,6 @@ impl World {
     }
 }
 
-fn image(pod: &Pod, container: &str) -> String {
-    pod::container(pod, container).and_then(|c| c.spec.image.clone()).unwrap_or_default()
+fn image(pod: &Pod, used_by: &ImageUse) -> String {
+    used_by.wanted(pod).map(|wanted| wanted.reference).unwrap_or_default()
 }

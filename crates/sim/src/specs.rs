@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerRestartRule, ContainerRestartRuleOnExitCodes, EnvVar, ExecAction, Lifecycle,
-    LifecycleHandler, PodSpec, Probe, ResourceRequirements,
+    Container, ContainerRestartRule, ContainerRestartRuleOnExitCodes, EnvVar, ExecAction, ImageVolumeSource,
+    Lifecycle, LifecycleHandler, PodSpec, Probe, ResourceRequirements, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -43,6 +43,7 @@ pub(crate) fn pod(rng: &mut SimRng, name: &str, uid: &str, now: Timestamp) -> Po
         }
     }
     let mut regular = regular;
+    let volumes = image_volumes(rng, regular.iter_mut().chain(&mut init));
     if rng.percent(15) {
         let all: Vec<&mut Container> =
             regular.iter_mut().chain(init.iter_mut().filter(|c| c.restart_policy.is_none())).collect();
@@ -63,6 +64,7 @@ pub(crate) fn pod(rng: &mut SimRng, name: &str, uid: &str, now: Timestamp) -> Po
             restart_policy: Some(policy.to_owned()),
             containers: regular,
             init_containers: Some(init).filter(|l| !l.is_empty()),
+            volumes: Some(volumes).filter(|l| !l.is_empty()),
             host_network: rng.percent(15).then_some(true),
             termination_grace_period_seconds: Some(i64::from(*rng.pick(&[0, 1, 5, 30, 60]).unwrap_or(&30))),
             active_deadline_seconds: rng.percent(8).then(|| i64::from(rng.number(5, 60))),
@@ -110,6 +112,33 @@ fn container(rng: &mut SimRng, name: &str) -> Container {
         readiness_probe: rng.percent(12).then(|| probe(rng)),
         startup_probe: rng.percent(12).then(|| probe(rng)),
         ..Container::default()
+    }
+}
+
+/// Images as volumes, in some pods, and the containers that mount them.
+fn image_volumes<'a>(rng: &mut SimRng, containers: impl Iterator<Item = &'a mut Container>) -> Vec<Volume> {
+    let count = if rng.percent(15) { rng.number(1, 2) } else { 0 };
+    let volumes: Vec<Volume> = (0..count).map(|n| image_volume(rng, &format!("v{n}"))).collect();
+    for container in containers.filter(|_| count > 0) {
+        let mounts = volumes.iter().filter(|_| rng.percent(60)).map(|volume| VolumeMount {
+            name: volume.name.clone(),
+            mount_path: format!("/{}", volume.name),
+            ..VolumeMount::default()
+        });
+        container.volume_mounts = Some(mounts.collect());
+    }
+    volumes
+}
+
+fn image_volume(rng: &mut SimRng, name: &str) -> Volume {
+    let policy = *rng.pick(&["IfNotPresent", "IfNotPresent", "Always"]).unwrap_or(&"Always");
+    Volume {
+        name: name.to_owned(),
+        image: Some(ImageVolumeSource {
+            reference: Some(format!("image-{}", rng.number(0, 3))),
+            pull_policy: Some(policy.to_owned()),
+        }),
+        ..Volume::default()
     }
 }
 

@@ -203,6 +203,12 @@ pub enum MountFailure {
         /// The container's name.
         container: String,
     },
+    /// The image of a volume is not there.
+    #[error("image of volume {volume:?} is not there")]
+    NoImage {
+        /// `volumeMounts[].name`.
+        volume: String,
+    },
     /// `subPath` starts at the root.
     #[error("error SubPath `{0}` must not be an absolute path")]
     AbsoluteSubPath(String),

@@ -15,8 +15,9 @@ pub(crate) const CONFIG_MAP: &str = "kubernetes.io~configmap";
 pub(crate) const SECRET: &str = "kubernetes.io~secret";
 pub(crate) const DOWNWARD_API: &str = "kubernetes.io~downward-api";
 pub(crate) const PROJECTED: &str = "kubernetes.io~projected";
-/// No such folder is made; the name tells of the plugin all the same.
+/// No such folders are made; the names tell of the plugins all the same.
 const HOST_PATH: &str = "kubernetes.io~host-path";
+const IMAGE: &str = "kubernetes.io~image";
 pub(crate) const SUB_PATHS: &str = "volume-subpaths";
 
 /// The plugin of a kind that is known and never made.
@@ -31,6 +32,7 @@ pub(crate) fn plugin_folder(kind: VolumeKind) -> Result<&'static str, SetUpError
         VolumeKind::DownwardApi => Ok(DOWNWARD_API),
         VolumeKind::Projected => Ok(PROJECTED),
         VolumeKind::EmptyDir => Ok(EMPTY_DIR),
+        VolumeKind::Image => Ok(IMAGE),
         VolumeKind::Driver(plugin) => Err(SetUpError::NoPlugin { plugin }),
     }
 }

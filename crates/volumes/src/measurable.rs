@@ -1,5 +1,5 @@
 //! Which of a pod's volumes take room that is worth measuring, and where they are. Upstream measures
-//! the same kinds: a hostPath is the node's own.
+//! the same kinds: a hostPath is the node's own, and an image the runtime's.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,8 @@ pub struct MeasurableVolume {
 
 /// The measurable volumes that a pod uses, in the order of its spec.
 pub(crate) fn of_pod(layout: &PodLayout, pod: &Pod) -> Vec<MeasurableVolume> {
-    let used = pods::used_volumes(pod).filter(|volume| volume.host_path.is_none());
+    let used = pods::used_volumes(pod)
+        .filter(|volume| !matches!(VolumeKind::of(volume), VolumeKind::HostPath | VolumeKind::Image));
     let found = used.filter_map(|volume| {
         let (path, _) = plugins::location(layout, volume).ok()?;
         Some(MeasurableVolume { name: volume.name.clone(), path, is_local_ephemeral: is_local(volume) })

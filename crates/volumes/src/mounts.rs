@@ -4,14 +4,25 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
-use model::Pod;
-use model::mount::{ContainerMount, MountPropagation};
+use model::mount::{ContainerMount, MountPropagation, MountedImage};
+use model::{ImageRef, ImageUse, Pod};
 
 use crate::error::{MountFailure, VolumeError};
 use crate::expand::expand;
 use crate::layout::PodLayout;
 use crate::plugins;
 use crate::sub_path::{self, SubPath};
+
+/// What the mounts of a container depend on beside its pod.
+#[derive(Clone, Copy, Debug)]
+pub struct MountInputs<'a> {
+    /// The container's environment, for `subPathExpr`.
+    pub environment: &'a BTreeMap<String, String>,
+    /// The images of the volumes that are images, by the names of the volumes.
+    pub images: &'a BTreeMap<String, ImageRef>,
+    /// Whether the pod's runtime handler can make mounts recursively read-only.
+    pub has_recursive_read_only_mounts: bool,
+}
 
 /// A mount whose host path may still have to be made.
 #[derive(Debug)]
@@ -25,12 +36,11 @@ pub(crate) fn plan(
     layout: &PodLayout,
     pod: &Pod,
     container: &Container,
-    env: &BTreeMap<String, String>,
-    supports_recursive_read_only: bool,
+    inputs: &MountInputs<'_>,
 ) -> Result<Vec<PlannedMount>, VolumeError> {
     let mut planned = Vec::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        let one = plan_one(layout, pod, container, (index, mount), env, supports_recursive_read_only);
+        let one = plan_one(layout, pod, container, (index, mount), inputs);
         planned.push(one.map_err(|cause| VolumeError::Mount { volume: mount.name.clone(), cause })?);
     }
     Ok(planned)
@@ -63,18 +73,31 @@ fn plan_one(
     pod: &Pod,
     container: &Container,
     (index, mount): (usize, &VolumeMount),
-    env: &BTreeMap<String, String>,
-    supports_recursive_read_only: bool,
+    inputs: &MountInputs<'_>,
 ) -> Result<PlannedMount, MountFailure> {
     let mut volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
     let volume = volumes.find(|v| v.name == mount.name).ok_or_else(|| MountFailure::NoVolume {
         volume: mount.name.clone(),
         container: container.name.clone(),
     })?;
-    let (path, is_always_read_only) = plugins::location(layout, volume).map_err(MountFailure::Volume)?;
+    let below = sub_path_of(mount, inputs.environment)?;
+    let image = match ImageUse::Volume(volume.name.clone()).wanted(pod) {
+        Some(wanted) => {
+            let image = inputs.images.get(&volume.name).cloned();
+            let image = image.ok_or_else(|| MountFailure::NoImage { volume: volume.name.clone() })?;
+            // The runtime looks for it within the image.
+            let sub_path = below.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
+            Some(MountedImage { image, reference: wanted.reference, sub_path })
+        }
+        None => None,
+    };
+    let (path, is_always_read_only) = match image {
+        Some(_) => (PathBuf::new(), true),
+        None => plugins::location(layout, volume).map_err(MountFailure::Volume)?,
+    };
     // What is the host's keeps its labels, or nobody else could use it any more.
-    let is_own = volume.host_path.is_none();
-    let sub_path = sub_path_of(mount, env)?.map(|below| SubPath {
+    let is_own = volume.host_path.is_none() && image.is_none();
+    let sub_path = below.filter(|_| image.is_none()).map(|below| SubPath {
         volume: mount.name.clone(),
         container: container.name.clone(),
         index,
@@ -88,9 +111,10 @@ fn plan_one(
     Ok(PlannedMount {
         mount: ContainerMount {
             host_path: path,
+            image,
             container_path,
             is_read_only: mount.read_only.unwrap_or(false) || is_always_read_only,
-            is_recursive_read_only: recursive_read_only(mount, supports_recursive_read_only)?,
+            is_recursive_read_only: recursive_read_only(mount, inputs.has_recursive_read_only_mounts)?,
             is_relabelled: is_own,
             bind_options: mount.bind_mount_options.clone().unwrap_or_default(),
             propagation: propagation(mount)?,

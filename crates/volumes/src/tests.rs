@@ -13,11 +13,20 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret};
 use model::downward::PodFacts;
 use model::mount::MountPropagation;
-use model::{AllocatedPod, Pod, PodUid, Quantity};
+use model::{AllocatedPod, ImageRef, Pod, PodUid, Quantity};
 use serde_json::json;
 use telemetry::metrics::{Endpoint, Exposition, Metrics};
 
 use super::*;
+
+static NO_IMAGES: BTreeMap<String, ImageRef> = BTreeMap::new();
+
+fn mount_inputs(
+    environment: &BTreeMap<String, String>,
+    has_recursive_read_only_mounts: bool,
+) -> MountInputs<'_> {
+    MountInputs { environment, images: &NO_IMAGES, has_recursive_read_only_mounts }
+}
 
 /// An API with whatever a test puts there.
 #[derive(Debug, Default)]
@@ -565,7 +574,7 @@ fn mounts_follow_the_spec() {
             { "name": "e", "mountPath": "/s", "subPathExpr": "logs/$(NAME)" },
             { "name": "m", "mountPath": "/etc/k", "subPath": "k" },
         ]));
-        let mounts = world.volumes.mounts(&pod, &container, &env, true).await.unwrap();
+        let mounts = world.volumes.mounts(&pod, &container, &mount_inputs(&env, true)).await.unwrap();
         let summary: Vec<_> = mounts
             .iter()
             .map(|m| (m.container_path.as_str(), m.is_read_only, m.is_recursive_read_only, m.propagation))
@@ -599,19 +608,59 @@ fn mounts_follow_the_spec() {
 
         // Asked again (the container restarts): the same mounts, none twice.
         let count = mount::mounts_below(&world.pod_dir()).unwrap().len();
-        let again = world.volumes.mounts(&pod, &container, &env, true).await.unwrap();
+        let again = world.volumes.mounts(&pod, &container, &mount_inputs(&env, true)).await.unwrap();
         assert_eq!(again, mounts);
         assert_eq!(mount::mounts_below(&world.pod_dir()).unwrap().len(), count);
 
         // The file behind a subPath was replaced by an update: a restart sees the new one.
         world.set_map("cm", json!({ "k": "new" }));
         world.sync(&pod).await;
-        let renewed = world.volumes.mounts(&pod, &container, &env, true).await.unwrap();
+        let renewed = world.volumes.mounts(&pod, &container, &mount_inputs(&env, true)).await.unwrap();
         assert_eq!(fs::read_to_string(&renewed[4].host_path).unwrap(), "new");
         world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
         world.volumes.remove_folder(&PodUid::from("u1")).await.unwrap();
         assert!(!world.pod_dir().exists());
         assert!(Path::new("/opt").exists());
+    });
+}
+
+#[test]
+fn images_are_mounted_by_the_runtime() {
+    run(|world| async move {
+        let pod =
+            pod(json!([{ "name": "i", "image": { "reference": "data:1" } }, { "name": "e" }]), json!({}));
+        world.sync(&pod).await;
+        assert!(!world.pod_dir().join("volumes/kubernetes.io~image").exists());
+        assert!(world.volumes.measurable(&pod).iter().all(|volume| volume.name == "e"));
+        let container = container(json!([
+            { "name": "i", "mountPath": "/i", "subPathExpr": "$(DIR)/x" },
+            { "name": "e", "mountPath": "/e" },
+            { "name": "i", "mountPath": "/all", "readOnly": true, "recursiveReadOnly": "Enabled" },
+        ]));
+        let environment = BTreeMap::from([("DIR".to_owned(), "sub".to_owned())]);
+        let images = BTreeMap::from([("i".to_owned(), ImageRef::from("sha256:1"))]);
+        let inputs = MountInputs { images: &images, ..mount_inputs(&environment, true) };
+        let mounts = world.volumes.mounts(&pod, &container, &inputs).await.unwrap();
+        let part = mounts[0].image.as_ref().unwrap();
+        assert_eq!((part.image.as_str(), &*part.reference, &*part.sub_path), ("sha256:1", "data:1", "sub/x"));
+        let summary: Vec<_> = mounts
+            .iter()
+            .map(|m| (m.image.is_some(), m.is_read_only, m.is_recursive_read_only, m.is_relabelled))
+            .collect();
+        assert_eq!(
+            summary,
+            [(true, true, false, false), (false, false, false, true), (true, true, true, false)]
+        );
+        assert_eq!(mounts[2].image.as_ref().unwrap().sub_path, "");
+        assert_eq!(
+            (mounts[0].host_path.as_path(), mounts[2].host_path.as_path()),
+            (Path::new(""), Path::new(""))
+        );
+
+        let error =
+            world.volumes.mounts(&pod, &container, &mount_inputs(&environment, true)).await.unwrap_err();
+        assert_eq!(error.to_string(), "image of volume \"i\" is not there");
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
     });
 }
 
@@ -642,8 +691,11 @@ fn refused_mounts_say_why() {
             let mut mount = mount;
             mount["mountPath"] = json!("/x");
             let env = BTreeMap::from([("UP".to_owned(), "/etc".to_owned())]);
-            let error =
-                world.volumes.mounts(&pod, &container(json!([mount])), &env, false).await.unwrap_err();
+            let error = world
+                .volumes
+                .mounts(&pod, &container(json!([mount])), &mount_inputs(&env, false))
+                .await
+                .unwrap_err();
             assert_eq!(error.to_string(), message);
         }
     });
@@ -676,14 +728,19 @@ fn sub_paths_cannot_leave_the_volume() {
             "dangling/x",
         ] {
             let container = container(json!([{ "name": "e", "mountPath": "/x", "subPath": bad }]));
-            let error = world.volumes.mounts(&pod, &container, &BTreeMap::new(), false).await.unwrap_err();
+            let error = world
+                .volumes
+                .mounts(&pod, &container, &mount_inputs(&BTreeMap::new(), false))
+                .await
+                .unwrap_err();
             let terse = "failed to prepare subPath for volumeMount \"e\" of container \"c\"";
             assert_eq!(error.to_string(), terse, "{bad}");
         }
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
         assert!(!Path::new("/no/such").exists());
         let container = container(json!([{ "name": "e", "mountPath": "/x", "subPath": "fine/deep" }]));
-        let mounts = world.volumes.mounts(&pod, &container, &BTreeMap::new(), false).await.unwrap();
+        let mounts =
+            world.volumes.mounts(&pod, &container, &mount_inputs(&BTreeMap::new(), false)).await.unwrap();
         fs::write(mounts[0].host_path.join("f"), "").unwrap();
         assert!(volume.join("inside/deep/f").exists());
 
@@ -691,7 +748,9 @@ fn sub_paths_cannot_leave_the_volume() {
         fs::rename(volume.join("inside"), volume.join("moved")).unwrap();
         symlink(&outside, volume.join("inside")).unwrap();
         assert!(mounts[0].host_path.join("f").exists());
-        assert!(world.volumes.mounts(&pod, &container, &BTreeMap::new(), false).await.is_err());
+        assert!(
+            world.volumes.mounts(&pod, &container, &mount_inputs(&BTreeMap::new(), false)).await.is_err()
+        );
     });
 }
 
@@ -724,7 +783,9 @@ fn sub_paths_swapped_meanwhile_cannot_leave_the_volume() {
             let path = format!("part/deep-{i}");
             let container = container(json!([{ "name": "e", "mountPath": "/x", "subPath": path }]));
             // It is refused whenever the link was there in the wrong moment.
-            if let Ok(mounts) = world.volumes.mounts(&pod, &container, &BTreeMap::new(), false).await {
+            if let Ok(mounts) =
+                world.volumes.mounts(&pod, &container, &mount_inputs(&BTreeMap::new(), false)).await
+            {
                 is_mounted += 1;
                 fs::write(mounts[0].host_path.join("written"), "").unwrap();
             }

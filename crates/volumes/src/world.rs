@@ -1,6 +1,5 @@
 //! [`Volumes`]: the calls the rest of the kubelet makes.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use crate::error::{MountFailure, SetUpError, VolumeError};
 use crate::layout::{self, PodLayout};
 use crate::locks::PodLocks;
 use crate::measurable::{self, MeasurableVolume};
-use crate::mounts;
+use crate::mounts::{self, MountInputs};
 use crate::objects::Objects;
 use crate::plugins::files::{Files, nested_mount_points};
 use crate::plugins::host_path::HostPath;
@@ -115,21 +114,18 @@ impl<O: Objects> Volumes<O> {
         }
     }
 
-    /// The mounts of one container, whose volumes a [`Volumes::sync`] has made. `env` is the
-    /// container's environment, for `subPathExpr`; the last argument says whether the pod's
-    /// runtime handler can make mounts recursively read-only.
+    /// The mounts of one container, whose volumes a [`Volumes::sync`] has made.
     pub async fn mounts(
         &self,
         pod: &Pod,
         container: &Container,
-        env: &BTreeMap<String, String>,
-        supports_recursive_read_only: bool,
+        inputs: &MountInputs<'_>,
     ) -> Result<Vec<ContainerMount>, VolumeError> {
         let layout = PodLayout::new(&self.root, &pods::uid(pod)).map_err(|cause| VolumeError::Mount {
             volume: String::new(),
             cause: MountFailure::Volume(cause),
         })?;
-        let planned = mounts::plan(&layout, pod, container, env, supports_recursive_read_only)?;
+        let planned = mounts::plan(&layout, pod, container, inputs)?;
         if planned.iter().all(|m| m.sub_path.is_none()) {
             return Ok(planned.into_iter().map(|m| m.mount).collect());
         }
@@ -206,6 +202,7 @@ impl<O: Objects> Volumes<O> {
         match VolumeKind::of(volume) {
             VolumeKind::Driver(layout::GIT_REPO) => return Err(SetUpError::GitRepoDisabled),
             VolumeKind::Driver(plugin) => return Err(SetUpError::NoPlugin { plugin }),
+            VolumeKind::Image => return Ok((Plan::Image, None)),
             _ => {}
         }
         if let Some(source) = &volume.host_path {

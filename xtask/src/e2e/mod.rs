@@ -22,6 +22,7 @@ mod folders;
 mod gates;
 mod http_api;
 mod identity;
+mod image_volumes;
 mod init;
 mod lifecycle;
 mod many_streams;
@@ -121,6 +122,12 @@ fn all() -> Vec<Scenario> {
         Calm volumes::show_their_content,
         Calm volumes::empty_dir_is_shared_and_belongs_to_the_group,
         Calm volumes::sub_paths_and_host_paths,
+        Calm image_volumes::show_what_is_in_them,
+        Calm image_volumes::that_cannot_be_pulled_keep_back_who_mounts_them,
+        Calm image_volumes::say_what_is_wrong_with_them,
+        Calm image_volumes::that_nobody_mounts_hold_up_nobody,
+        CalmButStricter image_volumes::that_are_missing_are_explained,
+        Calm registry::pull_secrets_open_volumes,
         Calm restarts::on_failure_stops_after_success,
         Calm probes::liveness_restarts,
         Calm probes::readiness_flips,
@@ -204,6 +211,7 @@ fn all() -> Vec<Scenario> {
         Disturbing containers::the_signal_that_ends_one_can_be_chosen,
         Disturbing containers::a_resize_without_room_changes_nothing,
         Disturbing volumes::have_the_owners_and_modes_the_pod_names,
+        Stricter image_volumes::are_named_in_the_status_with_their_gate,
         Disturbing startup::drop_ins_change_the_configuration,
         Disturbing startup::lock_file_is_handed_over,
         Stricter startup::says_why_it_cannot_be_set_up,

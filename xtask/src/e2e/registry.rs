@@ -150,6 +150,25 @@ pub(super) async fn pull_secrets_open_it(scene: Scene) -> Result<()> {
     Ok(())
 }
 
+/// An image that is a volume is opened by what opens the images of containers, and stays closed to others.
+pub(super) async fn pull_secrets_open_volumes(scene: Scene) -> Result<()> {
+    let registry = Registry::start(&scene).await?;
+    let image = registry.image("volume");
+    scene.create::<Secret>(pull_secret("right", &registry.host(), PASSWORD)).await?;
+    let spec = |fields: Value| {
+        let mounts = json!({ "volumeMounts": [{ "name": "data", "mountPath": "/v" }] });
+        let container = with(shell("main", "test -x /v/bin/sh && echo mounted; sleep 100000"), mounts);
+        let volume = json!({ "name": "data", "image": { "reference": image, "pullPolicy": "IfNotPresent" } });
+        with(json!({ "containers": [container], "volumes": [volume] }), fields)
+    };
+    scene.ready_pod("known", spec(with_secret("right"))).await?;
+    ensure!(scene.first_line("known", "main").await? == "mounted", "it is there");
+    // Though it is on the node by now.
+    scene.pod("stranger", spec(json!({}))).await?;
+    refused(&scene, "stranger", &image).await?;
+    Ok(())
+}
+
 fn with_secret(secret: &str) -> Value {
     json!({ "imagePullSecrets": [{ "name": secret }] })
 }

@@ -12,6 +12,7 @@ pub(crate) struct ActionLabels {
     pod: Option<String>,
     pod_uid: Option<String>,
     container: Option<String>,
+    volume: Option<String>,
     container_id: Option<String>,
     sandbox_id: Option<String>,
     /// A plugin's socket, or a driver's name.
@@ -27,6 +28,7 @@ impl ActionLabels {
             pod: subject.key.map(|key| key.to_string()),
             pod_uid: subject.uid.map(|uid| uid.to_string()),
             container: subject.container.map(str::to_owned),
+            volume: subject.volume.map(str::to_owned),
             container_id: subject.container_id.map(ToString::to_string),
             sandbox_id: subject.sandbox_id.map(ToString::to_string),
             plugin: subject.plugin.map(str::to_owned),
@@ -82,6 +84,7 @@ impl ActionLabels {
             pod = field::Empty,
             podUID = field::Empty,
             containerName = field::Empty,
+            volumeName = field::Empty,
             containerID = field::Empty,
             podSandboxID = field::Empty,
             plugin = field::Empty,
@@ -90,6 +93,7 @@ impl ActionLabels {
             ("pod", &self.pod),
             ("podUID", &self.pod_uid),
             ("containerName", &self.container),
+            ("volumeName", &self.volume),
             ("containerID", &self.container_id),
             ("podSandboxID", &self.sandbox_id),
             ("plugin", &self.plugin),
@@ -130,8 +134,16 @@ impl ActionLabels {
 
     /// Tells one action on one object from all others.
     pub(crate) fn identity(&self) -> String {
-        let parts =
-            [&self.pod_uid, &self.pod, &self.container, &self.container_id, &self.sandbox_id, &self.plugin];
+        let volume = self.volume.as_ref().map(|name| format!("volume {name}"));
+        let parts = [
+            &self.pod_uid,
+            &self.pod,
+            &self.container,
+            &volume,
+            &self.container_id,
+            &self.sandbox_id,
+            &self.plugin,
+        ];
         let mut all = self.kind.to_string();
         for part in parts.into_iter().flatten() {
             all.push('/');
@@ -198,8 +210,13 @@ mod tests {
         pod.metadata.uid = Some("u".into());
         let pod = model::AllocatedPod::granted(Arc::new(pod));
         let start = Action::Image(ImageAction::Pull {
+            pod: pod.clone(),
+            used_by: model::ImageUse::Container("c".into()),
+            handler: model::RuntimeHandler::default(),
+        });
+        let mount = Action::Image(ImageAction::Pull {
             pod,
-            container: "c".into(),
+            used_by: model::ImageUse::Volume("c".into()),
             handler: model::RuntimeHandler::default(),
         });
         let (uid, key) = (model::PodUid::from("u"), model::PodKey::new("ns", "web"));
@@ -215,6 +232,7 @@ mod tests {
             Action::Runtime(RuntimeAction::StopSandbox { uid: uid.clone(), key, id: "y".into() });
         for (action, what, identity) in [
             (start, "pull image", "pull image/u/ns/web/c"),
+            (mount, "pull image", "pull image/u/ns/web/volume c"),
             (stop, "stop container", "stop container/u/ns/web/c/x"),
             (stop_sandbox, "stop pod sandbox", "stop pod sandbox/u/ns/web/y"),
             (Action::Runtime(RuntimeAction::Relist), "list pods of the runtime", "list pods of the runtime"),

@@ -17,7 +17,7 @@ use runtime::images::ImageUser;
 use runtime::podfiles::PodFileError;
 use runtime::{NodeSettings, Runtime, container, hostname, podfiles};
 use tracing::warn;
-use volumes::Volumes;
+use volumes::{MountInputs, Volumes};
 
 use super::environment::Environments;
 use super::failure;
@@ -44,6 +44,7 @@ pub(crate) struct Start {
     pub(crate) sandbox_attempt: u32,
     pub(crate) attempt: u32,
     pub(crate) image: ImageRef,
+    pub(crate) image_volumes: BTreeMap<String, ImageRef>,
     pub(crate) facts: PodFacts,
     pub(crate) handler: RuntimeHandler,
     pub(crate) target: Option<ContainerId>,
@@ -99,9 +100,14 @@ impl Containers {
         let environment = self.environments.of(pod, spec, start.facts.clone()).await?;
         let variables: BTreeMap<String, String> =
             environment.iter().map(|v| (v.name.clone(), v.value.clone())).collect();
+        let to_mount = MountInputs {
+            environment: &variables,
+            images: &start.image_volumes,
+            has_recursive_read_only_mounts: start.handler.has_recursive_read_only_mounts,
+        };
         let mut mounts = self
             .volumes
-            .mounts(pod, &spec.spec, &variables, start.handler.has_recursive_read_only_mounts)
+            .mounts(pod, &spec.spec, &to_mount)
             .await
             .map_err(|error| config(model::chain(&error)))?;
         let hostname = podfiles::wants_hosts_file(pod, &mounts, &start.facts.pod_ips)
@@ -128,7 +134,7 @@ impl Containers {
             image_user,
             environment,
             mounts,
-            image_mounts: Vec::new(),
+            handler: start.handler.name.clone(),
             termination_file: spec
                 .spec
                 .termination_message_path

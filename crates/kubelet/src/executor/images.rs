@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Secret;
 use model::reason::{event, waiting};
-use model::{AllocatedPod, Pod, RuntimeHandler, pod};
+use model::{AllocatedPod, ImageUse, Pod, RuntimeHandler, pod};
 use node::{
     EventObject, EventRecord, Failure, FailureKind, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
 };
@@ -45,8 +45,8 @@ pub(crate) struct Images {
 }
 
 /// The name in the pod, which is what pulls are noted under, and the full name.
-fn image_names(pod: &Pod, container: &str) -> Result<(String, String), Failure> {
-    let image = pod::container(pod, container).and_then(|c| c.spec.image.clone()).unwrap_or_default();
+fn image_names(pod: &Pod, used_by: &ImageUse) -> Result<(String, String), Failure> {
+    let image = used_by.wanted(pod).map(|wanted| wanted.reference).unwrap_or_default();
     match normalize(&image) {
         Ok(full) => Ok((image, full)),
         Err(error) => Err(Failure { kind: FailureKind::InvalidImageName, message: error.to_string() }),
@@ -54,14 +54,14 @@ fn image_names(pod: &Pod, container: &str) -> Result<(String, String), Failure> 
 }
 
 impl Images {
-    /// Whether a container's image is present, and whether its pod may use it.
+    /// Whether an image of a pod is present, and whether its pod may use it.
     pub(crate) async fn inspect(
         &self,
         pod: AllocatedPod,
-        container: &str,
+        used_by: &ImageUse,
         question: ImageQuestion,
     ) -> Outcome {
-        let (name, image) = match image_names(&pod, container) {
+        let (name, image) = match image_names(&pod, used_by) {
             Ok(names) => names,
             Err(failure) => return Outcome::Failed(failure),
         };
@@ -85,9 +85,14 @@ impl Images {
         }))
     }
 
-    /// Pulls a container's image with the pod's pull secrets and the node's own credentials, and notes what opened it.
-    pub(crate) async fn pull(&self, pod: AllocatedPod, container: &str, handler: &RuntimeHandler) -> Outcome {
-        let (name, image) = match image_names(&pod, container) {
+    /// Pulls an image of a pod with the pod's pull secrets and the node's own credentials, and notes what opened it.
+    pub(crate) async fn pull(
+        &self,
+        pod: AllocatedPod,
+        used_by: &ImageUse,
+        handler: &RuntimeHandler,
+    ) -> Outcome {
+        let (name, image) = match image_names(&pod, used_by) {
             Ok(names) => names,
             Err(failure) => return Outcome::Failed(failure),
         };

@@ -133,6 +133,7 @@ fn in_runtime(adapter: &RuntimeAdapter, action: RuntimeAction) -> BoxFuture<'_, 
             sandbox_attempt,
             attempt,
             image,
+            image_volumes,
             facts,
             handler,
             target,
@@ -144,6 +145,7 @@ fn in_runtime(adapter: &RuntimeAdapter, action: RuntimeAction) -> BoxFuture<'_, 
                 sandbox_attempt,
                 attempt,
                 image,
+                image_volumes,
                 facts,
                 handler,
                 target,
@@ -169,11 +171,11 @@ fn in_runtime(adapter: &RuntimeAdapter, action: RuntimeAction) -> BoxFuture<'_, 
 
 fn on_image(images: &Images, action: ImageAction) -> BoxFuture<'_, Outcome> {
     match action {
-        ImageAction::Inspect { pod, container, question } => {
-            Box::pin(async move { images.inspect(pod, &container, question).await })
+        ImageAction::Inspect { pod, used_by, question } => {
+            Box::pin(async move { images.inspect(pod, &used_by, question).await })
         }
-        ImageAction::Pull { pod, container, handler } => {
-            Box::pin(async move { images.pull(pod, &container, &handler).await })
+        ImageAction::Pull { pod, used_by, handler } => {
+            Box::pin(async move { images.pull(pod, &used_by, &handler).await })
         }
     }
 }

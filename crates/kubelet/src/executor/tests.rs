@@ -40,6 +40,7 @@ fn an_action_under_way_is_small() {
             sandbox: model::SandboxId::from(""),
             attempt: 0,
             image: model::ImageRef::from(""),
+            image_volumes: std::collections::BTreeMap::new(),
             sandbox_attempt: 0,
             facts: model::downward::PodFacts::default(),
             handler: model::RuntimeHandler::default(),

@@ -217,6 +217,10 @@ mod tests {
         lines(metrics, pods, 0, &["volume_manager_total_volumes", "kubelet_orphan_pod_cleaned_volumes"])
     }
 
+    fn image(container: &str) -> WaitOn {
+        WaitOn::Image(model::ImageUse::Container(container.to_owned()))
+    }
+
     fn wait(on: WaitOn, since: u64, error: Option<&str>) -> Wait {
         let since = Duration::from_secs(since);
         Wait { on, since, attempts: 0, reason: None, error: error.map(str::to_owned), next_try: None }
@@ -232,12 +236,12 @@ mod tests {
             waiting(
                 "a",
                 vec![
-                    wait(WaitOn::Image("x".into()), 90, Some("denied")),
-                    wait(WaitOn::Image("y".into()), 70, None),
+                    wait(image("x"), 90, Some("denied")),
+                    wait(image("y"), 70, None),
                     wait(WaitOn::StatusWrite, 99, None),
                 ],
             ),
-            waiting("b", vec![wait(WaitOn::Image("x".into()), 40, None)]),
+            waiting("b", vec![wait(image("x"), 40, None)]),
             waiting("c", vec![]),
         ];
         let metrics = Metrics::default();

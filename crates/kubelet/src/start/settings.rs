@@ -125,6 +125,7 @@ pub(super) fn of_core(config: &Config, node_name: &str, runtime: RuntimeFeatures
             grants_pod_level_resources: config.gates.enabled("InPlacePodLevelResourcesVerticalScaling"),
             grants_volume_limits: config.gates.enabled("InPlacePodVerticalScalingMemoryBackedVolumes"),
             compares_tolerations: config.gates.enabled("TaintTolerationComparisonOperators"),
+            names_volume_images: config.gates.enabled("ImageVolumeWithDigest"),
         },
         dead_containers: node::DeadContainers {
             of_each: config.dead_containers.of_each,

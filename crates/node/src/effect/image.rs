@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{AllocatedPod, ImageRef, Pod, RuntimeHandler};
+use model::{AllocatedPod, ImageRef, ImageUse, Pod, RuntimeHandler};
 use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
@@ -16,8 +16,8 @@ pub enum ImageAction {
         /// The pod it is for, whose runtime class decides the image's variant.
         #[serde(serialize_with = "super::as_version")]
         pod: AllocatedPod,
-        /// The container it is for.
-        container: String,
+        /// What it is for.
+        used_by: ImageUse,
         /// How much of it is to be known.
         question: ImageQuestion,
     },
@@ -26,8 +26,8 @@ pub enum ImageAction {
         /// The pod it is for.
         #[serde(serialize_with = "super::as_version")]
         pod: AllocatedPod,
-        /// The container it is for.
-        container: String,
+        /// What it is for.
+        used_by: ImageUse,
         /// What runs the pod.
         handler: RuntimeHandler,
     },
@@ -49,9 +49,10 @@ impl ImageAction {
 
     pub(super) fn subject(&self) -> Subject<'_> {
         match self {
-            Self::Inspect { pod, container, .. } | Self::Pull { pod, container, .. } => {
-                Subject { container: Some(container), ..Subject::of(pod) }
-            }
+            Self::Inspect { pod, used_by, .. } | Self::Pull { pod, used_by, .. } => match used_by {
+                ImageUse::Container(name) => Subject { container: Some(name), ..Subject::of(pod) },
+                ImageUse::Volume(name) => Subject { volume: Some(name), ..Subject::of(pod) },
+            },
         }
     }
 }

@@ -212,7 +212,12 @@ mod tests {
             (Action::from(RuntimeAction::Relist), "list pods of the runtime"),
             (HostAction::EnsureCgroup { pod: pod.clone() }.into(), "make cgroup of pod u"),
             (
-                ImageAction::Pull { pod, container: "a".into(), handler: RuntimeHandler::default() }.into(),
+                ImageAction::Pull {
+                    pod,
+                    used_by: model::ImageUse::Container("a".into()),
+                    handler: RuntimeHandler::default(),
+                }
+                .into(),
                 "pull image u/a",
             ),
             (

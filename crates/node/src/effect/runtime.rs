@@ -1,5 +1,6 @@
 //! What the container runtime is asked for (CRI).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub enum RuntimeAction {
         attempt: u32,
         /// What it is made from.
         image: ImageRef,
+        /// Images that it mounts as volumes, by the names of the volumes.
+        image_volumes: BTreeMap<String, ImageRef>,
         /// What its environment refers to.
         facts: PodFacts,
         /// What runs the pod.

@@ -13,6 +13,8 @@ pub struct Subject<'a> {
     pub uid: Option<PodUid>,
     /// The container's name in the spec.
     pub container: Option<&'a str>,
+    /// The volume's name in the spec.
+    pub volume: Option<&'a str>,
     /// The container of the runtime.
     pub container_id: Option<&'a ContainerId>,
     /// The sandbox of the runtime.
@@ -33,7 +35,7 @@ impl Subject<'_> {
     }
 }
 
-/// Ids, each after a space, and the container's name after its pod's uid.
+/// Ids, each after a space, and the container's or volume's name after its pod's uid.
 impl fmt::Display for Subject<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(uid) = &self.uid {
@@ -41,6 +43,9 @@ impl fmt::Display for Subject<'_> {
         }
         if let Some(container) = self.container {
             write!(f, "/{container}")?;
+        }
+        if let Some(volume) = self.volume {
+            write!(f, " volume {volume}")?;
         }
         if let Some(id) = self.container_id {
             write!(f, " {id}")?;

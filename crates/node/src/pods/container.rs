@@ -7,28 +7,27 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use model::ContainerId;
 use model::probe::ProbeKind;
 use model::reason::waiting;
-use model::{ContainerId, ImageRef};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::backoff::{Backoff, Retry};
+use super::image_record::ImageRecord;
 use super::probe_state::ProbeState;
 
 /// The record of a container: what is remembered beyond its observation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ContainerRecord {
     /// The image for its next start.
-    pub(crate) image: Image,
-    /// The message of a `Pulled` event that waits for the sandbox.
-    pub(crate) pulled_untold: Option<String>,
-    /// Pulls that failed.
-    pub(crate) pull_backoff: Backoff,
+    pub(crate) image: ImageRecord,
     /// Restarts.
     pub(crate) restart_backoff: Backoff,
     /// Why it does not run, for `state.waiting`.
     pub(crate) waiting: Option<Waiting>,
+    /// That is what is wrong with the image of a volume.
+    pub(crate) is_waiting_for_volume: bool,
     /// When a start that failed without leaving a container is tried again.
     pub(crate) start_retry: Option<Retry>,
     /// The highest restart count given so far, since a removed container takes its own with it.
@@ -135,30 +134,6 @@ pub(crate) enum Answer {
     BackOff,
     /// A start of its successor, which has advanced the back-off once, however often it is tried.
     Start,
-}
-
-/// What is known of the image for a container's next start. Forgotten after each start, since
-/// the image may be removed in between and policy `Always` asks again every time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Image {
-    /// Not asked.
-    #[default]
-    Unknown,
-    /// The inspection or pull under way is of an image that is no longer wanted.
-    Outdated,
-    /// To be pulled.
-    Wanted,
-    /// Can be used.
-    Ready(ImageRef),
-    /// The pull, or the question, failed at this time and is tried again at `next_at`.
-    Failed {
-        /// When it failed, wall clock.
-        at: Timestamp,
-        /// When it is tried again, monotonic.
-        next_at: Duration,
-        /// When `ErrImagePull` turns into `ImagePullBackOff`, monotonic; `None` when it did.
-        turns_at: Option<Duration>,
-    },
 }
 
 /// `state.waiting` of a container, and since when.

@@ -1,15 +1,15 @@
-//! Images for containers that are about to start: present, to be pulled, or waited for.
+//! Images for containers that are about to start, those of their volumes among them: present, to be pulled, or waited for.
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Container;
-use model::pod::{self, ContainerKind, PullPolicy, pull_policy};
+use model::pod::{self, PullPolicy};
 use model::reason::waiting::is_about_image;
 use model::reason::{event, waiting};
-use model::{ImageRef, Now, Pod, RuntimeHandler};
+use model::{ImageRef, ImageUse, Pod, RuntimeHandler, WantedImage, image_volumes};
 
 use super::backoff::Delays;
-use super::container::{Image, Waiting};
+use super::container::Waiting;
+use super::image_record::{Image, ImageRecord};
 use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{Failure, FailureKind, ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, Outcome};
@@ -22,83 +22,60 @@ use crate::tasks::PodTask;
 const PULL_ERROR_SHOWN: Duration = Duration::from_secs(1);
 
 /// What is pulled in any case need not be looked for.
-fn question(container: &Container) -> ImageQuestion {
-    match pull_policy(container) {
+fn question(wanted: &WantedImage) -> ImageQuestion {
+    match wanted.policy {
         PullPolicy::Always => ImageQuestion::Name,
         PullPolicy::IfNotPresent | PullPolicy::Never => ImageQuestion::Presence,
     }
 }
 
-fn name_of(container: &Container) -> &str {
-    container.image.as_deref().unwrap_or_default()
-}
-
 impl PodRecord {
-    /// Brings a container's image closer to being ready.
-    pub(crate) fn drive_image(&mut self, container: &Container, kind: ContainerKind, cx: &mut Cx<'_>) {
-        let name = container.name.clone();
-        let task = PodTask::Image(name.clone());
+    /// Brings an image closer to being ready.
+    pub(crate) fn drive_image(&mut self, used_by: &ImageUse, cx: &mut Cx<'_>) {
+        let task = PodTask::Image(used_by.clone());
         let Some(pod) = self.allocated() else { return };
+        let Some(wanted) = used_by.wanted(&pod) else { return };
         if self.tasks.is_open(&task) {
             return;
         }
-        let image = name_of(container).to_owned();
-        let record = self.container_mut(&name);
-        match record.image {
+        let state = &mut self.image_mut(used_by).state;
+        match *state {
             Image::Ready(_) => {}
-            Image::Unknown | Image::Outdated => {
-                record.image = Image::Unknown;
-                self.start(
-                    task,
-                    ImageAction::Inspect { pod, container: name, question: question(container) },
-                    cx.out,
-                );
+            Image::Failed { next_at, .. } if next_at > cx.now.mono => {
+                self.show_back_off(used_by, &wanted, cx)
+            }
+            Image::Unknown | Image::Outdated | Image::Failed { .. } => {
+                *state = Image::Unknown;
+                let question = question(&wanted);
+                self.start(task, ImageAction::Inspect { pod, used_by: used_by.clone(), question }, cx.out);
             }
             Image::Wanted => {
                 let Some(handler) = self.handler_to_pull_for(&pod, cx) else { return };
-                self.record_container_event(
-                    kind,
-                    &name,
-                    false,
-                    event::PULLING,
-                    format!("Pulling image \"{image}\""),
-                    cx.out,
-                );
-                self.start(task, ImageAction::Pull { pod, container: name, handler }, cx.out);
+                let text = format!("Pulling image \"{}\"", wanted.reference);
+                self.record_image_event(used_by, false, event::PULLING, text, cx.out);
+                self.start(task, ImageAction::Pull { pod, used_by: used_by.clone(), handler }, cx.out);
             }
-            Image::Failed { next_at, .. } if next_at <= cx.now.mono => {
-                record.image = Image::Unknown;
-                self.start(
-                    task,
-                    ImageAction::Inspect { pod, container: name, question: question(container) },
-                    cx.out,
-                );
-            }
-            Image::Failed { at, next_at, turns_at: Some(turns_at) } if turns_at <= cx.now.mono => {
-                record.image = Image::Failed { at, next_at, turns_at: None };
-                let message = match &record.waiting {
-                    Some(w) => format!("Back-off pulling image \"{image}\": {}: {}", w.reason, w.message),
-                    None => format!("Back-off pulling image \"{image}\""),
-                };
-                record.waiting = Some(Waiting {
-                    reason: waiting::IMAGE_PULL_BACK_OFF,
-                    message,
-                    since: cx.now.mono,
-                    next_at: Some(next_at),
-                });
-                let text = format!("Back-off pulling image \"{image}\"");
-                self.record_container_event(kind, &name, false, event::BACK_OFF, text, cx.out);
-                self.record_container_event(
-                    kind,
-                    &name,
-                    true,
-                    event::FAILED,
-                    "Error: ImagePullBackOff".into(),
-                    cx.out,
-                );
-            }
-            Image::Failed { .. } => {}
         }
+    }
+
+    /// Turns an error that was shown for long enough into a back-off.
+    fn show_back_off(&mut self, used_by: &ImageUse, wanted: &WantedImage, cx: &mut Cx<'_>) {
+        let state = &mut self.image_mut(used_by).state;
+        let Image::Failed { at, next_at, turns_at: Some(turns_at) } = *state else { return };
+        if turns_at > cx.now.mono {
+            return;
+        }
+        *state = Image::Failed { at, next_at, turns_at: None };
+        let text = format!("Back-off pulling image \"{}\"", wanted.reference);
+        let shown = self.image_waiting_mut(used_by);
+        let message = match shown {
+            Some(w) => format!("{text}: {}: {}", w.reason, w.message),
+            None => text.clone(),
+        };
+        let reason = waiting::IMAGE_PULL_BACK_OFF;
+        *shown = Some(Waiting { reason, message, since: cx.now.mono, next_at: Some(next_at) });
+        self.record_image_event(used_by, false, event::BACK_OFF, text, cx.out);
+        self.record_image_error(used_by, reason, cx.out);
     }
 
     /// What runs the pod, as far as a pull has to know; `None` while nothing can.
@@ -112,127 +89,95 @@ impl PodRecord {
         }
     }
 
-    /// When something about a container's image happens by itself.
-    pub(crate) fn image_deadline(&self, name: &str) -> Option<Duration> {
-        match self.containers.get(name)?.image {
+    /// When something about an image happens by itself.
+    pub(crate) fn image_deadline(&self, used_by: &ImageUse) -> Option<Duration> {
+        match self.image(used_by)?.state {
             Image::Failed { next_at, turns_at, .. } => Some(turns_at.unwrap_or(next_at).min(next_at)),
             _ => None,
         }
     }
 
     /// Takes in what an inspection or a pull came to.
-    pub(crate) fn image_done(
-        &mut self,
-        container: &Container,
-        kind: ContainerKind,
-        outcome: &Outcome,
-        cx: &mut Cx<'_>,
-    ) {
-        let name = container.name.as_str();
-        let image = name_of(container).to_owned();
-        let record = self.container_mut(name);
-        if record.image == Image::Outdated {
-            record.image = Image::Unknown;
+    pub(crate) fn image_done(&mut self, used_by: &ImageUse, outcome: &Outcome, cx: &mut Cx<'_>) {
+        let Some(wanted) = self.desired.pod().and_then(|pod| used_by.wanted(pod)) else { return };
+        let image = &wanted.reference;
+        let state = &mut self.image_mut(used_by).state;
+        if *state == Image::Outdated {
+            *state = Image::Unknown;
             return;
         }
         match outcome {
             Outcome::Image(ImageOutcome::Inspected(
                 answer @ (ImageAnswer::Present(present) | ImageAnswer::Accessible(present)),
-            )) if pull_policy(container) != PullPolicy::Always => {
-                self.image_ready(name, present.clone());
+            )) if wanted.policy != PullPolicy::Always => {
+                self.image_ready(used_by, present.clone());
                 let is_checked = matches!(answer, ImageAnswer::Accessible(_));
                 let checked = if is_checked { " and can be accessed by the pod" } else { "" };
                 let text = format!("Container image \"{image}\" already present on machine{checked}");
-                self.record_pulled(kind, name, text, cx.out);
+                self.record_pulled(used_by, text, cx.out);
             }
             // The same words whether it is absent or not this pod's: whose images are here is nobody's business.
-            Outcome::Image(ImageOutcome::Inspected(_)) if pull_policy(container) == PullPolicy::Never => {
+            Outcome::Image(ImageOutcome::Inspected(_)) if wanted.policy == PullPolicy::Never => {
                 let text = format!("Container image \"{image}\" is not present with pull policy of Never");
-                self.record_container_event(
-                    kind,
-                    name,
-                    true,
-                    event::ERR_IMAGE_NEVER_PULL,
-                    text.clone(),
-                    cx.out,
-                );
-                self.record_container_event(
-                    kind,
-                    name,
-                    true,
-                    event::FAILED,
-                    "Error: ErrImageNeverPull".into(),
-                    cx.out,
-                );
-                self.image_failed(name, waiting::ERR_IMAGE_NEVER_PULL, text, None, cx.now);
+                self.record_image_event(used_by, true, event::ERR_IMAGE_NEVER_PULL, text.clone(), cx.out);
+                self.image_failed(used_by, waiting::ERR_IMAGE_NEVER_PULL, text, None, cx);
             }
-            Outcome::Image(ImageOutcome::Inspected(_)) => self.container_mut(name).image = Image::Wanted,
+            Outcome::Image(ImageOutcome::Inspected(_)) => *state = Image::Wanted,
             Outcome::Image(ImageOutcome::Pulled { image: pulled, size_bytes, took, took_with_wait }) => {
-                self.image_ready(name, pulled.clone());
+                self.image_ready(used_by, pulled.clone());
                 let text = format!(
                     "Successfully pulled image \"{image}\" in {} ({} including waiting). Image size: {size_bytes} bytes.",
                     golang::duration::text(*took),
                     golang::duration::text(*took_with_wait),
                 );
-                self.record_pulled(kind, name, text, cx.out);
+                self.record_pulled(used_by, text, cx.out);
             }
-            Outcome::Failed(failure) => self.image_error(container, kind, failure, cx),
-            _ => self.container_mut(name).image = Image::Unknown,
+            Outcome::Failed(failure) => self.image_error(used_by, image, failure, cx),
+            _ => *state = Image::Unknown,
         }
     }
 
     /// Images are looked for while volumes and sandbox are made. Events tell it in upstream's order,
     /// where they come after the sandbox.
-    fn record_pulled(&mut self, kind: ContainerKind, name: &str, text: String, out: &mut Outbox) {
+    fn record_pulled(&mut self, used_by: &ImageUse, text: String, out: &mut Outbox) {
         if self.has_sandbox() {
-            self.record_container_event(kind, name, false, event::PULLED, text, out);
+            self.record_image_event(used_by, false, event::PULLED, text, out);
         } else {
-            self.container_mut(name).pulled_untold = Some(text);
+            self.image_mut(used_by).pulled_untold = Some(text);
         }
     }
 
     /// Tells what was found out about images before the sandbox was there.
     pub(crate) fn tell_pulled(&mut self, out: &mut Outbox) {
-        if self.containers.values().all(|record| record.pulled_untold.is_none()) {
+        let of_volumes = self.volume_images.values().map(|volume| &volume.image);
+        let mut all = self.containers.values().map(|record| &record.image).chain(of_volumes);
+        if all.all(|image| image.pulled_untold.is_none()) {
             return;
         }
         let Some(pod) = self.desired.pod().cloned() else { return };
-        for container in pod::containers(&pod) {
-            let name = &container.spec.name;
-            if let Some(text) = self.containers.get_mut(name).and_then(|m| m.pulled_untold.take()) {
-                self.record_container_event(container.kind, name, false, event::PULLED, text, out);
+        let of_volumes = image_volumes(&pod).map(|volume| ImageUse::Volume(volume.name.clone()));
+        let of_containers = pod::containers(&pod).map(|c| ImageUse::Container(c.spec.name.clone()));
+        for used_by in of_volumes.chain(of_containers) {
+            if self.image(&used_by).is_some_and(|image| image.pulled_untold.is_some())
+                && let Some(text) = self.image_mut(&used_by).pulled_untold.take()
+            {
+                self.record_image_event(&used_by, false, event::PULLED, text, out);
             }
         }
     }
 
-    fn image_error(
-        &mut self,
-        container: &Container,
-        kind: ContainerKind,
-        failure: &Failure,
-        cx: &mut Cx<'_>,
-    ) {
-        let name = container.name.as_str();
-        let image = name_of(container).to_owned();
-        let was_pulling = self.containers.get(name).is_some_and(|m| m.image == Image::Wanted);
+    fn image_error(&mut self, used_by: &ImageUse, image: &str, failure: &Failure, cx: &mut Cx<'_>) {
+        let was_pulling = self.image_mut(used_by).state == Image::Wanted;
         match failure.kind {
             FailureKind::InvalidImageName => {
                 let text = format!("Failed to apply default image tag \"{image}\": {}", failure.message);
-                self.record_container_event(kind, name, true, event::INSPECT_FAILED, text.clone(), cx.out);
-                self.record_container_event(
-                    kind,
-                    name,
-                    true,
-                    event::FAILED,
-                    "Error: InvalidImageName".into(),
-                    cx.out,
-                );
-                self.image_failed(name, failure.kind.pull_reason(), text, None, cx.now);
+                self.record_image_event(used_by, true, event::INSPECT_FAILED, text.clone(), cx.out);
+                self.image_failed(used_by, failure.kind.pull_reason(), text, None, cx);
             }
             // The runtime is away: no fault of the image; asked again without an event.
             FailureKind::RuntimeUnavailable => {
                 let now = cx.now;
-                self.container_mut(name).image = Image::Failed {
+                self.image_mut(used_by).state = Image::Failed {
                     at: now.wall,
                     next_at: now.after(Duration::from_secs(1)),
                     turns_at: None,
@@ -240,60 +185,106 @@ impl PodRecord {
             }
             _ if !was_pulling => {
                 let text = format!("Failed to inspect image \"{image}\": {}", failure.message);
-                self.record_container_event(kind, name, true, event::INSPECT_FAILED, text.clone(), cx.out);
-                self.record_container_event(
-                    kind,
-                    name,
-                    true,
-                    event::FAILED,
-                    "Error: ImageInspectError".into(),
-                    cx.out,
-                );
-                self.image_failed(name, waiting::IMAGE_INSPECT_ERROR, text, None, cx.now);
+                self.record_image_event(used_by, true, event::INSPECT_FAILED, text.clone(), cx.out);
+                self.image_failed(used_by, waiting::IMAGE_INSPECT_ERROR, text, None, cx);
             }
             other => {
-                let reason = other.pull_reason();
                 let text = format!("Failed to pull image \"{image}\": {}", failure.message);
-                self.record_container_event(kind, name, true, event::FAILED, text, cx.out);
-                self.record_container_event(
-                    kind,
-                    name,
-                    true,
-                    event::FAILED,
-                    format!("Error: {reason}"),
-                    cx.out,
-                );
-                self.image_failed(name, reason, failure.message.clone(), Some(PULL_ERROR_SHOWN), cx.now);
+                self.record_image_event(used_by, true, event::FAILED, text, cx.out);
+                let message = failure.message.clone();
+                self.image_failed(used_by, other.pull_reason(), message, Some(PULL_ERROR_SHOWN), cx);
             }
         }
     }
 
-    fn image_ready(&mut self, name: &str, image: ImageRef) {
-        let record = self.container_mut(name);
-        record.image = Image::Ready(image);
+    fn image_ready(&mut self, used_by: &ImageUse, image: ImageRef) {
+        self.image_mut(used_by).state = Image::Ready(image);
+        let shown = self.image_waiting_mut(used_by);
         // Why the container itself could not be started stays true until it is.
-        if record.waiting.as_ref().is_some_and(|w| is_about_image(w.reason)) {
-            record.waiting = None;
+        if shown.as_ref().is_some_and(|w| is_about_image(w.reason)) {
+            *shown = None;
         }
     }
 
     fn image_failed(
         &mut self,
-        name: &str,
+        used_by: &ImageUse,
         reason: &'static str,
         message: String,
         turns_after: Option<Duration>,
-        now: Now,
+        cx: &mut Cx<'_>,
     ) {
-        let record = self.container_mut(name);
-        record.replacement_failed();
-        let failed_before = match &record.image {
+        let now = cx.now;
+        if let ImageUse::Container(name) = used_by {
+            self.container_mut(name).replacement_failed();
+        }
+        let image = self.image_mut(used_by);
+        let failed_before = match &image.state {
             Image::Failed { at, .. } => *at,
             _ => now.wall,
         };
-        record.pull_backoff.advance(failed_before, Delays::USUAL, now);
-        let next_at = now.after(record.pull_backoff.delay());
-        record.image = Image::Failed { at: now.wall, next_at, turns_at: turns_after.map(|d| now.after(d)) };
-        record.waiting = Some(Waiting { reason, message, since: now.mono, next_at: Some(next_at) });
+        image.backoff.advance(failed_before, Delays::USUAL, now);
+        let next_at = now.after(image.backoff.delay());
+        image.state = Image::Failed { at: now.wall, next_at, turns_at: turns_after.map(|d| now.after(d)) };
+        *self.image_waiting_mut(used_by) =
+            Some(Waiting { reason, message, since: now.mono, next_at: Some(next_at) });
+        self.record_image_error(used_by, reason, cx.out);
+    }
+
+    // ---- where it is remembered, and told ----
+
+    pub(super) fn image(&self, used_by: &ImageUse) -> Option<&ImageRecord> {
+        match used_by {
+            ImageUse::Container(name) => self.containers.get(name).map(|record| &record.image),
+            ImageUse::Volume(name) => self.volume_images.get(name).map(|volume| &volume.image),
+        }
+    }
+
+    fn image_mut(&mut self, used_by: &ImageUse) -> &mut ImageRecord {
+        match used_by {
+            ImageUse::Container(name) => &mut self.container_mut(name).image,
+            ImageUse::Volume(name) => &mut self.volume_images.entry(name.clone()).or_default().image,
+        }
+    }
+
+    /// Why it is not there, or, for a container's, why the container does not run.
+    pub(super) fn image_waiting(&self, used_by: &ImageUse) -> Option<&Waiting> {
+        match used_by {
+            ImageUse::Container(name) => self.containers.get(name)?.waiting.as_ref(),
+            ImageUse::Volume(name) => self.volume_images.get(name)?.waiting.as_ref(),
+        }
+    }
+
+    fn image_waiting_mut(&mut self, used_by: &ImageUse) -> &mut Option<Waiting> {
+        match used_by {
+            ImageUse::Container(name) => &mut self.container_mut(name).waiting,
+            ImageUse::Volume(name) => &mut self.volume_images.entry(name.clone()).or_default().waiting,
+        }
+    }
+
+    /// What happens to the image of a volume is told of the whole pod.
+    fn record_image_event(
+        &self,
+        used_by: &ImageUse,
+        is_warning: bool,
+        reason: &'static str,
+        message: String,
+        out: &mut Outbox,
+    ) {
+        match used_by {
+            ImageUse::Container(name) => {
+                self.record_container_event(self.kind_of(name), name, is_warning, reason, message, out);
+            }
+            ImageUse::Volume(_) => self.record_event(is_warning, reason, message, out),
+        }
+    }
+
+    /// That a container cannot start for it. For the image of a volume that is told of each container that is kept
+    /// from its start.
+    fn record_image_error(&self, used_by: &ImageUse, reason: &'static str, out: &mut Outbox) {
+        if let ImageUse::Container(name) = used_by {
+            let text = format!("Error: {reason}");
+            self.record_container_event(self.kind_of(name), name, true, event::FAILED, text, out);
+        }
     }
 }

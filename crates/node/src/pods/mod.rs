@@ -3,7 +3,7 @@
 //!
 //! - One file drives each phase: [`admitting`], [`running`], [`terminating`], [`terminated`].
 //! - A running pod follows its [`plan`], by the [`rules`] of restarts: [`preparing`] cgroup, volumes and sandbox,
-//!   [`images`], [`starting`] and [`stopping`] containers, [`probes`], [`restart_all`].
+//!   [`images`], [`image_volumes`], [`starting`] and [`stopping`] containers, [`probes`], [`restart_all`].
 //! - What comes in: [`updates`] of it, how its actions ended in [`results`], what an earlier process left in [`adopt`].
 //! - What goes out: its status in [`report`], what it waits for in [`waits`].
 
@@ -12,6 +12,8 @@ mod adopt;
 pub(crate) mod backoff;
 mod container;
 mod drive;
+mod image_record;
+mod image_volumes;
 mod images;
 pub(crate) mod life;
 pub(crate) mod missing_volumes;

@@ -10,7 +10,8 @@ use model::{AllocatedPod, ContainerId, ContainerObservation, Pod, PodKey, PodUid
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Retry;
-use super::container::{ContainerRecord, Instance};
+use super::container::{ContainerRecord, Instance, Waiting};
+use super::image_record::ImageRecord;
 use super::life::{Life, Step};
 use super::seen::Seen;
 use crate::allocation::{self, Grant, Granted};
@@ -46,6 +47,8 @@ pub(crate) struct PodRecord {
     /// Per container name.
     // Boxed: a node of the tree has room for eleven, and most pods have one.
     pub(crate) containers: BTreeMap<String, Box<ContainerRecord>>,
+    /// Per volume that is an image.
+    pub(crate) volume_images: BTreeMap<String, VolumeImage>,
     /// What the API server has and should have.
     pub(crate) report: Report,
     /// The mirror of a static pod.
@@ -59,6 +62,15 @@ pub(crate) struct PodRecord {
     pub(crate) waits: Waits,
     /// How it came where it is.
     pub(crate) timeline: Arc<Timeline>,
+}
+
+/// The image of a volume, and why it is not there: what the containers that mount it are shown to wait for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct VolumeImage {
+    /// The image.
+    pub(crate) image: ImageRecord,
+    /// What went wrong with it last.
+    pub(crate) waiting: Option<Waiting>,
 }
 
 /// What is wanted of a pod.
@@ -146,6 +158,7 @@ impl PodRecord {
             tasks: Tasks::default(),
             stopped_sandboxes: BTreeSet::new(),
             containers: BTreeMap::new(),
+            volume_images: BTreeMap::new(),
             report: Report {
                 api_uid,
                 written: status.clone(),

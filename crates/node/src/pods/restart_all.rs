@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::pod::ContainerKind;
 use model::{ContainerId, ContainerState, Pod};
 
-use super::container::Image;
+use super::image_record::Image;
 use super::record::PodRecord;
 use super::stopping::Turn;
 use crate::cx::Cx;
@@ -86,10 +86,11 @@ impl PodRecord {
             record.waiting = None;
             record.start_retry = None;
             record.restart_backoff = super::backoff::Backoff::default();
-            if !matches!(record.image, Image::Outdated | Image::Wanted) {
-                record.image = Image::Unknown;
+            if !matches!(record.image.state, Image::Outdated | Image::Wanted) {
+                record.image.state = Image::Unknown;
             }
         }
+        self.forget_volume_images();
         if let Some(status) = self.compute_status(cx) {
             self.report.current = std::sync::Arc::new(status);
         }

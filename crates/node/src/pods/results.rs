@@ -1,7 +1,7 @@
 //! Takes in how a pod's actions ended.
 
+use model::ContainerObservation;
 use model::reason::event;
-use model::{ContainerObservation, pod};
 
 use super::record::PodRecord;
 use crate::cx::Cx;
@@ -29,12 +29,7 @@ impl PodRecord {
             PodTask::Observe => self.observe_done(outcome, cx),
             PodTask::Cgroup => self.cgroup_done(&outcome, cx),
             PodTask::Volumes => self.volumes_done(outcome, cx),
-            PodTask::Image(name) => {
-                let Some(pod) = self.desired.pod().cloned() else { return };
-                if let Some(c) = pod::container(&pod, &name) {
-                    self.image_done(&c.spec, c.kind, &outcome, cx);
-                }
-            }
+            PodTask::Image(used_by) => self.image_done(&used_by, &outcome, cx),
             PodTask::Sandbox => self.sandbox_done(outcome, cx),
             PodTask::Container(name) => self.container_done(&name, outcome, cx),
             PodTask::StopContainer(id) => self.stop_done(&id, outcome, cx),

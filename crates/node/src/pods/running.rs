@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use model::pod::{self, ContainerKind};
 use model::reason::{event, waiting};
-use model::{AllocatedPod, ContainerId, Pod};
+use model::{AllocatedPod, ContainerId, ImageUse, Pod};
 
 use super::container::{Answer, KillCause, Replaced, Waiting};
+use super::image_record::Readiness;
 use super::life::{EndCause, OVER_DEADLINE};
 use super::plan::{Plan, PlanInputs, SandboxPlan, StopPlan, first_to_start, plan};
 use super::probes;
@@ -113,16 +114,29 @@ impl PodRecord {
             SandboxPlan::Keep => plan.start.iter().map(|s| s.name.clone()).collect(),
             SandboxPlan::Create { .. } | SandboxPlan::Replace { .. } => first_to_start(pod),
         };
+        if names.is_empty() {
+            self.forget_volume_images();
+        }
         let mut next = None;
+        let mut due = Vec::new();
         // What will not run again needs no image.
         for name in names.into_iter().filter(|name| !ended.contains(name)) {
-            let Some(container) = pod::container(pod, &name) else { continue };
             // Until the start is due again, nobody has a use for the image.
             if let Some(at) = self.start_retry_at(&name).filter(|at| *at > cx.now.mono) {
                 next = earliest(next, Some(at));
             } else if !self.tasks.is_open(&PodTask::Container(name.clone())) {
-                self.drive_image(&container.spec, container.kind, cx);
-                next = earliest(next, self.image_deadline(&name));
+                due.push(name);
+            }
+        }
+        if !due.is_empty() {
+            next = earliest(next, self.drive_volume_images(pod, cx));
+        }
+        for name in due {
+            self.show_volume_images(pod, &name, cx);
+            if self.volume_images_of(pod, &name) == Readiness::Ready {
+                let used_by = ImageUse::Container(name);
+                self.drive_image(&used_by, cx);
+                next = earliest(next, self.image_deadline(&used_by));
             }
         }
         next

@@ -6,7 +6,8 @@ use model::reason::{event, waiting};
 use model::{AllocatedPod, ContainerId, Pod, RuntimeHandler, pod};
 
 use super::backoff::{Pauses, Retry};
-use super::container::{Answer, Image, KillCause, Stage, Waiting};
+use super::container::{Answer, KillCause, Stage, Waiting};
+use super::image_record::{Image, Readiness};
 use super::plan::{Plan, StartPlan, backs_off_from};
 use super::record::PodRecord;
 use crate::allocation;
@@ -44,7 +45,12 @@ impl PodRecord {
                 next = earliest(next, Some(at));
                 continue;
             }
-            match self.containers.get(&item.name).map(|m| m.image.clone()).unwrap_or_default() {
+            match self.volume_images_of(pod, &item.name) {
+                Readiness::Ready => {}
+                Readiness::Pending => return next,
+                Readiness::Failed => continue,
+            }
+            match self.containers.get(&item.name).map(|m| m.image.state.clone()).unwrap_or_default() {
                 Image::Ready(image) => {
                     if !self.is_actuation_safe(pod, &item.name, cx) {
                         return next;
@@ -63,6 +69,7 @@ impl PodRecord {
                         sandbox_attempt,
                         attempt: item.attempt,
                         image,
+                        image_volumes: self.images_to_mount(pod, &item.name),
                         facts: self.facts(cx),
                         handler,
                         target: self.target_of(pod, &item.name),
@@ -141,7 +148,7 @@ impl PodRecord {
             Outcome::Runtime(RuntimeOutcome::ContainerStarted(container)) => {
                 let id = container.id.clone();
                 let record = self.container_mut(name);
-                record.image = Image::Unknown;
+                record.image.state = Image::Unknown;
                 record.start_retry = None;
                 record.replacement_failed();
                 record.last_attempt = record.last_attempt.max(Some(container.attempt));
@@ -171,11 +178,12 @@ impl PodRecord {
 
     fn start_failed(&mut self, name: &str, failure: Failure, cx: &mut Cx<'_>) {
         self.seen.outdate();
+        self.forget_images_mounted_by(name);
         let kind = self.kind_of(name);
         let is_its_fault = failure.kind != FailureKind::RuntimeUnavailable;
         let reason = is_its_fault.then(|| failure.kind.start_reason());
         let record = self.container_mut(name);
-        record.image = Image::Unknown;
+        record.image.state = Image::Unknown;
         let retry = Retry::after(record.start_retry.as_ref(), failure.message.clone(), Pauses::CALLS, cx.now);
         let mut is_new = true;
         if let Some(reason) = reason {
@@ -227,7 +235,7 @@ impl PodRecord {
             let record = self.container_mut(&name);
             let is_found = record.instance(&id).is_none_or(|i| i.stage == Stage::Found);
             if is_latest && !is_starting && is_found {
-                record.image = Image::Unknown;
+                record.image.state = Image::Unknown;
                 record.waiting = None;
                 record.start_retry = None;
                 self.after_container_started(&name, &id, cx);

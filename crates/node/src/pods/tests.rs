@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use model::observed::ContainerExit;
 use model::probe::{ProbeKind, ProbeOutcome};
 use model::{
-    ContainerId, ContainerObservation, ContainerState, ImageRef, Now, Pod, PodObservation, SandboxId,
-    SandboxObservation, pod,
+    ContainerId, ContainerObservation, ContainerState, ImageRef, ImageUse, Now, Pod, PodObservation,
+    SandboxId, SandboxObservation, pod,
 };
 
 use super::life::{EndCause, Life, Running, Step};
@@ -79,6 +79,7 @@ impl PodHarness {
                 user: None,
                 stop_signal: None,
                 recursive_read_only: Vec::new(),
+                image_mounts: Vec::new(),
             });
             let id = ContainerId::from(c.spec.name.as_str());
             let container = record.container_mut(&c.spec.name);
@@ -392,7 +393,7 @@ fn pulling(policy: &str) -> PodHarness {
 }
 
 fn image_task() -> PodTask {
-    PodTask::Image("a".to_owned())
+    PodTask::Image(ImageUse::Container("a".to_owned()))
 }
 
 #[test]

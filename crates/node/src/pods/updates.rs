@@ -5,10 +5,10 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Volume;
 use model::reason::event;
 use model::references::{self, ObjectName};
-use model::{ContainerId, Now, Pod, PodObservation, pod};
+use model::{ContainerId, ImageUse, Now, Pod, PodObservation, pod};
 
 use super::backoff::Backoff;
-use super::container::Image;
+use super::image_record::Image;
 use super::life::EndCause;
 use super::record::{Desired, PodRecord, resource_version};
 use crate::admission;
@@ -85,13 +85,13 @@ impl PodRecord {
             if pod::container(old, name).is_none_or(is_same) {
                 continue;
             }
-            let under_way = self.tasks.get(&PodTask::Image(name.clone()));
+            let under_way = self.tasks.get(&PodTask::Image(ImageUse::Container(name.clone())));
             let record = self.container_mut(name);
             record.restart_backoff = Backoff::default();
-            record.pull_backoff = Backoff::default();
+            record.image.backoff = Backoff::default();
             record.start_retry = None;
             record.waiting = None;
-            record.image = if under_way.is_some() { Image::Outdated } else { Image::Unknown };
+            record.image.state = if under_way.is_some() { Image::Outdated } else { Image::Unknown };
             if let Some(in_flight) = under_way {
                 out.cancel(in_flight.id);
             }

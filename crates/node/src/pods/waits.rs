@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use model::pod::{self, ContainerKind};
 use model::reason::waiting::is_about_image;
-use model::{ContainerId, ContainerState, Now, Pod};
+use model::{ContainerId, ContainerState, ImageUse, Now, Pod, mounted_images};
 
-use super::container::{Image, Stage};
+use super::container::Stage;
+use super::image_record::{Image, Readiness};
 use super::life::{EndCause, Life, Running, Step, Terminated, Terminating};
 use super::plan::{Plan, PlanInputs, SandboxPlan, first_to_start, plan};
 use super::record::PodRecord;
@@ -147,59 +148,78 @@ impl PodRecord {
         }
         match plan.sandbox {
             SandboxPlan::Keep => plan.start.iter().for_each(|item| {
-                self.find_image(&item.name, found);
+                self.find_images(pod, &item.name, found);
                 if running.is_prepared() {
                     self.find_write(StateFile::ActuatedPods, cx, found);
                     if !find_handler(pod, cx, found) {
-                        self.find_start(&item.name, found);
+                        self.find_start(pod, &item.name, found);
                     }
                 }
             }),
             SandboxPlan::Create { .. } | SandboxPlan::Replace { .. } => {
-                first_to_start(pod).iter().for_each(|name| self.find_image(name, found));
+                first_to_start(pod).iter().for_each(|name| self.find_images(pod, name, found));
             }
         }
     }
 
+    /// The images that a container waits for: those it mounts, then its own.
+    fn find_images(&self, pod: &Pod, name: &str, found: &mut Found) {
+        if self.volume_images_of(pod, name) == Readiness::Ready {
+            return self.find_image(&ImageUse::Container(name.to_owned()), found);
+        }
+        let Some(container) = pod::container(pod, name) else { return };
+        for volume in mounted_images(pod, &container.spec) {
+            self.find_image(&ImageUse::Volume(volume.to_owned()), found);
+        }
+    }
+
     /// An image that is being looked for, or was not found.
-    fn find_image(&self, name: &str, found: &mut Found) {
-        let record = self.containers.get(name);
-        match record.map(|m| &m.image) {
+    fn find_image(&self, used_by: &ImageUse, found: &mut Found) {
+        match self.image(used_by).map(|image| &image.state) {
             Some(Image::Failed { next_at, turns_at, .. }) => {
-                let wait = found.add(WaitOn::Image(name.to_owned()));
+                let wait = found.add(WaitOn::Image(used_by.clone()));
                 wait.next_try = Some(turns_at.unwrap_or(*next_at).max(*next_at));
-                if let Some(waiting) = record.and_then(|m| m.waiting.as_ref()) {
+                if let Some(waiting) = self.image_waiting(used_by) {
                     wait.reason = Some(waiting.reason.into());
                     wait.error = Some(waiting.message.clone());
                 }
             }
-            _ if self.tasks.is_open(&PodTask::Image(name.to_owned())) => {
-                self.find_image_task(name, found);
+            _ if self.tasks.is_open(&PodTask::Image(used_by.clone())) => {
+                self.find_image_task(used_by, found);
             }
             _ => {}
         }
     }
 
     /// An image that is looked for, or pulled; perhaps again.
-    fn find_image_task(&self, name: &str, found: &mut Found) {
-        let record = self.containers.get(name);
-        let failed = record.and_then(|m| m.waiting.as_ref()).filter(|w| is_about_image(w.reason));
-        let is_looked_for = record.is_none_or(|m| matches!(m.image, Image::Unknown | Image::Outdated));
+    fn find_image_task(&self, used_by: &ImageUse, found: &mut Found) {
+        let state = self.image(used_by).map(|image| &image.state);
+        let failed = self.image_waiting(used_by).filter(|w| is_about_image(w.reason));
+        let is_looked_for = state.is_none_or(|state| matches!(state, Image::Unknown | Image::Outdated));
         if is_looked_for && failed.is_none() {
-            found.add(WaitOn::ImageInspection(name.to_owned()));
+            found.add(WaitOn::ImageInspection(used_by.clone()));
             return;
         }
-        let wait = found.add(WaitOn::Image(name.to_owned()));
+        let wait = found.add(WaitOn::Image(used_by.clone()));
         if let Some(failed) = failed {
             wait.reason = Some(failed.reason.into());
             wait.error = Some(failed.message.clone());
         }
     }
 
+    /// Whether an image is named that a container waits for.
+    fn is_image_said(&self, pod: &Pod, name: &str, found: &Found) -> bool {
+        let container = pod::container(pod, name);
+        let mounted = container.iter().flat_map(|container| mounted_images(pod, &container.spec));
+        let mounted = mounted.map(|volume| ImageUse::Volume(volume.to_owned()));
+        mounted.chain([ImageUse::Container(name.to_owned())]).any(|used_by| {
+            found.has(&WaitOn::Image(used_by.clone())) || found.has(&WaitOn::ImageInspection(used_by))
+        })
+    }
+
     /// A start that is under way, has failed, or has its turn after that of another.
-    fn find_start(&self, name: &str, found: &mut Found) {
-        let is_said = found.has(&WaitOn::Image(name.to_owned()))
-            || found.has(&WaitOn::ImageInspection(name.to_owned()));
+    fn find_start(&self, pod: &Pod, name: &str, found: &mut Found) {
+        let is_said = self.is_image_said(pod, name, found);
         let record = self.containers.get(name);
         let retry = record.and_then(|m| m.start_retry.as_ref());
         if is_said && retry.is_none() {
@@ -313,8 +333,8 @@ impl PodRecord {
         let name = |id: &ContainerId| self.held(id).map_or_else(|| id.to_string(), |c| c.name.clone());
         for (task, _) in self.tasks.iter() {
             let on = match task {
-                PodTask::Image(name) => {
-                    self.find_image_task(name, found);
+                PodTask::Image(used_by) => {
+                    self.find_image_task(used_by, found);
                     continue;
                 }
                 PodTask::Probe(..) if self.life.end_cause().is_none() => continue,
@@ -356,11 +376,18 @@ impl PodRecord {
         if self.life.has_volumes() {
             marks.push(Mark::VolumesMounted);
         }
-        for (container, record) in &self.containers {
-            let mark = Mark::ImageReady { container: container.clone() };
+        let of_volumes = self
+            .volume_images
+            .iter()
+            .map(|(name, volume)| (Mark::VolumeImageReady { volume: name.clone() }, &volume.image.state));
+        let of_containers = self
+            .containers
+            .iter()
+            .map(|(name, record)| (Mark::ImageReady { container: name.clone() }, &record.image.state));
+        for (mark, state) in of_volumes.chain(of_containers) {
             // Before each attempt to start it is looked for again, which is no news.
-            let is_kept = !matches!(record.image, Image::Failed { .. }) && self.timeline.holds(&mark);
-            if matches!(record.image, Image::Ready(_)) || is_kept {
+            let is_kept = !matches!(state, Image::Failed { .. }) && self.timeline.holds(&mark);
+            if matches!(state, Image::Ready(_)) || is_kept {
                 marks.push(mark);
             }
         }

@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, PodStatus, VolumeMountStatus,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, ImageVolumeStatus, LinuxContainerUser, PodStatus,
+    VolumeMount, VolumeMountStatus, VolumeStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::observed::ContainerExit;
@@ -378,9 +379,18 @@ impl One<'_> {
         let mounts = self.spec.volume_mounts.as_ref()?;
         // A relative path is one below the container's root.
         let below = |path: &str| path.trim_start_matches('/').to_owned();
+        // Upstream's 1.37 looks for the volume by a name that CRI does not tell, and so never finds it.
+        let volume_status = |m: &VolumeMount| {
+            let mounted = container?
+                .image_mounts
+                .iter()
+                .find(|mounted| below(&mounted.container_path) == below(&m.mount_path));
+            let image_ref = mounted.filter(|_| self.inputs.gates.names_volume_images)?.image.to_string();
+            Some(VolumeStatus { image: Some(ImageVolumeStatus { image_ref }) })
+        };
         let is_made =
             |path: &str| container.map(|c| c.recursive_read_only.iter().any(|m| below(m) == below(path)));
-        let status = |m: &k8s_openapi::api::core::v1::VolumeMount| {
+        let status = |m: &VolumeMount| {
             let is_recursive = match m.recursive_read_only.as_deref() {
                 Some("Enabled") => is_made(&m.mount_path).or(Some(true)),
                 Some("IfPossible") => is_made(&m.mount_path),
@@ -392,7 +402,7 @@ impl One<'_> {
                 mount_path: m.mount_path.clone(),
                 read_only: m.read_only,
                 recursive_read_only: is_recursive.filter(|_| m.read_only == Some(true)).map(word),
-                ..VolumeMountStatus::default()
+                volume_status: volume_status(m),
             }
         };
         Some(mounts.iter().map(status).collect()).filter(|l: &Vec<_>| !l.is_empty())

@@ -1,6 +1,7 @@
 //! How actions and statuses read in a scenario.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+use model::ImageUse;
 
 use crate::{
     Action, ApiAction, CheckpointAction, Hook, HostAction, ImageAction, ProbeAction, RuntimeAction,
@@ -19,8 +20,8 @@ pub(super) fn action_text(action: &Action) -> String {
         Action::Volume(VolumeAction::Sync { .. }) => "volumes".into(),
         Action::Volume(VolumeAction::TearDown { .. }) => "tear-down".into(),
         Action::Volume(VolumeAction::RemoveFolder { .. }) => "remove-folder".into(),
-        Action::Image(ImageAction::Inspect { container, .. }) => format!("inspect {container}"),
-        Action::Image(ImageAction::Pull { container, .. }) => format!("pull {container}"),
+        Action::Image(ImageAction::Inspect { used_by, .. }) => format!("inspect {}", image_text(used_by)),
+        Action::Image(ImageAction::Pull { used_by, .. }) => format!("pull {}", image_text(used_by)),
         Action::Runtime(RuntimeAction::RunSandbox { attempt, .. }) => format!("sandbox {attempt}"),
         Action::Runtime(RuntimeAction::StopSandbox { id, .. }) => format!("stop-sandbox {id}"),
         Action::Runtime(RuntimeAction::RemoveSandbox { id, .. }) => format!("remove-sandbox {id}"),
@@ -58,6 +59,11 @@ pub(super) fn action_text(action: &Action) -> String {
         Action::Checkpoint(CheckpointAction::Write(write)) => format!("write {}", write.file.name()),
         Action::Checkpoint(CheckpointAction::Sync(file)) => format!("sync {}", file.name()),
     }
+}
+
+/// Containers by name alone.
+fn image_text(used_by: &ImageUse) -> String {
+    used_by.container().map_or_else(|| used_by.to_string(), str::to_owned)
 }
 
 /// Objects other than the pod `u` of most scenarios are named.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Container;
-use model::mount::{ContainerMount, MountPropagation};
+use model::mount::{ContainerMount, MountPropagation, MountedImage};
 use model::pod::ContainerRef;
 use model::{AllocatedPod, ContainerId, ImageRef, Pod, pod};
 
@@ -39,8 +39,8 @@ pub struct ContainerInputs {
     pub environment: Vec<EnvVar>,
     /// Volumes, the hosts file, plugins' mounts.
     pub mounts: Vec<ContainerMount>,
-    /// Volumes that are images.
-    pub image_mounts: Vec<ImageMount>,
+    /// Name of the runtime handler that runs the pod, which images in [`Self::mounts`] are meant for; mostly empty.
+    pub handler: String,
     /// From [`podfiles::create_termination_file`]; mounted at `terminationMessagePath`.
     pub termination_file: Option<PathBuf>,
     /// Block volumes and plugins' devices.
@@ -68,19 +68,6 @@ pub struct CpuSet {
     pub memory_nodes: String,
     /// Whether the CPUs are its alone, so that a quota would only hurt.
     pub is_exclusive: bool,
-}
-
-/// An image mounted as a volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageMount {
-    /// Where in the container.
-    pub container_path: String,
-    /// The image.
-    pub image: ImageRef,
-    /// The image as the user asked for it.
-    pub user_specified_image: String,
-    /// A folder in it; empty for all.
-    pub sub_path: String,
 }
 
 /// A device made available in a container.
@@ -197,7 +184,7 @@ pub fn spec(
         options.pid = wire::NamespaceMode::Target.into();
         options.target_id = target.to_string();
     }
-    let mounts = mounts(c, inputs, options.userns_options.as_ref(), node.has_selinux);
+    let mounts = mounts(pod, c, inputs, options.userns_options.as_ref(), node.has_selinux);
     security.namespace_options = Some(options);
     let lookup = |name: &str| inputs.environment.iter().find(|v| v.name == name).map(|v| v.value.as_str());
     let expanded =
@@ -255,6 +242,7 @@ fn device(device: &DeviceMapping) -> wire::Device {
 }
 
 fn mounts(
+    pod: &Pod,
     c: &Container,
     inputs: &ContainerInputs,
     users: Option<&wire::UserNamespace>,
@@ -273,17 +261,8 @@ fn mounts(
             MountPropagation::Bidirectional => wire::MountPropagation::PropagationBidirectional,
         }
         .into(),
-        ..Default::default()
-    });
-    let images = inputs.image_mounts.iter().map(|mount| wire::Mount {
-        container_path: mount.container_path.clone(),
-        readonly: true,
-        image: Some(wire::ImageSpec {
-            image: mount.image.to_string(),
-            user_specified_image: mount.user_specified_image.clone(),
-            ..Default::default()
-        }),
-        image_sub_path: mount.sub_path.clone(),
+        image: mount.image.as_ref().map(|image| mounted_image(pod, image, &inputs.handler)),
+        image_sub_path: mount.image.as_ref().map(|image| image.sub_path.clone()).unwrap_or_default(),
         ..Default::default()
     });
     let message_path = c.termination_message_path.as_deref().filter(|path| !path.is_empty());
@@ -293,7 +272,7 @@ fn mounts(
         selinux_relabel: has_selinux,
         ..Default::default()
     });
-    let mut all: Vec<wire::Mount> = volumes.chain(images).chain(message).collect();
+    let mut all: Vec<wire::Mount> = volumes.chain(message).collect();
     if let Some(users) = users {
         for mount in &mut all {
             mount.uid_mappings = users.uids.clone();
@@ -301,6 +280,17 @@ fn mounts(
         }
     }
     all
+}
+
+/// As upstream tells of it: with the handler and all annotations of the pod.
+fn mounted_image(pod: &Pod, mounted: &MountedImage, handler: &str) -> wire::ImageSpec {
+    wire::ImageSpec {
+        image: mounted.image.to_string(),
+        user_specified_image: mounted.reference.clone(),
+        runtime_handler: handler.to_owned(),
+        annotations: pod.metadata.annotations.clone().unwrap_or_default(),
+        ..Default::default()
+    }
 }
 
 fn absolute(path: &str) -> String {

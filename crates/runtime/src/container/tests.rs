@@ -24,7 +24,7 @@ fn inputs() -> ContainerInputs {
         image_user: ImageUser::Uid(0),
         environment: vec![EnvVar { name: "A".into(), value: "a".into() }],
         mounts: Vec::new(),
-        image_mounts: Vec::new(),
+        handler: String::new(),
         termination_file: None,
         devices: Vec::new(),
         cdi_devices: Vec::new(),
@@ -454,6 +454,7 @@ fn shares_processes_with_a_target() {
 fn maps_users_in_mounts() {
     let mount = ContainerMount {
         host_path: "/v".into(),
+        image: None,
         container_path: "/m".into(),
         is_read_only: true,
         is_recursive_read_only: false,
@@ -461,16 +462,17 @@ fn maps_users_in_mounts() {
         bind_options: vec!["nosuid".to_owned()],
         propagation: MountPropagation::Bidirectional,
     };
-    let image = ImageMount {
+    let mounted = MountedImage { image: "sha256:2".into(), reference: "img:2".into(), sub_path: "s".into() };
+    let image = ContainerMount {
+        host_path: Default::default(),
+        image: Some(mounted),
         container_path: "/i".into(),
-        image: "sha256:2".into(),
-        user_specified_image: "img:2".into(),
-        sub_path: "s".into(),
+        ..mount.clone()
     };
     let range = IdRange { first_host_id: 65536, length: 65536 };
     let with = ContainerInputs {
-        mounts: vec![mount],
-        image_mounts: vec![image],
+        mounts: vec![mount, image],
+        handler: "runsc".to_owned(),
         user_namespace: Some(range),
         ..inputs()
     };
@@ -482,6 +484,10 @@ fn maps_users_in_mounts() {
     assert_eq!(config.mounts[0].propagation(), wire::MountPropagation::PropagationBidirectional);
     assert_eq!(config.mounts[0].mount_options, ["nosuid"]);
     assert_eq!((&*config.mounts[1].image_sub_path, &*config.mounts[1].host_path), ("s", ""));
+    let image = config.mounts[1].image.as_ref().unwrap();
+    assert_eq!((&*image.image, &*image.user_specified_image), ("sha256:2", "img:2"));
+    assert_eq!(image.runtime_handler, "runsc");
+    assert_eq!(config.mounts[0].image, None);
 }
 
 /// What is the kubelet's own is labelled, on nodes where that means anything.
@@ -489,6 +495,7 @@ fn maps_users_in_mounts() {
 fn labels_what_is_the_kubelets_own() {
     let mount = |path: &str, is_relabelled| ContainerMount {
         host_path: "/v".into(),
+        image: None,
         container_path: path.into(),
         is_read_only: false,
         is_recursive_read_only: false,

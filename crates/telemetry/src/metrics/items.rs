@@ -217,6 +217,12 @@ metrics! {
     http_requests: Counter[long_running, method, path, server_type] = "kubelet_http_requests_total" on Main, "[ALPHA] HTTP requests served since the kubelet was started.";
     /// Images asked for, by whether they were there and by pull policy.
     ensured_images: Counter[present_locally, pull_policy, pull_required] = "kubelet_image_manager_ensure_image_requests_total" on Main, "[ALPHA] Images that were asked for, by whether they were there.";
+    /// Image volumes of containers that were to start.
+    image_volumes_requested: Counter = "kubelet_image_volume_requested_total" on Main, "[BETA] Images that containers were to mount as volumes.";
+    /// Those of them that the runtime did not fail to mount.
+    image_volumes_mounted: Counter = "kubelet_image_volume_mounted_succeed_total" on Main, "[BETA] Images that were mounted as volumes.";
+    /// Those of them that it failed to mount.
+    image_volumes_failed: Counter = "kubelet_image_volume_mounted_errors_total" on Main, "[BETA] Images that could not be mounted as volumes.";
     /// Whether pods may use an image that is present, by what came of it.
     image_pull_checks: Counter[result] = "kubelet_imagemanager_image_mustpull_checks_total" on Main, "[ALPHA] How often it was looked into whether a pod may use an image that is present, by what came of it.";
     /// How full the memory for notes of pulled images is.

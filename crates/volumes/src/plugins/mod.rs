@@ -28,6 +28,8 @@ pub(crate) enum Plan {
     EmptyDir(empty_dir::EmptyDir),
     HostPath(host_path::HostPath),
     Files(files::Files),
+    /// An image: pulled beside the images of containers, and mounted by the runtime.
+    Image,
 }
 
 /// What all of a pod's volumes need to know.
@@ -45,6 +47,7 @@ pub(crate) fn carry_out(context: &PodContext<'_>, name: &str, plan: &Plan) -> Re
         Plan::EmptyDir(dir) => empty_dir::set_up(context, layout::EMPTY_DIR, name, dir).map(drop),
         Plan::HostPath(host_path) => Ok(host_path.check()?),
         Plan::Files(files) => files.set_up(context, name),
+        Plan::Image => Ok(()),
     }
 }
 

@@ -5,16 +5,19 @@ use std::time::Duration;
 use model::pod::PullPolicy;
 use model::probe::ProbeOutcome;
 use model::reason::waiting;
-use model::{Now, Pod, pod};
+use model::{ImageUse, Now, Pod, mounted_images, pod};
 use node::{
-    ApiAction, ApiOutcome, HostAction, ImageAction, ImageAnswer, ImageOutcome, Outcome, ProbeAction,
-    RuntimeAction, RuntimeOutcome, VolumeAction, VolumeOutcome,
+    ApiAction, ApiOutcome, FailureKind, HostAction, ImageAction, ImageAnswer, ImageOutcome, Outcome,
+    ProbeAction, RuntimeAction, RuntimeOutcome, VolumeAction, VolumeOutcome,
 };
 use telemetry::metrics::Metrics;
 
 use super::pods::Pods;
 use super::startup::{self, NodeStart};
 use super::{container_type, statuses};
+
+/// How a runtime begins to say that an image could not be mounted (CRI's `ErrImageVolumeMountFailed`).
+const IMAGE_VOLUME_MOUNT_FAILED: &str = "ImageVolumeMountFailed";
 
 /// When an action began, and when and how it ended.
 #[derive(Clone, Copy)]
@@ -31,6 +34,11 @@ impl End<'_> {
 }
 
 pub(super) fn in_runtime(metrics: &Metrics, pods: &mut Pods, action: &RuntimeAction, end: End<'_>) {
+    if let RuntimeAction::StartContainer { pod, container, image_volumes, .. } = action
+        && !image_volumes.is_empty()
+    {
+        image_volumes_mounted(metrics, pod, container, image_volumes.len(), end.outcome);
+    }
     match (action, end.outcome) {
         (RuntimeAction::Relist, Outcome::Runtime(RuntimeOutcome::Relisted(_))) => {
             metrics.pleg_relist_duration.observe_duration(end.took());
@@ -50,6 +58,20 @@ pub(super) fn in_runtime(metrics: &Metrics, pods: &mut Pods, action: &RuntimeAct
     }
 }
 
+/// Counts the images that a container was to mount as volumes. As upstream, whatever else keeps it from its start is no
+/// failure of theirs.
+fn image_volumes_mounted(metrics: &Metrics, pod: &Pod, container: &str, requested: usize, outcome: &Outcome) {
+    let Some(container) = pod::container(pod, container) else { return };
+    metrics.image_volumes_requested.add(requested as u64);
+    let is_failed = matches!(outcome, Outcome::Failed(failure)
+        if failure.kind == FailureKind::ContainerCreate && failure.message.starts_with(IMAGE_VOLUME_MOUNT_FAILED));
+    let counter = match is_failed {
+        true => &metrics.image_volumes_failed,
+        false => &metrics.image_volumes_mounted,
+    };
+    counter.add(mounted_images(pod, &container.spec).count() as u64);
+}
+
 fn count_user_namespace(metrics: &Metrics, pods: &mut Pods, pod: &Pod) {
     if pods.fails_in_user_namespace(&pod::uid(pod)) {
         metrics.started_user_namespaced_pods_errors.increment();
@@ -58,14 +80,14 @@ fn count_user_namespace(metrics: &Metrics, pods: &mut Pods, pod: &Pod) {
 
 pub(super) fn on_image(metrics: &Metrics, pods: &mut Pods, action: &ImageAction, end: End<'_>) {
     match (action, end.outcome) {
-        (ImageAction::Inspect { pod, container, .. }, outcome) => inspected(metrics, pod, container, outcome),
+        (ImageAction::Inspect { pod, used_by, .. }, outcome) => inspected(metrics, pod, used_by, outcome),
         (ImageAction::Pull { pod, .. }, Outcome::Image(ImageOutcome::Pulled { size_bytes, took, .. })) => {
             metrics.image_pull_duration.with([size_class(*size_bytes)]).observe_duration(*took);
             pods.pulled(end.now, &pod::uid(pod), *took);
         }
-        (ImageAction::Pull { pod, container, .. }, Outcome::Failed(failure)) => {
+        (ImageAction::Pull { pod, used_by, .. }, Outcome::Failed(failure)) => {
             count_user_namespace(metrics, pods, pod);
-            start_failed(metrics, failure.kind.pull_reason(), pod, container);
+            image_failed(metrics, failure.kind.pull_reason(), pod, used_by);
         }
         _ => {}
     }
@@ -139,20 +161,28 @@ pub(super) fn in_api(
 }
 
 /// Counts how the question for an image was answered.
-fn inspected(metrics: &Metrics, pod: &Pod, container: &str, outcome: &Outcome) {
-    let policy = pod::container(pod, container).map(|c| pod::pull_policy(&c.spec)).unwrap_or_default();
+fn inspected(metrics: &Metrics, pod: &Pod, used_by: &ImageUse, outcome: &Outcome) {
+    let policy = used_by.wanted(pod).map(|wanted| wanted.policy).unwrap_or_default();
     let label = policy.as_str().to_lowercase();
     match outcome {
         Outcome::Image(ImageOutcome::Inspected(answer)) => {
             let is_usable = matches!(answer, ImageAnswer::Present(_) | ImageAnswer::Accessible(_));
             if !is_usable && policy == PullPolicy::Never {
-                start_failed(metrics, waiting::ERR_IMAGE_NEVER_PULL, pod, container);
+                image_failed(metrics, waiting::ERR_IMAGE_NEVER_PULL, pod, used_by);
             }
             let [is_present, is_needed] = ensured(policy, answer);
             metrics.ensured_images.with([is_present, &label, is_needed]).increment();
         }
         Outcome::Failed(_) => metrics.ensured_images.with(["unknown", &label, "unknown"]).increment(),
         _ => {}
+    }
+}
+
+/// A container's own image keeps it from its start. As upstream, that of a volume is no failed start: it keeps as many
+/// containers back as mount it.
+fn image_failed(metrics: &Metrics, reason: &str, pod: &Pod, used_by: &ImageUse) {
+    if let Some(container) = used_by.container() {
+        start_failed(metrics, reason, pod, container);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Stories of pods and the numbers they leave.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::PodStatus;
 use model::downward::PodFacts;
 use model::probe::{ProbeKind, ProbeOutcome};
@@ -105,7 +107,7 @@ fn images_are_counted_by_what_was_found_and_what_it_takes() {
         let pod = pod(&format!(r#"{{"containers":[{{"name":"c","imagePullPolicy":"{policy}"}}]}}"#));
         let inspect = story.start(&Action::Image(ImageAction::Inspect {
             pod,
-            container: "c".into(),
+            used_by: model::ImageUse::Container("c".into()),
             question: ImageQuestion::Presence,
         }));
         story.end(inspect, 0, Outcome::Image(ImageOutcome::Inspected(answer)), None);
@@ -130,12 +132,12 @@ fn a_pods_start_is_measured_with_and_without_what_it_waited_for() {
     story.after(1);
     let inspect = story.start(&Action::Image(ImageAction::Inspect {
         pod: pod.clone(),
-        container: "c".into(),
+        used_by: model::ImageUse::Container("c".into()),
         question: ImageQuestion::Presence,
     }));
     let pull = Action::Image(ImageAction::Pull {
         pod: pod.clone(),
-        container: "c".into(),
+        used_by: model::ImageUse::Container("c".into()),
         handler: RuntimeHandler::default(),
     });
     let pull = story
@@ -246,7 +248,7 @@ fn what_failed_is_counted_by_its_reason() {
     story.end(id, 1, failed(FailureKind::Other), None);
     let id = story.start(&Action::Image(ImageAction::Pull {
         pod: pod.clone(),
-        container: "c".into(),
+        used_by: model::ImageUse::Container("c".into()),
         handler: RuntimeHandler::default(),
     }));
     story.end(id, 1, failed(FailureKind::RegistryUnavailable), None);
@@ -256,6 +258,7 @@ fn what_failed_is_counted_by_its_reason() {
         sandbox: model::SandboxId::from("s"),
         attempt: 0,
         image: model::ImageRef::from("i"),
+        image_volumes: BTreeMap::new(),
         sandbox_attempt: 0,
         facts: PodFacts::default(),
         handler: RuntimeHandler::default(),
@@ -295,6 +298,7 @@ fn a_user_namespace_that_does_not_work_is_counted_once() {
             sandbox: model::SandboxId::from("s"),
             attempt,
             image: model::ImageRef::from("i"),
+            image_volumes: BTreeMap::new(),
             sandbox_attempt: 0,
             facts: PodFacts::default(),
             handler: RuntimeHandler::default(),
@@ -311,6 +315,51 @@ fn a_user_namespace_that_does_not_work_is_counted_once() {
             "kubelet_started_user_namespaced_pods_errors_total 1",
         ],
     );
+}
+
+#[test]
+fn images_that_containers_mount_are_counted() {
+    for (outcome, counts) in [
+        (Outcome::Done, [2, 3, 0]),
+        (failed(FailureKind::ContainerCreate, "ImageVolumeMountFailed: no such folder"), [2, 0, 3]),
+        // Nothing else is held against them.
+        (failed(FailureKind::ContainerCreate, "no space left"), [2, 3, 0]),
+        (failed(FailureKind::ContainerStart, "ImageVolumeMountFailed"), [2, 3, 0]),
+    ] {
+        let mut story = Scenario::new();
+        let pod = pod(
+            r#"{"volumes":[{"name":"v","image":{"reference":"i"}},{"name":"w","image":{"reference":"j"}}],
+            "containers":[{"name":"c","volumeMounts":[{"name":"v","mountPath":"/v"},{"name":"w","mountPath":"/w"},
+            {"name":"v","mountPath":"/x"}]}]}"#,
+        );
+        let images = ["v", "w"].map(|name| (name.to_owned(), model::ImageRef::from(name)));
+        let id = story.start(&Action::Runtime(RuntimeAction::StartContainer {
+            pod,
+            container: "c".into(),
+            sandbox: model::SandboxId::from("s"),
+            attempt: 0,
+            image: model::ImageRef::from("i"),
+            image_volumes: BTreeMap::from(images),
+            sandbox_attempt: 0,
+            facts: PodFacts::default(),
+            handler: RuntimeHandler::default(),
+            target: None,
+        }));
+        story.end(id, 1, outcome, None);
+        let [requested, mounted, errors] = counts;
+        story.shows(
+            Endpoint::Main,
+            &[
+                &format!("kubelet_image_volume_requested_total {requested}"),
+                &format!("kubelet_image_volume_mounted_succeed_total {mounted}"),
+                &format!("kubelet_image_volume_mounted_errors_total {errors}"),
+            ],
+        );
+    }
+}
+
+fn failed(kind: FailureKind, message: &str) -> Outcome {
+    Outcome::Failed(Failure { kind, message: message.to_owned() })
 }
 
 #[test]

@@ -103,6 +103,7 @@ fn observation(pod: &Pod, text: &str) -> PodObservation {
             user: None,
             stop_signal: None,
             recursive_read_only: Vec::new(),
+            image_mounts: Vec::new(),
         });
     }
     seen.sort();

@@ -118,7 +118,7 @@ fn results() -> Vec<(&'static str, PodTask, Outcome)> {
         ),
         (
             "image inspected",
-            PodTask::Image(name.clone()),
+            PodTask::Image(ImageUse::Container(name.clone())),
             Outcome::Image(ImageOutcome::Inspected(ImageAnswer::Accessible(image))),
         ),
         ("sandbox started", PodTask::Sandbox, runtime(RuntimeOutcome::SandboxStarted(fresh))),

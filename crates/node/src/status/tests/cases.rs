@@ -269,6 +269,24 @@ fn a_successor_that_counts_from_zero() {
 }
 
 #[test]
+fn images_of_volumes_are_named_where_that_is_wanted() {
+    for (is_wanted, named) in [(false, json!(null)), (true, json!({ "image": { "imageRef": "sha256:2" } }))] {
+        let spec = json!({"containers": [{"name": "c", "volumeMounts": [
+            {"name": "i", "mountPath": "/i"}, {"name": "e", "mountPath": "/e"},
+        ]}], "volumes": [{"name": "i", "image": {"reference": "data:1"}}, {"name": "e", "emptyDir": {}}]});
+        let mut world = World::new(spec).with("c", 0, "running");
+        world.gates.names_volume_images = is_wanted;
+        world.observed.containers[0].image_mounts = vec![model::ImageMountObservation {
+            container_path: "/i".to_owned(),
+            image: model::ImageRef::from("sha256:2"),
+        }];
+        let status = world.generate(Stage::Running);
+        let got = serde_json::to_value(&status.container_statuses.unwrap()[0].volume_mounts).unwrap();
+        assert_eq!((&got[0]["volumeStatus"], &got[1]["volumeStatus"]), (&named, &json!(null)));
+    }
+}
+
+#[test]
 fn a_container_in_full() {
     let spec = json!({"containers": [{"name": "c", "image": "img",
     "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}},
