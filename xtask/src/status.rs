@@ -104,9 +104,10 @@ const ROWS: &[Row] = &[
             "image_volumes::show_what_is_in_them",
             "image_volumes::that_cannot_be_pulled_keep_back_who_mounts_them",
             "registry::pull_secrets_open_volumes",
+            "trust_bundles::reach_the_volume",
         ],
         missing: "volumes of CSI drivers, persistent volumes, NFS, iSCSI, Fibre Channel, FlexVolume, \
-                  `clusterTrustBundle` and `podCertificate` in projected volumes, mounts with an SELinux context",
+                  `podCertificate` in projected volumes, mounts with an SELinux context",
     },
     Row {
         area: "node",

@@ -47,6 +47,7 @@ mod services;
 mod status;
 mod throttle;
 mod tokens;
+mod trust_bundles;
 mod watch;
 
 #[cfg(test)]
@@ -78,3 +79,4 @@ pub use runtime_class::watch_runtime_classes;
 pub use services::{ServiceIndex, ServicePortView, ServiceTask, ServiceView};
 pub use status::{PatchOutcome, patch_pod_status, status_patch};
 pub use tokens::{BoundPod, Token, TokenError, TokenScope, request_token, service_account};
+pub use trust_bundles::{SelectorError, TrustBundles, TrustError};

@@ -25,6 +25,7 @@ pub mod references;
 pub mod resources;
 pub mod sysctl;
 pub mod time;
+mod trust;
 mod volume;
 
 pub use allocated::AllocatedPod;
@@ -38,6 +39,7 @@ pub use observed::{
 pub use qos::QosClass;
 pub use quantity::Quantity;
 pub use time::Now;
+pub use trust::{TrustSource, trust_sources};
 pub use volume::VolumeKind;
 
 /// The Kubernetes pod object, shared because many places hold the same immutable version of it.

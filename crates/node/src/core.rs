@@ -290,6 +290,10 @@ impl Node {
                     true
                 });
             }
+            // They are the cluster's, and change seldom.
+            Input::TrustBundlesChanged(sources) => {
+                self.pods.mark_where(|pod| pod.trust_bundles_changed(&sources, now));
+            }
             Input::Tick => {}
         }
     }

@@ -4,13 +4,13 @@
 mod restored;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use model::references::ObjectName;
-use model::{ContainerId, Pod, PodUid, RuntimeHealth};
+use model::{ContainerId, Pod, PodUid, RuntimeHealth, TrustSource};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{EffectId, Outcome};
@@ -95,6 +95,8 @@ pub enum Input {
     ObjectChanged(ObjectName),
     /// So many of them changed that they cannot be named one by one.
     ManyObjectsChanged,
+    /// ClusterTrustBundles changed: what pods may ask for that has become different.
+    TrustBundlesChanged(BTreeSet<TrustSource>),
     /// A deadline passed; carries nothing, since the time is an argument of the step.
     Tick,
 }

@@ -9,7 +9,7 @@ use host::mount::MountError;
 pub(crate) use model::chain;
 use model::downward::DownwardError;
 
-use crate::objects::ObjectError;
+use crate::objects::{ObjectError, TrustBundleError};
 use crate::payload::PathError;
 use crate::plugins::host_path::HostPathError;
 use crate::plugins::huge_pages::HugePagesError;
@@ -123,6 +123,12 @@ pub enum SetUpError {
     /// A token could not be had.
     #[error("failed to fetch token")]
     Token(#[source] ObjectError),
+    /// Certificates of authorities could not be had.
+    #[error(transparent)]
+    TrustBundle(#[from] TrustBundleError),
+    /// It is not said which. The text is upstream's.
+    #[error("ClusterTrustBundle projection requires either name or signerName to be set")]
+    NoTrustBundle,
     /// A field of the pod cannot be projected.
     #[error(transparent)]
     Downward(#[from] DownwardError),

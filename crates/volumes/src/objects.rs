@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use model::PodUid;
 
 /// Where volumes get their content from. Implementations answer from a cache where they can;
@@ -31,6 +32,28 @@ pub trait Objects: Send + Sync + 'static {
         &self,
         spec: &TokenSpec,
     ) -> impl Future<Output = Result<Token, ObjectError>> + Send;
+
+    /// The certificates of a ClusterTrustBundle, in PEM.
+    fn trust_bundle(&self, name: &str) -> impl Future<Output = Result<String, TrustBundleError>> + Send;
+
+    /// The certificates of the ClusterTrustBundles of a signer with such labels, in PEM. Without a selector there are
+    /// none.
+    fn trust_bundles_of(
+        &self,
+        signer: &str,
+        selector: Option<&LabelSelector>,
+    ) -> impl Future<Output = Result<String, TrustBundleError>> + Send;
+}
+
+/// Why there are no certificates. The texts are those users know from events.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrustBundleError {
+    /// There is no such bundle, which is fine with those who can do without.
+    #[error("{0}")]
+    Absent(String),
+    /// They are not to be had.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 /// Why an object is not to be had. The texts are those users know from events.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use host::mount;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use model::downward::PodFacts;
 use model::mount::MountPropagation;
 use model::{AllocatedPod, ImageRef, Pod, PodUid, Quantity};
@@ -35,6 +36,8 @@ struct Api {
     secrets: Mutex<BTreeMap<String, Arc<Secret>>>,
     token_seconds: Mutex<Option<i64>>,
     tokens_issued: Mutex<u32>,
+    /// By name, and of those of signer `s/t` also by the only label.
+    bundles: Mutex<BTreeMap<String, String>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -70,6 +73,25 @@ impl Objects for Shared {
             token,
             expires_at: Timestamp::now() + SignedDuration::from_secs(seconds),
         }))
+    }
+
+    fn trust_bundle(&self, name: &str) -> impl Future<Output = Result<String, TrustBundleError>> + Send {
+        let found = self.0.bundles.lock().unwrap().get(name).cloned();
+        std::future::ready(found.ok_or_else(|| TrustBundleError::Absent(format!("no bundle {name}"))))
+    }
+
+    fn trust_bundles_of(
+        &self,
+        signer: &str,
+        selector: Option<&LabelSelector>,
+    ) -> impl Future<Output = Result<String, TrustBundleError>> + Send {
+        let labels = selector.and_then(|selector| selector.match_labels.clone()).unwrap_or_default();
+        let name = format!("{signer}:{}", labels.into_values().collect::<String>());
+        let found = self.0.bundles.lock().unwrap().get(&name).cloned();
+        std::future::ready(match signer {
+            "away" => Err(TrustBundleError::Unavailable("not yet".to_owned())),
+            _ => found.ok_or_else(|| TrustBundleError::Absent(format!("no bundle of {signer}"))),
+        })
     }
 }
 
@@ -621,6 +643,53 @@ fn mounts_follow_the_spec() {
         world.volumes.remove_folder(&PodUid::from("u1")).await.unwrap();
         assert!(!world.pod_dir().exists());
         assert!(Path::new("/opt").exists());
+    });
+}
+
+#[test]
+fn certificates_of_authorities_are_files() {
+    run(|world| async move {
+        let set = |name: &str, text: &str| {
+            world.api.0.bundles.lock().unwrap().insert(name.to_owned(), text.to_owned());
+        };
+        set("one", "first\n");
+        set("s/t:x", "second\n");
+        let sources = json!([
+            { "clusterTrustBundle": { "name": "one", "path": "one.pem" } },
+            { "clusterTrustBundle": { "signerName": "s/t", "labelSelector": { "matchLabels": { "l": "x" } }, "path": "d/t.pem" } },
+            { "clusterTrustBundle": { "name": "nope", "path": "none.pem", "optional": true } },
+            { "clusterTrustBundle": { "signerName": "nobody", "path": "none-of.pem", "optional": true } },
+        ]);
+        let volumes = json!([{ "name": "p", "projected": { "sources": sources, "defaultMode": 0o644 } }]);
+        world.sync(&pod(volumes.clone(), json!({}))).await;
+        let volume = world.volume("projected", "p");
+        let read = |path: &str| fs::read_to_string(volume.join(path)).unwrap();
+        let all = ["one.pem", "d/t.pem", "none.pem", "none-of.pem"];
+        assert_eq!(all.map(read), ["first\n", "second\n", "", ""]);
+        assert_eq!(mode(volume.join("one.pem")), 0o644);
+        set("one", "changed\n");
+        world.sync(&pod(volumes.clone(), json!({}))).await;
+        assert_eq!(fs::read_to_string(volume.join("one.pem")).unwrap(), "changed\n");
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        // As a token, where it is known whom it is for.
+        world.sync(&pod(volumes, json!({ "securityContext": { "fsGroup": 7 } }))).await;
+        assert_eq!(mode(volume.join("one.pem")), 0o640);
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+
+        for (source, message) in [
+            (json!({ "name": "nope", "path": "x" }), "no bundle nope"),
+            (json!({ "signerName": "nobody", "path": "x" }), "no bundle of nobody"),
+            (json!({ "signerName": "away", "path": "x", "optional": true }), "not yet"),
+            (
+                json!({ "path": "x" }),
+                "ClusterTrustBundle projection requires either name or signerName to be set",
+            ),
+        ] {
+            let volumes =
+                json!([{ "name": "p", "projected": { "sources": [{ "clusterTrustBundle": source }] } }]);
+            let error = world.volumes.sync(&pod(volumes, json!({})), &world.facts).await.unwrap_err();
+            assert_eq!(error.to_string(), format!("MountVolume.SetUp failed for volume \"p\" : {message}"));
+        }
     });
 }
 

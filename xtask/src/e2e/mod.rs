@@ -50,6 +50,7 @@ mod stats;
 mod streams;
 mod terminals;
 mod traces;
+mod trust_bundles;
 mod volumes;
 mod vulnerabilities;
 mod web;
@@ -122,6 +123,8 @@ fn all() -> Vec<Scenario> {
         Calm volumes::show_their_content,
         Calm volumes::empty_dir_is_shared_and_belongs_to_the_group,
         Calm volumes::sub_paths_and_host_paths,
+        Calm trust_bundles::reach_the_volume,
+        Calm trust_bundles::are_waited_for,
         Calm image_volumes::show_what_is_in_them,
         Calm image_volumes::that_cannot_be_pulled_keep_back_who_mounts_them,
         Calm image_volumes::say_what_is_wrong_with_them,
@@ -211,6 +214,7 @@ fn all() -> Vec<Scenario> {
         Disturbing containers::the_signal_that_ends_one_can_be_chosen,
         Disturbing containers::a_resize_without_room_changes_nothing,
         Disturbing volumes::have_the_owners_and_modes_the_pod_names,
+        Disturbing trust_bundles::are_not_there_without_their_gate,
         Stricter image_volumes::are_named_in_the_status_with_their_gate,
         Disturbing startup::drop_ins_change_the_configuration,
         Disturbing startup::lock_file_is_handed_over,

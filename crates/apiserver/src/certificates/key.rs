@@ -127,7 +127,7 @@ fn sec1(pkcs8: &[u8], public: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// PEM of a single block.
-pub(super) fn pem_block(label: &str, der: &[u8]) -> String {
+pub(crate) fn pem_block(label: &str, der: &[u8]) -> String {
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let mut pem = format!("-----BEGIN {label}-----\n");
     for line in text.as_bytes().chunks(64) {

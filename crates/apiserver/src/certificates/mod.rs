@@ -17,7 +17,7 @@ mod rotation;
 mod signing;
 mod store;
 
-pub(crate) use key::RequestKey;
+pub(crate) use key::{RequestKey, pem_block};
 pub use pair::{CertificatePair, Leaf, PairError};
 pub(crate) use request::digested_name;
 pub use request::{RequestError as CertificateRequestError, Template, Use};

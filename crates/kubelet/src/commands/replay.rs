@@ -208,6 +208,7 @@ impl Filter {
             | Input::Sample(_)
             | Input::ObjectChanged(_)
             | Input::ManyObjectsChanged
+            | Input::TrustBundlesChanged(_)
             | Input::Tick => false,
         }
     }

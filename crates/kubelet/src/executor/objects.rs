@@ -3,26 +3,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::{Connection, ObjectCache, TokenScope};
+use apiserver::{Connection, ObjectCache, TokenScope, TrustBundles, TrustError};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use model::{Pod, pod};
 use runtime::images::{ServiceAccountFacts, ServiceAccounts};
-use volumes::{ObjectError, Objects, Token, TokenSpec};
+use volumes::{ObjectError, Objects, Token, TokenSpec, TrustBundleError};
 
 /// The port of `volumes` to the API server. A node without one has no objects.
 #[derive(Clone)]
 pub(crate) struct ObjectPort {
     remote: Option<(ObjectCache, Connection)>,
+    trust_bundles: Option<TrustBundles>,
 }
 
 impl ObjectPort {
-    pub(crate) fn new(remote: Option<(ObjectCache, Connection)>) -> Self {
-        Self { remote }
+    /// Without the one or the other there are no such objects.
+    pub(crate) fn new(
+        remote: Option<(ObjectCache, Connection)>,
+        trust_bundles: Option<TrustBundles>,
+    ) -> Self {
+        Self { remote, trust_bundles }
     }
 
     /// The cache, for the registrations of pods.
     pub(crate) fn cache(&self) -> Option<&ObjectCache> {
         self.remote.as_ref().map(|(cache, _)| cache)
+    }
+
+    /// The cluster's ClusterTrustBundles, which have to be watched.
+    pub(crate) fn trust_bundles(&self) -> Option<&TrustBundles> {
+        self.trust_bundles.as_ref()
     }
 
     fn remote(&self) -> Result<&(ObjectCache, Connection), ObjectError> {
@@ -83,6 +94,20 @@ impl Objects for ObjectPort {
         .await?;
         Ok(Token { token: token.value.to_string(), expires_at: token.expires })
     }
+
+    async fn trust_bundle(&self, name: &str) -> Result<String, TrustBundleError> {
+        let bundles = self.trust_bundles.as_ref().ok_or_else(|| trust_error(&TrustError::Unserved))?;
+        bundles.named(name).await.map_err(|error| trust_error(&error))
+    }
+
+    async fn trust_bundles_of(
+        &self,
+        signer: &str,
+        selector: Option<&LabelSelector>,
+    ) -> Result<String, TrustBundleError> {
+        let bundles = self.trust_bundles.as_ref().ok_or_else(|| trust_error(&TrustError::Unserved))?;
+        bundles.of_signer(signer, selector).await.map_err(|error| trust_error(&error))
+    }
 }
 
 /// For programs that know registries' credentials.
@@ -123,6 +148,11 @@ fn object_error(kind: &'static str, name: &str, error: &apiserver::ObjectError) 
         apiserver::ObjectError::Forbidden(..) => ObjectError::Forbidden(model::chain(error)),
         _ => ObjectError::Unavailable(model::chain(error)),
     }
+}
+
+fn trust_error(error: &TrustError) -> TrustBundleError {
+    let text = error.to_string();
+    if error.is_absence() { TrustBundleError::Absent(text) } else { TrustBundleError::Unavailable(text) }
 }
 
 fn token_error(error: &apiserver::TokenError) -> ObjectError {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use apiserver::ObjectCache;
+use apiserver::{ObjectCache, TrustBundles};
 use host::cgroup::CgroupTree;
 use runtime::images::CredentialProviders;
 use tokio::sync::{Notify, Semaphore};
@@ -46,10 +46,14 @@ impl Prerequisites {
         let tree =
             CgroupTree::new(host.mounts.clone(), settings::cgroup_driver(config), &config.pods.cgroup_root)
                 .context("use the cgroup root")?;
-        let objects = ObjectPort::new(remote.as_ref().map(|remote| {
+        let cached = remote.as_ref().map(|remote| {
             let connection = remote.connection.clone();
             (ObjectCache::with(connection.clone(), settings::detection(config)), connection)
-        }));
+        });
+        let has_trust_bundles = config.gates.enabled("ClusterTrustBundleProjection");
+        let trust_bundles = remote.as_ref().filter(|_| has_trust_bundles);
+        let trust_bundles = trust_bundles.map(|remote| TrustBundles::new(remote.connection.api.clone()));
+        let objects = ObjectPort::new(cached, trust_bundles);
         let volumes =
             Volumes::new(&config.paths.root, objects.clone(), metrics.clone(), settings::of_volumes(config));
         Ok(Shared {

@@ -55,6 +55,9 @@ pub(super) fn spawn(
         let every = config.pods.sync_interval;
         tasks.spawn(watchers::object_changes(cache.clone(), every, inbox.clone()));
     }
+    if let Some(bundles) = shared.objects.trust_bundles() {
+        tasks.spawn(watchers::trust_bundles(bundles.clone(), inbox.clone()));
+    }
     if let Some(path) = &config.sources.static_pod_path {
         let settings = sources::FileSettings {
             path: path.clone(),

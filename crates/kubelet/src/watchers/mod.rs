@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::{NodeEvent, ObjectCache, ObjectChange, PodEvent};
+use apiserver::{NodeEvent, ObjectCache, ObjectChange, PodEvent, TrustBundles};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use model::{PodUid, pod};
@@ -318,6 +318,16 @@ pub(crate) async fn plugin_sockets(folder: PathBuf, inbox: Sender<Input>) {
     while let Some(sockets) = sets.next().await {
         debug!(?sockets, "Plugin sockets changed");
         if inbox.send(Input::PluginSockets(sockets)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// ClusterTrustBundles, once a volume is made from one.
+pub(crate) async fn trust_bundles(bundles: TrustBundles, inbox: Sender<Input>) {
+    let mut changes = std::pin::pin!(bundles.watch());
+    while let Some(changed) = changes.next().await {
+        if inbox.send(Input::TrustBundlesChanged(changed)).await.is_err() {
             return;
         }
     }

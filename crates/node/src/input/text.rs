@@ -60,6 +60,7 @@ impl fmt::Display for Input {
                 write!(f, "{:?} {}/{} changed", name.kind, name.namespace, name.name)
             }
             Self::ManyObjectsChanged => f.write_str("objects changed"),
+            Self::TrustBundlesChanged(sources) => write!(f, "{} sources of trust changed", sources.len()),
             Self::Tick => f.write_str("tick"),
         }
     }

@@ -65,9 +65,7 @@ impl PodRecord {
             }
             Some(_) => {}
             None if std::mem::take(&mut record.is_waiting_for_volume) => {
-                if record.waiting.as_ref().is_some_and(|w| is_about_image(w.reason)) {
-                    record.waiting = None;
-                }
+                record.waiting.take_if(|waiting| is_about_image(waiting.reason));
             }
             None => {}
         }

@@ -1,11 +1,12 @@
 //! Updates of a pod: a new version of it, a hint, a relist, a changed object it refers to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Volume;
 use model::reason::event;
 use model::references::{self, ObjectName};
-use model::{ContainerId, ImageUse, Now, Pod, PodObservation, pod};
+use model::{ContainerId, ImageUse, Now, Pod, PodObservation, TrustSource, pod, trust_sources};
 
 use super::backoff::Backoff;
 use super::image_record::Image;
@@ -128,6 +129,15 @@ impl PodRecord {
                 record.start_retry = None;
                 is_concerned = true;
             }
+        }
+        is_concerned
+    }
+
+    /// ClusterTrustBundles changed. Returns whether that concerns the pod.
+    pub(crate) fn trust_bundles_changed(&mut self, changed: &BTreeSet<TrustSource>, now: Now) -> bool {
+        let is_concerned = self.desired.pod().is_some_and(|pod| !trust_sources(pod).is_disjoint(changed));
+        if is_concerned {
+            self.refresh_volumes(now);
         }
         is_concerned
     }

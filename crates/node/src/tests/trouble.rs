@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::references::{ObjectKind, ObjectName};
-use model::{Pod, PodUid};
+use model::{Pod, PodUid, TrustSource};
 use serde_json::json;
 
 use super::scenario::{Scenario, pod};
@@ -179,6 +179,30 @@ fn volumes_that_lack_an_object_are_tried_again_when_it_comes() {
     };
     assert_eq!(scenario.tell(named("other")), "");
     assert_eq!(scenario.tell(named("c")), "volumes");
+    scenario.play(&[("ok volumes", "sandbox 0")]);
+}
+
+#[test]
+fn volumes_that_lack_a_trust_bundle_are_tried_again_when_it_comes() {
+    let mut scenario = Scenario::new();
+    let mut pod = web("IfNotPresent");
+    let sources = json!([
+        { "clusterTrustBundle": { "name": "b", "path": "x" } },
+        { "clusterTrustBundle": { "signerName": "s/t", "labelSelector": {}, "path": "y" } },
+    ]);
+    use_volumes(&mut pod, json!([{ "name": "v", "projected": { "sources": sources } }]));
+    scenario.apply(&pod);
+    scenario.play(&[
+        ("ok write", ""),
+        ("ok cgroup", ""),
+        ("fail volumes: no bundle", "FailedMount: no bundle"),
+    ]);
+    let changed = |source: TrustSource| Input::TrustBundlesChanged([source].into());
+    assert_eq!(scenario.tell(changed(TrustSource::Named("s/t".to_owned()))), "");
+    assert_eq!(scenario.tell(changed(TrustSource::OfSigner("b".to_owned()))), "");
+    assert_eq!(scenario.tell(changed(TrustSource::Named("b".to_owned()))), "volumes");
+    scenario.play(&[("fail volumes: no bundle", "FailedMount: no bundle")]);
+    assert_eq!(scenario.tell(changed(TrustSource::OfSigner("s/t".to_owned()))), "volumes");
     scenario.play(&[("ok volumes", "sandbox 0")]);
 }
 

@@ -1,15 +1,17 @@
-//! `projected`: several sources in one volume, among them service account tokens.
+//! `projected`: several sources in one volume, among them service account tokens and certificates of authorities.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ProjectedVolumeSource, ServiceAccountTokenProjection, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    ClusterTrustBundleProjection, ProjectedVolumeSource, ServiceAccountTokenProjection, VolumeProjection,
+};
 use model::downward::PodFacts;
 use model::{AllocatedPod, Pod, pod as pods};
 
 use super::{FileDefaults, config_map, downward_api, fs_group, secret};
 use crate::error::SetUpError;
-use crate::objects::{Objects, TokenSpec};
+use crate::objects::{Objects, TokenSpec, TrustBundleError};
 use crate::payload::{FileContent, Payload};
 use crate::tokens::{DEFAULT_EXPIRATION_SECONDS, TokenCache};
 
@@ -75,8 +77,8 @@ async fn one<O: Objects>(
     if let Some(source) = &projection.service_account_token {
         return token(inputs, source, defaults).await;
     }
-    if projection.cluster_trust_bundle.is_some() {
-        return Err(SetUpError::Unsupported { plugin: "kubernetes.io/projected with a clusterTrustBundle" });
+    if let Some(source) = &projection.cluster_trust_bundle {
+        return Ok((trust_bundles(inputs, source, defaults).await?, None));
     }
     if projection.pod_certificate.is_some() {
         return Err(SetUpError::Unsupported { plugin: "kubernetes.io/projected with a podCertificate" });
@@ -101,13 +103,45 @@ async fn token<O: Objects>(
         expiration_seconds: seconds.unwrap_or(DEFAULT_EXPIRATION_SECONDS),
     };
     let fresh = inputs.tokens.get(inputs.objects, &spec, inputs.now).await.map_err(SetUpError::Token)?;
-    let owner = defaults.owner(source.user).or_else(|| only_user(inputs.pod));
-    // With a known user or group nobody else needs to read it; fsGroup adds the group's bits.
-    let is_private = owner.is_some() || fs_group(inputs.pod)?.is_some();
-    let mode = if is_private { 0o600 } else { defaults.mode(None) };
     let mut payload = Payload::default();
-    payload.insert(&source.path, FileContent { data: fresh.token.into_bytes(), mode, owner })?;
+    let file = credential(inputs.pod, fresh.token.into_bytes(), defaults, source.user)?;
+    payload.insert(&source.path, file)?;
     Ok((payload, Some(fresh.refresh_after)))
+}
+
+/// The certificates of authorities that sign for others (KEP-3257).
+async fn trust_bundles<O: Objects>(
+    inputs: &Inputs<'_, O>,
+    source: &ClusterTrustBundleProjection,
+    defaults: FileDefaults,
+) -> Result<Payload, SetUpError> {
+    let found = match (&source.name, &source.signer_name) {
+        (Some(name), _) => inputs.objects.trust_bundle(name).await,
+        (None, Some(signer)) => inputs.objects.trust_bundles_of(signer, source.label_selector.as_ref()).await,
+        (None, None) => return Err(SetUpError::NoTrustBundle),
+    };
+    let certificates = match found {
+        Err(TrustBundleError::Absent(_)) if source.optional == Some(true) => String::new(),
+        found => found?,
+    };
+    let mut payload = Payload::default();
+    let file = credential(inputs.pod, certificates.into_bytes(), defaults, source.user)?;
+    payload.insert(&source.path, file)?;
+    Ok(payload)
+}
+
+/// A file that the pod proves something with. With a known user or group nobody else needs to read it; fsGroup adds the
+/// group's bits.
+fn credential(
+    pod: &Pod,
+    data: Vec<u8>,
+    defaults: FileDefaults,
+    user: Option<i64>,
+) -> Result<FileContent, SetUpError> {
+    let owner = defaults.owner(user).or_else(|| only_user(pod));
+    let is_private = owner.is_some() || fs_group(pod)?.is_some();
+    let mode = if is_private { 0o600 } else { defaults.mode(None) };
+    Ok(FileContent { data, mode, owner })
 }
 
 /// The user that every container of the pod runs as, if they say so and agree.
