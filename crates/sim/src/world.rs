@@ -377,7 +377,10 @@ impl World {
         let mut under_way =
             self.in_flight.iter().filter(|((p, _), f)| *p == self.process.number && !f.is_told);
         if let Some(((_, id), _)) = under_way.find(|(_, f)| {
-            !is_routine(&f.action) || counts_relist && f.action == Action::Runtime(RuntimeAction::Relist)
+            // A plugin's answer may still undo its registration.
+            !is_routine(&f.action)
+                || matches!(f.action, Action::Plugin(_))
+                || counts_relist && f.action == Action::Runtime(RuntimeAction::Relist)
         }) {
             return Err(format!("#{} is under way", id.0));
         }
