@@ -250,9 +250,10 @@ impl NodeLifecycle {
         self.refresh_host_ips();
     }
 
-    /// The same of the version that a write of this node has made.
+    /// The same of the version that a write of this node has made, unless the watch has told of a later one meanwhile.
     pub(crate) fn node_written(&mut self, node: Arc<ApiNode>, out: &Outbox) {
-        if matches!(self.registration, Registration::Made) {
+        let is_newer = self.object.as_ref().is_none_or(|known| version(known) <= version(&node));
+        if is_newer && matches!(self.registration, Registration::Made) {
             self.node_seen(node, out);
         }
     }
@@ -615,6 +616,11 @@ impl NodeLifecycle {
             _ => None,
         }
     }
+}
+
+/// Versions of one object can be compared (KEP-5504). That of a Node made anew is a later one, too.
+fn version(node: &ApiNode) -> u64 {
+    node.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 /// Whether new pods are kept away (`kubectl cordon`).

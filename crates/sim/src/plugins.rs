@@ -149,6 +149,7 @@ impl World {
                 if let Some(node) = &mut plugins.node {
                     node.status = Some((**new).clone());
                 }
+                plugins.node_version();
                 Outcome::Api(ApiOutcome::Written { version: 0 })
             }
             ApiAction::WriteNodeMetadata { metadata } => {
@@ -226,7 +227,7 @@ impl Plugins {
         let pod_cidrs = Some(vec!["10.88.0.0/24".to_owned()]);
         node.spec = Some(NodeSpec { pod_cidrs, ..NodeSpec::default() });
         node.status = Some(NodeStatus::default());
-        node.clone()
+        self.node_version().unwrap_or_default()
     }
 
     fn write_metadata(&mut self, change: &MetadataChange) -> Option<Node> {
@@ -239,6 +240,14 @@ impl Plugins {
                 None => annotations.remove(name),
             };
         }
+        self.node_version()
+    }
+
+    /// The Node object has changed: this is what it is now.
+    fn node_version(&mut self) -> Option<Node> {
+        let node = self.node.as_mut()?;
+        self.version += 1;
+        node.metadata.resource_version = Some(self.version.to_string());
         Some(node.clone())
     }
 

@@ -50,6 +50,8 @@ struct World {
     csi_node: Option<CSINode>,
     /// What the API server refuses to have in a document.
     unwanted: Option<&'static str>,
+    /// Whether answers to writes of the Node object are kept back.
+    is_slow: bool,
     open: Vec<(EffectId, Action)>,
     /// What was done, in words.
     done: Vec<String>,
@@ -74,6 +76,7 @@ impl World {
             object,
             csi_node: None,
             unwanted: None,
+            is_slow: false,
             open: Vec::new(),
             done: Vec::new(),
             number: 0,
@@ -146,7 +149,7 @@ impl World {
                         None => annotations.remove(name),
                     };
                 }
-                Some(Outcome::Api(ApiOutcome::Node(Arc::new(self.object.clone()))))
+                (!self.is_slow).then(|| Outcome::Api(ApiOutcome::Node(Arc::new(self.object.clone()))))
             }
             Action::Api(ApiAction::ReadCsiNode) => {
                 Some(Outcome::Api(ApiOutcome::CsiNode(self.csi_node.clone().map(Arc::new))))
@@ -203,6 +206,27 @@ impl World {
 
 fn names(object: &CSINode) -> String {
     object.spec.drivers.iter().map(|driver| driver.name.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// Somebody undoes a write, and the watch tells of it before the answer to the write comes.
+#[test]
+fn an_answer_that_is_older_than_what_the_watch_has_told_is_not_believed() {
+    let mut world = World::new();
+    world.is_slow = true;
+    world.comes("/r/1.sock", driver("a", "1.0.0"));
+    let is_write = |action: &Action| matches!(action, Action::Api(ApiAction::WriteNodeMetadata { .. }));
+    let place = world.open.iter().position(|(_, action)| is_write(action)).unwrap();
+    let (id, _) = world.open.remove(place);
+    let mut answer = world.object.clone();
+    answer.metadata.resource_version = Some("9".into());
+    world.object.metadata.annotations = None;
+    world.object.metadata.resource_version = Some("10".into());
+    world.tell(Input::NodeObject(Arc::new(world.object.clone())));
+    world.is_slow = false;
+    world.done();
+    world.tell(Input::Finished { id, outcome: Outcome::Api(ApiOutcome::Node(Arc::new(answer))) });
+    assert_eq!(world.done()[0], "write node");
+    assert_eq!(world.ids(), r#"{"a":"a-node"}"#);
 }
 
 #[test]
