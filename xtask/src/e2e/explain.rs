@@ -37,6 +37,27 @@ fn full(scene: &Scene, name: &str) -> String {
 /// Watches the explanation of a pod, or of the node, until something waits for what begins like this, and its error has
 /// that in it. Returns the wait.
 pub(super) async fn until_waits(scene: &Scene, pod: Option<&str>, what: &str, error: &str) -> Result<Value> {
+    let is_meant = |wait: &Value| {
+        let has = |field: &str, part: &str| wait[field].as_str().unwrap_or_default().contains(part);
+        has("for", what) && (error.is_empty() || has("error", error))
+    };
+    let wanted = format!("a wait for {what:?} with {error:?}");
+    until_explained(scene, pod, &wanted, |waits| waits.into_iter().find(is_meant)).await
+}
+
+/// Watches the explanation of a pod until it waits for nothing. That a status was seen in the API server does not say that the
+/// kubelet has heard so already.
+async fn until_waits_for_nothing(scene: &Scene, pod: &str) -> Result<()> {
+    until_explained(scene, Some(pod), "no wait", |waits| waits.is_empty().then_some(())).await
+}
+
+/// Watches the explanation of a pod, or of the node, until its waits are as they should be.
+async fn until_explained<T>(
+    scene: &Scene,
+    pod: Option<&str>,
+    wanted: &str,
+    find: impl Fn(Vec<Value>) -> Option<T>,
+) -> Result<T> {
     let mut command = explain(scene, &["-w", "-o", "json"]);
     command.args(pod.map(|name| full(scene, name)));
     let mut child = command.stdout(Stdio::piped()).spawn().context("run kubelet explain")?;
@@ -46,23 +67,19 @@ pub(super) async fn until_waits(scene: &Scene, pod: Option<&str>, what: &str, er
         while let Some(line) = lines.next_line().await? {
             last = serde_json::from_str(&line).context("read an explanation")?;
             let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-            let all: Vec<Value> = match pod {
+            let waits = match pod {
                 Some(_) => list(&last["pods"]).iter().flat_map(|pod| list(&pod["waits"])).collect(),
                 None => list(&last["node"]["waits"]),
             };
-            let is_meant = |wait: &Value| {
-                let has = |field: &str, part: &str| wait[field].as_str().unwrap_or_default().contains(part);
-                has("for", what) && (error.is_empty() || has("error", error))
-            };
-            if let Some(wait) = all.into_iter().find(is_meant) {
-                return Ok(wait);
+            if let Some(found) = find(waits) {
+                return Ok(found);
             }
         }
         bail!("the explanation has ended")
     };
     match tokio::time::timeout(EVENTUALLY, met).await {
         Ok(met) => met,
-        Err(_) => bail!("nothing waits for {what:?} with {error:?}: {last}"),
+        Err(_) => bail!("{wanted} has not come: {last}"),
     }
 }
 
@@ -157,6 +174,7 @@ pub(super) async fn full_node(scene: Scene) -> Result<()> {
     let greedy = json!({ "resources": { "requests": { "cpu": "1000" } } });
     scene.pod("greedy", json!({ "containers": [with(shell("main", "true"), greedy)] })).await?;
     scene.until("greedy", "rejected", SOON, |pod| phase(pod) == "Failed").await?;
+    until_waits_for_nothing(&scene, "greedy").await?;
     let begins = format!("{} waits for nothing: has ended, phase Failed\n", full(&scene, "greedy"));
     let why = "its status says: OutOfcpu: Pod was rejected: Node didn't have enough resource: cpu, requested: 1000000";
     let said = text(&scene, Some("greedy")).await?;
