@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::{Pod, Quantity, resources};
 
 /// A pod's class, derived from requests and limits alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum QosClass {
     /// Every container has cpu and memory limits equal to its requests.
     Guaranteed,

@@ -21,6 +21,7 @@ use crate::mirrors::Mirrors;
 use crate::node_lifecycle::NodeLifecycle;
 use crate::outbox::Outbox;
 use crate::plugins::Plugins;
+use crate::pod_cgroups::PodCgroups;
 use crate::pod_cidr::PodCidr;
 use crate::pods::admitting::{admission_wait, admit_waiting};
 use crate::pods::life::{EndCause, Phase, Step};
@@ -69,6 +70,7 @@ pub struct Node {
     qos_cgroups: QosCgroups,
     #[serde(default)]
     plugins: Plugins,
+    pod_cgroups: PodCgroups,
     schedule: Schedule,
     /// Made anew from the pods.
     #[serde(skip)]
@@ -99,6 +101,7 @@ impl Node {
     pub fn new(settings: Settings) -> Self {
         let mut node = Self {
             qos_cgroups: QosCgroups::new(settings.limits_qos_memory),
+            pod_cgroups: PodCgroups::new(&settings),
             lifecycle: NodeLifecycle::new(settings.seed),
             pod_cidr: PodCidr::new(&settings.pod_cidr),
             settings,
@@ -172,6 +175,7 @@ impl Node {
         let are_synced = self.are_sources_synced();
         let mut cx = cx!(self, now);
         container_gc::cap_dead_containers(&mut self.pods, &mut cx);
+        self.pod_cgroups.drive(&self.pods, &mut cx);
         if are_synced {
             self.mirrors.remove_strays(&mut self.pods, &mut cx);
             self.qos_cgroups.drive(self.pods.ledger().qos_amounts(), &mut cx);
@@ -220,6 +224,7 @@ impl Node {
         let qos_cgroups =
             self.qos_cgroups.next_deadline(amounts, &self.out).filter(|_| self.are_sources_synced());
         self.schedule.set(Key::QosCgroups, qos_cgroups);
+        self.schedule.set(Key::PodCgroups, self.pod_cgroups.next_deadline(&self.out));
         self.schedule.set(Key::Checkpoints, self.checkpoints.next_deadline(&self.out));
         self.schedule.set(Key::Mirrors, self.mirrors.next_deadline(&self.out));
         self.schedule.set(Key::Plugins, self.plugins.next_deadline(&self.out));
@@ -571,6 +576,7 @@ impl Node {
             }
             Owner::Plugin(socket) => self.plugins.finished(&socket, outcome, &mut cx!(self, now)),
             Owner::CsiDriver(name) => self.plugins.csi_mut().asked_again(&name, outcome),
+            Owner::Node(NodeTask::PodCgroups) => PodCgroups::finished(outcome, &mut self.pods),
             Owner::Checkpoint(file) => {
                 let concerned = self.checkpoints.finished(file, outcome, now);
                 concerned.into_iter().for_each(|uid| self.pods.mark(uid));

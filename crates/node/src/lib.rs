@@ -15,6 +15,7 @@
 //! - [`container_gc`], [`dead_containers`]: which dead containers stay.
 //! - [`status`], [`node_status`]: what the API server is told, as pure functions.
 //! - [`node_lifecycle`]: the node's own health, registration and report. [`qos_cgroups`]: the limits of QoS classes.
+//! - [`pod_cgroups`]: what pods' cgroups have, read again and again.
 //! - [`annotations`]: which annotations decisions depend on.
 //! - [`runtime_class`]: which handler of the runtime a pod asks for.
 //! - [`plugins`]: which plugins there are, and which are taken. [`csi`]: the drivers among them, and what the Node and CSINode
@@ -44,6 +45,7 @@ pub mod node_status;
 mod outbox;
 mod pairs;
 mod plugins;
+mod pod_cgroups;
 mod pod_cidr;
 mod pods;
 pub mod pressure;
@@ -66,8 +68,8 @@ pub use effect::{
     Action, ActionKind, ApiAction, ApiOutcome, CheckpointAction, CheckpointWrite, CsiNodeInfo, Effect,
     EffectId, EventObject, EventRecord, Failure, FailureKind, Hook, HostAction, ImageAction, ImageAnswer,
     ImageOutcome, ImageQuestion, Outcome, PluginAction, PluginInfo, PluginOutcome, ProbeAction, QosAmounts,
-    RuntimeAction, RuntimeOutcome, StateFile, Subject, Version, VolumeAction, VolumeFailure, VolumeOutcome,
-    VolumeStage,
+    RuntimeAction, RuntimeOutcome, SandboxLoss, StateFile, Subject, Version, VolumeAction, VolumeFailure,
+    VolumeOutcome, VolumeStage,
 };
 pub use input::{CsiDriverObject, DamagedFile, Input, Restored, RuntimeChange, Source};
 pub use machine::Machine;

@@ -14,6 +14,7 @@ pub(crate) enum Key {
     NodeLifecycle,
     PodCidr,
     QosCgroups,
+    PodCgroups,
     Checkpoints,
     Mirrors,
     RetainedLogs,

@@ -36,6 +36,8 @@ pub struct Settings {
     /// Whether the memory that QoS classes request together matters for their cgroups (`memoryReservationPolicy`,
     /// `qosReserved`).
     pub limits_qos_memory: bool,
+    /// How often it is read again what pods' cgroups have (`syncFrequency`).
+    pub resync_interval: Duration,
     /// Whether what was started and ready is neither after a restart, until its probes say so
     /// (`ChangeContainerStatusOnKubeletRestart`).
     pub forgets_readiness: bool,
@@ -128,6 +130,7 @@ impl Default for Settings {
             allowed_unsafe_sysctls: Vec::new(),
             gates: PodGates::default(),
             limits_qos_memory: false,
+            resync_interval: Duration::from_secs(60),
             forgets_readiness: false,
             restart_delays: Delays::USUAL,
             restart_rules: RestartRules { of_containers: true, of_pods: true },

@@ -45,6 +45,8 @@ pub(crate) enum NodeTask {
     QosCgroups,
     /// What the Node and CSINode objects say of CSI drivers.
     CsiNode,
+    /// What the cgroups of pods have.
+    PodCgroups,
 }
 
 /// An action that was started and has not ended.

@@ -6,6 +6,7 @@ mod grants;
 mod image_volumes;
 mod life;
 mod play;
+mod pod_cgroups;
 mod probing;
 mod refusals;
 mod restarting;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use checkpoints::PodsState;
-use model::{AllocatedPod, CgroupObservation, PodUid, cpu, pod};
+use model::{AllocatedPod, CgroupObservation, PodUid, QosClass, cpu, pod};
 use node::{CheckpointWrite, DamagedFile, Machine, StateFile};
 
 /// Processors; volumes, the folders they are in, cgroups and log folders, by pod; a disk with state files.
@@ -44,6 +44,12 @@ impl Host {
             CgroupObservation { cpu_shares: cpu::shares_of_weight(weight), ..CgroupObservation::default() };
         self.cgroups.insert(pod::uid(pod), has);
         has
+    }
+
+    /// What the cgroups of pods have, without those that are gone.
+    pub(crate) fn read_cgroups(&self, pods: &[(PodUid, QosClass)]) -> Vec<(PodUid, CgroupObservation)> {
+        let read = |(uid, _): &(PodUid, QosClass)| Some((uid.clone(), *self.cgroups.get(uid)?));
+        pods.iter().filter_map(read).collect()
     }
 
     /// Replaces a state file.

@@ -279,6 +279,9 @@ impl World {
             HostAction::EnsureCgroup { pod } => {
                 return Outcome::Cgroup(self.host.make_cgroup(pod));
             }
+            HostAction::ReadPodCgroups { pods } => {
+                return Outcome::PodCgroups(self.host.read_cgroups(pods));
+            }
             HostAction::RemoveCgroup { uid, .. } => {
                 self.host.cgroups.remove(uid);
             }

@@ -14,8 +14,8 @@ use model::{
 };
 use node::pressure::Sample;
 use node::{
-    Action, ApiAction, Effect, EffectId, Input, Outcome, ProbeAction, Restored, RuntimeAction, RuntimeChange,
-    Source,
+    Action, ApiAction, Effect, EffectId, HostAction, Input, Outcome, ProbeAction, Restored, RuntimeAction,
+    RuntimeChange, Source,
 };
 use recording::{Cutter, SegmentWriter, Snapshot};
 
@@ -187,6 +187,7 @@ fn is_routine(action: &Action) -> bool {
         action,
         Action::Runtime(RuntimeAction::Relist)
             | Action::Probe(ProbeAction::Attempt { .. })
+            | Action::Host(HostAction::ReadPodCgroups { .. })
             // One that is not taken is asked again and again.
             | Action::Plugin(_)
             // Once more some time after a write of which nobody knows how it ended.

@@ -14,6 +14,7 @@ use super::scene::{self, SOON, Scene, ended, expect_line, is_ready, phase, shell
 use super::static_pods::{Manifest, mirror, shown};
 use crate::cluster::Changes;
 use crate::isolation::NODE;
+use crate::workspace;
 
 pub(super) async fn security_context_is_applied(scene: Scene) -> Result<()> {
     let script =
@@ -309,4 +310,41 @@ fn quota_of_pod(uid: &str) -> Option<u64> {
     ];
     let text = files.iter().find_map(|file| std::fs::read_to_string(file).ok())?;
     text.split_whitespace().next()?.parse().ok()
+}
+
+/// Amounts in a pod's status are those of its cgroup, whoever wrote them there, and are read again as often as configured. The
+/// number of version 1 for no limit is shown like any other.
+pub(super) async fn what_others_write_to_a_cgroup_is_told(scene: Scene) -> Result<()> {
+    scene.cluster.kubelet.stop().await?;
+    let fields = json!({ "syncFrequency": "1s" });
+    let kubelet = scene.cluster.kubelet_changed("looks-often", Changes { fields, ..Changes::default() })?;
+    kubelet.start().await?;
+    let pod = scene.ready_pod("bounded", json!({ "containers": [shell("main", "sleep 100000")] })).await?;
+    let group = format!("kubepods/besteffort/pod{}", pod.metadata.uid.context("the pod's uid")?);
+    let [v1, v2] = [
+        format!("/sys/fs/cgroup/memory/{group}/memory.limit_in_bytes"),
+        format!("/sys/fs/cgroup/{group}/memory.max"),
+    ];
+    let memory = |pod: &Pod| -> Option<String> {
+        let resources = pod.status.as_ref()?.resources.as_ref()?;
+        Some(resources.limits.as_ref()?.get("memory")?.0.clone())
+    };
+    let is_v1 = std::path::Path::new(&v1).exists();
+    if is_v1 {
+        let is_told = move |pod: &Pod| memory(pod).as_deref() == Some("9007199254740988Ki");
+        scene.until("bounded", "without a limit", SOON, is_told).await?;
+    }
+    // Several times: read once a minute, which is usual, they would take longer than all may.
+    let told = async {
+        for megabytes in [256, 257, 258, 259] {
+            workspace::write(if is_v1 { &v1 } else { &v2 }.as_ref(), (megabytes << 20).to_string())?;
+            let is_told = move |pod: &Pod| memory(pod) == Some(format!("{megabytes}Mi"));
+            scene.until("bounded", "limited by somebody else", SOON, is_told).await?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(SOON, told)
+        .await
+        .context("what others write is not read as often as configured")??;
+    kubelet.stop().await
 }

@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::node_object::told_of;
-use super::scene::{SOON, Scene, container, phase, pod, shell, waiting, with};
+use super::scene::{EVENTUALLY, SOON, Scene, container, phase, pod, shell, waiting, with};
 use crate::cluster::{FakeRuntime, SECOND, SECOND_ROOT, is_ready, wait_for};
 use crate::process::Service;
 use crate::workspace;
@@ -273,5 +273,47 @@ pub(super) async fn what_goes_wrong_before_a_start_is_told(scene: Scene) -> Resu
     told_of(&events, SECOND, "MissingClusterDNS", part).await?;
     let part = "contains search line consisting of more than 29 domains!";
     told_of(&events, SECOND, "CheckLimitsForResolvConf", part).await?;
+    ended(&scene, &kubelet, &runtime).await
+}
+
+/// A runtime that is away, and comes back without its pods: the log says once that its events are lost, and of each pod why it
+/// starts anew.
+pub(super) async fn pods_that_the_runtime_has_lost_start_anew(scene: Scene) -> Result<()> {
+    let (kubelet, runtime) = started(&scene, "forgotten", json!({})).await?;
+    let spec = json!({ "nodeName": SECOND, "containers": [shell("main", "sleep 100000")] });
+    scene.pod("lost", spec).await?;
+    // A runtime that begins anew counts its ids from the start.
+    let since = |pod: &Pod| container(pod, "main")?.state.as_ref()?.running.as_ref()?.started_at.clone();
+    let before = since(&scene.until("lost", "running", SOON, |pod| since(pod).is_some()).await?);
+    let lines = |part: &str| -> Result<usize> {
+        let log = std::fs::read_to_string(kubelet.log()).context("read the kubelet's log")?;
+        Ok(log.lines().filter(|line| line.contains(part)).count())
+    };
+    let name = format!("pod=\"{}/lost\"", scene.namespace);
+    let anew = "\"No sandbox for pod can be found. Need to start a new one\"";
+    let of_pod = || -> Result<usize> {
+        let log = std::fs::read_to_string(kubelet.log()).context("read the kubelet's log")?;
+        Ok(log.lines().filter(|line| line.contains(anew) && line.contains(&name)).count())
+    };
+    ensure!(lines("CRI event stream lost")? == 0, "nothing was lost yet");
+    ensure!(of_pod()? == 0, "its first sandbox takes the place of no other");
+    runtime.stop().await?;
+    let nodes: Api<Node> = Api::all(scene.cluster.client.clone());
+    let is_down = |node: Option<&Node>| node.is_some_and(|node| !is_ready(Some(node)));
+    wait_for(&nodes, SECOND, EVENTUALLY, is_down).await.context("wait for the node to be down")?;
+    runtime.start().await?;
+    let is_another = |pod: &Pod| since(pod).is_some() && since(pod) != before;
+    scene.until("lost", "running anew", EVENTUALLY, is_another).await?;
+    // Lists bring the pod back; the events, which are tried ever more rarely, may come back later.
+    let is_connected = || async {
+        let connected = lines("CRI event stream connected")?;
+        ensure!(connected == 2, "its events were told to be there {connected} times");
+        Ok(())
+    };
+    kubelet.answers(EVENTUALLY, is_connected).await?;
+    let lost = lines("CRI event stream lost")?;
+    ensure!(lost == 1, "its events were told to be lost {lost} times");
+    let times = of_pod()?;
+    ensure!(times == 1, "why it starts anew is told {times} times");
     ended(&scene, &kubelet, &runtime).await
 }

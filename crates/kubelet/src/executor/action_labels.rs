@@ -50,6 +50,7 @@ impl ActionLabels {
             ActionKind::Relist
             | ActionKind::Observe
             | ActionKind::EnsureCgroup
+            | ActionKind::ReadPodCgroups
             | ActionKind::RemoveCgroup
             | ActionKind::UpdateQosCgroups
             | ActionKind::SyncVolumes
@@ -177,6 +178,7 @@ fn span_name(kind: ActionKind) -> Option<&'static str> {
         ActionKind::RemoveContainer | ActionKind::RemoveSandbox => Some("Containers/GarbageCollect"),
         ActionKind::Relist
         | ActionKind::Observe
+        | ActionKind::ReadPodCgroups
         | ActionKind::UpdateQosCgroups
         | ActionKind::Probe(_)
         | ActionKind::SetPodCidr

@@ -119,8 +119,8 @@ fn in_runtime(adapter: &RuntimeAdapter, action: RuntimeAction) -> BoxFuture<'_, 
                 Err(error) => failure::runtime(&error),
             }
         }),
-        RuntimeAction::RunSandbox { pod, attempt, handler } => {
-            Box::pin(async move { sandboxes.run(pod, attempt, &handler).await })
+        RuntimeAction::RunSandbox { pod, attempt, loss, handler } => {
+            Box::pin(async move { sandboxes.run(pod, attempt, loss, &handler).await })
         }
         RuntimeAction::StopSandbox { id, .. } => Box::pin(async move { sandboxes.stop(&id).await }),
         RuntimeAction::RemoveSandbox { id, .. } => {
@@ -220,6 +220,7 @@ fn on_host(adapter: &HostAdapter, action: HostAction) -> BoxFuture<'_, Outcome> 
     let HostAdapter { cgroups, pod_logs } = adapter;
     match action {
         HostAction::EnsureCgroup { pod } => Box::pin(cgroups.ensure_pod(pod)),
+        HostAction::ReadPodCgroups { pods } => Box::pin(cgroups.read_pods(pods)),
         HostAction::RemoveCgroup { uid, .. } => Box::pin(cgroups.remove_pod(uid)),
         HostAction::UpdateQosCgroups { amounts, memory_bytes } => {
             Box::pin(cgroups.update_classes(amounts, memory_bytes))

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use config::Config;
 use model::{AllocatedPod, RuntimeHandler, SandboxId, pod};
-use node::{EventObject, EventRecord, Failure, FailureKind, Outcome, RuntimeOutcome};
+use node::{EventObject, EventRecord, Failure, FailureKind, Outcome, RuntimeOutcome, SandboxLoss};
 use runtime::dns::{DnsSettings, DnsWarning, ResolvConf};
 use runtime::sandbox::{SandboxInputs, SandboxSpec};
 use runtime::{NodeSettings, PodTotals, Runtime, dns, sandbox};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::api::Api;
 use super::cgroups::NodeCgroups;
@@ -32,7 +32,22 @@ pub(crate) struct Sandboxes {
 
 impl Sandboxes {
     /// Creates and starts a sandbox and reads it back, since only its status has the addresses.
-    pub(crate) async fn run(&self, pod: AllocatedPod, attempt: u32, handler: &RuntimeHandler) -> Outcome {
+    pub(crate) async fn run(
+        &self,
+        pod: AllocatedPod,
+        attempt: u32,
+        loss: Option<SandboxLoss>,
+        handler: &RuntimeHandler,
+    ) -> Outcome {
+        match loss {
+            None => {}
+            Some(SandboxLoss::Gone) => {
+                info!(v = 2, "No sandbox for pod can be found. Need to start a new one");
+            }
+            Some(SandboxLoss::NotReady) => {
+                info!(v = 2, "No ready sandbox for pod can be found. Need to start a new one");
+            }
+        }
         let dns = dns::for_pod(&pod, &self.dns_settings().await);
         self.tell(&pod, dns.warnings);
         let spec = match self.spec_with(&pod, attempt, handler, dns.config).await {

@@ -49,7 +49,7 @@ fn an_action_under_way_is_small() {
     };
     let run = |sandboxes: &'static sandboxes::Sandboxes| async move {
         let handler = model::RuntimeHandler::default();
-        sandboxes.run(AllocatedPod::granted(pod()), 0, &handler).await
+        sandboxes.run(AllocatedPod::granted(pod()), 0, None, &handler).await
     };
     for (what, bytes, most) in [
         ("any action", whole(carry_out), 1024),

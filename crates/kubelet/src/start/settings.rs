@@ -132,6 +132,7 @@ pub(super) fn of_core(config: &Config, node_name: &str, runtime: RuntimeFeatures
             in_all: config.dead_containers.in_all,
             minimum_age: config.dead_containers.minimum_age,
         },
+        resync_interval: config.pods.sync_interval,
         limits_qos_memory: config.pods.reserves_memory || config.pods.qos_reserved_memory_percent.is_some(),
         forgets_readiness: config.gates.enabled("ChangeContainerStatusOnKubeletRestart"),
         restart_delays: node::Delays {

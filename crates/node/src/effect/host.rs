@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use model::{AllocatedPod, Pod, PodKey, PodUid};
+use model::{AllocatedPod, Pod, PodKey, PodUid, QosClass};
 use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
@@ -16,6 +16,11 @@ pub enum HostAction {
         /// The pod whose requests and limits apply.
         #[serde(serialize_with = "super::as_version")]
         pod: AllocatedPod,
+    },
+    /// Read what the cgroups of these pods have. → `PodCgroups`
+    ReadPodCgroups {
+        /// Which pods, each with the class its cgroup is in.
+        pods: Vec<(PodUid, QosClass)>,
     },
     /// Remove the pod's cgroup and whatever process is left in it. → `Done`
     RemoveCgroup {
@@ -44,6 +49,7 @@ impl HostAction {
     pub(super) fn kind(&self) -> ActionKind {
         match self {
             Self::EnsureCgroup { .. } => ActionKind::EnsureCgroup,
+            Self::ReadPodCgroups { .. } => ActionKind::ReadPodCgroups,
             Self::RemoveCgroup { .. } => ActionKind::RemoveCgroup,
             Self::UpdateQosCgroups { .. } => ActionKind::UpdateQosCgroups,
             Self::RemovePodLogs { .. } => ActionKind::RemovePodLogs,
@@ -53,7 +59,10 @@ impl HostAction {
     pub(super) fn pod(&self) -> Option<&Arc<Pod>> {
         match self {
             Self::EnsureCgroup { pod } => Some(pod.shared()),
-            Self::RemoveCgroup { .. } | Self::UpdateQosCgroups { .. } | Self::RemovePodLogs { .. } => None,
+            Self::ReadPodCgroups { .. }
+            | Self::RemoveCgroup { .. }
+            | Self::UpdateQosCgroups { .. }
+            | Self::RemovePodLogs { .. } => None,
         }
     }
 
@@ -61,13 +70,14 @@ impl HostAction {
         match self {
             Self::EnsureCgroup { pod } => Subject::of(pod),
             Self::RemoveCgroup { uid, key } | Self::RemovePodLogs { uid, key } => Subject::named(uid, key),
-            Self::UpdateQosCgroups { .. } => Subject::default(),
+            Self::ReadPodCgroups { .. } | Self::UpdateQosCgroups { .. } => Subject::default(),
         }
     }
 
     pub(super) fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UpdateQosCgroups { amounts, .. } => write!(f, " by {amounts:?}"),
+            Self::ReadPodCgroups { pods } => write!(f, " of {} pods", pods.len()),
             _ => Ok(()),
         }
     }

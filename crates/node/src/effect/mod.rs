@@ -35,7 +35,7 @@ pub use kind::ActionKind;
 pub use outcome::{Failure, FailureKind, Outcome};
 pub use plugin::{CsiNodeInfo, PluginAction, PluginInfo, PluginOutcome};
 pub use probe::{Hook, ProbeAction};
-pub use runtime::{RuntimeAction, RuntimeOutcome};
+pub use runtime::{RuntimeAction, RuntimeOutcome, SandboxLoss};
 pub use subject::Subject;
 pub use volume::{VolumeAction, VolumeFailure, VolumeOutcome, VolumeStage};
 

@@ -1,8 +1,8 @@
 //! How actions end.
 
-use model::CgroupObservation;
 use model::probe::ProbeOutcome;
 use model::reason::waiting;
+use model::{CgroupObservation, PodUid};
 use serde::{Deserialize, Serialize};
 
 use super::{ApiOutcome, ImageOutcome, PluginOutcome, RuntimeOutcome, VolumeOutcome};
@@ -22,6 +22,8 @@ pub enum Outcome {
     Runtime(RuntimeOutcome),
     /// The pod's cgroup is there and has this.
     Cgroup(CgroupObservation),
+    /// What the cgroups of pods have, without those that cannot be read.
+    PodCgroups(Vec<(PodUid, CgroupObservation)>),
     /// What came of an image.
     Image(ImageOutcome),
     /// What came of a pod's volumes.

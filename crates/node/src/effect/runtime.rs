@@ -14,6 +14,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
 
+/// Why a pod that has run gets another sandbox. Told with the first attempt to start it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum SandboxLoss {
+    /// The runtime holds none of it any more.
+    Gone,
+    /// The ones it holds are not ready.
+    NotReady,
+}
+
 /// An action of the runtime on pods.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum RuntimeAction {
@@ -34,6 +43,8 @@ pub enum RuntimeAction {
         pod: AllocatedPod,
         /// How many sandboxes the pod had before.
         attempt: u32,
+        /// What became of the one before, where this one takes its place.
+        loss: Option<SandboxLoss>,
         /// What runs it.
         handler: RuntimeHandler,
     },

@@ -10,8 +10,8 @@ use super::plan::{Plan, SandboxPlan};
 use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{
-    Failure, FailureKind, HostAction, Outcome, RuntimeAction, RuntimeOutcome, StateFile, VolumeAction,
-    VolumeOutcome,
+    Failure, FailureKind, HostAction, Outcome, RuntimeAction, RuntimeOutcome, SandboxLoss, StateFile,
+    VolumeAction, VolumeOutcome,
 };
 use crate::runtime_class::{NoHandler, class_of, handler_of};
 use crate::schedule::earliest;
@@ -102,17 +102,28 @@ impl PodRecord {
                     }
                     Err(NoHandler::Unlisted | NoHandler::Silent) => return None,
                 };
-                if *attempt > 0 && step == Step::Todo {
+                // Told once, however often the start is tried.
+                let loss = if step == Step::Todo { self.sandbox_loss(*attempt) } else { None };
+                if loss == Some(SandboxLoss::NotReady) {
                     let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
                     self.record_event(false, event::SANDBOX_CHANGED, text, cx.out);
                 }
-                self.start(
-                    PodTask::Sandbox,
-                    RuntimeAction::RunSandbox { pod: pod.clone(), attempt: *attempt, handler },
-                    cx.out,
-                );
+                let action = RuntimeAction::RunSandbox { pod: pod.clone(), attempt: *attempt, loss, handler };
+                self.start(PodTask::Sandbox, action, cx.out);
                 None
             }
+        }
+    }
+
+    /// What became of the sandbox before this attempt: where the runtime holds none, what the API server was told of containers
+    /// says that there was one.
+    fn sandbox_loss(&self, attempt: u32) -> Option<SandboxLoss> {
+        let status = &self.report.written;
+        let mut containers =
+            status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+        match attempt {
+            0 => containers.any(|told| told.container_id.is_some()).then_some(SandboxLoss::Gone),
+            _ => Some(SandboxLoss::NotReady),
         }
     }
 

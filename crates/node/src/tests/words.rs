@@ -16,6 +16,7 @@ pub(super) fn action_text(action: &Action) -> String {
             format!("update QoS cgroups by {amounts:?}")
         }
         Action::Host(HostAction::EnsureCgroup { .. }) => "cgroup".into(),
+        Action::Host(HostAction::ReadPodCgroups { pods }) => format!("read cgroups of {} pods", pods.len()),
         Action::Host(HostAction::RemoveCgroup { .. }) => "remove-cgroup".into(),
         Action::Volume(VolumeAction::Sync { .. }) => "volumes".into(),
         Action::Volume(VolumeAction::TearDown { .. }) => "tear-down".into(),

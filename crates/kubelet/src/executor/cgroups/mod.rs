@@ -106,6 +106,21 @@ impl Driver {
         self.in_files(move |tree| tree.observe(&group)).await
     }
 
+    /// What the groups of pods have, as far as they can be read: one that is going may be gone.
+    pub(crate) async fn observe_pods(
+        &self,
+        pods: Vec<(PodUid, QosClass)>,
+    ) -> Result<Vec<(PodUid, CgroupObservation)>, DriverError> {
+        self.in_files(move |tree| {
+            let read = |(uid, qos): (PodUid, QosClass)| {
+                let has = tree.observe(&Group::Pod { uid: uid.clone(), qos }).ok()?;
+                (has != CgroupObservation::default()).then_some((uid, has))
+            };
+            Ok(pods.into_iter().filter_map(read).collect())
+        })
+        .await
+    }
+
     /// Limits a group that is there.
     async fn set(&self, group: Group, limits: CgroupLimits) -> Result<(), DriverError> {
         if let Some(units) = &self.units {

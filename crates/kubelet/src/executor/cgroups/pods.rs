@@ -39,6 +39,14 @@ impl NodeCgroups {
         }
     }
 
+    /// Reads what the cgroups of pods have.
+    pub(crate) async fn read_pods(&self, pods: Vec<(PodUid, QosClass)>) -> Outcome {
+        match self.driver.observe_pods(pods).await {
+            Ok(found) => Outcome::PodCgroups(found),
+            Err(error) => failure::other(model::chain(&error)),
+        }
+    }
+
     /// Adds what the kernel is to do about the pod's memory before it runs out (feature gate `MemoryQoS`).
     fn protect_memory(&self, limits: &mut CgroupLimits, pod: &AllocatedPod, qos: QosClass) {
         let pods = &self.config.pods;

@@ -110,7 +110,8 @@ pub(super) fn on_host(metrics: &Metrics, action: &HostAction, end: End<'_>) {
         HostAction::EnsureCgroup { .. } => "create",
         HostAction::UpdateQosCgroups { .. } => "update",
         HostAction::RemoveCgroup { .. } => "destroy",
-        HostAction::RemovePodLogs { .. } => return,
+        // Upstream times what it writes.
+        HostAction::ReadPodCgroups { .. } | HostAction::RemovePodLogs { .. } => return,
     };
     if let Outcome::Done | Outcome::Cgroup(_) = end.outcome {
         metrics.cgroup_operations.with([operation]).observe_duration(end.took());

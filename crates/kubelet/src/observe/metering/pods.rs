@@ -100,6 +100,7 @@ impl Work {
             ActionKind::Relist
             | ActionKind::Observe
             | ActionKind::UpdateQosCgroups
+            | ActionKind::ReadPodCgroups
             | ActionKind::StopSandbox
             | ActionKind::RemoveSandbox
             | ActionKind::RemoveContainer

@@ -243,6 +243,7 @@ fn what_failed_is_counted_by_its_reason() {
     let id = story.start(&Action::Runtime(RuntimeAction::RunSandbox {
         pod: pod.clone(),
         attempt: 0,
+        loss: None,
         handler: RuntimeHandler::default(),
     }));
     story.end(id, 1, failed(FailureKind::Other), None);
@@ -288,6 +289,7 @@ fn a_user_namespace_that_does_not_work_is_counted_once() {
     let id = story.start(&Action::Runtime(RuntimeAction::RunSandbox {
         pod: pod.clone(),
         attempt: 0,
+        loss: None,
         handler: RuntimeHandler::default(),
     }));
     story.end(id, 1, Outcome::Done, None);
