@@ -18,9 +18,12 @@ pub fn text(text: &str, out: &mut impl Write) -> fmt::Result {
 /// Those of the writer.
 pub fn bytes(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
     out.write_str("([]uint8)[")?;
+    let mut digits = itoa::Buffer::new();
     for (index, byte) in bytes.iter().enumerate() {
-        let separator = if index == 0 { "" } else { " " };
-        write!(out, "{separator}{byte}")?;
+        if index > 0 {
+            out.write_char(' ')?;
+        }
+        out.write_str(digits.format(*byte))?;
     }
     out.write_char(']')
 }

@@ -229,16 +229,19 @@ pub(super) fn create_around(mounts: &CgroupMounts, name: &Path) -> Result<(), Cg
 }
 
 fn create_v1(hierarchy: &Path, name: &Path, is_cpuset: bool) -> Result<(), CgroupError> {
+    if !is_cpuset {
+        let path = hierarchy.join(name);
+        // The parents are nearly always there, and each try to make one is a system call.
+        return fs::create_dir_all(&path).map_err(|source| CgroupError::Create { path, source });
+    }
     let mut dir = hierarchy.to_owned();
     for part in name.components() {
         let parent = dir.clone();
         dir.push(part);
         make_dir(&dir)?;
-        if is_cpuset {
-            // A version 1 cpuset starts empty, and no process can enter an empty one.
-            inherit(&parent, &dir, "cpuset.cpus")?;
-            inherit(&parent, &dir, "cpuset.mems")?;
-        }
+        // A version 1 cpuset starts empty, and no process can enter an empty one.
+        inherit(&parent, &dir, "cpuset.cpus")?;
+        inherit(&parent, &dir, "cpuset.mems")?;
     }
     Ok(())
 }

@@ -102,8 +102,9 @@ pub(super) fn is_owned(object: &CSINode, node_name: &str, node_uid: &str) -> boo
 /// The object with the annotation that is to be there; `None` when it is.
 pub(super) fn annotated(object: &CSINode) -> Option<CSINode> {
     let annotation = object.metadata.annotations.as_ref().and_then(|all| all.get(MIGRATED_ANNOTATION));
-    let known: BTreeSet<&str> = annotation.map(|text| text.split(',').collect()).unwrap_or_default();
-    if known == BTreeSet::from(MIGRATED) {
+    let known = || annotation.iter().flat_map(|text| text.split(','));
+    // Mostly it is as it was written here, and this is looked at in each step.
+    if known().eq(MIGRATED) || known().collect::<BTreeSet<&str>>() == BTreeSet::from(MIGRATED) {
         return None;
     }
     let mut object = object.clone();
