@@ -105,9 +105,10 @@ const ROWS: &[Row] = &[
             "image_volumes::that_cannot_be_pulled_keep_back_who_mounts_them",
             "registry::pull_secrets_open_volumes",
             "trust_bundles::reach_the_volume",
+            "pod_certificates::reach_the_volume",
         ],
         missing: "volumes of CSI drivers, persistent volumes, NFS, iSCSI, Fibre Channel, FlexVolume, \
-                  `podCertificate` in projected volumes, mounts with an SELinux context",
+                  mounts with an SELinux context",
     },
     Row {
         area: "node",

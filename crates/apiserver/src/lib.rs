@@ -37,6 +37,7 @@ mod node;
 mod objects;
 mod observer;
 mod patch;
+mod pod_certificates;
 mod pods;
 mod pool;
 mod resolve;
@@ -73,6 +74,10 @@ pub use node::{
 };
 pub use objects::{Detection, ObjectCache, ObjectChange, ObjectChanges, ObjectError, ObjectKind, ObjectName};
 pub use observer::{AnsweredRequest, CredentialEvent, Observer, RequestEvent};
+pub use pod_certificates::{
+    CertificateSource, CertificateWish, PodCertificateError, PodCertificateNews, PodCertificates,
+    PodCredential,
+};
 pub use pods::{MirrorOutcome, PodEvent, create_mirror, delete_mirror, delete_pod, get_pod, watch_pods};
 pub use reviews::{AccessAnswer, AccessQuestion, Caller, TokenAnswer, review_access, review_token};
 pub use runtime_class::watch_runtime_classes;

@@ -299,6 +299,12 @@ impl Node {
             Input::TrustBundlesChanged(sources) => {
                 self.pods.mark_where(|pod| pod.trust_bundles_changed(&sources, now));
             }
+            Input::PodCertificateChanged(uid) => {
+                if let Some(mut pod) = self.pods.get_mut(&uid) {
+                    pod.refresh_volumes(now);
+                }
+                self.pods.mark(uid);
+            }
             Input::Tick => {}
         }
     }

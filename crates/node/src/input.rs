@@ -97,6 +97,8 @@ pub enum Input {
     ManyObjectsChanged,
     /// ClusterTrustBundles changed: what pods may ask for that has become different.
     TrustBundlesChanged(BTreeSet<TrustSource>),
+    /// A certificate of this pod's own was issued, or will not be.
+    PodCertificateChanged(PodUid),
     /// A deadline passed; carries nothing, since the time is an argument of the step.
     Tick,
 }

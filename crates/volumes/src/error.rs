@@ -9,7 +9,7 @@ use host::mount::MountError;
 pub(crate) use model::chain;
 use model::downward::DownwardError;
 
-use crate::objects::{ObjectError, TrustBundleError};
+use crate::objects::{ObjectError, PodCertificateError, TrustBundleError};
 use crate::payload::PathError;
 use crate::plugins::host_path::HostPathError;
 use crate::plugins::huge_pages::HugePagesError;
@@ -129,6 +129,9 @@ pub enum SetUpError {
     /// It is not said which. The text is upstream's.
     #[error("ClusterTrustBundle projection requires either name or signerName to be set")]
     NoTrustBundle,
+    /// The pod has no certificate.
+    #[error(transparent)]
+    PodCertificate(#[from] PodCertificateError),
     /// A field of the pod cannot be projected.
     #[error(transparent)]
     Downward(#[from] DownwardError),
@@ -153,12 +156,6 @@ pub enum SetUpError {
          `GitRepoVolumeDriver`"
     )]
     GitRepoDisabled,
-    /// Nothing here makes such a part of a volume.
-    #[error("volume plugin {plugin:?} is not supported")]
-    Unsupported {
-        /// Upstream's name of the plugin.
-        plugin: &'static str,
-    },
     /// A value of the pod makes no sense.
     #[error("{what} {value:?} is not valid")]
     Invalid {

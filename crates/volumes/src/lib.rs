@@ -33,7 +33,10 @@ mod world;
 pub use error::{MountFailure, SetUpError, VolumeError};
 pub use measurable::MeasurableVolume;
 pub use mounts::MountInputs;
-pub use objects::{ObjectError, Objects, Token, TokenSpec, TrustBundleError};
+pub use objects::{
+    CertificateSource, ObjectError, Objects, PodCertificateError, PodCredential, Token, TokenSpec,
+    TrustBundleError,
+};
 pub use payload::PathError;
 pub use plugins::host_path::HostPathError;
 pub use plugins::huge_pages::HugePagesError;

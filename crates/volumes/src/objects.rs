@@ -1,13 +1,13 @@
-//! The port to whoever has config maps, secrets and tokens: the API object cache.
+//! The port to whoever has config maps, secrets, tokens and certificates: the API object cache.
 
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PodCertificateProjection, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use model::PodUid;
+use model::{Pod, PodUid};
 
 /// Where volumes get their content from. Implementations answer from a cache where they can;
 /// dropping a future abandons the request.
@@ -43,7 +43,47 @@ pub trait Objects: Send + Sync + 'static {
         signer: &str,
         selector: Option<&LabelSelector>,
     ) -> impl Future<Output = Result<String, TrustBundleError>> + Send;
+
+    /// The key and the certificate of a `podCertificate` source. The first time, it is asked for, and there is none until a
+    /// signer has answered.
+    fn pod_certificate(&self, source: &CertificateSource<'_>) -> Result<PodCredential, PodCertificateError>;
+
+    /// The pod's volumes go: its keys and certificates are not needed any more.
+    fn forget_pod_certificates(&self, uid: &PodUid);
 }
+
+/// A `podCertificate` source (KEP-4317).
+#[derive(Clone, Copy, Debug)]
+pub struct CertificateSource<'a> {
+    /// Whose.
+    pub pod: &'a Pod,
+    /// The volume's name.
+    pub volume: &'a str,
+    /// Which of the volume's sources, from 0.
+    pub index: usize,
+    /// What is asked for.
+    pub projection: &'a PodCertificateProjection,
+}
+
+/// A pod's key with its certificate, in PEM. Not in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PodCredential {
+    /// The private key.
+    pub key: String,
+    /// The certificates, the leaf first.
+    pub chain: String,
+}
+
+impl fmt::Debug for PodCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PodCredential").finish_non_exhaustive()
+    }
+}
+
+/// Why there is no certificate, in the words users know from events.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PodCertificateError(pub String);
 
 /// Why there are no certificates. The texts are those users know from events.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use model::downward::PodFacts;
 use model::mount::MountPropagation;
 use model::{AllocatedPod, ImageRef, Pod, PodUid, Quantity};
-use serde_json::json;
+use serde_json::{Value, json};
 use telemetry::metrics::{Endpoint, Exposition, Metrics};
 
 use super::*;
@@ -38,6 +38,8 @@ struct Api {
     tokens_issued: Mutex<u32>,
     /// By name, and of those of signer `s/t` also by the only label.
     bundles: Mutex<BTreeMap<String, String>>,
+    /// What there is for the pods' certificate sources, by volume and place.
+    certificates: Mutex<BTreeMap<(String, usize), String>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -92,6 +94,18 @@ impl Objects for Shared {
             "away" => Err(TrustBundleError::Unavailable("not yet".to_owned())),
             _ => found.ok_or_else(|| TrustBundleError::Absent(format!("no bundle of {signer}"))),
         })
+    }
+
+    fn pod_certificate(&self, source: &CertificateSource<'_>) -> Result<PodCredential, PodCertificateError> {
+        let CertificateSource { volume, index, projection, .. } = *source;
+        let found = self.0.certificates.lock().unwrap().get(&(volume.to_owned(), index)).cloned();
+        let name = found.ok_or_else(|| PodCertificateError("not issued yet".to_owned()))?;
+        let (key, chain) = (format!("{} {name}\n", projection.key_type), format!("chain of {name}\n"));
+        Ok(PodCredential { key, chain })
+    }
+
+    fn forget_pod_certificates(&self, _: &PodUid) {
+        self.0.certificates.lock().unwrap().clear();
     }
 }
 
@@ -690,6 +704,49 @@ fn certificates_of_authorities_are_files() {
             let error = world.volumes.sync(&pod(volumes, json!({})), &world.facts).await.unwrap_err();
             assert_eq!(error.to_string(), format!("MountVolume.SetUp failed for volume \"p\" : {message}"));
         }
+    });
+}
+
+#[test]
+fn certificates_of_the_pod_are_files_with_its_key() {
+    run(|world| async move {
+        let issue = |index: usize, name: &str| {
+            let place = ("p".to_owned(), index);
+            world.api.0.certificates.lock().unwrap().insert(place, name.to_owned());
+        };
+        let source = |mut paths: Value| {
+            paths["signerName"] = json!("s/t");
+            paths["keyType"] = json!("ED25519");
+            json!({ "podCertificate": paths })
+        };
+        let sources = json!([
+            source(json!({ "credentialBundlePath": "all/of.pem" })),
+            source(json!({ "keyPath": "key.pem", "certificateChainPath": "chain.pem" })),
+        ]);
+        let volumes = json!([{ "name": "p", "projected": { "sources": sources, "defaultMode": 0o644 } }]);
+        issue(0, "one");
+        let error = world.volumes.sync(&pod(volumes.clone(), json!({})), &world.facts).await.unwrap_err();
+        assert_eq!(error.to_string(), "MountVolume.SetUp failed for volume \"p\" : not issued yet");
+        issue(1, "two");
+        world.sync(&pod(volumes.clone(), json!({}))).await;
+        let volume = world.volume("projected", "p");
+        let read = |path: &str| fs::read_to_string(volume.join(path)).unwrap();
+        assert_eq!(
+            ["all/of.pem", "key.pem", "chain.pem"].map(read),
+            ["ED25519 one\nchain of one\n", "ED25519 two\n", "chain of two\n"]
+        );
+        assert_eq!(mode(volume.join("key.pem")), 0o644);
+        issue(0, "three");
+        world.sync(&pod(volumes.clone(), json!({}))).await;
+        assert_eq!(read("all/of.pem"), "ED25519 three\nchain of three\n");
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
+        assert!(world.api.0.certificates.lock().unwrap().is_empty(), "they are forgotten");
+        // As a token, where it is known whom it is for.
+        issue(0, "one");
+        issue(1, "two");
+        world.sync(&pod(volumes, json!({ "securityContext": { "fsGroup": 7 } }))).await;
+        assert_eq!(mode(volume.join("key.pem")), 0o640);
+        world.volumes.tear_down(&PodUid::from("u1")).await.unwrap();
     });
 }
 

@@ -179,6 +179,7 @@ impl<O: Objects> Volumes<O> {
         let layout = PodLayout::new(&self.root, uid).map_err(fail)?;
         let guard = self.locks.lock(uid).await;
         self.tokens.forget(uid);
+        self.objects.forget_pod_certificates(uid);
         let timing = self.timing.clone();
         let work = tokio::task::spawn_blocking(move || {
             let _guard = guard;
@@ -243,8 +244,15 @@ impl<O: Objects> Volumes<O> {
             )?;
             (layout::DOWNWARD_API, in_memory(), payload, None)
         } else if let Some(source) = &volume.projected {
-            let inputs =
-                Inputs { objects: &self.objects, tokens: &self.tokens, pod, facts, now, honours_users };
+            let inputs = Inputs {
+                objects: &self.objects,
+                tokens: &self.tokens,
+                pod,
+                facts,
+                volume: &volume.name,
+                now,
+                honours_users,
+            };
             let (payload, refresh_after) = projected::payload(&inputs, source).await?;
             (layout::PROJECTED, in_memory(), payload, refresh_after)
         } else {

@@ -30,6 +30,7 @@ mod memory;
 mod node;
 mod node_object;
 mod packet_rules;
+mod pod_certificates;
 mod pods_api;
 mod pods_from_url;
 mod probes;
@@ -125,6 +126,8 @@ fn all() -> Vec<Scenario> {
         Calm volumes::sub_paths_and_host_paths,
         Calm trust_bundles::reach_the_volume,
         Calm trust_bundles::are_waited_for,
+        Calm pod_certificates::reach_the_volume,
+        Calm pod_certificates::that_are_refused_say_so,
         Calm image_volumes::show_what_is_in_them,
         Calm image_volumes::that_cannot_be_pulled_keep_back_who_mounts_them,
         Calm image_volumes::say_what_is_wrong_with_them,
@@ -216,6 +219,7 @@ fn all() -> Vec<Scenario> {
         Disturbing containers::a_resize_without_room_changes_nothing,
         Disturbing volumes::have_the_owners_and_modes_the_pod_names,
         Disturbing trust_bundles::are_not_there_without_their_gate,
+        Disturbing pod_certificates::are_not_there_without_their_gate,
         Stricter image_volumes::are_named_in_the_status_with_their_gate,
         Disturbing startup::drop_ins_change_the_configuration,
         Disturbing startup::lock_file_is_handed_over,

@@ -189,7 +189,9 @@ impl Filter {
                 }
                 is_own
             }
-            Input::PodDeleted { uid, .. } | Input::RuntimeHint { uid, .. } => self.uids.contains(uid),
+            Input::PodDeleted { uid, .. }
+            | Input::RuntimeHint { uid, .. }
+            | Input::PodCertificateChanged(uid) => self.uids.contains(uid),
             Input::Finished { id, outcome } => {
                 self.actions.remove(id)
                     || matches!(outcome, Outcome::Runtime(RuntimeOutcome::Relisted(pods))

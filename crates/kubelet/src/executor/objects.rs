@@ -1,20 +1,26 @@
-//! ConfigMaps, Secrets and tokens for whoever needs them, from the API server's cache.
+//! ConfigMaps, Secrets, tokens and certificates for whoever needs them, from the API server's cache.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::{Connection, ObjectCache, TokenScope, TrustBundles, TrustError};
+use apiserver::{
+    CertificateWish, Connection, ObjectCache, PodCertificates, TokenScope, TrustBundles, TrustError,
+};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use model::{Pod, pod};
+use model::{Pod, PodUid, pod};
 use runtime::images::{ServiceAccountFacts, ServiceAccounts};
-use volumes::{ObjectError, Objects, Token, TokenSpec, TrustBundleError};
+use volumes::{
+    CertificateSource, ObjectError, Objects, PodCertificateError, PodCredential, Token, TokenSpec,
+    TrustBundleError,
+};
 
 /// The port of `volumes` to the API server. A node without one has no objects.
 #[derive(Clone)]
 pub(crate) struct ObjectPort {
     remote: Option<(ObjectCache, Connection)>,
     trust_bundles: Option<TrustBundles>,
+    pod_certificates: Option<PodCertificates>,
 }
 
 impl ObjectPort {
@@ -22,8 +28,9 @@ impl ObjectPort {
     pub(crate) fn new(
         remote: Option<(ObjectCache, Connection)>,
         trust_bundles: Option<TrustBundles>,
+        pod_certificates: Option<PodCertificates>,
     ) -> Self {
-        Self { remote, trust_bundles }
+        Self { remote, trust_bundles, pod_certificates }
     }
 
     /// The cache, for the registrations of pods.
@@ -34,6 +41,11 @@ impl ObjectPort {
     /// The cluster's ClusterTrustBundles, which have to be watched.
     pub(crate) fn trust_bundles(&self) -> Option<&TrustBundles> {
         self.trust_bundles.as_ref()
+    }
+
+    /// The certificates of pods, which have to be issued.
+    pub(crate) fn pod_certificates(&self) -> Option<&PodCertificates> {
+        self.pod_certificates.as_ref()
     }
 
     fn remote(&self) -> Result<&(ObjectCache, Connection), ObjectError> {
@@ -107,6 +119,30 @@ impl Objects for ObjectPort {
     ) -> Result<String, TrustBundleError> {
         let bundles = self.trust_bundles.as_ref().ok_or_else(|| trust_error(&TrustError::Unserved))?;
         bundles.of_signer(signer, selector).await.map_err(|error| trust_error(&error))
+    }
+
+    fn pod_certificate(&self, source: &CertificateSource<'_>) -> Result<PodCredential, PodCertificateError> {
+        // Upstream's word without an API server or with the gate off.
+        let certificates = self.pod_certificates.as_ref();
+        let certificates = certificates.ok_or_else(|| PodCertificateError("unimplemented".to_owned()))?;
+        let CertificateSource { pod, volume, index, projection } = *source;
+        let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
+        let wish = CertificateWish {
+            pod: pod::key(pod),
+            service_account: account.unwrap_or_default(),
+            projection: projection.clone(),
+        };
+        let source =
+            apiserver::CertificateSource { pod_uid: pod::uid(pod), volume: volume.to_owned(), index };
+        let found = certificates.credential(&source, &wish);
+        let found = found.map_err(|error| PodCertificateError(error.to_string()))?;
+        Ok(PodCredential { key: found.key, chain: found.chain })
+    }
+
+    fn forget_pod_certificates(&self, uid: &PodUid) {
+        if let Some(certificates) = &self.pod_certificates {
+            certificates.forget(uid);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use apiserver::PodCertificates;
 use model::{ContainerState, Now};
 use node::{Phase, PodView, View};
 use telemetry::metrics::Metrics;
@@ -29,6 +30,18 @@ fn plugins(metrics: &Metrics, view: &View) {
         for state in STATES.into_iter().filter(|state| is_shown(socket, state)) {
             metrics.plugins.with([socket.as_str(), state]).set(1.0);
         }
+    }
+}
+
+/// How far the certificates of pods are.
+pub(crate) fn pod_certificates(metrics: &Metrics, certificates: Option<&PodCertificates>) {
+    let counts = certificates.map(PodCertificates::counts).unwrap_or_default();
+    let is_there = |[signer, state]: [&str; 2]| {
+        counts.keys().any(|(known, how_far)| known == signer && *how_far == state)
+    };
+    metrics.pod_certificates.retain(is_there);
+    for ((signer, state), count) in &counts {
+        metrics.pod_certificates.with([signer.as_str(), state]).set(f64::from(*count));
     }
 }
 

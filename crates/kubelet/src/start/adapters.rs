@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use apiserver::{ObjectCache, TrustBundles};
+use apiserver::{ObjectCache, PodCertificates, TrustBundles};
 use host::cgroup::CgroupTree;
 use runtime::images::CredentialProviders;
 use tokio::sync::{Notify, Semaphore};
@@ -53,7 +53,11 @@ impl Prerequisites {
         let has_trust_bundles = config.gates.enabled("ClusterTrustBundleProjection");
         let trust_bundles = remote.as_ref().filter(|_| has_trust_bundles);
         let trust_bundles = trust_bundles.map(|remote| TrustBundles::new(remote.connection.api.clone()));
-        let objects = ObjectPort::new(cached, trust_bundles);
+        let issues_certificates = config.gates.enabled("PodCertificateRequest");
+        let pod_certificates = remote.as_ref().filter(|_| issues_certificates);
+        let pod_certificates = pod_certificates
+            .map(|remote| PodCertificates::new(remote.connection.api.clone(), &host.node_name));
+        let objects = ObjectPort::new(cached, trust_bundles, pod_certificates);
         let volumes =
             Volumes::new(&config.paths.root, objects.clone(), metrics.clone(), settings::of_volumes(config));
         Ok(Shared {

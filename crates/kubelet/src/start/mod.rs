@@ -313,6 +313,7 @@ impl Prerequisites {
             log: process.log,
             flags: process.flags,
             log_watches: LogWatches::default(),
+            pod_certificates: shared.objects.pod_certificates().cloned(),
         }
     }
 }

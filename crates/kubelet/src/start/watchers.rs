@@ -58,6 +58,10 @@ pub(super) fn spawn(
     if let Some(bundles) = shared.objects.trust_bundles() {
         tasks.spawn(watchers::trust_bundles(bundles.clone(), inbox.clone()));
     }
+    if let Some(certificates) = shared.objects.pod_certificates() {
+        let (certificates, api) = (certificates.clone(), shared.api.clone());
+        tasks.spawn(watchers::pod_certificates(certificates, api, inbox.clone()));
+    }
     if let Some(path) = &config.sources.static_pod_path {
         let settings = sources::FileSettings {
             path: path.clone(),

@@ -14,16 +14,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::{NodeEvent, ObjectCache, ObjectChange, PodEvent, TrustBundles};
+use apiserver::{
+    NodeEvent, ObjectCache, ObjectChange, PodCertificateNews, PodCertificates, PodEvent, TrustBundles,
+};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use model::{PodUid, pod};
-use node::{CsiDriverObject, Input, RuntimeChange, Source};
+use node::{CsiDriverObject, EventObject, EventRecord, Input, RuntimeChange, Source};
 use runtime::{ContainerChange, Runtime, RuntimeEvent, RuntimeVersion};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, info, trace, warn};
 
+use crate::executor::api::Api;
 use crate::identity::ServingNames;
 use sampler::Sampler;
 
@@ -329,6 +332,26 @@ pub(crate) async fn trust_bundles(bundles: TrustBundles, inbox: Sender<Input>) {
     while let Some(changed) = changes.next().await {
         if inbox.send(Input::TrustBundlesChanged(changed)).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Certificates of pods: issues them, and records what their signers say.
+pub(crate) async fn pod_certificates(certificates: PodCertificates, api: Arc<Api>, inbox: Sender<Input>) {
+    let mut news = std::pin::pin!(certificates.issue());
+    while let Some(news) = news.next().await {
+        match news {
+            PodCertificateNews::Changed(uid) => {
+                if inbox.send(Input::PodCertificateChanged(uid)).await.is_err() {
+                    return;
+                }
+            }
+            PodCertificateNews::Warning { pod, uid, reason, message } => api.record(EventRecord {
+                about: EventObject::Pod { key: pod, uid, field_path: None },
+                is_warning: true,
+                reason: reason.into(),
+                message,
+            }),
         }
     }
 }

@@ -61,6 +61,7 @@ impl fmt::Display for Input {
             }
             Self::ManyObjectsChanged => f.write_str("objects changed"),
             Self::TrustBundlesChanged(sources) => write!(f, "{} sources of trust changed", sources.len()),
+            Self::PodCertificateChanged(uid) => write!(f, "certificate of {uid} changed"),
             Self::Tick => f.write_str("tick"),
         }
     }

@@ -207,6 +207,22 @@ fn volumes_that_lack_a_trust_bundle_are_tried_again_when_it_comes() {
 }
 
 #[test]
+fn volumes_that_lack_a_certificate_are_tried_again_when_it_comes() {
+    let mut scenario = Scenario::new();
+    let mut pod = web("IfNotPresent");
+    use_volumes(&mut pod, json!([{ "name": "v", "projected": { "sources": [] } }]));
+    scenario.apply(&pod);
+    scenario.play(&[
+        ("ok write", ""),
+        ("ok cgroup", ""),
+        ("fail volumes: not issued yet", "FailedMount: not issued yet"),
+    ]);
+    assert_eq!(scenario.tell(Input::PodCertificateChanged("other".into())), "");
+    assert_eq!(scenario.tell(Input::PodCertificateChanged("u".into())), "volumes");
+    scenario.play(&[("ok volumes", "sandbox 0")]);
+}
+
+#[test]
 fn a_pod_without_room_for_its_folders_says_so() {
     let mut scenario = Scenario::new();
     scenario.apply(&web("IfNotPresent"));

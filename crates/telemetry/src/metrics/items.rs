@@ -335,6 +335,9 @@ metrics! {
     websocket_sessions: Counter[subresource] = "kubelet_websocket_streaming_requests_total" on Main, "[ALPHA] Sessions over WebSocket that the kubelet translated for the container runtime, by kind.";
     /// Pods by where they are in their life.
     working_pods: Gauge[config, lifecycle, static_] = "kubelet_working_pods" on Main, "[ALPHA] Pods the kubelet works on, by stage of life and by where they are known from.";
+    /// Sources of pods' certificates, by signer and by how far they are (`not_yet_issued`, `fresh`, `overdue_for_refresh`,
+    /// `expired`, `denied`, `failed`).
+    pod_certificates: Gauge[signer_name, state] = "kubelet_podcertificate_states" on Main, "[ALPHA] Sources of certificates in pods' projected volumes, by signer and by how far they are.";
     /// Plugins by the paths of the sockets they register at, there (`desired_state_of_world`) or taken (`actual_state_of_world`).
     plugins: Gauge[socket_path, state] = "plugin_manager_total_plugins" on Main, "[ALPHA] Plugins by the sockets they register at: those that are there, and those that are taken.";
     /// How long probes took, in seconds.

@@ -1,17 +1,18 @@
-//! `projected`: several sources in one volume, among them service account tokens and certificates of authorities.
+//! `projected`: several sources in one volume, among them service account tokens, certificates of authorities and the pod's own.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ClusterTrustBundleProjection, ProjectedVolumeSource, ServiceAccountTokenProjection, VolumeProjection,
+    ClusterTrustBundleProjection, PodCertificateProjection, ProjectedVolumeSource,
+    ServiceAccountTokenProjection, VolumeProjection,
 };
 use model::downward::PodFacts;
 use model::{AllocatedPod, Pod, pod as pods};
 
 use super::{FileDefaults, config_map, downward_api, fs_group, secret};
 use crate::error::SetUpError;
-use crate::objects::{Objects, TokenSpec, TrustBundleError};
+use crate::objects::{CertificateSource, Objects, TokenSpec, TrustBundleError};
 use crate::payload::{FileContent, Payload};
 use crate::tokens::{DEFAULT_EXPIRATION_SECONDS, TokenCache};
 
@@ -21,6 +22,8 @@ pub(crate) struct Inputs<'a, O> {
     pub(crate) tokens: &'a TokenCache,
     pub(crate) pod: &'a AllocatedPod,
     pub(crate) facts: &'a PodFacts,
+    /// The volume's name.
+    pub(crate) volume: &'a str,
     pub(crate) now: Timestamp,
     pub(crate) honours_users: bool,
 }
@@ -39,8 +42,8 @@ pub(crate) async fn payload<O: Objects>(
         user: source.default_user,
         honours_users: inputs.honours_users,
     };
-    for projection in source.sources.iter().flatten() {
-        match one(inputs, projection, defaults).await {
+    for (index, projection) in source.sources.iter().flatten().enumerate() {
+        match one(inputs, index, projection, defaults).await {
             Ok((files, after)) => {
                 payload.extend(files);
                 refresh_after = [refresh_after, after].into_iter().flatten().min();
@@ -54,6 +57,7 @@ pub(crate) async fn payload<O: Objects>(
 
 async fn one<O: Objects>(
     inputs: &Inputs<'_, O>,
+    index: usize,
     projection: &VolumeProjection,
     defaults: FileDefaults,
 ) -> Result<(Payload, Option<Duration>), SetUpError> {
@@ -80,8 +84,8 @@ async fn one<O: Objects>(
     if let Some(source) = &projection.cluster_trust_bundle {
         return Ok((trust_bundles(inputs, source, defaults).await?, None));
     }
-    if projection.pod_certificate.is_some() {
-        return Err(SetUpError::Unsupported { plugin: "kubernetes.io/projected with a podCertificate" });
+    if let Some(source) = &projection.pod_certificate {
+        return Ok((pod_certificate(inputs, index, source, defaults)?, None));
     }
     Ok((Payload::default(), None))
 }
@@ -127,6 +131,29 @@ async fn trust_bundles<O: Objects>(
     let mut payload = Payload::default();
     let file = credential(inputs.pod, certificates.into_bytes(), defaults, source.user)?;
     payload.insert(&source.path, file)?;
+    Ok(payload)
+}
+
+/// The pod's own key and certificate (KEP-4317), together or apart.
+fn pod_certificate<O: Objects>(
+    inputs: &Inputs<'_, O>,
+    index: usize,
+    projection: &PodCertificateProjection,
+    defaults: FileDefaults,
+) -> Result<Payload, SetUpError> {
+    let source = CertificateSource { pod: inputs.pod, volume: inputs.volume, index, projection };
+    let found = inputs.objects.pod_certificate(&source)?;
+    let bundle = format!("{}{}", found.key, found.chain);
+    let mut payload = Payload::default();
+    for (path, text) in [
+        (&projection.credential_bundle_path, bundle),
+        (&projection.key_path, found.key),
+        (&projection.certificate_chain_path, found.chain),
+    ] {
+        if let Some(path) = path.as_deref().filter(|path| !path.is_empty()) {
+            payload.insert(path, credential(inputs.pod, text.into_bytes(), defaults, projection.user)?)?;
+        }
+    }
     Ok(payload)
 }
 

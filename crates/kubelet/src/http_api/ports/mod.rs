@@ -10,6 +10,7 @@ mod streams;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use apiserver::PodCertificates;
 use config::Config;
 use model::{ContainerObservation, Pod, pod};
 use node::{PodView, View};
@@ -48,6 +49,7 @@ pub(crate) struct NodePorts {
     pub(crate) log: LogHandle,
     pub(crate) flags: Arc<BTreeMap<&'static str, String>>,
     pub(crate) log_watches: LogWatches,
+    pub(crate) pod_certificates: Option<PodCertificates>,
 }
 
 impl NodePorts {

@@ -28,6 +28,7 @@ impl UsagePorts for NodePorts {
         if endpoint == Endpoint::Main {
             gauges::count(&self.metrics, &self.view.borrow().clone(), self.clock.now());
             self.identity.publish();
+            gauges::pod_certificates(&self.metrics, self.pod_certificates.as_ref());
             self.usage.disk_metrics(&self.view.borrow().clone(), &mut page);
         }
         self.metrics.write(endpoint, &mut page).map_err(|e| model::chain(&e))?;
