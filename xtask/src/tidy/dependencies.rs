@@ -38,7 +38,7 @@ pub(super) const BESIDE: &[(&str, &[&str])] = &[
 
 /// Crates without I/O, with all the crates of others that they may use. Tests and build scripts may use any.
 const PURE: &[(&str, &[&str])] = &[
-    ("golang", &["serde", "serde_json"]),
+    ("golang", &["itoa", "serde", "serde_json"]),
     ("model", &["jiff", "k8s-openapi", "serde", "serde_json", "thiserror"]),
     ("checkpoints", &["k8s-openapi", "serde", "serde_json", "thiserror"]),
     ("node", &["jiff", "k8s-openapi", "serde", "serde_json", "thiserror"]),
