@@ -2,13 +2,13 @@
 //! (<https://kubernetes.io/docs/reference/kubernetes-api/config-and-storage-resources/>).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use futures::Stream;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode};
 use kube::Client;
 use kube::api::{DeleteParams, GetParams, PostParams, Preconditions};
 use kube::core::Request;
+use model::storage::CsiDriverObject;
 
 use crate::call::{Purpose, RequestError, call, call_bytes};
 use crate::keyed::follow;
@@ -16,17 +16,13 @@ use crate::watch::{Freshness, Watch};
 
 const CSI_NODES: &str = "/apis/storage.k8s.io/v1/csinodes";
 
-/// How often a driver is to be asked how many volumes a node can have, by the drivers' names; `None` for never. All of them
-/// whenever there are others than before. A cluster has few. Never ends.
-pub fn watch_csi_drivers(client: Client) -> impl Stream<Item = BTreeMap<String, Option<Duration>>> + Send {
+/// What the CSIDriver objects say, by the drivers' names. All of them whenever they say something else than before. A cluster
+/// has few. Never ends.
+pub fn watch_csi_drivers(client: Client) -> impl Stream<Item = BTreeMap<String, CsiDriverObject>> + Send {
     let purpose = Purpose::new("watch CSI drivers in", "the cluster");
     let path = "/apis/storage.k8s.io/v1/csidrivers";
     let watch = Watch::<CSIDriver>::new(client, path, None, Freshness::Cached, purpose);
-    follow(watch, |driver| {
-        let seconds = driver.spec.node_allocatable_update_period_seconds;
-        let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
-        (driver.metadata.name.unwrap_or_default(), seconds.map(Duration::from_secs))
-    })
+    follow(watch, |driver| (driver.metadata.name.clone().unwrap_or_default(), CsiDriverObject::of(&driver)))
 }
 
 /// Reads the CSINode of a node; `None` when there is none.

@@ -23,6 +23,7 @@ pub mod quantity;
 pub mod reason;
 pub mod references;
 pub mod resources;
+pub mod storage;
 pub mod sysctl;
 pub mod time;
 mod trust;

@@ -6,10 +6,10 @@ mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use model::references::ObjectName;
+use model::storage::CsiDriverObject;
 use model::{ContainerId, Pod, PodUid, RuntimeHealth, TrustSource};
 use serde::{Deserialize, Serialize};
 
@@ -101,13 +101,6 @@ pub enum Input {
     PodCertificateChanged(PodUid),
     /// A deadline passed; carries nothing, since the time is an argument of the step.
     Tick,
-}
-
-/// What a CSIDriver object says (<https://kubernetes.io/docs/reference/kubernetes-api/config-and-storage-resources/csi-driver-v1/>).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CsiDriverObject {
-    /// `nodeAllocatableUpdatePeriodSeconds`: how often the driver is asked how many volumes the node can have; `None` for never.
-    pub allocatable_update_period: Option<Duration>,
 }
 
 /// Where pods come from.

@@ -68,10 +68,10 @@ pub use effect::{
     Action, ActionKind, ApiAction, ApiOutcome, CheckpointAction, CheckpointWrite, CsiNodeInfo, Effect,
     EffectId, EventObject, EventRecord, Failure, FailureKind, Hook, HostAction, ImageAction, ImageAnswer,
     ImageOutcome, ImageQuestion, Outcome, PluginAction, PluginInfo, PluginOutcome, ProbeAction, QosAmounts,
-    RuntimeAction, RuntimeOutcome, SandboxLoss, StateFile, Subject, Version, VolumeAction, VolumeFailure,
-    VolumeOutcome, VolumeStage,
+    RuntimeAction, RuntimeOutcome, SandboxLoss, StateFile, StorageAction, Subject, Version, VolumeAction,
+    VolumeFailure, VolumeOutcome, VolumeStage,
 };
-pub use input::{CsiDriverObject, DamagedFile, Input, Restored, RuntimeChange, Source};
+pub use input::{DamagedFile, Input, Restored, RuntimeChange, Source};
 pub use machine::Machine;
 pub use pods::life::Phase;
 pub use settings::{CapacitySettings, Delays, ObjectSettings, PodGates, RestartRules, Settings};

@@ -23,5 +23,6 @@ pub async fn node_get_info(endpoint: &str) -> Result<CsiNodeInfo, CallError> {
         node_id: answer.node_id,
         max_volumes: answer.max_volumes_per_node,
         topology: answer.accessible_topology.map(|topology| topology.segments).unwrap_or_default(),
+        ..CsiNodeInfo::default()
     })
 }

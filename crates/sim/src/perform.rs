@@ -260,6 +260,7 @@ impl World {
             Action::Api(_) if self.api.is_away => failed(FailureKind::Other, "the API server is away"),
             Action::Api(action) => self.perform_in_api(action),
             Action::Plugin(action) => self.perform_on_plugin(action, is_ghost),
+            Action::Storage(_) => failed(FailureKind::NotBegun, "there is no driver"),
             Action::Host(action) => self.perform_on_host(action),
             Action::Volume(action) => self.perform_on_volumes(action),
             Action::Probe(action) => self.perform_in_container(action),
@@ -359,6 +360,7 @@ impl World {
             | ApiAction::ReadCsiNode
             | ApiAction::WriteCsiNode { .. }
             | ApiAction::DeleteCsiNode { .. } => self.perform_on_node(action),
+            ApiAction::ResolveClaim { .. } | ApiAction::ReadAttachment { .. } => Outcome::Gone,
         }
     }
 

@@ -128,7 +128,12 @@ impl World {
                     return failed(FailureKind::Other, "nobody is there");
                 };
                 let topology = BTreeMap::from([(format!("{}/zone", plugin.driver), "z".to_owned())]);
-                let info = CsiNodeInfo { node_id: plugin.node_id(), max_volumes: 3, topology };
+                let info = CsiNodeInfo {
+                    node_id: plugin.node_id(),
+                    max_volumes: 3,
+                    topology,
+                    ..CsiNodeInfo::default()
+                };
                 Outcome::Plugin(PluginOutcome::NodeInfo(info))
             }
         }

@@ -451,7 +451,8 @@ impl World {
             SimEvent::Result(process, id) => self.finish(process, id),
             SimEvent::Restored(process) if process == current => {
                 let machine = self.host.machine();
-                let restored = Restored { machine, pods: self.host.found(), files: self.host.read_files() };
+                let (pods, files) = (self.host.found(), self.host.read_files());
+                let restored = Restored { machine, pods, files, ..Restored::default() };
                 self.tell(Input::Restored(Box::new(restored)));
             }
             SimEvent::Tell(process, input) if process == current => {

@@ -71,6 +71,12 @@ impl ActionLabels {
             | ActionKind::ReadCsiNode
             | ActionKind::WriteCsiNode
             | ActionKind::DeleteCsiNode
+            | ActionKind::ResolveClaim
+            | ActionKind::ReadAttachment
+            | ActionKind::StageVolume
+            | ActionKind::UnstageVolume
+            | ActionKind::PublishVolume
+            | ActionKind::UnpublishVolume
             | ActionKind::WriteStateFile(_)
             | ActionKind::SyncStateFile(_)
             // Told where the range is known.
@@ -191,6 +197,12 @@ fn span_name(kind: ActionKind) -> Option<&'static str> {
         | ActionKind::ReadCsiNode
         | ActionKind::WriteCsiNode
         | ActionKind::DeleteCsiNode
+        | ActionKind::ResolveClaim
+        | ActionKind::ReadAttachment
+        | ActionKind::StageVolume
+        | ActionKind::UnstageVolume
+        | ActionKind::PublishVolume
+        | ActionKind::UnpublishVolume
         | ActionKind::WriteStateFile(_)
         | ActionKind::SyncStateFile(_) => None,
     }

@@ -20,7 +20,7 @@ use apiserver::{
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use model::{PodUid, pod};
-use node::{CsiDriverObject, EventObject, EventRecord, Input, RuntimeChange, Source};
+use node::{EventObject, EventRecord, Input, RuntimeChange, Source};
 use runtime::{ContainerChange, Runtime, RuntimeEvent, RuntimeVersion};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
@@ -306,10 +306,8 @@ pub(crate) async fn runtime_classes(client: kube::Client, inbox: Sender<Input>) 
 /// The CSIDriver objects of the cluster.
 pub(crate) async fn csi_drivers(client: kube::Client, inbox: Sender<Input>) {
     let mut sets = std::pin::pin!(apiserver::watch_csi_drivers(client));
-    while let Some(periods) = sets.next().await {
-        let object =
-            |(name, allocatable_update_period)| (name, CsiDriverObject { allocatable_update_period });
-        if inbox.send(Input::CsiDrivers(periods.into_iter().map(object).collect())).await.is_err() {
+    while let Some(objects) = sets.next().await {
+        if inbox.send(Input::CsiDrivers(objects)).await.is_err() {
             return;
         }
     }

@@ -171,7 +171,7 @@ mod tests {
     fn info(node_id: &str, max_volumes: i64, topology: &[(&str, &str)]) -> CsiNodeInfo {
         let topology =
             topology.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        CsiNodeInfo { node_id: node_id.to_owned(), max_volumes, topology }
+        CsiNodeInfo { node_id: node_id.to_owned(), max_volumes, topology, ..CsiNodeInfo::default() }
     }
 
     fn change(labels: Value, ids: Option<Value>) -> MetadataChange {

@@ -1,10 +1,12 @@
 //! What is written to the API server.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ContainerState, Node as ApiNode, NodeStatus, PodStatus};
 use k8s_openapi::api::storage::v1::CSINode;
+use model::storage::{ClaimAnswer, ClaimName};
 use model::{Pod, PodKey, PodUid};
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +73,16 @@ pub enum ApiAction {
         /// Its uid.
         uid: String,
     },
+    /// Read a PersistentVolumeClaim, and the PersistentVolume that it is bound to. → `Claim`
+    ResolveClaim {
+        /// Which.
+        claim: ClaimName,
+    },
+    /// Read what a VolumeAttachment says of an attached volume. → `Attachment`, or `Gone`
+    ReadAttachment {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl ApiAction {
@@ -85,6 +97,8 @@ impl ApiAction {
             Self::ReadCsiNode => ActionKind::ReadCsiNode,
             Self::WriteCsiNode { .. } => ActionKind::WriteCsiNode,
             Self::DeleteCsiNode { .. } => ActionKind::DeleteCsiNode,
+            Self::ResolveClaim { .. } => ActionKind::ResolveClaim,
+            Self::ReadAttachment { .. } => ActionKind::ReadAttachment,
         }
     }
 
@@ -98,7 +112,9 @@ impl ApiAction {
             | Self::WriteNodeMetadata { .. }
             | Self::ReadCsiNode
             | Self::WriteCsiNode { .. }
-            | Self::DeleteCsiNode { .. } => None,
+            | Self::DeleteCsiNode { .. }
+            | Self::ResolveClaim { .. }
+            | Self::ReadAttachment { .. } => None,
         }
     }
 
@@ -111,7 +127,9 @@ impl ApiAction {
             | Self::WriteNodeMetadata { .. }
             | Self::ReadCsiNode
             | Self::WriteCsiNode { .. }
-            | Self::DeleteCsiNode { .. } => Subject::default(),
+            | Self::DeleteCsiNode { .. }
+            | Self::ResolveClaim { .. }
+            | Self::ReadAttachment { .. } => Subject::default(),
         }
     }
 
@@ -123,6 +141,8 @@ impl ApiAction {
                     object.spec.drivers.iter().map(|driver| driver.name.as_str()).collect();
                 write!(f, " with drivers [{}]", names.join(" "))
             }
+            Self::ResolveClaim { claim } => write!(f, " {claim}"),
+            Self::ReadAttachment { name } => write!(f, " {name}"),
             _ => Ok(()),
         }
     }
@@ -160,4 +180,16 @@ pub enum ApiOutcome {
     Node(Arc<ApiNode>),
     /// The node's CSINode object as the API server holds it; `None` when there is none.
     CsiNode(Option<Arc<CSINode>>),
+    /// What has come of a claim on a volume.
+    Claim(ClaimAnswer),
+    /// What a VolumeAttachment says: what the driver has to be told of the attachment (`status.attachmentMetadata`), or why
+    /// there is none yet (`status.attachError`).
+    Attachment {
+        /// Whether `status.attached` says so.
+        is_attached: bool,
+        /// `status.attachmentMetadata`.
+        metadata: BTreeMap<String, String>,
+        /// `status.attachError.message`.
+        error: Option<String>,
+    },
 }

@@ -17,6 +17,7 @@ mod outcome;
 mod plugin;
 mod probe;
 mod runtime;
+mod storage;
 mod subject;
 mod volume;
 
@@ -36,6 +37,7 @@ pub use outcome::{Failure, FailureKind, Outcome};
 pub use plugin::{CsiNodeInfo, PluginAction, PluginInfo, PluginOutcome};
 pub use probe::{Hook, ProbeAction};
 pub use runtime::{RuntimeAction, RuntimeOutcome, SandboxLoss};
+pub use storage::StorageAction;
 pub use subject::Subject;
 pub use volume::{VolumeAction, VolumeFailure, VolumeOutcome, VolumeStage};
 
@@ -69,6 +71,8 @@ pub enum Action {
     Image(ImageAction),
     /// Volumes.
     Volume(VolumeAction),
+    /// Drivers of volumes.
+    Storage(StorageAction),
     /// Plugins.
     Plugin(PluginAction),
     /// The node's own cgroups and folders.
@@ -88,6 +92,7 @@ impl Action {
             Self::Runtime(action) => action.kind(),
             Self::Image(action) => action.kind(),
             Self::Volume(action) => action.kind(),
+            Self::Storage(action) => action.kind(),
             Self::Plugin(action) => action.kind(),
             Self::Host(action) => action.kind(),
             Self::Probe(action) => action.kind(),
@@ -102,6 +107,7 @@ impl Action {
             Self::Runtime(action) => action.pod(),
             Self::Image(action) => Some(action.pod()),
             Self::Volume(action) => action.pod(),
+            Self::Storage(action) => action.pod(),
             Self::Host(action) => action.pod(),
             Self::Probe(action) => Some(action.pod()),
             Self::Api(action) => action.pod(),
@@ -115,6 +121,7 @@ impl Action {
             Self::Runtime(action) => action.subject(),
             Self::Image(action) => action.subject(),
             Self::Volume(action) => action.subject(),
+            Self::Storage(action) => action.subject(),
             Self::Plugin(action) => action.subject(),
             Self::Host(action) => action.subject(),
             Self::Probe(action) => action.subject(),
@@ -136,6 +143,7 @@ impl fmt::Display for Action {
         write!(f, "{}{}", self.kind(), self.subject())?;
         match self {
             Self::Runtime(action) => action.details(f),
+            Self::Storage(action) => action.details(f),
             Self::Plugin(action) => action.details(f),
             Self::Host(action) => action.details(f),
             Self::Probe(action) => action.details(f),
@@ -161,6 +169,12 @@ impl From<ImageAction> for Action {
 impl From<VolumeAction> for Action {
     fn from(action: VolumeAction) -> Self {
         Self::Volume(action)
+    }
+}
+
+impl From<StorageAction> for Action {
+    fn from(action: StorageAction) -> Self {
+        Self::Storage(action)
     }
 }
 

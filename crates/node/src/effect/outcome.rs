@@ -55,8 +55,14 @@ pub struct Failure {
 /// Stages and causes the core tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// Any other.
+    /// Any other: it has not happened.
     Other,
+    /// Nobody knows whether it has happened, and it may still.
+    Uncertain,
+    /// The same, as another call about the same thing is under way.
+    Busy,
+    /// It was not even begun: a driver was not called, and all is as it was.
+    NotBegun,
     /// The API server does not accept it, and would not if it were asked again.
     Rejected,
     /// The runtime could not be reached.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use model::storage::CsiCapabilities;
 use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
@@ -22,7 +23,7 @@ pub enum PluginAction {
         /// Why it is not registered; `None` when it is.
         refusal: Option<String>,
     },
-    /// Ask a CSI driver what it calls the node. → `NodeInfo`
+    /// Ask a CSI driver what it calls the node and what it can do there. → `NodeInfo`
     NodeGetInfo {
         /// The driver's name.
         driver: String,
@@ -79,7 +80,7 @@ pub struct PluginInfo {
     pub versions: Vec<String>,
 }
 
-/// What a CSI driver says of the node (`NodeGetInfo`).
+/// What a CSI driver says of the node (`NodeGetInfo`), and of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CsiNodeInfo {
     /// What it calls the node.
@@ -88,4 +89,7 @@ pub struct CsiNodeInfo {
     pub max_volumes: i64,
     /// Where it says the node is: values of labels by their names.
     pub topology: BTreeMap<String, String>,
+    /// What it can do on the node (`NodeGetCapabilities`).
+    #[serde(default)]
+    pub capabilities: CsiCapabilities,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::downward::PodFacts;
+use model::storage::PublishedVolume;
 use model::{
     AllocatedPod, ContainerId, ContainerObservation, ImageRef, Pod, PodKey, PodObservation, PodUid,
     RuntimeHandler, SandboxId, SandboxObservation,
@@ -83,6 +84,8 @@ pub enum RuntimeAction {
         image: ImageRef,
         /// Images that it mounts as volumes, by the names of the volumes.
         image_volumes: BTreeMap<String, ImageRef>,
+        /// Volumes that drivers have made for the pod, by the names of the volumes.
+        published_volumes: BTreeMap<String, PublishedVolume>,
         /// What its environment refers to.
         facts: PodFacts,
         /// What runs the pod.

@@ -13,7 +13,7 @@ pub struct Subject<'a> {
     pub uid: Option<PodUid>,
     /// The container's name in the spec.
     pub container: Option<&'a str>,
-    /// The volume's name in the spec.
+    /// The volume's name in the spec, or, where it is no pod's, its name on the node.
     pub volume: Option<&'a str>,
     /// The container of the runtime.
     pub container_id: Option<&'a ContainerId>,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use checkpoints::PodsState;
 use model::PodUid;
+use model::storage::FoundVolumes;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::StateFile;
@@ -17,6 +18,9 @@ pub struct Restored {
     pub machine: Machine,
     /// Pods of which there is something on disk or in the cgroup tree.
     pub pods: Vec<PodUid>,
+    /// Volumes of drivers, for pods and for the node.
+    #[serde(default)]
+    pub volumes: FoundVolumes,
     /// The state files that were there.
     pub files: BTreeMap<StateFile, Result<PodsState, DamagedFile>>,
 }

@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use k8s_openapi::api::storage::v1::CSINode;
 use model::Now;
+use model::storage::CsiDriverObject;
 use serde_json::json;
 
 use crate::pressure::Sample;
 use crate::{
-    Action, ApiAction, ApiOutcome, CsiDriverObject, CsiNodeInfo, Effect, EffectId, Failure, FailureKind,
-    Input, Machine, Node, Outcome, PluginAction, PluginInfo, PluginOutcome, Settings, WaitOn,
+    Action, ApiAction, ApiOutcome, CsiNodeInfo, Effect, EffectId, Failure, FailureKind, Input, Machine, Node,
+    Outcome, PluginAction, PluginInfo, PluginOutcome, Settings, WaitOn,
 };
 
 /// What a plugin answers; a call that is not named here stays open.
@@ -35,6 +36,7 @@ fn driver(name: &str, version: &str) -> Plugin {
         node_id: format!("{name}-node"),
         max_volumes: 3,
         topology: BTreeMap::from([(format!("{name}/zone"), "a".to_owned())]),
+        ..CsiNodeInfo::default()
     };
     Plugin { info: Some(info), node: Some(Ok(node)), takes_notice: true }
 }
@@ -445,8 +447,11 @@ fn two_that_stand_back_leave_each_other_alone() {
 fn the_room_for_volumes_is_asked_for_as_often_as_the_object_says() {
     let mut world = World::new();
     let every = |seconds: u64| {
-        let object = CsiDriverObject { allocatable_update_period: Some(Duration::from_secs(seconds)) };
-        Input::CsiDrivers(BTreeMap::from([("a".to_owned(), object), ("other".to_owned(), object)]))
+        let object = CsiDriverObject {
+            allocatable_update_period: Some(Duration::from_secs(seconds)),
+            ..CsiDriverObject::default()
+        };
+        Input::CsiDrivers(BTreeMap::from([("a".to_owned(), object.clone()), ("other".to_owned(), object)]))
     };
     world.tell(every(10));
     world.comes("/r/a.sock", driver("a", "1.0.0"));
@@ -538,7 +543,10 @@ fn a_write_of_others_that_comes_late_is_put_right() {
 #[test]
 fn an_answer_about_the_room_is_only_for_whom_it_was_asked() {
     let mut world = World::new();
-    let object = CsiDriverObject { allocatable_update_period: Some(Duration::from_secs(10)) };
+    let object = CsiDriverObject {
+        allocatable_update_period: Some(Duration::from_secs(10)),
+        ..CsiDriverObject::default()
+    };
     world.tell(Input::CsiDrivers(BTreeMap::from([("a".to_owned(), object)])));
     world.comes("/r/a.sock", driver("a", "1.0.0"));
     world.plugins.get_mut("/r/a.sock").unwrap().node = None;
@@ -548,7 +556,7 @@ fn an_answer_about_the_room_is_only_for_whom_it_was_asked() {
     };
     let (id, _) = world.open.iter().find(asked).cloned().unwrap();
     world.comes("/r/a.sock", driver("a", "1.1.0"));
-    let late = CsiNodeInfo { node_id: "old".into(), max_volumes: 1, topology: BTreeMap::new() };
+    let late = CsiNodeInfo { node_id: "old".into(), max_volumes: 1, ..CsiNodeInfo::default() };
     world.tell(Input::Finished { id, outcome: Outcome::Plugin(PluginOutcome::NodeInfo(late)) });
     assert_eq!(world.csi_node.as_ref().unwrap().spec.drivers[0].node_id, "a-node");
 }

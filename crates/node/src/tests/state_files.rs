@@ -161,7 +161,12 @@ fn granted(scenario: &Scenario) -> Vec<i64> {
 fn a_grant_outlives_the_process_that_made_it() {
     let start = |files: BTreeMap<StateFile, Result<PodsState, DamagedFile>>| {
         let mut next = Scenario::restarted([].into(), Duration::from_secs(5000));
-        next.tell(Input::Restored(Box::new(Restored { machine: machine(), pods: vec![], files })));
+        next.tell(Input::Restored(Box::new(Restored {
+            machine: machine(),
+            pods: vec![],
+            files,
+            ..Restored::default()
+        })));
         let told = next
             .tell(Input::PodsListed { source: Source::Api, pods: vec![Arc::new(requesting("u", "3", 2))] });
         next.tell(Input::PodsListed { source: Source::File, pods: vec![] });
@@ -183,7 +188,12 @@ fn a_static_pod_has_what_its_manifest_asks_for() {
     manifest.metadata.annotations = Some([source].into());
     let mut next = Scenario::restarted([].into(), Duration::from_secs(5000));
     let files = [(StateFile::AllocatedPods, Ok(saying("u", "1")))].into();
-    next.tell(Input::Restored(Box::new(Restored { machine: machine(), pods: vec![], files })));
+    next.tell(Input::Restored(Box::new(Restored {
+        machine: machine(),
+        pods: vec![],
+        files,
+        ..Restored::default()
+    })));
     next.tell(Input::PodsListed { source: Source::Api, pods: vec![] });
     next.tell(Input::PodsListed { source: Source::File, pods: vec![Arc::new(manifest)] });
     assert_eq!(granted(&next), [3000]);
@@ -196,7 +206,12 @@ fn entries_of_pods_that_nobody_knows_go_once_all_have_been_named() {
     let mut state = saying("late", "1");
     state.pods.extend(saying("gone", "1").pods);
     let files = StateFile::ALL.map(|file| (file, Ok(state.clone()))).into();
-    next.tell(Input::Restored(Box::new(Restored { machine: machine(), pods: vec![], files })));
+    next.tell(Input::Restored(Box::new(Restored {
+        machine: machine(),
+        pods: vec![],
+        files,
+        ..Restored::default()
+    })));
     next.tell(Input::PodsListed { source: Source::File, pods: vec![] });
     let pods = ["late", "new"].map(|name| Arc::new(requesting(name, "1", 1))).into();
     next.tell(Input::PodsListed { source: Source::Api, pods });
@@ -211,7 +226,8 @@ fn a_damaged_file_is_told_of() {
     let mut told = |kept_as: Option<&str>| {
         let damaged = DamagedFile { error: "torn".into(), kept_as: kept_as.map(str::to_owned) };
         let files = [(StateFile::AllocatedPods, Err(damaged))].into();
-        let restored = Restored { machine: machine(), pods: vec![PodUid::from("u")], files };
+        let restored =
+            Restored { machine: machine(), pods: vec![PodUid::from("u")], files, ..Restored::default() };
         let effects = scenario.node.step(scenario.now(), Input::Restored(Box::new(restored)));
         let event = effects.into_iter().find_map(|effect| match effect {
             Effect::Record(event) if event.about == EventObject::Node => Some(event),

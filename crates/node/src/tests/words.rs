@@ -56,7 +56,11 @@ pub(super) fn action_text(action: &Action) -> String {
             | ApiAction::WriteCsiNode { .. }
             | ApiAction::DeleteCsiNode { .. },
         )
-        | Action::Plugin(_) => action.to_string(),
+        | Action::Plugin(_)
+        | Action::Storage(_)
+        | Action::Api(ApiAction::ResolveClaim { .. } | ApiAction::ReadAttachment { .. }) => {
+            action.to_string()
+        }
         Action::Checkpoint(CheckpointAction::Write(write)) => format!("write {}", write.file.name()),
         Action::Checkpoint(CheckpointAction::Sync(file)) => format!("sync {}", file.name()),
     }

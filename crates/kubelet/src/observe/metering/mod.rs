@@ -139,7 +139,7 @@ impl Metering {
             Action::Host(action) => ends::on_host(metrics, action, end),
             Action::Probe(action) => ends::in_container(metrics, action, end),
             Action::Api(action) => ends::in_api(metrics, pods, &mut self.startup, action, end),
-            Action::Plugin(_) | Action::Checkpoint(_) => {}
+            Action::Storage(_) | Action::Plugin(_) | Action::Checkpoint(_) => {}
         }
     }
 }

@@ -120,6 +120,12 @@ impl Work {
             | ActionKind::ReadCsiNode
             | ActionKind::WriteCsiNode
             | ActionKind::DeleteCsiNode
+            | ActionKind::ResolveClaim
+            | ActionKind::ReadAttachment
+            | ActionKind::StageVolume
+            | ActionKind::UnstageVolume
+            | ActionKind::PublishVolume
+            | ActionKind::UnpublishVolume
             | ActionKind::WriteStateFile(_)
             | ActionKind::SyncStateFile(_) => None,
         }

@@ -1,0 +1,95 @@
+//! Claims of pods on volumes (PersistentVolumeClaim), and what has come of them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::VolumeSpec;
+use crate::PodUid;
+
+/// A PersistentVolumeClaim.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ClaimName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for ClaimName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What the API server has said of a claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClaimAnswer {
+    /// There is a volume for it.
+    Bound(BoundClaim),
+    /// It cannot be used, or not yet.
+    Unusable(ClaimProblem),
+}
+
+/// A claim that has a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundClaim {
+    /// Which.
+    pub volume: Arc<VolumeSpec>,
+    /// The pod that owns it as its controller, as those of generic ephemeral volumes have one.
+    pub owner: Option<PodUid>,
+}
+
+/// Why a claim cannot be used. The texts are upstream's, after `error processing PVC NAMESPACE/NAME: `.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum ClaimProblem {
+    /// There is no such claim.
+    #[error("failed to fetch PVC from API server: {0}")]
+    NotFound(String),
+    /// It is being deleted, and nothing protects it.
+    #[error("PVC is being deleted")]
+    Deleting,
+    /// It waits for a volume, or has lost it.
+    #[error("PVC is not bound")]
+    NotBound,
+    /// It is bound and does not say to what.
+    #[error("PVC has empty pvc.Spec.VolumeName")]
+    NoVolumeName,
+    /// There is no such volume.
+    #[error("failed to fetch PV {volume} from API server: {error}")]
+    VolumeNotFound {
+        /// Its name.
+        volume: String,
+        /// What the API server says.
+        error: String,
+    },
+    /// The volume knows of no claim.
+    #[error(
+        "found PV object {volume} but it has a nil pv.Spec.ClaimRef indicating it is not yet bound to the claim"
+    )]
+    VolumeNotBound {
+        /// Its name.
+        volume: String,
+    },
+    /// The volume is another claim's.
+    #[error(
+        "found PV object {volume} but its pv.Spec.ClaimRef.UID {claim_ref} does not point to claim.UID {claim}"
+    )]
+    VolumeOfAnother {
+        /// Its name.
+        volume: String,
+        /// Whose it is.
+        claim_ref: String,
+        /// Whose it should be.
+        claim: String,
+    },
+    /// Nothing here makes volumes of its kind.
+    #[error("{error}")]
+    NoPlugin {
+        /// The volume's name.
+        volume: String,
+        /// Which kind.
+        error: super::SpecError,
+    },
+}

@@ -1,0 +1,91 @@
+use serde_json::json;
+
+use super::*;
+
+fn persistent(spec: &serde_json::Value) -> Result<VolumeSpec, SpecError> {
+    let object = json!({ "metadata": { "name": "pv-1" }, "spec": spec });
+    VolumeSpec::of_persistent(&serde_json::from_value(object).unwrap())
+}
+
+#[test]
+fn a_persistent_volume_of_a_csi_driver() {
+    let spec = persistent(&json!({
+        "accessModes": ["ReadWriteOnce", "ReadOnlyMany"], "capacity": { "storage": "1Gi" },
+        "mountOptions": ["noatime"], "volumeMode": "Block",
+        "csi": {
+            "driver": "d.example", "volumeHandle": "h/1", "fsType": "xfs", "readOnly": true,
+            "volumeAttributes": { "a": "b" },
+            "nodeStageSecretRef": { "name": "s", "namespace": "n" },
+            "nodePublishSecretRef": { "name": "p", "namespace": "n" },
+        },
+    }))
+    .unwrap();
+    assert_eq!(spec.name.as_str(), "kubernetes.io/csi/d.example^h/1");
+    assert_eq!((spec.folder.as_str(), spec.mode), ("pv-1", VolumeMode::Block));
+    assert_eq!((spec.capacity, spec.mount_options.as_slice()), (Some(1 << 30), &["noatime".to_owned()][..]));
+    let secret = |name: &str| Some(SecretName { namespace: "n".into(), name: name.into() });
+    let source = spec.csi();
+    assert_eq!((&source.stage_secret, &source.publish_secret), (&secret("s"), &secret("p")));
+    assert_eq!((source.expand_secret.as_ref(), source.is_ephemeral, source.read_only), (None, false, true));
+    assert_eq!((source.fs_type.as_str(), source.attributes["a"].as_str()), ("xfs", "b"));
+}
+
+#[test]
+fn one_of_another_kind_says_of_which() {
+    let local = json!({ "local": { "path": "/x" } });
+    assert_eq!(persistent(&local), Err(SpecError::NoPlugin { plugin: "kubernetes.io/local-volume".into() }));
+    assert_eq!(persistent(&json!({})), Err(SpecError::Unknown));
+}
+
+/// The handle is upstream's: whichever kubelet unpublishes it calls it by the same name.
+#[test]
+fn an_inline_volume_is_its_pods_alone() {
+    let pod: crate::Pod = serde_json::from_value(json!({
+        "metadata": { "name": "p", "namespace": "ns", "uid": "u-1" },
+        "spec": { "containers": [], "volumes": [
+            { "name": "v", "csi": {
+                "driver": "d.example", "readOnly": true, "nodePublishSecretRef": { "name": "s" },
+            } },
+            { "name": "e", "emptyDir": {} },
+        ] },
+    }))
+    .unwrap();
+    let volumes = pod.spec.as_ref().unwrap().volumes.as_ref().unwrap();
+    let spec = VolumeSpec::of_inline(&pod, &volumes[0]).unwrap();
+    assert_eq!(spec.name.as_str(), "kubernetes.io/csi/u-1-v");
+    let source = spec.csi();
+    assert_eq!(source.handle, "csi-54e4a2795add1ece7addc064e12cf22ce057736d58edc244244872693ca52848");
+    assert_eq!(source.publish_secret, Some(SecretName { namespace: "ns".into(), name: "s".into() }));
+    assert!(source.is_ephemeral && source.read_only);
+    assert_eq!(VolumeSpec::of_inline(&pod, &volumes[1]), None);
+}
+
+#[test]
+fn a_csi_driver_object_and_what_holds_without_one() {
+    let of = |spec: serde_json::Value| {
+        CsiDriverObject::of(&serde_json::from_value(json!({ "metadata": {}, "spec": spec })).unwrap())
+    };
+    assert_eq!(of(json!({})), CsiDriverObject { is_there: true, ..CsiDriverObject::default() });
+    let object = of(json!({
+        "attachRequired": false, "podInfoOnMount": true, "fsGroupPolicy": "File", "requiresRepublish": true,
+        "volumeLifecycleModes": ["Ephemeral"], "tokenRequests": [{ "audience": "a", "expirationSeconds": 600 }],
+        "nodeAllocatableUpdatePeriodSeconds": 10, "seLinuxMount": true, "serviceAccountTokenInSecrets": true,
+    }));
+    let token = CsiTokenRequest { audience: "a".into(), expiration_seconds: Some(600) };
+    assert_eq!(
+        object,
+        CsiDriverObject {
+            is_there: true,
+            allocatable_update_period: Some(std::time::Duration::from_secs(10)),
+            attach_required: false,
+            tells_pod_info: true,
+            fs_group_policy: FsGroupPolicy::File,
+            is_persistent: false,
+            is_ephemeral: true,
+            token_requests: vec![token],
+            has_tokens_in_secrets: true,
+            requires_republish: true,
+            mounts_with_selinux: true,
+        }
+    );
+}
