@@ -35,6 +35,7 @@ use crate::settings::Settings;
 use crate::startup::Startup;
 use crate::tasks::{NodeTask, Owner, PodTask};
 use crate::view::{Tallies, View, ViewBuilder};
+use crate::volumes::Volumes;
 use crate::wait::Found;
 
 /// The context of a step. It borrows some parts of the node and leaves the others free.
@@ -45,6 +46,7 @@ macro_rules! cx {
             &$node.settings,
             $node.lifecycle.state(&$node.settings),
             &mut $node.checkpoints,
+            &mut $node.volumes,
             &mut $node.out,
         )
     };
@@ -71,6 +73,8 @@ pub struct Node {
     #[serde(default)]
     plugins: Plugins,
     pod_cgroups: PodCgroups,
+    #[serde(default)]
+    volumes: Volumes,
     schedule: Schedule,
     /// Made anew from the pods.
     #[serde(skip)]
@@ -114,6 +118,7 @@ impl Node {
             out: Outbox::default(),
             relist: Relist::default(),
             plugins: Plugins::default(),
+            volumes: Volumes::default(),
             schedule: Schedule::default(),
             view: ViewBuilder::default(),
             tallies: Tallies::default(),
@@ -160,6 +165,7 @@ impl Node {
     fn drive_parts(&mut self, now: Now) {
         let mut cx = cx!(self, now);
         self.plugins.drive(&mut cx);
+        self.volumes_may_go_on();
         self.lifecycle.storage_is(self.plugins.csi().state(&self.settings));
         self.lifecycle.drive(now, &self.settings, &mut self.out);
         self.pod_cidr.drive(now, &mut self.out);
@@ -173,6 +179,12 @@ impl Node {
             }
         }
         let are_synced = self.are_sources_synced();
+        self.volumes.drive(are_synced, now, &mut self.out);
+        if let Some(names) = self.volumes.newly_in_use() {
+            // Volumes wait until that is written.
+            self.lifecycle.volumes_in_use_are(names);
+            self.lifecycle.drive(now, &self.settings, &mut self.out);
+        }
         let mut cx = cx!(self, now);
         container_gc::cap_dead_containers(&mut self.pods, &mut cx);
         self.pod_cgroups.drive(&self.pods, &mut cx);
@@ -200,6 +212,7 @@ impl Node {
         self.pod_cidr.find_waits(&mut of_parts);
         self.qos_cgroups.find_waits(self.pods.ledger().qos_amounts(), &mut of_parts);
         self.plugins.find_waits(&self.out, &mut of_parts);
+        self.volumes.find_unused(&mut of_parts);
         self.mirrors.find_waits(&mut of_parts);
         let unsynced = self.unsynced();
         self.lifecycle.note_waits(now, self.startup, unsynced, of_parts, &self.settings, &self.out);
@@ -228,6 +241,7 @@ impl Node {
         self.schedule.set(Key::Checkpoints, self.checkpoints.next_deadline(&self.out));
         self.schedule.set(Key::Mirrors, self.mirrors.next_deadline(&self.out));
         self.schedule.set(Key::Plugins, self.plugins.next_deadline(&self.out));
+        self.schedule.set(Key::Volumes, self.volumes.next_deadline());
         self.schedule.set(Key::RetainedLogs, self.retained_logs.next_deadline());
     }
 
@@ -268,6 +282,7 @@ impl Node {
                 self.pod_cidr.of_node(&node);
                 self.lifecycle.node_seen(node, &self.out);
                 self.pods.mark_admitting();
+                self.attachments_may_have_changed();
                 self.mirrors_may_be_made(was_known);
             }
             Input::NodeAddresses(addresses) => self.lifecycle.addresses_found(addresses),
@@ -440,7 +455,8 @@ impl Node {
                 Err(damaged) => self.tell_damaged(file, &damaged),
             }
         }
-        for uid in restored.pods {
+        let with_volumes = self.volumes.found(&restored.volumes);
+        for uid in restored.pods.into_iter().chain(with_volumes) {
             if !self.pods.contains(&uid) {
                 self.insert_orphan(uid.clone(), PodKey::new("", ""));
             }
@@ -569,9 +585,13 @@ impl Node {
                 }
                 self.lifecycle.registered(now, outcome);
                 self.pods.mark_admitting();
+                self.attachments_may_have_changed();
                 self.mirrors_may_be_made(was_known);
             }
-            Owner::Node(NodeTask::Status) => self.lifecycle.status_written(now, outcome),
+            Owner::Node(NodeTask::Status) => {
+                self.lifecycle.status_written(now, outcome);
+                self.attachments_may_have_changed();
+            }
             Owner::Node(NodeTask::PodCidr) => self.pod_cidr.finished(now, outcome),
             Owner::Node(NodeTask::QosCgroups) => self.qos_cgroups.finished(outcome, now),
             Owner::Node(NodeTask::CsiNode) => {
@@ -583,6 +603,18 @@ impl Node {
             Owner::Plugin(socket) => self.plugins.finished(&socket, outcome, &mut cx!(self, now)),
             Owner::CsiDriver(name) => self.plugins.csi_mut().asked_again(&name, outcome),
             Owner::Node(NodeTask::PodCgroups) => PodCgroups::finished(outcome, &mut self.pods),
+            Owner::Claim(claim) => {
+                let concerned = self.volumes.claim_read(&claim, outcome, now);
+                self.mark_all_of(concerned);
+            }
+            Owner::Volume(name) => {
+                let concerned = self.volumes.volume_done(&name, &outcome, now);
+                self.mark_all_of(concerned);
+            }
+            Owner::Publication(uid, name) => {
+                let concerned = self.volumes.publication_done(&uid, &name, &outcome, now);
+                self.mark_all_of(concerned);
+            }
             Owner::Checkpoint(file) => {
                 let concerned = self.checkpoints.finished(file, outcome, now);
                 concerned.into_iter().for_each(|uid| self.pods.mark(uid));
@@ -606,6 +638,24 @@ impl Node {
                 self.pods.mark(uid);
             }
         }
+    }
+
+    // ---- volumes of drivers ----
+
+    /// Drivers may have come, gone or changed, which pods wait for.
+    fn volumes_may_go_on(&mut self) {
+        let concerned = self.volumes.drivers_are(self.plugins.csi().callable());
+        self.mark_all_of(concerned);
+    }
+
+    /// What the Node object says of attached volumes may be something else.
+    fn attachments_may_have_changed(&mut self) {
+        let concerned = self.volumes.node_changed();
+        self.mark_all_of(concerned);
+    }
+
+    fn mark_all_of(&mut self, uids: BTreeSet<PodUid>) {
+        uids.into_iter().for_each(|uid| self.pods.mark(uid));
     }
 
     // ---- decisions ----

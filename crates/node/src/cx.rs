@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node as ApiNode, Taint};
+use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, Taint};
 use model::{Now, RuntimeHealth};
 
 use crate::checkpoints::Checkpoints;
@@ -11,6 +11,7 @@ use crate::node_status::{self, NodeDescription, Readings, Resources};
 use crate::outbox::Outbox;
 use crate::pressure::Pressures;
 use crate::settings::Settings;
+use crate::volumes::{Surroundings, Volumes};
 
 /// Passed down through one step.
 pub(crate) struct Cx<'a> {
@@ -22,6 +23,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) node: NodeState<'a>,
     /// What is written down for the next process.
     pub(crate) checkpoints: &'a mut Checkpoints,
+    /// The volumes of drivers.
+    pub(crate) volumes: &'a mut Volumes,
     /// Takes effects and events.
     pub(crate) out: &'a mut Outbox,
 }
@@ -39,6 +42,8 @@ pub(crate) struct NodeState<'a> {
     pub(crate) runtime_classes: Option<&'a BTreeMap<String, String>>,
     /// The Node object as the API server holds it.
     pub(crate) object: Option<&'a ApiNode>,
+    /// Its status as the API server was last told, or was found to hold it.
+    pub(crate) reported: Option<&'a NodeStatus>,
     /// The node's addresses, primary first.
     pub(crate) host_ips: &'a [String],
     /// The runtime's last answer.
@@ -55,9 +60,22 @@ impl<'a> Cx<'a> {
         settings: &'a Settings,
         node: NodeState<'a>,
         checkpoints: &'a mut Checkpoints,
+        volumes: &'a mut Volumes,
         out: &'a mut Outbox,
     ) -> Self {
-        Self { now, settings, node, checkpoints, out }
+        Self { now, settings, node, checkpoints, volumes, out }
+    }
+
+    /// The volumes of drivers, and what they look at.
+    pub(crate) fn volumes(&mut self) -> (&mut Volumes, Surroundings<'_>) {
+        let around = Surroundings {
+            now: self.now,
+            node_name: &self.settings.node_name,
+            node: self.node.object,
+            reported: self.node.reported,
+            out: self.out,
+        };
+        (self.volumes, around)
     }
 }
 

@@ -20,6 +20,7 @@
 //! - [`runtime_class`]: which handler of the runtime a pod asks for.
 //! - [`plugins`]: which plugins there are, and which are taken. [`csi`]: the drivers among them, and what the Node and CSINode
 //!   objects say of them.
+//! - [`volumes`]: volumes that drivers make, for the node and for its pods.
 //! - [`mirrors`]: how static pods show in the API.
 //! - [`checkpoints`]: what is written down for the next process.
 //! - [`schedule`]: when something is due by itself. [`tasks`], [`outbox`]: what is under way, and who waits for its result.
@@ -59,6 +60,7 @@ pub mod status;
 mod tasks;
 mod timeline;
 mod view;
+mod volumes;
 mod wait;
 
 pub use crate::core::Node;
@@ -77,7 +79,7 @@ pub use pods::life::Phase;
 pub use settings::{CapacitySettings, Delays, ObjectSettings, PodGates, RestartRules, Settings};
 pub use timeline::{Mark, Timeline};
 pub use view::{PodView, View};
-pub use wait::{Responsible, Wait, WaitOn};
+pub use wait::{Responsible, VolumeStep, Wait, WaitOn};
 
 #[cfg(test)]
 mod tests;

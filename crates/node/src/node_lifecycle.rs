@@ -178,6 +178,12 @@ impl NodeLifecycle {
         self.runtime_classes = Some(classes);
     }
 
+    /// These volumes must not be detached from the node.
+    pub(crate) fn volumes_in_use_are(&mut self, names: Vec<String>) {
+        self.report.is_dirty |= self.readings.volumes_in_use != names;
+        self.readings.volumes_in_use = names;
+    }
+
     /// The runtime said which images it has.
     pub(crate) fn images_listed(&mut self, images: Vec<NodeImage>) {
         self.report.is_dirty |= self.readings.images != images;
@@ -216,6 +222,7 @@ impl NodeLifecycle {
             readings: &self.readings,
             runtime_classes: self.runtime_classes.as_ref(),
             object: self.object.as_deref(),
+            reported: self.report.written.as_deref(),
             host_ips: &self.host_ips,
             runtime: self.runtime.health.as_ref(),
             network_wait: self.runtime.network_wait.as_deref(),

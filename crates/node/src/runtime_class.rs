@@ -100,6 +100,7 @@ mod tests {
             readings: &Readings::default(),
             runtime_classes: are_listed.then_some(&classes),
             object: None,
+            reported: None,
             host_ips: &[],
             runtime: (!is_silent).then_some(&health),
             network_wait: None,

@@ -19,6 +19,7 @@ pub(crate) enum Key {
     Mirrors,
     RetainedLogs,
     Plugins,
+    Volumes,
     Pod(PodUid),
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::probe::ProbeKind;
+use model::storage::{ClaimName, VolumeName};
 use model::{ContainerId, ImageUse, PodUid, SandboxId};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,12 @@ pub(crate) enum Owner {
     Plugin(String),
     /// A registered CSI driver that is asked again, by its name.
     CsiDriver(String),
+    /// A claim on a volume that is read.
+    Claim(ClaimName),
+    /// A volume of a driver on the node.
+    Volume(VolumeName),
+    /// A volume of a driver in a pod.
+    Publication(PodUid, VolumeName),
     /// A pod.
     Pod(PodUid, PodTask),
 }

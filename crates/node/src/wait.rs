@@ -56,6 +56,13 @@ pub enum WaitOn {
     Cgroup,
     /// The pod's volumes.
     Volumes,
+    /// A volume that a driver makes.
+    DriverVolume {
+        /// Its name in the pod, or its folder there, or, where no pod uses it, its name on the node.
+        volume: String,
+        /// What is missing.
+        step: VolumeStep,
+    },
     /// The network of the runtime.
     Network,
     /// A write of a state file: what a pod has is to be in it.
@@ -122,6 +129,25 @@ pub enum WaitOn {
     StrayMirror(PodKey),
 }
 
+/// What is missing of a volume that a driver makes. Names are those of drivers, unless they say otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum VolumeStep {
+    /// This claim has to have a volume.
+    Claim(String),
+    /// It has to be attached to the node.
+    Attach(String),
+    /// The driver has to register.
+    Driver(String),
+    /// It has to be made ready for the node.
+    Stage(String),
+    /// It has to be made available to the pod.
+    Publish(String),
+    /// It has to be taken from the pod.
+    Unpublish(String),
+    /// It has to be taken from the node.
+    Unstage(String),
+}
+
 /// Who has to do something, so that the wait ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Responsible {
@@ -149,6 +175,12 @@ pub enum Responsible {
     Ending,
     /// A plugin on this node.
     Plugin,
+    /// A driver of volumes on this node.
+    VolumeDriver,
+    /// Whoever makes volumes for claims.
+    Provisioner,
+    /// Whoever attaches volumes to nodes.
+    Attacher,
     /// Another pod.
     OtherPod,
     /// Whoever sets a condition.
@@ -183,6 +215,11 @@ impl Responsible {
             Self::Network => "the network plugin of the container runtime",
             Self::Program => "the program in the container",
             Self::Plugin => "the plugin behind that socket, or the API server it is to be told of",
+            Self::VolumeDriver => "the driver's program on this node",
+            Self::Provisioner => "whoever makes volumes for claims of that class, or the API server",
+            Self::Attacher => {
+                "the attach/detach controller of the cluster, the driver's attacher, or the API server"
+            }
             Self::OtherPod => "the pod that had the name before",
             Self::Controller => "whoever sets that condition",
             Self::NodeMaker => "whoever makes Node objects: the kubelet does not, or its own was deleted",
@@ -218,6 +255,7 @@ impl WaitOn {
             Self::Read => "read",
             Self::Cgroup => "cgroup",
             Self::Volumes => "volumes",
+            Self::DriverVolume { step, .. } => step.label(),
             Self::Network => "network",
             Self::StateFile(_) => "state_file",
             Self::Sandbox => "sandbox",
@@ -280,6 +318,7 @@ impl WaitOn {
             | Self::Logs => Responsible::Host,
             Self::StateFile(_) => Responsible::Disk,
             Self::Volumes => Responsible::Volumes,
+            Self::DriverVolume { step, .. } => step.responsible(),
             Self::Network => Responsible::Network,
             Self::BackOff(_) => Responsible::Time,
             Self::InitContainer(_)
@@ -301,6 +340,45 @@ impl WaitOn {
     }
 }
 
+impl VolumeStep {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Claim(_) => "volume_claim",
+            Self::Attach(_) => "volume_attach",
+            Self::Driver(_) => "volume_driver",
+            Self::Stage(_) => "volume_stage",
+            Self::Publish(_) => "volume_publish",
+            Self::Unpublish(_) => "volume_unpublish",
+            Self::Unstage(_) => "volume_unstage",
+        }
+    }
+
+    fn responsible(&self) -> Responsible {
+        match self {
+            Self::Claim(_) => Responsible::Provisioner,
+            Self::Attach(_) => Responsible::Attacher,
+            Self::Driver(_) | Self::Stage(_) | Self::Publish(_) | Self::Unpublish(_) | Self::Unstage(_) => {
+                Responsible::VolumeDriver
+            }
+        }
+    }
+}
+
+/// What is missing, as it stands after the volume's name.
+impl fmt::Display for VolumeStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Claim(claim) => write!(f, "of claim {claim} to be there"),
+            Self::Attach(driver) => write!(f, "of driver {driver} to be attached to the node"),
+            Self::Driver(driver) => write!(f, "which needs CSI driver {driver} to register"),
+            Self::Stage(driver) => write!(f, "to be made ready for the node by CSI driver {driver}"),
+            Self::Publish(driver) => write!(f, "to be mounted for the pod by CSI driver {driver}"),
+            Self::Unpublish(driver) => write!(f, "to be unmounted for the pod by CSI driver {driver}"),
+            Self::Unstage(driver) => write!(f, "to be taken from the node by CSI driver {driver}"),
+        }
+    }
+}
+
 /// What is waited for, as it stands after "waits for".
 impl fmt::Display for WaitOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -318,6 +396,7 @@ impl fmt::Display for WaitOn {
             Self::Read => f.write_str("a look at what the container runtime holds of it"),
             Self::Cgroup => f.write_str("its cgroup"),
             Self::Volumes => f.write_str("its volumes"),
+            Self::DriverVolume { volume, step } => write!(f, "volume {volume} {step}"),
             Self::Network => f.write_str("the network of the node"),
             Self::StateFile(file) => write!(f, "state file {} to be written", file.name()),
             Self::Sandbox => f.write_str("its sandbox"),

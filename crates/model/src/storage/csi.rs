@@ -114,8 +114,6 @@ pub struct CsiCapabilities {
     pub expands: bool,
     /// `GET_VOLUME_STATS`.
     pub tells_stats: bool,
-    /// `VOLUME_CONDITION`.
-    pub tells_condition: bool,
     /// `SINGLE_NODE_MULTI_WRITER`: it tells a single writer from a single node.
     pub knows_single_writers: bool,
     /// `VOLUME_MOUNT_GROUP`: it sees to `fsGroup` itself.

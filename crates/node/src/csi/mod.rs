@@ -14,7 +14,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use k8s_openapi::api::storage::v1::CSINode;
 use model::Now;
-use model::storage::CsiDriverObject;
+use model::storage::{CsiDriver, CsiDriverObject};
 use serde::{Deserialize, Serialize};
 
 use crate::cx::{Cx, NodeState};
@@ -25,6 +25,7 @@ use crate::pods::backoff::{Pauses, Retry};
 use crate::schedule::earliest;
 use crate::settings::Settings;
 use crate::tasks::{NodeTask, Owner};
+use crate::volumes::Drivers;
 use crate::wait::{Found, WaitOn};
 
 pub(crate) use objects::{MIGRATED_ANNOTATION, NODE_ID_ANNOTATION};
@@ -45,6 +46,12 @@ pub(crate) struct CsiDrivers {
     gone: BTreeSet<String>,
     /// The cluster's CSIDriver objects.
     objects: DriverObjects,
+    /// Whether they were listed.
+    #[serde(default)]
+    are_objects_listed: bool,
+    /// The drivers as volumes are made by them.
+    #[serde(default)]
+    callable: Arc<Drivers>,
     csi_node: Read,
     /// Whether this process has read it.
     has_read: bool,
@@ -140,6 +147,7 @@ impl CsiDrivers {
         let ask_at = next_question(&self.objects, driver, now);
         let (refusal, is_asked) = (None, false);
         self.drivers.insert(driver.to_owned(), Driver { socket, endpoint, info, refusal, ask_at, is_asked });
+        self.refresh_callable();
     }
 
     /// What has registered at this socket is gone. Nothing happens when another one has taken its place.
@@ -147,6 +155,7 @@ impl CsiDrivers {
         if self.drivers.get(driver).is_some_and(|known| known.socket == socket) {
             self.drivers.remove(driver);
             self.gone.insert(driver.to_owned());
+            self.refresh_callable();
         }
     }
 
@@ -185,6 +194,25 @@ impl CsiDrivers {
                 driver.ask_at = next_question(objects, name, now);
             }
         }
+        self.are_objects_listed = true;
+        self.refresh_callable();
+    }
+
+    /// The drivers that have registered, as volumes are made by them, and what the cluster says of drivers.
+    pub(crate) fn callable(&self) -> &Arc<Drivers> {
+        &self.callable
+    }
+
+    fn refresh_callable(&mut self) {
+        let callable = |(name, driver): (&String, &Driver)| {
+            let object = self.objects.get(name).cloned().unwrap_or_default();
+            let endpoint = driver.endpoint.clone();
+            let capabilities = driver.info.capabilities;
+            (name.clone(), CsiDriver { name: name.clone(), endpoint, capabilities, object })
+        };
+        let objects = self.are_objects_listed.then(|| self.objects.clone());
+        let callable = self.drivers.iter().map(callable).collect();
+        self.callable = Arc::new(Drivers { callable, objects });
     }
 
     /// A driver was asked again. What it said before holds when it cannot tell.
@@ -193,6 +221,7 @@ impl CsiDrivers {
         let is_its = std::mem::take(&mut driver.is_asked);
         if let (true, Outcome::Plugin(PluginOutcome::NodeInfo(info))) = (is_its, outcome) {
             driver.info = info;
+            self.refresh_callable();
         }
     }
 

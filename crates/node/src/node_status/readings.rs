@@ -14,6 +14,9 @@ pub struct Readings {
     pub runtime_name: String,
     /// The runtime's version; empty while it is not known.
     pub runtime_version: String,
+    /// The volumes that must not be detached from the node.
+    #[serde(default)]
+    pub volumes_in_use: Vec<String>,
     /// All images, in any order.
     pub images: Vec<NodeImage>,
     /// What the node has left; `None` before it was measured.

@@ -61,9 +61,14 @@ pub(super) fn describe(node: NodeDescription<'_>, previous: &NodeStatus) -> Node
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(object.kubelet_port) }),
         }),
+        volumes_in_use: in_use(node),
         declared_features: (!object.declared_features.is_empty()).then(|| object.declared_features.clone()),
         ..previous.clone()
     }
+}
+
+fn in_use(node: NodeDescription<'_>) -> Option<Vec<String>> {
+    Some(&node.readings.volumes_in_use).filter(|names| !names.is_empty()).cloned()
 }
 
 fn addresses(node: NodeDescription<'_>, previous: &NodeStatus) -> Option<Vec<NodeAddress>> {

@@ -78,6 +78,9 @@ pub(crate) struct PodVolumes {
     pub(crate) step: Step,
     /// When they are looked at again although nothing changed, monotonic.
     pub(crate) refresh_at: Option<Duration>,
+    /// Whether those are there that drivers make.
+    #[serde(default)]
+    pub(crate) are_published: bool,
     /// Those the pod waits for.
     pub(crate) missing: MissingVolumes,
 }
@@ -203,7 +206,7 @@ impl Life {
     pub(crate) fn has_volumes(&self) -> bool {
         match self {
             Self::Admitting(_) | Self::Terminated(_) => false,
-            Self::Running(running) => running.volumes.step.is_done(),
+            Self::Running(running) => running.volumes.are_there(),
             Self::Terminating(end) => end.has_volumes,
         }
     }
@@ -309,11 +312,16 @@ impl Running {
 
     /// Whether it has what a sandbox needs.
     pub(crate) fn is_prepared(&self) -> bool {
-        self.cgroup.is_done() && self.volumes.step.is_done()
+        self.cgroup.is_done() && self.volumes.are_there()
     }
 }
 
 impl PodVolumes {
+    /// Whether all of them are there.
+    pub(crate) fn are_there(&self) -> bool {
+        self.step.is_done() && self.are_published
+    }
+
     pub(crate) fn is_due(&self, now: Now) -> bool {
         let refresh = self.refresh_at.filter(|_| self.step.is_done());
         self.step.is_due(now) || refresh.is_some_and(|at| at <= now.mono)
@@ -344,7 +352,7 @@ impl PodVolumes {
     /// All of them are there and show what they should.
     pub(crate) fn synced(&mut self, refresh_after: Option<Duration>, now: Now) {
         self.step = Step::Done;
-        self.missing = MissingVolumes::default();
+        self.missing.files_made();
         // What changed while this was under way may have come too late for it.
         self.refresh_at = earliest(self.refresh_at, refresh_after.map(|after| now.after(after)));
     }
@@ -357,7 +365,7 @@ impl PodVolumes {
         if self.step.is_done() || are_in_use {
             // A refresh failed: what is mounted stays in use.
             self.step = Step::Done;
-            self.missing = MissingVolumes::default();
+            self.missing.files_made();
             self.refresh_at = earliest(self.refresh_at, Some(retry.next_at));
         } else if self.refresh_at.take().is_some_and(|at| at <= now.mono) {
             self.step = Step::Todo;

@@ -20,6 +20,24 @@ use crate::tasks::PodTask;
 impl PodRecord {
     /// Cgroup and volumes, each on its own.
     pub(crate) fn drive_preparation(&mut self, pod: &AllocatedPod, cx: &mut Cx<'_>) -> Option<Duration> {
+        let next = self.drive_driver_volumes(pod, cx);
+        earliest(next, self.drive_own_preparation(pod, cx))
+    }
+
+    /// The volumes that drivers make.
+    fn drive_driver_volumes(&mut self, pod: &AllocatedPod, cx: &mut Cx<'_>) -> Option<Duration> {
+        let (volumes, mut around) = cx.volumes();
+        let preparation = volumes.prepare(pod, &mut around);
+        let running = self.life.running_mut()?;
+        running.volumes.are_published = preparation.missing.is_empty();
+        running.volumes.missing.of_drivers_are(&preparation, cx.now);
+        for message in running.volumes.missing.messages(&preparation.news) {
+            self.record_event(true, event::FAILED_MOUNT, message, cx.out);
+        }
+        preparation.next
+    }
+
+    fn drive_own_preparation(&mut self, pod: &AllocatedPod, cx: &mut Cx<'_>) -> Option<Duration> {
         let now = cx.now;
         let has_sandbox = self.has_sandbox();
         let [is_making, is_looking] = [PodTask::Cgroup, PodTask::Volumes].map(|s| self.tasks.is_open(&s));

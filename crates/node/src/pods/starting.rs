@@ -1,6 +1,5 @@
 //! Starts containers, runs their postStart hooks, and takes in how that went.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::reason::{event, waiting};
@@ -71,7 +70,7 @@ impl PodRecord {
                         attempt: item.attempt,
                         image,
                         image_volumes: self.images_to_mount(pod, &item.name),
-                        published_volumes: BTreeMap::new(),
+                        published_volumes: cx.volumes.published(&self.uid),
                         facts: self.facts(cx),
                         handler,
                         target: self.target_of(pod, &item.name),

@@ -31,7 +31,9 @@ impl PodRecord {
         let (tears_down, removes_cgroup) = (end.volumes.is_due(cx.now), end.cgroup.is_due(cx.now));
         let object_at = end.object.next_at(cx.now);
         let mut next = earliest(end.volumes.next_at(cx.now), end.cgroup.next_at(cx.now));
-        if tears_down && !self.tasks.is_open(&PodTask::TearDownVolumes) {
+        let (is_released, release_at) = self.release_volumes(cx);
+        next = earliest(next, release_at);
+        if tears_down && is_released && !self.tasks.is_open(&PodTask::TearDownVolumes) {
             let action = VolumeAction::TearDown { uid: self.uid.clone(), key: self.key.clone() };
             self.start(PodTask::TearDownVolumes, action, cx.out);
         }
@@ -58,6 +60,12 @@ impl PodRecord {
             next = earliest(next, self.drive_cleanup(cx));
         }
         next
+    }
+
+    /// Volumes that drivers have made for it go first. Returns whether they are gone, and when that is tried again.
+    fn release_volumes(&mut self, cx: &mut Cx<'_>) -> (bool, Option<Duration>) {
+        let (volumes, mut around) = cx.volumes();
+        volumes.release(&self.uid, &self.key, &mut around)
     }
 
     /// Whether the API object waits for this node to remove it.

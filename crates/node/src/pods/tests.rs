@@ -26,6 +26,7 @@ use crate::outbox::Outbox;
 use crate::pressure::{Pressures, Sample};
 use crate::settings::Settings;
 use crate::tasks::{Owner, PodTask};
+use crate::volumes::Volumes;
 use crate::{
     HostAction, ImageAction, ImageOutcome, ProbeAction, RuntimeAction, RuntimeOutcome, VolumeAction,
 };
@@ -37,6 +38,7 @@ struct PodHarness {
     record: PodRecord,
     out: Outbox,
     checkpoints: Checkpoints,
+    volumes: Volumes,
     settings: Settings,
     at: u64,
 }
@@ -88,6 +90,7 @@ impl PodHarness {
         record.seen = Seen::Fresh(Arc::new(seen));
         let mut running = Running::new(wall(0));
         (running.cgroup, running.volumes.step) = (Step::Done, Step::Done);
+        running.volumes.are_published = true;
         record.life = Life::Running(running);
         record.granted = Granted::AsAsked;
         let settings = Settings { has_api: false, sources: vec![Source::Api], ..Settings::for_tests() };
@@ -96,7 +99,8 @@ impl PodHarness {
         let written = PodsState { pods: [(record.uid.clone(), Arc::new(actuated.canonical()))].into() };
         let mut checkpoints = Checkpoints::default();
         checkpoints.restored(StateFile::ActuatedPods, written);
-        Self { record, out: Outbox::default(), checkpoints, settings, at: 0 }
+        let (out, volumes) = (Outbox::default(), Volumes::default());
+        Self { record, out, checkpoints, volumes, settings, at: 0 }
     }
 
     fn with<T>(&mut self, work: impl FnOnce(&mut PodRecord, &mut Cx<'_>) -> T) -> T {
@@ -110,12 +114,14 @@ impl PodHarness {
             readings: &readings,
             runtime_classes: None,
             object: None,
+            reported: None,
             host_ips: &host_ips,
             runtime: None,
             network_wait: None,
             pressures: Pressures::default(),
         };
-        let mut cx = Cx::new(now, &self.settings, node, &mut self.checkpoints, &mut self.out);
+        let mut cx =
+            Cx::new(now, &self.settings, node, &mut self.checkpoints, &mut self.volumes, &mut self.out);
         work(&mut self.record, &mut cx)
     }
 

@@ -44,7 +44,7 @@ impl PodRecord {
             }
             Life::Running(running) => self.find_running(running, cx, &mut found),
             Life::Terminating(end) => self.find_terminating(end, cx.now, &mut found),
-            Life::Terminated(end) => self.find_terminated(end, &mut found),
+            Life::Terminated(end) => self.find_terminated(end, cx, &mut found),
         }
         self.find_report(cx, &mut found);
         self.find_under_way(&mut found);
@@ -66,6 +66,9 @@ impl PodRecord {
         let Some(pod) = self.desired.pod() else { return };
         found.step(WaitOn::Cgroup, &running.cgroup);
         found.step(WaitOn::Volumes, &running.volumes.step);
+        if !running.volumes.are_published {
+            cx.volumes.find_preparation(&self.uid, found);
+        }
         let is_all_up = self.is_all_up(pod);
         if !is_all_up && self.is_restarting_all(pod, cx) {
             found.add(WaitOn::RestartAll);
@@ -292,7 +295,8 @@ impl PodRecord {
         }
     }
 
-    fn find_terminated(&self, end: &Terminated, found: &mut Found) {
+    fn find_terminated(&self, end: &Terminated, cx: &Cx<'_>, found: &mut Found) {
+        cx.volumes.find_removal(&self.uid, found);
         found.step(WaitOn::Unmount, &end.volumes);
         found.step(WaitOn::CgroupRemoval, &end.cgroup);
         // It goes last.

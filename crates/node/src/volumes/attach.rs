@@ -1,0 +1,105 @@
+//! The attachment of volumes to the node, which others see to: the controller attaches a volume, and lists it in
+//! `status.volumesAttached` of the Node; the node lists in `status.volumesInUse` what must not be detached. So nothing is
+//! done with such a volume before the API server has been seen to have it in the latter list, and it stays there until it is
+//! unstaged (<https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/node-v1/#NodeStatus>).
+
+use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus};
+use model::Now;
+use model::storage::{VolumeName, attachment_name};
+
+use super::node_volume::NodeVolume;
+use super::{Drivers, Surroundings, Volumes};
+use crate::effect::{ApiAction, ApiOutcome, Outcome};
+use crate::pods::backoff::{Pauses, Retry};
+use crate::tasks::Owner;
+
+/// What is missing before a volume can be staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AttachWait {
+    /// The API server has to know that the node uses it.
+    Announcement,
+    /// The controller has to attach it.
+    Attachment,
+    /// What the driver has to be told of the attachment has to be read.
+    Context,
+}
+
+impl Drivers {
+    /// Whether volumes of a driver have to be attached to the node; so it is with those of which nobody says anything.
+    pub(super) fn needs_attachment(&self, driver: &str, is_ephemeral: bool) -> bool {
+        !is_ephemeral && self.object(driver).is_none_or(|object| object.attach_required)
+    }
+}
+
+fn is_announced(reported: Option<&NodeStatus>, name: &VolumeName) -> bool {
+    let in_use = reported.and_then(|status| status.volumes_in_use.as_ref());
+    in_use.is_some_and(|names| names.iter().any(|known| known == name.as_str()))
+}
+
+fn is_attached(node: Option<&ApiNode>, name: &VolumeName) -> bool {
+    let attached = node.and_then(|node| node.status.as_ref()?.volumes_attached.as_ref());
+    attached.is_some_and(|volumes| volumes.iter().any(|volume| volume.name == name.as_str()))
+}
+
+impl Volumes {
+    /// The volumes that must not be detached from the node, in order; `None` when they are those that were last said.
+    pub(crate) fn newly_in_use(&mut self) -> Option<Vec<String>> {
+        std::mem::take(&mut self.is_use_new).then(|| self.in_use())
+    }
+
+    fn in_use(&self) -> Vec<String> {
+        let all = self.volumes.iter().filter(|(name, volume)| {
+            let is_touched = !volume.stage.is_absent() || !self.idle.contains(*name);
+            is_touched && self.drivers.needs_attachment(&volume.driver, volume.is_ephemeral)
+        });
+        all.map(|(name, _)| name.to_string()).collect()
+    }
+}
+
+impl NodeVolume {
+    /// Brings the attachment closer. Returns what is missing; `None` when the volume can be staged.
+    pub(super) fn attach(
+        &mut self,
+        name: &VolumeName,
+        drivers: &Drivers,
+        around: &mut Surroundings<'_>,
+    ) -> Option<AttachWait> {
+        if !drivers.needs_attachment(&self.driver, self.is_ephemeral) {
+            return None;
+        }
+        if !is_announced(around.reported, name) {
+            return Some(AttachWait::Announcement);
+        }
+        if !is_attached(around.node, name) {
+            // The next attachment may have another context.
+            self.publish_context = None;
+            return Some(AttachWait::Attachment);
+        }
+        if self.publish_context.is_some() {
+            return None;
+        }
+        let owner = Owner::Volume(name.clone());
+        if Self::is_due(self.retry.as_ref(), around.now) && !around.out.is_open(&owner) {
+            let name = attachment_name(&self.driver, &self.handle, around.node_name);
+            around.out.start(owner, ApiAction::ReadAttachment { name });
+        }
+        Some(AttachWait::Context)
+    }
+
+    /// The attachment was read, or was not.
+    pub(super) fn attachment_read(&mut self, outcome: &Outcome, now: Now) {
+        let error = match outcome {
+            Outcome::Api(ApiOutcome::Attachment { is_attached: true, metadata, .. }) => {
+                (self.publish_context, self.retry) = (Some(metadata.clone()), None);
+                return;
+            }
+            Outcome::Api(ApiOutcome::Attachment { error: Some(error), .. }) => error.clone(),
+            Outcome::Failed(failure) => failure.message.clone(),
+            Outcome::Gone => "the VolumeAttachment does not exist".to_owned(),
+            _ => "the VolumeAttachment does not say that it is attached".to_owned(),
+        };
+        let folder = self.spec.as_ref().map_or(self.handle.as_str(), |spec| spec.folder.as_str());
+        let error = format!("MountVolume.WaitForAttach failed for volume {folder:?} : {error}");
+        self.retry = Some(Retry::after(self.retry.as_ref(), error, Pauses::VOLUMES, now));
+    }
+}

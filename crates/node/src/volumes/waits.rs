@@ -1,0 +1,68 @@
+//! What pods and the node wait for at volumes of drivers: each volume by its name, with its step and who is to act.
+
+use model::PodUid;
+
+use super::Volumes;
+use super::uses::{Use, UseSource};
+use crate::pods::backoff::Retry;
+use crate::wait::{Found, VolumeStep, WaitOn};
+
+impl Volumes {
+    /// Finds what a pod waits for that is to run.
+    pub(crate) fn find_preparation(&self, uid: &PodUid, found: &mut Found) {
+        let Some(known) = self.pods.get(uid) else { return };
+        for (name, wanted) in &known.wanted {
+            if let Some((step, retry)) = self.missing_step(uid, wanted) {
+                found.retrying(WaitOn::DriverVolume { volume: name.clone(), step }, retry);
+            }
+        }
+    }
+
+    fn missing_step(&self, uid: &PodUid, wanted: &Use) -> Option<(VolumeStep, Option<&Retry>)> {
+        let Some(name) = &wanted.volume else {
+            let UseSource::Claim { name: claim, .. } = &wanted.source else { return None };
+            return Some((VolumeStep::Claim(claim.to_string()), self.claims.retry(claim)));
+        };
+        let volume = self.volumes.get(name)?;
+        let publication = volume.users.get(uid)?;
+        if publication.presence.is_there() {
+            return None;
+        }
+        let is_staged = volume.is_ephemeral || volume.stage.is_there();
+        let driver = volume.driver.clone();
+        Some(if !is_staged && self.attaching.contains(name) {
+            (VolumeStep::Attach(driver), volume.retry.as_ref())
+        } else if !self.drivers.callable.contains_key(&driver) {
+            (VolumeStep::Driver(driver), None)
+        } else if !is_staged {
+            (VolumeStep::Stage(driver), volume.retry.as_ref())
+        } else {
+            (VolumeStep::Publish(driver), publication.retry.as_ref())
+        })
+    }
+
+    /// Finds what a pod still has that has ended.
+    pub(crate) fn find_removal(&self, uid: &PodUid, found: &mut Found) {
+        let names = self.pods.get(uid).into_iter().flat_map(|known| &known.volumes);
+        for volume in names.filter_map(|name| self.volumes.get(name)) {
+            let Some(publication) = volume.users.get(uid) else { continue };
+            let step = match self.drivers.callable.contains_key(&volume.driver) {
+                true => VolumeStep::Unpublish(volume.driver.clone()),
+                false => VolumeStep::Driver(volume.driver.clone()),
+            };
+            let on = WaitOn::DriverVolume { volume: publication.folder.clone(), step };
+            found.retrying(on, publication.retry.as_ref());
+        }
+    }
+
+    /// Finds what is still on the node though no pod uses it.
+    pub(crate) fn find_unused(&self, found: &mut Found) {
+        for (name, volume) in self.idle.iter().filter_map(|name| Some((name, self.volumes.get(name)?))) {
+            let step = match self.drivers.callable.contains_key(&volume.driver) {
+                true => VolumeStep::Unstage(volume.driver.clone()),
+                false => VolumeStep::Driver(volume.driver.clone()),
+            };
+            found.retrying(WaitOn::DriverVolume { volume: name.to_string(), step }, volume.retry.as_ref());
+        }
+    }
+}
