@@ -5,17 +5,11 @@
 
 use std::sync::Arc;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
 use crate::gate::now;
 use crate::latency;
 use crate::server::State;
-
-/// The longest command that is read.
-const LONGEST: u64 = 4096;
-/// Connections at a time; a test has one or two.
-const CONNECTIONS: usize = 16;
 
 /// What can be asked of the control socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,45 +133,16 @@ impl std::str::FromStr for Command {
 
 /// Answers commands for ever.
 pub(crate) async fn serve(listener: UnixListener, state: Arc<State>) -> std::io::Error {
-    let free = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(permit) = Arc::clone(&free).acquire_owned().await else {
-            return std::io::Error::other("the control socket was closed");
-        };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => return error,
-        };
+    let obeyed = move |line: String| {
         let state = Arc::clone(&state);
-        #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
-        tokio::spawn(async move {
-            // Who asks may go at any time; there is nobody else to tell.
-            let _ = talk(stream, &state).await;
-            drop(permit);
-        });
-    }
-}
-
-async fn talk(mut stream: UnixStream, state: &State) -> std::io::Result<()> {
-    let (read, mut write) = stream.split();
-    let mut read = BufReader::new(read);
-    loop {
-        let mut line = String::new();
-        tokio::io::AsyncReadExt::take(&mut read, LONGEST).read_line(&mut line).await?;
-        if !line.ends_with('\n') {
-            return Ok(());
+        async move {
+            match line.parse() {
+                Ok(command) => obey(command, &state).await,
+                Err(error) => Err(CommandError::to_string(&error)),
+            }
         }
-        let answer = match line.trim_end().parse() {
-            Ok(command) => obey(command, state).await,
-            Err(error) => Err(error.to_string()),
-        };
-        let answer = match answer {
-            Ok(text) if text.is_empty() => "ok\n".to_owned(),
-            Ok(text) => format!("ok {text}\n"),
-            Err(text) => format!("error {text}\n"),
-        };
-        write.write_all(answer.as_bytes()).await?;
-    }
+    };
+    fake_control::serve(listener, obeyed).await
 }
 
 async fn obey(command: Command, state: &State) -> Result<String, String> {

@@ -2,25 +2,26 @@
 
 use std::sync::Arc;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
+use tonic::Code;
 
 use crate::gate::{self, Mode};
 use crate::server::State;
 
-/// The longest command that is read.
-const LONGEST: u64 = 4096;
-/// Connections at a time; a test has one or two.
-const CONNECTIONS: usize = 16;
-
 /// What can be asked of the control socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// `hang CALL`: calls of this kind are not answered from now on. Answers `ok`.
+    /// `hang CALL`: calls of this kind are neither carried out nor answered from now on. Answers `ok`.
     Hang(&'static str),
-    /// `fail CALL`: they fail from now on. Answers `ok`.
-    Fail(&'static str),
-    /// `release CALL`: they are answered again, those that hang included. Answers `ok`.
+    /// `fail CALL [CODE]`: they fail from now on, with `Internal` or another code of gRPC's, and nothing is done. Answers `ok`.
+    Fail(&'static str, Code),
+    /// `late CALL`: they are carried out from now on, and not answered. Answers `ok`.
+    Late(&'static str),
+    /// `fail-after CALL CODE`: they are carried out from now on, and the answer is that they failed. Answers `ok`.
+    FailAfter(&'static str, Code),
+    /// `twice CALL`: they are carried out twice from now on. Answers `ok`.
+    Twice(&'static str),
+    /// `release CALL`: they are carried out and answered again, those that hang included. Answers `ok`.
     Release(&'static str),
     /// `count CALL`: how often it was made, `ok NUMBER`.
     Count(&'static str),
@@ -30,12 +31,21 @@ pub enum Command {
     Said,
     /// `max-volumes NUMBER`: that many volumes the node can have from now on. Answers `ok`.
     MaxVolumes(i64),
+    /// `calls [VOLUME]`: the calls for volumes so far, or for one, in their order, `ok CALL:VOLUME CALL:VOLUME`.
+    Calls(Option<String>),
+    /// `last CALL`: the last request of this kind, `ok` and JSON; secrets that do not begin with `marker-` are hidden.
+    Last(&'static str),
+    /// `volumes`: what is staged and published, `ok VOLUME@PLACE VOLUME@PLACE`.
+    Volumes,
+    /// `wrong`: what the kubelet did that CSI forbids, `ok` and text; nothing when there was nothing.
+    Wrong,
 }
 
 /// A command that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "command {0:?}: want hang CALL, fail CALL, release CALL, count CALL, counted CALL NUMBER, said or max-volumes NUMBER"
+    "command {0:?}: want hang CALL, fail CALL [CODE], late CALL, fail-after CALL CODE, twice CALL, release CALL, count CALL, \
+     counted CALL NUMBER, said, max-volumes NUMBER, calls [VOLUME], last CALL, volumes or wrong"
 )]
 pub struct CommandError(String);
 
@@ -46,14 +56,24 @@ impl std::str::FromStr for Command {
         let words: Vec<&str> = line.split_whitespace().collect();
         let error = || CommandError(line.to_owned());
         let call = |name: &str| gate::call(name).ok_or_else(error);
+        let code = |name: &str| gate::code(name).ok_or_else(error);
         match words[..] {
             ["hang", name] => Ok(Self::Hang(call(name)?)),
-            ["fail", name] => Ok(Self::Fail(call(name)?)),
+            ["fail", name] => Ok(Self::Fail(call(name)?, Code::Internal)),
+            ["fail", name, text] => Ok(Self::Fail(call(name)?, code(text)?)),
+            ["late", name] => Ok(Self::Late(call(name)?)),
+            ["fail-after", name, text] => Ok(Self::FailAfter(call(name)?, code(text)?)),
+            ["twice", name] => Ok(Self::Twice(call(name)?)),
             ["release", name] => Ok(Self::Release(call(name)?)),
             ["count", name] => Ok(Self::Count(call(name)?)),
             ["counted", name, number] => Ok(Self::Counted(call(name)?, number.parse().map_err(|_| error())?)),
             ["said"] => Ok(Self::Said),
             ["max-volumes", number] => Ok(Self::MaxVolumes(number.parse().map_err(|_| error())?)),
+            ["calls"] => Ok(Self::Calls(None)),
+            ["calls", volume] => Ok(Self::Calls(Some(volume.to_owned()))),
+            ["last", name] => Ok(Self::Last(call(name)?)),
+            ["volumes"] => Ok(Self::Volumes),
+            ["wrong"] => Ok(Self::Wrong),
             _ => Err(error()),
         }
     }
@@ -61,54 +81,37 @@ impl std::str::FromStr for Command {
 
 /// Answers commands for ever.
 pub(crate) async fn serve(listener: UnixListener, state: Arc<State>) -> std::io::Error {
-    let free = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(permit) = Arc::clone(&free).acquire_owned().await else {
-            return std::io::Error::other("the control socket was closed");
-        };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => return error,
-        };
+    let obeyed = move |line: String| {
         let state = Arc::clone(&state);
-        #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
-        tokio::spawn(async move {
-            // Who asks may go at any time; there is nobody else to tell.
-            let _ = talk(stream, &state).await;
-            drop(permit);
-        });
-    }
-}
-
-async fn talk(mut stream: UnixStream, state: &State) -> std::io::Result<()> {
-    let (read, mut write) = stream.split();
-    let mut read = BufReader::new(read);
-    loop {
-        let mut line = String::new();
-        (&mut read).take(LONGEST).read_line(&mut line).await?;
-        if !line.ends_with('\n') {
-            return Ok(());
+        async move {
+            match line.parse() {
+                Ok(command) => obey(command, &state).await,
+                Err(error) => Err(CommandError::to_string(&error)),
+            }
         }
-        let answer = match line.trim_end().parse() {
-            Ok(command) => format!("{}\n", format!("ok {}", obey(command, state).await).trim_end()),
-            Err(error) => format!("error {error}\n"),
-        };
-        write.write_all(answer.as_bytes()).await?;
-    }
+    };
+    fake_control::serve(listener, obeyed).await
 }
 
-async fn obey(command: Command, state: &State) -> String {
-    let gate = &state.gate;
+async fn obey(command: Command, state: &State) -> Result<String, String> {
+    let State { gate, journal, volumes, .. } = state;
     match command {
         Command::Hang(call) => gate.set(call, Some(Mode::Hang)),
-        Command::Fail(call) => gate.set(call, Some(Mode::Fail)),
+        Command::Fail(call, code) => gate.set(call, Some(Mode::Fail(code))),
+        Command::Late(call) => gate.set(call, Some(Mode::Late)),
+        Command::FailAfter(call, code) => gate.set(call, Some(Mode::FailAfter(code))),
+        Command::Twice(call) => gate.set(call, Some(Mode::Twice)),
         Command::Release(call) => gate.set(call, None),
-        Command::Count(call) => return gate.count(call).to_string(),
+        Command::Count(call) => return Ok(gate.count(call).to_string()),
         Command::Counted(call, number) => gate.counts_to(call, number).await,
-        Command::Said => return gate.said().await,
+        Command::Said => return Ok(gate.said().await),
         Command::MaxVolumes(number) => gate.set_max_volumes(number),
+        Command::Calls(volume) => return Ok(journal.calls(volume.as_deref())),
+        Command::Last(call) => return journal.last(call).ok_or_else(|| format!("{call} was not asked for")),
+        Command::Volumes => return Ok(volumes.told()),
+        Command::Wrong => return Ok(journal.wrong()),
     }
-    String::new()
+    Ok(String::new())
 }
 
 #[cfg(test)]
@@ -119,18 +122,36 @@ mod tests {
     fn commands() {
         for (line, command) in [
             ("hang NodeGetInfo", Command::Hang("NodeGetInfo")),
-            ("  fail  GetInfo ", Command::Fail("GetInfo")),
+            ("  fail  GetInfo ", Command::Fail("GetInfo", Code::Internal)),
+            ("fail NodeStageVolume Aborted", Command::Fail("NodeStageVolume", Code::Aborted)),
+            ("late NodeStageVolume", Command::Late("NodeStageVolume")),
+            ("fail-after Probe Internal", Command::FailAfter("Probe", Code::Internal)),
+            ("twice NodePublishVolume", Command::Twice("NodePublishVolume")),
             ("release Probe", Command::Release("Probe")),
             ("count NodeGetInfo", Command::Count("NodeGetInfo")),
             ("counted NodeGetInfo 2", Command::Counted("NodeGetInfo", 2)),
             ("said", Command::Said),
             ("max-volumes -1", Command::MaxVolumes(-1)),
+            ("calls", Command::Calls(None)),
+            ("calls vol-1", Command::Calls(Some("vol-1".to_owned()))),
+            ("last NodePublishVolume", Command::Last("NodePublishVolume")),
+            ("volumes", Command::Volumes),
+            ("wrong", Command::Wrong),
         ] {
             assert_eq!(line.parse(), Ok(command), "{line}");
         }
-        for line in
-            ["", "hang", "hang Nothing", "counted Probe", "counted Probe x", "said it", "max-volumes many"]
-        {
+        for line in [
+            "",
+            "hang",
+            "hang Nothing",
+            "counted Probe",
+            "counted Probe x",
+            "said it",
+            "max-volumes many",
+            "fail Probe Nothing",
+            "fail-after Probe",
+            "last",
+        ] {
             assert_eq!(line.parse::<Command>(), Err(CommandError(line.to_owned())), "{line:?}");
         }
     }

@@ -1,13 +1,11 @@
-//! The services: registration, and of CSI what needs no volumes.
+//! The services Registration and Identity: who the driver is.
 
 use std::sync::Arc;
 
 use plugins::wire::csi::identity_server::Identity;
-use plugins::wire::csi::node_server::Node;
 use plugins::wire::csi::{
     GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse,
-    NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
-    ProbeRequest, ProbeResponse, Topology,
+    ProbeRequest, ProbeResponse,
 };
 use plugins::wire::registration::registration_server::Registration;
 use plugins::wire::registration::{InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse};
@@ -65,30 +63,5 @@ impl Identity for Service {
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
         self.0.gate.pass("Probe").await?;
         Ok(Response::new(ProbeResponse { ready: Some(true) }))
-    }
-}
-
-#[tonic::async_trait]
-impl Node for Service {
-    async fn node_get_capabilities(
-        &self,
-        _: Request<NodeGetCapabilitiesRequest>,
-    ) -> Result<Response<NodeGetCapabilitiesResponse>, Status> {
-        self.0.gate.pass("NodeGetCapabilities").await?;
-        Ok(Response::new(NodeGetCapabilitiesResponse::default()))
-    }
-
-    async fn node_get_info(
-        &self,
-        _: Request<NodeGetInfoRequest>,
-    ) -> Result<Response<NodeGetInfoResponse>, Status> {
-        self.0.gate.pass("NodeGetInfo").await?;
-        let driver = &self.0.driver;
-        let topology = (!driver.topology.is_empty()).then(|| Topology { segments: driver.topology.clone() });
-        Ok(Response::new(NodeGetInfoResponse {
-            node_id: driver.node_id.clone(),
-            max_volumes_per_node: self.0.gate.max_volumes(),
-            accessible_topology: topology,
-        }))
     }
 }

@@ -1,12 +1,12 @@
-//! What each call goes through: it is counted, and then answered, held or failed.
+//! What each call goes through: it is counted, and then carried out, held, failed, or carried out and not answered.
 
 use std::collections::BTreeMap;
 
 use tokio::sync::watch;
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// The calls there are.
-pub(crate) const CALLS: [&str; 7] = [
+pub(crate) const CALLS: [&str; 11] = [
     "GetInfo",
     "NotifyRegistrationStatus",
     "GetPluginInfo",
@@ -14,6 +14,10 @@ pub(crate) const CALLS: [&str; 7] = [
     "Probe",
     "NodeGetCapabilities",
     "NodeGetInfo",
+    "NodeStageVolume",
+    "NodeUnstageVolume",
+    "NodePublishVolume",
+    "NodeUnpublishVolume",
 ];
 
 /// The name of a call, if there is one like that.
@@ -21,18 +25,29 @@ pub(crate) fn call(name: &str) -> Option<&'static str> {
     CALLS.into_iter().find(|call| *call == name)
 }
 
+/// A code of gRPC's by its name in Go's library, such as `Unavailable`.
+pub(crate) fn code(name: &str) -> Option<Code> {
+    (1..=16).map(Code::from_i32).find(|code| format!("{code:?}") == name)
+}
+
 /// What becomes of calls of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// They are not answered.
+    /// They are neither carried out nor answered.
     Hang,
-    /// They fail.
-    Fail,
+    /// They fail, and nothing is done.
+    Fail(Code),
+    /// They are carried out, and not answered.
+    Late,
+    /// They are carried out, and the answer is that they failed.
+    FailAfter(Code),
+    /// They are carried out twice.
+    Twice,
 }
 
 #[derive(Debug, Default)]
 struct Book {
-    /// Of those that are not simply answered.
+    /// Of those that are not simply carried out.
     modes: BTreeMap<&'static str, Mode>,
     counts: BTreeMap<&'static str, u64>,
     /// What was said of the registration last.
@@ -49,19 +64,42 @@ impl Gate {
         Self(watch::Sender::new(Book { max_volumes, ..Book::default() }))
     }
 
-    /// Lets a call through, or not.
+    /// Lets a call through that has nothing to carry out, or not.
     pub(crate) async fn pass(&self, call: &'static str) -> Result<(), Status> {
+        self.pass_with(call, || Ok(())).await
+    }
+
+    /// Carries out a call, or not.
+    pub(crate) async fn pass_with(
+        &self,
+        call: &'static str,
+        work: impl Fn() -> Result<(), Status>,
+    ) -> Result<(), Status> {
         self.0.send_modify(|book| *book.counts.entry(call).or_default() += 1);
-        let mut books = self.0.subscribe();
-        let is_free = |book: &Book| book.modes.get(call) != Some(&Mode::Hang);
-        let mode = match books.wait_for(is_free).await {
-            Ok(book) => book.modes.get(call).copied(),
-            Err(_) => None,
-        };
-        match mode {
-            Some(_) => Err(Status::internal("told to fail")),
-            None => Ok(()),
+        match self.when_not(call, Mode::Hang).await {
+            None => work(),
+            Some(Mode::Fail(code)) => Err(Status::new(code, "told to fail")),
+            Some(Mode::FailAfter(code)) => {
+                work()?;
+                Err(Status::new(code, "told to fail afterwards"))
+            }
+            Some(Mode::Twice) => {
+                work()?;
+                work()
+            }
+            Some(Mode::Late | Mode::Hang) => {
+                work()?;
+                self.when_not(call, Mode::Late).await;
+                Ok(())
+            }
         }
+    }
+
+    /// Waits until calls of a kind are not in this mode, and says in which they are.
+    async fn when_not(&self, call: &'static str, mode: Mode) -> Option<Mode> {
+        let mut books = self.0.subscribe();
+        let book = books.wait_for(|book| book.modes.get(call) != Some(&mode)).await.ok()?;
+        book.modes.get(call).copied()
     }
 
     pub(crate) fn set(&self, call: &'static str, mode: Option<Mode>) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
-use fake_csi::{Driver, Options, Server};
+use fake_csi::{Capability, Driver, Options, Server};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A CSI driver for tests of kubelets.
@@ -19,6 +19,9 @@ struct Flags {
     /// The socket for commands: one a line, such as `hang NodeGetInfo`.
     #[arg(long)]
     control: PathBuf,
+    /// The folder with its volumes, and with what it knows of them.
+    #[arg(long)]
+    volumes: PathBuf,
     /// Its name.
     #[arg(long)]
     name: String,
@@ -40,6 +43,9 @@ struct Flags {
     /// Where it says the node is, `KEY=VALUE`; may be repeated.
     #[arg(long)]
     topology: Vec<String>,
+    /// What it says it can do: `stage`, `single-node-writers` or `group`; may be repeated.
+    #[arg(long = "capability")]
+    capabilities: Vec<Capability>,
 }
 
 #[tokio::main]
@@ -54,12 +60,14 @@ async fn main() -> anyhow::Result<()> {
         node_id: flags.node_id,
         max_volumes: flags.max_volumes,
         topology: topology.collect::<anyhow::Result<_>>()?,
+        capabilities: flags.capabilities,
     };
     let registration = flags.registration;
     let server = Server::bind(Options {
         registration: registration.clone(),
         socket: flags.socket,
         control: flags.control,
+        volumes: flags.volumes,
         driver,
         hung: flags.hang,
     })?;

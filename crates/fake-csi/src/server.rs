@@ -14,6 +14,8 @@ use tokio_stream::wrappers::UnixListenerStream;
 use crate::control;
 use crate::driver::Service;
 use crate::gate::{self, Gate, Mode};
+use crate::journal::Journal;
+use crate::volumes::{Capability, Volumes};
 
 /// Who the driver says it is.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Driver {
     pub max_volumes: i64,
     /// Where it says the node is.
     pub topology: BTreeMap<String, String>,
+    /// What it says it can do.
+    pub capabilities: Vec<Capability>,
 }
 
 /// What a server is started with.
@@ -41,6 +45,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where it takes [`crate::Command`]s.
     pub control: PathBuf,
+    /// Where its volumes are, and what it knows of them.
+    pub volumes: PathBuf,
     /// Who it is.
     pub driver: Driver,
     /// Calls that hang from the start on.
@@ -53,6 +59,14 @@ pub enum ServeError {
     /// There is no call of this name.
     #[error("no call {0:?}")]
     Call(String),
+    /// What an earlier process has left of volumes cannot be read.
+    #[error("open volumes in {path}", path = path.display())]
+    Volumes {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A socket cannot be made.
     #[error("listen on {path}", path = path.display())]
     Listen {
@@ -80,6 +94,8 @@ pub struct Server {
 /// What calls and commands work on.
 pub(crate) struct State {
     pub(crate) gate: Gate,
+    pub(crate) journal: Journal,
+    pub(crate) volumes: Volumes,
     pub(crate) driver: Driver,
     pub(crate) endpoint: String,
 }
@@ -88,11 +104,15 @@ impl Server {
     /// Makes the sockets, each in one step in place of what an earlier driver has left, and the one for registration last.
     ///
     /// # Errors
-    /// When a socket cannot be made, or a call to hang is none.
+    /// When a socket cannot be made, the volumes cannot be read, or a call to hang is none.
     pub fn bind(options: Options) -> Result<Self, ServeError> {
-        let Options { registration, socket, control, driver, hung } = options;
+        let Options { registration, socket, control, volumes: folder, driver, hung } = options;
         let endpoint = socket.to_string_lossy().into_owned();
-        let state = State { gate: Gate::new(driver.max_volumes), driver, endpoint };
+        let has_stage = driver.capabilities.contains(&Capability::Stage);
+        let volumes = Volumes::open(&folder, has_stage)
+            .map_err(|source| ServeError::Volumes { path: folder.clone(), source })?;
+        let (gate, journal) = (Gate::new(driver.max_volumes), Journal::default());
+        let state = State { gate, journal, volumes, driver, endpoint };
         for name in hung {
             let Some(call) = gate::call(&name) else { return Err(ServeError::Call(name)) };
             state.gate.set(call, Some(Mode::Hang));

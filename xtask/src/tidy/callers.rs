@@ -19,7 +19,7 @@ const DEFINING: &[&str] = &["fn", "struct", "enum", "trait", "type", "const", "s
 const TEST_ONLY: &[&str] = &["#[cfg(test)]", "#[cfg(any(test, feature = ))]"];
 
 /// Crates that are tests themselves: they call nothing that counts, and what they have is theirs.
-const TEST_CRATES: &[&str] = &["sim", "fake-cri", "fake-csi"];
+const TEST_CRATES: &[&str] = &["sim", "fake-control", "fake-cri", "fake-csi"];
 
 /// One file without its tests.
 pub(super) struct Source {

@@ -31,8 +31,9 @@ pub(super) const ORDER: &[&str] = &[
 /// Crates beside the order, with all they may depend on.
 pub(super) const BESIDE: &[(&str, &[&str])] = &[
     ("sim", &["recording", "node", "checkpoints", "model"]),
-    ("fake-cri", &["runtime"]),
-    ("fake-csi", &["plugins"]),
+    ("fake-control", &[]),
+    ("fake-cri", &["fake-control", "runtime"]),
+    ("fake-csi", &["fake-control", "plugins", "host"]),
     ("xtask", &[]),
 ];
 

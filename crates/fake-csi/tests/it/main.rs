@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fake_csi::{Driver, Options, Server};
+use fake_csi::{Capability, Driver, Options, Server};
 use plugins::{CallFailure, csi, registration};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -15,6 +15,7 @@ fn serve(folder: &Path) -> Options {
         registration: folder.join("reg.sock"),
         socket: folder.join("csi.sock"),
         control: folder.join("control.sock"),
+        volumes: folder.join("data"),
         driver: Driver {
             kind: "CSIPlugin".to_owned(),
             name: "d.example".to_owned(),
@@ -22,6 +23,7 @@ fn serve(folder: &Path) -> Options {
             node_id: "n".to_owned(),
             max_volumes: 3,
             topology: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
+            capabilities: vec![Capability::Stage],
         },
         hung: Vec::new(),
     };
