@@ -12,6 +12,7 @@
 //! | [`patch_pod_status`], [`delete_pod`], [`create_mirror`], [`delete_mirror`] | pods written | [`PatchOutcome`] … |
 //! | [`register`], [`patch_node_status`] | the Node object written | the Node as the server has it |
 //! | [`get_csi_node`], [`write_csi_node`], [`watch_csi_drivers`] | the node's CSI drivers written, the cluster's followed | a stream that never ends |
+//! | [`resolve_claim`], [`get_attachment`] | claims with their volumes read, and attachments | what they say |
 //! | [`LeaseRenewerTask`] | the heartbeat, on a connection of its own | – |
 //! | [`EventRecorder`] | events, counted, combined and limited | – |
 //! | [`review_token`], [`review_access`] | questions of the HTTP server about its callers | the server's answers |
@@ -25,6 +26,7 @@
 mod bootstrap;
 mod call;
 mod certificates;
+mod claims;
 mod connect;
 mod credentials;
 mod csi;
@@ -60,6 +62,7 @@ pub use certificates::{
     CertificatePair, CertificateRequestError, CertificateStore, Leaf, PairError, RotationError,
     RotationEvent, RotationTask, SigningError, StoreError, Template, Use,
 };
+pub use claims::{ClaimError, get_attachment, resolve_claim};
 pub use connect::{ClientSettings, ConnectError, Connection, Ping, connect};
 pub use credentials::{ExecError, ExecPluginEvent, TokenFileError};
 pub use csi::{delete_csi_node, get_csi_node, watch_csi_drivers, write_csi_node};

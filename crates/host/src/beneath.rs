@@ -223,6 +223,20 @@ impl Root {
             .map_err(|e| fail("rename to", &self.path.join(to), e))
     }
 
+    /// Removes an entry directly in this folder: a folder has to be empty, and nothing mounted there. Something missing is
+    /// fine.
+    pub fn remove_one(&self, name: &Path) -> Result<(), BeneathError> {
+        let name = self.plain(name)?;
+        let removed = match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) => rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR),
+            other => other,
+        };
+        match removed {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(fail("remove", &self.path.join(name), error)),
+        }
+    }
+
     /// Removes an entry directly in this folder with everything below it, without following links
     /// and without entering another file system: a mount that is still there is an error, and what
     /// lies behind it is safe. Something missing is fine.

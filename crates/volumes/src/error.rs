@@ -9,6 +9,7 @@ use host::mount::MountError;
 pub(crate) use model::chain;
 use model::downward::DownwardError;
 
+use crate::csi::DataError;
 use crate::objects::{ObjectError, PodCertificateError, TrustBundleError};
 use crate::payload::PathError;
 use crate::plugins::host_path::HostPathError;
@@ -173,6 +174,15 @@ pub enum SetUpError {
     /// A mount could not be made or undone.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// What a folder says of its CSI volume could not be written or read.
+    #[error(transparent)]
+    CsiData(#[from] DataError),
+    /// A driver has to take a volume back before its pod's folder can go.
+    #[error("CSI volume {} is still published", path.display())]
+    StillPublished {
+        /// Its folder in that of the pod.
+        path: PathBuf,
+    },
     /// The mount table could not be read.
     #[error("list mounts")]
     Table(#[from] FileError),

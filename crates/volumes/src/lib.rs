@@ -7,13 +7,14 @@
 //! through the port [`Objects`], from the pod itself), then does the disk work of one pod on a
 //! blocking thread. Work on one pod is serialized, different pods do not wait for each other.
 //!
-//! Each kind of volume is a module below `plugins`. The layout on disk is upstream's, so that a
+//! Each kind of volume is a module below `plugins`, but for those of CSI drivers, which are made one by one ([`CsiVolumes`]). The layout on disk is upstream's, so that a
 //! node can change from one kubelet to the other under running pods. What a pod's lifecycle makes
 //! of success or failure is not known here.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
 
 mod atomic_writer;
+mod csi;
 mod error;
 mod expand;
 mod layout;
@@ -30,6 +31,7 @@ mod timing;
 mod tokens;
 mod world;
 
+pub use csi::{CsiError, CsiVolumes, DataError, Publication, found_volumes};
 pub use error::{MountFailure, SetUpError, VolumeError};
 pub use measurable::MeasurableVolume;
 pub use mounts::MountInputs;

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 use model::mount::{ContainerMount, MountPropagation, MountedImage};
-use model::{ImageRef, ImageUse, Pod};
+use model::storage::PublishedVolume;
+use model::{ImageRef, ImageUse, Pod, VolumeKind};
 
+use crate::csi;
 use crate::error::{MountFailure, VolumeError};
 use crate::expand::expand;
-use crate::layout::PodLayout;
+use crate::layout::{self, PodLayout};
 use crate::plugins;
 use crate::sub_path::{self, SubPath};
 
@@ -20,6 +22,8 @@ pub struct MountInputs<'a> {
     pub environment: &'a BTreeMap<String, String>,
     /// The images of the volumes that are images, by the names of the volumes.
     pub images: &'a BTreeMap<String, ImageRef>,
+    /// The volumes that drivers have made for the pod, by the names of the volumes.
+    pub published: &'a BTreeMap<String, PublishedVolume>,
     /// Whether the pod's runtime handler can make mounts recursively read-only.
     pub has_recursive_read_only_mounts: bool,
 }
@@ -91,14 +95,31 @@ fn plan_one(
         }
         None => None,
     };
-    let (path, is_always_read_only) = match image {
-        Some(_) => (PathBuf::new(), true),
-        None => plugins::location(layout, volume).map_err(MountFailure::Volume)?,
+    let published = match VolumeKind::of(volume) {
+        VolumeKind::Driver(layout::CSI | layout::CLAIM | layout::EPHEMERAL) => {
+            let published = inputs.published.get(&volume.name);
+            Some(published.ok_or_else(|| MountFailure::NoVolume {
+                volume: mount.name.clone(),
+                container: container.name.clone(),
+            })?)
+        }
+        _ => None,
     };
-    // What is the host's keeps its labels, or nobody else could use it any more.
-    let is_own = volume.host_path.is_none() && image.is_none();
+    let (path, is_always_read_only) = match (&image, published) {
+        (Some(_), _) => (PathBuf::new(), true),
+        (None, Some(published)) => {
+            let folder = layout.volume(csi::PLUGIN, &published.folder).map_err(MountFailure::Volume)?;
+            (folder.join(csi::MOUNT), published.is_read_only)
+        }
+        (None, None) => plugins::location(layout, volume).map_err(MountFailure::Volume)?,
+    };
+    // What is the host's keeps its labels, or nobody else could use it any more, and so does what cannot be written.
+    let is_own = volume.host_path.is_none()
+        && image.is_none()
+        && !published.is_some_and(|published| published.is_read_only);
     let sub_path = below.filter(|_| image.is_none()).map(|below| SubPath {
-        volume: mount.name.clone(),
+        // Upstream's name of the folder, by which whoever takes the volume down finds it.
+        volume: published.map_or(&mount.name, |published| &published.folder).clone(),
         container: container.name.clone(),
         index,
         volume_path: path.clone(),

@@ -13,8 +13,10 @@ use std::path::{Component, Path, PathBuf};
 use host::beneath::{self, BeneathError, Links, Root};
 use host::mount::{self, BindOptions};
 
-use crate::error::SetUpError;
-use crate::layout::{OWN_MODE, PodLayout, sub_path_below};
+use tracing::warn;
+
+use crate::error::{SetUpError, plain_name};
+use crate::layout::{OWN_MODE, PodLayout, SUB_PATHS, sub_path_below};
 
 /// One subPath mount.
 #[derive(Clone, Debug)]
@@ -59,6 +61,27 @@ pub(crate) fn prepare(layout: &PodLayout, sub_path: &SubPath) -> Result<PathBuf,
     }
     mount::bind_fd(source.as_fd(), &target, BindOptions::default())?;
     Ok(target)
+}
+
+/// Takes away the bind mounts of a volume's parts. One that is busy is detached, as those of a whole pod are.
+pub(crate) fn remove_all(layout: &PodLayout, volume: &str) -> Result<(), SetUpError> {
+    let folder = Path::new(SUB_PATHS);
+    let name = plain_name("volume name", volume)?;
+    for entry in mount::mounts_below(&layout.dir().join(folder).join(&name))? {
+        if let Err(error) = mount::unmount(&entry.mount_point) {
+            warn!(
+                mount = %entry.mount_point.display(),
+                error = %crate::error::chain(&error),
+                "Volume is busy; detaching its mount lazily"
+            );
+            mount::detach(&entry.mount_point)?;
+        }
+    }
+    match layout.open().and_then(|pod| Ok(pod.open_dir(folder, Links::Refuse)?)) {
+        Ok(parts) => Ok(parts.remove_all(&name)?),
+        Err(SetUpError::Disk(error)) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Opens the part, making the folders that are missing with the volume's own mode, so that

@@ -9,6 +9,7 @@ use host::beneath::{Links, Root};
 use host::mount::{self, MountEntry, MountError};
 use model::PodUid;
 
+use crate::csi::{self, VolumeData};
 use crate::error::SetUpError;
 use crate::layout::{PodLayout, SUB_PATHS};
 use crate::timing::{Operation, Timing};
@@ -49,6 +50,7 @@ fn remove_unmounted(
     remove: impl FnOnce(&Root, &HashMap<Volume, Duration>) -> Result<(), SetUpError>,
 ) -> Result<(), SetUpError> {
     let dir = layout.dir();
+    refuse_published(layout)?;
     // How long it took to unmount each volume that is a mount.
     let mut took = HashMap::<Volume, Duration>::new();
     for entry in mount::mounts_below(&dir)? {
@@ -74,6 +76,26 @@ fn remove_unmounted(
         Some(entry) => Err(MountError::StillMounted { path: entry.mount_point }.into()),
         None => Err(error),
     }
+}
+
+/// Nothing goes while a volume of a CSI driver is there: the driver has to take it back. A folder that tells of no volume, and
+/// is not mounted, is litter.
+fn refuse_published(layout: &PodLayout) -> Result<(), SetUpError> {
+    let below = Path::new(VOLUMES).join(csi::PLUGIN);
+    let folder = layout.dir().join(&below);
+    if let Some(entry) = mount::mounts_below(&folder)?.into_iter().next() {
+        return Err(MountError::StillMounted { path: entry.mount_point }.into());
+    }
+    let Ok(volumes) = layout.open().and_then(|pod| Ok(pod.open_dir(&below, Links::Refuse)?)) else {
+        return Ok(());
+    };
+    for name in volumes.names()? {
+        let Ok(volume) = volumes.open_dir(&name, Links::Refuse) else { continue };
+        if let Ok(Some(_)) = VolumeData::read(&volume) {
+            return Err(SetUpError::StillPublished { path: folder.join(name) });
+        }
+    }
+    Ok(())
 }
 
 /// A volume's folder, `volumes/<plugin>/<name>` below that of its pod.

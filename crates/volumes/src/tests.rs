@@ -14,24 +14,26 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use model::downward::PodFacts;
 use model::mount::MountPropagation;
+use model::storage::PublishedVolume;
 use model::{AllocatedPod, ImageRef, Pod, PodUid, Quantity};
 use serde_json::{Value, json};
 use telemetry::metrics::{Endpoint, Exposition, Metrics};
 
 use super::*;
 
+static NOT_PUBLISHED: BTreeMap<String, PublishedVolume> = BTreeMap::new();
 static NO_IMAGES: BTreeMap<String, ImageRef> = BTreeMap::new();
 
-fn mount_inputs(
+pub(crate) fn mount_inputs(
     environment: &BTreeMap<String, String>,
     has_recursive_read_only_mounts: bool,
 ) -> MountInputs<'_> {
-    MountInputs { environment, images: &NO_IMAGES, has_recursive_read_only_mounts }
+    MountInputs { environment, images: &NO_IMAGES, published: &NOT_PUBLISHED, has_recursive_read_only_mounts }
 }
 
 /// An API with whatever a test puts there.
 #[derive(Debug, Default)]
-struct Api {
+pub(crate) struct Api {
     maps: Mutex<BTreeMap<String, Arc<ConfigMap>>>,
     secrets: Mutex<BTreeMap<String, Arc<Secret>>>,
     token_seconds: Mutex<Option<i64>>,
@@ -43,7 +45,18 @@ struct Api {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Shared(Arc<Api>);
+pub(crate) struct Shared(Arc<Api>);
+
+impl Shared {
+    pub(crate) fn set_secret(&self, name: &str, secret: Secret) {
+        self.0.secrets.lock().unwrap().insert(name.to_owned(), Arc::new(secret));
+    }
+
+    /// How long tokens hold; `None`: there are none.
+    pub(crate) fn token_seconds(&self) -> std::sync::MutexGuard<'_, Option<i64>> {
+        self.0.token_seconds.lock().unwrap()
+    }
+}
 
 impl Objects for Shared {
     fn config_map(
@@ -158,7 +171,7 @@ impl World {
 }
 
 /// A pod whose container has all the volumes.
-fn pod(volumes: serde_json::Value, extra: serde_json::Value) -> AllocatedPod {
+pub(crate) fn pod(volumes: serde_json::Value, extra: serde_json::Value) -> AllocatedPod {
     let names = volumes.as_array().into_iter().flatten().map(|volume| volume["name"].as_str().unwrap());
     let mounts: Vec<_> =
         names.map(|name| json!({ "name": name, "mountPath": format!("/of/{name}") })).collect();
@@ -172,7 +185,7 @@ fn pod(volumes: serde_json::Value, extra: serde_json::Value) -> AllocatedPod {
     serde_json::from_value(pod).unwrap()
 }
 
-fn container(mounts: serde_json::Value) -> Container {
+pub(crate) fn container(mounts: serde_json::Value) -> Container {
     serde_json::from_value(json!({ "name": "c", "volumeMounts": mounts })).unwrap()
 }
 

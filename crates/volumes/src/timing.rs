@@ -16,6 +16,8 @@ pub(crate) enum Operation {
     Mount,
     /// It is taken down.
     Unmount,
+    /// It is taken from the node, after the last pod.
+    UnmountDevice,
     /// Its files are handed to the pod's group.
     ApplyGroup,
 }
@@ -25,6 +27,7 @@ impl Operation {
         match self {
             Self::Mount => "volume_mount",
             Self::Unmount => "volume_unmount",
+            Self::UnmountDevice => "unmount_device",
             Self::ApplyGroup => "volume_apply_access_control",
         }
     }

@@ -28,6 +28,7 @@ pub(crate) struct TokenCache {
 /// A token and when to come back for the next.
 pub(crate) struct IssuedToken {
     pub(crate) token: String,
+    pub(crate) expires_at: Timestamp,
     pub(crate) refresh_after: Duration,
 }
 
@@ -43,6 +44,7 @@ impl TokenCache {
         let cached = self.lock().get(spec).cloned();
         let fresh = |token: Token| IssuedToken {
             refresh_after: until(refresh_at(spec, &token), now),
+            expires_at: token.expires_at,
             token: token.token,
         };
         if let Some(token) = cached.clone().filter(|t| refresh_at(spec, t) > now) {
@@ -59,7 +61,8 @@ impl TokenCache {
                         pod = %spec.pod_uid, service_account = %spec.service_account, %error,
                         "Failed to refresh service account token; using the cached one"
                     );
-                    Ok(IssuedToken { token: token.token, refresh_after: RETRY })
+                    let Token { token, expires_at } = token;
+                    Ok(IssuedToken { token, expires_at, refresh_after: RETRY })
                 }
                 None => Err(error),
             },

@@ -13,7 +13,7 @@ use telemetry::metrics::Metrics;
 
 use crate::error::{MountFailure, SetUpError, VolumeError};
 use crate::layout::{self, PodLayout};
-use crate::locks::PodLocks;
+use crate::locks::Locks;
 use crate::measurable::{self, MeasurableVolume};
 use crate::mounts::{self, MountInputs};
 use crate::objects::Objects;
@@ -34,7 +34,7 @@ pub struct Volumes<O> {
     /// Free of symbolic links, so that it compares with the mount table.
     root: PathBuf,
     tokens: TokenCache,
-    locks: PodLocks,
+    locks: Locks<PodUid>,
     timing: Timing,
     settings: VolumeSettings,
 }
@@ -62,7 +62,7 @@ impl<O: Objects> Volumes<O> {
     pub fn new(root: &Path, objects: O, metrics: Arc<Metrics>, settings: VolumeSettings) -> Self {
         let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
         let timing = Timing::new(metrics);
-        Self { objects, root, tokens: TokenCache::default(), locks: PodLocks::default(), timing, settings }
+        Self { objects, root, tokens: TokenCache::default(), locks: Locks::default(), timing, settings }
     }
 
     /// Makes all volumes that containers of the pod use and brings their content up to date. To be called
@@ -202,6 +202,9 @@ impl<O: Objects> Volumes<O> {
     ) -> Result<(Plan, Option<Duration>), SetUpError> {
         match VolumeKind::of(volume) {
             VolumeKind::Driver(layout::GIT_REPO) => return Err(SetUpError::GitRepoDisabled),
+            VolumeKind::Driver(layout::CSI | layout::CLAIM | layout::EPHEMERAL) => {
+                return Ok((Plan::Published, None));
+            }
             VolumeKind::Driver(plugin) => return Err(SetUpError::NoPlugin { plugin }),
             VolumeKind::Image => return Ok((Plan::Image, None)),
             _ => {}

@@ -1,5 +1,7 @@
 //! What is asked of an API server about CSI.
 
+use std::time::Duration;
+
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -65,6 +67,8 @@ async fn drivers_say_how_often_they_are_to_be_asked() {
     .await;
     let mut sets = std::pin::pin!(watch_csi_drivers(fake.connection.api.clone()));
     let set = sets.next().await.unwrap();
-    let ten = Some(Duration::from_secs(10));
-    assert_eq!(set, BTreeMap::from([("a".into(), ten), ("b".into(), None), ("c".into(), None)]));
+    let periods: Vec<_> =
+        set.iter().map(|(name, object)| (name.as_str(), object.allocatable_update_period)).collect();
+    assert_eq!(periods, [("a", Some(Duration::from_secs(10))), ("b", None), ("c", None)]);
+    assert!(set["a"].is_there && set["a"].attach_required);
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod volumes;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

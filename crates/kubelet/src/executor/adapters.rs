@@ -18,6 +18,7 @@ use super::plugins::Plugins;
 use super::pod_logs::PodLogs;
 use super::probes::Probes;
 use super::sandboxes::Sandboxes;
+use super::storage::Storage;
 use super::user_namespaces::UserNamespaces;
 
 /// All of them. Only `start` builds this, and only the executor's one match takes it apart.
@@ -25,6 +26,7 @@ pub(crate) struct Adapters {
     pub(crate) runtime: RuntimeAdapter,
     pub(crate) images: Images,
     pub(crate) volumes: VolumeAdapter,
+    pub(crate) storage: Storage,
     pub(crate) plugins: Plugins,
     pub(crate) host: HostAdapter,
     pub(crate) probes: Probes,

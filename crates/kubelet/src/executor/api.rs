@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use apiserver::{
-    Connection, EventRecorder, EventType, InvolvedObject, LeaseState, MirrorOutcome, NewEvent, NodeMetadata,
-    PatchOutcome, RequestError, ServiceIndex,
+    ClaimError, Connection, EventRecorder, EventType, InvolvedObject, LeaseState, MirrorOutcome, NewEvent,
+    NodeMetadata, PatchOutcome, RequestError, ServiceIndex,
 };
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, PodStatus, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::storage::v1::CSINode;
+use model::storage::ClaimName;
 use model::{Pod, PodKey, PodUid, pod};
 use node::node_status::MetadataChange;
 use node::{ApiOutcome, EventObject, EventRecord, Failure, FailureKind, Outcome};
 use tokio::sync::watch;
 
 use super::failure;
+use super::objects::authorized_as;
 
 /// The API server as effects use it.
 pub(crate) struct Api {
@@ -193,6 +195,32 @@ impl Api {
         match apiserver::delete_csi_node(&remote.connection.api, &self.node_name, uid).await {
             Ok(true) => Outcome::Done,
             Ok(false) => Outcome::Gone,
+            Err(error) => failed(&error),
+        }
+    }
+
+    pub(crate) async fn resolve_claim(&self, claim: &ClaimName) -> Outcome {
+        let Some(remote) = &self.remote else { return Outcome::Cancelled };
+        let ask = || apiserver::resolve_claim(&remote.connection.api, claim);
+        match authorized_as(ClaimError::is_forbidden, ask).await {
+            Ok(answer) => Outcome::Api(ApiOutcome::Claim(answer)),
+            Err(error) => failure::other(model::chain(&error)),
+        }
+    }
+
+    pub(crate) async fn read_attachment(&self, name: &str) -> Outcome {
+        let Some(remote) = &self.remote else { return Outcome::Cancelled };
+        let ask = || apiserver::get_attachment(&remote.connection.api, name);
+        match authorized_as(RequestError::is_forbidden, ask).await {
+            Ok(Some(object)) => {
+                let status = object.status.unwrap_or_default();
+                Outcome::Api(ApiOutcome::Attachment {
+                    is_attached: status.attached,
+                    metadata: status.attachment_metadata.unwrap_or_default(),
+                    error: status.attach_error.and_then(|error| error.message),
+                })
+            }
+            Ok(None) => Outcome::Gone,
             Err(error) => failed(&error),
         }
     }

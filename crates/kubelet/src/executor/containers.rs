@@ -9,6 +9,7 @@ use config::Config;
 use model::downward::PodFacts;
 use model::mount::ContainerMount;
 use model::pod::{self, ContainerRef};
+use model::storage::PublishedVolume;
 use model::{AllocatedPod, ContainerId, ImageRef, PodKey, PodUid, RuntimeHandler, SandboxId};
 use node::{Failure, FailureKind, Outcome, RuntimeOutcome};
 use runtime::container::{ContainerInputs, ContainerSpec};
@@ -45,6 +46,7 @@ pub(crate) struct Start {
     pub(crate) attempt: u32,
     pub(crate) image: ImageRef,
     pub(crate) image_volumes: BTreeMap<String, ImageRef>,
+    pub(crate) published_volumes: BTreeMap<String, PublishedVolume>,
     pub(crate) facts: PodFacts,
     pub(crate) handler: RuntimeHandler,
     pub(crate) target: Option<ContainerId>,
@@ -103,6 +105,7 @@ impl Containers {
         let to_mount = MountInputs {
             environment: &variables,
             images: &start.image_volumes,
+            published: &start.published_volumes,
             has_recursive_read_only_mounts: start.handler.has_recursive_read_only_mounts,
         };
         let mut mounts = self

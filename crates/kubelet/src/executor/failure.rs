@@ -12,11 +12,6 @@ pub(crate) fn other(message: String) -> Outcome {
     Outcome::Failed(Failure { kind: FailureKind::Other, message })
 }
 
-/// Nothing was begun.
-pub(crate) fn not_begun(message: &str) -> Outcome {
-    Outcome::Failed(Failure { kind: FailureKind::NotBegun, message: message.to_owned() })
-}
-
 /// How a runtime call ended.
 pub(crate) fn done(result: Result<(), RuntimeError>) -> Outcome {
     match result {

@@ -19,6 +19,7 @@ pub(crate) mod pull_rate;
 pub(crate) mod sandboxes;
 pub(crate) mod soft_limit;
 mod state_files;
+pub(crate) mod storage;
 #[cfg(test)]
 mod tests;
 pub(crate) mod user_namespaces;
@@ -89,9 +90,7 @@ fn perform(adapters: &Adapters, action: Action) -> BoxFuture<'_, Outcome> {
         Action::Runtime(action) => in_runtime(&adapters.runtime, action),
         Action::Image(action) => on_image(&adapters.images, action),
         Action::Volume(action) => on_volumes(&adapters.volumes, action),
-        Action::Storage(_) => {
-            Box::pin(async { failure::not_begun("drivers of volumes cannot be called yet") })
-        }
+        Action::Storage(action) => Box::pin(adapters.storage.carry_out(action)),
         Action::Plugin(action) => of_plugin(&adapters.plugins, action),
         Action::Host(action) => on_host(&adapters.host, action),
         Action::Probe(action) => in_container(&adapters.probes, action),
@@ -137,7 +136,7 @@ fn in_runtime(adapter: &RuntimeAdapter, action: RuntimeAction) -> BoxFuture<'_, 
             attempt,
             image,
             image_volumes,
-            published_volumes: _,
+            published_volumes,
             facts,
             handler,
             target,
@@ -150,6 +149,7 @@ fn in_runtime(adapter: &RuntimeAdapter, action: RuntimeAction) -> BoxFuture<'_, 
                 attempt,
                 image,
                 image_volumes,
+                published_volumes,
                 facts,
                 handler,
                 target,
@@ -266,9 +266,8 @@ fn in_api(adapter: &ApiAdapter, action: ApiAction) -> BoxFuture<'_, Outcome> {
         ApiAction::ReadCsiNode => Box::pin(api.read_csi_node()),
         ApiAction::WriteCsiNode { object } => Box::pin(async move { api.write_csi_node(&object).await }),
         ApiAction::DeleteCsiNode { uid } => Box::pin(async move { api.delete_csi_node(&uid).await }),
-        ApiAction::ResolveClaim { .. } | ApiAction::ReadAttachment { .. } => {
-            Box::pin(async { failure::other("claims cannot be read yet".to_owned()) })
-        }
+        ApiAction::ResolveClaim { claim } => Box::pin(async move { api.resolve_claim(&claim).await }),
+        ApiAction::ReadAttachment { name } => Box::pin(async move { api.read_attachment(&name).await }),
     }
 }
 

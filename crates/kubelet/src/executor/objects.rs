@@ -65,9 +65,20 @@ async fn authorized<T, F>(ask: impl Fn() -> F) -> Result<T, ObjectError>
 where
     F: Future<Output = Result<T, ObjectError>>,
 {
+    authorized_as(|error| matches!(error, ObjectError::Forbidden(_)), ask).await
+}
+
+/// The same with errors of another type.
+pub(super) async fn authorized_as<T, E, F>(
+    is_refusal: impl Fn(&E) -> bool,
+    ask: impl Fn() -> F,
+) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
     for _ in 0..REFUSALS {
         match ask().await {
-            Err(ObjectError::Forbidden(_)) => tokio::time::sleep(REFUSAL_PAUSE).await,
+            Err(error) if is_refusal(&error) => tokio::time::sleep(REFUSAL_PAUSE).await,
             answer => return answer,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use node::{Outcome, PluginOutcome};
+use node::{CsiNodeInfo, Outcome, PluginOutcome};
 use plugins::{CallError, CallFailure, csi, registration};
 use telemetry::metrics::Metrics;
 use tokio::time::Instant;
@@ -58,15 +58,32 @@ impl Plugins {
         }
     }
 
+    /// What a driver calls the node, and what it can do there: how its volumes are made depends on that.
     pub(crate) async fn node_get_info(&self, driver: &str, endpoint: &str) -> Outcome {
-        let began = Instant::now();
-        let answer = csi::node_get_info(endpoint).await;
-        let code = answer.as_ref().map_or_else(|error| error.source.code(), |_| "OK".to_owned());
-        let labels = [driver, code.as_str(), "/csi.v1.Node/NodeGetInfo", "false"];
-        self.metrics.csi_operations.with(labels).observe_duration(began.elapsed());
-        match answer {
+        let asked = async {
+            let info = self.counted(driver, "NodeGetInfo", csi::node_get_info(endpoint)).await?;
+            let capabilities = csi::node_get_capabilities(endpoint);
+            let capabilities = self.counted(driver, "NodeGetCapabilities", capabilities).await?;
+            Ok::<_, CallError>(CsiNodeInfo { capabilities, ..info })
+        };
+        match asked.await {
             Ok(info) => Outcome::Plugin(PluginOutcome::NodeInfo(info)),
             Err(error) => failure::other(error.source.to_string()),
         }
+    }
+
+    async fn counted<T>(
+        &self,
+        driver: &str,
+        call: &str,
+        asked: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let began = Instant::now();
+        let answer = asked.await;
+        let code = answer.as_ref().map_or_else(|error| error.source.code(), |_| "OK".to_owned());
+        let method = format!("/csi.v1.Node/{call}");
+        let labels = [driver, code.as_str(), method.as_str(), "false"];
+        self.metrics.csi_operations.with(labels).observe_duration(began.elapsed());
+        answer
     }
 }

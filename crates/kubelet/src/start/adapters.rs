@@ -8,7 +8,7 @@ use apiserver::{ObjectCache, PodCertificates, TrustBundles};
 use host::cgroup::CgroupTree;
 use runtime::images::CredentialProviders;
 use tokio::sync::{Notify, Semaphore};
-use volumes::Volumes;
+use volumes::{CsiVolumes, Volumes};
 
 use super::{Prerequisites, settings};
 use crate::executor::action_log::ActionLog;
@@ -27,6 +27,7 @@ use crate::executor::probes::Probes;
 use crate::executor::pull_rate::PullRate;
 use crate::executor::sandboxes::Sandboxes;
 use crate::executor::soft_limit::SoftLimit;
+use crate::executor::storage::Storage;
 
 /// What several parts of the node work with.
 #[derive(Clone)]
@@ -105,6 +106,14 @@ impl Prerequisites {
             volumes: VolumeAdapter {
                 volumes: volumes.clone(),
                 user_namespaces: self.user_namespaces.clone(),
+            },
+            storage: Storage {
+                csi: CsiVolumes::new(
+                    &config.paths.root,
+                    shared.objects.clone(),
+                    host.node_name.clone(),
+                    self.metrics.clone(),
+                ),
             },
             plugins: Plugins::new(self.metrics.clone()),
             host: HostAdapter {

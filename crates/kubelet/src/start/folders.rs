@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use config::Config;
 use host::cgroup::CgroupTree;
 use model::PodUid;
+use model::storage::FoundVolumes;
 use tracing::warn;
 use volumes::Volumes;
 
@@ -59,6 +60,17 @@ pub(super) fn found_on_host(
     found.sort();
     found.dedup();
     found
+}
+
+/// Volumes of drivers that an earlier process has left, of pods and of the node.
+pub(super) fn found_volumes(root: &Path) -> FoundVolumes {
+    volumes::found_volumes(root).unwrap_or_else(|error| {
+        warn!(
+            err = model::chain(&error),
+            "Failed to list volumes of CSI drivers; those of pods that are gone stay mounted until the kubelet starts anew"
+        );
+        FoundVolumes::default()
+    })
 }
 
 /// The uids in the names of log folders, `<namespace>_<name>_<uid>`.

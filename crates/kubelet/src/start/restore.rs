@@ -25,7 +25,7 @@ pub(super) async fn restore(
         machine,
         pods: folders::found_on_host(&shared.volumes, shared.cgroups.tree(), &config.paths.pod_logs),
         files: state_files::read(&config.paths.root),
-        ..Restored::default()
+        volumes: folders::found_volumes(&config.paths.root),
     };
     match tokio::task::spawn_blocking(look).await {
         Ok(restored) => {

@@ -30,6 +30,8 @@ pub(crate) enum Plan {
     Files(files::Files),
     /// An image: pulled beside the images of containers, and mounted by the runtime.
     Image,
+    /// One of a driver, which makes it when it is asked for that one.
+    Published,
 }
 
 /// What all of a pod's volumes need to know.
@@ -47,7 +49,7 @@ pub(crate) fn carry_out(context: &PodContext<'_>, name: &str, plan: &Plan) -> Re
         Plan::EmptyDir(dir) => empty_dir::set_up(context, layout::EMPTY_DIR, name, dir).map(drop),
         Plan::HostPath(host_path) => Ok(host_path.check()?),
         Plan::Files(files) => files.set_up(context, name),
-        Plan::Image => Ok(()),
+        Plan::Image | Plan::Published => Ok(()),
     }
 }
 
