@@ -94,21 +94,27 @@ const ROWS: &[Row] = &[
     Row {
         area: "volumes",
         there: "emptyDir (huge pages included), hostPath, configMap, secret, downwardAPI, projected, images, subPath, relabelling for \
-                SELinux, registration of CSI drivers",
+                SELinux, CSI drivers: their registration, their inline volumes and claimed ones, with \
+                `fsGroup`, secrets and tokens",
         proofs: &[
             "volumes::show_their_content",
             "volumes::empty_dir_is_shared_and_belongs_to_the_group",
             "volumes::sub_paths_and_host_paths",
             "configuration::update_reaches_the_volume",
             "csi::drivers_come_change_and_go",
+            "csi_volumes::live_with_their_pods",
+            "csi_volumes::are_claimed_and_keep_what_is_written",
+            "csi_volumes::are_staged_once_for_all_pods",
+            "csi_volumes::whose_driver_is_gone_are_waited_for",
+            "csi_volumes::outlive_a_kubelet_that_is_killed",
             "image_volumes::show_what_is_in_them",
             "image_volumes::that_cannot_be_pulled_keep_back_who_mounts_them",
             "registry::pull_secrets_open_volumes",
             "trust_bundles::reach_the_volume",
             "pod_certificates::reach_the_volume",
         ],
-        missing: "volumes of CSI drivers, persistent volumes, NFS, iSCSI, Fibre Channel, FlexVolume, \
-                  mounts with an SELinux context",
+        missing: "of CSI block volumes, growth and usage; persistent volumes of other kinds, NFS, iSCSI, Fibre \
+                  Channel, FlexVolume, mounts with an SELinux context",
     },
     Row {
         area: "node",
@@ -162,7 +168,7 @@ const ROWS: &[Row] = &[
             "cadvisor::families_labels_and_values",
             "clients::kubectl_top_shows_nodes_and_pods",
         ],
-        missing: "volumes of claims, until there are any",
+        missing: "volumes of CSI drivers",
     },
     Row {
         area: "server",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
 use model::mount::{ContainerMount, MountPropagation, MountedImage};
 use model::storage::PublishedVolume;
 use model::{ImageRef, ImageUse, Pod, VolumeKind};
@@ -95,16 +95,7 @@ fn plan_one(
         }
         None => None,
     };
-    let published = match VolumeKind::of(volume) {
-        VolumeKind::Driver(layout::CSI | layout::CLAIM | layout::EPHEMERAL) => {
-            let published = inputs.published.get(&volume.name);
-            Some(published.ok_or_else(|| MountFailure::NoVolume {
-                volume: mount.name.clone(),
-                container: container.name.clone(),
-            })?)
-        }
-        _ => None,
-    };
+    let published = published(volume, container, inputs)?;
     let (path, is_always_read_only) = match (&image, published) {
         (Some(_), _) => (PathBuf::new(), true),
         (None, Some(published)) => {
@@ -142,6 +133,24 @@ fn plan_one(
         },
         sub_path,
     })
+}
+
+/// What a driver has made of a volume; `None` where drivers have nothing to do with it.
+fn published<'a>(
+    volume: &Volume,
+    container: &Container,
+    inputs: &MountInputs<'a>,
+) -> Result<Option<&'a PublishedVolume>, MountFailure> {
+    match VolumeKind::of(volume) {
+        VolumeKind::Driver(layout::CSI | layout::CLAIM | layout::EPHEMERAL) => {
+            let published = inputs.published.get(&volume.name).ok_or_else(|| MountFailure::NoVolume {
+                volume: volume.name.clone(),
+                container: container.name.clone(),
+            })?;
+            Ok(Some(published))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn sub_path_of(mount: &VolumeMount, env: &BTreeMap<String, String>) -> Result<Option<PathBuf>, MountFailure> {

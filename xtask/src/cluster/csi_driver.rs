@@ -15,6 +15,7 @@ pub(crate) struct CsiDriver {
     service: Service,
     registration: PathBuf,
     control: PathBuf,
+    volumes: PathBuf,
 }
 
 impl CsiDriver {
@@ -34,14 +35,18 @@ impl CsiDriver {
         let own = registries.join(format!("{program}-reg.sock"));
         let registration = registers_at.map_or(own, |other| other.registration.clone());
         let (socket, control) = (folder.join("csi.sock"), folder.join("control.sock"));
+        // Its volumes outlive it, and the scenario.
+        let volumes = cluster.paths.file("csi").join(program);
+        workspace::create_dir(&volumes)?;
         let mut args = vec![
             format!("--registration={}", registration.display()),
             format!("--socket={}", socket.display()),
             format!("--control={}", control.display()),
+            format!("--volumes={}", volumes.display()),
         ];
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let service = cluster.guest(Program::new(program, binary, args));
-        Ok(Self { service, registration, control })
+        Ok(Self { service, registration, control, volumes })
     }
 
     /// Starts it. It can be commanded from then on, and its sockets are there.
@@ -64,6 +69,11 @@ impl CsiDriver {
     /// The socket it registers by.
     pub(crate) fn registration(&self) -> &Path {
         &self.registration
+    }
+
+    /// The folder with its volumes.
+    pub(crate) fn volumes(&self) -> &Path {
+        &self.volumes
     }
 
     /// What the kubelet said of its registration last: `registered`, or why it is not.

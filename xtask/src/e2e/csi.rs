@@ -31,9 +31,9 @@ fn entry<'a>(object: Option<&'a CSINode>, driver: &str) -> Option<&'a CSINodeDri
 }
 
 /// Watches the CSINode until it says this of a driver.
-async fn until(
+pub(super) async fn until(
     scene: &Scene,
-    driver: &'static str,
+    driver: &str,
     is_so: impl Fn(Option<&CSINodeDriver>) -> bool + Clone,
 ) -> Result<CSINode> {
     let condition = |object: Option<&CSINode>| object.is_some() && is_so(entry(object, driver));

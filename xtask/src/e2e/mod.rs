@@ -12,6 +12,7 @@ mod configuration;
 mod containers;
 mod copies;
 mod csi;
+mod csi_volumes;
 mod debugging;
 mod disruption;
 mod environment;
@@ -244,6 +245,16 @@ fn all() -> Vec<Scenario> {
         Stricter csi::one_that_is_not_had_holds_up_no_other,
         Stricter csi::room_is_asked_for_again,
         Stricter csi::the_object_is_the_one_upstream_writes,
+        Stricter csi_volumes::live_with_their_pods,
+        Stricter csi_volumes::are_claimed_and_keep_what_is_written,
+        Stricter csi_volumes::are_staged_once_for_all_pods,
+        Stricter csi_volumes::that_are_only_read_and_those_of_a_group,
+        Stricter csi_volumes::whose_driver_fails_are_told_and_tried_again,
+        Stricter csi_volumes::whose_driver_hangs_hold_up_their_pods_only,
+        Stricter csi_volumes::whose_driver_is_gone_are_waited_for,
+        Stricter csi_volumes::outlive_a_kubelet_that_is_killed,
+        Stricter csi_volumes::are_attached_before_anything_else,
+        Stricter csi_volumes::of_pods_that_went_while_the_kubelet_was_away_are_taken_back,
         Disturbing traces::of_a_pods_start,
         Stricter traces::of_a_request_with_a_trace,
         Stricter many_streams::a_thousand_at_once,

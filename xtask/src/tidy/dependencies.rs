@@ -40,7 +40,7 @@ pub(super) const BESIDE: &[(&str, &[&str])] = &[
 /// Crates without I/O, with all the crates of others that they may use. Tests and build scripts may use any.
 const PURE: &[(&str, &[&str])] = &[
     ("golang", &["itoa", "serde", "serde_json"]),
-    ("model", &["jiff", "k8s-openapi", "serde", "serde_json", "thiserror"]),
+    ("model", &["jiff", "k8s-openapi", "serde", "serde_json", "sha2", "thiserror"]),
     ("checkpoints", &["k8s-openapi", "serde", "serde_json", "thiserror"]),
     ("node", &["jiff", "k8s-openapi", "serde", "serde_json", "thiserror"]),
     ("sim", &["fastrand", "jiff", "k8s-openapi", "serde_json"]),

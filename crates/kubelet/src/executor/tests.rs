@@ -41,6 +41,7 @@ fn an_action_under_way_is_small() {
             attempt: 0,
             image: model::ImageRef::from(""),
             image_volumes: std::collections::BTreeMap::new(),
+            published_volumes: std::collections::BTreeMap::new(),
             sandbox_attempt: 0,
             facts: model::downward::PodFacts::default(),
             handler: model::RuntimeHandler::default(),

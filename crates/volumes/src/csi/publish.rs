@@ -69,7 +69,7 @@ impl<O: Objects> CsiVolumes<O> {
         let asked = csi::node_publish_volume(&driver.endpoint, request);
         if let Err(CallError { source: cause, .. }) = self.call(driver, "NodePublishVolume", asked).await {
             if cause.certainty() == Certainty::Final && !publication.is_again {
-                blocking(&guard, move || Ok(give_up(&place))).await?;
+                give_up(&guard, place).await?;
             }
             return Err(CsiError::Call { during: "", cause });
         }

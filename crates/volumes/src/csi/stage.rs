@@ -8,8 +8,8 @@ use plugins::CallError;
 use plugins::csi::{self, Certainty, StageRequest};
 
 use super::data::VolumeData;
-use super::{CsiError, CsiVolumes, Place, blocking, plugin_of, volume_use};
-use crate::error::SetUpError;
+use super::{CsiError, CsiVolumes, Guard, Place, blocking, plugin_of, volume_use};
+use crate::error::chain;
 use crate::objects::Objects;
 use crate::timing::Operation;
 
@@ -52,7 +52,7 @@ impl<O: Objects> CsiVolumes<O> {
             Ok(()) => Ok(()),
             Err(CallError { source: cause, .. }) => {
                 if cause.certainty() == Certainty::Final {
-                    blocking(&guard, move || Ok(give_up(&place))).await?;
+                    give_up(&guard, place).await?;
                 }
                 Err(CsiError::Call { during: "", cause })
             }
@@ -94,13 +94,16 @@ impl<O: Objects> CsiVolumes<O> {
 }
 
 /// Removes what was made for a call that was not carried out. A mount of an earlier call stays, with what tells of it.
-pub(super) fn give_up(place: &Place) {
-    if let Err(error) = place.remove() {
-        let error: &SetUpError = &error;
-        tracing::warn!(
-            path = %place.folder().display(),
-            err = crate::error::chain(error),
-            "Failed to remove the folder of a CSI volume that was not mounted, will retry with the volume"
-        );
-    }
+pub(super) async fn give_up(guard: &Guard, place: Place) -> Result<(), CsiError> {
+    let remove = move || {
+        if let Err(error) = place.remove() {
+            tracing::warn!(
+                path = %place.folder().display(),
+                err = chain(&error),
+                "Failed to remove the folder of a CSI volume that was not mounted, will retry with the volume"
+            );
+        }
+        Ok(())
+    };
+    blocking(guard, remove).await
 }
