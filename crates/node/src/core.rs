@@ -73,7 +73,6 @@ pub struct Node {
     #[serde(default)]
     plugins: Plugins,
     pod_cgroups: PodCgroups,
-    #[serde(default)]
     volumes: Volumes,
     schedule: Schedule,
     /// Made anew from the pods.

@@ -2,6 +2,7 @@
 //! The [`scenario`] plays the runtime, the API server and the clock.
 
 mod addresses;
+mod driver_volumes;
 mod grants;
 mod image_volumes;
 mod life;

@@ -169,6 +169,11 @@ impl VolumeSpec {
     }
 }
 
+/// Whether a volume of a pod is made by a driver, for it alone or by a claim.
+pub fn is_made_by_driver(volume: &Volume) -> bool {
+    volume.csi.is_some() || volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
+}
+
 /// Upstream's name of the plugin that a PersistentVolume of another kind needs.
 fn plugin_of(spec: &PersistentVolumeSpec) -> Option<&'static str> {
     macro_rules! named {

@@ -1,3 +1,5 @@
+//! What objects say of volumes and their drivers.
+
 use serde_json::json;
 
 use super::*;

@@ -47,10 +47,8 @@ pub(crate) struct CsiDrivers {
     /// The cluster's CSIDriver objects.
     objects: DriverObjects,
     /// Whether they were listed.
-    #[serde(default)]
     are_objects_listed: bool,
     /// The drivers as volumes are made by them.
-    #[serde(default)]
     callable: Arc<Drivers>,
     csi_node: Read,
     /// Whether this process has read it.

@@ -90,6 +90,5 @@ pub struct CsiNodeInfo {
     /// Where it says the node is: values of labels by their names.
     pub topology: BTreeMap<String, String>,
     /// What it can do on the node (`NodeGetCapabilities`).
-    #[serde(default)]
     pub capabilities: CsiCapabilities,
 }

@@ -19,7 +19,6 @@ pub struct Restored {
     /// Pods of which there is something on disk or in the cgroup tree.
     pub pods: Vec<PodUid>,
     /// Volumes of drivers, for pods and for the node.
-    #[serde(default)]
     pub volumes: FoundVolumes,
     /// The state files that were there.
     pub files: BTreeMap<StateFile, Result<PodsState, DamagedFile>>,

@@ -15,7 +15,6 @@ pub struct Readings {
     /// The runtime's version; empty while it is not known.
     pub runtime_version: String,
     /// The volumes that must not be detached from the node.
-    #[serde(default)]
     pub volumes_in_use: Vec<String>,
     /// All images, in any order.
     pub images: Vec<NodeImage>,

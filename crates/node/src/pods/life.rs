@@ -79,7 +79,6 @@ pub(crate) struct PodVolumes {
     /// When they are looked at again although nothing changed, monotonic.
     pub(crate) refresh_at: Option<Duration>,
     /// Whether those are there that drivers make.
-    #[serde(default)]
     pub(crate) are_published: bool,
     /// Those the pod waits for.
     pub(crate) missing: MissingVolumes,

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use model::storage::is_made_by_driver;
 use model::{Now, Pod, pod};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{VolumeFailure, VolumeStage};
-use crate::volumes::{Preparation, is_made_by_driver};
 
 /// After this long without all volumes that is told, and again after as long (upstream's
 /// `podAttachAndMountTimeout`). In v1.37 upstream has that in its log only, as it makes no event of a wait that ran out of
@@ -26,12 +26,12 @@ pub(crate) struct MissingVolumes {
 
 /// Volumes that are not there, by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Missing {
-    unmounted: Vec<String>,
+pub(crate) struct Missing {
+    pub(crate) unmounted: Vec<String>,
     /// Those of them that are not attached to the node.
-    unattached: Vec<String>,
+    pub(crate) unattached: Vec<String>,
     /// Those of them of which it is not even known what makes them.
-    unprocessed: Vec<String>,
+    pub(crate) unprocessed: Vec<String>,
 }
 
 impl MissingVolumes {
@@ -59,12 +59,8 @@ impl MissingVolumes {
     }
 
     /// How far those of drivers are, in a round of the pod.
-    pub(crate) fn of_drivers_are(&mut self, preparation: &Preparation, now: Now) {
-        self.of_drivers = Missing {
-            unmounted: preparation.missing.clone(),
-            unattached: preparation.unattached.clone(),
-            unprocessed: preparation.unprocessed.clone(),
-        };
+    pub(crate) fn of_drivers_are(&mut self, missing: Missing, now: Now) {
+        self.of_drivers = missing;
         match self.of_drivers.unmounted.is_empty() {
             true => self.settle(),
             false => {

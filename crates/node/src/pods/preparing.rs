@@ -29,8 +29,8 @@ impl PodRecord {
         let (volumes, mut around) = cx.volumes();
         let preparation = volumes.prepare(pod, &mut around);
         let running = self.life.running_mut()?;
-        running.volumes.are_published = preparation.missing.is_empty();
-        running.volumes.missing.of_drivers_are(&preparation, cx.now);
+        running.volumes.are_published = preparation.missing.unmounted.is_empty();
+        running.volumes.missing.of_drivers_are(preparation.missing, cx.now);
         for message in running.volumes.missing.messages(&preparation.news) {
             self.record_event(true, event::FAILED_MOUNT, message, cx.out);
         }

@@ -5,7 +5,7 @@ use model::ImageUse;
 
 use crate::{
     Action, ApiAction, CheckpointAction, Hook, HostAction, ImageAction, ProbeAction, RuntimeAction,
-    VolumeAction,
+    StorageAction, VolumeAction,
 };
 
 pub(super) fn action_text(action: &Action) -> String {
@@ -57,9 +57,16 @@ pub(super) fn action_text(action: &Action) -> String {
             | ApiAction::DeleteCsiNode { .. },
         )
         | Action::Plugin(_)
-        | Action::Storage(_)
-        | Action::Api(ApiAction::ResolveClaim { .. } | ApiAction::ReadAttachment { .. }) => {
-            action.to_string()
+        | Action::Api(ApiAction::ReadAttachment { .. }) => action.to_string(),
+        Action::Api(ApiAction::ResolveClaim { claim }) => format!("resolve {claim}"),
+        Action::Storage(StorageAction::Stage { volume, .. }) => format!("stage {}", volume.folder),
+        Action::Storage(StorageAction::Unstage { handle, .. }) => format!("unstage {handle}"),
+        Action::Storage(StorageAction::Publish { pod, volume, is_again, .. }) => {
+            let again = if *is_again { " again" } else { "" };
+            format!("publish {}{}{again}", volume.folder, to(model::pod::uid(pod).as_str()))
+        }
+        Action::Storage(StorageAction::Unpublish { uid, folder, .. }) => {
+            format!("unpublish {folder}{}", to(uid.as_str()))
         }
         Action::Checkpoint(CheckpointAction::Write(write)) => format!("write {}", write.file.name()),
         Action::Checkpoint(CheckpointAction::Sync(file)) => format!("sync {}", file.name()),

@@ -73,10 +73,10 @@ impl Volumes {
         let known = self.pods.get_mut(uid).and_then(|known| known.wanted.get_mut(name));
         let Some(wanted) = known else { return };
         if !progress.is_there {
-            preparation.missing.push(name.to_owned());
+            preparation.missing.unmounted.push(name.to_owned());
         }
         if progress.is_unattached {
-            preparation.unattached.push(name.to_owned());
+            preparation.missing.unattached.push(name.to_owned());
         }
         let Some(Problem { stage, message, failures }) = progress.problem else {
             if progress.is_there {
@@ -85,7 +85,7 @@ impl Volumes {
             return;
         };
         if stage == VolumeStage::Processing {
-            preparation.unprocessed.push(name.to_owned());
+            preparation.missing.unprocessed.push(name.to_owned());
         }
         if wanted.is_news(&message, failures) {
             preparation.news.push(VolumeFailure { volume: name.to_owned(), stage, message });
@@ -160,6 +160,7 @@ impl Turn<'_> {
             !volume.stage.is_there() && volume.attach(self.name, self.drivers, around).is_some();
         if is_unattached {
             let next = volume.retry.as_ref().map(|retry| retry.next_at);
+            volume.waiting.insert(self.uid.clone());
             return Progress { is_unattached, next, ..Progress::trying(volume.retry.as_ref()) };
         }
         let Some(driver) = self.drivers.callable.get(&volume.driver) else {
@@ -196,8 +197,8 @@ impl Turn<'_> {
     /// Stages it; one that may still be on its way out goes first.
     fn stage(&self, volume: &mut NodeVolume, driver: &CsiDriver, around: &mut Surroundings<'_>) -> Progress {
         let owner = Owner::Volume(self.name.clone());
-        let is_busy = volume.stage.is_changing() || volume.is_being_published() || around.out.is_open(&owner);
-        if is_busy {
+        if volume.is_called || around.out.is_open(&owner) {
+            volume.waiting.insert(self.uid.clone());
             return Progress::trying(volume.retry.as_ref());
         }
         if !NodeVolume::is_due(volume.retry.as_ref(), around.now)
@@ -206,7 +207,9 @@ impl Turn<'_> {
             return Progress::failing(VolumeStage::Mounting, retry);
         }
         let Some(spec) = volume.spec.clone() else { return Progress::default() };
+        volume.waiting.insert(self.uid.clone());
         if volume.stage.make() {
+            volume.is_called = true;
             let security = self.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
             let action = StorageAction::Stage {
                 volume: spec,
@@ -216,6 +219,7 @@ impl Turn<'_> {
             };
             around.out.start(owner, action);
         } else if !volume.is_published() && volume.stage.remove() {
+            volume.is_called = true;
             let (name, handle) = (self.name.clone(), volume.handle.clone());
             around.out.start(owner, StorageAction::Unstage { volume: name, handle, driver: driver.clone() });
         }
@@ -228,7 +232,14 @@ impl Turn<'_> {
         driver: &CsiDriver,
         around: &mut Surroundings<'_>,
     ) -> Progress {
-        let (spec, context) = (volume.spec.clone(), context(volume));
+        let (spec, context, is_busy) = (volume.spec.clone(), context(volume), volume.is_called);
+        if volume.is_refused_to(self.uid) {
+            volume.waiting.insert(self.uid.clone());
+            let error = "volume uses the ReadWriteOncePod access mode and is already in use by another pod";
+            let folder = spec.map(|spec| spec.folder.clone()).unwrap_or_default();
+            let message = format!("MountVolume.SetUp failed for volume {folder:?} : {error}");
+            return Progress::refused(VolumeStage::Mounting, message);
+        }
         let Some(publication) = volume.users.get_mut(self.uid) else { return Progress::default() };
         let Some(spec) = spec else { return Progress::default() };
         let is_there = publication.presence.is_there();
@@ -237,12 +248,17 @@ impl Turn<'_> {
         if !is_wanted || publication.presence.is_changing() {
             return Progress { is_there, next: again_at, ..Progress::trying(publication.retry.as_ref()) };
         }
+        if is_busy {
+            volume.waiting.insert(self.uid.clone());
+            return Progress { is_there, ..Progress::trying(publication.retry.as_ref()) };
+        }
         if !NodeVolume::is_due(publication.retry.as_ref(), around.now)
             && let Some(retry) = &publication.retry
         {
             return Progress { is_there, ..Progress::failing(VolumeStage::Mounting, retry) };
         }
         if publication.presence.make() {
+            volume.is_called = true;
             let action = StorageAction::Publish {
                 pod: self.pod.clone(),
                 name: self.pod_volume.to_owned(),

@@ -27,13 +27,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::effect::{Outcome, StorageAction, VolumeFailure};
 use crate::outbox::Outbox;
+use crate::pods::missing_volumes::Missing;
 use crate::schedule::earliest;
 use crate::tasks::Owner;
 use claims::Claims;
 use node_volume::{NodeVolume, Publication};
 use uses::{PodUses, Use, UseSource};
-
-pub(crate) use uses::is_made_by_driver;
 
 /// The volumes of drivers, and what pods want of them.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -74,11 +73,7 @@ pub(crate) struct Surroundings<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Preparation {
     /// Those that are not there, by their names in the pod.
-    pub(crate) missing: Vec<String>,
-    /// Those of them that are not attached to the node yet.
-    pub(crate) unattached: Vec<String>,
-    /// Those of which it is not known what they are.
-    pub(crate) unprocessed: Vec<String>,
+    pub(crate) missing: Missing,
     /// What is to be told of them.
     pub(crate) news: Vec<VolumeFailure>,
     /// When something about them happens by itself; monotonic.
@@ -115,12 +110,19 @@ impl Volumes {
         }
         self.is_use_new = true;
         let before = std::mem::replace(&mut self.drivers, drivers.clone());
+        let is_first = before.objects.is_none() != drivers.objects.is_none();
         let differs = |name: &String| {
-            before.callable.get(name) != drivers.callable.get(name)
+            is_first
+                || before.callable.get(name) != drivers.callable.get(name)
                 || before.object(name) != drivers.object(name)
         };
-        let concerned = self.volumes.values().filter(|volume| differs(&volume.driver));
-        concerned.flat_map(|volume| volume.users.keys().cloned()).collect()
+        let mut pods = BTreeSet::new();
+        for volume in self.volumes.values_mut().filter(|volume| differs(&volume.driver)) {
+            // What it could not do before it may be able to do now.
+            volume.hurry();
+            pods.extend(volume.users.keys().cloned());
+        }
+        pods
     }
 
     /// The Node object is another one. Returns the pods that wait for what it says.
@@ -206,6 +208,7 @@ impl Volumes {
             next = earliest(next, at);
             if is_gone {
                 volume.users.remove(uid);
+                volume.waiting.remove(uid);
                 if volume.users.is_empty() {
                     volume.retry = None;
                     self.idle.insert(name.clone());
@@ -286,7 +289,7 @@ impl Volumes {
         } else {
             volume.attachment_read(outcome, now);
         }
-        volume.users.keys().cloned().collect()
+        std::mem::take(&mut volume.waiting)
     }
 
     /// A call about a volume of a pod has ended.
@@ -301,11 +304,10 @@ impl Volumes {
         if let Some(publication) = volume.users.get_mut(uid) {
             publication.publishing_ended(outcome, now);
         }
-        match volume.stage.is_there() || volume.is_ephemeral {
-            true => BTreeSet::from([uid.clone()]),
-            // Others may wait until it can be staged.
-            false => volume.users.keys().cloned().collect(),
-        }
+        volume.is_called = false;
+        let mut concerned = std::mem::take(&mut volume.waiting);
+        concerned.insert(uid.clone());
+        concerned
     }
 
     // ---- what no pod uses ----
@@ -331,9 +333,8 @@ impl Volumes {
     /// When [`Volumes::drive`] has something to do by itself; monotonic.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let idle = self.idle.iter().filter_map(|name| self.volumes.get(name));
-        let waiting = idle.filter(|volume| {
-            !volume.stage.is_changing() && self.drivers.callable.contains_key(&volume.driver)
-        });
+        let waiting =
+            idle.filter(|volume| !volume.is_called && self.drivers.callable.contains_key(&volume.driver));
         waiting.filter_map(|volume| volume.retry.as_ref().map(|retry| retry.next_at)).min()
     }
 }
@@ -352,19 +353,21 @@ fn unpublish(
     (uid, key): (&PodUid, &PodKey),
     around: &mut Surroundings<'_>,
 ) -> (bool, Option<Duration>) {
-    let is_staging = volume.stage.is_changing();
     let (handle, driver) = (volume.handle.clone(), drivers.callable.get(&volume.driver));
     let Some(publication) = volume.users.get_mut(uid) else { return (true, None) };
     if publication.presence.is_absent() {
         return (true, None);
     }
-    let Some(driver) = driver.filter(|_| !is_staging && !publication.presence.is_changing()) else {
+    let Some(driver) = driver else { return (false, None) };
+    if volume.is_called {
+        volume.waiting.insert(uid.clone());
         return (false, None);
-    };
+    }
     if !NodeVolume::is_due(publication.retry.as_ref(), around.now) {
         return (false, publication.retry.as_ref().map(|retry| retry.next_at));
     }
     if publication.presence.remove() {
+        volume.is_called = true;
         let action = StorageAction::Unpublish {
             uid: uid.clone(),
             key: key.clone(),
@@ -381,13 +384,14 @@ fn unpublish(
 /// Takes a volume from the node.
 fn unstage(drivers: &Drivers, name: &VolumeName, volume: &mut NodeVolume, now: Now, out: &mut Outbox) {
     let Some(driver) = drivers.callable.get(&volume.driver) else { return };
-    let is_free = !volume.is_being_published() && !volume.is_published();
+    let is_free = !volume.is_called && !volume.is_published();
     let owner = Owner::Volume(name.clone());
     if is_free
         && NodeVolume::is_due(volume.retry.as_ref(), now)
         && !out.is_open(&owner)
         && volume.stage.remove()
     {
+        volume.is_called = true;
         let (volume, handle) = (name.clone(), volume.handle.clone());
         out.start(owner, StorageAction::Unstage { volume, handle, driver: driver.clone() });
     }

@@ -1,7 +1,8 @@
 //! A volume on the node: how far it is there, and for which pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::storage::{FoundPublication, FoundStage, VolumeMode, VolumeName, VolumeSpec};
 use model::{Now, PodUid};
@@ -26,6 +27,10 @@ pub(super) struct NodeVolume {
     /// Why it could not be attached, staged or unstaged, and when that is tried again.
     pub(super) retry: Option<Retry>,
     pub(super) users: BTreeMap<PodUid, Publication>,
+    /// A call about it is under way, for the node or for a pod: there is one at a time (CSI, "Concurrency").
+    pub(super) is_called: bool,
+    /// The pods that go on when it has ended.
+    pub(super) waiting: BTreeSet<PodUid>,
 }
 
 /// A volume in one pod.
@@ -52,13 +57,15 @@ impl NodeVolume {
             publish_context: None,
             retry: None,
             users: BTreeMap::new(),
+            is_called: false,
+            waiting: BTreeSet::new(),
             spec: Some(spec),
         }
     }
 
     /// One that was found in a pod: what it was staged by is there too.
     pub(super) fn published(found: &FoundPublication) -> (VolumeName, Self) {
-        let stage = if found.is_ephemeral { Presence::Absent } else { Presence::FOUND };
+        let stage = if found.is_ephemeral { Presence::Absent } else { Presence::Uncertain };
         let name = match found.is_ephemeral {
             true => VolumeName::of_pod(model::storage::CSI_PLUGIN, &found.uid, &found.folder),
             false => VolumeName::csi(&found.driver, &found.handle),
@@ -69,7 +76,7 @@ impl NodeVolume {
     /// One that was found to be staged.
     pub(super) fn staged(found: &FoundStage) -> (VolumeName, Self) {
         let name = VolumeName::csi(&found.driver, &found.handle);
-        (name, Self::found(&found.driver, &found.handle, Presence::FOUND))
+        (name, Self::found(&found.driver, &found.handle, Presence::Uncertain))
     }
 
     fn found(driver: &str, handle: &str, stage: Presence) -> Self {
@@ -82,12 +89,9 @@ impl NodeVolume {
             publish_context: None,
             retry: None,
             users: BTreeMap::new(),
+            is_called: false,
+            waiting: BTreeSet::new(),
         }
-    }
-
-    /// Whether a call about its publications is under way: none about the volume itself goes beside it.
-    pub(super) fn is_being_published(&self) -> bool {
-        self.users.values().any(|publication| publication.presence.is_changing())
     }
 
     /// Whether it is there for any pod, or may be.
@@ -95,9 +99,24 @@ impl NodeVolume {
         self.users.values().any(|publication| !publication.presence.is_absent())
     }
 
+    /// Whether it is one pod's alone (`ReadWriteOncePod` and nothing else) and another one has it, or may have.
+    pub(super) fn is_refused_to(&self, uid: &PodUid) -> bool {
+        let modes = self.spec.as_ref().map(|spec| spec.access_modes.as_slice()).unwrap_or_default();
+        let has = |other: &Publication| !other.presence.is_absent();
+        modes == ["ReadWriteOncePod"] && self.users.iter().any(|(user, other)| user != uid && has(other))
+    }
+
     /// Whether something may be tried now.
     pub(super) fn is_due(retry: Option<&Retry>, now: Now) -> bool {
         retry.is_none_or(|retry| retry.next_at <= now.mono)
+    }
+
+    /// Whatever has failed is tried again at once.
+    pub(super) fn hurry(&mut self) {
+        let publications = self.users.values_mut().map(|publication| &mut publication.retry);
+        for retry in publications.chain([&mut self.retry]).flatten() {
+            retry.next_at = Duration::ZERO;
+        }
     }
 
     /// A call about it has ended.
@@ -109,6 +128,7 @@ impl NodeVolume {
         };
         self.retry = retry_after(self.retry.as_ref(), &what, outcome, now);
         self.stage.ended(outcome, now.mono);
+        self.is_called = false;
     }
 }
 
@@ -130,7 +150,7 @@ impl Publication {
             folder: found.folder.clone(),
             mode: found.mode,
             is_read_only: false,
-            presence: Presence::FOUND,
+            presence: Presence::Uncertain,
             retry: None,
         }
     }

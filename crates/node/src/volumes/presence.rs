@@ -20,10 +20,7 @@ pub(super) enum Presence {
         since: Duration,
     },
     /// A call to make it has ended somehow, or an earlier process has left it. To make it or to remove it leads out.
-    Uncertain {
-        /// It is known that something of it is there, or was: that it cannot be made again does not say that it is not.
-        was_there: bool,
-    },
+    Uncertain,
     /// A call to remove it may still go on: only to remove it leads out.
     Leaving,
     /// A call to make it is under way.
@@ -37,7 +34,7 @@ pub(super) enum Presence {
 pub(super) enum Before {
     Absent,
     Present { since: Duration },
-    Uncertain { was_there: bool },
+    Uncertain,
     Leaving,
 }
 
@@ -46,7 +43,7 @@ impl From<Before> for Presence {
         match before {
             Before::Absent => Self::Absent,
             Before::Present { since } => Self::Present { since },
-            Before::Uncertain { was_there } => Self::Uncertain { was_there },
+            Before::Uncertain => Self::Uncertain,
             Before::Leaving => Self::Leaving,
         }
     }
@@ -72,9 +69,6 @@ fn end(outcome: &Outcome) -> End {
 }
 
 impl Presence {
-    /// An earlier process has left it.
-    pub(super) const FOUND: Self = Self::Uncertain { was_there: true };
-
     /// Whether it can be used.
     pub(super) fn is_there(self) -> bool {
         matches!(self, Self::Present { .. } | Self::Making(Before::Present { .. }))
@@ -101,7 +95,7 @@ impl Presence {
         match self {
             Self::Absent => Some(Before::Absent),
             Self::Present { since } => Some(Before::Present { since }),
-            Self::Uncertain { was_there } => Some(Before::Uncertain { was_there }),
+            Self::Uncertain => Some(Before::Uncertain),
             Self::Leaving => Some(Before::Leaving),
             Self::Making(_) | Self::Removing(_) => None,
         }
@@ -127,12 +121,12 @@ impl Presence {
             // It was there before and still is: it was only to be made again.
             (Self::Making(Before::Present { .. }), _) => there,
             (Self::Making(before) | Self::Removing(before), End::NotBegun) => before.into(),
-            (Self::Making(Before::Uncertain { was_there: true }), _) => Self::FOUND,
-            (Self::Making(_), End::Final) => Self::Absent,
-            (Self::Making(_), End::Unknown) => Self::Uncertain { was_there: false },
+            (Self::Making(Before::Absent), End::Final) => Self::Absent,
+            // That it cannot be made again does not say that it is not there.
+            (Self::Making(_), End::Final | End::Unknown) => Self::Uncertain,
             (Self::Removing(_), End::Done) => Self::Absent,
             // Some of it may be gone.
-            (Self::Removing(_), End::Final) => Self::FOUND,
+            (Self::Removing(_), End::Final) => Self::Uncertain,
             (Self::Removing(_), End::Unknown) => Self::Leaving,
             (settled, _) => settled,
         };
@@ -149,7 +143,7 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(9);
     const THEN: Duration = Duration::from_secs(1);
-    const UNCERTAIN: Presence = Presence::Uncertain { was_there: false };
+    use Presence::{Absent, Leaving, Uncertain};
 
     #[test]
     fn what_a_call_leaves_depends_on_what_was_before_and_on_how_sure_its_end_is() {
@@ -157,39 +151,14 @@ mod tests {
         let made = Presence::Present { since: NOW };
         // Done, final, uncertain, busy, not begun.
         for (before, makes, removes) in [
-            (Presence::Absent, Some([made, Presence::Absent, UNCERTAIN, UNCERTAIN, Presence::Absent]), None),
+            (Absent, Some([made, Absent, Uncertain, Uncertain, Absent]), None),
+            (there, Some([made, made, made, made, made]), Some([Absent, Uncertain, Leaving, Leaving, there])),
             (
-                there,
-                Some([made, made, made, made, made]),
-                Some([Presence::Absent, Presence::FOUND, Presence::Leaving, Presence::Leaving, there]),
+                Uncertain,
+                Some([made, Uncertain, Uncertain, Uncertain, Uncertain]),
+                Some([Absent, Uncertain, Leaving, Leaving, Uncertain]),
             ),
-            (
-                UNCERTAIN,
-                Some([made, Presence::Absent, UNCERTAIN, UNCERTAIN, UNCERTAIN]),
-                Some([Presence::Absent, Presence::FOUND, Presence::Leaving, Presence::Leaving, UNCERTAIN]),
-            ),
-            (
-                Presence::FOUND,
-                Some([made, Presence::FOUND, Presence::FOUND, Presence::FOUND, Presence::FOUND]),
-                Some([
-                    Presence::Absent,
-                    Presence::FOUND,
-                    Presence::Leaving,
-                    Presence::Leaving,
-                    Presence::FOUND,
-                ]),
-            ),
-            (
-                Presence::Leaving,
-                None,
-                Some([
-                    Presence::Absent,
-                    Presence::FOUND,
-                    Presence::Leaving,
-                    Presence::Leaving,
-                    Presence::Leaving,
-                ]),
-            ),
+            (Leaving, None, Some([Absent, Uncertain, Leaving, Leaving, Leaving])),
         ] {
             let outcomes = [
                 Outcome::Done,

@@ -1,1 +1,169 @@
+//! The attachment of volumes, which others see to.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus};
+use model::storage::{
+    BoundClaim, ClaimAnswer, ClaimName, CsiDriver, CsiDriverObject, FoundStage, FoundVolumes, VolumeSpec,
+};
+use model::{AllocatedPod, Now, Pod, PodKey, PodUid};
+use serde_json::{Value, json};
+
+use super::{Drivers, Surroundings, Volumes};
+use crate::effect::{Action, ApiAction, ApiOutcome, Effect, Outcome, StorageAction};
+use crate::outbox::Outbox;
+
+const NAME: &str = "kubernetes.io/csi/d^h";
+
+/// A part of a node with one pod that claims one volume.
+struct World {
+    volumes: Volumes,
+    out: Outbox,
+    pod: AllocatedPod,
+    in_use: Vec<String>,
+    attached: Vec<&'static str>,
+}
+
+fn now() -> Now {
+    Now { wall: Timestamp::UNIX_EPOCH, mono: Duration::from_secs(1) }
+}
+
+fn node(status: Value) -> ApiNode {
+    serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "web", "namespace": "ns", "uid": "u" },
+            "spec": {
+                "containers": [{ "name": "a", "volumeMounts": [{ "name": "v", "mountPath": "/v" }] }],
+                "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "c" } }],
+            },
+        }))
+        .unwrap();
+        let mut volumes = Volumes::default();
+        let driver = CsiDriver { name: "d".into(), ..CsiDriver::default() };
+        let callable = BTreeMap::from([("d".to_owned(), driver)]);
+        let objects = Some(BTreeMap::from([("d".to_owned(), CsiDriverObject::default())]));
+        volumes.drivers_are(&Arc::new(Drivers { callable, objects }));
+        let pod = AllocatedPod::granted(Arc::new(pod));
+        Self { volumes, out: Outbox::default(), pod, in_use: vec![], attached: vec![] }
+    }
+
+    /// A round of the pod, or of its end. Returns what was started.
+    fn round(&mut self, is_over: bool) -> Vec<Action> {
+        let attached: Vec<Value> =
+            self.attached.iter().map(|name| json!({ "name": name, "devicePath": "" })).collect();
+        let object = node(json!({ "volumesAttached": attached }));
+        let reported = NodeStatus { volumes_in_use: Some(self.in_use.clone()), ..NodeStatus::default() };
+        let mut around = Surroundings {
+            now: now(),
+            node_name: "n",
+            node: Some(&object),
+            reported: Some(&reported),
+            out: &mut self.out,
+        };
+        match is_over {
+            true => drop(self.volumes.release(&PodUid::from("u"), &PodKey::new("ns", "web"), &mut around)),
+            false => drop(self.volumes.prepare(&self.pod, &mut around)),
+        }
+        self.volumes.drive(true, now(), &mut self.out);
+        self.started()
+    }
+
+    fn started(&mut self) -> Vec<Action> {
+        let effects = self.out.take().into_iter();
+        let actions = effects.filter_map(|effect| match effect {
+            Effect::Start { id, action } => {
+                self.out.finish(id);
+                Some(action)
+            }
+            _ => None,
+        });
+        actions.collect()
+    }
+
+    /// The claim has this volume.
+    fn bind(&mut self) {
+        let claim = ClaimName { namespace: "ns".into(), name: "c".into() };
+        let volume = json!({ "metadata": { "name": "pv" }, "spec": { "csi": { "driver": "d", "volumeHandle": "h" } } });
+        let volume = VolumeSpec::of_persistent(&serde_json::from_value(volume).unwrap()).unwrap();
+        let bound = BoundClaim { volume: Arc::new(volume), owner: None };
+        let answer = Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Bound(bound)));
+        self.volumes.claim_read(&claim, answer, now());
+    }
+
+    fn volume_done(&mut self, outcome: &Outcome) {
+        let name = self.volumes.volumes.keys().next().unwrap().clone();
+        self.volumes.volume_done(&name, outcome, now());
+    }
+}
+
+#[test]
+fn nothing_is_staged_before_it_is_announced_and_attached() {
+    let mut world = World::new();
+    world.round(false);
+    world.bind();
+    assert_eq!(world.round(false), []);
+    assert_eq!(world.volumes.newly_in_use(), Some(vec![NAME.to_owned()]));
+    assert_eq!(world.volumes.newly_in_use(), None, "it is said once");
+    assert_eq!(world.volumes.node_changed(), [PodUid::from("u")].into());
+    // Attached for another reason, perhaps; the node has not said that it uses it.
+    world.attached = vec![NAME];
+    assert_eq!(world.round(false), []);
+    world.in_use = vec![NAME.to_owned()];
+    let read = world.round(false);
+    assert!(matches!(read.as_slice(), [Action::Api(ApiAction::ReadAttachment { .. })]), "{read:?}");
+    let context = BTreeMap::from([("device".to_owned(), "x".to_owned())]);
+    let metadata = context.clone();
+    world.volume_done(&Outcome::Api(ApiOutcome::Attachment { is_attached: true, metadata, error: None }));
+    let staged = world.round(false);
+    let [Action::Storage(StorageAction::Stage { publish_context, .. })] = staged.as_slice() else {
+        panic!("{staged:?}");
+    };
+    assert_eq!(*publish_context, context);
+}
+
+#[test]
+fn it_stays_in_use_until_it_is_unstaged() {
+    let mut world = World::new();
+    world.round(false);
+    world.bind();
+    (world.in_use, world.attached) = (vec![NAME.to_owned()], vec![NAME]);
+    world.round(false);
+    let metadata = BTreeMap::new();
+    world.volume_done(&Outcome::Api(ApiOutcome::Attachment { is_attached: true, metadata, error: None }));
+    world.round(false);
+    world.volume_done(&Outcome::Done);
+    world.volumes.newly_in_use();
+    // The list is lost for a moment: what is there stays.
+    world.attached = vec![];
+    let published = world.round(false);
+    assert!(
+        matches!(published.as_slice(), [Action::Storage(StorageAction::Publish { .. })]),
+        "{published:?}"
+    );
+    let name = world.volumes.volumes.keys().next().unwrap().clone();
+    world.volumes.publication_done(&PodUid::from("u"), &name, &Outcome::Done, now());
+    let unpublished = world.round(true);
+    assert!(matches!(unpublished.as_slice(), [Action::Storage(StorageAction::Unpublish { .. })]));
+    world.volumes.publication_done(&PodUid::from("u"), &name, &Outcome::Done, now());
+    let unstaged = world.round(true);
+    assert!(matches!(unstaged.as_slice(), [Action::Storage(StorageAction::Unstage { .. })]), "{unstaged:?}");
+    assert_eq!(world.volumes.newly_in_use(), Some(vec![NAME.to_owned()]));
+    world.volume_done(&Outcome::Done);
+    assert_eq!(world.round(true), []);
+    assert_eq!(world.volumes.newly_in_use(), Some(vec![]));
+}
+
+#[test]
+fn what_was_found_is_in_use_from_the_start() {
+    let mut world = World::new();
+    let stage = FoundStage { driver: "d".into(), handle: "h".into(), is_mounted: true };
+    world.volumes.found(&FoundVolumes { published: vec![], staged: vec![stage] });
+    assert_eq!(world.volumes.newly_in_use(), Some(vec![NAME.to_owned()]));
+}

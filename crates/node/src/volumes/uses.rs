@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Volume;
-use model::storage::{ClaimName, VolumeName};
+use model::storage::{ClaimName, VolumeName, is_made_by_driver};
 use model::{Pod, pod};
 use serde::{Deserialize, Serialize};
 
@@ -92,11 +92,6 @@ impl UseSource {
 pub(super) fn has_any(pod: &Pod) -> bool {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes.into_iter().any(is_made_by_driver)
-}
-
-/// Whether a volume is made by a driver, which this part sees to.
-pub(crate) fn is_made_by_driver(volume: &Volume) -> bool {
-    volume.csi.is_some() || volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
 }
 
 /// Whether a container mounts a volume, and whether one has it as a device.

@@ -1,0 +1,305 @@
+//! Volumes that drivers make: on the way of a pod, between pods, and over a restart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::storage::{
+    BoundClaim, ClaimAnswer, ClaimProblem, CsiCapabilities, CsiDriverObject, FoundPublication, FoundStage,
+    FoundVolumes, PublishedVolume, VolumeMode, VolumeSpec,
+};
+use model::{Pod, PodUid};
+use serde_json::{Value, json};
+
+use super::scenario::{Scenario, machine, pod};
+use crate::{
+    Action, ApiOutcome, CsiNodeInfo, FailureKind, Input, Outcome, PluginInfo, PluginOutcome, Restored,
+    RuntimeAction, Source,
+};
+
+const SOCKET: &str = "/r/d.sock";
+
+/// A driver that need not attach anything, and makes volumes of both kinds.
+fn object() -> CsiDriverObject {
+    CsiDriverObject {
+        is_there: true,
+        attach_required: false,
+        is_ephemeral: true,
+        ..CsiDriverObject::default()
+    }
+}
+
+fn lists_drivers(scenario: &mut Scenario, object: CsiDriverObject) -> String {
+    scenario.tell(Input::CsiDrivers(BTreeMap::from([("d".to_owned(), object)])))
+}
+
+/// The driver `d` registers. Returns what follows.
+fn driver_comes(scenario: &mut Scenario) -> String {
+    scenario.tell(Input::PluginSockets(BTreeMap::from([(SOCKET.to_owned(), 1)])));
+    let info = PluginInfo {
+        kind: "CSIPlugin".into(),
+        name: "d".into(),
+        endpoint: "/d.sock".into(),
+        versions: vec!["1.0.0".into()],
+    };
+    scenario.ends(&format!("get info of plugin {SOCKET}"), Outcome::Plugin(PluginOutcome::Info(info)));
+    let capabilities = CsiCapabilities { stages: true, ..CsiCapabilities::default() };
+    let info = CsiNodeInfo { node_id: "n".into(), capabilities, ..CsiNodeInfo::default() };
+    scenario.ends("get node info from CSI driver d", Outcome::Plugin(PluginOutcome::NodeInfo(info)))
+}
+
+fn with_driver() -> Scenario {
+    let mut scenario = Scenario::new();
+    lists_drivers(&mut scenario, object());
+    driver_comes(&mut scenario);
+    scenario
+}
+
+fn mounting(name: &str, uid: &str, volume: &Value) -> Pod {
+    let mount = json!([{ "name": "v", "mountPath": "/v" }]);
+    let mut made = pod(json!({
+        "containers": [{ "name": "a", "image": "i", "imagePullPolicy": "IfNotPresent", "volumeMounts": mount }],
+        "volumes": [volume], "terminationGracePeriodSeconds": 0,
+    }));
+    (made.metadata.name, made.metadata.uid) = (Some(name.to_owned()), Some(uid.to_owned()));
+    made
+}
+
+fn inline() -> Pod {
+    mounting("web", "u", &json!({ "name": "v", "csi": { "driver": "d" } }))
+}
+
+fn claiming(name: &str, uid: &str) -> Pod {
+    mounting(name, uid, &json!({ "name": "v", "persistentVolumeClaim": { "claimName": "c" } }))
+}
+
+fn volume(access_mode: &str) -> VolumeSpec {
+    let spec = json!({ "accessModes": [access_mode], "csi": { "driver": "d", "volumeHandle": "h" } });
+    let object = json!({ "metadata": { "name": "pv" }, "spec": spec });
+    VolumeSpec::of_persistent(&serde_json::from_value(object).unwrap()).unwrap()
+}
+
+fn bound() -> Outcome {
+    bound_with("ReadWriteOnce")
+}
+
+fn bound_with(access_mode: &str) -> Outcome {
+    let volume = Arc::new(volume(access_mode));
+    Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Bound(BoundClaim { volume, owner: None })))
+}
+
+/// Everything but volumes goes well until nothing else is under way.
+fn go_on(scenario: &mut Scenario) -> Vec<String> {
+    let mut seen = Vec::new();
+    let is_of_drivers = |text: &str| {
+        ["stage", "unstage", "publish", "unpublish", "resolve", "notify"]
+            .iter()
+            .any(|verb| text.starts_with(verb))
+    };
+    while let Some(text) = scenario.under_way().into_iter().find(|text| !is_of_drivers(text)) {
+        scenario.done(&text);
+        seen.push(text);
+    }
+    seen
+}
+
+fn deleted(pod: &Pod) -> Pod {
+    let mut pod = pod.clone();
+    pod.metadata.deletion_timestamp = serde_json::from_value(json!("2023-11-14T22:13:20Z")).unwrap();
+    pod.metadata.deletion_grace_period_seconds = Some(0);
+    pod
+}
+
+fn waits(scenario: &Scenario, uid: &str) -> Vec<String> {
+    let view = scenario.node.view();
+    let waits = &view.pods[&PodUid::from(uid)].waits;
+    let of_volumes = waits.iter().filter(|wait| wait.on.to_string().starts_with("volume "));
+    of_volumes.map(|wait| format!("{}: {}", wait.on, wait.error.as_deref().unwrap_or("-"))).collect()
+}
+
+#[test]
+fn an_inline_volume_is_there_before_the_sandbox_and_goes_before_the_object() {
+    let mut scenario = with_driver();
+    let started = scenario.apply(&inline());
+    assert!(started.contains("publish v"), "{started}");
+    let before = go_on(&mut scenario);
+    assert!(!before.iter().any(|text| text.starts_with("sandbox")), "{before:?}");
+    assert_eq!(waits(&scenario, "u"), ["volume v to be mounted for the pod by CSI driver d: -"]);
+    assert_eq!(scenario.done("publish v"), "sandbox 0");
+    scenario.done("sandbox 0");
+    let given = scenario.actions().find_map(|action| match action {
+        Action::Runtime(RuntimeAction::StartContainer { published_volumes, .. }) => {
+            Some(published_volumes.clone())
+        }
+        _ => None,
+    });
+    let volume = PublishedVolume { folder: "v".into(), is_read_only: false, mode: VolumeMode::Filesystem };
+    assert_eq!(given, Some(BTreeMap::from([("v".to_owned(), volume)])));
+    go_on(&mut scenario);
+    assert_eq!(waits(&scenario, "u"), [""; 0]);
+    scenario.apply(&deleted(&inline()));
+    let seen = go_on(&mut scenario);
+    assert!(!seen.iter().any(|text| text.starts_with("tear-down") || text.starts_with("delete")), "{seen:?}");
+    assert_eq!(waits(&scenario, "u"), ["volume v to be unmounted for the pod by CSI driver d: -"]);
+    let gone = scenario.done("unpublish v");
+    assert!(gone.contains("tear-down"), "{gone}");
+    assert!(go_on(&mut scenario).iter().any(|text| text.starts_with("delete")));
+}
+
+#[test]
+fn who_is_waited_for_is_told_and_goes_on_by_itself() {
+    let mut scenario = Scenario::new();
+    let told = scenario.apply(&inline());
+    assert!(!told.contains("FailedMount"), "what drivers there are is not known yet: {told}");
+    let told = lists_drivers(&mut scenario, object());
+    let missing = "FailedMount: MountVolume.SetUp failed for volume \"v\" : kubernetes.io/csi: mounter.SetUpAt failed to \
+                   get CSI client: driver name d not found in the list of registered CSI drivers";
+    assert_eq!(told, missing);
+    assert_eq!(waits(&scenario, "u"), ["volume v which needs CSI driver d to register: -"]);
+    assert!(driver_comes(&mut scenario).contains("publish v"));
+    let failed = scenario.fails("publish v", FailureKind::Other, "no room");
+    assert_eq!(failed, "FailedMount: MountVolume.SetUp failed for volume \"v\" : no room");
+    let error = "MountVolume.SetUp failed for volume \"v\" : no room";
+    assert_eq!(
+        waits(&scenario, "u"),
+        [format!("volume v to be mounted for the pod by CSI driver d: {error}")]
+    );
+    assert!(scenario.wait(Duration::from_millis(500)).contains("publish v"), "after upstream's back-off");
+}
+
+#[test]
+fn a_driver_that_makes_no_inline_volumes_is_not_asked_for_one() {
+    let mut scenario = Scenario::new();
+    lists_drivers(&mut scenario, CsiDriverObject { is_ephemeral: false, ..object() });
+    driver_comes(&mut scenario);
+    let told = scenario.apply(&inline());
+    let refusal = "FailedMount: MountVolume.SetUp failed for volume \"v\" : kubernetes.io/csi: mounter.SetupAt failed to \
+                   check volume lifecycle mode: volume mode \"Ephemeral\" not supported by driver d (only supports \
+                   [\"Persistent\"])";
+    assert!(told.contains(refusal) && !told.contains("publish"), "{told}");
+}
+
+#[test]
+fn a_claim_that_is_not_bound_is_read_again_and_told_of() {
+    let mut scenario = with_driver();
+    assert!(scenario.apply(&claiming("web", "u")).contains("resolve ns/c"));
+    let unbound = Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Unusable(ClaimProblem::NotBound)));
+    assert_eq!(
+        scenario.ends("resolve ns/c", unbound),
+        "FailedMount: Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], failed to \
+         process volumes=[v]: error processing PVC ns/c: PVC is not bound"
+    );
+    let error = "error processing PVC ns/c: PVC is not bound";
+    assert_eq!(waits(&scenario, "u"), [format!("volume v of claim ns/c to be there: {error}")]);
+    assert!(scenario.wait(Duration::from_millis(500)).contains("resolve ns/c"));
+    assert_eq!(scenario.ends("resolve ns/c", bound()), "stage pv");
+}
+
+#[test]
+fn a_volume_is_staged_once_for_all_and_each_call_has_its_turn() {
+    let mut scenario = with_driver();
+    scenario.apply(&claiming("web", "u"));
+    scenario.apply(&claiming("db", "u2"));
+    assert_eq!(scenario.ends("resolve ns/c", bound()), "stage pv", "one request serves both");
+    let first = scenario.done("stage pv");
+    assert_eq!(first, "publish pv", "and one pod after the other");
+    assert_eq!(scenario.done("publish pv"), "publish pv of u2");
+    scenario.done("publish pv of u2");
+    go_on(&mut scenario);
+    scenario.apply(&deleted(&claiming("web", "u")));
+    go_on(&mut scenario);
+    let after = scenario.done("unpublish pv");
+    assert!(!after.contains("unstage"), "{after}");
+    go_on(&mut scenario);
+    scenario.apply(&deleted(&claiming("db", "u2")));
+    go_on(&mut scenario);
+    assert!(scenario.done("unpublish pv of u2").contains("unstage h"));
+}
+
+#[test]
+fn a_stage_that_may_have_happened_is_undone_and_who_comes_meanwhile_waits_for_that() {
+    let mut scenario = with_driver();
+    scenario.apply(&claiming("web", "u"));
+    scenario.ends("resolve ns/c", bound());
+    let told = scenario.fails("stage pv", FailureKind::Uncertain, "deadline exceeded");
+    assert_eq!(told, "FailedMount: MountVolume.MountDevice failed for volume \"pv\" : deadline exceeded");
+    let pod = claiming("web", "u");
+    scenario.apply(&deleted(&pod));
+    go_on(&mut scenario);
+    assert!(scenario.under_way().contains(&"unstage h".to_owned()), "{:?}", scenario.under_way());
+    scenario.apply(&claiming("db", "u2"));
+    assert_eq!(scenario.ends("resolve ns/c", bound()), "", "nothing beside the call under way");
+    // It may go on: only the same call leads out.
+    scenario.fails("unstage h", FailureKind::Uncertain, "deadline exceeded");
+    assert_eq!(scenario.wait(Duration::from_millis(500)), "unstage h");
+    assert_eq!(scenario.done("unstage h"), "stage pv");
+}
+
+#[test]
+fn one_that_is_for_one_pod_alone_is_refused_to_others() {
+    let mut scenario = with_driver();
+    scenario.apply(&claiming("web", "u"));
+    scenario.ends("resolve ns/c", bound_with("ReadWriteOncePod"));
+    scenario.done("stage pv");
+    scenario.done("publish pv");
+    go_on(&mut scenario);
+    scenario.apply(&claiming("db", "u2"));
+    assert_eq!(
+        scenario.ends("resolve ns/c", bound_with("ReadWriteOncePod")),
+        "FailedMount: MountVolume.SetUp failed for volume \"pv\" : volume uses the ReadWriteOncePod access mode and is \
+         already in use by another pod"
+    );
+    scenario.apply(&deleted(&claiming("web", "u")));
+    go_on(&mut scenario);
+    assert!(scenario.done("unpublish pv").contains("publish pv of u2"));
+}
+
+#[test]
+fn a_driver_that_wants_it_is_asked_again_and_a_failure_takes_nothing_away() {
+    let mut scenario = Scenario::new();
+    lists_drivers(&mut scenario, CsiDriverObject { requires_republish: true, ..object() });
+    driver_comes(&mut scenario);
+    scenario.apply(&inline());
+    scenario.done("publish v");
+    go_on(&mut scenario);
+    let again = scenario.wait(Duration::from_secs(61));
+    assert!(again.contains("publish v again"), "{again}");
+    let told = scenario.fails("publish v again", FailureKind::Other, "no");
+    assert!(told.contains("FailedMount"), "{told}");
+    let view = scenario.node.view();
+    assert!(view.pods[&PodUid::from("u")].are_volumes_made, "it is still there");
+    assert!(scenario.wait(Duration::from_secs(61)).contains("publish v again"));
+}
+
+/// What an earlier process has left is made again where a pod wants it, and else taken away.
+#[test]
+fn what_was_found_is_made_again_or_removed() {
+    let publication = |uid: &str| FoundPublication {
+        uid: uid.into(),
+        folder: "pv".into(),
+        driver: "d".into(),
+        handle: "h".into(),
+        is_ephemeral: false,
+        mode: VolumeMode::Filesystem,
+        is_mounted: true,
+    };
+    let stage = |handle: &str| FoundStage { driver: "d".into(), handle: handle.into(), is_mounted: true };
+    let mut scenario = Scenario::restarted(BTreeMap::new(), Duration::from_secs(5000));
+    lists_drivers(&mut scenario, object());
+    let volumes = FoundVolumes {
+        published: vec![publication("u"), publication("gone")],
+        staged: vec![stage("h"), stage("unused")],
+    };
+    let restored = Restored { machine: machine(), volumes, ..Restored::default() };
+    scenario.tell(Input::Restored(Box::new(restored)));
+    driver_comes(&mut scenario);
+    assert!(!scenario.under_way().iter().any(|text| text.contains("stage") || text.contains("publish")));
+    scenario.tell(Input::PodsListed { source: Source::Api, pods: vec![Arc::new(claiming("web", "u"))] });
+    scenario.tell(Input::PodsListed { source: Source::File, pods: vec![] });
+    let open = scenario.under_way();
+    let has = |text: &str| open.iter().any(|open| open == text);
+    assert!(has("unpublish pv of gone") && has("unstage unused") && has("resolve ns/c"), "{open:?}");
+    assert_eq!(scenario.ends("resolve ns/c", bound()), "", "the call for the other pod is under way");
+    assert!(scenario.done("unpublish pv of gone").contains("stage pv"));
+    assert_eq!(scenario.done("stage pv"), "publish pv");
+}
