@@ -20,6 +20,7 @@ use node::{
 use crate::api::is_terminal;
 use crate::grants::{Granted, Written, written};
 use crate::process::wall;
+use crate::storage::StorageKnowledge;
 use crate::world::World;
 
 /// Slack of a shortened grace: what a container gets at least, and rounding.
@@ -45,6 +46,8 @@ pub(crate) struct Knowledge {
     pub(crate) written: Written,
     /// What pods were granted.
     pub(crate) granted: Granted,
+    /// What it knows of volumes of drivers.
+    pub(crate) storage: StorageKnowledge,
     /// State files of which the last write has failed.
     pub(crate) unwritten: BTreeSet<StateFile>,
 }
@@ -90,6 +93,7 @@ impl World {
                 self.process.knows.written.remove(uid);
                 self.process.knows.ending.insert(uid.clone());
             }
+            Input::NodeObject(node) => self.process.knows.storage.learn_node(node),
             Input::Finished { id, outcome } => {
                 let Some(pending) = self.in_flight.remove(&(self.process.number, *id)) else { return };
                 self.learn_result(&pending.action, outcome);
@@ -118,6 +122,7 @@ impl World {
     }
 
     fn learn_result(&mut self, action: &Action, outcome: &Outcome) {
+        self.learn_storage(action, outcome);
         let uid = action.subject().uid;
         let knows = &mut self.process.knows;
         if let Action::Checkpoint(action) = action {
@@ -199,11 +204,13 @@ impl World {
                 sandbox,
                 image,
                 image_volumes,
+                published_volumes,
                 ..
             }) => self
                 .check_start_container(pod, container, sandbox)
                 .and_then(|()| self.check_image(pod, container, image.as_str()))
-                .and_then(|()| self.check_image_volumes(pod, container, image_volumes)),
+                .and_then(|()| self.check_image_volumes(pod, container, image_volumes))
+                .and_then(|()| self.check_has_volumes(pod, container, published_volumes)),
             Action::Runtime(RuntimeAction::StopContainer { id, sandbox, grace, .. }) => {
                 self.check_held(id, sandbox).and_then(|()| self.check_grace(id, *grace))
             }
@@ -212,7 +219,8 @@ impl World {
             Action::Runtime(RuntimeAction::RemoveSandbox { id, .. }) => self.check_stop_sandbox(id),
             Action::Volume(VolumeAction::TearDown { uid, .. }) => {
                 self.process.knows.volumes.remove(uid);
-                self.check_nothing_runs(uid, "volumes are torn down")
+                self.check_has_no_mounts(uid, "volumes are torn down")
+                    .and_then(|()| self.check_nothing_runs(uid, "volumes are torn down"))
             }
             Action::Volume(VolumeAction::RemoveFolder { uid, .. }) => self.check_remove_folder(uid),
             Action::Host(HostAction::RemoveCgroup { uid, .. }) => {
@@ -221,6 +229,10 @@ impl World {
             }
             Action::Probe(ProbeAction::Attempt { pod, container, id, kind, .. }) => {
                 self.check_initial_delay(pod, container, id, *kind)
+            }
+            Action::Storage(action) => self.check_storage(action),
+            Action::Api(ApiAction::WriteNodeStatus { new, .. }) => {
+                self.check_in_use(new.volumes_in_use.as_deref().unwrap_or_default())
             }
             Action::Api(ApiAction::DeletePod { uid, .. }) => self.check_delete(uid),
             Action::Api(ApiAction::WriteStatus { uid, new, .. }) => self.check_status(uid, new),
@@ -418,6 +430,14 @@ impl World {
         }
     }
 
+    /// No folder goes below which something is mounted.
+    fn check_has_no_mounts(&self, uid: &PodUid, what: &str) -> Result<(), String> {
+        match self.storage.has_published(uid) {
+            true => Err(format!("{what} of {uid}, which has volumes of drivers")),
+            false => Ok(()),
+        }
+    }
+
     /// What a container has left in its pod's folder can be read for as long as the pod can be seen.
     fn check_remove_folder(&self, uid: &PodUid) -> Result<(), String> {
         if self.host.volumes.contains(uid) {
@@ -426,10 +446,11 @@ impl World {
         if self.api.pods.contains_key(uid) {
             return Err(format!("the folder of {uid} is removed before its object"));
         }
+        self.check_has_no_mounts(uid, "the folder is removed")?;
         self.check_nothing_runs(uid, "the folder is removed")
     }
 
-    fn check_nothing_runs(&self, uid: &PodUid, what: &str) -> Result<(), String> {
+    pub(crate) fn check_nothing_runs(&self, uid: &PodUid, what: &str) -> Result<(), String> {
         match self.runtime.running(uid).find(|c| !c.is_ghost) {
             Some(c) => Err(format!("{what} of {uid} while {} runs", c.seen.id)),
             None => Ok(()),
@@ -468,6 +489,7 @@ impl World {
             return Ok(());
         }
         self.check_nothing_runs(uid, "the object is deleted")?;
+        self.check_has_no_mounts(uid, "the object is deleted")?;
         if let Some(s) = self.runtime.ready(uid).find(|s| !s.is_ghost) {
             return Err(format!("the object of {uid} is deleted while {} is ready", s.seen.id));
         }
@@ -555,6 +577,11 @@ impl World {
 }
 
 impl Knowledge {
+    /// Whether a pod is to end, or has.
+    pub(crate) fn is_ending(&self, uid: &PodUid) -> bool {
+        self.ending.contains(uid)
+    }
+
     fn known(&self) -> impl Iterator<Item = &PodUid> {
         self.volumes.iter().chain(&self.cgroups).chain(self.running.values()).chain(self.ready.values())
     }

@@ -38,6 +38,7 @@ impl World {
             }
         }
         self.check_plugins()?;
+        self.check_storage_remains()?;
         self.check_remains()
     }
 
@@ -111,6 +112,7 @@ impl World {
         if !self.host.volumes.contains(&uid) || !self.host.cgroups.contains_key(&uid) {
             return Err(format!("{uid} lacks volumes or cgroup"));
         }
+        self.check_has_published(pod)?;
         self.check_in_effect(pod, &status)
     }
 
@@ -172,6 +174,9 @@ impl World {
         }
         if let Some(s) = self.runtime.networks(uid).next() {
             return Err(format!("{uid} is over and {} was never stopped", s.seen.id));
+        }
+        if self.storage.has_published(uid) {
+            return Err(format!("{uid} is over and still has volumes of drivers"));
         }
         if self.host.volumes.contains(uid) || self.host.cgroups.contains_key(uid) {
             return Err(format!("{uid} is over and still has volumes or a cgroup"));

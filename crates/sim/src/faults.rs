@@ -50,10 +50,12 @@ pub(crate) struct FaultProfile {
     pub(crate) disk_outages: u32,
     /// A state file is damaged when the node agent restarts.
     pub(crate) file_damaged: u32,
-    /// The node agent is killed at the write of a state file.
+    /// The node agent is killed at the write of a state file, or at a call of a driver of volumes.
     pub(crate) killed_at_write: u32,
     /// How often a plugin comes, goes or is made anew.
     pub(crate) plugin_changes: u32,
+    /// What the controller says of attached volumes is lost for a moment.
+    pub(crate) attachments_lost: u32,
     /// Milliseconds an action takes at most when nothing is wrong.
     pub(crate) slowness: u32,
     /// How long faults are injected.
@@ -88,6 +90,7 @@ impl FaultProfile {
             file_damaged: some(rng, 40),
             killed_at_write: some(rng, 20),
             plugin_changes: some(rng, 6),
+            attachments_lost: some(rng, 30),
             slowness: if rng.percent(50) { 50 } else { rng.number(1, 3000) },
             lasts: Duration::from_secs(u64::from(rng.number(10, 120))),
         }

@@ -26,6 +26,7 @@ mod process;
 mod rng;
 mod runtime;
 mod specs;
+mod storage;
 mod text;
 mod workload;
 mod world;

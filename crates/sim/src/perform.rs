@@ -53,6 +53,7 @@ impl World {
             Action::Probe(ProbeAction::Attempt { .. }) | Action::Probe(ProbeAction::Hook { .. }) => {
                 fault = FaultOutcome::Succeeds
             }
+            Action::Storage(action) if !self.begin_storage(id, action) => fault = FaultOutcome::Fails,
             _ => {}
         }
         if is_own_work(&action) && fault == FaultOutcome::FailsBeforeEffect {
@@ -66,7 +67,8 @@ impl World {
             delay = self.rng.millis(10, if self.is_settling { 1000 } else { 40_000 });
             delay = timeout.map_or(delay, |t| delay.min(t));
         }
-        let is_write = matches!(action, Action::Checkpoint(CheckpointAction::Write(_)));
+        let may_kill = matches!(action, Action::Checkpoint(CheckpointAction::Write(_)) | Action::Storage(_));
+        let late = Self::late_failure(&action);
         let key = (self.process.number, id);
         self.in_flight.insert(
             key,
@@ -81,11 +83,11 @@ impl World {
             },
         );
         if fault == FaultOutcome::FailsBeforeEffect {
-            self.set_outcome(key, failed(FailureKind::Other, "deadline exceeded"));
+            self.set_outcome(key, late);
             self.after(delay, SimEvent::Result(key.0, id));
             delay += self.rng.millis(1, 30_000);
         }
-        let kills = is_write && self.rng.percent(self.faults.killed_at_write);
+        let kills = may_kill && self.rng.percent(self.faults.killed_at_write);
         let is_killed_before = self.rng.percent(50);
         if kills && is_killed_before {
             self.after(delay, SimEvent::Restart);
@@ -156,11 +158,14 @@ impl World {
         {
             return self.signal(key, container, *grace);
         }
-        let outcome =
-            if fault == FaultOutcome::Fails { self.fail(&action) } else { self.perform(&action, is_foreign) };
+        let outcome = if fault == FaultOutcome::Fails {
+            self.fail(key, &action)
+        } else {
+            self.perform(key, &action, is_foreign)
+        };
         let outcome = match (fault, outcome) {
             (FaultOutcome::FailsAfterEffect, Outcome::Failed(failure)) => Outcome::Failed(failure),
-            (FaultOutcome::FailsAfterEffect, _) => failed(FailureKind::Other, "deadline exceeded"),
+            (FaultOutcome::FailsAfterEffect, _) => Self::late_failure(&action),
             (_, outcome) => outcome,
         };
         if is_foreign {
@@ -221,7 +226,7 @@ impl World {
     }
 
     /// An action fails without effect; a start may leave a container that never ran.
-    fn fail(&mut self, action: &Action) -> Outcome {
+    fn fail(&mut self, key: (u32, EffectId), action: &Action) -> Outcome {
         match action {
             Action::Runtime(RuntimeAction::StartContainer { pod, container, sandbox, attempt, .. })
                 if self.rng.percent(50) =>
@@ -248,11 +253,12 @@ impl World {
             Action::Runtime(RuntimeAction::StartContainer { .. }) => {
                 failed(FailureKind::ContainerConfig, "a secret is missing")
             }
+            Action::Storage(action) => self.fail_storage(key, action),
             _ => failed(FailureKind::Other, "refused"),
         }
     }
 
-    fn perform(&mut self, action: &Action, is_ghost: bool) -> Outcome {
+    fn perform(&mut self, key: (u32, EffectId), action: &Action, is_ghost: bool) -> Outcome {
         match action {
             Action::Runtime(_) | Action::Image(_) if self.runtime.is_away => away(),
             Action::Runtime(action) => self.perform_in_runtime(action, is_ghost),
@@ -260,7 +266,7 @@ impl World {
             Action::Api(_) if self.api.is_away => failed(FailureKind::Other, "the API server is away"),
             Action::Api(action) => self.perform_in_api(action),
             Action::Plugin(action) => self.perform_on_plugin(action, is_ghost),
-            Action::Storage(_) => failed(FailureKind::NotBegun, "there is no driver"),
+            Action::Storage(action) => self.perform_on_storage(key, action, is_ghost),
             Action::Host(action) => self.perform_on_host(action),
             Action::Volume(action) => self.perform_on_volumes(action),
             Action::Probe(action) => self.perform_in_container(action),
@@ -360,7 +366,9 @@ impl World {
             | ApiAction::ReadCsiNode
             | ApiAction::WriteCsiNode { .. }
             | ApiAction::DeleteCsiNode { .. } => self.perform_on_node(action),
-            ApiAction::ResolveClaim { .. } | ApiAction::ReadAttachment { .. } => Outcome::Gone,
+            ApiAction::ResolveClaim { .. } | ApiAction::ReadAttachment { .. } => {
+                self.perform_on_claims(action)
+            }
         }
     }
 

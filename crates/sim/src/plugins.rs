@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
+use k8s_openapi::api::core::v1::{AttachedVolume, Node, NodeSpec, NodeStatus};
 use k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver};
 use node::node_status::MetadataChange;
 use node::{
@@ -69,6 +69,24 @@ impl World {
             let plugin = Plugin { number: self.plugins.next, driver, minor, is_registered: false };
             self.note(|_| format!("driver {driver} 1.{minor} comes to {socket}"));
             self.plugins.by_socket.insert(socket, plugin);
+        }
+        self.tell_of_sockets();
+    }
+
+    /// Whether a driver is there.
+    pub(crate) fn has_driver(&self, driver: &str) -> bool {
+        self.plugins.has(driver)
+    }
+
+    /// All drivers are there that are missing: without them pods wait for ever.
+    pub(crate) fn drivers_come(&mut self) {
+        for (driver, socket) in DRIVERS.into_iter().zip(["/r/5.sock", "/r/6.sock", "/r/7.sock"]) {
+            if !self.plugins.has(driver) {
+                self.plugins.next += 1;
+                let plugin = Plugin { number: self.plugins.next, driver, minor: 0, is_registered: false };
+                self.note(|_| format!("driver {driver} 1.0 comes to {socket}"));
+                self.plugins.by_socket.insert(socket, plugin);
+            }
         }
         self.tell_of_sockets();
     }
@@ -149,10 +167,16 @@ impl World {
                 self.tell_of_node();
                 Outcome::Api(ApiOutcome::Registered(Arc::new(node)))
             }
-            ApiAction::WriteNodeStatus { metadata, new, .. } => {
+            ApiAction::WriteNodeStatus { metadata, old, new } => {
                 plugins.write_metadata(metadata);
                 if let Some(node) = &mut plugins.node {
-                    node.status = Some((**new).clone());
+                    // What has not changed is not written; the controller's part never is.
+                    let known = node.status.take().unwrap_or_default();
+                    let is_written = old.volumes_in_use != new.volumes_in_use;
+                    let in_use = if is_written { new.volumes_in_use.clone() } else { known.volumes_in_use };
+                    let volumes_attached = known.volumes_attached;
+                    node.status =
+                        Some(NodeStatus { volumes_in_use: in_use, volumes_attached, ..(**new).clone() });
                 }
                 plugins.node_version();
                 Outcome::Api(ApiOutcome::Written { version: 0 })
@@ -223,6 +247,31 @@ impl World {
 }
 
 impl Plugins {
+    /// What the Node object says that the node uses.
+    pub(crate) fn volumes_in_use(&self) -> Vec<String> {
+        let status = self.node.as_ref().and_then(|node| node.status.as_ref());
+        status.and_then(|status| status.volumes_in_use.clone()).unwrap_or_default()
+    }
+
+    /// The controller says what is attached. Returns whether that is something else than before.
+    pub(crate) fn attached_are(&mut self, volumes: Vec<AttachedVolume>) -> bool {
+        let Some(status) = self.node.as_mut().map(|node| node.status.get_or_insert_default()) else {
+            return false;
+        };
+        let volumes = Some(volumes).filter(|volumes| !volumes.is_empty());
+        if status.volumes_attached == volumes {
+            return false;
+        }
+        status.volumes_attached = volumes;
+        self.node_version();
+        true
+    }
+
+    /// Whether a driver of that name is there.
+    fn has(&self, driver: &str) -> bool {
+        self.by_socket.values().any(|plugin| plugin.driver == driver)
+    }
+
     fn register(&mut self, wanted: &Node) -> Node {
         let node = self.node.get_or_insert_with(|| {
             let mut node = wanted.clone();
@@ -231,7 +280,12 @@ impl Plugins {
         });
         let pod_cidrs = Some(vec!["10.88.0.0/24".to_owned()]);
         node.spec = Some(NodeSpec { pod_cidrs, ..NodeSpec::default() });
-        node.status = Some(NodeStatus::default());
+        let known = node.status.take().unwrap_or_default();
+        node.status = Some(NodeStatus {
+            volumes_in_use: known.volumes_in_use,
+            volumes_attached: known.volumes_attached,
+            ..NodeStatus::default()
+        });
         self.node_version().unwrap_or_default()
     }
 

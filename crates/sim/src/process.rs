@@ -112,8 +112,9 @@ pub(crate) fn wall(at: Duration) -> Timestamp {
 pub(crate) fn is_own_work(action: &Action) -> bool {
     match action {
         // A call of a plugin ends with the connection it came by.
-        Action::Plugin(_) | Action::Storage(_) => true,
+        Action::Plugin(_) => true,
         Action::Host(_) | Action::Volume(_) | Action::Probe(_) | Action::Checkpoint(_) => true,
-        Action::Runtime(_) | Action::Image(_) | Action::Api(_) => false,
+        // A driver goes on with what it was asked for.
+        Action::Runtime(_) | Action::Image(_) | Action::Api(_) | Action::Storage(_) => false,
     }
 }

@@ -7,7 +7,7 @@ use node::Input;
 
 use crate::process::wall;
 use crate::world::World;
-use crate::{specs, text};
+use crate::{specs, storage, text};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const STATIC_NAMES: [&str; 2] = ["x-node", "y-node"];
@@ -37,7 +37,8 @@ impl World {
     fn create(&mut self, name: &str) {
         self.next_uid += 1;
         let uid = format!("{name}-{}", self.next_uid);
-        let made = specs::pod(&mut self.rng, name, &uid, model::time::to_seconds(wall(self.at)));
+        let mut made = specs::pod(&mut self.rng, name, &uid, model::time::to_seconds(wall(self.at)));
+        storage::add_volumes(&mut self.rng, &mut made);
         self.note(|_| format!("user creates {}", text::spec(&made)));
         let change = self.api.apply(made);
         self.announce(change);

@@ -15,7 +15,7 @@ use model::{
 use node::pressure::Sample;
 use node::{
     Action, ApiAction, Effect, EffectId, HostAction, Input, Outcome, ProbeAction, Restored, RuntimeAction,
-    RuntimeChange, Source,
+    RuntimeChange, Source, StorageAction,
 };
 use recording::{Cutter, SegmentWriter, Snapshot};
 
@@ -27,6 +27,7 @@ use crate::plugins::Plugins;
 use crate::process::{FaultOutcome, InFlight, Process, settings, wall};
 use crate::rng::SimRng;
 use crate::runtime::Runtime;
+use crate::storage::{self, Storage};
 
 /// How long after the last fault everything must be as it should be. The longest back-off is five
 /// minutes, and two may follow each other.
@@ -99,6 +100,8 @@ pub(crate) enum SimEvent {
     Plugins,
     /// The watch of the Node object tells of it.
     Node(u32),
+    /// The controller of attachments looks.
+    Controller,
     /// The runtime is asked how it is.
     Health(u32),
     /// A container ends by itself.
@@ -135,6 +138,7 @@ pub(crate) struct World {
     pub(crate) api: Api,
     pub(crate) host: Host,
     pub(crate) plugins: Plugins,
+    pub(crate) storage: Storage,
     pub(crate) files: BTreeMap<String, Arc<Pod>>,
     pub(crate) next_uid: u32,
     pub(crate) truth: GroundTruth,
@@ -190,6 +194,8 @@ fn is_routine(action: &Action) -> bool {
             | Action::Host(HostAction::ReadPodCgroups { .. })
             // One that is not taken is asked again and again.
             | Action::Plugin(_)
+            // Some drivers want that.
+            | Action::Storage(StorageAction::Publish { is_again: true, .. })
             // Once more some time after a write of which nobody knows how it ended.
             | Action::Api(ApiAction::WriteNodeStatus { .. } | ApiAction::ReadCsiNode)
     )
@@ -217,6 +223,7 @@ impl World {
             api: Api::default(),
             host: Host { cpu_millis, max_pods, ..Host::default() },
             plugins: Plugins::default(),
+            storage: Storage::default(),
             files: BTreeMap::new(),
             next_uid: 0,
             truth: GroundTruth::default(),
@@ -272,6 +279,8 @@ impl World {
             let after = self.rng.millis(0, lasts);
             self.after(after, SimEvent::Plugins);
         }
+        self.storage.begin(&mut self.rng, w.lasts);
+        self.after(Duration::from_secs(1), SimEvent::Controller);
         self.after(w.lasts, SimEvent::Settle);
         self.begin_process();
     }
@@ -296,7 +305,8 @@ impl World {
         let version = Input::RuntimeVersion { name: "containerd".to_owned(), version: String::new() };
         let stream = Input::EventStream { is_connected: !self.runtime.is_away };
         self.process.has_events = !self.runtime.is_away;
-        for input in [version, Input::Sample(Sample::default()), stream] {
+        let drivers = storage::driver_objects();
+        for input in [version, Input::Sample(Sample::default()), stream, drivers] {
             let delay = self.delay();
             self.after(delay, SimEvent::Tell(number, Box::new(input)));
         }
@@ -409,7 +419,7 @@ impl World {
     /// history's end, and going through the world each time would be most of the work.
     fn may_change(&self, event: &SimEvent) -> bool {
         match event {
-            SimEvent::Health(_) => false,
+            SimEvent::Health(_) | SimEvent::Controller => false,
             SimEvent::Effect(process, id) | SimEvent::Result(process, id) => {
                 let action = self.in_flight.get(&(*process, *id)).map(|pending| &pending.action);
                 !matches!(action, Some(Action::Probe(_) | Action::Api(ApiAction::WriteNodeStatus { .. })))
@@ -452,7 +462,7 @@ impl World {
             SimEvent::Restored(process) if process == current => {
                 let machine = self.host.machine();
                 let (pods, files) = (self.host.found(), self.host.read_files());
-                let restored = Restored { machine, pods, files, ..Restored::default() };
+                let restored = Restored { machine, pods, files, volumes: self.storage.found() };
                 self.tell(Input::Restored(Box::new(restored)));
             }
             SimEvent::Tell(process, input) if process == current => {
@@ -483,6 +493,7 @@ impl World {
             }
             SimEvent::ListSockets(process) if process == current => self.list_sockets(),
             SimEvent::Plugins => self.plugins_change(),
+            SimEvent::Controller => self.controller_looks(),
             SimEvent::Node(process) if process == current => self.node_changes(),
             SimEvent::Health(process) if process == current => self.ask_health(),
             SimEvent::Exit(id, code) => {
@@ -512,6 +523,7 @@ impl World {
         self.note(|_| "---- no more faults".to_owned());
         self.faults = FaultProfile::none();
         self.is_settling = true;
+        self.drivers_come();
         self.queue.retain(|_, h| {
             !matches!(
                 h,
@@ -630,6 +642,11 @@ impl World {
     /// What the present process takes for the time.
     fn now(&self) -> Now {
         Now { wall: self.clock(), mono: self.process.mono(self.at) }
+    }
+
+    /// The world is to be judged anew.
+    pub(crate) fn mark_changed(&mut self) {
+        self.has_changed = true;
     }
 
     /// Queues something.

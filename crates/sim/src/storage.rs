@@ -1,0 +1,535 @@
+//! Volumes of drivers: what drivers have done and what lies on the disk, the claims of the cluster, and the controller that
+//! attaches volumes to the node. A driver goes on with a call that nobody waits for any more, and meanwhile says of others
+//! about the same volume that it is busy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{
+    AttachedVolume, CSIVolumeSource, PersistentVolumeClaimVolumeSource, Volume, VolumeMount,
+};
+use model::storage::{
+    BoundClaim, ClaimAnswer, ClaimName, ClaimProblem, CsiDriverObject, CsiSource, FoundPublication,
+    FoundStage, FoundVolumes, VolumeMode, VolumeName, VolumeSource, VolumeSpec, attachment_name,
+};
+use model::{Pod, PodUid, pod};
+use node::{Action, ApiAction, ApiOutcome, EffectId, Failure, FailureKind, Input, Outcome, StorageAction};
+
+use crate::api::is_terminal;
+use crate::rng::SimRng;
+use crate::specs::NODE;
+use crate::world::{SimEvent, World};
+
+/// How often the controller looks.
+const CONTROLLER_PERIOD: Duration = Duration::from_secs(2);
+
+/// Claims, and which driver makes their volumes.
+const CLAIMS: [(&str, &str); 4] = [("claim-0", "a"), ("claim-1", "b"), ("claim-2", "c"), ("claim-3", "b")];
+
+/// Which driver makes inline volumes.
+const INLINE: &str = "a";
+
+/// A volume of a driver, by the driver's name and what the driver calls the volume.
+type Handle = (String, String);
+
+/// The volumes of drivers.
+#[derive(Debug, Default)]
+pub(crate) struct Storage {
+    /// What drivers have made for the node.
+    staged: BTreeSet<Handle>,
+    /// What drivers have made for pods, by pod and folder.
+    published: BTreeMap<(PodUid, String), Handle>,
+    /// What the disk tells of the former.
+    stage_records: BTreeSet<Handle>,
+    /// What the disk tells of the latter.
+    publication_records: BTreeMap<(PodUid, String), FoundPublication>,
+    /// When the claims are bound, in the order of [`CLAIMS`].
+    bound_at: [Duration; CLAIMS.len()],
+    /// What is attached to the node, by the names that a Node object has for it.
+    attached: BTreeMap<String, Handle>,
+}
+
+/// What the present process was told.
+#[derive(Debug, Default)]
+pub(crate) struct StorageKnowledge {
+    staged: BTreeSet<Handle>,
+    pub(crate) published: BTreeSet<(PodUid, String)>,
+    in_use: BTreeSet<String>,
+    attached: BTreeSet<String>,
+}
+
+fn failed(kind: FailureKind, message: &str) -> Outcome {
+    Outcome::Failed(Failure { kind, message: message.to_owned() })
+}
+
+/// What the cluster says of the drivers.
+pub(crate) fn driver_objects() -> Input {
+    let object = |attach_required, is_ephemeral, requires_republish| CsiDriverObject {
+        is_there: true,
+        attach_required,
+        is_ephemeral,
+        requires_republish,
+        ..CsiDriverObject::default()
+    };
+    Input::CsiDrivers(BTreeMap::from([
+        ("a".to_owned(), object(false, true, false)),
+        ("b".to_owned(), object(true, false, false)),
+        ("c".to_owned(), object(false, false, true)),
+    ]))
+}
+
+fn handle_of(action: &StorageAction) -> Handle {
+    match action {
+        StorageAction::Stage { volume, .. } | StorageAction::Publish { volume, .. } => {
+            (volume.csi().driver.clone(), volume.csi().handle.clone())
+        }
+        StorageAction::Unstage { handle, driver, .. } | StorageAction::Unpublish { handle, driver, .. } => {
+            (driver.name.clone(), handle.clone())
+        }
+    }
+}
+
+fn spec_of(claim: &str) -> Option<VolumeSpec> {
+    let (name, driver) = CLAIMS.iter().find(|(name, _)| *name == claim)?;
+    let handle = format!("{name}-handle");
+    let source = CsiSource {
+        driver: (*driver).to_owned(),
+        handle: handle.clone(),
+        fs_type: String::new(),
+        read_only: false,
+        attributes: BTreeMap::new(),
+        stage_secret: None,
+        publish_secret: None,
+        expand_secret: None,
+        is_ephemeral: false,
+    };
+    Some(VolumeSpec {
+        name: VolumeName::csi(driver, &handle),
+        folder: format!("pv-{name}"),
+        source: VolumeSource::Csi(source),
+        mode: VolumeMode::Filesystem,
+        access_modes: vec!["ReadWriteMany".to_owned()],
+        mount_options: Vec::new(),
+        capacity: None,
+    })
+}
+
+/// The folders in which the volumes are that the containers of a pod use, by the names of the volumes, each with its driver.
+fn folders(pod: &Pod) -> BTreeMap<String, (String, &'static str)> {
+    let folder = |volume: &Volume| {
+        if volume.csi.is_some() {
+            return Some((volume.name.clone(), INLINE));
+        }
+        let claim = &volume.persistent_volume_claim.as_ref()?.claim_name;
+        let (name, driver) = CLAIMS.iter().find(|(name, _)| name == claim)?;
+        Some((format!("pv-{name}"), *driver))
+    };
+    pod::used_volumes(pod).filter_map(|volume| Some((volume.name.clone(), folder(volume)?))).collect()
+}
+
+/// Gives a pod volumes that drivers make, and its containers some of them.
+pub(crate) fn add_volumes(rng: &mut SimRng, made: &mut Pod) {
+    if !rng.percent(30) {
+        return;
+    }
+    let Some(spec) = &mut made.spec else { return };
+    for n in 0..rng.number(1, 2) {
+        let mut volume = Volume { name: format!("d{n}"), ..Volume::default() };
+        if rng.percent(25) {
+            volume.csi = Some(CSIVolumeSource { driver: INLINE.to_owned(), ..CSIVolumeSource::default() });
+        } else {
+            let claim_name = rng.pick(&CLAIMS).map_or("claim-0", |(name, _)| name).to_owned();
+            let source = PersistentVolumeClaimVolumeSource { claim_name, read_only: None };
+            volume.persistent_volume_claim = Some(source);
+        }
+        let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
+        for container in containers.filter(|_| rng.percent(70)) {
+            container.volume_mounts.get_or_insert_default().push(VolumeMount {
+                name: volume.name.clone(),
+                mount_path: format!("/{}", volume.name),
+                ..VolumeMount::default()
+            });
+        }
+        spec.volumes.get_or_insert_default().push(volume);
+    }
+}
+
+impl Storage {
+    /// Claims are bound at some time within this one.
+    pub(crate) fn begin(&mut self, rng: &mut SimRng, within: Duration) {
+        let most = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+        for at in &mut self.bound_at {
+            *at = if rng.percent(60) { Duration::ZERO } else { rng.millis(0, most) };
+        }
+    }
+
+    /// What a node agent that starts finds.
+    pub(crate) fn found(&self) -> FoundVolumes {
+        let published = self.publication_records.iter().map(|(place, record)| {
+            let is_mounted = self.published.contains_key(place);
+            FoundPublication { is_mounted, ..record.clone() }
+        });
+        let staged = self.stage_records.iter().map(|handle| FoundStage {
+            driver: handle.0.clone(),
+            handle: handle.1.clone(),
+            is_mounted: self.staged.contains(handle),
+        });
+        FoundVolumes { published: published.collect(), staged: staged.collect() }
+    }
+
+    /// Whether a pod has any volume of a driver.
+    pub(crate) fn has_published(&self, uid: &PodUid) -> bool {
+        self.published.keys().chain(self.publication_records.keys()).any(|(pod, _)| pod == uid)
+    }
+
+    fn is_bound(&self, claim: &str, at: Duration) -> bool {
+        CLAIMS.iter().zip(&self.bound_at).any(|((name, _), bound_at)| *name == claim && *bound_at <= at)
+    }
+}
+
+impl World {
+    /// A call of a driver begins: what the disk tells of it is there before. Returns whether the driver takes it.
+    pub(crate) fn begin_storage(&mut self, id: EffectId, action: &StorageAction) -> bool {
+        let (driver, handle) = handle_of(action);
+        let is_taken = !self.is_busy((self.process.number, id), &(driver.clone(), handle.clone()));
+        match action {
+            StorageAction::Stage { .. } => {
+                self.storage.stage_records.insert((driver, handle));
+            }
+            StorageAction::Publish { pod, volume, .. } => {
+                let (uid, folder) = (pod::uid(pod), volume.folder.clone());
+                self.host.folders.insert(uid.clone());
+                let record = FoundPublication {
+                    uid: uid.clone(),
+                    folder: folder.clone(),
+                    driver,
+                    handle,
+                    is_ephemeral: volume.csi().is_ephemeral,
+                    mode: VolumeMode::Filesystem,
+                    is_mounted: false,
+                };
+                self.storage.publication_records.insert((uid, folder), record);
+            }
+            StorageAction::Unstage { .. } | StorageAction::Unpublish { .. } => {}
+        }
+        is_taken
+    }
+
+    /// A call of a driver fails without effect.
+    pub(crate) fn fail_storage(&mut self, key: (u32, EffectId), action: &StorageAction) -> Outcome {
+        if self.is_busy(key, &handle_of(action)) {
+            return failed(FailureKind::Busy, "another call is under way");
+        }
+        let kinds = [FailureKind::Other, FailureKind::NotBegun, FailureKind::Uncertain, FailureKind::Busy];
+        let kind = *self.rng.pick(&kinds).unwrap_or(&FailureKind::Other);
+        let handle = handle_of(action);
+        if kind == FailureKind::Other {
+            match action {
+                StorageAction::Stage { .. } if !self.storage.staged.contains(&handle) => {
+                    self.storage.stage_records.remove(&handle);
+                }
+                StorageAction::Publish { pod, volume, .. } => {
+                    let place = (pod::uid(pod), volume.folder.clone());
+                    if !self.storage.published.contains_key(&place) {
+                        self.storage.publication_records.remove(&place);
+                    }
+                }
+                _ => {}
+            }
+        }
+        failed(kind, "refused by the driver")
+    }
+
+    /// What is said of a call that took effect, or will, and is reported as failed.
+    pub(crate) fn late_failure(action: &Action) -> Outcome {
+        let kind = match action {
+            Action::Storage(_) => FailureKind::Uncertain,
+            _ => FailureKind::Other,
+        };
+        failed(kind, "deadline exceeded")
+    }
+
+    /// A driver does what it is asked for.
+    pub(crate) fn perform_on_storage(
+        &mut self,
+        key: (u32, EffectId),
+        action: &StorageAction,
+        is_foreign: bool,
+    ) -> Outcome {
+        let handle = handle_of(action);
+        if !is_foreign && !self.has_driver(&handle.0) {
+            return failed(FailureKind::Uncertain, "nobody is there");
+        }
+        if self.is_busy(key, &handle) {
+            return failed(FailureKind::Busy, "another call is under way");
+        }
+        let storage = &mut self.storage;
+        match action {
+            StorageAction::Stage { .. } => {
+                storage.staged.insert(handle);
+            }
+            StorageAction::Unstage { .. } => {
+                if let Some((uid, folder)) =
+                    storage.published.iter().find(|(_, of)| **of == handle).map(|(place, _)| place.clone())
+                {
+                    self.broke(format!("{handle:?} is unstaged while {uid} has it in {folder}"));
+                    return Outcome::Done;
+                }
+                storage.staged.remove(&handle);
+                storage.stage_records.remove(&handle);
+            }
+            StorageAction::Publish { pod, volume, .. } => {
+                let (place, is_ephemeral) =
+                    ((pod::uid(pod), volume.folder.clone()), volume.csi().is_ephemeral);
+                if !is_ephemeral && !storage.staged.contains(&handle) {
+                    self.broke(format!("{handle:?} is published for {} and is not staged", place.0));
+                    return Outcome::Done;
+                }
+                storage.published.insert(place, handle);
+            }
+            StorageAction::Unpublish { uid, folder, .. } => {
+                let place = (uid.clone(), folder.clone());
+                storage.published.remove(&place);
+                storage.publication_records.remove(&place);
+            }
+        }
+        Outcome::Done
+    }
+
+    /// Whether an earlier call about that volume goes on.
+    fn is_busy(&self, own: (u32, EffectId), handle: &Handle) -> bool {
+        self.in_flight.range(..own).any(|(_, pending)| {
+            !pending.has_taken_effect
+                && !pending.is_void
+                && matches!(&pending.action, Action::Storage(other) if handle_of(other) == *handle)
+        })
+    }
+
+    // ---- claims and attachments ----
+
+    /// What the API server says of claims and attachments.
+    pub(crate) fn perform_on_claims(&self, action: &ApiAction) -> Outcome {
+        match action {
+            ApiAction::ResolveClaim { claim: ClaimName { name, .. } } => {
+                let answer = match spec_of(name).filter(|_| self.storage.is_bound(name, self.at)) {
+                    Some(spec) => ClaimAnswer::Bound(BoundClaim { volume: Arc::new(spec), owner: None }),
+                    None => ClaimAnswer::Unusable(ClaimProblem::NotBound),
+                };
+                Outcome::Api(ApiOutcome::Claim(answer))
+            }
+            ApiAction::ReadAttachment { name } => {
+                let mut attached = self.storage.attached.values();
+                match attached.any(|(driver, handle)| attachment_name(driver, handle, NODE) == *name) {
+                    true => Outcome::Api(ApiOutcome::Attachment {
+                        is_attached: true,
+                        metadata: BTreeMap::from([("device".to_owned(), name.clone())]),
+                        error: None,
+                    }),
+                    false => Outcome::Gone,
+                }
+            }
+            _ => failed(FailureKind::Other, "that is about something else"),
+        }
+    }
+
+    /// The controller attaches what pods want, and detaches what the node does not use.
+    pub(crate) fn controller_looks(&mut self) {
+        self.after(CONTROLLER_PERIOD, SimEvent::Controller);
+        let mut wanted = BTreeMap::new();
+        for pod in self.api.pods.values().filter(|p| !p.status.as_ref().is_some_and(is_terminal)) {
+            let claims = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+            for claim in claims.filter_map(|volume| volume.persistent_volume_claim.as_ref()) {
+                if let Some(spec) = spec_of(&claim.claim_name)
+                    && spec.csi().driver == "b"
+                    && self.storage.is_bound(&claim.claim_name, self.at)
+                {
+                    let source = spec.csi();
+                    wanted.insert(spec.name.to_string(), (source.driver.clone(), source.handle.clone()));
+                }
+            }
+        }
+        let in_use = self.plugins.volumes_in_use();
+        let before = self.storage.attached.len();
+        let unused: Vec<String> = self.storage.attached.keys().cloned().collect();
+        for name in unused.into_iter().filter(|name| !wanted.contains_key(name) && !in_use.contains(name)) {
+            if let Some(handle) = self.storage.attached.remove(&name)
+                && (self.storage.staged.contains(&handle) || self.is_under_way(&handle))
+            {
+                self.broke(format!("{name} is detached while it is in use"));
+            }
+        }
+        let is_slow = !self.is_settling && self.rng.percent(50);
+        let has_gone = before != self.storage.attached.len();
+        if !is_slow {
+            self.storage.attached.extend(wanted);
+        }
+        // The list may be lost for a moment although nothing was detached.
+        let is_lost = self.rng.percent(self.faults.attachments_lost);
+        let names = self.storage.attached.keys().filter(|_| !is_lost);
+        let listed = names.map(|name| AttachedVolume { name: name.clone(), device_path: String::new() });
+        if self.plugins.attached_are(listed.collect()) || has_gone {
+            self.mark_changed();
+            self.tell_of_node();
+        }
+    }
+
+    /// Whether a call is under way that would make something of it.
+    fn is_under_way(&self, handle: &Handle) -> bool {
+        self.in_flight.values().any(|pending| {
+            !pending.has_taken_effect
+                && !pending.is_void
+                && matches!(&pending.action, Action::Storage(action @ (StorageAction::Stage { .. } | StorageAction::Publish { .. }))
+                    if handle_of(action) == *handle)
+        })
+    }
+
+    // ---- rules ----
+
+    /// Takes note of what the core is about to be told of a call.
+    pub(crate) fn learn_storage(&mut self, action: &Action, outcome: &Outcome) {
+        let knows = &mut self.process.knows.storage;
+        match (action, outcome) {
+            (Action::Storage(action @ StorageAction::Stage { .. }), Outcome::Done) => {
+                knows.staged.insert(handle_of(action));
+            }
+            (Action::Storage(StorageAction::Publish { pod, volume, .. }), Outcome::Done) => {
+                knows.published.insert((pod::uid(pod), volume.folder.clone()));
+            }
+            (
+                Action::Api(ApiAction::WriteNodeStatus { new, .. }),
+                Outcome::Api(ApiOutcome::Written { .. }),
+            ) => {
+                knows.in_use = new.volumes_in_use.iter().flatten().cloned().collect();
+            }
+            (Action::Api(_), Outcome::Api(ApiOutcome::Registered(node))) => knows.learn_node(node),
+            _ => {}
+        }
+    }
+
+    /// Judges a call that the core starts.
+    pub(crate) fn check_storage(&mut self, action: &StorageAction) -> Result<(), String> {
+        let handle = handle_of(action);
+        let number = self.process.number;
+        let mut others = self.in_flight.iter().filter(|((process, _), pending)| {
+            *process == number
+                && !pending.is_told
+                && matches!(&pending.action, Action::Storage(other) if handle_of(other) == handle)
+        });
+        let is_alone = others.next().is_none();
+        if !is_alone {
+            return Err(format!("beside another call about {handle:?} this is begun: {action:?}"));
+        }
+        self.check_is_announced(action, &handle)?;
+        let knows = &mut self.process.knows.storage;
+        match action {
+            StorageAction::Stage { .. } if knows.staged.contains(&handle) => {
+                Err(format!("{handle:?} is staged twice"))
+            }
+            StorageAction::Stage { .. } => Ok(()),
+            StorageAction::Unstage { .. } => {
+                knows.staged.remove(&handle);
+                let user = self.storage.published.iter().find(|(_, of)| **of == handle);
+                match user {
+                    Some(((uid, _), _)) => Err(format!("{handle:?} is unstaged and {uid} has it")),
+                    None => Ok(()),
+                }
+            }
+            StorageAction::Publish { pod, volume, .. } => {
+                let uid = pod::uid(pod);
+                if !volume.csi().is_ephemeral && !knows.staged.contains(&handle) {
+                    return Err(format!("{handle:?} is published for {uid} before it is staged"));
+                }
+                match self.process.knows.is_ending(&uid) {
+                    true => Err(format!("{handle:?} is published for {uid}, which is to end")),
+                    false => Ok(()),
+                }
+            }
+            StorageAction::Unpublish { uid, folder, .. } => {
+                knows.published.remove(&(uid.clone(), folder.clone()));
+                self.check_nothing_runs(uid, "a volume is unpublished")
+            }
+        }
+    }
+
+    /// What has to be attached is not touched before the API server knows that the node uses it.
+    fn check_is_announced(&self, action: &StorageAction, handle: &Handle) -> Result<(), String> {
+        let knows = &self.process.knows.storage;
+        let name = VolumeName::csi(&handle.0, &handle.1).to_string();
+        let is_stage = matches!(action, StorageAction::Stage { .. });
+        if handle.0 != "b" {
+            return Ok(());
+        }
+        // What an earlier process has said holds for what it has left.
+        let is_said = !is_stage && self.plugins.volumes_in_use().contains(&name);
+        if !is_said && !knows.in_use.contains(&name) {
+            return Err(format!("{name} is not in volumesInUse, and this is begun: {action:?}"));
+        }
+        if is_stage && !knows.attached.contains(&name) {
+            return Err(format!("{name} is not attached, and is staged"));
+        }
+        Ok(())
+    }
+
+    /// What has to be attached stays in use until it is unstaged.
+    pub(crate) fn check_in_use(&self, in_use: &[String]) -> Result<(), String> {
+        let staged = self.storage.stage_records.iter().filter(|(driver, _)| driver == "b");
+        let names = staged.map(|(driver, handle)| VolumeName::csi(driver, handle).to_string());
+        match names.into_iter().find(|name| !in_use.contains(name)) {
+            Some(name) => Err(format!("{name} is left out of volumesInUse, and may be staged")),
+            None => Ok(()),
+        }
+    }
+
+    /// A container starts with all that it mounts.
+    pub(crate) fn check_has_volumes(
+        &self,
+        pod: &Pod,
+        name: &str,
+        given: &BTreeMap<String, model::storage::PublishedVolume>,
+    ) -> Result<(), String> {
+        let uid = pod::uid(pod);
+        for (volume, (folder, _)) in folders(pod) {
+            let is_given = given.get(&volume).is_some_and(|given| given.folder == folder);
+            if !is_given || !self.process.knows.storage.published.contains(&(uid.clone(), folder)) {
+                return Err(format!("{name} of {uid} is started without its volume {volume}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What no pod has any more is gone, and what pods want is there.
+    pub(crate) fn check_storage_remains(&self) -> Result<(), String> {
+        let storage = &self.storage;
+        for uid in storage.published.keys().chain(storage.publication_records.keys()).map(|(uid, _)| uid) {
+            if self.wanted(uid).is_none() {
+                return Err(format!("a volume of a driver is left of {uid}"));
+            }
+        }
+        for handle in storage.staged.iter().chain(&storage.stage_records) {
+            if !storage.published.values().any(|of| of == handle) {
+                return Err(format!("{handle:?} is staged and nobody has it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A pod that runs has its volumes.
+    pub(crate) fn check_has_published(&self, pod: &Pod) -> Result<(), String> {
+        let uid = pod::uid(pod);
+        let lacks = |folder: &String| !self.storage.published.contains_key(&(uid.clone(), folder.clone()));
+        match folders(pod).values().find(|(folder, _)| lacks(folder)) {
+            Some((folder, _)) => Err(format!("{uid} lacks its volume {folder}")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StorageKnowledge {
+    /// A version of the Node object is heard of.
+    pub(crate) fn learn_node(&mut self, node: &k8s_openapi::api::core::v1::Node) {
+        let Some(status) = &node.status else { return };
+        self.in_use = status.volumes_in_use.iter().flatten().cloned().collect();
+        self.attached = status.volumes_attached.iter().flatten().map(|volume| volume.name.clone()).collect();
+    }
+}
