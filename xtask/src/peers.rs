@@ -67,6 +67,9 @@ const PAGE_JUDGE: Program = program("page-judge", "./page-judge");
 /// Asks the Pods API as an agent on the node would; likewise ours.
 const PODS_CLIENT: Program = program("pods-client", "./pods-client");
 
+/// Registers a CSI driver by upstream's gRPC library; likewise ours.
+const PLUGIN_REGISTRAR: Program = program("plugin-registrar", "./plugin-registrar");
+
 /// What `kubectl top` asks.
 const METRICS_SERVER: Module = Module {
     name: "metrics-server",
@@ -162,6 +165,7 @@ pub(crate) struct Peers {
     state_judge: PathBuf,
     page_judge: PathBuf,
     pods_client: PathBuf,
+    plugin_registrar: PathBuf,
     metrics_server: PathBuf,
 }
 
@@ -180,6 +184,7 @@ impl Peers {
             state_judge: own(root, &STATE_JUDGE, purpose.compares(), &mut builds)?,
             page_judge: own(root, &PAGE_JUDGE, tests, &mut builds)?,
             pods_client: own(root, &PODS_CLIENT, tests, &mut builds)?,
+            plugin_registrar: own(root, &PLUGIN_REGISTRAR, tests, &mut builds)?,
             metrics_server: module(root, &METRICS_SERVER, |_| tests, &mut builds)?,
         };
         Ok((peers, builds))
@@ -220,6 +225,11 @@ impl Peers {
     /// The program that asks the Pods API.
     pub(crate) fn pods_client(&self) -> &Path {
         &self.pods_client
+    }
+
+    /// The program that registers a CSI driver with whatever kubelet there is.
+    pub(crate) fn plugin_registrar(&self) -> &Path {
+        &self.plugin_registrar
     }
 
     /// What `kubectl top` asks.

@@ -21,6 +21,8 @@ pub enum Command {
     FailAfter(&'static str, Code),
     /// `twice CALL`: they are carried out twice from now on. Answers `ok`.
     Twice(&'static str),
+    /// `lie CALL`: they are not carried out from now on, and the answer is that they were. Answers `ok`.
+    Lie(&'static str),
     /// `release CALL`: they are carried out and answered again, those that hang included. Answers `ok`.
     Release(&'static str),
     /// `count CALL`: how often it was made, `ok NUMBER`.
@@ -44,8 +46,8 @@ pub enum Command {
 /// A command that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "command {0:?}: want hang CALL, fail CALL [CODE], late CALL, fail-after CALL CODE, twice CALL, release CALL, count CALL, \
-     counted CALL NUMBER, said, max-volumes NUMBER, calls [VOLUME], last CALL, volumes or wrong"
+    "command {0:?}: want hang CALL, fail CALL [CODE], late CALL, fail-after CALL CODE, twice CALL, lie CALL, release CALL, \
+     count CALL, counted CALL NUMBER, said, max-volumes NUMBER, calls [VOLUME], last CALL, volumes or wrong"
 )]
 pub struct CommandError(String);
 
@@ -64,6 +66,7 @@ impl std::str::FromStr for Command {
             ["late", name] => Ok(Self::Late(call(name)?)),
             ["fail-after", name, text] => Ok(Self::FailAfter(call(name)?, code(text)?)),
             ["twice", name] => Ok(Self::Twice(call(name)?)),
+            ["lie", name] => Ok(Self::Lie(call(name)?)),
             ["release", name] => Ok(Self::Release(call(name)?)),
             ["count", name] => Ok(Self::Count(call(name)?)),
             ["counted", name, number] => Ok(Self::Counted(call(name)?, number.parse().map_err(|_| error())?)),
@@ -101,6 +104,7 @@ async fn obey(command: Command, state: &State) -> Result<String, String> {
         Command::Late(call) => gate.set(call, Some(Mode::Late)),
         Command::FailAfter(call, code) => gate.set(call, Some(Mode::FailAfter(code))),
         Command::Twice(call) => gate.set(call, Some(Mode::Twice)),
+        Command::Lie(call) => gate.set(call, Some(Mode::Lie)),
         Command::Release(call) => gate.set(call, None),
         Command::Count(call) => return Ok(gate.count(call).to_string()),
         Command::Counted(call, number) => gate.counts_to(call, number).await,
@@ -127,6 +131,7 @@ mod tests {
             ("late NodeStageVolume", Command::Late("NodeStageVolume")),
             ("fail-after Probe Internal", Command::FailAfter("Probe", Code::Internal)),
             ("twice NodePublishVolume", Command::Twice("NodePublishVolume")),
+            ("lie NodePublishVolume", Command::Lie("NodePublishVolume")),
             ("release Probe", Command::Release("Probe")),
             ("count NodeGetInfo", Command::Count("NodeGetInfo")),
             ("counted NodeGetInfo 2", Command::Counted("NodeGetInfo", 2)),

@@ -200,14 +200,8 @@ impl<O: Objects> Volumes<O> {
         volume: &Volume,
         now: Timestamp,
     ) -> Result<(Plan, Option<Duration>), SetUpError> {
-        match VolumeKind::of(volume) {
-            VolumeKind::Driver(layout::GIT_REPO) => return Err(SetUpError::GitRepoDisabled),
-            VolumeKind::Driver(layout::CSI | layout::CLAIM | layout::EPHEMERAL) => {
-                return Ok((Plan::Published, None));
-            }
-            VolumeKind::Driver(plugin) => return Err(SetUpError::NoPlugin { plugin }),
-            VolumeKind::Image => return Ok((Plan::Image, None)),
-            _ => {}
+        if let Some(plan) = made_elsewhere(volume)? {
+            return Ok((plan, None));
         }
         if let Some(source) = &volume.host_path {
             return Ok((Plan::HostPath(HostPath::plan(source)?), None));
@@ -265,6 +259,20 @@ impl<O: Objects> Volumes<O> {
         };
         let mount_points = nested_mount_points(pod, &volume.name);
         Ok((Plan::Files(Files { plugin, medium, payload, mount_points }), refresh_after))
+    }
+}
+
+/// The plan for a volume that others make, which is to do nothing; `None` for one that is made here.
+///
+/// # Errors
+/// Nobody makes it.
+fn made_elsewhere(volume: &Volume) -> Result<Option<Plan>, SetUpError> {
+    match VolumeKind::of(volume) {
+        VolumeKind::Driver(layout::GIT_REPO) => Err(SetUpError::GitRepoDisabled),
+        VolumeKind::Driver(layout::CSI | layout::CLAIM | layout::EPHEMERAL) => Ok(Some(Plan::Published)),
+        VolumeKind::Driver(plugin) => Err(SetUpError::NoPlugin { plugin }),
+        VolumeKind::Image => Ok(Some(Plan::Image)),
+        _ => Ok(None),
     }
 }
 

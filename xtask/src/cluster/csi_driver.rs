@@ -49,6 +49,24 @@ impl CsiDriver {
         Ok(Self { service, registration, control, volumes })
     }
 
+    /// A driver that registers by upstream's gRPC library, as the Go kubelet needs it: what it says itself of its registration
+    /// nobody hears.
+    pub(crate) fn with_registrar(
+        cluster: &Cluster,
+        program: &'static str,
+        name: &str,
+        flags: &[&str],
+    ) -> Result<(Self, Service)> {
+        let mut elsewhere = Self::new(cluster, program, None, flags)?;
+        let socket = std::mem::take(&mut elsewhere.registration);
+        elsewhere.registration = elsewhere.volumes.join("reg.sock");
+        let driver = Self::new(cluster, program, Some(&elsewhere), flags)?;
+        let endpoint = Path::new(KUBELET_ROOT).join("plugins").join(program).join("csi.sock");
+        let binary = cluster.paths.peers.plugin_registrar().to_owned();
+        let args = [socket.display().to_string(), name.to_owned(), endpoint.display().to_string()];
+        Ok((driver, cluster.guest(Program::new("plugin-registrar", binary, args))))
+    }
+
     /// Starts it. It can be commanded from then on, and its sockets are there.
     pub(crate) async fn start(&self) -> Result<()> {
         self.service.start().await?;

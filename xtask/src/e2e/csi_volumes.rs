@@ -12,6 +12,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::{Value, json};
 
 use super::csi;
+use super::disruption::{go_kubelet, identity};
 use super::explain::until_waits;
 use super::scene::{EVENTUALLY, SOON, Scene, is_ready, phase, shell, with};
 use crate::cluster::{CsiDriver, KUBELET_ROOT, wait_for};
@@ -26,18 +27,24 @@ struct Storage {
 impl Storage {
     /// Starts a driver, and returns once the node has it. Its volumes are not attached.
     async fn start(scene: &Scene, program: &'static str, object: Value, flags: &[&str]) -> Result<Self> {
-        let name = format!("{program}.csi.example");
-        let object =
-            json!({ "metadata": { "name": name }, "spec": with(json!({ "attachRequired": false }), object) });
-        let object: CSIDriver = serde_json::from_value(object)?;
-        let objects: Api<CSIDriver> = Api::all(scene.cluster.client.clone());
-        objects.create(&PostParams::default(), &object).await.context("create the CSIDriver")?;
+        let name = Self::create(scene, program, object).await?;
         let own = format!("--name={name}");
         let flags: Vec<&str> = [own.as_str()].into_iter().chain(flags.iter().copied()).collect();
         let this = Self { driver: CsiDriver::new(&scene.cluster, program, None, &flags)?, name };
         this.driver.start().await?;
         this.registered(scene).await?;
         Ok(this)
+    }
+
+    /// Creates the CSIDriver object, and returns its name.
+    async fn create(scene: &Scene, program: &str, object: Value) -> Result<String> {
+        let name = format!("{program}.csi.example");
+        let object =
+            json!({ "metadata": { "name": name }, "spec": with(json!({ "attachRequired": false }), object) });
+        let object: CSIDriver = serde_json::from_value(object)?;
+        let objects: Api<CSIDriver> = Api::all(scene.cluster.client.clone());
+        objects.create(&PostParams::default(), &object).await.context("create the CSIDriver")?;
+        Ok(name)
     }
 
     async fn registered(&self, scene: &Scene) -> Result<()> {
@@ -232,10 +239,7 @@ pub(super) async fn are_claimed_and_keep_what_is_written(scene: Scene) -> Result
     let again = published.parse::<u64>()? + 1;
     storage.counted("NodePublishVolume", again).await?;
     let after = scene.until("second", "ready", SOON, is_ready).await?;
-    ensure!(
-        super::disruption::identity(&pod) == super::disruption::identity(&after),
-        "the pod was restarted"
-    );
+    ensure!(identity(&pod) == identity(&after), "the pod was restarted");
     scene.delete("second").await?;
     scene.gone("second").await?;
     storage.end(&scene, &["claimed"]).await
@@ -489,4 +493,55 @@ pub(super) async fn are_attached_before_anything_else(scene: Scene) -> Result<()
     let is_gone = |found: Option<&VolumeAttachment>| found.is_none();
     wait_for(&attachments, &name, EVENTUALLY, is_gone).await.context("wait for the detachment")?;
     storage.end(&scene, &["attached"]).await
+}
+
+/// Both kubelets find what the other has mounted, have it published again just the same, and take it back.
+pub(super) async fn change_hands_between_kubelets(scene: Scene) -> Result<()> {
+    let program = "csi-handed";
+    let name = Storage::create(&scene, program, json!({})).await?;
+    let own = format!("--name={name}");
+    let flags = [own.as_str(), "--capability=stage"];
+    let (driver, registrar) = CsiDriver::with_registrar(&scene.cluster, program, &name, &flags)?;
+    let storage = Storage { name, driver };
+    storage.driver.start().await?;
+    registrar.start().await?;
+    storage.registered(&scene).await?;
+    for claim in ["theirs", "ours"] {
+        storage.claimed(&scene, claim, json!({}), json!({ "mountOptions": ["noatime"] })).await?;
+    }
+    let pod = |claim: &str| {
+        let pod = claiming(claim, "exec sleep 100000");
+        with(pod, json!({ "securityContext": { "fsGroup": 4321 } }))
+    };
+    scene.cluster.kubelet.stop().await?;
+    let go = go_kubelet(&scene);
+    go.start().await?;
+    let theirs = scene.ready_pod("theirs", pod("theirs")).await?;
+    go.stop().await?;
+    let told = |pod: &Pod, folder: &str| std::fs::read_to_string(place(pod, folder).join("vol_data.json"));
+    let written = told(&theirs, "theirs")?;
+    scene.cluster.kubelet.start().await?;
+    storage.counted("NodePublishVolume", 2).await?;
+    ensure!(told(&theirs, "theirs")? == written, "{written} became {}", told(&theirs, "theirs")?);
+    let after = scene.until("theirs", "ready", SOON, is_ready).await?;
+    ensure!(identity(&theirs) == identity(&after), "the pod was restarted");
+    let ours = scene.ready_pod("ours", pod("ours")).await?;
+    scene.delete("theirs").await?;
+    scene.gone("theirs").await?;
+    storage.counted("NodeUnstageVolume", 1).await?;
+    scene.cluster.kubelet.stop().await?;
+    let written = told(&ours, "ours")?;
+    let published = storage.driver.command("count NodePublishVolume").await?.parse::<u64>()?;
+    go.start().await?;
+    storage.counted("NodePublishVolume", published + 1).await?;
+    ensure!(told(&ours, "ours")? == written, "{written} became {}", told(&ours, "ours")?);
+    scene.delete("ours").await?;
+    scene.gone("ours").await?;
+    storage.counted("NodeUnstageVolume", 2).await?;
+    // A kubelet that starts without ever having seen a driver leaves it in the CSINode.
+    registrar.stop().await?;
+    csi::until(&scene, &storage.name, |entry| entry.is_none()).await?;
+    go.stop().await?;
+    scene.cluster.kubelet.start().await?;
+    storage.end(&scene, &["theirs", "ours"]).await
 }

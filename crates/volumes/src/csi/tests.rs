@@ -206,6 +206,10 @@ fn what_was_not_done_leaves_nothing_and_what_may_have_been_stays_on_record() {
         assert_eq!(error.certainty(), Some(Certainty::Final));
         assert_eq!(error.to_string(), "rpc error: code = Internal desc = told to fail");
         assert!(!world.staged().exists());
+        world.command("fail NodeStageVolume Unavailable").await;
+        let error = world.stage(&volume).await.unwrap_err();
+        assert_eq!(error.certainty(), Some(Certainty::Uncertain));
+        assert_eq!(entries(&world.staged()), ["globalmount", "vol_data.json"]);
         world.command("fail-after NodeStageVolume DeadlineExceeded").await;
         let error = world.stage(&volume).await.unwrap_err();
         assert_eq!(error.certainty(), Some(Certainty::Uncertain));
@@ -226,6 +230,8 @@ fn what_was_not_done_leaves_nothing_and_what_may_have_been_stays_on_record() {
         let refused = world.volumes.tear_down(&PodUid::from("u1")).await.unwrap_err();
         assert!(refused.to_string().contains("is still published"), "{refused}");
         world.command("fail NodePublishVolume Internal").await;
+        world.publish_as(&pod, &volume, false, true).await.unwrap_err();
+        assert_eq!(entries(&world.published("u1")), ["vol_data.json"], "it may be what was there before");
         world.publish(&pod, &volume).await.unwrap_err();
         assert!(!world.published("u1").exists());
         world.command("release NodePublishVolume").await;
@@ -242,6 +248,10 @@ fn what_was_not_done_leaves_nothing_and_what_may_have_been_stays_on_record() {
         assert_eq!(error.to_string(), text);
         let refused = world.volumes.tear_down(&PodUid::from("u1")).await.unwrap_err();
         assert!(refused.to_string().contains("still a mount point"), "{refused}");
+        world.command("lie NodeUnpublishVolume").await;
+        let error = world.unpublish().await.unwrap_err().to_string();
+        assert!(error.contains("is still mounted although"), "{error}");
+        assert_eq!(entries(&world.published("u1")), ["mount", "vol_data.json"]);
         world.command("release NodeUnpublishVolume").await;
         world.unpublish().await.unwrap();
         world.command("fail NodeUnstageVolume Internal").await;
