@@ -44,6 +44,8 @@ pub(crate) struct NodeState<'a> {
     pub(crate) object: Option<&'a ApiNode>,
     /// Its status as the API server was last told, or was found to hold it.
     pub(crate) reported: Option<&'a NodeStatus>,
+    /// The same of a write that is under way, or of which nobody knows how it ended.
+    pub(crate) reporting: Option<&'a NodeStatus>,
     /// The node's addresses, primary first.
     pub(crate) host_ips: &'a [String],
     /// The runtime's last answer.
@@ -73,6 +75,7 @@ impl<'a> Cx<'a> {
             node_name: &self.settings.node_name,
             node: self.node.object,
             reported: self.node.reported,
+            reporting: self.node.reporting,
             out: self.out,
         };
         (self.volumes, around)

@@ -223,6 +223,8 @@ impl NodeLifecycle {
             runtime_classes: self.runtime_classes.as_ref(),
             object: self.object.as_deref(),
             reported: self.report.written.as_deref(),
+            // Taken when the API server has it.
+            reporting: Some(&*self.report.sent).filter(|sent| **sent != NodeStatus::default()),
             host_ips: &self.host_ips,
             runtime: self.runtime.health.as_ref(),
             network_wait: self.runtime.network_wait.as_deref(),

@@ -101,6 +101,7 @@ mod tests {
             runtime_classes: are_listed.then_some(&classes),
             object: None,
             reported: None,
+            reporting: None,
             host_ips: &[],
             runtime: (!is_silent).then_some(&health),
             network_wait: None,

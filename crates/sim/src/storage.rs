@@ -224,7 +224,7 @@ impl World {
         let kinds = [FailureKind::Other, FailureKind::NotBegun, FailureKind::Uncertain, FailureKind::Busy];
         let kind = *self.rng.pick(&kinds).unwrap_or(&FailureKind::Other);
         let handle = handle_of(action);
-        if kind == FailureKind::Other {
+        if matches!(kind, FailureKind::Other | FailureKind::NotBegun) {
             match action {
                 StorageAction::Stage { .. } if !self.storage.staged.contains(&handle) => {
                     self.storage.stage_records.remove(&handle);
@@ -452,23 +452,32 @@ impl World {
         }
     }
 
-    /// What has to be attached is not touched before the API server knows that the node uses it.
+    /// What has to be attached is not staged before the API server knows that the node uses it, nor while a write is under way
+    /// that takes it back. What comes late of earlier writes can only be put right.
     fn check_is_announced(&self, action: &StorageAction, handle: &Handle) -> Result<(), String> {
         let knows = &self.process.knows.storage;
         let name = VolumeName::csi(&handle.0, &handle.1).to_string();
-        let is_stage = matches!(action, StorageAction::Stage { .. });
-        if handle.0 != "b" {
+        if handle.0 != "b" || !matches!(action, StorageAction::Stage { .. }) {
             return Ok(());
         }
-        // What an earlier process has said holds for what it has left.
-        let is_said = !is_stage && self.plugins.volumes_in_use().contains(&name);
-        if !is_said && !knows.in_use.contains(&name) {
-            return Err(format!("{name} is not in volumesInUse, and this is begun: {action:?}"));
+        if !knows.in_use.contains(&name) {
+            return Err(format!("{name} is not in volumesInUse, and is staged"));
         }
-        if is_stage && !knows.attached.contains(&name) {
+        if !knows.attached.contains(&name) {
             return Err(format!("{name} is not attached, and is staged"));
         }
-        Ok(())
+        let number = self.process.number;
+        let takes_back = |action: &Action| match action {
+            Action::Api(ApiAction::WriteNodeStatus { new, .. }) => {
+                !new.volumes_in_use.iter().flatten().any(|known| *known == name)
+            }
+            _ => false,
+        };
+        let mut own = self.in_flight.iter().filter(|((process, _), _)| *process == number);
+        match own.any(|(_, pending)| !pending.is_told && takes_back(&pending.action)) {
+            true => Err(format!("{name} is staged while a write takes it from volumesInUse")),
+            false => Ok(()),
+        }
     }
 
     /// What has to be attached stays in use until it is unstaged.

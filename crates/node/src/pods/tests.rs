@@ -115,6 +115,7 @@ impl PodHarness {
             runtime_classes: None,
             object: None,
             reported: None,
+            reporting: None,
             host_ips: &host_ips,
             runtime: None,
             network_wait: None,

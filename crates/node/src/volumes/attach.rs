@@ -31,9 +31,11 @@ impl Drivers {
     }
 }
 
-fn is_announced(reported: Option<&NodeStatus>, name: &VolumeName) -> bool {
-    let in_use = reported.and_then(|status| status.volumes_in_use.as_ref());
-    in_use.is_some_and(|names| names.iter().any(|known| known == name.as_str()))
+/// Whether the API server knows it, and no write is under way that would take it back.
+fn is_announced(around: &Surroundings<'_>, name: &VolumeName) -> bool {
+    let has =
+        |status: &NodeStatus| status.volumes_in_use.iter().flatten().any(|known| known == name.as_str());
+    around.reported.is_some_and(has) && around.reporting.is_none_or(has)
 }
 
 fn is_attached(node: Option<&ApiNode>, name: &VolumeName) -> bool {
@@ -67,7 +69,7 @@ impl NodeVolume {
         if !drivers.needs_attachment(&self.driver, self.is_ephemeral) {
             return None;
         }
-        if !is_announced(around.reported, name) {
+        if !is_announced(around, name) {
             return Some(AttachWait::Announcement);
         }
         if !is_attached(around.node, name) {

@@ -66,6 +66,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) node: Option<&'a ApiNode>,
     /// The node's status as the API server was last told.
     pub(crate) reported: Option<&'a NodeStatus>,
+    /// The same of a write that is under way, or of which nobody knows how it ended.
+    pub(crate) reporting: Option<&'a NodeStatus>,
     pub(crate) out: &'a mut Outbox,
 }
 

@@ -25,6 +25,8 @@ struct World {
     pod: AllocatedPod,
     in_use: Vec<String>,
     attached: Vec<&'static str>,
+    /// A write is under way that was made before the pod came.
+    takes_back: bool,
 }
 
 fn now() -> Now {
@@ -51,7 +53,7 @@ impl World {
         let objects = Some(BTreeMap::from([("d".to_owned(), CsiDriverObject::default())]));
         volumes.drivers_are(&Arc::new(Drivers { callable, objects }));
         let pod = AllocatedPod::granted(Arc::new(pod));
-        Self { volumes, out: Outbox::default(), pod, in_use: vec![], attached: vec![] }
+        Self { volumes, out: Outbox::default(), pod, in_use: vec![], attached: vec![], takes_back: false }
     }
 
     /// A round of the pod, or of its end. Returns what was started.
@@ -60,11 +62,13 @@ impl World {
             self.attached.iter().map(|name| json!({ "name": name, "devicePath": "" })).collect();
         let object = node(json!({ "volumesAttached": attached }));
         let reported = NodeStatus { volumes_in_use: Some(self.in_use.clone()), ..NodeStatus::default() };
+        let withdrawn = NodeStatus::default();
         let mut around = Surroundings {
             now: now(),
             node_name: "n",
             node: Some(&object),
             reported: Some(&reported),
+            reporting: self.takes_back.then_some(&withdrawn),
             out: &mut self.out,
         };
         match is_over {
@@ -115,7 +119,9 @@ fn nothing_is_staged_before_it_is_announced_and_attached() {
     // Attached for another reason, perhaps; the node has not said that it uses it.
     world.attached = vec![NAME];
     assert_eq!(world.round(false), []);
-    world.in_use = vec![NAME.to_owned()];
+    (world.in_use, world.takes_back) = (vec![NAME.to_owned()], true);
+    assert_eq!(world.round(false), [], "an earlier process has said it, and this one takes it back");
+    world.takes_back = false;
     let read = world.round(false);
     assert!(matches!(read.as_slice(), [Action::Api(ApiAction::ReadAttachment { .. })]), "{read:?}");
     let context = BTreeMap::from([("device".to_owned(), "x".to_owned())]);
