@@ -93,7 +93,7 @@ impl World {
                 self.process.knows.written.remove(uid);
                 self.process.knows.ending.insert(uid.clone());
             }
-            Input::NodeObject(node) => self.process.knows.storage.learn_node(node),
+            Input::NodeObject(node) => self.learn_node(node),
             Input::Finished { id, outcome } => {
                 let Some(pending) = self.in_flight.remove(&(self.process.number, *id)) else { return };
                 self.learn_result(&pending.action, outcome);

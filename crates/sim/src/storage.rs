@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
-    AttachedVolume, CSIVolumeSource, PersistentVolumeClaimVolumeSource, Volume, VolumeMount,
+    AttachedVolume, CSIVolumeSource, Node, PersistentVolumeClaimVolumeSource, Volume, VolumeMount,
 };
 use model::storage::{
     BoundClaim, ClaimAnswer, ClaimName, ClaimProblem, CsiDriverObject, CsiSource, FoundPublication,
@@ -57,6 +57,8 @@ pub(crate) struct StorageKnowledge {
     pub(crate) published: BTreeSet<(PodUid, String)>,
     in_use: BTreeSet<String>,
     attached: BTreeSet<String>,
+    /// The version of the Node object that this is of.
+    version: u64,
 }
 
 fn failed(kind: FailureKind, message: &str) -> Outcome {
@@ -402,9 +404,30 @@ impl World {
             ) => {
                 knows.in_use = new.volumes_in_use.iter().flatten().cloned().collect();
             }
-            (Action::Api(_), Outcome::Api(ApiOutcome::Registered(node))) => knows.learn_node(node),
+            (Action::Api(_), Outcome::Api(ApiOutcome::Registered(node))) => self.learn_node(node),
+            // An answer may be older than what was heard meanwhile.
+            (Action::Api(_), Outcome::Api(ApiOutcome::Node(node))) if version(node) >= knows.version => {
+                self.learn_node(node);
+            }
             _ => {}
         }
+    }
+
+    /// A version of the Node object is heard of. What it says of the node's own part while that is being written is older than
+    /// the write, or of an earlier process.
+    pub(crate) fn learn_node(&mut self, node: &Node) {
+        let number = self.process.number;
+        let mut own = self.in_flight.iter().filter(|((process, _), _)| *process == number);
+        let is_being_written = own.any(|(_, pending)| {
+            !pending.is_told && matches!(&pending.action, Action::Api(ApiAction::WriteNodeStatus { .. }))
+        });
+        let knows = &mut self.process.knows.storage;
+        knows.version = version(node);
+        let Some(status) = &node.status else { return };
+        if !is_being_written {
+            knows.in_use = status.volumes_in_use.iter().flatten().cloned().collect();
+        }
+        knows.attached = status.volumes_attached.iter().flatten().map(|volume| volume.name.clone()).collect();
     }
 
     /// Judges a call that the core starts.
@@ -534,11 +557,7 @@ impl World {
     }
 }
 
-impl StorageKnowledge {
-    /// A version of the Node object is heard of.
-    pub(crate) fn learn_node(&mut self, node: &k8s_openapi::api::core::v1::Node) {
-        let Some(status) = &node.status else { return };
-        self.in_use = status.volumes_in_use.iter().flatten().cloned().collect();
-        self.attached = status.volumes_attached.iter().flatten().map(|volume| volume.name.clone()).collect();
-    }
+/// Versions of the Node object can be compared.
+fn version(node: &Node) -> u64 {
+    node.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
