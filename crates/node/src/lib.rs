@@ -78,7 +78,7 @@ pub use machine::Machine;
 pub use pods::life::Phase;
 pub use settings::{CapacitySettings, Delays, ObjectSettings, PodGates, RestartRules, Settings};
 pub use timeline::{Mark, Timeline};
-pub use view::{PodView, View};
+pub use view::{PodView, PodViews, View};
 pub use wait::{Responsible, VolumeStep, Wait, WaitOn};
 
 #[cfg(test)]

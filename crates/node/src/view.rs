@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{NodeStatus, PodStatus};
 use model::{AllocatedPod, ContainerId, Pod, PodKey, PodObservation, PodUid};
+use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 use crate::node_lifecycle::NodeLifecycle;
@@ -15,11 +16,15 @@ use crate::pods::record::PodRecord;
 use crate::timeline::Timeline;
 use crate::wait::Wait;
 
+/// Pods by uid, in a persistent map: a picture shares with the one before all that is the same in both, and costs nothing to
+/// take however many pods there are.
+pub type PodViews = RedBlackTreeMapSync<PodUid, Arc<PodView>>;
+
 /// The whole picture.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// Every pod the node knows, by uid.
-    pub pods: BTreeMap<PodUid, Arc<PodView>>,
+    pub pods: PodViews,
     /// Whether every source has named its pods, so that a pod that is not here is none of this node's.
     pub are_sources_synced: bool,
     /// Mirror pods the API server holds for this node.
@@ -90,7 +95,7 @@ impl PodView {
 /// Builds each picture from the last one.
 #[derive(Debug, Default)]
 pub(crate) struct ViewBuilder {
-    pods: BTreeMap<PodUid, Arc<PodView>>,
+    pods: PodViews,
 }
 
 impl ViewBuilder {
@@ -110,11 +115,11 @@ impl ViewBuilder {
             waits: record.waits.all().clone(),
             timeline: record.timeline.clone(),
         };
-        self.pods.insert(record.uid.clone(), Arc::new(view));
+        self.pods.insert_mut(record.uid.clone(), Arc::new(view));
     }
 
     pub(crate) fn remove(&mut self, uid: &PodUid) {
-        self.pods.remove(uid);
+        self.pods.remove_mut(uid);
     }
 
     pub(crate) fn build(

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use host::beneath::{Links, Root};
+use host::beneath::{FileSystemKind, Links, Root};
 use host::mount::{self, MountEntry, MountError};
 use model::PodUid;
 
@@ -21,8 +21,8 @@ const PLUGINS: &str = "plugins";
 
 /// Unmounts everything below the pod's folder, then removes the volumes.
 pub(crate) fn tear_down(layout: &PodLayout, timing: &Timing) -> Result<(), SetUpError> {
-    remove_unmounted(layout, timing, |pods, took| {
-        remove_volumes(pods, layout.uid(), took, timing)?;
+    remove_unmounted(layout, timing, |pods, unmounted| {
+        remove_volumes(pods, layout.uid(), unmounted, timing)?;
         // Whatever is no folder goes later, with what should have been one.
         let Ok(pod) = pods.open_dir(layout.uid(), Links::Refuse) else { return Ok(()) };
         pod.remove_all(Path::new(SUB_PATHS))?;
@@ -37,41 +37,36 @@ pub(crate) fn tear_down(layout: &PodLayout, timing: &Timing) -> Result<(), SetUp
 
 /// Unmounts what may be mounted below the pod's folder all the same, then removes the folder.
 pub(crate) fn remove_folder(layout: &PodLayout, timing: &Timing) -> Result<(), SetUpError> {
-    remove_unmounted(layout, timing, |pods, took| {
-        remove_volumes(pods, layout.uid(), took, timing)?;
+    remove_unmounted(layout, timing, |pods, unmounted| {
+        remove_volumes(pods, layout.uid(), unmounted, timing)?;
         Ok(pods.remove_all(layout.uid())?)
     })
 }
 
 /// Unmounts everything below the pod's folder, then removes something there.
+///
+/// The mount table is as long as the node has volumes, and the kernel writes all of it for each reader. So it is not read where
+/// all that is mounted are file systems in memory, at the volumes' folders; should there be more, its removal fails.
 fn remove_unmounted(
     layout: &PodLayout,
     timing: &Timing,
-    remove: impl FnOnce(&Root, &HashMap<Volume, Duration>) -> Result<(), SetUpError>,
+    remove: impl Fn(&Root, &Unmounted) -> Result<(), SetUpError>,
 ) -> Result<(), SetUpError> {
-    let dir = layout.dir();
     refuse_published(layout)?;
-    // How long it took to unmount each volume that is a mount.
-    let mut took = HashMap::<Volume, Duration>::new();
-    for entry in mount::mounts_below(&dir)? {
-        let begun = Instant::now();
-        let unmounted = unmount(&dir, &entry);
-        if let Some(volume) = Volume::at(&dir, &entry.mount_point) {
-            if unmounted.is_err() {
-                timing.note(&volume.plugin, Operation::Unmount, false, begun.elapsed());
-            }
-            *took.entry(volume).or_default() += begun.elapsed();
-        }
-        unmounted?;
-    }
     let pods = match Root::open(layout.pods()) {
         Err(error) if error.is_not_found() => return Ok(()),
         other => other?,
     };
-    // Neither crosses into another file system or mount, should one appear meanwhile.
-    let removed = remove(&pods, &took);
-    // The table is long on a node with many volumes: it is looked at once more only when it may be why.
-    let Err(error) = removed else { return Ok(()) };
+    let dir = layout.dir();
+    let mut unmounted = Unmounted::default();
+    // Removal crosses into no other file system or mount.
+    if unmounted.take_memory(&pods, layout)? && remove(&pods, &unmounted).is_ok() {
+        return Ok(());
+    }
+    unmounted.take_all(&dir, timing)?;
+    unmounted.is_complete = true;
+    // Should a mount appear meanwhile, what lies behind it is safe.
+    let Err(error) = remove(&pods, &unmounted) else { return Ok(()) };
     match mount::mounts_below(&dir)?.into_iter().next() {
         Some(entry) => Err(MountError::StillMounted { path: entry.mount_point }.into()),
         None => Err(error),
@@ -82,13 +77,13 @@ fn remove_unmounted(
 /// is not mounted, is litter.
 fn refuse_published(layout: &PodLayout) -> Result<(), SetUpError> {
     let below = Path::new(VOLUMES).join(csi::PLUGIN);
+    let Ok(volumes) = layout.open().and_then(|pod| Ok(pod.open_dir(&below, Links::Refuse)?)) else {
+        return Ok(());
+    };
     let folder = layout.dir().join(&below);
     if let Some(entry) = mount::mounts_below(&folder)?.into_iter().next() {
         return Err(MountError::StillMounted { path: entry.mount_point }.into());
     }
-    let Ok(volumes) = layout.open().and_then(|pod| Ok(pod.open_dir(&below, Links::Refuse)?)) else {
-        return Ok(());
-    };
     for name in volumes.names()? {
         let Ok(volume) = volumes.open_dir(&name, Links::Refuse) else { continue };
         if let Ok(Some(_)) = VolumeData::read(&volume) {
@@ -96,6 +91,62 @@ fn refuse_published(layout: &PodLayout) -> Result<(), SetUpError> {
         }
     }
     Ok(())
+}
+
+/// What was unmounted of a pod.
+#[derive(Debug, Default)]
+struct Unmounted {
+    /// How long it took for each volume that was a mount.
+    took: HashMap<Volume, Duration>,
+    /// Whether nothing is left by the mount table: that something cannot be removed has another cause.
+    is_complete: bool,
+}
+
+impl Unmounted {
+    /// Unmounts the file systems in memory that are volumes. Returns whether that may be all there is.
+    fn take_memory(&mut self, pods: &Root, layout: &PodLayout) -> Result<bool, SetUpError> {
+        let Ok(pod) = pods.open_dir(layout.uid(), Links::Refuse) else { return Ok(true) };
+        if pod.stat(Path::new(SUB_PATHS)).is_ok() {
+            return Ok(false);
+        }
+        let Ok(volumes) = pod.open_dir(Path::new(VOLUMES), Links::Refuse) else { return Ok(true) };
+        for folder in volumes.names()? {
+            let Ok(plugin) = volumes.open_dir(&folder, Links::Refuse) else { continue };
+            for name in plugin.names()? {
+                // What cannot be looked at is no mount of ours.
+                match plugin.mounted(&name).ok().flatten().map(|mounted| mounted.kind) {
+                    None => {}
+                    Some(FileSystemKind::Tmpfs | FileSystemKind::HugePages) => {
+                        let begun = Instant::now();
+                        if mount::unmount(&layout.dir().join(VOLUMES).join(&folder).join(&name)).is_err() {
+                            // Something holds it, perhaps a mount inside.
+                            return Ok(false);
+                        }
+                        let plugin = folder.to_string_lossy().into_owned();
+                        self.took.insert(Volume { plugin, name }, begun.elapsed());
+                    }
+                    Some(FileSystemKind::Other) => return Ok(false),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Unmounts whatever the mount table has below a pod's folder.
+    fn take_all(&mut self, dir: &Path, timing: &Timing) -> Result<(), SetUpError> {
+        for entry in mount::mounts_below(dir)? {
+            let begun = Instant::now();
+            let unmounted = unmount(dir, &entry);
+            if let Some(volume) = Volume::at(dir, &entry.mount_point) {
+                if unmounted.is_err() {
+                    timing.note(&volume.plugin, Operation::Unmount, false, begun.elapsed());
+                }
+                *self.took.entry(volume).or_default() += begun.elapsed();
+            }
+            unmounted?;
+        }
+        Ok(())
+    }
 }
 
 /// A volume's folder, `volumes/<plugin>/<name>` below that of its pod.
@@ -115,12 +166,7 @@ impl Volume {
 }
 
 /// Removes the volumes one by one, to know how long each takes.
-fn remove_volumes(
-    pods: &Root,
-    pod: &Path,
-    unmounting: &HashMap<Volume, Duration>,
-    timing: &Timing,
-) -> Result<(), SetUpError> {
+fn remove_volumes(pods: &Root, pod: &Path, unmounted: &Unmounted, timing: &Timing) -> Result<(), SetUpError> {
     // Whatever is no folder of volumes goes with the rest.
     let Ok(volumes) = pods.open_dir(&pod.join(VOLUMES), Links::Refuse) else { return Ok(()) };
     for folder in volumes.names()? {
@@ -129,8 +175,10 @@ fn remove_volumes(
             let volume = Volume { plugin: folder.to_string_lossy().into_owned(), name };
             let begun = Instant::now();
             let removed = plugin.remove_all(&volume.name);
-            let took = begun.elapsed() + unmounting.get(&volume).copied().unwrap_or_default();
-            timing.note(&volume.plugin, Operation::Unmount, removed.is_ok(), took);
+            let took = begun.elapsed() + unmounted.took.get(&volume).copied().unwrap_or_default();
+            if removed.is_ok() || unmounted.is_complete {
+                timing.note(&volume.plugin, Operation::Unmount, removed.is_ok(), took);
+            }
             removed?;
         }
     }

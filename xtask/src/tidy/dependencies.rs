@@ -42,7 +42,7 @@ const PURE: &[(&str, &[&str])] = &[
     ("golang", &["itoa", "serde", "serde_json"]),
     ("model", &["jiff", "k8s-openapi", "serde", "serde_json", "sha2", "thiserror"]),
     ("checkpoints", &["k8s-openapi", "serde", "serde_json", "thiserror"]),
-    ("node", &["jiff", "k8s-openapi", "serde", "serde_json", "thiserror"]),
+    ("node", &["jiff", "k8s-openapi", "rpds", "serde", "serde_json", "thiserror"]),
     ("sim", &["fastrand", "jiff", "k8s-openapi", "serde_json"]),
 ];
 

@@ -90,7 +90,7 @@ fn explain_node(context: &ControlContext, stage: Stage, view: &View, now: Now) -
         certificates,
         lease_renewed: lease.renewed,
         is_lease_failing: lease.failure.is_some(),
-        pods: view.pods.len(),
+        pods: view.pods.size(),
     }
 }
 

@@ -63,7 +63,7 @@ mod tests {
             waits: Arc::default(),
             timeline: Arc::default(),
         };
-        View { pods: [(uid, Arc::new(pod))].into(), ..View::default() }
+        View { pods: [(uid, Arc::new(pod))].into_iter().collect(), ..View::default() }
     }
 
     #[test]

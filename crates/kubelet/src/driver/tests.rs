@@ -120,7 +120,7 @@ async fn a_full_inbox_delays_and_loses_nothing() {
     });
     let stop = CancellationToken::new();
     let driver = tokio::spawn(driver.run(stop.clone()));
-    view.wait_for(|v| v.pods.len() == pods && v.pods.values().all(|p| p.phase == node::Phase::Running))
+    view.wait_for(|v| v.pods.size() == pods && v.pods.values().all(|p| p.phase == node::Phase::Running))
         .await
         .unwrap();
     for sent in waiting {

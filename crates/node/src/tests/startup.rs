@@ -61,7 +61,7 @@ fn nothing_but_reads_is_started_before_it_is_known_what_was_left() {
     }
     let view = node.view();
     assert_eq!(view.waits[0].on, WaitOn::Restoring);
-    assert_eq!(view.pods.len(), 2);
+    assert_eq!(view.pods.size(), 2);
     for pod in view.pods.values() {
         let waits: Vec<_> = pod.waits.iter().map(|wait| (&wait.on, wait.since)).collect();
         assert_eq!(waits, [(&WaitOn::Restoring, Duration::from_secs(1))], "{}", pod.uid);
@@ -75,7 +75,7 @@ fn nothing_but_reads_is_started_before_it_is_known_what_was_left() {
         assert!(done.iter().any(|done| done == text), "{text} is started: {done:?}");
     }
     let view = node.view();
-    assert_eq!(view.pods.len(), 3);
+    assert_eq!(view.pods.size(), 3);
     let waits = view.pods.values().flat_map(|pod| pod.waits.iter()).chain(view.waits.iter());
     assert_eq!(waits.filter(|wait| wait.on == WaitOn::Restoring).count(), 0);
 }

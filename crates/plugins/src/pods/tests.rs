@@ -1,7 +1,5 @@
 //! The service on a real socket, before pictures of a node that are made here.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::Pod as ApiPod;
 use model::PodKey;
 use serde_json::json;
@@ -32,7 +30,7 @@ pub(super) fn pod(name: &str, phase: &str) -> PodView {
 }
 
 pub(super) fn view(pods: &[PodView]) -> View {
-    let pods: BTreeMap<_, _> = pods.iter().map(|pod| (pod.uid.clone(), Arc::new(pod.clone()))).collect();
+    let pods = pods.iter().map(|pod| (pod.uid.clone(), Arc::new(pod.clone()))).collect();
     View { pods, are_sources_synced: true, ..View::default() }
 }
 
