@@ -143,7 +143,8 @@ impl World {
             differs |= granted != container.spec.resources.clone().and_then(|r| r.requests);
             let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
             let said = all.into_iter().find(|said| said.name == *name);
-            if let Some(said) = said
+            // Of one that the runtime has nothing of, and that must have ended, nothing is said, as upstream has it.
+            if let Some(said) = said.filter(|said| said.container_id.is_some())
                 && said.allocated_resources != granted
             {
                 let said = &said.allocated_resources;
