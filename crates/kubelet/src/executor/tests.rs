@@ -53,7 +53,7 @@ fn an_action_under_way_is_small() {
         sandboxes.run(AllocatedPod::granted(pod()), 0, None, &handler).await
     };
     for (what, bytes, most) in [
-        ("any action", whole(carry_out), 1024),
+        ("any action", whole(carry_out), 1088),
         ("a probe", bytes(probe), 4096),
         ("the start of a sandbox", bytes(run), 8192),
         ("the start of a container", bytes(start), 8192),

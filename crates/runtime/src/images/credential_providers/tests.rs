@@ -1,7 +1,6 @@
 //! With programs that really run.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -29,8 +28,14 @@ impl Lab {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let lab = Self { folder, metrics: Arc::default(), tokens: AtomicU32::new(0) };
-        fs::write(lab.path("p"), SCRIPT).unwrap();
-        fs::set_permissions(lab.path("p"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(lab.path("text"), SCRIPT).unwrap();
+        // Not written here: a program that anybody has open for writing cannot be run, and a test beside this one may just
+        // be starting a process with a copy of this one's files.
+        let installed = std::process::Command::new("install")
+            .args(["-m", "755"])
+            .args([lab.path("text"), lab.path("p")])
+            .status();
+        assert!(installed.unwrap().success());
         lab
     }
 
