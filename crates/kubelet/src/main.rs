@@ -40,6 +40,9 @@ use notify::Notifier;
 use observe::health::Health;
 use observe::sync_loop_health::SyncLoopHealth;
 
+/// Threads for tasks. The work is short and mostly waiting: two keep one slow poll from holding
+/// up the rest, more would only cost memory.
+const WORKERS: usize = 2;
 /// Threads for calls that block (files, mounts, cgroups) at most.
 const BLOCKING_THREADS: usize = 32;
 /// For a node to end that was told to. What it does then is a matter of milliseconds.
@@ -107,9 +110,8 @@ fn run_logging(loaded: Loaded, log: &LogHandle) -> anyhow::Result<()> {
         version = config::version::VERSION,
         "Kubelet version"
     );
-    // All tasks share the main thread. None computes for long, and with two threads a fifth of the processor time of filling
-    // a node went into waking the other one.
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
