@@ -1,5 +1,6 @@
 //! Compiles `proto/pods.proto` into a service, `proto/registration.proto` and `proto/csi.proto` into clients, and
-//! `proto/pod.proto` into the tables that pods are written by, without an external compiler.
+//! `proto/pod.proto` into the tables that pods are written by, without an external compiler. `proto/csi_controller.proto` is
+//! for `fake-csi` alone.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -8,6 +9,19 @@ use std::{env, error::Error, fs};
 use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
+
+/// Messages of CSI with secrets.
+const SECRET: [&str; 9] = [
+    "NodeStageVolumeRequest",
+    "NodePublishVolumeRequest",
+    "NodeExpandVolumeRequest",
+    "CreateVolumeRequest",
+    "DeleteVolumeRequest",
+    "ControllerPublishVolumeRequest",
+    "ControllerUnpublishVolumeRequest",
+    "ValidateVolumeCapabilitiesRequest",
+    "ControllerExpandVolumeRequest",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
@@ -21,21 +35,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         // The bytes of a pod are made once and shared.
         .bytes(".")
         .compile_fds(service)?;
-    for name in ["registration", "csi"] {
-        let service = protox::compile([format!("{name}.proto")], ["proto"])?;
+    let is_fake = env::var_os("CARGO_FEATURE_FAKE").is_some();
+    for (name, all) in [("registration", "registration"), ("csi", "csi_controller")] {
+        let service = protox::compile([format!("{all}.proto")], ["proto"])?;
         fs::write(out.join(format!("{name}.descriptor")), service.encode_to_vec())?;
+        let service = if is_fake { service } else { protox::compile([format!("{name}.proto")], ["proto"])? };
         tonic_prost_build::configure()
             .build_client(true)
-            .build_server(env::var_os("CARGO_FEATURE_FAKE").is_some())
+            .build_server(is_fake)
             .generate_default_stubs(true)
             .build_transport(false)
             .btree_map(".")
             // They hold secrets: `wire` writes their Debug by hand.
-            .skip_debug([
-                ".csi.v1.NodeStageVolumeRequest",
-                ".csi.v1.NodePublishVolumeRequest",
-                ".csi.v1.NodeExpandVolumeRequest",
-            ])
+            .skip_debug(SECRET.map(|message| format!(".csi.v1.{message}")))
             .compile_fds(service)?;
     }
     let pod = protox::compile(["pod.proto"], ["proto"])?;

@@ -76,6 +76,15 @@ const METRICS_SERVER: Module = Module {
     programs: &[program("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server")],
 };
 
+/// What stands around a CSI driver: the suite that says whether a program is one, and who attaches its volumes.
+const CSI: Module = Module {
+    name: "csi",
+    programs: &[
+        program("csi-sanity", "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"),
+        program("csi-attacher", "github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher"),
+    ],
+};
+
 const ETCD: Module = Module { name: "etcd", programs: &[program("etcd", "go.etcd.io/etcd/server/v3")] };
 
 const CONTAINERD: Module = Module {
@@ -167,6 +176,7 @@ pub(crate) struct Peers {
     pods_client: PathBuf,
     plugin_registrar: PathBuf,
     metrics_server: PathBuf,
+    csi: PathBuf,
 }
 
 impl Peers {
@@ -186,6 +196,7 @@ impl Peers {
             pods_client: own(root, &PODS_CLIENT, tests, &mut builds)?,
             plugin_registrar: own(root, &PLUGIN_REGISTRAR, tests, &mut builds)?,
             metrics_server: module(root, &METRICS_SERVER, |_| tests, &mut builds)?,
+            csi: module(root, &CSI, |_| tests, &mut builds)?,
         };
         Ok((peers, builds))
     }
@@ -235,6 +246,11 @@ impl Peers {
     /// What `kubectl top` asks.
     pub(crate) fn metrics_server(&self) -> PathBuf {
         self.metrics_server.join("metrics-server")
+    }
+
+    /// A program of the CSI module.
+    pub(crate) fn csi(&self, program: &str) -> PathBuf {
+        self.csi.join(program)
     }
 
     /// The etcd server.

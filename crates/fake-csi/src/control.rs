@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use plugins::wire::csi::volume_capability::{AccessMode, AccessType, MountVolume, access_mode};
+use plugins::wire::csi::{CapacityRange, CreateVolumeRequest, VolumeCapability};
 use tokio::net::UnixListener;
 use tonic::Code;
 
@@ -37,6 +39,10 @@ pub enum Command {
     Calls(Option<String>),
     /// `last CALL`: the last request of this kind, `ok` and JSON; secrets that do not begin with `marker-` are hidden.
     Last(&'static str),
+    /// `create NAME BYTES`: makes a volume as a provisioner would, `ok VOLUME`.
+    Create(String, i64),
+    /// `delete VOLUME`: takes it away. Answers `ok`.
+    Delete(String),
     /// `volumes`: what is staged and published, `ok VOLUME@PLACE VOLUME@PLACE`.
     Volumes,
     /// `wrong`: what the kubelet did that CSI forbids, `ok` and text; nothing when there was nothing.
@@ -47,7 +53,7 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "command {0:?}: want hang CALL, fail CALL [CODE], late CALL, fail-after CALL CODE, twice CALL, lie CALL, release CALL, \
-     count CALL, counted CALL NUMBER, said, max-volumes NUMBER, calls [VOLUME], last CALL, volumes or wrong"
+     count CALL, counted CALL NUMBER, said, max-volumes NUMBER, calls [VOLUME], last CALL, create NAME BYTES, delete VOLUME, volumes or wrong"
 )]
 pub struct CommandError(String);
 
@@ -75,6 +81,8 @@ impl std::str::FromStr for Command {
             ["calls"] => Ok(Self::Calls(None)),
             ["calls", volume] => Ok(Self::Calls(Some(volume.to_owned()))),
             ["last", name] => Ok(Self::Last(call(name)?)),
+            ["create", name, bytes] => Ok(Self::Create(name.to_owned(), bytes.parse().map_err(|_| error())?)),
+            ["delete", volume] => Ok(Self::Delete(volume.to_owned())),
             ["volumes"] => Ok(Self::Volumes),
             ["wrong"] => Ok(Self::Wrong),
             _ => Err(error()),
@@ -112,10 +120,30 @@ async fn obey(command: Command, state: &State) -> Result<String, String> {
         Command::MaxVolumes(number) => gate.set_max_volumes(number),
         Command::Calls(volume) => return Ok(journal.calls(volume.as_deref())),
         Command::Last(call) => return journal.last(call).ok_or_else(|| format!("{call} was not asked for")),
+        Command::Create(name, bytes) => return create(state, name, bytes),
+        Command::Delete(volume) => {
+            volumes.delete(&volume).map_err(|status| status.message().to_owned())?;
+        }
         Command::Volumes => return Ok(volumes.told()),
         Command::Wrong => return Ok(journal.wrong()),
     }
     Ok(String::new())
+}
+
+fn create(state: &State, name: String, required_bytes: i64) -> Result<String, String> {
+    let access_mode = AccessMode { mode: access_mode::Mode::SingleNodeWriter.into() };
+    let capability = VolumeCapability {
+        access_type: Some(AccessType::Mount(MountVolume::default())),
+        access_mode: Some(access_mode),
+    };
+    let request = CreateVolumeRequest {
+        name,
+        capacity_range: Some(CapacityRange { required_bytes, limit_bytes: 0 }),
+        volume_capabilities: vec![capability],
+        ..CreateVolumeRequest::default()
+    };
+    let made = state.volumes.create(&request, &state.driver.topology);
+    made.map(|volume| volume.volume_id).map_err(|status| status.message().to_owned())
 }
 
 #[cfg(test)]
@@ -140,6 +168,8 @@ mod tests {
             ("calls", Command::Calls(None)),
             ("calls vol-1", Command::Calls(Some("vol-1".to_owned()))),
             ("last NodePublishVolume", Command::Last("NodePublishVolume")),
+            ("create pvc-1 1024", Command::Create("pvc-1".to_owned(), 1024)),
+            ("delete volume-1", Command::Delete("volume-1".to_owned())),
             ("volumes", Command::Volumes),
             ("wrong", Command::Wrong),
         ] {
@@ -156,6 +186,8 @@ mod tests {
             "fail Probe Nothing",
             "fail-after Probe",
             "last",
+            "create pvc-1",
+            "delete",
         ] {
             assert_eq!(line.parse::<Command>(), Err(CommandError(line.to_owned())), "{line:?}");
         }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use plugins::wire::csi::identity_server::Identity;
+use plugins::wire::csi::plugin_capability::{self as capability, service, volume_expansion};
 use plugins::wire::csi::{
     GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse,
-    ProbeRequest, ProbeResponse,
+    PluginCapability, ProbeRequest, ProbeResponse,
 };
 use plugins::wire::registration::registration_server::Registration;
 use plugins::wire::registration::{InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse};
@@ -57,7 +58,20 @@ impl Identity for Service {
         _: Request<GetPluginCapabilitiesRequest>,
     ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
         self.0.gate.pass("GetPluginCapabilities").await?;
-        Ok(Response::new(GetPluginCapabilitiesResponse::default()))
+        let driver = &self.0.driver;
+        let service =
+            |kind: service::Type| capability::Type::Service(capability::Service { r#type: kind.into() });
+        let online = volume_expansion::Type::Online.into();
+        let growth = capability::Type::VolumeExpansion(capability::VolumeExpansion { r#type: online });
+        let is_here = !driver.topology.is_empty();
+        let all = [
+            driver.has_controller.then(|| service(service::Type::ControllerService)),
+            is_here.then(|| service(service::Type::VolumeAccessibilityConstraints)),
+            driver.has_controller.then_some(growth),
+        ];
+        let one = |kind| PluginCapability { r#type: Some(kind) };
+        let capabilities = all.into_iter().flatten().map(one).collect();
+        Ok(Response::new(GetPluginCapabilitiesResponse { capabilities }))
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {

@@ -60,6 +60,11 @@ impl Journal {
         Ok(UnderWay { journal: self, volume: volume.to_owned() })
     }
 
+    /// Notes a request that may come beside others.
+    pub(crate) fn note(&self, call: &'static str, volume: &str, request: Value) {
+        self.records().requests.push((call, volume.to_owned(), request));
+    }
+
     /// Notes what is forbidden.
     pub(crate) fn forbidden(&self, what: &str) -> Status {
         self.records().wrong.push(what.to_owned());

@@ -46,6 +46,9 @@ struct Flags {
     /// What it says it can do: `stage`, `single-node-writers` or `group`; may be repeated.
     #[arg(long = "capability")]
     capabilities: Vec<Capability>,
+    /// Has the service Controller: volumes are made and attached by that, and not by naming them.
+    #[arg(long)]
+    controller: bool,
 }
 
 #[tokio::main]
@@ -61,6 +64,7 @@ async fn main() -> anyhow::Result<()> {
         max_volumes: flags.max_volumes,
         topology: topology.collect::<anyhow::Result<_>>()?,
         capabilities: flags.capabilities,
+        has_controller: flags.controller,
     };
     let registration = flags.registration;
     let server = Server::bind(Options {

@@ -12,6 +12,7 @@ use plugins::wire::csi::{
 use serde_json::json;
 use tonic::{Request, Response, Status};
 
+use crate::check::{required, required_use};
 use crate::driver::Service;
 use crate::journal::{shown_attributes, shown_secrets, shown_use};
 use crate::volumes::Capability;
@@ -67,6 +68,9 @@ impl Node for Service {
         request: Request<NodeStageVolumeRequest>,
     ) -> Result<Response<NodeStageVolumeResponse>, Status> {
         let request = request.into_inner();
+        required("volume_id", &request.volume_id)?;
+        required("staging_target_path", &request.staging_target_path)?;
+        required_use(request.volume_capability.as_ref())?;
         let shown = json!({
             "path": request.staging_target_path,
             "use": shown_use(request.volume_capability.as_ref()),
@@ -88,6 +92,8 @@ impl Node for Service {
         request: Request<NodeUnstageVolumeRequest>,
     ) -> Result<Response<NodeUnstageVolumeResponse>, Status> {
         let NodeUnstageVolumeRequest { volume_id, staging_target_path } = request.into_inner();
+        required("volume_id", &volume_id)?;
+        required("staging_target_path", &staging_target_path)?;
         let shown = json!({ "path": staging_target_path });
         let _under_way = self.0.journal.begin("NodeUnstageVolume", &volume_id, shown)?;
         let work = || self.0.volumes.unstage(&volume_id, &staging_target_path, &self.0.journal);
@@ -100,6 +106,9 @@ impl Node for Service {
         request: Request<NodePublishVolumeRequest>,
     ) -> Result<Response<NodePublishVolumeResponse>, Status> {
         let request = request.into_inner();
+        required("volume_id", &request.volume_id)?;
+        required("target_path", &request.target_path)?;
+        required_use(request.volume_capability.as_ref())?;
         let shown = json!({
             "path": request.target_path,
             "from": request.staging_target_path,
@@ -125,6 +134,8 @@ impl Node for Service {
         request: Request<NodeUnpublishVolumeRequest>,
     ) -> Result<Response<NodeUnpublishVolumeResponse>, Status> {
         let NodeUnpublishVolumeRequest { volume_id, target_path } = request.into_inner();
+        required("volume_id", &volume_id)?;
+        required("target_path", &target_path)?;
         let shown = json!({ "path": target_path });
         let _under_way = self.0.journal.begin("NodeUnpublishVolume", &volume_id, shown)?;
         let work = || self.0.volumes.unpublish(&volume_id, &target_path);

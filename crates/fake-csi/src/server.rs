@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use plugins::wire::csi::controller_server::ControllerServer;
 use plugins::wire::csi::identity_server::IdentityServer;
 use plugins::wire::csi::node_server::NodeServer;
 use plugins::wire::registration::registration_server::RegistrationServer;
@@ -34,6 +35,8 @@ pub struct Driver {
     pub topology: BTreeMap<String, String>,
     /// What it says it can do.
     pub capabilities: Vec<Capability>,
+    /// Whether it has the service Controller: its volumes are made and attached by that alone then.
+    pub has_controller: bool,
 }
 
 /// What a server is started with.
@@ -109,7 +112,7 @@ impl Server {
         let Options { registration, socket, control, volumes: folder, driver, hung } = options;
         let endpoint = socket.to_string_lossy().into_owned();
         let has_stage = driver.capabilities.contains(&Capability::Stage);
-        let volumes = Volumes::open(&folder, has_stage)
+        let volumes = Volumes::open(&folder, has_stage, driver.has_controller)
             .map_err(|source| ServeError::Volumes { path: folder.clone(), source })?;
         let (gate, journal) = (Gate::new(driver.max_volumes), Journal::default());
         let state = State { gate, journal, volumes, driver, endpoint };
@@ -136,6 +139,7 @@ impl Server {
         let csi = tonic::transport::Server::builder()
             .add_service(IdentityServer::new(service()))
             .add_service(NodeServer::new(service()))
+            .add_optional_service(self.state.driver.has_controller.then(|| ControllerServer::new(service())))
             .serve_with_incoming(UnixListenerStream::new(self.socket));
         // Cancel-safe: whichever ends, the server as a whole is over.
         let ended = tokio::select! {

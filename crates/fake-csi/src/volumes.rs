@@ -4,15 +4,18 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use host::mount::{self, BindOptions};
 use plugins::wire::csi::node_service_capability::rpc::Type;
+use plugins::wire::csi::volume_capability::access_mode::Mode;
 use plugins::wire::csi::{NodePublishVolumeRequest, NodeStageVolumeRequest};
 use serde::{Deserialize, Serialize};
 use tonic::Status;
 
+use crate::check::mode;
 use crate::journal::{Journal, shown_use};
+use crate::provisioned::Provisioned;
 
 /// Something a driver says it can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,19 +51,21 @@ impl std::str::FromStr for Capability {
     }
 }
 
-/// What is staged and published.
+/// What is made, staged and published.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Known {
+pub(crate) struct Known {
     /// By the volume: where, and how it is to be used.
-    staged: BTreeMap<String, Place>,
+    pub(crate) staged: BTreeMap<String, Place>,
     /// By the place: which volume, and how it is to be used.
-    published: BTreeMap<String, Place>,
+    pub(crate) published: BTreeMap<String, Place>,
+    /// By the service Controller.
+    pub(crate) provisioned: Provisioned,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
+pub(crate) struct Place {
     /// The volume, or where it is.
-    of: String,
+    pub(crate) of: String,
     /// How it is to be used.
     way: String,
 }
@@ -70,29 +75,39 @@ struct Place {
 pub(crate) struct Volumes {
     folder: PathBuf,
     has_stage: bool,
+    /// Whether there are those only that the service Controller has made.
+    has_controller: bool,
     known: Mutex<Known>,
 }
 
 impl Volumes {
     /// Those that an earlier process has left there.
-    pub(crate) fn open(folder: &Path, has_stage: bool) -> io::Result<Self> {
+    pub(crate) fn open(folder: &Path, has_stage: bool, has_controller: bool) -> io::Result<Self> {
         std::fs::create_dir_all(folder.join("volumes"))?;
         let known = match std::fs::read(folder.join("state.json")) {
             Ok(text) => serde_json::from_slice(&text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Known::default(),
             Err(error) => return Err(error),
         };
-        Ok(Self { folder: folder.to_owned(), has_stage, known: Mutex::new(known) })
+        Ok(Self { folder: folder.to_owned(), has_stage, has_controller, known: Mutex::new(known) })
+    }
+
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A change of what is known, which is written down when it went well.
-    fn change(&self, change: impl FnOnce(&mut Known) -> Result<(), Status>) -> Result<(), Status> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut known)?;
+    pub(crate) fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Known) -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        let mut known = self.known();
+        let answer = change(&mut known)?;
         let text = serde_json::to_vec(&*known).map_err(|error| Status::internal(error.to_string()))?;
         let (new, path) = (self.folder.join(".state.json"), self.folder.join("state.json"));
         let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path));
-        written.map_err(|error| Status::internal(format!("write {}: {error}", path.display())))
+        written.map_err(|error| Status::internal(format!("write {}: {error}", path.display())))?;
+        Ok(answer)
     }
 
     /// Where the content of a volume is.
@@ -100,10 +115,33 @@ impl Volumes {
         self.folder.join("volumes").join(volume.replace('/', "_"))
     }
 
-    fn make(&self, volume: &str) -> Result<PathBuf, Status> {
+    pub(crate) fn make(&self, volume: &str) -> Result<PathBuf, Status> {
         let content = self.content(volume);
         std::fs::create_dir_all(&content).map_err(|error| failed("make", &content, &error))?;
         Ok(content)
+    }
+
+    /// Takes away what a volume holds.
+    pub(crate) fn empty(&self, volume: &str) -> Result<(), Status> {
+        let content = self.content(volume);
+        match std::fs::remove_dir_all(&content) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &content, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a volume is attached only to be read. One that nobody makes is attached by nobody.
+    fn is_attached_read_only(
+        &self,
+        known: &Known,
+        volume: &str,
+        told: &BTreeMap<String, String>,
+        journal: &Journal,
+    ) -> Result<bool, Status> {
+        match self.has_controller {
+            true => known.provisioned.is_attached_read_only(volume, told, journal),
+            false => Ok(false),
+        }
     }
 
     pub(crate) fn stage(&self, request: &NodeStageVolumeRequest, journal: &Journal) -> Result<(), Status> {
@@ -116,6 +154,7 @@ impl Volumes {
         }
         let way = shown_use(request.volume_capability.as_ref()).to_string();
         self.change(|known| {
+            self.is_attached_read_only(known, volume, &request.publish_context, journal)?;
             if let Some(place) = known.staged.get(volume)
                 && (place.of != *path || place.way != way)
             {
@@ -151,7 +190,17 @@ impl Volumes {
     ) -> Result<(), Status> {
         let (volume, path) = (&request.volume_id, Path::new(&request.target_path));
         let way = format!("{} {}", shown_use(request.volume_capability.as_ref()), request.readonly);
+        let is_single = request.volume_capability.as_ref().map(mode) == Some(Mode::SingleNodeSingleWriter);
         self.change(|known| {
+            let is_read_only = !is_ephemeral
+                && self.is_attached_read_only(known, volume, &request.publish_context, journal)?;
+            let is_elsewhere =
+                |(place, of): (&String, &Place)| of.of == *volume && *place != request.target_path;
+            if is_single && known.published.iter().any(is_elsewhere) {
+                return Err(
+                    journal.forbidden(&format!("{volume}, of a single pod, is to be published twice"))
+                );
+            }
             let source = match self.has_stage && !is_ephemeral {
                 true => {
                     let staged = known.staged.get(volume).map(|place| place.of.as_str());
@@ -177,7 +226,7 @@ impl Volumes {
                 )));
             }
             std::fs::create_dir_all(path).map_err(|error| failed("make", path, &error))?;
-            bind(&source, path, request.readonly)?;
+            bind(&source, path, request.readonly || is_read_only)?;
             known.published.insert(request.target_path.clone(), Place { of: volume.clone(), way });
             Ok(())
         })
@@ -196,11 +245,7 @@ impl Volumes {
             Ok(())
         })?;
         // An ephemeral one goes with its pod, and is known by its name.
-        let content = self.content(volume);
-        if volume.starts_with("csi-") && content.exists() {
-            std::fs::remove_dir_all(&content).map_err(|error| failed("remove", &content, &error))?;
-        }
-        Ok(())
+        if volume.starts_with("csi-") { self.empty(volume) } else { Ok(()) }
     }
 
     /// Hands the content of a volume to a group.
@@ -213,7 +258,7 @@ impl Volumes {
 
     /// What is staged and published, for people: `VOLUME@PLACE`, and whether it is.
     pub(crate) fn told(&self) -> String {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
         let staged = known.staged.iter().map(|(volume, place)| format!("{volume}@{}", place.of));
         let published = known.published.iter().map(|(path, place)| format!("{}@{path}", place.of));
         staged.chain(published).collect::<Vec<_>>().join(" ")

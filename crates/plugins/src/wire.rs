@@ -22,30 +22,32 @@ pub mod csi {
 
     tonic::include_proto!("csi.v1");
 
-    /// Shows which volume it is about and nothing else: it has secrets.
-    impl fmt::Debug for NodeStageVolumeRequest {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_struct("NodeStageVolumeRequest")
-                .field("volume_id", &self.volume_id)
-                .finish_non_exhaustive()
-        }
+    /// Debug of requests that shows which volume they are about and nothing else: they have secrets.
+    macro_rules! hidden {
+        ($($request:ident: $field:ident),* $(,)?) => {$(
+            impl fmt::Debug for $request {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.debug_struct(stringify!($request))
+                        .field(stringify!($field), &self.$field)
+                        .finish_non_exhaustive()
+                }
+            }
+        )*};
     }
 
-    /// Likewise.
-    impl fmt::Debug for NodePublishVolumeRequest {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_struct("NodePublishVolumeRequest")
-                .field("volume_id", &self.volume_id)
-                .finish_non_exhaustive()
-        }
+    hidden! {
+        NodeStageVolumeRequest: volume_id,
+        NodePublishVolumeRequest: volume_id,
+        NodeExpandVolumeRequest: volume_id,
     }
 
-    /// Likewise.
-    impl fmt::Debug for NodeExpandVolumeRequest {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_struct("NodeExpandVolumeRequest")
-                .field("volume_id", &self.volume_id)
-                .finish_non_exhaustive()
-        }
+    #[cfg(feature = "fake")]
+    hidden! {
+        CreateVolumeRequest: name,
+        DeleteVolumeRequest: volume_id,
+        ControllerPublishVolumeRequest: volume_id,
+        ControllerUnpublishVolumeRequest: volume_id,
+        ValidateVolumeCapabilitiesRequest: volume_id,
+        ControllerExpandVolumeRequest: volume_id,
     }
 }

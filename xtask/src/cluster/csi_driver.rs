@@ -14,6 +14,7 @@ use crate::workspace;
 pub(crate) struct CsiDriver {
     service: Service,
     registration: PathBuf,
+    socket: PathBuf,
     control: PathBuf,
     volumes: PathBuf,
 }
@@ -26,17 +27,29 @@ impl CsiDriver {
         registers_at: Option<&CsiDriver>,
         flags: &[&str],
     ) -> Result<Self> {
-        let binary = cluster.paths.fake_csi.clone().context("fake-csi was not built")?;
-        let root = Path::new(KUBELET_ROOT);
-        let folder = root.join("plugins").join(program);
-        workspace::create_dir(&folder)?;
-        let registries = root.join("plugins_registry");
-        workspace::create_dir(&registries)?;
-        let own = registries.join(format!("{program}-reg.sock"));
+        let own = registry(program)?;
         let registration = registers_at.map_or(own, |other| other.registration.clone());
+        Self::registering_at(cluster, program, registration, flags)
+    }
+
+    /// A driver that no kubelet hears of.
+    pub(crate) fn unregistered(cluster: &Cluster, program: &'static str, flags: &[&str]) -> Result<Self> {
+        let registration = volumes(cluster, program).join("reg.sock");
+        Self::registering_at(cluster, program, registration, flags)
+    }
+
+    fn registering_at(
+        cluster: &Cluster,
+        program: &'static str,
+        registration: PathBuf,
+        flags: &[&str],
+    ) -> Result<Self> {
+        let binary = cluster.paths.fake_csi.clone().context("fake-csi was not built")?;
+        let folder = Path::new(KUBELET_ROOT).join("plugins").join(program);
+        workspace::create_dir(&folder)?;
         let (socket, control) = (folder.join("csi.sock"), folder.join("control.sock"));
         // Its volumes outlive it, and the scenario.
-        let volumes = cluster.paths.file("csi").join(program);
+        let volumes = volumes(cluster, program);
         workspace::create_dir(&volumes)?;
         let mut args = vec![
             format!("--registration={}", registration.display()),
@@ -46,7 +59,7 @@ impl CsiDriver {
         ];
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let service = cluster.guest(Program::new(program, binary, args));
-        Ok(Self { service, registration, control, volumes })
+        Ok(Self { service, registration, socket, control, volumes })
     }
 
     /// A driver that registers by upstream's gRPC library, as the Go kubelet needs it: what it says itself of its registration
@@ -57,13 +70,10 @@ impl CsiDriver {
         name: &str,
         flags: &[&str],
     ) -> Result<(Self, Service)> {
-        let mut elsewhere = Self::new(cluster, program, None, flags)?;
-        let socket = std::mem::take(&mut elsewhere.registration);
-        elsewhere.registration = elsewhere.volumes.join("reg.sock");
-        let driver = Self::new(cluster, program, Some(&elsewhere), flags)?;
-        let endpoint = Path::new(KUBELET_ROOT).join("plugins").join(program).join("csi.sock");
+        let driver = Self::unregistered(cluster, program, flags)?;
         let binary = cluster.paths.peers.plugin_registrar().to_owned();
-        let args = [socket.display().to_string(), name.to_owned(), endpoint.display().to_string()];
+        let args =
+            [registry(program)?.display().to_string(), name.to_owned(), driver.socket.display().to_string()];
         Ok((driver, cluster.guest(Program::new("plugin-registrar", binary, args))))
     }
 
@@ -87,6 +97,11 @@ impl CsiDriver {
     /// The socket it registers by.
     pub(crate) fn registration(&self) -> &Path {
         &self.registration
+    }
+
+    /// The socket it speaks CSI on.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// The folder with its volumes.
@@ -119,4 +134,16 @@ impl CsiDriver {
             _ => bail!("fake-csi was told {line:?} and answers {answer:?}"),
         }
     }
+}
+
+/// The folder with a driver's volumes.
+fn volumes(cluster: &Cluster, program: &str) -> PathBuf {
+    cluster.paths.file("csi").join(program)
+}
+
+/// The socket where the kubelet looks for a driver.
+fn registry(program: &str) -> Result<PathBuf> {
+    let registries = Path::new(KUBELET_ROOT).join("plugins_registry");
+    workspace::create_dir(&registries)?;
+    Ok(registries.join(format!("{program}-reg.sock")))
 }

@@ -26,6 +26,7 @@ fn serve(folder: &Path) -> Options {
             max_volumes: 3,
             topology: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
             capabilities: vec![Capability::Stage],
+            has_controller: false,
         },
         hung: Vec::new(),
     };
