@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
 use super::Paths;
@@ -74,6 +75,23 @@ impl Containerd {
         self.start_fresh().await
     }
 
+    /// Ends what a loss of power ends, beside the kubelet: the daemon, its shims and all that runs in containers, with what is
+    /// mounted and what is kept in memory. Its disk stays.
+    pub(crate) async fn lose_power(&self) -> Result<()> {
+        self.service.kill().await?;
+        let ended = shims_and_descendants()?;
+        for pid in &ended {
+            // It may have ended with another one.
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+        while ended.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+            // They are reaped by init, which tells nobody.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        unmount_below(&["/var/lib/kubelet", "/run/netns"])?;
+        remove_folders(&["/run/containerd"])
+    }
+
     /// Runs `ctr` in the namespace of the kubelet's containers and returns what it printed.
     pub(crate) async fn ctr(&self, args: &[&str]) -> Result<String> {
         let mut ctr = Command::new(self.paths.peers.containerd("ctr"));
@@ -87,6 +105,34 @@ impl Containerd {
         );
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
+}
+
+/// The shims, and all processes that they or these have started.
+fn shims_and_descendants() -> Result<Vec<Pid>> {
+    let mut parents: Vec<(Pid, Option<Pid>)> = Vec::new();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").context("list the processes")? {
+        let name = entry.context("list the processes")?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw) else {
+            continue;
+        };
+        // It may have ended meanwhile.
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        // `PID (NAME) STATE PARENT ...`, where the name may hold anything.
+        let Some((start, rest)) = stat.rsplit_once(')') else { continue };
+        if start.ends_with("(containerd-shim") {
+            found.push(pid);
+        }
+        let parent =
+            rest.split_whitespace().nth(1).and_then(|text| text.parse().ok()).and_then(Pid::from_raw);
+        parents.push((pid, parent));
+    }
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        next += 1;
+        found.extend(parents.iter().filter(|(_, of)| *of == Some(parent)).map(|(pid, _)| *pid));
+    }
+    Ok(found)
 }
 
 /// Removes folders with all that is mounted in them.

@@ -12,6 +12,7 @@ mod configuration;
 mod containers;
 mod copies;
 mod csi;
+mod csi_attacher;
 mod csi_sanity;
 mod csi_volumes;
 mod debugging;
@@ -247,6 +248,7 @@ fn all() -> Vec<Scenario> {
         Stricter csi::room_is_asked_for_again,
         Stricter csi::the_object_is_the_one_upstream_writes,
         CalmButStricter csi_sanity::finds_a_driver,
+        Disturbing csi_attacher::keeps_the_data_of_a_stateful_set,
         Stricter csi_volumes::live_with_their_pods,
         Stricter csi_volumes::are_claimed_and_keep_what_is_written,
         Stricter csi_volumes::are_staged_once_for_all_pods,
