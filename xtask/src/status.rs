@@ -52,7 +52,7 @@ const ROWS: &[Row] = &[
             "traces::of_a_pods_start",
             "traces::of_a_request_with_a_trace",
         ],
-        missing: "metrics of what is missing: volumes of claims, eviction, shutdown, devices, resize",
+        missing: "metrics of what is missing: eviction, shutdown, devices, resize",
     },
     Row {
         area: "pods",
@@ -114,7 +114,7 @@ const ROWS: &[Row] = &[
             "trust_bundles::reach_the_volume",
             "pod_certificates::reach_the_volume",
         ],
-        missing: "of CSI block volumes, growth and usage; persistent volumes of other kinds, NFS, iSCSI, Fibre \
+        missing: "of CSI block volumes and growth; persistent volumes of other kinds, NFS, iSCSI, Fibre \
                   Channel, FlexVolume, mounts with an SELinux context",
     },
     Row {
@@ -161,15 +161,16 @@ const ROWS: &[Row] = &[
     Row {
         area: "stats",
         there: "`/stats/summary`, `/metrics/resource` and `/metrics/cadvisor` with everything upstream shows, from \
-                control groups of both versions, from the runtime (writable layers, images; pods too with the gate \
+                control groups of both versions, from CSI drivers for their volumes, from the runtime (writable layers, images; pods too with the gate \
                 `PodAndContainerStatsFromCRI`) and from file systems, whose use is added up in the background; read \
                 only when somebody asks",
         proofs: &[
             "stats::summary_and_resource_metrics",
+            "csi_usage::of_claims_is_told_by_their_driver",
             "cadvisor::families_labels_and_values",
             "clients::kubectl_top_shows_nodes_and_pods",
         ],
-        missing: "volumes of CSI drivers",
+        missing: "the health of volumes that drivers tell",
     },
     Row {
         area: "server",

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tonic::{Code, Status};
 
 /// The calls there are.
-pub(crate) const CALLS: [&str; 20] = [
+pub(crate) const CALLS: [&str; 21] = [
     "GetInfo",
     "NotifyRegistrationStatus",
     "GetPluginInfo",
@@ -18,6 +18,7 @@ pub(crate) const CALLS: [&str; 20] = [
     "NodeUnstageVolume",
     "NodePublishVolume",
     "NodeUnpublishVolume",
+    "NodeGetVolumeStats",
     "ControllerGetCapabilities",
     "CreateVolume",
     "DeleteVolume",

@@ -18,6 +18,7 @@ mod journal;
 mod node;
 mod provisioned;
 mod server;
+mod usage;
 mod volumes;
 
 pub use control::{Command, CommandError};

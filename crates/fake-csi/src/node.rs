@@ -5,9 +5,10 @@ use plugins::wire::csi::node_service_capability::{Rpc, Type};
 use plugins::wire::csi::volume_capability::AccessType;
 use plugins::wire::csi::{
     NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
-    NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability, NodeStageVolumeRequest,
-    NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
-    NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, Topology, VolumeCapability,
+    NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, NodePublishVolumeRequest,
+    NodePublishVolumeResponse, NodeServiceCapability, NodeStageVolumeRequest, NodeStageVolumeResponse,
+    NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest,
+    NodeUnstageVolumeResponse, Topology, VolumeCapability,
 };
 use serde_json::json;
 use tonic::{Request, Response, Status};
@@ -61,6 +62,17 @@ impl Node for Service {
             max_volumes_per_node: self.0.gate.max_volumes(),
             accessible_topology: topology,
         }))
+    }
+
+    async fn node_get_volume_stats(
+        &self,
+        request: Request<NodeGetVolumeStatsRequest>,
+    ) -> Result<Response<NodeGetVolumeStatsResponse>, Status> {
+        let NodeGetVolumeStatsRequest { volume_id, volume_path, .. } = request.into_inner();
+        self.0.journal.note("NodeGetVolumeStats", &volume_id, json!({ "path": volume_path }));
+        self.0.gate.pass("NodeGetVolumeStats").await?;
+        let usage = self.0.volumes.usage(&volume_id, &volume_path)?;
+        Ok(Response::new(NodeGetVolumeStatsResponse { usage }))
     }
 
     async fn node_stage_volume(

@@ -26,6 +26,8 @@ pub enum Capability {
     SingleNodeWriters,
     /// `VOLUME_MOUNT_GROUP`
     Group,
+    /// `GET_VOLUME_STATS`
+    Stats,
 }
 
 impl Capability {
@@ -34,6 +36,7 @@ impl Capability {
             Self::Stage => Type::StageUnstageVolume,
             Self::SingleNodeWriters => Type::SingleNodeMultiWriter,
             Self::Group => Type::VolumeMountGroup,
+            Self::Stats => Type::GetVolumeStats,
         }
     }
 }
@@ -46,7 +49,8 @@ impl std::str::FromStr for Capability {
             "stage" => Ok(Self::Stage),
             "single-node-writers" => Ok(Self::SingleNodeWriters),
             "group" => Ok(Self::Group),
-            _ => Err("want stage, single-node-writers or group".to_owned()),
+            "stats" => Ok(Self::Stats),
+            _ => Err("want stage, single-node-writers, group or stats".to_owned()),
         }
     }
 }
@@ -111,7 +115,7 @@ impl Volumes {
     }
 
     /// Where the content of a volume is.
-    fn content(&self, volume: &str) -> PathBuf {
+    pub(crate) fn content(&self, volume: &str) -> PathBuf {
         self.folder.join("volumes").join(volume.replace('/', "_"))
     }
 
@@ -254,6 +258,13 @@ impl Volumes {
         let content = self.make(volume)?;
         std::os::unix::fs::chown(&content, None, Some(group))
             .map_err(|error| failed("change the group of", &content, &error))
+    }
+
+    /// Whether a volume is staged or published there.
+    pub(crate) fn is_at(&self, volume: &str, path: &str) -> bool {
+        let known = self.known();
+        known.published.get(path).is_some_and(|place| place.of == volume)
+            || known.staged.get(volume).is_some_and(|place| place.of == path)
     }
 
     /// What is staged and published, for people: `VOLUME@PLACE`, and whether it is.

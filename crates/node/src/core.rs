@@ -138,7 +138,7 @@ impl Node {
     /// The same node when it was read from where it had been written: what is published follows from the rest.
     #[must_use]
     pub fn awoken(mut self) -> Self {
-        self.pods.iter().for_each(|record| self.view.update(record));
+        self.pods.iter().for_each(|record| self.view.update(record, &self.volumes));
         self
     }
 
@@ -201,7 +201,7 @@ impl Node {
         while let Some(uid) = self.pods.take_dirty() {
             let Some(mut record) = self.pods.get_mut(&uid) else { continue };
             record.note_restoring(now);
-            self.view.update(&record);
+            self.view.update(&record, &self.volumes);
         }
     }
 
@@ -730,7 +730,7 @@ impl Node {
     fn forget(&mut self, now: Now, uid: &PodUid) -> Option<PodKey> {
         let record = self.pods.get(uid)?;
         if !record.is_forgettable() {
-            self.view.update(record);
+            self.view.update(record, &self.volumes);
             return None;
         }
         let (key, desired) = (record.key.clone(), record.desired.clone());

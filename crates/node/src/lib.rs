@@ -79,6 +79,7 @@ pub use pods::life::Phase;
 pub use settings::{CapacitySettings, Delays, ObjectSettings, PodGates, RestartRules, Settings};
 pub use timeline::{Mark, Timeline};
 pub use view::{PodView, PodViews, View};
+pub use volumes::Drivers;
 pub use wait::{Responsible, VolumeStep, Wait, WaitOn};
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{NodeStatus, PodStatus};
+use model::storage::PublishedVolume;
 use model::{AllocatedPod, ContainerId, Pod, PodKey, PodObservation, PodUid};
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use crate::plugins::Plugins;
 use crate::pods::life::{Life, Phase};
 use crate::pods::record::PodRecord;
 use crate::timeline::Timeline;
+use crate::volumes::{Drivers, Volumes};
 use crate::wait::Wait;
 
 /// Pods by uid, in a persistent map: a picture shares with the one before all that is the same in both, and costs nothing to
@@ -35,6 +37,8 @@ pub struct View {
     pub waits: Arc<Vec<Wait>>,
     /// The node's status as it is now, which may be newer than what the API server has; empty before it was computed.
     pub node_status: Arc<NodeStatus>,
+    /// The drivers of volumes.
+    pub drivers: Arc<Drivers>,
     /// The sockets at which plugins register, by their paths, and whether the plugin behind each is taken.
     pub plugins: Arc<BTreeMap<String, bool>>,
 }
@@ -74,6 +78,8 @@ pub struct PodView {
     pub is_finished: bool,
     /// Whether all its volumes are there.
     pub are_volumes_made: bool,
+    /// The volumes that drivers have made for it, by their names in it.
+    pub published: BTreeMap<String, PublishedVolume>,
     /// Everything it waits for, what holds up the others first.
     pub waits: Arc<Vec<Wait>>,
     /// How it came where it is.
@@ -99,7 +105,7 @@ pub(crate) struct ViewBuilder {
 }
 
 impl ViewBuilder {
-    pub(crate) fn update(&mut self, record: &PodRecord) {
+    pub(crate) fn update(&mut self, record: &PodRecord, volumes: &Volumes) {
         let view = PodView {
             uid: record.uid.clone(),
             key: record.key.clone(),
@@ -112,6 +118,7 @@ impl ViewBuilder {
             phase: record.life.phase(),
             is_finished: matches!(&record.life, Life::Terminated(end) if end.is_clean()),
             are_volumes_made: record.life.has_volumes(),
+            published: volumes.published(&record.uid),
             waits: record.waits.all().clone(),
             timeline: record.timeline.clone(),
         };
@@ -137,6 +144,7 @@ impl ViewBuilder {
             tallies,
             waits: lifecycle.waits().clone(),
             node_status: lifecycle.status().clone(),
+            drivers: plugins.csi().callable().clone(),
             plugins: plugins.shown().clone(),
         })
     }

@@ -1,7 +1,7 @@
 //! One round: reads everything there is to read about the node and its pods, and puts the summary
 //! together. Blocking work, but short: files of the kernel and nothing that a pod could make slow.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use model::{ContainerId, SandboxId};
 use runtime::images::FilesystemUsage;
 use runtime::usage::{ContainerUsage, SandboxUsage};
 
-use crate::disk::{PodDisk, PodDisks};
+use crate::disk::{Measured, PodDisk};
 use crate::document::{
     ContainerStats, FsStats, NodeStats, PodReference, PodStats, ProcessStats, RlimitStats, RuntimeStats,
     Summary, Time,
@@ -88,7 +88,7 @@ impl Collector {
     }
 
     /// Everything.
-    pub(crate) fn all(&mut self, pods: &[PodTarget], runtime: &FromRuntime, disk: &PodDisks) -> Summary {
+    pub(crate) fn all(&mut self, pods: &[PodTarget], runtime: &FromRuntime, disk: &Measured) -> Summary {
         self.groups.detail = Detail::Summary;
         let now = (self.groups.clock)();
         let mut fs = FileSystems::new(now.wall);
@@ -121,9 +121,10 @@ impl Collector {
             if runtime.sandboxes.is_none() {
                 self.add_processes_and_network(pod, &mut stats);
             }
-            let mut disks =
-                Disks { fs: &mut fs, root_dir: &root_dir, disk: disk.get(&pod.uid).map(AsRef::as_ref) };
+            let measured = disk.pods.get(&pod.uid).map(AsRef::as_ref);
+            let mut disks = Disks { fs: &mut fs, root_dir: &root_dir, disk: measured };
             disks.add(pod, runtime, &mut stats);
+            stats.volume.extend(disk.drivers.get(&pod.uid).into_iter().flat_map(BTreeMap::values).cloned());
             stats
         });
         let pods = pods.collect();

@@ -11,7 +11,7 @@ use runtime::usage::{CpuUsage, LayerUsage, MemoryUsage, NetworkUsage};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::disk::PodDisk;
+use crate::disk::{Measured, PodDisk, PodDisks};
 use crate::document::VolumeStats;
 use crate::limits::Limits;
 use crate::rate::Rates;
@@ -171,7 +171,8 @@ fn a_pod_of_either_version() {
             pod_logs: None,
             hosts_file: Some(DiskUsage { bytes: 1, inodes: 1, is_complete: true }),
         };
-        let measured = PodDisks::from([(target.uid.clone(), Arc::new(disk))]);
+        let pods = Arc::new(PodDisks::from([(target.uid.clone(), Arc::new(disk))]));
+        let measured = Measured { pods, ..Measured::default() };
         let summary = machine.collector().all(std::slice::from_ref(&target), &told(&target), &measured);
         let seen = json_of(&summary);
         let shown = &seen["pods"][0];
@@ -248,7 +249,7 @@ fn groups_of_all_runtimes() {
 fn the_node() {
     let machine = furnished(1);
     let mut collector = machine.collector();
-    let all = json_of(&collector.all(&[], &FromRuntime::default(), &PodDisks::new()));
+    let all = json_of(&collector.all(&[], &FromRuntime::default(), &Measured::default()));
     let node = &all["node"];
     let fields: Vec<_> = node.as_object().unwrap().keys().map(String::as_str).collect();
     let known = [
@@ -303,13 +304,13 @@ fn the_file_system_of_layers() {
         let layers =
             FilesystemUsage { at: at(7), mountpoint: mountpoint.into(), used_bytes: 55, inodes_used: 3 };
         let told = FromRuntime { layers: Some(layers), ..told(&pod("web", &["main"])) };
-        let summary = json_of(&machine.collector().all(&[], &told, &PodDisks::new()));
+        let summary = json_of(&machine.collector().all(&[], &told, &Measured::default()));
         let runtime = &summary["node"]["runtime"];
         assert_eq!(runtime["imageFs"]["usedBytes"], 77);
         assert_eq!(runtime["containerFs"]["usedBytes"], if is_apart { 55 } else { 77 }, "{mountpoint}");
         let mut collector = machine.collector();
         collector.node.shows_layers_apart = false;
-        let runtime = &json_of(&collector.all(&[], &told, &PodDisks::new()))["node"]["runtime"];
+        let runtime = &json_of(&collector.all(&[], &told, &Measured::default()))["node"]["runtime"];
         assert_eq!(runtime["containerFs"]["usedBytes"], 77, "{mountpoint}");
     }
 }
@@ -320,7 +321,7 @@ fn groups_below_a_pods_are_looked_for_again_when_one_is_missing() {
     let mut collector = machine.collector();
     let mut seen = |containers: &[&str]| -> Vec<bool> {
         let pods = [pod("p", containers)];
-        let summary = collector.all(&pods, &FromRuntime::default(), &PodDisks::default());
+        let summary = collector.all(&pods, &FromRuntime::default(), &Measured::default());
         summary.pods[0].containers.iter().map(|container| container.cpu.is_some()).collect()
     };
     machine.group("kubepods/podp/p-one");
@@ -329,7 +330,7 @@ fn groups_below_a_pods_are_looked_for_again_when_one_is_missing() {
     assert_eq!(seen(&["one", "two"]), [true, true]);
     assert_eq!(seen(&["two"]), [true]);
     assert_eq!(collector.descendants.found.len(), 1);
-    collector.all(&[], &FromRuntime::default(), &PodDisks::default());
+    collector.all(&[], &FromRuntime::default(), &Measured::default());
     assert!(collector.descendants.found.is_empty(), "what is gone is forgotten");
 }
 
@@ -362,7 +363,7 @@ fn what_is_not_there_is_left_out() {
     let machine = Machine::new(2);
     let target = pod("ghost", &["main"]);
     let nothing = FromRuntime::default();
-    let summary = machine.collector().all(std::slice::from_ref(&target), &nothing, &PodDisks::new());
+    let summary = machine.collector().all(std::slice::from_ref(&target), &nothing, &Measured::default());
     let seen = json_of(&summary);
     assert_eq!(seen["node"]["cpu"], Value::Null);
     let shown = seen["pods"][0].as_object().unwrap();
@@ -373,8 +374,11 @@ fn what_is_not_there_is_left_out() {
     assert_eq!(shown["ephemeral-storage"]["usedBytes"], Value::Null);
 
     // What the runtime knows stands in for a group that is not there.
-    let seen =
-        json_of(&machine.collector().all(std::slice::from_ref(&target), &told(&target), &PodDisks::new()));
+    let seen = json_of(&machine.collector().all(
+        std::slice::from_ref(&target),
+        &told(&target),
+        &Measured::default(),
+    ));
     assert_eq!(seen["pods"][0]["containers"][0]["cpu"]["usageCoreNanoSeconds"], 99);
 }
 
@@ -404,7 +408,7 @@ fn pods_from_the_runtime_alone() {
         containers: runtime.containers.values().cloned().collect(),
     };
     runtime.sandboxes = Some(HashMap::from([(target.sandbox.clone(), sandbox)]));
-    let seen = json_of(&machine.collector().all(&[target], &runtime, &PodDisks::new()));
+    let seen = json_of(&machine.collector().all(&[target], &runtime, &Measured::default()));
     let shown = &seen["pods"][0];
     assert_eq!(shown["memory"], json!({ "time": "1970-01-01T00:00:05Z", "workingSetBytes": 11 }));
     assert_eq!(shown["process_stats"]["process_count"], 5);

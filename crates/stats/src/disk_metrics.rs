@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use telemetry::metrics::{Exposition, Kind};
 
-use crate::disk::PodDisks;
+use crate::disk::Measured;
 use crate::document::{FsStats, PvcReference};
 use crate::targets::PodTarget;
 
@@ -30,17 +30,17 @@ const FAMILIES: [Family; 6] = [
 ];
 
 /// Writes both.
-pub(crate) fn write(pods: &[PodTarget], measured: &PodDisks, page: &mut Exposition) {
+pub(crate) fn write(pods: &[PodTarget], measured: &Measured, page: &mut Exposition) {
     logs(pods, measured, page);
     claims(measured, page);
 }
 
 /// One sample a container whose logs were measured; nothing if there is none.
-fn logs(pods: &[PodTarget], measured: &PodDisks, page: &mut Exposition) {
+fn logs(pods: &[PodTarget], measured: &Measured, page: &mut Exposition) {
     const NAME: &str = "kubelet_container_log_filesystem_used_bytes";
     let mut is_begun = false;
     for pod in pods {
-        let Some(disk) = measured.get(&pod.uid) else { continue };
+        let Some(disk) = measured.pods.get(&pod.uid) else { continue };
         for container in &pod.containers {
             let Some(usage) = disk.logs.get(&container.name) else { continue };
             if !std::mem::replace(&mut is_begun, true) {
@@ -58,8 +58,9 @@ fn logs(pods: &[PodTarget], measured: &PodDisks, page: &mut Exposition) {
 }
 
 /// One sample a claim, however many pods use it; nothing if there is none.
-fn claims(measured: &PodDisks, page: &mut Exposition) {
-    let volumes = measured.values().flat_map(|disk| disk.volumes.iter().flatten());
+fn claims(measured: &Measured, page: &mut Exposition) {
+    let volumes = measured.pods.values().flat_map(|disk| disk.volumes.iter().flatten());
+    let volumes = volumes.chain(measured.drivers.values().flat_map(BTreeMap::values));
     let claims: BTreeMap<&PvcReference, FsStats> =
         volumes.filter_map(|volume| Some((volume.pvc_ref.as_ref()?, volume.fs))).collect();
     if claims.is_empty() {
@@ -84,7 +85,7 @@ mod tests {
     use host::disk_usage::DiskUsage;
 
     use super::*;
-    use crate::disk::PodDisk;
+    use crate::disk::{PodDisk, PodDisks};
     use crate::document::VolumeStats;
     use crate::testing;
 
@@ -96,7 +97,7 @@ mod tests {
         let mut page = Exposition::new();
         write(
             &[testing::pod("web", &["main", "quiet"]), testing::pod("other", &["main"])],
-            &measured,
+            &Measured { pods: Arc::new(measured), ..Measured::default() },
             &mut page,
         );
         let text = page.into_text();
@@ -114,18 +115,23 @@ mod tests {
         let disk = Arc::new(disk);
         let measured = PodDisks::from([("a".into(), Arc::clone(&disk)), ("b".into(), disk)]);
         let mut page = Exposition::new();
-        write(&[], &measured, &mut page);
+        let other = PvcReference { name: "other".to_owned(), namespace: "ns".to_owned() };
+        let told = BTreeMap::from([("v".to_owned(), volume(Some(other)))]);
+        let drivers = Arc::new(BTreeMap::from([("c".into(), told)]));
+        write(&[], &Measured { pods: Arc::new(measured), drivers }, &mut page);
         let text = page.into_text();
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
             samples,
             [
                 r#"kubelet_volume_stats_inodes{namespace="ns",persistentvolumeclaim="data"} 3"#,
+                r#"kubelet_volume_stats_inodes{namespace="ns",persistentvolumeclaim="other"} 3"#,
                 r#"kubelet_volume_stats_used_bytes{namespace="ns",persistentvolumeclaim="data"} 7"#,
+                r#"kubelet_volume_stats_used_bytes{namespace="ns",persistentvolumeclaim="other"} 7"#,
             ]
         );
         let mut none = Exposition::new();
-        write(&[testing::pod("web", &["main"])], &PodDisks::new(), &mut none);
+        write(&[testing::pod("web", &["main"])], &Measured::default(), &mut none);
         assert_eq!(none.into_text(), "");
     }
 }

@@ -46,14 +46,14 @@ use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, watch};
 use tracing::debug;
 
 use collect::{Collector, FromRuntime};
-use disk::{Disk, PodDisks};
+use disk::{Disk, Measured};
 use group::{Detail, Groups};
 use limits::Limits;
 use rate::Rates;
 
-pub use disk::DiskTask;
+pub use disk::{AskDriver, DiskTask};
 pub use document::*;
-pub use targets::{ContainerTarget, NodeTarget, PodTarget, SystemGroup, SystemRole, VolumeTarget};
+pub use targets::{ContainerTarget, Measure, NodeTarget, PodTarget, SystemGroup, SystemRole, VolumeTarget};
 
 /// Reads both clocks.
 pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
@@ -77,6 +77,8 @@ pub struct Settings {
     pub pods_from_runtime: bool,
     /// How often volumes are measured; `None` is never.
     pub volume_interval: Option<Duration>,
+    /// How drivers are asked what their volumes take.
+    pub ask_driver: AskDriver,
     /// Where it is counted how long measurements take.
     pub metrics: Arc<Metrics>,
 }
@@ -137,7 +139,8 @@ impl Stats {
         settings: Settings,
         clock: Clock,
     ) -> (Self, DiskTask) {
-        let (disk, task) = Disk::new(settings.volume_interval, Arc::clone(&clock), settings.metrics);
+        let (disk, task) =
+            Disk::new(settings.volume_interval, settings.ask_driver, Arc::clone(&clock), settings.metrics);
         let groups = Groups {
             reader: GroupReader::new(mounts),
             rates: Rates::default(),
@@ -217,7 +220,7 @@ impl Stats {
 
     /// Metrics of these pods' logs and of the claims behind their volumes, as measured last.
     pub fn disk_metrics(&self, pods: Arc<Vec<PodTarget>>, page: &mut Exposition) {
-        let measured: Arc<PodDisks> = self.disk.ask(Arc::clone(&pods), self.mono());
+        let measured: Measured = self.disk.ask(Arc::clone(&pods), self.mono());
         disk_metrics::write(&pods, &measured, page);
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use model::storage::CsiDriver;
 use model::{ContainerId, PodKey, PodUid, SandboxId};
 
 use crate::document::PvcReference;
@@ -49,12 +50,28 @@ pub struct VolumeTarget {
     pub name: String,
     /// Where it is.
     pub path: PathBuf,
-    /// Whether the volume is a file system of its own, so that there is no need to add up files.
-    pub is_own_file_system: bool,
+    /// How what it takes is found.
+    pub measure: Measure,
     /// Whether it takes from the node's own storage.
     pub is_local_ephemeral: bool,
     /// The claim behind it.
     pub claim: Option<PvcReference>,
+}
+
+/// How it is found what a volume takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Its files are added up.
+    Files,
+    /// It is a file system of its own (`statfs`).
+    FileSystem,
+    /// Its CSI driver is asked (`NodeGetVolumeStats`).
+    Driver {
+        /// Which.
+        driver: CsiDriver,
+        /// What it calls the volume.
+        handle: String,
+    },
 }
 
 /// The node, as far as it does not change.

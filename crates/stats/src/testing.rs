@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::{ContainerId, Now, PodKey, PodUid};
 
-use crate::Clock;
 use crate::targets::{ContainerTarget, PodTarget};
+use crate::{AskDriver, Clock};
 
 /// So many seconds after 1970.
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -37,4 +37,9 @@ pub(crate) fn pod(name: &str, containers: &[&str]) -> PodTarget {
         log_dir: "/no/such/logs".into(),
         hosts_file: "/no/such/hosts".into(),
     }
+}
+
+/// Nobody to be asked.
+pub(crate) fn no_drivers() -> AskDriver {
+    Arc::new(|_, _, _| Box::pin(async { Err("there is no driver".to_owned()) }))
 }

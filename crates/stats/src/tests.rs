@@ -26,7 +26,13 @@ fn stats(pods_from_runtime: bool, seconds: Arc<AtomicU64>) -> (Stats, DiskTask, 
         shows_layers_apart: true,
         system_groups: Vec::new(),
     };
-    let settings = Settings { node, pods_from_runtime, volume_interval: None, metrics: Arc::default() };
+    let settings = Settings {
+        node,
+        pods_from_runtime,
+        volume_interval: None,
+        ask_driver: crate::testing::no_drivers(),
+        metrics: Arc::default(),
+    };
     let clock: Clock = Arc::new(move || {
         let mono = Duration::from_secs(seconds.load(Ordering::Relaxed));
         Now { wall: at(i64::try_from(mono.as_secs()).unwrap()), mono }

@@ -1,11 +1,14 @@
 //! Which of a pod's volumes take room that is worth measuring, and where they are. Upstream measures
 //! the same kinds: a hostPath is the node's own, and an image the runtime's.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Volume;
+use model::storage::{ClaimName, PublishedVolume, UsageSource};
 use model::{Pod, VolumeKind, pod as pods};
 
+use crate::csi;
 use crate::layout::PodLayout;
 use crate::plugins;
 
@@ -19,15 +22,33 @@ pub struct MeasurableVolume {
     /// Whether it counts as the pod's ephemeral storage. Volumes in memory do not, nor do, as upstream has
     /// it, any made by the kubelet but those from config maps.
     pub is_local_ephemeral: bool,
+    /// Who can say what it takes; `None` where that is found by adding up its files.
+    pub usage: Option<UsageSource>,
+    /// The claim behind it.
+    pub claim: Option<ClaimName>,
 }
 
 /// The measurable volumes that a pod uses, in the order of its spec.
-pub(crate) fn of_pod(layout: &PodLayout, pod: &Pod) -> Vec<MeasurableVolume> {
+pub(crate) fn of_pod(
+    layout: &PodLayout,
+    pod: &Pod,
+    published: &BTreeMap<String, PublishedVolume>,
+) -> Vec<MeasurableVolume> {
     let used = pods::used_volumes(pod)
         .filter(|volume| !matches!(VolumeKind::of(volume), VolumeKind::HostPath | VolumeKind::Image));
     let found = used.filter_map(|volume| {
-        let (path, _) = plugins::location(layout, volume).ok()?;
-        Some(MeasurableVolume { name: volume.name.clone(), path, is_local_ephemeral: is_local(volume) })
+        let made = published.get(&volume.name);
+        let path = match made {
+            Some(made) => layout.volume(csi::PLUGIN, &made.folder).ok()?.join(csi::MOUNT),
+            None => plugins::location(layout, volume).ok()?.0,
+        };
+        Some(MeasurableVolume {
+            name: volume.name.clone(),
+            path,
+            is_local_ephemeral: is_local(volume),
+            usage: made.map(|made| made.usage.clone()),
+            claim: ClaimName::of(pod, volume),
+        })
     });
     found.collect()
 }
@@ -46,16 +67,19 @@ mod tests {
     use std::path::Path;
 
     use model::PodUid;
+    use model::storage::VolumeMode;
     use serde_json::json;
 
     use super::*;
 
     #[test]
     fn kinds() {
-        let mounts = ["disk", "memory", "map", "token", "host", "claim"]
+        let mounts = ["disk", "memory", "map", "token", "host", "claim", "missing"]
             .map(|name| json!({ "name": name, "mountPath": format!("/{name}") }));
         let container = json!({ "name": "c", "volumeMounts": mounts });
-        let pod: Pod = serde_json::from_value(json!({ "spec": { "containers": [container], "volumes": [
+        let name = json!({ "name": "web", "namespace": "ns" });
+        let pod: Pod = serde_json::from_value(
+            json!({ "metadata": name, "spec": { "containers": [container], "volumes": [
             { "name": "unused", "emptyDir": {} },
             { "name": "disk", "emptyDir": {} },
             { "name": "memory", "emptyDir": { "medium": "Memory" } },
@@ -63,11 +87,25 @@ mod tests {
             { "name": "token", "projected": { "sources": [] } },
             { "name": "host", "hostPath": { "path": "/etc" } },
             { "name": "claim", "persistentVolumeClaim": { "claimName": "c" } },
-        ] } }))
+            { "name": "missing", "ephemeral": {} },
+        ] } }),
+        )
         .unwrap();
         let layout = PodLayout::new(Path::new("/kubelet"), &PodUid::from("u")).unwrap();
-        let found: Vec<_> =
-            of_pod(&layout, &pod).into_iter().map(|v| (v.name, v.path, v.is_local_ephemeral)).collect();
+        let usage = UsageSource::Driver { name: "d".to_owned(), handle: "h".to_owned() };
+        let made = PublishedVolume {
+            folder: "pv".to_owned(),
+            is_read_only: false,
+            mode: VolumeMode::Filesystem,
+            plugin: String::new(),
+            usage: usage.clone(),
+        };
+        let published = BTreeMap::from([("claim".to_owned(), made)]);
+        let all = of_pod(&layout, &pod, &published);
+        let last = all.last().unwrap();
+        let claim = ClaimName { namespace: "ns".to_owned(), name: "c".to_owned() };
+        assert_eq!((&last.usage, &last.claim), (&Some(usage), &Some(claim)));
+        let found: Vec<_> = all.into_iter().map(|v| (v.name, v.path, v.is_local_ephemeral)).collect();
         let path = |rest: &str| Path::new("/kubelet/pods/u/volumes").join(rest);
         assert_eq!(
             found,
@@ -76,6 +114,7 @@ mod tests {
                 ("memory".to_owned(), path("kubernetes.io~empty-dir/memory"), false),
                 ("map".to_owned(), path("kubernetes.io~configmap/map"), true),
                 ("token".to_owned(), path("kubernetes.io~projected/token"), false),
+                ("claim".to_owned(), path("kubernetes.io~csi/pv/mount"), false),
             ]
         );
     }

@@ -294,7 +294,7 @@ fn what_is_done_with_volumes_is_timed_by_kind() {
         let pod = pod(volumes, json!({ "securityContext": { "fsGroup": 1000 } }));
         world.sync_error(&pod).await;
         assert_eq!(
-            plugin_names(&pod),
+            plugin_names(&pod, &NOT_PUBLISHED),
             [
                 "kubernetes.io/empty-dir",
                 "kubernetes.io/host-path",
@@ -770,7 +770,7 @@ fn images_are_mounted_by_the_runtime() {
             pod(json!([{ "name": "i", "image": { "reference": "data:1" } }, { "name": "e" }]), json!({}));
         world.sync(&pod).await;
         assert!(!world.pod_dir().join("volumes/kubernetes.io~image").exists());
-        assert!(world.volumes.measurable(&pod).iter().all(|volume| volume.name == "e"));
+        assert!(world.volumes.measurable(&pod, &NOT_PUBLISHED).iter().all(|volume| volume.name == "e"));
         let container = container(json!([
             { "name": "i", "mountPath": "/i", "subPathExpr": "$(DIR)/x" },
             { "name": "e", "mountPath": "/e" },

@@ -1,9 +1,11 @@
 //! How long it takes to make volumes and to take them down, by kind of volume.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Volume;
+use model::storage::{CSI_PLUGIN, PublishedVolume};
 use model::{Pod, VolumeKind, pod as pods};
 use telemetry::metrics::Metrics;
 
@@ -74,8 +76,13 @@ pub(crate) fn folder(volume: &Volume) -> Option<&'static str> {
     layout::plugin_folder(VolumeKind::of(volume)).ok()
 }
 
-/// The plugins of the volumes that a pod uses as upstream names them, one for each volume; `N/A` where there is none.
-pub fn plugin_names(pod: &Pod) -> Vec<String> {
-    let volumes = pods::used_volumes(pod);
-    volumes.map(|volume| folder(volume).map_or_else(|| "N/A".to_owned(), plugin_of)).collect()
+/// The plugins of the volumes that a pod uses as upstream names them, one for each volume; `N/A` where there is none, or where
+/// it is not known yet which one a claim needs. `published`: what drivers have made for the pod.
+pub fn plugin_names(pod: &Pod, published: &BTreeMap<String, PublishedVolume>) -> Vec<String> {
+    let name = |volume: &Volume| match (published.get(&volume.name), &volume.csi) {
+        (Some(made), _) => made.plugin.clone(),
+        (None, Some(inline)) => format!("{CSI_PLUGIN}:{}", inline.driver),
+        (None, None) => folder(volume).map_or_else(|| "N/A".to_owned(), plugin_of),
+    };
+    pods::used_volumes(pod).map(name).collect()
 }

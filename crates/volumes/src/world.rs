@@ -1,5 +1,6 @@
 //! [`Volumes`]: the calls the rest of the kubelet makes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Volume};
 use model::downward::PodFacts;
 use model::mount::ContainerMount;
+use model::storage::PublishedVolume;
 use model::{AllocatedPod, Pod, PodUid, VolumeKind, pod as pods};
 use telemetry::metrics::Metrics;
 
@@ -138,10 +140,15 @@ impl<O: Objects> Volumes<O> {
         work.await.unwrap_or_else(|_| Err(interrupted()))
     }
 
-    /// The volumes of a pod whose usage can be measured; whether they are mounted is not looked at.
-    pub fn measurable(&self, pod: &Pod) -> Vec<MeasurableVolume> {
+    /// The volumes of a pod whose usage can be measured; whether they are mounted is not looked at. `published`: what drivers
+    /// have made for the pod.
+    pub fn measurable(
+        &self,
+        pod: &Pod,
+        published: &BTreeMap<String, PublishedVolume>,
+    ) -> Vec<MeasurableVolume> {
         let layout = PodLayout::new(&self.root, &pods::uid(pod));
-        layout.map(|layout| measurable::of_pod(&layout, pod)).unwrap_or_default()
+        layout.map(|layout| measurable::of_pod(&layout, pod, published)).unwrap_or_default()
     }
 
     /// Where an emptyDir of the pod is on the host; `None` for a volume of another kind, and for one the

@@ -17,23 +17,58 @@ use super::explain::until_waits;
 use super::scene::{EVENTUALLY, SOON, Scene, is_ready, phase, shell, with};
 use crate::cluster::{CsiDriver, KUBELET_ROOT, wait_for};
 use crate::isolation::NODE;
+use crate::process::Service;
 
 /// A driver with its CSIDriver object.
-struct Storage {
-    name: String,
-    driver: CsiDriver,
+pub(super) struct Storage {
+    pub(super) name: String,
+    pub(super) driver: CsiDriver,
+    /// What registers it, where that is another program.
+    registrar: Option<Service>,
 }
 
 impl Storage {
     /// Starts a driver, and returns once the node has it. Its volumes are not attached.
-    async fn start(scene: &Scene, program: &'static str, object: Value, flags: &[&str]) -> Result<Self> {
+    pub(super) async fn start(
+        scene: &Scene,
+        program: &'static str,
+        object: Value,
+        flags: &[&str],
+    ) -> Result<Self> {
         let name = Self::create(scene, program, object).await?;
         let own = format!("--name={name}");
         let flags: Vec<&str> = [own.as_str()].into_iter().chain(flags.iter().copied()).collect();
-        let this = Self { driver: CsiDriver::new(&scene.cluster, program, None, &flags)?, name };
+        let driver = CsiDriver::new(&scene.cluster, program, None, &flags)?;
+        let this = Self { driver, name, registrar: None };
         this.driver.start().await?;
         this.registered(scene).await?;
         Ok(this)
+    }
+
+    /// The same with a driver that either kubelet can register.
+    pub(super) async fn start_for_both(
+        scene: &Scene,
+        program: &'static str,
+        object: Value,
+        flags: &[&str],
+    ) -> Result<Self> {
+        let name = Self::create(scene, program, object).await?;
+        let own = format!("--name={name}");
+        let flags: Vec<&str> = [own.as_str()].into_iter().chain(flags.iter().copied()).collect();
+        let (driver, registrar) = CsiDriver::with_registrar(&scene.cluster, program, &name, &flags)?;
+        driver.start().await?;
+        registrar.start().await?;
+        let this = Self { name, driver, registrar: Some(registrar) };
+        this.registered(scene).await?;
+        Ok(this)
+    }
+
+    /// Ends what registers the driver, and returns once the node has it no more.
+    async fn unregister(&mut self, scene: &Scene) -> Result<()> {
+        if let Some(registrar) = self.registrar.take() {
+            registrar.stop().await?;
+        }
+        csi::until(scene, &self.name, |entry| entry.is_none()).await.map(drop)
     }
 
     /// Creates the CSIDriver object, and returns its name.
@@ -47,12 +82,12 @@ impl Storage {
         Ok(name)
     }
 
-    async fn registered(&self, scene: &Scene) -> Result<()> {
+    pub(super) async fn registered(&self, scene: &Scene) -> Result<()> {
         csi::until(scene, &self.name, |entry| entry.is_some()).await.map(drop)
     }
 
     /// A volume of the driver, and a claim that has it, both of this name.
-    async fn claimed(&self, scene: &Scene, name: &str, source: Value, spec: Value) -> Result<()> {
+    pub(super) async fn claimed(&self, scene: &Scene, name: &str, source: Value, spec: Value) -> Result<()> {
         let source = with(json!({ "driver": self.name, "volumeHandle": name, "fsType": "ext4" }), source);
         let reference = json!({ "namespace": scene.namespace, "name": name });
         let volume = with(
@@ -81,7 +116,7 @@ impl Storage {
     }
 
     /// Waits until the driver was called that often.
-    async fn counted(&self, call: &str, number: u64) -> Result<()> {
+    pub(super) async fn counted(&self, call: &str, number: u64) -> Result<()> {
         let counted = self.driver.counted(call, number);
         match tokio::time::timeout(SOON, counted).await {
             Ok(counted) => counted,
@@ -89,18 +124,18 @@ impl Storage {
         }
     }
 
-    async fn calls(&self) -> Result<String> {
+    pub(super) async fn calls(&self) -> Result<String> {
         self.driver.command("calls").await
     }
 
     /// The last request of a kind.
-    async fn last(&self, call: &str) -> Result<Value> {
+    pub(super) async fn last(&self, call: &str) -> Result<Value> {
         Ok(serde_json::from_str(&self.driver.command(&format!("last {call}")).await?)?)
     }
 
     /// Waits until the driver has nothing staged or published, fails if it was asked for what CSI forbids or anything is left,
     /// and takes the driver away.
-    async fn end(self, scene: &Scene, claims: &[&str]) -> Result<()> {
+    pub(super) async fn end(mut self, scene: &Scene, claims: &[&str]) -> Result<()> {
         let left = format!("{KUBELET_ROOT}/plugins/kubernetes.io/csi/{}", self.name);
         let folder = PathBuf::from(&left);
         until_gone(&folder).await?;
@@ -111,7 +146,7 @@ impl Storage {
         let mounted = mounted(self.driver.volumes())?;
         ensure!(mounted.is_empty(), "still mounted: {mounted:?}");
         self.driver.stop().await?;
-        csi::until(scene, &self.name, |entry| entry.is_none()).await?;
+        self.unregister(scene).await?;
         for claim in claims {
             let now = DeleteParams::default();
             scene.api::<PersistentVolumeClaim>().delete(claim, &now).await.context("delete the claim")?;
@@ -148,22 +183,22 @@ async fn until_gone(folder: &Path) -> Result<()> {
 }
 
 /// A pod whose only container runs a script with the volume at `/v`.
-fn using(volume: Value, script: &str) -> Value {
+pub(super) fn using(volume: Value, script: &str) -> Value {
     let mounts = json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }] });
     let volume = with(json!({ "name": "v" }), volume);
     json!({ "containers": [with(shell("main", script), mounts)], "volumes": [volume] })
 }
 
-fn claiming(claim: &str, script: &str) -> Value {
+pub(super) fn claiming(claim: &str, script: &str) -> Value {
     using(json!({ "persistentVolumeClaim": { "claimName": claim } }), script)
 }
 
-fn uid(pod: &Pod) -> &str {
+pub(super) fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
 }
 
 /// Where the volume is in a pod's folder.
-fn place(pod: &Pod, folder: &str) -> PathBuf {
+pub(super) fn place(pod: &Pod, folder: &str) -> PathBuf {
     PathBuf::from(format!("{KUBELET_ROOT}/pods/{}/volumes/kubernetes.io~csi/{folder}", uid(pod)))
 }
 
@@ -497,15 +532,8 @@ pub(super) async fn are_attached_before_anything_else(scene: Scene) -> Result<()
 
 /// Both kubelets find what the other has mounted, have it published again just the same, and take it back.
 pub(super) async fn change_hands_between_kubelets(scene: Scene) -> Result<()> {
-    let program = "csi-handed";
-    let name = Storage::create(&scene, program, json!({})).await?;
-    let own = format!("--name={name}");
-    let flags = [own.as_str(), "--capability=stage"];
-    let (driver, registrar) = CsiDriver::with_registrar(&scene.cluster, program, &name, &flags)?;
-    let storage = Storage { name, driver };
-    storage.driver.start().await?;
-    registrar.start().await?;
-    storage.registered(&scene).await?;
+    let mut storage =
+        Storage::start_for_both(&scene, "csi-handed", json!({}), &["--capability=stage"]).await?;
     for claim in ["theirs", "ours"] {
         storage.claimed(&scene, claim, json!({}), json!({ "mountOptions": ["noatime"] })).await?;
     }
@@ -539,8 +567,7 @@ pub(super) async fn change_hands_between_kubelets(scene: Scene) -> Result<()> {
     scene.gone("ours").await?;
     storage.counted("NodeUnstageVolume", 2).await?;
     // A kubelet that starts without ever having seen a driver leaves it in the CSINode.
-    registrar.stop().await?;
-    csi::until(&scene, &storage.name, |entry| entry.is_none()).await?;
+    storage.unregister(&scene).await?;
     go.stop().await?;
     scene.cluster.kubelet.start().await?;
     storage.end(&scene, &["theirs", "ours"]).await

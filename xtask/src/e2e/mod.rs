@@ -14,6 +14,7 @@ mod copies;
 mod csi;
 mod csi_attacher;
 mod csi_sanity;
+mod csi_usage;
 mod csi_volumes;
 mod debugging;
 mod disruption;
@@ -259,6 +260,7 @@ fn all() -> Vec<Scenario> {
         Stricter csi_volumes::outlive_a_kubelet_that_is_killed,
         Stricter csi_volumes::are_attached_before_anything_else,
         Stricter csi_volumes::change_hands_between_kubelets,
+        Calm csi_usage::of_claims_is_told_by_their_driver,
         Stricter csi_volumes::of_pods_that_went_while_the_kubelet_was_away_are_taken_back,
         Disturbing traces::of_a_pods_start,
         Stricter traces::of_a_request_with_a_trace,

@@ -10,7 +10,7 @@ use super::scene::{EVENTUALLY, Scene, shell, with};
 use crate::isolation::NODE;
 
 /// How often the summary is read until all is there: nothing tells when disks have been measured.
-const AGAIN: Duration = Duration::from_secs(2);
+pub(super) const AGAIN: Duration = Duration::from_secs(2);
 
 const FS: &[&str] =
     &["availableBytes", "capacityBytes", "inodes", "inodesFree", "inodesUsed", "time", "usedBytes"];
@@ -50,7 +50,7 @@ pub(super) async fn summary_and_resource_metrics(scene: Scene) -> Result<()> {
     resource_page(&scene).await
 }
 
-async fn get(scene: &Scene, path: &str) -> Result<String> {
+pub(super) async fn get(scene: &Scene, path: &str) -> Result<String> {
     scene.kubectl_out(&["get", "--raw", &format!("/api/v1/nodes/{NODE}/proxy/{path}")]).await
 }
 

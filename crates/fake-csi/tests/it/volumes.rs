@@ -104,6 +104,14 @@ fn a_volume_is_staged_published_and_taken_back() {
         }
         fs::write(node.target.join("file"), "x").unwrap();
         assert_eq!(fs::read_to_string(node.staging.join("file")).unwrap(), "x");
+        let target = text(&node.target);
+        let usage = csi::node_get_volume_stats(node.endpoint(), "vol/1", target).await.unwrap().unwrap();
+        assert_eq!((usage.bytes.total, usage.inodes.used), (1 << 30, 2));
+        assert_eq!(usage.bytes.available, usage.bytes.total - usage.bytes.used);
+        for (volume, path, code) in [("vol/2", target, "NotFound"), ("vol/1", "", "InvalidArgument")] {
+            let error = csi::node_get_volume_stats(node.endpoint(), volume, path).await.unwrap_err();
+            assert_eq!(error.source.code(), code);
+        }
         let last = command(&node.options, "last NodeStageVolume").await;
         for part in [
             "\"device\":\"sda\"",

@@ -28,6 +28,7 @@ fn begun<'a>(before: &View, now: &'a View) -> impl Iterator<Item = &'a PodView> 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use k8s_openapi::api::core::v1::PodStatus;
@@ -60,6 +61,7 @@ mod tests {
             phase,
             is_finished: false,
             are_volumes_made: false,
+            published: BTreeMap::new(),
             waits: Arc::default(),
             timeline: Arc::default(),
         };

@@ -1,5 +1,7 @@
 //! Volumes of drivers: staged and published, and taken back.
 
+use std::sync::Arc;
+
 use node::{Failure, FailureKind, Outcome, StorageAction};
 use plugins::csi::Certainty;
 use volumes::{CsiError, CsiVolumes, Publication};
@@ -8,7 +10,7 @@ use super::objects::ObjectPort;
 
 /// Drivers of volumes as effects use them.
 pub(crate) struct Storage {
-    pub(crate) csi: CsiVolumes<ObjectPort>,
+    pub(crate) csi: Arc<CsiVolumes<ObjectPort>>,
 }
 
 impl Storage {

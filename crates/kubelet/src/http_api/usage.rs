@@ -9,16 +9,18 @@ use config::Config;
 use host::cgroup::CgroupTree;
 use host::machine::{self, MachineFacts};
 use jiff::Timestamp;
+use model::storage::{ClaimName, UsageSource};
 use model::{PodObservation, QosClass};
-use node::{PodView, View};
+use node::{Drivers, PodView, View};
 use runtime::{Runtime, podfiles};
 use server::ports::SummaryParts;
 use stats::{
-    ContainerTarget, DiskTask, NodeTarget, PodTarget, Settings, Stats, SystemGroup, SystemRole, VolumeTarget,
+    AskDriver, ContainerTarget, DiskTask, Measure, NodeTarget, PodTarget, PvcReference, Settings, Stats,
+    SystemGroup, SystemRole, VolumeTarget,
 };
 use telemetry::metrics::{Exposition, Metrics};
 use tracing::info;
-use volumes::Volumes;
+use volumes::{CsiVolumes, MeasurableVolume, Volumes};
 
 use crate::driver::Clock;
 use crate::executor::objects::ObjectPort;
@@ -39,6 +41,7 @@ impl Usage {
         runtime: &Runtime,
         cgroups: &CgroupTree,
         volumes: &Arc<Volumes<ObjectPort>>,
+        csi: &Arc<CsiVolumes<ObjectPort>>,
         node: NodeTarget,
         metrics: Arc<Metrics>,
     ) -> (Self, DiskTask) {
@@ -46,6 +49,7 @@ impl Usage {
             node,
             pods_from_runtime: config.gates.enabled("PodAndContainerStatsFromCRI"),
             volume_interval: config.pods.volume_stats_interval,
+            ask_driver: ask_driver(csi),
             metrics,
         };
         let clock = Clock::start();
@@ -77,11 +81,11 @@ impl Usage {
     }
 
     fn targets(&self, view: &View) -> Arc<Vec<PodTarget>> {
-        Arc::new(view.pods.values().filter_map(|pod| self.target(pod)).collect())
+        Arc::new(view.pods.values().filter_map(|pod| self.target(pod, &view.drivers)).collect())
     }
 
     /// A pod that has running containers.
-    fn target(&self, view: &PodView) -> Option<PodTarget> {
+    fn target(&self, view: &PodView, drivers: &Drivers) -> Option<PodTarget> {
         let observed: &PodObservation = view.observed.as_ref()?;
         let sandbox = observed.ready_sandbox().or(observed.sandboxes.first())?;
         let running =
@@ -97,14 +101,8 @@ impl Usage {
             let dir = self.cgroups.pod_dir(&view.uid, QosClass::of(pod), "memory")?;
             group_of(&self.cgroups, dir)
         });
-        let volumes = view.pod.as_ref().map(|pod| self.volumes.measurable(pod)).unwrap_or_default();
-        let volumes = volumes.into_iter().map(|volume| VolumeTarget {
-            name: volume.name,
-            path: volume.path,
-            is_own_file_system: false,
-            is_local_ephemeral: volume.is_local_ephemeral,
-            claim: None,
-        });
+        let volumes = view.pod.as_ref().map(|pod| self.volumes.measurable(pod, &view.published));
+        let volumes = volumes.into_iter().flatten().filter_map(|volume| volume_target(volume, drivers));
         Some(PodTarget {
             uid: view.uid.clone(),
             key: view.key.clone(),
@@ -117,6 +115,38 @@ impl Usage {
             hosts_file: pod_dir(config, &view.uid).join("etc-hosts"),
         })
     }
+}
+
+/// How a volume is measured. One whose driver is not here, or cannot tell, is not.
+fn volume_target(volume: MeasurableVolume, drivers: &Drivers) -> Option<VolumeTarget> {
+    let measure = match volume.usage {
+        None => Measure::Files,
+        Some(UsageSource::FileSystem) => Measure::FileSystem,
+        Some(UsageSource::Driver { name, handle }) => {
+            let driver = drivers.callable.get(&name).filter(|driver| driver.capabilities.tells_stats)?;
+            Measure::Driver { driver: driver.clone(), handle }
+        }
+    };
+    let reference = |claim: ClaimName| PvcReference { name: claim.name, namespace: claim.namespace };
+    Some(VolumeTarget {
+        name: volume.name,
+        path: volume.path,
+        measure,
+        is_local_ephemeral: volume.is_local_ephemeral,
+        claim: volume.claim.map(reference),
+    })
+}
+
+/// The way to ask drivers.
+fn ask_driver(csi: &Arc<CsiVolumes<ObjectPort>>) -> AskDriver {
+    let csi = csi.clone();
+    Arc::new(move |driver, handle, path| {
+        let csi = csi.clone();
+        Box::pin(async move {
+            let usage = csi.usage(&driver, &handle, &path).await.map_err(|error| model::chain(&error))?;
+            usage.ok_or_else(|| "failed to get usage from response. usage is nil".to_owned())
+        })
+    })
 }
 
 pub(crate) fn node(config: &Config, cgroups: &CgroupTree, name: &str, machine: &MachineFacts) -> NodeTarget {

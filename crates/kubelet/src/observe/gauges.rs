@@ -75,7 +75,7 @@ fn volumes_of(metrics: &Metrics, view: &View) {
     let mut counts: BTreeMap<(String, &str), u32> = BTreeMap::new();
     let pods = view.pods.values().filter(|pod| pod.phase != Phase::Terminated);
     for (pod, view) in pods.filter_map(|view| Some((view.pod.as_deref()?, view))) {
-        for plugin in volumes::plugin_names(pod) {
+        for plugin in volumes::plugin_names(pod, &view.published) {
             if view.are_volumes_made {
                 *counts.entry((plugin.clone(), "actual_state_of_world")).or_default() += 1;
             }
@@ -210,6 +210,7 @@ mod tests {
             phase: Phase::Running,
             is_finished: false,
             are_volumes_made,
+            published: BTreeMap::new(),
             waits: Arc::default(),
             timeline: Arc::default(),
         }
@@ -276,11 +277,22 @@ mod tests {
         let volumes = json!([{ "name": "a", "emptyDir": {} }, { "name": "b", "hostPath": { "path": "/" } }]);
         let mut failing = pod("stuck", None, false);
         failing.waits = Arc::new(vec![wait(WaitOn::Unmount, 0, Some("unmount: busy"))]);
+        let claim = json!([{ "name": "c", "persistentVolumeClaim": { "claimName": "c" } }]);
+        let mut claiming = pod("claiming", Some(claim), true);
+        let volume = model::storage::PublishedVolume {
+            folder: "pv".to_owned(),
+            is_read_only: false,
+            mode: model::storage::VolumeMode::Filesystem,
+            plugin: "kubernetes.io/csi:d".to_owned(),
+            usage: model::storage::UsageSource::FileSystem,
+        };
+        claiming.published.insert("c".to_owned(), volume);
         let ended = PodView { phase: Phase::Terminated, ..pod("ended", Some(volumes.clone()), true) };
         let pods = vec![
             pod("ready", Some(volumes), true),
             pod("waits", Some(json!([{ "name": "a", "emptyDir": {} }])), false),
             ended,
+            claiming,
             pod("left", None, false),
             failing,
         ];
@@ -299,6 +311,8 @@ mod tests {
         };
         let mut want = orphans(2, 1).to_vec();
         want.extend([
+            volumes("csi:d", "actual", 1),
+            volumes("csi:d", "desired", 1),
             volumes("empty-dir", "actual", 1),
             volumes("empty-dir", "desired", 2),
             volumes("host-path", "actual", 1),

@@ -35,6 +35,7 @@ pub(super) struct Shared {
     pub(super) api: Arc<Api>,
     pub(super) objects: ObjectPort,
     pub(super) volumes: Arc<Volumes<ObjectPort>>,
+    pub(super) csi: Arc<CsiVolumes<ObjectPort>>,
     pub(super) cgroups: NodeCgroups,
     /// A pull may have changed which images there are.
     pub(super) images_changed: Arc<Notify>,
@@ -61,7 +62,10 @@ impl Prerequisites {
         let objects = ObjectPort::new(cached, trust_bundles, pod_certificates);
         let volumes =
             Volumes::new(&config.paths.root, objects.clone(), metrics.clone(), settings::of_volumes(config));
+        let csi =
+            CsiVolumes::new(&config.paths.root, objects.clone(), host.node_name.clone(), metrics.clone());
         Ok(Shared {
+            csi: Arc::new(csi),
             api: Arc::new(Api::new(host.node_name.clone(), remote)),
             objects,
             volumes: Arc::new(volumes),
@@ -107,14 +111,7 @@ impl Prerequisites {
                 volumes: volumes.clone(),
                 user_namespaces: self.user_namespaces.clone(),
             },
-            storage: Storage {
-                csi: CsiVolumes::new(
-                    &config.paths.root,
-                    shared.objects.clone(),
-                    host.node_name.clone(),
-                    self.metrics.clone(),
-                ),
-            },
+            storage: Storage { csi: shared.csi.clone() },
             plugins: Plugins::new(self.metrics.clone()),
             host: HostAdapter {
                 cgroups: cgroups.clone(),

@@ -295,7 +295,7 @@ impl Prerequisites {
         let cadvisor = Arc::new(CadvisorPage::new(&config, runtime.clone(), cgroups, &host.machine));
         let node = usage::node(&config, cgroups, &host.node_name, &host.machine);
         let (usage, disk_task) =
-            Usage::new(&config, &runtime, cgroups, &shared.volumes, node, metrics.clone());
+            Usage::new(&config, &runtime, cgroups, &shared.volumes, &shared.csi, node, metrics.clone());
         #[expect(clippy::disallowed_methods, reason = "ends with the server, which alone asks")]
         tokio::spawn(disk_task.run());
         NodePorts {

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Volume;
 use serde::{Deserialize, Serialize};
 
 use super::VolumeSpec;
-use crate::PodUid;
+use crate::{Pod, PodUid};
 
 /// A PersistentVolumeClaim.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -15,6 +16,20 @@ pub struct ClaimName {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl ClaimName {
+    /// The claim behind a volume of a pod: one that the pod names, or the pod's own (`ephemeral`); `None` where there is none.
+    pub fn of(pod: &Pod, volume: &Volume) -> Option<Self> {
+        let name = match &volume.persistent_volume_claim {
+            Some(claim) => claim.claim_name.clone(),
+            None => {
+                volume.ephemeral.as_ref()?;
+                format!("{}-{}", pod.metadata.name.as_deref().unwrap_or_default(), volume.name)
+            }
+        };
+        Some(Self { namespace: pod.metadata.namespace.clone().unwrap_or_default(), name })
+    }
 }
 
 impl fmt::Display for ClaimName {

@@ -4,6 +4,7 @@
 mod claim;
 mod csi;
 mod found;
+mod usage;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use csi::{
     attachment_name,
 };
 pub use found::{FoundPublication, FoundStage, FoundVolumes};
+pub use usage::{Amounts, UsageSource, VolumeUsage};
 
 /// Upstream's name of the plugin that calls CSI drivers.
 pub const CSI_PLUGIN: &str = "kubernetes.io/csi";
@@ -162,6 +164,22 @@ impl VolumeSpec {
         })
     }
 
+    /// Upstream's name of the plugin that makes it, as metrics have it: for CSI `kubernetes.io/csi:<driver>`.
+    pub fn plugin(&self) -> String {
+        match &self.source {
+            VolumeSource::Csi(source) => format!("{CSI_PLUGIN}:{}", source.driver),
+        }
+    }
+
+    /// Who can say what it takes.
+    pub fn usage(&self) -> UsageSource {
+        match &self.source {
+            VolumeSource::Csi(source) => {
+                UsageSource::Driver { name: source.driver.clone(), handle: source.handle.clone() }
+            }
+        }
+    }
+
     /// The CSI driver that makes it.
     pub fn csi(&self) -> &CsiSource {
         let VolumeSource::Csi(source) = &self.source;
@@ -208,6 +226,23 @@ pub struct PublishedVolume {
     pub is_read_only: bool,
     /// Whether it has a file system.
     pub mode: VolumeMode,
+    /// Upstream's name of the plugin that has made it, as metrics have it.
+    pub plugin: String,
+    /// Who can say what it takes.
+    pub usage: UsageSource,
+}
+
+impl PublishedVolume {
+    /// A volume that is there.
+    pub fn of(spec: &VolumeSpec, is_read_only: bool) -> Self {
+        Self {
+            folder: spec.folder.clone(),
+            is_read_only,
+            mode: spec.mode,
+            plugin: spec.plugin(),
+            usage: spec.usage(),
+        }
+    }
 }
 
 #[cfg(test)]

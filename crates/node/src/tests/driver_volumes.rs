@@ -133,8 +133,13 @@ fn an_inline_volume_is_there_before_the_sandbox_and_goes_before_the_object() {
         }
         _ => None,
     });
-    let volume = PublishedVolume { folder: "v".into(), is_read_only: false, mode: VolumeMode::Filesystem };
-    assert_eq!(given, Some(BTreeMap::from([("v".to_owned(), volume)])));
+    let made = &inline().spec.unwrap().volumes.unwrap()[0];
+    let volume = PublishedVolume::of(&VolumeSpec::of_inline(&inline(), made).unwrap(), false);
+    let published = BTreeMap::from([("v".to_owned(), volume)]);
+    assert_eq!(given.as_ref(), Some(&published));
+    let view = scenario.node.view();
+    assert_eq!(view.pods[&PodUid::from("u")].published, published, "others are shown it, too");
+    assert!(view.drivers.callable.contains_key("d"));
     go_on(&mut scenario);
     assert_eq!(waits(&scenario, "u"), [""; 0]);
     scenario.apply(&deleted(&inline()));

@@ -51,9 +51,9 @@ pub(crate) struct Volumes {
 
 /// The drivers of volumes, as far as calls of them depend on that.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Drivers {
+pub struct Drivers {
     /// Those that can be called, by name.
-    pub(crate) callable: BTreeMap<String, CsiDriver>,
+    pub callable: BTreeMap<String, CsiDriver>,
     /// What the cluster says of drivers, whether or not they are here; `None` before that was listed.
     pub(crate) objects: Option<BTreeMap<String, CsiDriverObject>>,
 }
@@ -233,12 +233,9 @@ impl Volumes {
     pub(crate) fn published(&self, uid: &PodUid) -> BTreeMap<String, PublishedVolume> {
         let Some(known) = self.pods.get(uid) else { return BTreeMap::new() };
         let published = |wanted: &Use| {
-            let publication = self.volumes.get(wanted.volume.as_ref()?)?.users.get(uid)?;
-            publication.presence.is_there().then(|| PublishedVolume {
-                folder: publication.folder.clone(),
-                is_read_only: publication.is_read_only,
-                mode: publication.mode,
-            })
+            let volume = self.volumes.get(wanted.volume.as_ref()?)?;
+            let (publication, spec) = (volume.users.get(uid)?, volume.spec.as_ref()?);
+            publication.presence.is_there().then(|| PublishedVolume::of(spec, publication.is_read_only))
         };
         known.wanted.iter().filter_map(|(name, wanted)| Some((name.clone(), published(wanted)?))).collect()
     }

@@ -72,19 +72,12 @@ impl Use {
 impl UseSource {
     /// What a volume of a pod says; `None` when it is of a kind that is not made by drivers.
     pub(super) fn of(pod: &Pod, volume: &Volume) -> Option<Self> {
-        let namespace = || pod.metadata.namespace.clone().unwrap_or_default();
         if volume.csi.is_some() {
             return Some(Self::Inline);
         }
-        if let Some(claim) = &volume.persistent_volume_claim {
-            let name = ClaimName { namespace: namespace(), name: claim.claim_name.clone() };
-            let is_read_only = claim.read_only.unwrap_or(false);
-            return Some(Self::Claim { name, is_read_only, is_own: false });
-        }
-        volume.ephemeral.as_ref()?;
-        let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
-        let name = ClaimName { namespace: namespace(), name: format!("{pod_name}-{}", volume.name) };
-        Some(Self::Claim { name, is_read_only: false, is_own: true })
+        let claim = volume.persistent_volume_claim.as_ref();
+        let is_read_only = claim.and_then(|claim| claim.read_only).unwrap_or(false);
+        Some(Self::Claim { name: ClaimName::of(pod, volume)?, is_read_only, is_own: claim.is_none() })
     }
 }
 

@@ -8,6 +8,7 @@
 mod capability;
 mod certainty;
 mod info;
+mod usage;
 mod volume;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub use capability::VolumeUse;
 pub use certainty::Certainty;
 pub use info::{node_get_capabilities, node_get_info};
+pub use usage::node_get_volume_stats;
 pub use volume::{
     PublishRequest, StageRequest, node_publish_volume, node_stage_volume, node_unpublish_volume,
     node_unstage_volume,

@@ -24,6 +24,7 @@ pub(super) fn pod(name: &str, phase: &str) -> PodView {
         phase: node::Phase::Running,
         is_finished: false,
         are_volumes_made: true,
+        published: std::collections::BTreeMap::new(),
         waits: Arc::default(),
         timeline: Arc::default(),
     }

@@ -9,7 +9,7 @@ use tracing::debug;
 use super::PodDisk;
 use crate::Clock;
 use crate::document::{FsStats, Time, VolumeStats};
-use crate::targets::{PodTarget, VolumeTarget};
+use crate::targets::{Measure, PodTarget, VolumeTarget};
 
 /// Entries looked at in one volume, which takes a minute or two on a slow disk. Beyond that a volume
 /// shows as much as was counted until then.
@@ -20,10 +20,10 @@ const LOG_ENTRIES: u64 = 10_000;
 /// Measures a pod's volumes, if wanted, logs and hosts file.
 pub(super) fn measure(pod: &PodTarget, with_volumes: bool, clock: &Clock, metrics: &Metrics) -> PodDisk {
     let mut disk = PodDisk::default();
-    for volume in pod.volumes.iter().filter(|_| with_volumes) {
+    for volume in pod.volumes.iter().filter(|volume| with_volumes && !is_drivers(volume)) {
         let begun = clock();
         if let Some(stats) = measure_volume(pod, volume, begun.wall) {
-            let source = if volume.is_own_file_system { "statfs" } else { "du" };
+            let source = if volume.measure == Measure::FileSystem { "statfs" } else { "du" };
             let took = clock().mono.saturating_sub(begun.mono);
             metrics.volume_metric_collection_duration.with([source]).observe_duration(took);
             let [ephemeral, others] = &mut disk.volumes;
@@ -55,9 +55,14 @@ pub(super) fn measure(pod: &PodTarget, with_volumes: bool, clock: &Clock, metric
     disk
 }
 
+/// Whether it is the driver's to say: that is asked elsewhere, without holding up anything.
+fn is_drivers(volume: &VolumeTarget) -> bool {
+    matches!(volume.measure, Measure::Driver { .. })
+}
+
 fn measure_volume(pod: &PodTarget, volume: &VolumeTarget, at: Timestamp) -> Option<VolumeStats> {
     let fs = usage::file_system(&volume.path).inspect_err(|e| log(pod, &volume.name, e)).ok()?;
-    let used = if volume.is_own_file_system {
+    let used = if volume.measure == Measure::FileSystem {
         (fs.used, fs.inodes.saturating_sub(fs.inodes_free))
     } else {
         let used = disk_usage::disk_usage(&volume.path, VOLUME_ENTRIES)
@@ -116,7 +121,7 @@ mod tests {
         let volume = |name: &str, is_local_ephemeral| VolumeTarget {
             name: name.to_owned(),
             path: dir.path().join(name),
-            is_own_file_system: false,
+            measure: Measure::Files,
             is_local_ephemeral,
             claim: None,
         };
@@ -149,7 +154,7 @@ mod tests {
         let volume = VolumeTarget {
             name: "data".to_owned(),
             path: dir.path().to_owned(),
-            is_own_file_system: true,
+            measure: Measure::FileSystem,
             is_local_ephemeral: false,
             claim: Some(claim.clone()),
         };

@@ -2,8 +2,9 @@
 //! request: a request says which pods it is about and is shown what was measured last.
 //!
 //! One task ([`DiskTask`]) measures. It works only while somebody asks, one pod after the other,
-//! each again after an interval.
+//! each again after an interval. Drivers are asked about their volumes beside that (`drivers`).
 
+mod drivers;
 mod measure;
 mod task;
 
@@ -21,7 +22,32 @@ use crate::Clock;
 use crate::document::VolumeStats;
 use crate::targets::PodTarget;
 
-pub use task::DiskTask;
+pub use drivers::AskDriver;
+use drivers::DriverTask;
+use task::PodTask;
+
+/// What there is to be known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) pods: Arc<PodDisks>,
+    pub(crate) drivers: Arc<DriverUsages>,
+}
+
+/// What drivers say of their volumes, by pod and by the volume's name in it.
+pub(crate) type DriverUsages = BTreeMap<PodUid, BTreeMap<String, VolumeStats>>;
+
+/// Measures what was asked for.
+pub struct DiskTask {
+    pods: PodTask,
+    drivers: DriverTask,
+}
+
+impl DiskTask {
+    /// Runs until the asking side is gone.
+    pub async fn run(self) {
+        tokio::join!(self.pods.run(), self.drivers.run());
+    }
+}
 
 /// What was measured of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,24 +80,37 @@ struct Asked {
 pub(crate) struct Disk {
     asked: watch::Sender<Asked>,
     shown: watch::Receiver<Arc<PodDisks>>,
+    told: watch::Receiver<Arc<DriverUsages>>,
 }
 
 impl Disk {
     /// Both sides. Volumes are measured every `volume_interval`, or never.
     pub(crate) fn new(
         volume_interval: Option<Duration>,
+        ask: AskDriver,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> (Self, DiskTask) {
         let (asked, asking) = watch::channel(Asked::default());
         let (showing, shown) = watch::channel(Arc::default());
-        let task = DiskTask::new(asking, showing, volume_interval, clock, metrics);
-        (Self { asked, shown }, task)
+        let (telling, told) = watch::channel(Arc::default());
+        let task = DiskTask {
+            drivers: DriverTask::new(
+                asking.clone(),
+                telling,
+                volume_interval,
+                ask,
+                clock.clone(),
+                metrics.clone(),
+            ),
+            pods: PodTask::new(asking, showing, volume_interval, clock, metrics),
+        };
+        (Self { asked, shown, told }, task)
     }
 
     /// Has these pods measured, unless they were a moment ago, and returns what is known by now.
-    pub(crate) fn ask(&self, pods: Arc<Vec<PodTarget>>, mono: Duration) -> Arc<PodDisks> {
+    pub(crate) fn ask(&self, pods: Arc<Vec<PodTarget>>, mono: Duration) -> Measured {
         self.asked.send_replace(Asked { pods, mono });
-        Arc::clone(&self.shown.borrow())
+        Measured { pods: Arc::clone(&self.shown.borrow()), drivers: Arc::clone(&self.told.borrow()) }
     }
 }

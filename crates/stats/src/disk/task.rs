@@ -1,4 +1,4 @@
-//! The task that measures.
+//! The task that measures, pod by pod.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::Clock;
 /// How often logs are measured where volumes are not.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// For how long after the last question measurements are repeated. Scrapers come at least every minute.
-const INTEREST: Duration = Duration::from_secs(150);
+pub(super) const INTEREST: Duration = Duration::from_secs(150);
 /// One pod that takes longer does not hold up the others any more: its disk may never answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Threads that may hang at the same time. When all do, nothing is measured until one is done.
@@ -25,7 +25,7 @@ const MOST_AT_ONCE: usize = 4;
 const BATCH: usize = 32;
 
 /// Measures what was asked for, until nobody can ask any more.
-pub struct DiskTask {
+pub(super) struct PodTask {
     asking: watch::Receiver<Asked>,
     shown: watch::Sender<Arc<PodDisks>>,
     volume_interval: Option<Duration>,
@@ -46,7 +46,7 @@ pub struct DiskTask {
     unshown: usize,
 }
 
-impl DiskTask {
+impl PodTask {
     pub(super) fn new(
         asking: watch::Receiver<Asked>,
         shown: watch::Sender<Arc<PodDisks>>,
@@ -71,7 +71,7 @@ impl DiskTask {
     }
 
     /// Runs until the asking side is gone.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut work = JoinSet::new();
         loop {
             let now = self.now().mono;
@@ -188,7 +188,7 @@ impl DiskTask {
     }
 }
 
-async fn pause(wait: Option<Duration>) {
+pub(super) async fn pause(wait: Option<Duration>) {
     match wait {
         Some(wait) => tokio::time::sleep(wait).await,
         None => std::future::pending().await,
@@ -206,17 +206,17 @@ mod tests {
         Asked { pods: Arc::new(pods), mono: Duration::from_secs(seconds) }
     }
 
-    fn task(asked: Asked) -> (watch::Sender<Asked>, DiskTask) {
+    fn task(asked: Asked) -> (watch::Sender<Asked>, PodTask) {
         let (sender, receiver) = watch::channel(Asked::default());
         let shown = watch::channel(Arc::default()).0;
         let mut task =
-            DiskTask::new(receiver, shown, Some(Duration::from_secs(60)), testing::clock(), Arc::default());
+            PodTask::new(receiver, shown, Some(Duration::from_secs(60)), testing::clock(), Arc::default());
         sender.send_replace(asked);
         task.take_question();
         (sender, task)
     }
 
-    fn due(task: &mut DiskTask, seconds: u64) -> (Vec<usize>, Option<u64>) {
+    fn due(task: &mut PodTask, seconds: u64) -> (Vec<usize>, Option<u64>) {
         let now = Duration::from_secs(seconds);
         task.find_due(now);
         (task.queue.iter().copied().collect(), task.wait(now).map(|d| d.as_secs()))
@@ -257,8 +257,12 @@ mod tests {
 
     #[tokio::test]
     async fn measures_once_asked_and_forgets_who_is_gone() {
-        let (mut disk, task) =
-            super::super::Disk::new(Some(Duration::from_secs(60)), testing::clock(), Arc::default());
+        let (mut disk, task) = super::super::Disk::new(
+            Some(Duration::from_secs(60)),
+            testing::no_drivers(),
+            testing::clock(),
+            Arc::default(),
+        );
         let task = tokio::spawn(task.run());
         for names in [&["a", "b", "c"][..], &["b"]] {
             let asked = asked(names, 1000);

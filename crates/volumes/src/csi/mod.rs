@@ -22,9 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::storage::{CsiDriver, SecretName, VolumeSpec};
+use model::storage::{CsiDriver, SecretName, VolumeSpec, VolumeUsage};
 use plugins::CallError;
-use plugins::csi::VolumeUse;
+use plugins::csi::{self, VolumeUse};
 use telemetry::metrics::Metrics;
 use tokio::sync::OwnedMutexGuard;
 
@@ -97,16 +97,31 @@ impl<O: Objects> CsiVolumes<O> {
         Ok(values)
     }
 
+    /// What a volume takes that is published at a path (`NodeGetVolumeStats`); `None` when the driver does not say.
+    ///
+    /// # Errors
+    /// The driver cannot be reached, does not answer, or refuses.
+    pub async fn usage(
+        &self,
+        driver: &CsiDriver,
+        handle: &str,
+        path: &Path,
+    ) -> Result<Option<VolumeUsage>, CallError> {
+        let path = path.to_string_lossy();
+        let asked = csi::node_get_volume_stats(&driver.endpoint, handle, &path);
+        self.call(driver, "NodeGetVolumeStats", asked).await
+    }
+
     /// Calls a driver, and counts it.
-    async fn call(
+    async fn call<T>(
         &self,
         driver: &CsiDriver,
         call: &'static str,
-        work: impl Future<Output = Result<(), CallError>>,
-    ) -> Result<(), CallError> {
+        work: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
         let begun = Instant::now();
         let answer = work.await;
-        let code = answer.as_ref().map_or_else(|error| error.source.code(), |()| "OK".to_owned());
+        let code = answer.as_ref().map_or_else(|error| error.source.code(), |_| "OK".to_owned());
         let method = format!("/csi.v1.Node/{call}");
         let labels = [driver.name.as_str(), code.as_str(), method.as_str(), "false"];
         self.metrics.csi_operations.with(labels).observe_duration(begun.elapsed());

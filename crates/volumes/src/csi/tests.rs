@@ -5,9 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use fake_csi::{Capability, Driver, Options, Server};
 use k8s_openapi::api::core::v1::Secret;
-use model::storage::{
-    CsiCapabilities, CsiDriverObject, CsiTokenRequest, FsGroupPolicy, PublishedVolume, VolumeMode,
-};
+use model::storage::{CsiCapabilities, CsiDriverObject, CsiTokenRequest, FsGroupPolicy, PublishedVolume};
 use model::{Pod, PodUid};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -51,6 +49,7 @@ impl World {
                 max_volumes: 0,
                 topology: BTreeMap::new(),
                 capabilities: vec![Capability::Stage],
+                has_controller: false,
             },
             hung: Vec::new(),
         };
@@ -429,8 +428,7 @@ fn containers_mount_it_or_parts_of_it() {
         ]);
         let environment = BTreeMap::new();
         let published = |is_read_only| {
-            let mode = VolumeMode::Filesystem;
-            let volume = PublishedVolume { folder: "pv-1".to_owned(), is_read_only, mode };
+            let volume = PublishedVolume::of(&persistent(json!({})), is_read_only);
             BTreeMap::from([("v".to_owned(), volume)])
         };
         let none = mount_inputs(&environment, true);

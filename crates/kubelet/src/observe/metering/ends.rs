@@ -1,5 +1,6 @@
 //! What is counted when an action has ended, port by port.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::pod::PullPolicy;
@@ -98,7 +99,7 @@ pub(super) fn on_volumes(metrics: &Metrics, pods: &mut Pods, action: &VolumeActi
         (action, end.outcome)
         && let Some(took) = pods.volumes_made(end.now, &pod::uid(pod))
     {
-        for plugin in volumes::plugin_names(pod) {
+        for plugin in volumes::plugin_names(pod, &BTreeMap::new()) {
             let labels = ["overall_volume_mount", plugin.as_str()];
             metrics.volume_operations.with(labels).observe_duration(took);
         }
