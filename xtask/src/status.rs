@@ -80,16 +80,18 @@ const ROWS: &[Row] = &[
     Row {
         area: "container runtime",
         there: "CRI v1: sandboxes, containers, images, log rotation, RuntimeClass, pull secrets and credential \
-                provider plugins, credentials verified for images that are present, user namespaces",
+                provider plugins, credentials verified for images that are present, garbage collection of images by disk \
+                usage and age, user namespaces",
         proofs: &[
             "sandboxes::dead_ones_are_replaced_and_free_what_they_held",
             "rotation::follower_misses_nothing",
             "registry::pull_secrets_open_it",
             "registry::what_a_secret_opened_stays_closed_to_others",
+            "image_gc::makes_room_and_leaves_what_is_used",
             "containers::users_of_a_user_namespace_are_others_outside",
             "disruption::containerd_restart_leaves_pods_alone",
         ],
-        missing: "image garbage collection",
+        missing: "",
     },
     Row {
         area: "volumes",

@@ -20,8 +20,8 @@ use crate::gates::FeatureGates;
 use crate::label;
 use crate::sections::{
     ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, DeadContainers, Detection,
-    Eviction, Identity, ImageVerification, LogFormat, Logging, Node, Paths, Pods, Process, ReservedCgroup,
-    Runtime, Server, Sources, Tls, TlsFiles, TlsVersion, Tracing,
+    Eviction, Identity, ImageGc, ImageVerification, LogFormat, Logging, Node, Paths, Pods, Process,
+    ReservedCgroup, Runtime, Server, Sources, Tls, TlsFiles, TlsVersion, Tracing,
 };
 
 /// Builds the parts. What a finding of severity error is about has some value or other in the
@@ -111,6 +111,11 @@ fn absolute(flag: &str, text: &str, findings: &mut Findings) -> PathBuf {
 
 fn unsigned(number: i32) -> u32 {
     u32::try_from(number).unwrap_or(0)
+}
+
+/// Validation has told of what is none.
+fn percent(number: Option<i32>) -> u8 {
+    number.and_then(|number| u8::try_from(number).ok()).unwrap_or(100)
 }
 
 fn port(number: i32) -> u16 {
@@ -343,6 +348,12 @@ fn node(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Find
             thresholds: eviction::thresholds(document, findings),
             is_allocatable: local.experimental_allocatable_ignore_eviction,
             pressure_transition: document.eviction_pressure_transition_period.to_std(),
+        },
+        image_gc: ImageGc {
+            high_percent: percent(document.image_gc_high_threshold_percent),
+            low_percent: percent(document.image_gc_low_threshold_percent),
+            minimum_age: document.image_minimum_gc_age.to_std(),
+            maximum_age: Some(document.image_maximum_gc_age.to_std()).filter(|age| !age.is_zero()),
         },
         controller_attaches: document.enable_controller_attach_detach.unwrap_or(true),
         local_storage_isolation: document.local_storage_capacity_isolation.unwrap_or(true),

@@ -48,6 +48,6 @@ pub use gates::FeatureGates;
 pub use load::{Invocation, Loaded, Refused, load};
 pub use sections::{
     ApiClient, Authentication, Authorization, CgroupDriver, Config, ContainerLogs, DeadContainers, Detection,
-    EmptyNodeName, Eviction, Identity, ImageVerification, LogFormat, Logging, Node, Paths, Pods, Process,
-    ReservedCgroup, Runtime, Server, Sources, Tls, TlsFiles, TlsVersion, Tracing,
+    EmptyNodeName, Eviction, Identity, ImageGc, ImageVerification, LogFormat, Logging, Node, Paths, Pods,
+    Process, ReservedCgroup, Runtime, Server, Sources, Tls, TlsFiles, TlsVersion, Tracing,
 };

@@ -344,6 +344,8 @@ pub struct Node {
     pub kube_reserved_cgroup: Option<ReservedCgroup>,
     /// When pods are evicted.
     pub eviction: Eviction,
+    /// When images are removed that nobody uses.
+    pub image_gc: ImageGc,
     /// Whether the attach-detach controller attaches volumes.
     pub controller_attaches: bool,
     /// Whether local storage is accounted for and evicted on.
@@ -357,6 +359,19 @@ pub struct ReservedCgroup {
     pub name: String,
     /// Whether only CPU time is, which nobody dies of lacking.
     pub is_compressible_only: bool,
+}
+
+/// When images are removed that nobody uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageGc {
+    /// From which usage of their disk on, percent.
+    pub high_percent: u8,
+    /// Down to which usage, percent.
+    pub low_percent: u8,
+    /// Younger ones stay when space is needed.
+    pub minimum_age: Duration,
+    /// What nobody has used for longer goes in any case; `None` for no such age.
+    pub maximum_age: Option<Duration>,
 }
 
 /// When pods are evicted.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::codec::Dict;
 use crate::defaults;
 use crate::document::KubeletConfiguration;
-use crate::duration::GoDuration;
 use crate::eviction::EvictionSignal;
 use crate::finding::{Finding, Findings};
 
@@ -29,10 +28,6 @@ const ENTRIES: &[Entry] = &[
     Entry { path: "evictionMaxPodGracePeriod", is_asked_for: |d| d.eviction_max_pod_grace_period != 0, instead: "no pod is evicted" },
     Entry { path: "evictionMinimumReclaim", is_asked_for: |d| d.eviction_minimum_reclaim.iter().next().is_some(), instead: "no pod is evicted" },
     Entry { path: "evictionSoft", is_asked_for: |d| d.eviction_soft.iter().next().is_some(), instead: "the node says that it runs short, and no pod is evicted" },
-    Entry { path: "imageGCHighThresholdPercent", is_asked_for: |d| !matches!(d.image_gc_high_threshold_percent, None | Some(85 | 100)), instead: "no image is removed" },
-    Entry { path: "imageGCLowThresholdPercent", is_asked_for: |d| !matches!(d.image_gc_low_threshold_percent, None | Some(80)), instead: "no image is removed" },
-    Entry { path: "imageMaximumGCAge", is_asked_for: |d| d.image_maximum_gc_age > GoDuration::ZERO, instead: "no image is removed" },
-    Entry { path: "imageMinimumGCAge", is_asked_for: |d| d.image_minimum_gc_age.to_std() != Duration::from_secs(120), instead: "no image is removed" },
     Entry { path: "kernelMemcgNotification", is_asked_for: |d| d.kernel_memcg_notification, instead: "memory is measured at intervals" },
     Entry { path: "memoryManagerPolicy", is_asked_for: |d| d.memory_manager_policy != "None", instead: "no container gets memory of a NUMA node of its own" },
     Entry { path: "reservedMemory", is_asked_for: |d| !d.reserved_memory.items().is_empty(), instead: "no memory of a NUMA node is held back" },

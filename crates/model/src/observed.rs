@@ -71,6 +71,9 @@ pub struct ContainerObservation {
     /// The image's digest reference, CRI's `image_ref`, for `status.containerStatuses[].imageID`.
     /// Empty in a relist.
     pub image_id: String,
+    /// The image of the node that it is made from. `None` in a relist.
+    #[serde(default)]
+    pub image_used: Option<ImageRef>,
     /// Annotation `io.kubernetes.pod.terminationGracePeriod`, seconds: how to end a pod whose
     /// spec is gone.
     pub pod_grace_seconds: Option<u64>,
@@ -97,6 +100,11 @@ pub struct ImageMountObservation {
 }
 
 impl ContainerObservation {
+    /// The images that it keeps on the node: its own, and those that are mounted in it.
+    pub fn images(&self) -> impl Iterator<Item = &ImageRef> {
+        self.image_used.iter().chain(self.image_mounts.iter().map(|mount| &mount.image))
+    }
+
     /// A container of which no more is told than this, made at the beginning of time as the first of its name.
     pub fn bare(
         id: ContainerId,
@@ -114,6 +122,7 @@ impl ContainerObservation {
             spec_hash: None,
             image: String::new(),
             image_id: String::new(),
+            image_used: None,
             pod_grace_seconds: None,
             resources: None,
             user: None,

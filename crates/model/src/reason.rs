@@ -201,6 +201,12 @@ pub mod event {
     pub const FAILED_SYNC: &str = "FailedSync";
     /// What the runtime holds of dead containers cannot be told.
     pub const CONTAINER_GC_FAILED: &str = "ContainerGCFailed";
+    /// Images that nobody uses could not be removed, twice in a row.
+    pub const IMAGE_GC_FAILED: &str = "ImageGCFailed";
+    /// Removing them has not made enough space.
+    pub const FREE_DISK_SPACE_FAILED: &str = "FreeDiskSpaceFailed";
+    /// The file system of images has no size.
+    pub const INVALID_DISK_CAPACITY: &str = "InvalidDiskCapacity";
     /// The sandbox died under a pod.
     pub const SANDBOX_CHANGED: &str = "SandboxChanged";
     /// The pod could not be ended.

@@ -16,6 +16,7 @@ use crate::cx::Cx;
 use crate::effect::{
     ApiOutcome, Effect, EffectId, EventObject, EventRecord, Outcome, RuntimeAction, RuntimeOutcome, StateFile,
 };
+use crate::image_gc::ImageGc;
 use crate::input::{DamagedFile, Input, Restored, RuntimeChange, Source};
 use crate::mirrors::Mirrors;
 use crate::node_lifecycle::NodeLifecycle;
@@ -47,6 +48,7 @@ macro_rules! cx {
             $node.lifecycle.state(&$node.settings),
             &mut $node.checkpoints,
             &mut $node.volumes,
+            $node.image_gc.removals(),
             &mut $node.out,
         )
     };
@@ -74,6 +76,8 @@ pub struct Node {
     plugins: Plugins,
     pod_cgroups: PodCgroups,
     volumes: Volumes,
+    #[serde(default)]
+    image_gc: ImageGc,
     schedule: Schedule,
     /// Made anew from the pods.
     #[serde(skip)]
@@ -118,6 +122,7 @@ impl Node {
             relist: Relist::default(),
             plugins: Plugins::default(),
             volumes: Volumes::default(),
+            image_gc: ImageGc::default(),
             schedule: Schedule::default(),
             view: ViewBuilder::default(),
             tallies: Tallies::default(),
@@ -184,6 +189,8 @@ impl Node {
             self.lifecycle.volumes_in_use_are(names);
             self.lifecycle.drive(now, &self.settings, &mut self.out);
         }
+        let readings = self.lifecycle.state(&self.settings).readings;
+        self.image_gc.drive(&self.pods, readings, &self.settings, now, &mut self.out);
         let mut cx = cx!(self, now);
         container_gc::cap_dead_containers(&mut self.pods, &mut cx);
         self.pod_cgroups.drive(&self.pods, &mut cx);
@@ -213,6 +220,7 @@ impl Node {
         self.plugins.find_waits(&self.out, &mut of_parts);
         self.volumes.find_unused(&mut of_parts);
         self.mirrors.find_waits(&mut of_parts);
+        self.image_gc.find_waits(&self.settings, &self.out, &mut of_parts);
         let unsynced = self.unsynced();
         self.lifecycle.note_waits(now, self.startup, unsynced, of_parts, &self.settings, &self.out);
     }
@@ -241,6 +249,7 @@ impl Node {
         self.schedule.set(Key::Mirrors, self.mirrors.next_deadline(&self.out));
         self.schedule.set(Key::Plugins, self.plugins.next_deadline(&self.out));
         self.schedule.set(Key::Volumes, self.volumes.next_deadline());
+        self.schedule.set(Key::ImageGc, self.image_gc.next_deadline(&self.settings));
         self.schedule.set(Key::RetainedLogs, self.retained_logs.next_deadline());
     }
 
@@ -296,8 +305,12 @@ impl Node {
             }
             Input::PluginSockets(sockets) => self.plugins.sockets_found(&sockets, &mut self.out),
             Input::CsiDrivers(objects) => self.plugins.csi_mut().objects_listed(objects, now),
-            Input::Images(images) => self.lifecycle.images_listed(images),
+            Input::Images(images) => {
+                self.image_gc.listed(&images, now);
+                self.lifecycle.images_listed(images);
+            }
             Input::Sample(sample) => {
+                self.image_gc.sampled(&sample, &self.settings);
                 if self.lifecycle.sampled(sample, &self.settings) {
                     self.pods.mark_admitting();
                 }
@@ -528,6 +541,7 @@ impl Node {
             _ => return,
         };
         self.lifecycle.relisted(now);
+        self.image_gc.relisted();
         let is_first = !std::mem::replace(&mut self.relist.has_succeeded, true);
         let mut seen = BTreeMap::new();
         for mut observation in list {
@@ -599,6 +613,7 @@ impl Node {
                 }
                 self.plugins.csi_mut().finished(outcome, now);
             }
+            Owner::Node(NodeTask::ImageGc) => self.image_gc.finished(outcome, now, &mut self.out),
             Owner::Plugin(socket) => self.plugins.finished(&socket, outcome, &mut cx!(self, now)),
             Owner::CsiDriver(name) => self.plugins.csi_mut().asked_again(&name, outcome),
             Owner::Node(NodeTask::PodCgroups) => PodCgroups::finished(outcome, &mut self.pods),
@@ -630,6 +645,7 @@ impl Node {
                 if task.is_change() || task == PodTask::Observe {
                     self.relist.touched.insert(uid.clone());
                 }
+                self.image_gc.pod_task_ended(&outcome, now);
                 let mut cx = cx!(self, now);
                 let Some(mut record) = self.pods.get_mut(&uid) else { return };
                 record.finished(task, outcome, &mut cx);

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, Taint};
 use model::{Now, RuntimeHealth};
 
 use crate::checkpoints::Checkpoints;
+use crate::image_gc::removals::ImageRemovals;
 use crate::machine::Machine;
 use crate::node_status::{self, NodeDescription, Readings, Resources};
 use crate::outbox::Outbox;
@@ -25,6 +26,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) checkpoints: &'a mut Checkpoints,
     /// The volumes of drivers.
     pub(crate) volumes: &'a mut Volumes,
+    /// Which answers about images are older than a removal.
+    pub(crate) removals: &'a ImageRemovals,
     /// Takes effects and events.
     pub(crate) out: &'a mut Outbox,
 }
@@ -63,9 +66,10 @@ impl<'a> Cx<'a> {
         node: NodeState<'a>,
         checkpoints: &'a mut Checkpoints,
         volumes: &'a mut Volumes,
+        removals: &'a ImageRemovals,
         out: &'a mut Outbox,
     ) -> Self {
-        Self { now, settings, node, checkpoints, volumes, out }
+        Self { now, settings, node, checkpoints, volumes, removals, out }
     }
 
     /// The volumes of drivers, and what they look at.

@@ -12,7 +12,7 @@
 //! - [`startup`]: that nothing is done before it is known what earlier processes have left.
 //! - [`pods`]: the life of each pod.
 //! - [`admission`]: which pods are let in.
-//! - [`container_gc`], [`dead_containers`]: which dead containers stay.
+//! - [`container_gc`], [`dead_containers`]: which dead containers stay. [`image_gc`]: which images do.
 //! - [`status`], [`node_status`]: what the API server is told, as pure functions.
 //! - [`node_lifecycle`]: the node's own health, registration and report. [`qos_cgroups`]: the limits of QoS classes.
 //! - [`pod_cgroups`]: what pods' cgroups have, read again and again.
@@ -37,6 +37,7 @@ mod csi;
 mod cx;
 mod dead_containers;
 mod effect;
+mod image_gc;
 mod input;
 mod jitter;
 mod machine;
@@ -69,14 +70,16 @@ pub use dead_containers::DeadContainers;
 pub use effect::{
     Action, ActionKind, ApiAction, ApiOutcome, CheckpointAction, CheckpointWrite, CsiNodeInfo, Effect,
     EffectId, EventObject, EventRecord, Failure, FailureKind, Hook, HostAction, ImageAction, ImageAnswer,
-    ImageOutcome, ImageQuestion, Outcome, PluginAction, PluginInfo, PluginOutcome, ProbeAction, QosAmounts,
-    RuntimeAction, RuntimeOutcome, SandboxLoss, StateFile, StorageAction, Subject, Version, VolumeAction,
-    VolumeFailure, VolumeOutcome, VolumeStage,
+    ImageOutcome, ImageQuestion, ImageRemovalCause, Outcome, PluginAction, PluginInfo, PluginOutcome,
+    ProbeAction, QosAmounts, RuntimeAction, RuntimeOutcome, SandboxLoss, StateFile, StorageAction, Subject,
+    Version, VolumeAction, VolumeFailure, VolumeOutcome, VolumeStage,
 };
 pub use input::{DamagedFile, Input, Restored, RuntimeChange, Source};
 pub use machine::Machine;
 pub use pods::life::Phase;
-pub use settings::{CapacitySettings, Delays, ObjectSettings, PodGates, RestartRules, Settings};
+pub use settings::{
+    CapacitySettings, Delays, ImageGcPolicy, ObjectSettings, PodGates, RestartRules, Settings,
+};
 pub use timeline::{Mark, Timeline};
 pub use view::{PodView, PodViews, View};
 pub use volumes::Drivers;

@@ -18,6 +18,7 @@ pub(crate) enum Key {
     Checkpoints,
     Mirrors,
     RetainedLogs,
+    ImageGc,
     Plugins,
     Volumes,
     Pod(PodUid),

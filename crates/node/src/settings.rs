@@ -8,6 +8,7 @@ use model::Quantity;
 use serde::{Deserialize, Serialize};
 
 use crate::dead_containers::DeadContainers;
+pub use crate::image_gc::policy::ImageGcPolicy;
 pub use crate::pods::backoff::Delays;
 pub use crate::pods::rules::RestartRules;
 use crate::pressure::{Limit, Threshold};
@@ -55,6 +56,8 @@ pub struct Settings {
     pub leaves_huge_pages_out: bool,
     /// How long a shortage is shown after it is over (`evictionPressureTransitionPeriod`).
     pub pressure_transition: Duration,
+    /// When images are removed that nobody uses.
+    pub image_gc: ImageGcPolicy,
     /// What chance follows from, so that the nodes of a cluster do not all write at the same time.
     pub seed: u64,
     /// Which dead containers stay.
@@ -139,6 +142,7 @@ impl Default for Settings {
             thresholds: Vec::new(),
             leaves_huge_pages_out: false,
             pressure_transition: Duration::from_secs(300),
+            image_gc: ImageGcPolicy::default(),
             seed: 0,
             dead_containers: DeadContainers::default(),
             sources: Vec::new(),

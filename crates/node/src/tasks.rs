@@ -54,6 +54,8 @@ pub(crate) enum NodeTask {
     CsiNode,
     /// What the cgroups of pods have.
     PodCgroups,
+    /// The removal of images, or of records of their pulls.
+    ImageGc,
 }
 
 /// An action that was started and has not ended.

@@ -125,6 +125,10 @@ pub enum WaitOn {
     Plugin(String),
     /// What the Node and CSINode objects say of CSI drivers.
     CsiNode,
+    /// The removal of this image, which nobody uses.
+    ImageRemoval(String),
+    /// Space for images, which removing those that nobody uses has not made.
+    ImageSpace,
     /// The removal of a mirror that no static pod stands behind.
     StrayMirror(PodKey),
 }
@@ -163,6 +167,8 @@ pub enum Responsible {
     Host,
     /// The disk with the kubelet's root folder.
     Disk,
+    /// Whoever fills the disk with the images.
+    ImageDisk,
     /// The objects that volumes are made from, or the kernel.
     Volumes,
     /// Whoever uses what is mounted.
@@ -205,6 +211,9 @@ impl Responsible {
             Self::Source => "the source of pods",
             Self::Host => "the kernel of this node",
             Self::Disk => "the disk with the kubelet's root folder",
+            Self::ImageDisk => {
+                "whoever fills the disk with the images: images in use, logs, volumes or other data"
+            }
             Self::Volumes => "what the volumes are made from, or the kernel of this node",
             Self::Mounts => {
                 "the kernel of this node, or whoever still uses what is mounted (fuser -vm shows whom)"
@@ -288,6 +297,8 @@ impl WaitOn {
             Self::Plugin(_) => "plugin",
             Self::CsiNode => "csi_node",
             Self::StrayMirror(_) => "stray_mirror",
+            Self::ImageRemoval(_) => "image_removal",
+            Self::ImageSpace => "image_space",
         }
     }
 
@@ -303,7 +314,9 @@ impl WaitOn {
             | Self::Cleanup
             | Self::Runtime
             | Self::PodCidr
+            | Self::ImageRemoval(_)
             | Self::ImageInspection(_) => Responsible::Runtime,
+            Self::ImageSpace => Responsible::ImageDisk,
             Self::Stop(_) | Self::RestartAll => Responsible::Ending,
             Self::Unmount => Responsible::Mounts,
             Self::Image(_) => Responsible::Registry,
@@ -428,6 +441,8 @@ impl fmt::Display for WaitOn {
             Self::QosCgroups => f.write_str("the cgroups of QoS classes to be updated"),
             Self::Plugin(socket) => write!(f, "the plugin at {socket} to be registered"),
             Self::CsiNode => f.write_str("its CSINode object"),
+            Self::ImageRemoval(image) => write!(f, "image {image}, which nobody uses, to be removed"),
+            Self::ImageSpace => f.write_str("space on the disk with the images"),
             Self::StrayMirror(key) => write!(f, "mirror pod {key}, which has no manifest, to be removed"),
         }
     }

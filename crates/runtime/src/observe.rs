@@ -7,8 +7,8 @@ use futures::future::{join_all, try_join};
 use jiff::Timestamp;
 use model::observed::{ContainerExit, ContainerResources, ContainerUser};
 use model::{
-    ContainerId, ContainerObservation, ContainerState, ImageMountObservation, PodKey, PodObservation, PodUid,
-    SandboxId, SandboxObservation,
+    ContainerId, ContainerObservation, ContainerState, ImageMountObservation, ImageRef, PodKey,
+    PodObservation, PodUid, SandboxId, SandboxObservation,
 };
 
 use crate::client::Runtime;
@@ -311,6 +311,7 @@ fn container_from_status(status: wire::ContainerStatus, sandbox_id: String) -> C
         created_at: timestamp(status.created_at).unwrap_or_default(),
         spec_hash: identity.spec_hash,
         image: status.image.map(|image| image.image).unwrap_or_default(),
+        image_used: image_used(status.image_id, &status.image_ref),
         image_id: status.image_ref,
         pod_grace_seconds: identity.pod_grace_seconds,
         resources: status.resources.and_then(|r| r.linux).map(|linux| ContainerResources {
@@ -328,6 +329,12 @@ fn container_from_status(status: wire::ContainerStatus, sandbox_id: String) -> C
         recursive_read_only,
         image_mounts,
     }
+}
+
+/// The image's id, which older runtimes say only in the other field, or a name of it.
+fn image_used(id: String, reference: &str) -> Option<ImageRef> {
+    let told = if id.is_empty() { reference.to_owned() } else { id };
+    (!told.is_empty()).then(|| told.into())
 }
 
 /// What lists and statuses say alike.

@@ -13,8 +13,8 @@ use model::{
     ContainerId, ContainerState, ImageRef, ImageUse, Pod, PodObservation, PodUid, SandboxId, mounted_images,
 };
 use node::{
-    Action, ApiAction, CheckpointAction, EffectId, HostAction, Input, Outcome, ProbeAction, RuntimeAction,
-    RuntimeOutcome, Source, StateFile, VolumeAction, VolumeOutcome,
+    Action, ApiAction, CheckpointAction, EffectId, HostAction, ImageAction, Input, Outcome, ProbeAction,
+    RuntimeAction, RuntimeOutcome, Source, StateFile, VolumeAction, VolumeOutcome,
 };
 
 use crate::api::is_terminal;
@@ -61,6 +61,8 @@ pub(crate) struct GroundTruth {
     pub(crate) started: BTreeSet<(SandboxId, String)>,
     /// The highest attempt of a container, and the process that made it.
     attempts: BTreeMap<(PodUid, String), (u32, u32)>,
+    /// Images that went after their removal had been given up.
+    pub(crate) removed_late: BTreeSet<String>,
     pub(crate) past_deadlines: u32,
     /// Which static manifests this world has.
     pub(crate) flavour: u32,
@@ -231,6 +233,7 @@ impl World {
                 self.check_initial_delay(pod, container, id, *kind)
             }
             Action::Storage(action) => self.check_storage(action),
+            Action::Image(ImageAction::Remove { image, .. }) => self.check_remove_image(image),
             Action::Api(ApiAction::WriteNodeStatus { new, .. }) => {
                 self.check_in_use(new.volumes_in_use.as_deref().unwrap_or_default())
             }
@@ -352,7 +355,8 @@ impl World {
     /// What is not everybody's is used by pods only that have pulled it themselves.
     fn check_image(&self, pod: &Pod, name: &str, image: &str) -> Result<(), String> {
         let uid = pod::uid(pod);
-        if self.runtime.may_use(&uid, image) {
+        self.check_is_there(&ImageRef::from(image))?;
+        if self.runtime.may_use(&uid, image) || self.truth.removed_late.contains(image) {
             return Ok(());
         }
         Err(format!("{name} of {uid} is made from {image}, which the pod may not use"))

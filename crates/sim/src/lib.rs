@@ -10,7 +10,7 @@
 //!
 //! - [`rng`]: randomness. [`faults`]: which faults are injected, and how often.
 //! - [`specs`]: pods. [`workload`]: what people do with them.
-//! - [`runtime`], [`api`], [`host`], [`plugins`]: the fakes. [`perform`]: what each action does to them.
+//! - [`runtime`], [`api`], [`host`], [`images`], [`plugins`]: the fakes. [`perform`]: what each action does to them.
 //! - [`process`]: one life of the node agent. [`world`]: the queue of what happens when.
 
 mod api;
@@ -20,6 +20,7 @@ mod explained;
 mod faults;
 mod grants;
 mod host;
+mod images;
 mod perform;
 mod plugins;
 mod process;

@@ -262,7 +262,7 @@ impl World {
         match action {
             Action::Runtime(_) | Action::Image(_) if self.runtime.is_away => away(),
             Action::Runtime(action) => self.perform_in_runtime(action, is_ghost),
-            Action::Image(action) => self.perform_on_image(action),
+            Action::Image(action) => self.perform_on_image(action, is_ghost),
             Action::Api(_) if self.api.is_away => failed(FailureKind::Other, "the API server is away"),
             Action::Api(action) => self.perform_in_api(action),
             Action::Plugin(action) => self.perform_on_plugin(action, is_ghost),
@@ -432,7 +432,7 @@ impl World {
         }
     }
 
-    fn perform_on_image(&mut self, action: &ImageAction) -> Outcome {
+    fn perform_on_image(&mut self, action: &ImageAction, is_ghost: bool) -> Outcome {
         match action {
             ImageAction::Inspect { pod, used_by, .. } => {
                 let image = image(pod, used_by);
@@ -447,6 +447,7 @@ impl World {
             ImageAction::Pull { pod, used_by, .. } => {
                 let image = image(pod, used_by);
                 self.runtime.images.insert(image.clone());
+                self.images_changed();
                 if image == PRIVATE_IMAGE {
                     self.runtime.has_pulled.insert(pod::uid(pod));
                 }
@@ -457,6 +458,15 @@ impl World {
                     took,
                     took_with_wait: took,
                 })
+            }
+            ImageAction::Remove { .. } | ImageAction::PruneRecords => {
+                if let ImageAction::Remove { image, .. } = action
+                    && is_ghost
+                {
+                    self.truth.removed_late.insert(image.to_string());
+                }
+                self.images_changed();
+                self.runtime.collect(action)
             }
         }
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use node::{Action, CapacitySettings, Node, Outcome, Settings, Source};
 
 use crate::checks::Knowledge;
+use crate::images;
 use crate::specs::NODE;
 
 /// Wall-clock second at which worlds begin.
@@ -71,6 +72,7 @@ pub fn settings(number: u32, max_pods: u32) -> Settings {
         seed: u64::from(number),
         capacity: CapacitySettings { max_pods, ..CapacitySettings::default() },
         sources: vec![Source::Api, Source::File],
+        image_gc: images::policy(max_pods < 10),
         ..Settings::default()
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::observed::ContainerExit;
 use model::{
-    ContainerId, ContainerObservation, ContainerState, Pod, PodKey, PodObservation, PodUid, SandboxId,
-    SandboxObservation, pod,
+    ContainerId, ContainerObservation, ContainerState, ImageMountObservation, ImageRef, ImageUse, Pod,
+    PodKey, PodObservation, PodUid, SandboxId, SandboxObservation, mounted_images, pod,
 };
 
 /// A sandbox.
@@ -108,10 +108,19 @@ impl Runtime {
         self.next += 1;
         let id = ContainerId::from(format!("container-{}", self.next));
         let spec = pod::container(made.pod, made.name).map(|c| c.spec.into_owned());
+        let image = |used_by: ImageUse| Some(ImageRef::from(used_by.wanted(made.pod)?.reference));
+        let volumes = spec.iter().flat_map(|spec| mounted_images(made.pod, spec));
+        let mount = |volume: &str| {
+            let image = image(ImageUse::Volume(volume.to_owned()))?;
+            Some(ImageMountObservation { container_path: format!("/{volume}"), image })
+        };
+        let image_mounts = volumes.filter_map(mount).collect();
         let seen = ContainerObservation {
             attempt: made.attempt,
             created_at: now,
             spec_hash: spec.as_ref().map(model::hash::container_hash),
+            image_used: image(ImageUse::Container(made.name.to_owned())),
+            image_mounts,
             image: spec.and_then(|s| s.image).unwrap_or_default(),
             image_id: "sha256:1".to_owned(),
             pod_grace_seconds: Some(pod::grace_seconds(made.pod)),
@@ -191,6 +200,8 @@ impl Runtime {
             pod.containers.push(ContainerObservation {
                 state,
                 image: String::new(),
+                image_used: None,
+                image_mounts: Vec::new(),
                 ..container.seen.clone()
             });
         }

@@ -12,10 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use model::{
     ContainerId, Now, Pod, PodUid, RuntimeCondition, RuntimeFeatures, RuntimeHealth, SandboxId, pod,
 };
-use node::pressure::Sample;
 use node::{
-    Action, ApiAction, Effect, EffectId, HostAction, Input, Outcome, ProbeAction, Restored, RuntimeAction,
-    RuntimeChange, Source, StorageAction,
+    Action, ApiAction, Effect, EffectId, HostAction, ImageAction, Input, Outcome, ProbeAction, Restored,
+    RuntimeAction, RuntimeChange, Source, StorageAction,
 };
 use recording::{Cutter, SegmentWriter, Snapshot};
 
@@ -94,6 +93,10 @@ pub(crate) enum SimEvent {
     ListApi(u32, u32),
     /// A full list of static pods.
     ListFiles(u32),
+    /// A list of images, and whether there is another one after it.
+    ListImages(u32, bool),
+    /// What is left of the disk is measured.
+    Sample(u32),
     /// The folder of plugins' sockets is told of.
     ListSockets(u32),
     /// Something happens to plugins.
@@ -194,6 +197,8 @@ fn is_routine(action: &Action) -> bool {
             | Action::Host(HostAction::ReadPodCgroups { .. })
             // One that is not taken is asked again and again.
             | Action::Plugin(_)
+            // Whatever has happened: images are looked through every five minutes.
+            | Action::Image(ImageAction::Remove { .. } | ImageAction::PruneRecords)
             // Some drivers want that.
             | Action::Storage(StorageAction::Publish { is_again: true, .. })
             // Once more some time after a write of which nobody knows how it ended.
@@ -306,7 +311,7 @@ impl World {
         let stream = Input::EventStream { is_connected: !self.runtime.is_away };
         self.process.has_events = !self.runtime.is_away;
         let drivers = storage::driver_objects();
-        for input in [version, Input::Sample(Sample::default()), stream, drivers] {
+        for input in [version, stream, drivers] {
             let delay = self.delay();
             self.after(delay, SimEvent::Tell(number, Box::new(input)));
         }
@@ -314,6 +319,7 @@ impl World {
             let delay = self.delay();
             self.after(delay, event);
         }
+        self.begin_images();
         if !self.api.is_away {
             self.list_api();
         }
@@ -419,7 +425,9 @@ impl World {
     /// history's end, and going through the world each time would be most of the work.
     fn may_change(&self, event: &SimEvent) -> bool {
         match event {
-            SimEvent::Health(_) | SimEvent::Controller => false,
+            SimEvent::Health(_) | SimEvent::Controller | SimEvent::Sample(_) | SimEvent::ListImages(..) => {
+                false
+            }
             SimEvent::Effect(process, id) | SimEvent::Result(process, id) => {
                 let action = self.in_flight.get(&(*process, *id)).map(|pending| &pending.action);
                 !matches!(action, Some(Action::Probe(_) | Action::Api(ApiAction::WriteNodeStatus { .. })))
@@ -492,6 +500,8 @@ impl World {
                 self.tell(Input::PodsListed { source: Source::File, pods });
             }
             SimEvent::ListSockets(process) if process == current => self.list_sockets(),
+            SimEvent::ListImages(process, is_regular) if process == current => self.list_images(is_regular),
+            SimEvent::Sample(process) if process == current => self.take_sample(),
             SimEvent::Plugins => self.plugins_change(),
             SimEvent::Controller => self.controller_looks(),
             SimEvent::Node(process) if process == current => self.node_changes(),
@@ -514,6 +524,8 @@ impl World {
             | SimEvent::ListApi(..)
             | SimEvent::ListFiles(_)
             | SimEvent::ListSockets(_)
+            | SimEvent::ListImages(..)
+            | SimEvent::Sample(_)
             | SimEvent::Node(_)
             | SimEvent::Health(_) => {}
         }

@@ -26,6 +26,7 @@ mod folders;
 mod gates;
 mod http_api;
 mod identity;
+mod image_gc;
 mod image_volumes;
 mod init;
 mod lifecycle;
@@ -225,6 +226,7 @@ fn all() -> Vec<Scenario> {
         Disturbing trust_bundles::are_not_there_without_their_gate,
         Disturbing pod_certificates::are_not_there_without_their_gate,
         Stricter image_volumes::are_named_in_the_status_with_their_gate,
+        Disturbing image_gc::makes_room_and_leaves_what_is_used,
         Disturbing startup::drop_ins_change_the_configuration,
         Disturbing startup::lock_file_is_handed_over,
         Stricter startup::says_why_it_cannot_be_set_up,

@@ -12,8 +12,8 @@ use crate::cluster::Cluster;
 
 /// Scenarios at a time. More only wait for the container runtime on a small machine.
 const SIDE_BY_SIDE: usize = 10;
-/// No scenario may take longer.
-const LIMIT: Duration = Duration::from_secs(300);
+/// No scenario may take longer. Upstream's kubelet looks for images to remove every five minutes.
+const LIMIT: Duration = Duration::from_secs(420);
 
 /// What a scenario does to the node.
 #[derive(Clone, Copy, PartialEq, Eq)]

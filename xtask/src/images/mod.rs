@@ -73,6 +73,15 @@ pub(crate) fn build(peers: &Peers, purpose: Purpose) -> Result<PathBuf> {
     Ok(archive)
 }
 
+/// Writes an archive with one image of this name, which is of no use.
+pub(crate) fn build_useless(path: &Path, name: &str) -> Result<()> {
+    let file = std::fs::File::create(path).with_context(|| format!("create {}", path.display()))?;
+    let mut out = Archive::new(file)?;
+    let layer = out.layer(&[Entry::File { path: "etc/name".into(), mode: 0o644, content: name.into() }])?;
+    out.image(name, &Config::default(), &[&layer])?;
+    out.finish()
+}
+
 /// Compiles a program of one file that needs nothing in its image.
 fn compile(text: &str, folder: &Path) -> Result<Vec<u8>> {
     let scratch = tempfile::tempdir_in(folder).context("create a folder for a program")?;

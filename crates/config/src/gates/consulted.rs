@@ -53,7 +53,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "H2CContainerProbe", works: true, effect: "httpGet probes with protocol HTTP/2 cleartext" },
     Consulted { name: "HostnameOverride", works: true, effect: "spec.hostnameOverride sets sandbox hostname" },
     Consulted { name: "HugepageAwareEviction", works: true, effect: "memory.available excludes hugepage-reserved RAM, in figures and in the condition MemoryPressure" },
-    Consulted { name: "ImageMaximumGCAge", works: false, effect: "imageMaximumGCAge honoured" },
+    Consulted { name: "ImageMaximumGCAge", works: true, effect: "imageMaximumGCAge honoured" },
     Consulted { name: "ImageVolume", works: true, effect: "image volume source supported" },
     Consulted { name: "ImageVolumeWithDigest", works: true, effect: "reports image digest in status.containerStatuses[].volumeMounts[].volumeStatus.image" },
     Consulted { name: "InPlacePodLevelResourcesVerticalScaling", works: false, effect: "resize of pod-level resources, and what is in effect of them in status.resources and status.allocatedResources; without it, neither is written" },

@@ -13,6 +13,7 @@ pub(crate) struct ActionLabels {
     pod_uid: Option<String>,
     container: Option<String>,
     volume: Option<String>,
+    image: Option<String>,
     container_id: Option<String>,
     sandbox_id: Option<String>,
     /// A plugin's socket, or a driver's name.
@@ -29,6 +30,7 @@ impl ActionLabels {
             pod_uid: subject.uid.map(|uid| uid.to_string()),
             container: subject.container.map(str::to_owned),
             volume: subject.volume.map(str::to_owned),
+            image: subject.image.map(ToString::to_string),
             container_id: subject.container_id.map(ToString::to_string),
             sandbox_id: subject.sandbox_id.map(ToString::to_string),
             plugin: subject.plugin.map(str::to_owned),
@@ -40,6 +42,7 @@ impl ActionLabels {
     pub(crate) fn done(&self) -> Option<&'static str> {
         match self.kind {
             ActionKind::PullImage => Some("Pulled image"),
+            ActionKind::RemoveImage => Some("Removed image"),
             ActionKind::RunSandbox => Some("Started pod sandbox"),
             ActionKind::StopSandbox => Some("Stopped pod sandbox"),
             ActionKind::StartContainer => Some("Started container"),
@@ -56,6 +59,7 @@ impl ActionLabels {
             | ActionKind::SyncVolumes
             | ActionKind::TearDownVolumes
             | ActionKind::InspectImage
+            | ActionKind::PruneImageRecords
             | ActionKind::RemoveSandbox
             | ActionKind::RemoveContainer
             | ActionKind::RunHook(_)
@@ -92,6 +96,7 @@ impl ActionLabels {
             podUID = field::Empty,
             containerName = field::Empty,
             volumeName = field::Empty,
+            imageID = field::Empty,
             containerID = field::Empty,
             podSandboxID = field::Empty,
             plugin = field::Empty,
@@ -101,6 +106,7 @@ impl ActionLabels {
             ("podUID", &self.pod_uid),
             ("containerName", &self.container),
             ("volumeName", &self.volume),
+            ("imageID", &self.image),
             ("containerID", &self.container_id),
             ("podSandboxID", &self.sandbox_id),
             ("plugin", &self.plugin),
@@ -147,6 +153,7 @@ impl ActionLabels {
             &self.pod,
             &self.container,
             &volume,
+            &self.image,
             &self.container_id,
             &self.sandbox_id,
             &self.plugin,
@@ -182,6 +189,7 @@ fn span_name(kind: ActionKind) -> Option<&'static str> {
         | ActionKind::RemovePodLogs
         | ActionKind::DeletePod => Some("syncTerminatedPod"),
         ActionKind::RemoveContainer | ActionKind::RemoveSandbox => Some("Containers/GarbageCollect"),
+        ActionKind::RemoveImage | ActionKind::PruneImageRecords => Some("Images/GarbageCollect"),
         ActionKind::Relist
         | ActionKind::Observe
         | ActionKind::ReadPodCgroups

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Secret;
 use model::reason::{event, waiting};
-use model::{AllocatedPod, ImageUse, Pod, RuntimeHandler, pod};
+use model::{AllocatedPod, ImageRef, ImageUse, Pod, RuntimeHandler, pod};
 use node::{
     EventObject, EventRecord, Failure, FailureKind, ImageAnswer, ImageOutcome, ImageQuestion, Outcome,
 };
@@ -152,6 +152,20 @@ impl Images {
             self.tell_missing_secrets(pod).await;
         }
         Outcome::Failed(failure)
+    }
+
+    /// Removes an image.
+    pub(crate) async fn remove(&self, image: &ImageRef) -> Outcome {
+        failure::done(self.runtime.remove_image(image).await)
+    }
+
+    /// Removes what is noted of pulls of images that are gone. The core is told which are left.
+    pub(crate) async fn prune_records(&self) -> Outcome {
+        self.changed.notify_one();
+        match &self.pull_records {
+            Some(records) => failure::done(records.prune(&self.runtime).await),
+            None => Outcome::Done,
+        }
     }
 
     async fn begin(&self, name: &str) -> Result<Option<PullUnderWay>, Failure> {

@@ -181,6 +181,8 @@ fn on_image(images: &Images, action: ImageAction) -> BoxFuture<'_, Outcome> {
         ImageAction::Pull { pod, used_by, handler } => {
             Box::pin(async move { images.pull(pod, &used_by, &handler).await })
         }
+        ImageAction::Remove { image, .. } => Box::pin(async move { images.remove(&image).await }),
+        ImageAction::PruneRecords => Box::pin(images.prune_records()),
     }
 }
 

@@ -148,6 +148,12 @@ pub(super) fn of_core(config: &Config, node_name: &str, runtime: RuntimeFeatures
         thresholds: signals::thresholds(config),
         leaves_huge_pages_out: config.gates.enabled("HugepageAwareEviction"),
         pressure_transition: config.node.eviction.pressure_transition,
+        image_gc: node::ImageGcPolicy {
+            high_percent: config.node.image_gc.high_percent,
+            low_percent: config.node.image_gc.low_percent,
+            minimum_age: config.node.image_gc.minimum_age,
+            maximum_age: config.node.image_gc.maximum_age,
+        },
         seed: seed(),
         sources,
     }

@@ -1,5 +1,5 @@
-//! The images that the node's status lists: at once after a pull and when the runtime has come back, and from time to time, for
-//! others load and remove images, too.
+//! The images of the node, for its status and for their garbage collection: at once after a pull, after a collection and when the
+//! runtime has come back, and from time to time, for others load and remove images, too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ async fn list(runtime: &Runtime, failures: &FailureLog) -> Option<Vec<NodeImage>
             failures.succeeded(|| ACTION.to_owned());
             let images = list.into_iter().map(|image| {
                 let names = image.digests.into_iter().chain(image.tags).collect();
-                NodeImage { names, size_bytes: image.size_bytes }
+                NodeImage { id: image.id, names, size_bytes: image.size_bytes, is_pinned: image.is_pinned }
             });
             Some(images.collect())
         }

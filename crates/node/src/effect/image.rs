@@ -31,6 +31,15 @@ pub enum ImageAction {
         /// What runs the pod.
         handler: RuntimeHandler,
     },
+    /// Remove an image. → `Done`
+    Remove {
+        /// Its id.
+        image: ImageRef,
+        /// Why.
+        cause: ImageRemovalCause,
+    },
+    /// Remove what is noted of pulls of images that are there no more, and list those that are. → `Done`
+    PruneRecords,
 }
 
 impl ImageAction {
@@ -38,12 +47,15 @@ impl ImageAction {
         match self {
             Self::Inspect { .. } => ActionKind::InspectImage,
             Self::Pull { .. } => ActionKind::PullImage,
+            Self::Remove { .. } => ActionKind::RemoveImage,
+            Self::PruneRecords => ActionKind::PruneImageRecords,
         }
     }
 
-    pub(super) fn pod(&self) -> &Arc<Pod> {
+    pub(super) fn pod(&self) -> Option<&Arc<Pod>> {
         match self {
-            Self::Inspect { pod, .. } | Self::Pull { pod, .. } => pod.shared(),
+            Self::Inspect { pod, .. } | Self::Pull { pod, .. } => Some(pod.shared()),
+            Self::Remove { .. } | Self::PruneRecords => None,
         }
     }
 
@@ -53,6 +65,27 @@ impl ImageAction {
                 ImageUse::Container(name) => Subject { container: Some(name), ..Subject::of(pod) },
                 ImageUse::Volume(name) => Subject { volume: Some(name), ..Subject::of(pod) },
             },
+            Self::Remove { image, .. } => Subject { image: Some(image), ..Subject::default() },
+            Self::PruneRecords => Subject::default(),
+        }
+    }
+}
+
+/// Why an image is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageRemovalCause {
+    /// Nobody has used it for too long.
+    Age,
+    /// Its space is needed.
+    Space,
+}
+
+impl ImageRemovalCause {
+    /// Upstream's label of metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Space => "space",
         }
     }
 }

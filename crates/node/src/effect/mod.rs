@@ -31,7 +31,7 @@ pub use api::{ApiAction, ApiOutcome};
 pub use checkpoint::{CheckpointAction, CheckpointWrite, StateFile, Version};
 pub use event::{EventObject, EventRecord};
 pub use host::{HostAction, QosAmounts};
-pub use image::{ImageAction, ImageAnswer, ImageOutcome, ImageQuestion};
+pub use image::{ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, ImageRemovalCause};
 pub use kind::ActionKind;
 pub use outcome::{Failure, FailureKind, Outcome};
 pub use plugin::{CsiNodeInfo, PluginAction, PluginInfo, PluginOutcome};
@@ -105,7 +105,7 @@ impl Action {
     pub fn pod(&self) -> Option<&Arc<Pod>> {
         match self {
             Self::Runtime(action) => action.pod(),
-            Self::Image(action) => Some(action.pod()),
+            Self::Image(action) => action.pod(),
             Self::Volume(action) => action.pod(),
             Self::Storage(action) => action.pod(),
             Self::Host(action) => action.pod(),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{ContainerId, Pod, PodKey, PodUid, SandboxId, pod};
+use model::{ContainerId, ImageRef, Pod, PodKey, PodUid, SandboxId, pod};
 
 /// The object of an action, as far as it has one: the fields of its log lines and of its span.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Subject<'a> {
     pub container_id: Option<&'a ContainerId>,
     /// The sandbox of the runtime.
     pub sandbox_id: Option<&'a SandboxId>,
+    /// An image of the node.
+    pub image: Option<&'a ImageRef>,
     /// A plugin's socket, or a driver's name.
     pub plugin: Option<&'a str>,
 }
@@ -52,6 +54,9 @@ impl fmt::Display for Subject<'_> {
         }
         if let Some(id) = self.sandbox_id {
             write!(f, " {id}")?;
+        }
+        if let Some(image) = self.image {
+            write!(f, " {image}")?;
         }
         if let Some(plugin) = self.plugin {
             write!(f, " {plugin}")?;

@@ -1,5 +1,6 @@
 //! What is read of the node again and again, as it was last.
 
+use model::ImageRef;
 use serde::{Deserialize, Serialize};
 
 use crate::pressure::{Sample, Signal};
@@ -23,12 +24,16 @@ pub struct Readings {
 }
 
 /// One image of the node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeImage {
+    /// Its id.
+    pub id: ImageRef,
     /// Digest references, then tags.
     pub names: Vec<String>,
     /// Size, bytes.
     pub size_bytes: u64,
+    /// Whether the runtime wants it to stay.
+    pub is_pinned: bool,
 }
 
 impl Readings {

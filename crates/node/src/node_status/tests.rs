@@ -310,6 +310,8 @@ fn pods_see_one_address_of_each_family_and_internal_ones_first() {
 #[test]
 fn the_largest_images_are_listed() {
     let image = |size: u64, names: usize| NodeImage {
+        id: "id".into(),
+        is_pinned: false,
         names: (0..names).map(|n| format!("image-{size}-{n}")).collect(),
         size_bytes: size,
     };
@@ -364,7 +366,14 @@ fn only_news_is_written_before_its_time() {
     let changes: [fn(&mut Facts); 6] = [
         |facts| facts.machine.cpus = 4,
         |facts| facts.machine.boot_id = "other".to_owned(),
-        |facts| facts.readings.images = vec![NodeImage { names: vec!["i".to_owned()], size_bytes: 1 }],
+        |facts| {
+            facts.readings.images = vec![NodeImage {
+                id: "i".into(),
+                names: vec!["i".to_owned()],
+                size_bytes: 1,
+                is_pinned: false,
+            }]
+        },
         |facts| facts.readings.addresses = Some(vec!["10.0.0.2".to_owned()]),
         |facts| facts.settings.object.kubelet_port = 1,
         |facts| facts.settings.object.declared_features = vec!["F".to_owned()],

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::ContainerId;
 use model::probe::ProbeKind;
 use model::reason::waiting;
+use model::{ContainerId, ImageRef};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -22,6 +22,9 @@ use super::probe_state::ProbeState;
 pub(crate) struct ContainerRecord {
     /// The image for its next start.
     pub(crate) image: ImageRecord,
+    /// The images that the last start was made with, as long as no result says that it was.
+    #[serde(default)]
+    pub(crate) started_from: Vec<ImageRef>,
     /// Restarts.
     pub(crate) restart_backoff: Backoff,
     /// Why it does not run, for `state.waiting`.

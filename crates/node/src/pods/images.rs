@@ -21,6 +21,9 @@ use crate::tasks::PodTask;
 /// watches sees the error itself.
 const PULL_ERROR_SHOWN: Duration = Duration::from_secs(1);
 
+/// Time until an image is looked for again that was being removed.
+const DOUBTED_IMAGE_PAUSE: Duration = Duration::from_secs(1);
+
 /// What is pulled in any case need not be looked for.
 fn question(wanted: &WantedImage) -> ImageQuestion {
     match wanted.policy {
@@ -97,8 +100,14 @@ impl PodRecord {
         }
     }
 
-    /// Takes in what an inspection or a pull came to.
-    pub(crate) fn image_done(&mut self, used_by: &ImageUse, outcome: &Outcome, cx: &mut Cx<'_>) {
+    /// Takes in what an inspection or a pull came to that was asked for at this monotonic time.
+    pub(crate) fn image_done(
+        &mut self,
+        used_by: &ImageUse,
+        outcome: &Outcome,
+        asked_at: Duration,
+        cx: &mut Cx<'_>,
+    ) {
         let Some(wanted) = self.desired.pod().and_then(|pod| used_by.wanted(pod)) else { return };
         let image = &wanted.reference;
         let state = &mut self.image_mut(used_by).state;
@@ -135,6 +144,35 @@ impl PodRecord {
             Outcome::Failed(failure) => self.image_error(used_by, image, failure, cx),
             _ => *state = Image::Unknown,
         }
+        self.doubt_image(used_by, asked_at, cx);
+    }
+
+    /// An image that may have been removed since it was found is looked for again, when that is over.
+    fn doubt_image(&mut self, used_by: &ImageUse, asked_at: Duration, cx: &Cx<'_>) {
+        let state = &mut self.image_mut(used_by).state;
+        let Image::Ready(image) = &*state else { return };
+        if cx.removals.may_have_taken(image, asked_at) {
+            let next_at = cx.now.after(DOUBTED_IMAGE_PAUSE);
+            *state = Image::Failed { at: cx.now.wall, next_at, turns_at: None };
+        }
+    }
+
+    /// The images that something of the pod is about to start from, or was perhaps started from without having been seen.
+    pub(crate) fn images_to_start_from(&self) -> impl Iterator<Item = &ImageRef> {
+        let (has_ended, is_fresh) = (self.life.has_ended(), self.seen.is_fresh());
+        let of_containers = self.containers.values().map(|record| &record.image);
+        let of_volumes = self.volume_images.values().map(|volume| &volume.image);
+        let ready = of_containers.chain(of_volumes).filter_map(|image| match &image.state {
+            Image::Ready(image) => Some(image),
+            _ => None,
+        });
+        let unseen = self.containers.values().flat_map(|record| &record.started_from);
+        ready.filter(move |_| !has_ended).chain(unseen.filter(move |_| !is_fresh))
+    }
+
+    /// Whether an image is looked for or pulled for it.
+    pub(crate) fn is_asking_for_image(&self) -> bool {
+        self.tasks.any(|task| matches!(task, PodTask::Image(_)))
     }
 
     /// Images are looked for while volumes and sandbox are made. Events tell it in upstream's order,

@@ -12,7 +12,7 @@ mod adopt;
 pub(crate) mod backoff;
 mod container;
 mod drive;
-mod image_record;
+pub(crate) mod image_record;
 mod image_volumes;
 mod images;
 pub(crate) mod life;

@@ -1,5 +1,7 @@
 //! Takes in how a pod's actions ended.
 
+use std::time::Duration;
+
 use model::ContainerObservation;
 use model::reason::event;
 
@@ -12,24 +14,25 @@ impl PodRecord {
     /// One action of the pod ended.
     pub(crate) fn finished(&mut self, task: PodTask, outcome: Outcome, cx: &mut Cx<'_>) {
         debug_assert!(task.may_end_in(self.life.phase()), "{task:?} of a pod in {:?}", self.life.phase());
+        let since = self.tasks.get(&task).map_or(cx.now.mono, |in_flight| in_flight.since);
         self.tasks.end(&task);
         let is_change = task.is_change();
         if is_change {
             self.seen.change_ended();
         }
         let is_new = is_change || task == PodTask::Observe;
-        self.take_in(task, outcome, cx);
+        self.take_in(task, since, outcome, cx);
         if is_new {
             self.forget_gone_instances();
         }
     }
 
-    fn take_in(&mut self, task: PodTask, outcome: Outcome, cx: &mut Cx<'_>) {
+    fn take_in(&mut self, task: PodTask, since: Duration, outcome: Outcome, cx: &mut Cx<'_>) {
         match task {
             PodTask::Observe => self.observe_done(outcome, cx),
             PodTask::Cgroup => self.cgroup_done(&outcome, cx),
             PodTask::Volumes => self.volumes_done(outcome, cx),
-            PodTask::Image(used_by) => self.image_done(&used_by, &outcome, cx),
+            PodTask::Image(used_by) => self.image_done(&used_by, &outcome, since, cx),
             PodTask::Sandbox => self.sandbox_done(outcome, cx),
             PodTask::Container(name) => self.container_done(&name, outcome, cx),
             PodTask::StopContainer(id) => self.stop_done(&id, outcome, cx),

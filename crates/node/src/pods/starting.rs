@@ -62,6 +62,10 @@ impl PodRecord {
                         Err(NoHandler::Unlisted | NoHandler::Silent) => return next,
                     };
                     self.account_restart(item, cx);
+                    let image_volumes = self.images_to_mount(pod, &item.name);
+                    let started_from =
+                        std::iter::once(&image).chain(image_volumes.values()).cloned().collect();
+                    self.container_mut(&item.name).started_from = started_from;
                     let action = RuntimeAction::StartContainer {
                         pod: pod.clone(),
                         container: item.name.clone(),
@@ -69,7 +73,7 @@ impl PodRecord {
                         sandbox_attempt,
                         attempt: item.attempt,
                         image,
-                        image_volumes: self.images_to_mount(pod, &item.name),
+                        image_volumes,
                         published_volumes: cx.volumes.published(&self.uid),
                         facts: self.facts(cx),
                         handler,
@@ -150,6 +154,7 @@ impl PodRecord {
                 let id = container.id.clone();
                 let record = self.container_mut(name);
                 record.image.state = Image::Unknown;
+                record.started_from = Vec::new();
                 record.start_retry = None;
                 record.replacement_failed();
                 record.last_attempt = record.last_attempt.max(Some(container.attempt));

@@ -19,6 +19,7 @@ use crate::allocation::{self, Granted};
 use crate::checkpoints::Checkpoints;
 use crate::cx::{Cx, NodeState};
 use crate::effect::{Action, Effect, Failure, FailureKind, Hook, ImageAnswer, Outcome, StateFile};
+use crate::image_gc::removals::ImageRemovals;
 use crate::input::Source;
 use crate::machine::Machine;
 use crate::node_status::Readings;
@@ -76,6 +77,7 @@ impl PodHarness {
                 spec_hash: Some(model::hash::container_hash(&c.spec)),
                 image: String::new(),
                 image_id: String::new(),
+                image_used: None,
                 pod_grace_seconds: None,
                 resources: None,
                 user: None,
@@ -121,8 +123,16 @@ impl PodHarness {
             network_wait: None,
             pressures: Pressures::default(),
         };
-        let mut cx =
-            Cx::new(now, &self.settings, node, &mut self.checkpoints, &mut self.volumes, &mut self.out);
+        let removals = ImageRemovals::default();
+        let mut cx = Cx::new(
+            now,
+            &self.settings,
+            node,
+            &mut self.checkpoints,
+            &mut self.volumes,
+            &removals,
+            &mut self.out,
+        );
         work(&mut self.record, &mut cx)
     }
 

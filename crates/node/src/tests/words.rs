@@ -23,6 +23,8 @@ pub(super) fn action_text(action: &Action) -> String {
         Action::Volume(VolumeAction::RemoveFolder { .. }) => "remove-folder".into(),
         Action::Image(ImageAction::Inspect { used_by, .. }) => format!("inspect {}", image_text(used_by)),
         Action::Image(ImageAction::Pull { used_by, .. }) => format!("pull {}", image_text(used_by)),
+        Action::Image(ImageAction::Remove { image, .. }) => format!("remove-image {image}"),
+        Action::Image(ImageAction::PruneRecords) => "prune-records".into(),
         Action::Runtime(RuntimeAction::RunSandbox { attempt, .. }) => format!("sandbox {attempt}"),
         Action::Runtime(RuntimeAction::StopSandbox { id, .. }) => format!("stop-sandbox {id}"),
         Action::Runtime(RuntimeAction::RemoveSandbox { id, .. }) => format!("remove-sandbox {id}"),

@@ -18,7 +18,7 @@ pub use name::{ImageNameError, normalize};
 pub use records::{PullLimits, PullRecords, PullUnderWay, RecordError, Wanted};
 
 use crate::client::Runtime;
-use crate::error::RuntimeError;
+use crate::error::{RuntimeError, gone_is_fine};
 use crate::lists::List;
 use crate::observe::timestamp;
 use crate::sandbox::SandboxSpec;
@@ -62,6 +62,8 @@ pub struct ImageFacts {
     pub size_bytes: u64,
     /// As whom it runs; root when it does not say.
     pub user: ImageUser,
+    /// Whether the runtime wants it to stay.
+    pub is_pinned: bool,
 }
 
 /// Usage of one file system.
@@ -167,6 +169,17 @@ impl Runtime {
         Ok(images.into_iter().map(facts).collect())
     }
 
+    /// Removes an image with all of its names. That it is not there (any more) is no failure (CRI, `RemoveImage`).
+    ///
+    /// # Errors
+    /// When the runtime does not answer, or cannot remove it.
+    pub async fn remove_image(&self, image: &ImageRef) -> Result<(), RuntimeError> {
+        let mut client = self.images();
+        let request = self.request(wire::RemoveImageRequest { image: Some(image_spec(image.as_str())) });
+        let answer = self.call("RemoveImage", image.as_str(), client.remove_image(request)).await;
+        gone_is_fine(answer.map(|_| ()))
+    }
+
     /// What images and writable layers take, and where.
     ///
     /// # Errors
@@ -201,6 +214,7 @@ fn facts(image: wire::Image) -> ImageFacts {
         digests: image.repo_digests,
         size_bytes: image.size,
         user,
+        is_pinned: image.pinned,
     }
 }
 

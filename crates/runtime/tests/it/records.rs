@@ -112,3 +112,34 @@ async fn without_an_answer_of_the_runtime_notes_stay() {
     assert_eq!(files(dir.path(), "pulling"), 1);
     assert!(!is_allowed(&records, IMAGE, "sha256:1", &[]).await);
 }
+
+#[tokio::test]
+async fn records_go_with_their_images_unless_one_may_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = Fake::default();
+    let served = Served::start(&fake, dir.path());
+    let runtime = served.connect(RuntimeSettings::default());
+    let records = open(dir.path());
+    for id in ["sha256:1", "sha256:2", "r.example/named@sha256:3"] {
+        records.begin(IMAGE).await.unwrap().succeeded(&id.into(), None).await;
+    }
+    fake.0.lock().unwrap().images = vec![
+        Image { id: "sha256:1".into(), ..Default::default() },
+        Image {
+            id: "sha256:3".into(),
+            repo_digests: vec!["r.example/named@sha256:3".into()],
+            ..Default::default()
+        },
+    ];
+    let pull = records.begin("r.example/other:1").await.unwrap();
+    records.prune(&runtime).await.unwrap();
+    assert_eq!(files(dir.path(), "pulled"), 3, "a pull is under way");
+    pull.failed().await;
+    records.prune(&runtime).await.unwrap();
+    assert_eq!(files(dir.path(), "pulled"), 2);
+    let is_known = async |id: &str| is_allowed(&records, IMAGE, id, &[]).await;
+    assert!(is_known("sha256:1").await);
+    // As if somebody had put it here: by this policy it is everybody's.
+    assert!(is_known("sha256:2").await);
+    assert_eq!(files(&dir.path().join("."), "pulling"), 0);
+}

@@ -223,6 +223,8 @@ metrics! {
     image_volumes_mounted: Counter = "kubelet_image_volume_mounted_succeed_total" on Main, "[BETA] Images that were mounted as volumes.";
     /// Those of them that it failed to mount.
     image_volumes_failed: Counter = "kubelet_image_volume_mounted_errors_total" on Main, "[BETA] Images that could not be mounted as volumes.";
+    /// Images that were removed as nobody used them, by why.
+    images_garbage_collected: Counter[reason] = "kubelet_image_garbage_collected_total" on Main, "[ALPHA] Total number of images garbage collected by the kubelet, whether through disk usage or image age.";
     /// Whether pods may use an image that is present, by what came of it.
     image_pull_checks: Counter[result] = "kubelet_imagemanager_image_mustpull_checks_total" on Main, "[ALPHA] How often it was looked into whether a pod may use an image that is present, by what came of it.";
     /// How full the memory for notes of pulled images is.

@@ -86,6 +86,9 @@ pub(super) fn on_image(metrics: &Metrics, pods: &mut Pods, action: &ImageAction,
             metrics.image_pull_duration.with([size_class(*size_bytes)]).observe_duration(*took);
             pods.pulled(end.now, &pod::uid(pod), *took);
         }
+        (ImageAction::Remove { cause, .. }, Outcome::Done) => {
+            metrics.images_garbage_collected.with([cause.as_str()]).increment();
+        }
         (ImageAction::Pull { pod, used_by, .. }, Outcome::Failed(failure)) => {
             count_user_namespace(metrics, pods, pod);
             image_failed(metrics, failure.kind.pull_reason(), pod, used_by);

@@ -110,6 +110,8 @@ impl Work {
             | ActionKind::CreateMirror
             | ActionKind::RemovePodFolder
             | ActionKind::RemovePodLogs
+            | ActionKind::RemoveImage
+            | ActionKind::PruneImageRecords
             | ActionKind::SetPodCidr
             | ActionKind::RegisterNode
             | ActionKind::WriteNodeStatus

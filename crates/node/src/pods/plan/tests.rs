@@ -98,6 +98,7 @@ fn observation(pod: &Pod, text: &str) -> PodObservation {
             spec_hash: Some(if state == "changed" { 1 } else { model::hash::container_hash(&spec) }),
             image: String::new(),
             image_id: String::new(),
+            image_used: None,
             pod_grace_seconds: None,
             resources: None,
             user: None,

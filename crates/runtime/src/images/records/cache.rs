@@ -33,6 +33,8 @@ pub(super) struct RecordCache {
     has_all_pulls: bool,
     /// How many there may be until the metric says 100 %.
     most_pulls: usize,
+    /// How many pulls have begun so far.
+    begun: u64,
 }
 
 /// Pulls of one image.
@@ -56,6 +58,7 @@ impl RecordCache {
             ),
             pulls: intents.found.into_iter().map(left).collect(),
             has_all_pulls: intents.is_all,
+            begun: 0,
             most_pulls: (2 * limits.pods.max(limits.parallel)).clamp(1, MOST_INTENTS),
         }
     }
@@ -87,7 +90,13 @@ impl RecordCache {
     }
 
     pub(super) fn began(&mut self, image: &str) {
+        self.begun += 1;
         self.pulls.entry(image.to_owned()).or_default().under_way += 1;
+    }
+
+    /// How many pulls had begun when the last one that was under way ended; `None` while one is.
+    pub(super) fn idle_since(&self) -> Option<u64> {
+        self.pulls.values().all(|pulls| pulls.under_way == 0).then_some(self.begun)
     }
 
     /// Returns whether that was the last pull of the image, and none is in doubt.

@@ -81,11 +81,11 @@ impl Disk {
     }
 
     pub(super) fn delete_intent(&self, image: &str) -> Result<(), RecordError> {
-        let path = self.pulling.join(file_name(image));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("delete", &path)(error)),
-            _ => Ok(()),
-        }
+        delete(&self.pulling.join(file_name(image)))
+    }
+
+    pub(super) fn delete_record(&self, image_ref: &str) -> Result<(), RecordError> {
+        delete(&self.pulled.join(file_name(image_ref)))
     }
 
     pub(super) fn records(&self) -> Listed<Record> {
@@ -158,6 +158,13 @@ fn read<T>(
 fn write(path: &Path, document: Result<String, serde_json::Error>) -> Result<(), RecordError> {
     let document = document.map_err(failed("encode", path))?;
     atomic::write(path, document.as_bytes(), 0o600).map_err(failed("replace", path))
+}
+
+fn delete(path: &Path) -> Result<(), RecordError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("delete", path)(error)),
+        _ => Ok(()),
+    }
 }
 
 fn names(folder: &Path) -> io::Result<Vec<String>> {

@@ -41,6 +41,11 @@ impl<V> Lru<V> {
         self.entries.insert(key, (self.uses, value));
     }
 
+    /// It does not exist any more.
+    pub(super) fn remove(&mut self, key: &str) {
+        self.entries.remove(key);
+    }
+
     /// Whether what is not in here does not exist.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete

@@ -10,6 +10,7 @@
 //! | the documents, which are upstream's | [`document`] |
 //! | their files | [`disk`] |
 //! | those that are in memory, so that a start reads no file | [`cache`], [`lru`] |
+//! | the end of those whose images are gone | [`prune`] |
 //! | what a record says of a pod, and what a pull adds to it | [`rules`] |
 //!
 //! Of an image with neither note no kubelet knows: it was put here by somebody, by default for everybody. So whatever
@@ -23,6 +24,7 @@ mod cache;
 mod disk;
 mod document;
 mod lru;
+mod prune;
 mod rules;
 #[cfg(test)]
 mod tests;
