@@ -122,7 +122,7 @@ const ROWS: &[Row] = &[
     Row {
         area: "node",
         there: "registration, addresses, status with pressure conditions, lease, labels and taints, the iptables chains others \
-                rely on",
+                rely on, events about processes that the kernel killed for want of memory",
         proofs: &[
             "node_object::is_the_one_upstream_writes",
             "node_object::tells_what_happens_to_it",
@@ -130,8 +130,9 @@ const ROWS: &[Row] = &[
             "addresses::node_of_both_families",
             "addresses::of_name_and_default_route_are_found_anew",
             "packet_rules::come_back_after_a_flush",
+            "memory::that_ran_out_is_told",
         ],
-        missing: "graceful shutdown, events about processes that the kernel killed for want of memory",
+        missing: "graceful shutdown",
     },
     Row {
         area: "credentials",

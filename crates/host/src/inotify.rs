@@ -1,4 +1,4 @@
-//! inotify: what happens in folders and to files. The one part of this crate that waits, which takes a runtime of tokio.
+//! inotify: what happens in folders and to files. It waits, which takes a runtime of tokio.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

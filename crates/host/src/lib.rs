@@ -1,7 +1,7 @@
 //! The node's kernel, as the rest of the kubelet sees it: cgroups, mounts, files below a root,
 //! facts about the machine and cheap samples of its usage.
 //!
-//! Every function here but those of [`inotify`] is synchronous and short; callers in async code run them with
+//! Every function here but those of [`inotify`] and [`kernel_log`] is synchronous and short; callers in async code run them with
 //! `spawn_blocking`. Nothing in this crate knows a pod beyond its uid and QoS class, keeps state
 //! of its own or decides anything. It is the only crate in which `unsafe` may appear, and at
 //! present the only such place is [`testing`].
@@ -14,11 +14,13 @@ pub mod cgroup;
 pub mod disk_counters;
 pub mod disk_usage;
 pub mod inotify;
+pub mod kernel_log;
 pub mod listeners;
 pub mod machine;
 pub mod memory;
 pub mod mount;
 pub mod network;
+pub mod oom;
 pub mod orphaned_pipes;
 pub mod process;
 pub mod profile;

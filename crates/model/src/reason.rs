@@ -207,6 +207,8 @@ pub mod event {
     pub const FREE_DISK_SPACE_FAILED: &str = "FreeDiskSpaceFailed";
     /// The file system of images has no size.
     pub const INVALID_DISK_CAPACITY: &str = "InvalidDiskCapacity";
+    /// The kernel has killed a process as the machine ran out of memory.
+    pub const SYSTEM_OOM: &str = "SystemOOM";
     /// The sandbox died under a pod.
     pub const SANDBOX_CHANGED: &str = "SandboxChanged";
     /// The pod could not be ended.

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Event, Node};
 use kube::Api;
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use serde_json::{Value, json};
 
+use super::node_object::told_of;
 use super::scene::{EVENTUALLY, SOON, Scene, shell, with};
 use super::static_pods::{Manifest, annotation, mirror};
 use crate::cluster::{Changes, wait_for};
@@ -167,4 +168,33 @@ pub(super) async fn empty_resources_of_a_pod_and_its_class(scene: Scene) -> Resu
 fn is_in(class: &str, uid: &str) -> bool {
     let roots = ["/sys/fs/cgroup/memory/kubepods", "/sys/fs/cgroup/kubepods"];
     roots.iter().any(|root| Path::new(&format!("{root}/{class}/pod{uid}")).exists())
+}
+
+/// A kill in the kernel's words is told of the node; one for the limit of a cgroup is not, as its container says so.
+pub(super) async fn that_ran_out_is_told(scene: Scene) -> Result<()> {
+    let victim = |what: &str| format!("{what}-of-{}", scene.namespace);
+    let (of_group, of_machine) = (victim("group"), victim("machine"));
+    let begin = "eater invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0".to_owned();
+    let group = "oom_memcg=/kubepods/pod1,task_memcg=/kubepods/pod1/c";
+    for message in [
+        begin.clone(),
+        format!(
+            "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,{group},task={of_group},pid=7,uid=0"
+        ),
+        begin,
+        format!("Out of memory: Killed process 4242 ({of_machine}) total-vm:1kB, anon-rss:1kB"),
+    ] {
+        // The kernel takes each write for a message, to which more may be added as long as its line has not ended.
+        std::fs::write("/dev/kmsg", format!("{message}\n")).context("write to the kernel's log")?;
+    }
+    let events: Api<Event> = Api::namespaced(scene.cluster.client.clone(), "default");
+    let part = format!("System OOM encountered, victim process: {of_machine}, pid: 4242");
+    told_of(&events, NODE, "SystemOOM", &part).await?;
+    let all = events.list(&Default::default()).await?.items;
+    let mut messages = all.iter().filter_map(|event| event.message.as_deref());
+    ensure!(
+        !messages.any(|text| text.contains(&of_group)),
+        "the kill for the limit of a cgroup is told, too"
+    );
+    Ok(())
 }

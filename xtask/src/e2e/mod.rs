@@ -173,6 +173,7 @@ fn all() -> Vec<Scenario> {
         Calm node::reports_itself,
         Calm node::serves_pods_metrics_and_configuration,
         Calm node::changes_its_log_verbosity,
+        Calm memory::that_ran_out_is_told,
         Calm node_object::pod_ranges_reach_the_runtime,
         Calm node_object::shows_images_that_others_bring,
         Calm vulnerabilities::user_of_the_image_is_kept_over_restarts,

@@ -42,6 +42,7 @@ pub(super) fn spawn(
     tasks.spawn(images::images(runtime.clone(), changed.clone(), inbox.clone()));
     tasks.spawn(addresses.run(config.node.status_update_interval, inbox.clone()));
     tasks.spawn(watchers::plugin_sockets(config.paths.root.join(PLUGINS), inbox.clone()));
+    tasks.spawn(watchers::oom::machine_oom_kills(shared.api.clone()));
     tasks.spawn(log_rotation::run(runtime.clone(), config.clone(), view.clone()));
     if config.pods.iptables_chains {
         tasks.spawn(iptables::keep());

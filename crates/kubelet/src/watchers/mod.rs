@@ -6,6 +6,7 @@
 pub(crate) mod addresses;
 pub(crate) mod images;
 pub(crate) mod log_rotation;
+pub(crate) mod oom;
 pub(crate) mod sampler;
 pub(crate) mod signals;
 
