@@ -110,6 +110,8 @@ const ROWS: &[Row] = &[
             "csi_volumes::whose_driver_is_gone_are_waited_for",
             "csi_volumes::outlive_a_kubelet_that_is_killed",
             "csi_attacher::keeps_the_data_of_a_stateful_set",
+            "csi_uses::of_one_pod_are_refused_to_others",
+            "csi_uses::of_claims_of_their_own_need_them",
             "image_volumes::show_what_is_in_them",
             "image_volumes::that_cannot_be_pulled_keep_back_who_mounts_them",
             "registry::pull_secrets_open_volumes",

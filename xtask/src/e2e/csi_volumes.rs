@@ -86,10 +86,17 @@ impl Storage {
         csi::until(scene, &self.name, |entry| entry.is_some()).await.map(drop)
     }
 
-    /// A volume of the driver, and a claim that has it, both of this name.
-    pub(super) async fn claimed(&self, scene: &Scene, name: &str, source: Value, spec: Value) -> Result<()> {
+    /// A volume of the driver, for a claim of this name. Returns the ways in which it can be accessed.
+    pub(super) async fn volume(
+        &self,
+        scene: &Scene,
+        name: &str,
+        claim: &str,
+        source: Value,
+        spec: Value,
+    ) -> Result<Value> {
         let source = with(json!({ "driver": self.name, "volumeHandle": name, "fsType": "ext4" }), source);
-        let reference = json!({ "namespace": scene.namespace, "name": name });
+        let reference = json!({ "namespace": scene.namespace, "name": claim });
         let volume = with(
             json!({
                 "capacity": { "storage": "1Mi" }, "accessModes": ["ReadWriteOnce"], "claimRef": reference,
@@ -101,6 +108,12 @@ impl Storage {
         let object: PersistentVolume =
             serde_json::from_value(json!({ "metadata": { "name": name }, "spec": volume }))?;
         volumes(scene).create(&PostParams::default(), &object).await.context("create the volume")?;
+        Ok(modes)
+    }
+
+    /// A volume of the driver, and a claim that has it, both of this name.
+    pub(super) async fn claimed(&self, scene: &Scene, name: &str, source: Value, spec: Value) -> Result<()> {
+        let modes = self.volume(scene, name, name, source, spec).await?;
         let claim = json!({
             "metadata": { "name": name },
             "spec": {
@@ -147,14 +160,22 @@ impl Storage {
         ensure!(mounted.is_empty(), "still mounted: {mounted:?}");
         self.driver.stop().await?;
         self.unregister(scene).await?;
+        let now = DeleteParams::default();
         for claim in claims {
-            let now = DeleteParams::default();
             scene.api::<PersistentVolumeClaim>().delete(claim, &now).await.context("delete the claim")?;
-            volumes(scene).delete(claim, &now).await.context("delete the volume")?;
         }
+        forget(scene, claims).await?;
         let objects: Api<CSIDriver> = Api::all(scene.cluster.client.clone());
-        objects.delete(&self.name, &DeleteParams::default()).await.map(drop).context("delete the CSIDriver")
+        objects.delete(&self.name, &now).await.map(drop).context("delete the CSIDriver")
     }
+}
+
+/// Deletes volumes.
+pub(super) async fn forget(scene: &Scene, names: &[&str]) -> Result<()> {
+    for name in names {
+        volumes(scene).delete(name, &DeleteParams::default()).await.context("delete the volume")?;
+    }
+    Ok(())
 }
 
 fn volumes(scene: &Scene) -> Api<PersistentVolume> {

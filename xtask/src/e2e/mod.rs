@@ -15,6 +15,7 @@ mod csi;
 mod csi_attacher;
 mod csi_sanity;
 mod csi_usage;
+mod csi_uses;
 mod csi_volumes;
 mod debugging;
 mod disruption;
@@ -252,7 +253,10 @@ fn all() -> Vec<Scenario> {
         Stricter csi::room_is_asked_for_again,
         Stricter csi::the_object_is_the_one_upstream_writes,
         CalmButStricter csi_sanity::finds_a_driver,
+        CalmButStricter csi_uses::that_are_to_be_published_again_are,
         Disturbing csi_attacher::keeps_the_data_of_a_stateful_set,
+        Stricter csi_uses::of_one_pod_are_refused_to_others,
+        Stricter csi_uses::of_claims_of_their_own_need_them,
         Stricter csi_volumes::live_with_their_pods,
         Stricter csi_volumes::are_claimed_and_keep_what_is_written,
         Stricter csi_volumes::are_staged_once_for_all_pods,

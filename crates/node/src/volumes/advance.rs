@@ -104,10 +104,14 @@ impl Volumes {
         };
         let Some(volume_name) = wanted.volume.clone() else {
             let UseSource::Claim { name: claim, .. } = &wanted.source else { return Progress::default() };
-            if wanted.is_refused {
-                return Progress::refused(VolumeStage::Processing, uses::not_own(claim, pod));
-            }
             let retry = self.claims.ask(claim, uid, around.now, around.out);
+            if wanted.is_refused {
+                let next = retry.map(|retry| retry.next_at);
+                return Progress {
+                    next,
+                    ..Progress::refused(VolumeStage::Processing, uses::not_own(claim, pod))
+                };
+            }
             return retry
                 .map_or_else(Progress::default, |retry| Progress::failing(VolumeStage::Processing, retry));
         };

@@ -37,6 +37,8 @@ pub(super) struct Answered {
     pub(super) pods: BTreeSet<PodUid>,
     /// The volume; `None` when the claim cannot be used yet.
     pub(super) bound: Option<BoundClaim>,
+    /// How it was before there was an answer.
+    pub(super) retry: Option<Retry>,
 }
 
 impl Claims {
@@ -74,13 +76,13 @@ impl Claims {
     /// The API server has answered, or has not.
     pub(super) fn finished(&mut self, claim: &ClaimName, outcome: Outcome, now: Now) -> Answered {
         let Some(asked) = self.asked.get_mut(claim) else {
-            return Answered { pods: BTreeSet::new(), bound: None };
+            return Answered { pods: BTreeSet::new(), bound: None, retry: None };
         };
         let error = match outcome {
             Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Bound(bound))) => {
-                let pods = std::mem::take(&mut asked.pods);
+                let Asked { pods, retry } = std::mem::take(asked);
                 self.asked.remove(claim);
-                return Answered { pods, bound: Some(bound) };
+                return Answered { pods, bound: Some(bound), retry };
             }
             Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Unusable(problem))) => problem.to_string(),
             Outcome::Failed(failure) => failure.message,
@@ -88,6 +90,13 @@ impl Claims {
         };
         let error = format!("error processing PVC {claim}: {error}");
         asked.retry = Some(Retry::after(asked.retry.as_ref(), error, PAUSES, now));
-        Answered { pods: asked.pods.clone(), bound: None }
+        Answered { pods: asked.pods.clone(), bound: None, retry: None }
+    }
+
+    /// A pod may not have what was answered: it asks again later, for another claim may bear the name then.
+    pub(super) fn refuse(&mut self, claim: &ClaimName, uid: &PodUid, before: Option<&Retry>, now: Now) {
+        let asked = self.asked.entry(claim.clone()).or_default();
+        asked.pods.insert(uid.clone());
+        asked.retry = Some(Retry::after(before, format!("{claim} is not the pod's own"), PAUSES, now));
     }
 }

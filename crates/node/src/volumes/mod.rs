@@ -252,23 +252,31 @@ impl Volumes {
         let answered = self.claims.finished(claim, outcome, now);
         if let Some(bound) = answered.bound {
             for uid in &answered.pods {
-                self.bind(uid, claim, &bound);
+                if !self.bind(uid, claim, &bound) {
+                    self.claims.refuse(claim, uid, answered.retry.as_ref(), now);
+                }
             }
         }
         answered.pods
     }
 
-    fn bind(&mut self, uid: &PodUid, claim: &model::storage::ClaimName, bound: &model::storage::BoundClaim) {
-        let Some(known) = self.pods.get_mut(uid) else { return };
-        let mut meant = Vec::new();
+    /// Gives a pod the volume of a claim. Returns whether it may have it.
+    fn bind(
+        &mut self,
+        uid: &PodUid,
+        claim: &model::storage::ClaimName,
+        bound: &model::storage::BoundClaim,
+    ) -> bool {
+        let Some(known) = self.pods.get_mut(uid) else { return true };
+        let (mut meant, mut is_refused) = (Vec::new(), false);
         for (volume, wanted) in &mut known.wanted {
             match &wanted.source {
                 UseSource::Claim { name, is_read_only, is_own }
                     if name == claim && wanted.volume.is_none() =>
                 {
-                    if *is_own && bound.owner.as_ref() != Some(uid) {
-                        wanted.is_refused = true;
-                    } else {
+                    wanted.is_refused = *is_own && bound.owner.as_ref() != Some(uid);
+                    is_refused |= wanted.is_refused;
+                    if !wanted.is_refused {
                         meant.push((volume.clone(), *is_read_only));
                     }
                 }
@@ -278,6 +286,7 @@ impl Volumes {
         for (name, is_read_only) in meant {
             self.use_volume(uid, &name, &bound.volume, is_read_only);
         }
+        !is_refused
     }
 
     /// A call about a volume of the node has ended.

@@ -27,6 +27,7 @@ struct World {
     attached: Vec<&'static str>,
     /// A write is under way that was made before the pod came.
     takes_back: bool,
+    now: Now,
 }
 
 fn now() -> Now {
@@ -39,11 +40,15 @@ fn node(status: Value) -> ApiNode {
 
 impl World {
     fn new() -> Self {
+        Self::with(&json!({ "name": "v", "persistentVolumeClaim": { "claimName": "c" } }))
+    }
+
+    fn with(volume: &Value) -> Self {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": { "name": "web", "namespace": "ns", "uid": "u" },
             "spec": {
                 "containers": [{ "name": "a", "volumeMounts": [{ "name": "v", "mountPath": "/v" }] }],
-                "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "c" } }],
+                "volumes": [volume],
             },
         }))
         .unwrap();
@@ -53,7 +58,8 @@ impl World {
         let objects = Some(BTreeMap::from([("d".to_owned(), CsiDriverObject::default())]));
         volumes.drivers_are(&Arc::new(Drivers { callable, objects }));
         let pod = AllocatedPod::granted(Arc::new(pod));
-        Self { volumes, out: Outbox::default(), pod, in_use: vec![], attached: vec![], takes_back: false }
+        let (in_use, attached) = (vec![], vec![]);
+        Self { volumes, out: Outbox::default(), pod, in_use, attached, takes_back: false, now: now() }
     }
 
     /// A round of the pod, or of its end. Returns what was started.
@@ -64,7 +70,7 @@ impl World {
         let reported = NodeStatus { volumes_in_use: Some(self.in_use.clone()), ..NodeStatus::default() };
         let withdrawn = NodeStatus::default();
         let mut around = Surroundings {
-            now: now(),
+            now: self.now,
             node_name: "n",
             node: Some(&object),
             reported: Some(&reported),
@@ -75,7 +81,7 @@ impl World {
             true => drop(self.volumes.release(&PodUid::from("u"), &PodKey::new("ns", "web"), &mut around)),
             false => drop(self.volumes.prepare(&self.pod, &mut around)),
         }
-        self.volumes.drive(true, now(), &mut self.out);
+        self.volumes.drive(true, self.now, &mut self.out);
         self.started()
     }
 
@@ -93,12 +99,17 @@ impl World {
 
     /// The claim has this volume.
     fn bind(&mut self) {
-        let claim = ClaimName { namespace: "ns".into(), name: "c".into() };
+        self.bind_own("c", None);
+    }
+
+    /// The same with the pod whose own the claim is.
+    fn bind_own(&mut self, claim: &str, owner: Option<PodUid>) {
+        let claim = ClaimName { namespace: "ns".into(), name: claim.into() };
         let volume = json!({ "metadata": { "name": "pv" }, "spec": { "csi": { "driver": "d", "volumeHandle": "h" } } });
         let volume = VolumeSpec::of_persistent(&serde_json::from_value(volume).unwrap()).unwrap();
-        let bound = BoundClaim { volume: Arc::new(volume), owner: None };
+        let bound = BoundClaim { volume: Arc::new(volume), owner };
         let answer = Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Bound(bound)));
-        self.volumes.claim_read(&claim, answer, now());
+        self.volumes.claim_read(&claim, answer, self.now);
     }
 
     fn volume_done(&mut self, outcome: &Outcome) {
@@ -164,6 +175,21 @@ fn it_stays_in_use_until_it_is_unstaged() {
     world.volume_done(&Outcome::Done);
     assert_eq!(world.round(true), []);
     assert_eq!(world.volumes.newly_in_use(), Some(vec![]));
+}
+
+/// Somebody else's claim may bear the name of the pod's own for a while.
+#[test]
+fn a_claim_that_is_not_the_pods_own_is_asked_about_again() {
+    let mut world =
+        World::with(&json!({ "name": "v", "ephemeral": { "volumeClaimTemplate": { "spec": {} } } }));
+    let asks = |actions: &[Action]| matches!(actions, [Action::Api(ApiAction::ResolveClaim { .. })]);
+    assert!(asks(&world.round(false)));
+    world.bind_own("web-v", None);
+    assert_eq!(world.round(false), [], "not at once");
+    world.now.mono += Duration::from_secs(300);
+    assert!(asks(&world.round(false)));
+    world.bind_own("web-v", Some(PodUid::from("u")));
+    assert_eq!(world.volumes.newly_in_use(), Some(vec![NAME.to_owned()]));
 }
 
 #[test]
