@@ -27,6 +27,7 @@ mod tests {
     #[test]
     fn needs_its_file_system_and_a_policy() {
         let mount = |fs_type: &str, options: &str| MountEntry {
+            device: String::new(),
             mount_point: "/sys/fs/selinux".into(),
             root: "/".into(),
             fs_type: fs_type.to_owned(),

@@ -179,6 +179,8 @@ pub mod event {
     pub const FAILED: &str = "Failed";
     /// Container is being stopped.
     pub const KILLING: &str = "Killing";
+    /// The files of a volume belong to the group of another pod.
+    pub const ALREADY_MOUNTED_VOLUME: &str = "AlreadyMountedVolume";
     /// A secret for pulls could not be read.
     pub const FAILED_TO_RETRIEVE_PULL_SECRET: &str = "FailedToRetrieveImagePullSecret";
     /// Restart or pull waits.

@@ -20,7 +20,7 @@
 //! - [`runtime_class`]: which handler of the runtime a pod asks for.
 //! - [`plugins`]: which plugins there are, and which are taken. [`csi`]: the drivers among them, and what the Node and CSINode
 //!   objects say of them.
-//! - [`volumes`]: volumes that drivers make, for the node and for its pods.
+//! - [`volumes`]: volumes that are mounted one by one, for the node and for its pods. [`node_selector`]: which nodes terms name.
 //! - [`mirrors`]: how static pods show in the API.
 //! - [`checkpoints`]: what is written down for the next process.
 //! - [`schedule`]: when something is due by itself. [`tasks`], [`outbox`]: what is under way, and who waits for its result.
@@ -43,6 +43,7 @@ mod jitter;
 mod machine;
 mod mirrors;
 mod node_lifecycle;
+mod node_selector;
 pub mod node_status;
 mod outbox;
 mod pairs;

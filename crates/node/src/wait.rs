@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::reason::waiting;
+use model::storage::MounterName;
 use model::{ImageUse, Now, PodKey, PodUid};
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +57,7 @@ pub enum WaitOn {
     Cgroup,
     /// The pod's volumes.
     Volumes,
-    /// A volume that a driver makes.
+    /// A volume that is mounted by itself, by a driver or by the kubelet.
     DriverVolume {
         /// Its name in the pod, or its folder there, or, where no pod uses it, its name on the node.
         volume: String,
@@ -133,7 +134,7 @@ pub enum WaitOn {
     StrayMirror(PodKey),
 }
 
-/// What is missing of a volume that a driver makes. Names are those of drivers, unless they say otherwise.
+/// What is missing of a volume that is mounted by itself. Names are those of drivers, unless they say otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum VolumeStep {
     /// This claim has to have a volume.
@@ -142,14 +143,16 @@ pub enum VolumeStep {
     Attach(String),
     /// The driver has to register.
     Driver(String),
+    /// The node has to be one of those that may have it.
+    Placement,
     /// It has to be made ready for the node.
-    Stage(String),
+    Stage(MounterName),
     /// It has to be made available to the pod.
-    Publish(String),
+    Publish(MounterName),
     /// It has to be taken from the pod.
-    Unpublish(String),
+    Unpublish(MounterName),
     /// It has to be taken from the node.
-    Unstage(String),
+    Unstage(MounterName),
 }
 
 /// Who has to do something, so that the wait ends.
@@ -183,6 +186,10 @@ pub enum Responsible {
     Plugin,
     /// A driver of volumes on this node.
     VolumeDriver,
+    /// The kernel of this node, its programs, and the disk or server that a volume is on.
+    HostVolume,
+    /// Whoever says which nodes may have a volume.
+    VolumeNodes,
     /// Whoever makes volumes for claims.
     Provisioner,
     /// Whoever attaches volumes to nodes.
@@ -225,6 +232,10 @@ impl Responsible {
             Self::Program => "the program in the container",
             Self::Plugin => "the plugin behind that socket, or the API server it is to be told of",
             Self::VolumeDriver => "the driver's program on this node",
+            Self::HostVolume => {
+                "the disk, folder or server that the volume is on, or the kernel of this node"
+            }
+            Self::VolumeNodes => "whoever wrote the PersistentVolume, or the labels of this node",
             Self::Provisioner => "whoever makes volumes for claims of that class, or the API server",
             Self::Attacher => {
                 "the attach/detach controller of the cluster, the driver's attacher, or the API server"
@@ -359,6 +370,7 @@ impl VolumeStep {
             Self::Claim(_) => "volume_claim",
             Self::Attach(_) => "volume_attach",
             Self::Driver(_) => "volume_driver",
+            Self::Placement => "volume_placement",
             Self::Stage(_) => "volume_stage",
             Self::Publish(_) => "volume_publish",
             Self::Unpublish(_) => "volume_unpublish",
@@ -370,9 +382,15 @@ impl VolumeStep {
         match self {
             Self::Claim(_) => Responsible::Provisioner,
             Self::Attach(_) => Responsible::Attacher,
-            Self::Driver(_) | Self::Stage(_) | Self::Publish(_) | Self::Unpublish(_) | Self::Unstage(_) => {
-                Responsible::VolumeDriver
-            }
+            Self::Placement => Responsible::VolumeNodes,
+            Self::Driver(_) => Responsible::VolumeDriver,
+            Self::Stage(mounter)
+            | Self::Publish(mounter)
+            | Self::Unpublish(mounter)
+            | Self::Unstage(mounter) => match mounter {
+                MounterName::Csi(_) => Responsible::VolumeDriver,
+                MounterName::Host(_) => Responsible::HostVolume,
+            },
         }
     }
 }
@@ -384,10 +402,11 @@ impl fmt::Display for VolumeStep {
             Self::Claim(claim) => write!(f, "of claim {claim} to be there"),
             Self::Attach(driver) => write!(f, "of driver {driver} to be attached to the node"),
             Self::Driver(driver) => write!(f, "which needs CSI driver {driver} to register"),
-            Self::Stage(driver) => write!(f, "to be made ready for the node by CSI driver {driver}"),
-            Self::Publish(driver) => write!(f, "to be mounted for the pod by CSI driver {driver}"),
-            Self::Unpublish(driver) => write!(f, "to be unmounted for the pod by CSI driver {driver}"),
-            Self::Unstage(driver) => write!(f, "to be taken from the node by CSI driver {driver}"),
+            Self::Placement => f.write_str("to be one that this node may have (its nodeAffinity)"),
+            Self::Stage(mounter) => write!(f, "to be made ready for the node by {mounter}"),
+            Self::Publish(mounter) => write!(f, "to be mounted for the pod by {mounter}"),
+            Self::Unpublish(mounter) => write!(f, "to be unmounted for the pod by {mounter}"),
+            Self::Unstage(mounter) => write!(f, "to be taken from the node by {mounter}"),
         }
     }
 }

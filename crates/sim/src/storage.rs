@@ -1,5 +1,5 @@
-//! Volumes of drivers: what drivers have done and what lies on the disk, the claims of the cluster, and the controller that
-//! attaches volumes to the node. A driver goes on with a call that nobody waits for any more, and meanwhile says of others
+//! Volumes that are mounted one by one: what drivers and the kernel have done and what lies on the disk, the claims of the
+//! cluster, and the controller that attaches volumes to the node. A driver goes on with a call that nobody waits for any more, and meanwhile says of others
 //! about the same volume that it is busy.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,8 @@ use k8s_openapi::api::core::v1::{
 };
 use model::storage::{
     BoundClaim, ClaimAnswer, ClaimName, ClaimProblem, CsiDriverObject, CsiSource, FoundPublication,
-    FoundStage, FoundVolumes, VolumeMode, VolumeName, VolumeSource, VolumeSpec, attachment_name,
+    FoundStage, FoundVolumes, HostPlugin, HostSource, MounterName, VolumeMode, VolumeName, VolumeSource,
+    VolumeSpec, attachment_name,
 };
 use model::{Pod, PodUid, pod};
 use node::{Action, ApiAction, ApiOutcome, EffectId, Failure, FailureKind, Input, Outcome, StorageAction};
@@ -24,14 +25,26 @@ use crate::world::{SimEvent, World};
 /// How often the controller looks.
 const CONTROLLER_PERIOD: Duration = Duration::from_secs(2);
 
-/// Claims, and which driver makes their volumes.
-const CLAIMS: [(&str, &str); 4] = [("claim-0", "a"), ("claim-1", "b"), ("claim-2", "c"), ("claim-3", "b")];
+/// Claims, and what makes their volumes: a driver, or the kubelet itself.
+const CLAIMS: [(&str, &str); 6] = [
+    ("claim-0", "a"),
+    ("claim-1", "b"),
+    ("claim-2", "c"),
+    ("claim-3", "b"),
+    ("claim-4", LOCAL),
+    ("claim-5", HOST_PATH),
+];
+
+/// A folder or a disk.
+const LOCAL: &str = "local";
+/// A path.
+const HOST_PATH: &str = "path";
 
 /// Which driver makes inline volumes.
 const INLINE: &str = "a";
 
-/// A volume of a driver, by the driver's name and what the driver calls the volume.
-type Handle = (String, String);
+/// A volume, by who mounts it and what that calls it. One that is mounted for each pod anew has the pod's uid in it.
+type Handle = (MounterName, String);
 
 /// The volumes of drivers.
 #[derive(Debug, Default)]
@@ -83,19 +96,39 @@ pub(crate) fn driver_objects() -> Input {
 
 fn handle_of(action: &StorageAction) -> Handle {
     match action {
-        StorageAction::Stage { volume, .. } | StorageAction::Publish { volume, .. } => {
-            (volume.csi().driver.clone(), volume.csi().handle.clone())
+        StorageAction::Stage { volume, .. } => (volume.mounter(), volume.handle().to_owned()),
+        StorageAction::Publish { pod, volume, .. } => {
+            handle_in(volume.mounter(), volume.handle(), &pod::uid(pod))
         }
-        StorageAction::Unstage { handle, driver, .. } | StorageAction::Unpublish { handle, driver, .. } => {
-            (driver.name.clone(), handle.clone())
-        }
+        StorageAction::Unstage { handle, mounter, .. } => (mounter.name(), handle.clone()),
+        StorageAction::Unpublish { uid, handle, mounter, .. } => handle_in(mounter.name(), handle, uid),
     }
+}
+
+fn handle_in(mounter: MounterName, handle: &str, uid: &PodUid) -> Handle {
+    match mounter {
+        MounterName::Host(plugin) if !plugin.stages() => (mounter, format!("{uid}/{handle}")),
+        _ => (mounter, handle.to_owned()),
+    }
+}
+
+/// Whether it is made ready for the node before it is for pods.
+fn is_staged(volume: &VolumeSpec) -> bool {
+    match volume.mounter() {
+        MounterName::Csi(_) => !volume.is_ephemeral(),
+        MounterName::Host(plugin) => plugin.stages(),
+    }
+}
+
+/// Whether anything on the disk tells of it: a path of the node is there anyway.
+fn leaves_a_record(mounter: &MounterName) -> bool {
+    *mounter != MounterName::Host(HostPlugin::HostPath)
 }
 
 fn spec_of(claim: &str) -> Option<VolumeSpec> {
     let (name, driver) = CLAIMS.iter().find(|(name, _)| *name == claim)?;
-    let handle = format!("{name}-handle");
-    let source = CsiSource {
+    let (handle, folder) = (format!("{name}-handle"), format!("pv-{name}"));
+    let csi = || CsiSource {
         driver: (*driver).to_owned(),
         handle: handle.clone(),
         fs_type: String::new(),
@@ -106,14 +139,28 @@ fn spec_of(claim: &str) -> Option<VolumeSpec> {
         expand_secret: None,
         is_ephemeral: false,
     };
+    let path = || format!("/{name}");
+    let (name, source) = match *driver {
+        LOCAL => {
+            let source = HostSource::Local { path: path(), fs_type: String::new() };
+            (VolumeName::of_host(HostPlugin::Local, &folder), VolumeSource::Host(source))
+        }
+        HOST_PATH => {
+            let source = HostSource::HostPath { path: path(), kind: String::new() };
+            (VolumeName::of_host(HostPlugin::HostPath, &folder), VolumeSource::Host(source))
+        }
+        driver => (VolumeName::csi(driver, &handle), VolumeSource::Csi(csi())),
+    };
     Some(VolumeSpec {
-        name: VolumeName::csi(driver, &handle),
-        folder: format!("pv-{name}"),
-        source: VolumeSource::Csi(source),
+        name,
+        folder,
+        source,
         mode: VolumeMode::Filesystem,
         access_modes: vec!["ReadWriteMany".to_owned()],
         mount_options: Vec::new(),
         capacity: None,
+        nodes: None,
+        group: None,
     })
 }
 
@@ -166,6 +213,11 @@ impl Storage {
         }
     }
 
+    /// A process has ended, and with it what is nowhere else.
+    pub(crate) fn process_ended(&mut self) {
+        self.published.retain(|_, (mounter, _)| leaves_a_record(mounter));
+    }
+
     /// What a node agent that starts finds.
     pub(crate) fn found(&self) -> FoundVolumes {
         let published = self.publication_records.iter().map(|(place, record)| {
@@ -173,7 +225,7 @@ impl Storage {
             FoundPublication { is_mounted, ..record.clone() }
         });
         let staged = self.stage_records.iter().map(|handle| FoundStage {
-            driver: handle.0.clone(),
+            mounter: handle.0.clone(),
             handle: handle.1.clone(),
             is_mounted: self.staged.contains(handle),
         });
@@ -193,21 +245,24 @@ impl Storage {
 impl World {
     /// A call of a driver begins: what the disk tells of it is there before. Returns whether the driver takes it.
     pub(crate) fn begin_storage(&mut self, id: EffectId, action: &StorageAction) -> bool {
-        let (driver, handle) = handle_of(action);
-        let is_taken = !self.is_busy((self.process.number, id), &(driver.clone(), handle.clone()));
+        let (mounter, handle) = handle_of(action);
+        let is_taken = !self.is_busy((self.process.number, id), &(mounter.clone(), handle.clone()));
         match action {
             StorageAction::Stage { .. } => {
-                self.storage.stage_records.insert((driver, handle));
+                self.storage.stage_records.insert((mounter, handle));
             }
             StorageAction::Publish { pod, volume, .. } => {
                 let (uid, folder) = (pod::uid(pod), volume.folder.clone());
+                if !leaves_a_record(&mounter) {
+                    return is_taken;
+                }
                 self.host.folders.insert(uid.clone());
                 let record = FoundPublication {
                     uid: uid.clone(),
                     folder: folder.clone(),
-                    driver,
+                    mounter,
                     handle,
-                    is_ephemeral: volume.csi().is_ephemeral,
+                    is_ephemeral: volume.is_ephemeral(),
                     mode: VolumeMode::Filesystem,
                     is_mounted: false,
                 };
@@ -260,7 +315,7 @@ impl World {
         is_foreign: bool,
     ) -> Outcome {
         let handle = handle_of(action);
-        if !is_foreign && !self.has_driver(&handle.0) {
+        if !is_foreign && handle.0.driver().is_some_and(|driver| !self.has_driver(driver)) {
             return failed(FailureKind::Uncertain, "nobody is there");
         }
         if self.is_busy(key, &handle) {
@@ -282,13 +337,15 @@ impl World {
                 storage.stage_records.remove(&handle);
             }
             StorageAction::Publish { pod, volume, .. } => {
-                let (place, is_ephemeral) =
-                    ((pod::uid(pod), volume.folder.clone()), volume.csi().is_ephemeral);
-                if !is_ephemeral && !storage.staged.contains(&handle) {
+                let place = (pod::uid(pod), volume.folder.clone());
+                if is_staged(volume) && !storage.staged.contains(&handle) {
                     self.broke(format!("{handle:?} is published for {} and is not staged", place.0));
                     return Outcome::Done;
                 }
-                storage.published.insert(place, handle);
+                // Of another process, such a look has made nothing.
+                if !is_foreign || leaves_a_record(&handle.0) {
+                    storage.published.insert(place, handle);
+                }
             }
             StorageAction::Unpublish { uid, folder, .. } => {
                 let place = (uid.clone(), folder.clone());
@@ -322,7 +379,10 @@ impl World {
             }
             ApiAction::ReadAttachment { name } => {
                 let mut attached = self.storage.attached.values();
-                match attached.any(|(driver, handle)| attachment_name(driver, handle, NODE) == *name) {
+                let is_its = |(mounter, handle): &Handle| {
+                    attachment_name(mounter.driver().unwrap_or_default(), handle, NODE) == *name
+                };
+                match attached.any(is_its) {
                     true => Outcome::Api(ApiOutcome::Attachment {
                         is_attached: true,
                         metadata: BTreeMap::from([("device".to_owned(), name.clone())]),
@@ -343,11 +403,10 @@ impl World {
             let claims = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
             for claim in claims.filter_map(|volume| volume.persistent_volume_claim.as_ref()) {
                 if let Some(spec) = spec_of(&claim.claim_name)
-                    && spec.csi().driver == "b"
+                    && is_attachable(&spec.mounter())
                     && self.storage.is_bound(&claim.claim_name, self.at)
                 {
-                    let source = spec.csi();
-                    wanted.insert(spec.name.to_string(), (source.driver.clone(), source.handle.clone()));
+                    wanted.insert(spec.name.to_string(), (spec.mounter(), spec.handle().to_owned()));
                 }
             }
         }
@@ -460,7 +519,7 @@ impl World {
             }
             StorageAction::Publish { pod, volume, .. } => {
                 let uid = pod::uid(pod);
-                if !volume.csi().is_ephemeral && !knows.staged.contains(&handle) {
+                if is_staged(volume) && !knows.staged.contains(&handle) {
                     return Err(format!("{handle:?} is published for {uid} before it is staged"));
                 }
                 match self.process.knows.is_ending(&uid) {
@@ -479,8 +538,8 @@ impl World {
     /// that takes it back. What comes late of earlier writes can only be put right.
     fn check_is_announced(&self, action: &StorageAction, handle: &Handle) -> Result<(), String> {
         let knows = &self.process.knows.storage;
-        let name = VolumeName::csi(&handle.0, &handle.1).to_string();
-        if handle.0 != "b" || !matches!(action, StorageAction::Stage { .. }) {
+        let name = VolumeName::csi(handle.0.driver().unwrap_or_default(), &handle.1).to_string();
+        if !is_attachable(&handle.0) || !matches!(action, StorageAction::Stage { .. }) {
             return Ok(());
         }
         if !knows.in_use.contains(&name) {
@@ -505,8 +564,10 @@ impl World {
 
     /// What has to be attached stays in use until it is unstaged.
     pub(crate) fn check_in_use(&self, in_use: &[String]) -> Result<(), String> {
-        let staged = self.storage.stage_records.iter().filter(|(driver, _)| driver == "b");
-        let names = staged.map(|(driver, handle)| VolumeName::csi(driver, handle).to_string());
+        let staged = self.storage.stage_records.iter().filter(|(mounter, _)| is_attachable(mounter));
+        let names = staged.map(|(mounter, handle)| {
+            VolumeName::csi(mounter.driver().unwrap_or_default(), handle).to_string()
+        });
         match names.into_iter().find(|name| !in_use.contains(name)) {
             Some(name) => Err(format!("{name} is left out of volumesInUse, and may be staged")),
             None => Ok(()),
@@ -555,6 +616,11 @@ impl World {
             None => Ok(()),
         }
     }
+}
+
+/// Whether the controller attaches volumes of a mounter.
+fn is_attachable(mounter: &MounterName) -> bool {
+    mounter.driver() == Some("b")
 }
 
 /// Versions of the Node object can be compared.

@@ -470,6 +470,7 @@ impl World {
             SimEvent::Restored(process) if process == current => {
                 let machine = self.host.machine();
                 let (pods, files) = (self.host.found(), self.host.read_files());
+                self.storage.process_ended();
                 let restored = Restored { machine, pods, files, volumes: self.storage.found() };
                 self.tell(Input::Restored(Box::new(restored)));
             }

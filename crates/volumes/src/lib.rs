@@ -7,9 +7,10 @@
 //! through the port [`Objects`], from the pod itself), then does the disk work of one pod on a
 //! blocking thread. Work on one pod is serialized, different pods do not wait for each other.
 //!
-//! Each kind of volume is a module below `plugins`, but for those of CSI drivers, which are made one by one ([`CsiVolumes`]). The layout on disk is upstream's, so that a
-//! node can change from one kubelet to the other under running pods. What a pod's lifecycle makes
-//! of success or failure is not known here.
+//! Each kind of volume is a module below `plugins`, but for those that are mounted one by one: those of CSI drivers
+//! ([`CsiVolumes`]), and disks and folders of the node ([`HostVolumes`]). The layout on disk is upstream's, so that a
+//! node can change from one kubelet to the other under running pods. What a pod's lifecycle makes of success or failure is not
+//! known here.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn what ends with them"))]
 
@@ -17,6 +18,8 @@ mod atomic_writer;
 mod csi;
 mod error;
 mod expand;
+mod found;
+mod host_volumes;
 mod layout;
 mod locks;
 mod measurable;
@@ -31,8 +34,10 @@ mod timing;
 mod tokens;
 mod world;
 
-pub use csi::{CsiError, CsiVolumes, DataError, Publication, found_volumes};
+pub use csi::{CsiError, CsiVolumes, DataError, Publication};
 pub use error::{MountFailure, SetUpError, VolumeError};
+pub use found::found_volumes;
+pub use host_volumes::{GroupConflict, HostPublication, HostVolumeError, HostVolumes};
 pub use measurable::MeasurableVolume;
 pub use mounts::MountInputs;
 pub use objects::{

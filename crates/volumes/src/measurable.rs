@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Volume;
-use model::storage::{ClaimName, PublishedVolume, UsageSource};
+use model::storage::{ClaimName, PublishedPlace, PublishedVolume, UsageSource};
 use model::{Pod, VolumeKind, pod as pods};
 
-use crate::csi;
 use crate::layout::PodLayout;
+use crate::mounts;
 use crate::plugins;
 
 /// A volume whose usage can be measured.
@@ -39,7 +39,8 @@ pub(crate) fn of_pod(
     let found = used.filter_map(|volume| {
         let made = published.get(&volume.name);
         let path = match made {
-            Some(made) => layout.volume(csi::PLUGIN, &made.folder).ok()?.join(csi::MOUNT),
+            Some(PublishedVolume { place: PublishedPlace::HostPath(_), .. }) => return None,
+            Some(made) => mounts::path_of(layout, made).ok()?,
             None => plugins::location(layout, volume).ok()?.0,
         };
         Some(MeasurableVolume {
@@ -95,6 +96,7 @@ mod tests {
         let usage = UsageSource::Driver { name: "d".to_owned(), handle: "h".to_owned() };
         let made = PublishedVolume {
             folder: "pv".to_owned(),
+            place: PublishedPlace::Csi,
             is_read_only: false,
             mode: VolumeMode::Filesystem,
             plugin: String::new(),

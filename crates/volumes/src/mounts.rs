@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
 use model::mount::{ContainerMount, MountPropagation, MountedImage};
-use model::storage::PublishedVolume;
+use model::storage::{HostPlugin, PublishedPlace, PublishedVolume};
 use model::{ImageRef, ImageUse, Pod, VolumeKind};
 
 use crate::csi;
-use crate::error::{MountFailure, VolumeError};
+use crate::error::{MountFailure, SetUpError, VolumeError};
 use crate::expand::expand;
 use crate::layout::{self, PodLayout};
 use crate::plugins;
@@ -22,7 +22,7 @@ pub struct MountInputs<'a> {
     pub environment: &'a BTreeMap<String, String>,
     /// The images of the volumes that are images, by the names of the volumes.
     pub images: &'a BTreeMap<String, ImageRef>,
-    /// The volumes that drivers have made for the pod, by the names of the volumes.
+    /// The volumes that were mounted for the pod one by one, by the names of the volumes.
     pub published: &'a BTreeMap<String, PublishedVolume>,
     /// Whether the pod's runtime handler can make mounts recursively read-only.
     pub has_recursive_read_only_mounts: bool,
@@ -99,15 +99,12 @@ fn plan_one(
     let (path, is_always_read_only) = match (&image, published) {
         (Some(_), _) => (PathBuf::new(), true),
         (None, Some(published)) => {
-            let folder = layout.volume(csi::PLUGIN, &published.folder).map_err(MountFailure::Volume)?;
-            (folder.join(csi::MOUNT), published.is_read_only)
+            (path_of(layout, published).map_err(MountFailure::Volume)?, published.is_read_only)
         }
         (None, None) => plugins::location(layout, volume).map_err(MountFailure::Volume)?,
     };
     // What is the host's keeps its labels, or nobody else could use it any more, and so does what cannot be written.
-    let is_own = volume.host_path.is_none()
-        && image.is_none()
-        && !published.is_some_and(|published| published.is_read_only);
+    let is_own = volume.host_path.is_none() && image.is_none() && published.is_none_or(is_relabelled);
     let sub_path = below.filter(|_| image.is_none()).map(|below| SubPath {
         // Upstream's name of the folder, by which whoever takes the volume down finds it.
         volume: published.map_or(&mount.name, |published| &published.folder).clone(),
@@ -135,7 +132,26 @@ fn plan_one(
     })
 }
 
-/// What a driver has made of a volume; `None` where drivers have nothing to do with it.
+/// Where a volume is that was mounted by itself.
+pub(crate) fn path_of(layout: &PodLayout, published: &PublishedVolume) -> Result<PathBuf, SetUpError> {
+    let folder = |plugin| layout.volume(plugin, &published.folder);
+    Ok(match &published.place {
+        PublishedPlace::Csi => folder(csi::PLUGIN)?.join(csi::MOUNT),
+        PublishedPlace::Mounted(plugin) => folder(plugin.folder())?,
+        PublishedPlace::HostPath(path) => PathBuf::from(path),
+    })
+}
+
+/// Whether the files of such a volume get the pod's label.
+fn is_relabelled(published: &PublishedVolume) -> bool {
+    let is_own = match &published.place {
+        PublishedPlace::Csi | PublishedPlace::Mounted(HostPlugin::Local) => true,
+        PublishedPlace::Mounted(HostPlugin::HostPath) | PublishedPlace::HostPath(_) => false,
+    };
+    is_own && !published.is_read_only
+}
+
+/// What was made of a volume by itself; `None` for one that is made with the others of the pod.
 fn published<'a>(
     volume: &Volume,
     container: &Container,

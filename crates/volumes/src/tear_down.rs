@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use host::beneath::{FileSystemKind, Links, Root};
 use host::mount::{self, MountEntry, MountError};
 use model::PodUid;
+use model::storage::HostPlugin;
 
 use crate::csi::{self, VolumeData};
 use crate::error::SetUpError;
@@ -53,6 +54,7 @@ fn remove_unmounted(
     remove: impl Fn(&Root, &Unmounted) -> Result<(), SetUpError>,
 ) -> Result<(), SetUpError> {
     refuse_published(layout)?;
+    refuse_mounted(layout)?;
     let pods = match Root::open(layout.pods()) {
         Err(error) if error.is_not_found() => return Ok(()),
         other => other?,
@@ -88,6 +90,20 @@ fn refuse_published(layout: &PodLayout) -> Result<(), SetUpError> {
         let Ok(volume) = volumes.open_dir(&name, Links::Refuse) else { continue };
         if let Ok(Some(_)) = VolumeData::read(&volume) {
             return Err(SetUpError::StillPublished { path: folder.join(name) });
+        }
+    }
+    Ok(())
+}
+
+/// Nor does anything go while a volume is mounted that was mounted by itself: nobody looks at it meanwhile.
+fn refuse_mounted(layout: &PodLayout) -> Result<(), SetUpError> {
+    for plugin in HostPlugin::MOUNTING {
+        let below = Path::new(VOLUMES).join(plugin.folder());
+        if layout.open().and_then(|pod| Ok(pod.open_dir(&below, Links::Refuse)?)).is_err() {
+            continue;
+        }
+        if let Some(entry) = mount::mounts_below(&layout.dir().join(&below))?.into_iter().next() {
+            return Err(MountError::StillMounted { path: entry.mount_point }.into());
         }
     }
     Ok(())

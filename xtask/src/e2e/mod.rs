@@ -35,6 +35,7 @@ mod many_streams;
 mod memory;
 mod node;
 mod node_object;
+mod node_volumes;
 mod packet_rules;
 mod pod_certificates;
 mod pods_api;
@@ -130,6 +131,9 @@ fn all() -> Vec<Scenario> {
         Calm volumes::show_their_content,
         Calm volumes::empty_dir_is_shared_and_belongs_to_the_group,
         Calm volumes::sub_paths_and_host_paths,
+        Calm node_volumes::of_folders_are_bound_for_each_pod,
+        Calm node_volumes::that_cannot_be_had_say_why,
+        Calm node_volumes::that_are_paths_are_shown_as_they_are,
         Calm trust_bundles::reach_the_volume,
         Calm trust_bundles::are_waited_for,
         Calm pod_certificates::reach_the_volume,
@@ -257,6 +261,7 @@ fn all() -> Vec<Scenario> {
         Disturbing csi_attacher::keeps_the_data_of_a_stateful_set,
         Stricter csi_uses::of_one_pod_are_refused_to_others,
         Stricter csi_uses::of_claims_of_their_own_need_them,
+        Disturbing node_volumes::on_disks_outlive_a_kubelet_that_is_killed,
         Stricter csi_volumes::live_with_their_pods,
         Stricter csi_volumes::are_claimed_and_keep_what_is_written,
         Stricter csi_volumes::are_staged_once_for_all_pods,

@@ -139,6 +139,7 @@ mod tests {
 
     fn entry(mount_point: &str, fs_type: &str, super_options: &str) -> MountEntry {
         MountEntry {
+            device: String::new(),
             mount_point: mount_point.into(),
             root: "/".into(),
             fs_type: fs_type.to_owned(),

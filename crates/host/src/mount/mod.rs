@@ -9,9 +9,10 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
-pub use table::{MountEntry, containing, is_mount_point, mounts, mounts_below};
+pub use table::{MountEntry, containing, is_mount_point, mounts, mounts_below, others_of};
 
 use crate::text::FileError;
 
@@ -142,6 +143,25 @@ pub fn make_read_only(target: &Path, is_recursive: bool) -> Result<(), MountErro
     Ok(())
 }
 
+/// The per-mount options of what `path` is on, as mount(8) names them. A bind mount made of it has them too, until it is
+/// remounted.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn options_of(path: &Path) -> Result<Vec<&'static str>, MountError> {
+    let flags = rustix::fs::statvfs(path).map_err(|source| refused("look at", path, source))?.f_flag;
+    let names = [
+        (StatVfsMountFlags::RDONLY, "ro"),
+        (StatVfsMountFlags::NODEV, "nodev"),
+        (StatVfsMountFlags::NOEXEC, "noexec"),
+        (StatVfsMountFlags::NOSUID, "nosuid"),
+        (StatVfsMountFlags::NOATIME, "noatime"),
+        (StatVfsMountFlags::RELATIME, "relatime"),
+        (StatVfsMountFlags::NODIRATIME, "nodiratime"),
+    ];
+    Ok(names.into_iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, name)| name).collect())
+}
+
 /// Makes mounts at and below `path` travel to and from its peers. Containers with bidirectional propagation need it of the
 /// kubelet's root directory. Where the mount that holds it is shared already, as systemd leaves `/`, nothing is to be done: a
 /// mount more would double every mount below it, and outlive what is removed there. Otherwise `path` becomes a mount of its
@@ -255,6 +275,28 @@ mod tests {
             assert_eq!(said, entry.super_options.split(',').any(|option| option == "noswap"));
             unmount(dir.path()).unwrap();
             assert!(matches!(has_noswap(&dir.path().join("none")), Err(MountError::Refused { .. })));
+        });
+    }
+
+    #[test]
+    fn other_mounts_of_a_folder_and_its_options() {
+        in_mount_namespace(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let (disk, shown) = (dir.path().join("disk"), dir.path().join("shown"));
+            fs::create_dir(&disk).unwrap();
+            fs::create_dir(&shown).unwrap();
+            tmpfs(&disk, TmpfsOptions::default()).unwrap();
+            let folder = disk.join("folder");
+            fs::create_dir(&folder).unwrap();
+            assert_eq!(others_of(&folder).unwrap(), []);
+            bind(&folder, &shown, BindOptions { is_recursive: false, is_read_only: true }).unwrap();
+            let others: Vec<_> = others_of(&folder).unwrap().into_iter().map(|m| m.mount_point).collect();
+            assert_eq!(others, std::slice::from_ref(&shown));
+            assert_eq!(others_of(&disk).unwrap(), [], "that is another folder");
+            assert!(options_of(&shown).unwrap().contains(&"ro"));
+            assert!(!options_of(&disk).unwrap().contains(&"ro"));
+            unmount(&shown).unwrap();
+            unmount(&disk).unwrap();
         });
     }
 

@@ -15,6 +15,8 @@ const MOUNTINFO: &str = "/proc/thread-self/mountinfo";
 pub struct MountEntry {
     /// Where it is mounted, as seen from the process's root.
     pub mount_point: PathBuf,
+    /// The number of the file system, `major:minor`.
+    pub device: String,
     /// Which directory of the file system is mounted there: `/` unless it is a bind mount.
     pub root: PathBuf,
     /// File system type, such as `tmpfs`.
@@ -51,6 +53,19 @@ pub fn containing(path: &Path) -> Result<Option<MountEntry>, FileError> {
     Ok(mounts()?.into_iter().rev().find(|m| path.starts_with(&m.mount_point)))
 }
 
+/// Where else a folder shows: the other mounts of the same folder of the same file system. `path` must be free of symbolic links.
+pub fn others_of(path: &Path) -> Result<Vec<MountEntry>, FileError> {
+    let all = mounts()?;
+    let Some(holder) = all.iter().rev().find(|m| path.starts_with(&m.mount_point)) else {
+        return Ok(Vec::new());
+    };
+    let below = path.strip_prefix(&holder.mount_point).unwrap_or(Path::new(""));
+    let root = if below == Path::new("") { holder.root.clone() } else { holder.root.join(below) };
+    let device = holder.device.clone();
+    let is_other = |m: &MountEntry| m.device == device && m.root == root && m.mount_point != path;
+    Ok(all.into_iter().filter(is_other).collect())
+}
+
 /// Whether something is mounted exactly at `path`, which must be free of symbolic links.
 pub fn is_mount_point(path: &Path) -> Result<bool, FileError> {
     Ok(mounts()?.iter().any(|m| m.mount_point == path))
@@ -64,7 +79,8 @@ fn parse(bytes: &[u8]) -> Vec<MountEntry> {
 
 fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|b| *b == b' ').filter(|f| !f.is_empty());
-    let mut before = fields.by_ref().skip(3);
+    let mut before = fields.by_ref().skip(2);
+    let device = before.next()?;
     let root = before.next()?;
     let mount_point = before.next()?;
     let options = before.next()?;
@@ -80,6 +96,7 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let super_options = before.next().unwrap_or_default();
     Some(MountEntry {
         mount_point: PathBuf::from(unescape(mount_point)),
+        device: text(device),
         root: PathBuf::from(unescape(root)),
         fs_type: text(fs_type),
         source: text(source),
@@ -125,6 +142,7 @@ mod tests {
         assert_eq!(parsed.len(), 3);
         assert_eq!(parsed[0].mount_point, Path::new("/proc"));
         assert!(!parsed[0].is_shared);
+        assert_eq!(parsed[0].device, "0:21");
         assert_eq!(parsed[1].root, Path::new("/a b"));
         assert_eq!(parsed[1].mount_point, Path::new("/mnt/tab\tx"));
         assert_eq!((parsed[1].fs_type.as_str(), parsed[1].source.as_str()), ("ext4", "/dev/sda1"));

@@ -47,6 +47,7 @@ pub(crate) struct Start {
     pub(crate) image: ImageRef,
     pub(crate) image_volumes: BTreeMap<String, ImageRef>,
     pub(crate) published_volumes: BTreeMap<String, PublishedVolume>,
+    pub(crate) volume_groups: Vec<i64>,
     pub(crate) facts: PodFacts,
     pub(crate) handler: RuntimeHandler,
     pub(crate) target: Option<ContainerId>,
@@ -84,7 +85,9 @@ impl Containers {
         let Some(spec) = pod::container(&pod, &start.container) else {
             return Err(config(format!("container {} is not in the pod's spec", start.container)));
         };
-        let sandbox_spec = self.sandboxes.spec(&start.pod, start.sandbox_attempt, &start.handler).await?;
+        let groups = start.volume_groups.clone();
+        let (attempt, handler) = (start.sandbox_attempt, &start.handler);
+        let sandbox_spec = self.sandboxes.spec(&start.pod, attempt, handler, groups).await?;
         let container_spec = self.describe(start, &spec, sandbox_spec.log_directory()).await?;
         self.runtime
             .create_container(&start.sandbox, &sandbox_spec, &container_spec)
@@ -147,7 +150,7 @@ impl Containers {
             devices: Vec::new(),
             cdi_devices: Vec::new(),
             annotations: BTreeMap::new(),
-            volume_groups: Vec::new(),
+            volume_groups: start.volume_groups.clone(),
             user_namespace: self.sandboxes.user_namespaces.ids_of(pod, &start.handler).await?,
             target: start.target.clone(),
             cpuset: container::CpuSet::default(),

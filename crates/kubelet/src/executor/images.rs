@@ -97,7 +97,7 @@ impl Images {
             Err(failure) => return Outcome::Failed(failure),
         };
         let waiting_since = Instant::now();
-        let spec = match self.sandboxes.spec(&pod, 0, handler).await {
+        let spec = match self.sandboxes.spec(&pod, 0, handler, Vec::new()).await {
             Ok(spec) => spec,
             Err(failure) => return Outcome::Failed(failure),
         };

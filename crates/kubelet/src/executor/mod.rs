@@ -121,8 +121,8 @@ fn in_runtime(adapter: &RuntimeAdapter, action: RuntimeAction) -> BoxFuture<'_, 
                 Err(error) => failure::runtime(&error),
             }
         }),
-        RuntimeAction::RunSandbox { pod, attempt, loss, handler } => {
-            Box::pin(async move { sandboxes.run(pod, attempt, loss, &handler).await })
+        RuntimeAction::RunSandbox { pod, attempt, loss, handler, volume_groups } => {
+            Box::pin(async move { sandboxes.run(pod, attempt, loss, &handler, volume_groups).await })
         }
         RuntimeAction::StopSandbox { id, .. } => Box::pin(async move { sandboxes.stop(&id).await }),
         RuntimeAction::RemoveSandbox { id, .. } => {
@@ -137,6 +137,7 @@ fn in_runtime(adapter: &RuntimeAdapter, action: RuntimeAction) -> BoxFuture<'_, 
             image,
             image_volumes,
             published_volumes,
+            volume_groups,
             facts,
             handler,
             target,
@@ -150,6 +151,7 @@ fn in_runtime(adapter: &RuntimeAdapter, action: RuntimeAction) -> BoxFuture<'_, 
                 image,
                 image_volumes,
                 published_volumes,
+                volume_groups,
                 facts,
                 handler,
                 target,

@@ -38,6 +38,7 @@ impl Sandboxes {
         attempt: u32,
         loss: Option<SandboxLoss>,
         handler: &RuntimeHandler,
+        volume_groups: Vec<i64>,
     ) -> Outcome {
         match loss {
             None => {}
@@ -50,7 +51,7 @@ impl Sandboxes {
         }
         let dns = dns::for_pod(&pod, &self.dns_settings().await);
         self.tell(&pod, dns.warnings);
-        let spec = match self.spec_with(&pod, attempt, handler, dns.config).await {
+        let spec = match self.spec_with(&pod, attempt, handler, volume_groups, dns.config).await {
             Ok(spec) => spec,
             Err(failure) => return Outcome::Failed(failure),
         };
@@ -96,9 +97,10 @@ impl Sandboxes {
         pod: &AllocatedPod,
         attempt: u32,
         handler: &RuntimeHandler,
+        volume_groups: Vec<i64>,
     ) -> Result<SandboxSpec, Failure> {
         let dns = dns::for_pod(pod, &self.dns_settings().await);
-        self.spec_with(pod, attempt, handler, dns.config).await
+        self.spec_with(pod, attempt, handler, volume_groups, dns.config).await
     }
 
     async fn spec_with(
@@ -106,6 +108,7 @@ impl Sandboxes {
         pod: &AllocatedPod,
         attempt: u32,
         handler: &RuntimeHandler,
+        volume_groups: Vec<i64>,
         dns: ResolvConf,
     ) -> Result<SandboxSpec, Failure> {
         let inputs = SandboxInputs {
@@ -116,7 +119,7 @@ impl Sandboxes {
             dns,
             runtime_handler: handler.name.clone(),
             totals: totals(pod),
-            volume_groups: Vec::new(),
+            volume_groups,
             user_namespace: self.user_namespaces.ids_of(pod, handler).await?,
         };
         sandbox::spec(pod, &inputs, &self.node)

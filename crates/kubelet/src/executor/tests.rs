@@ -42,6 +42,7 @@ fn an_action_under_way_is_small() {
             image: model::ImageRef::from(""),
             image_volumes: std::collections::BTreeMap::new(),
             published_volumes: std::collections::BTreeMap::new(),
+            volume_groups: Vec::new(),
             sandbox_attempt: 0,
             facts: model::downward::PodFacts::default(),
             handler: model::RuntimeHandler::default(),
@@ -50,7 +51,7 @@ fn an_action_under_way_is_small() {
     };
     let run = |sandboxes: &'static sandboxes::Sandboxes| async move {
         let handler = model::RuntimeHandler::default();
-        sandboxes.run(AllocatedPod::granted(pod()), 0, None, &handler).await
+        sandboxes.run(AllocatedPod::granted(pod()), 0, None, &handler, Vec::new()).await
     };
     for (what, bytes, most) in [
         ("any action", whole(carry_out), 1088),

@@ -281,6 +281,7 @@ mod tests {
         let mut claiming = pod("claiming", Some(claim), true);
         let volume = model::storage::PublishedVolume {
             folder: "pv".to_owned(),
+            place: model::storage::PublishedPlace::Csi,
             is_read_only: false,
             mode: model::storage::VolumeMode::Filesystem,
             plugin: "kubernetes.io/csi:d".to_owned(),

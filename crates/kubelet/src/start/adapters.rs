@@ -8,7 +8,7 @@ use apiserver::{ObjectCache, PodCertificates, TrustBundles};
 use host::cgroup::CgroupTree;
 use runtime::images::CredentialProviders;
 use tokio::sync::{Notify, Semaphore};
-use volumes::{CsiVolumes, Volumes};
+use volumes::{CsiVolumes, HostVolumes, Volumes};
 
 use super::{Prerequisites, settings};
 use crate::executor::action_log::ActionLog;
@@ -111,7 +111,11 @@ impl Prerequisites {
                 volumes: volumes.clone(),
                 user_namespaces: self.user_namespaces.clone(),
             },
-            storage: Storage { csi: shared.csi.clone() },
+            storage: Storage {
+                csi: shared.csi.clone(),
+                host: HostVolumes::new(&config.paths.root, self.metrics.clone()),
+                api: api.clone(),
+            },
             plugins: Plugins::new(self.metrics.clone()),
             host: HostAdapter {
                 cgroups: cgroups.clone(),

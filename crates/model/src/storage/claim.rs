@@ -39,7 +39,7 @@ impl fmt::Display for ClaimName {
 }
 
 /// What the API server has said of a claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ClaimAnswer {
     /// There is a volume for it.
     Bound(BoundClaim),
@@ -48,7 +48,7 @@ pub enum ClaimAnswer {
 }
 
 /// A claim that has a volume.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BoundClaim {
     /// Which.
     pub volume: Arc<VolumeSpec>,

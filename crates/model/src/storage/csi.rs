@@ -2,6 +2,7 @@
 //! (<https://github.com/container-storage-interface/spec/blob/v1.13.0/spec.md>).
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{CSIPersistentVolumeSource, CSIVolumeSource, SecretReference};
@@ -9,6 +10,7 @@ use k8s_openapi::api::storage::v1::CSIDriver;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::VolumeSpec;
 use crate::PodUid;
 
 /// A Secret. Who needs what is in it fetches it: it is in nothing that is decided about, or recorded.
@@ -72,6 +74,32 @@ impl CsiSource {
             expand_secret: None,
             is_ephemeral: true,
         }
+    }
+}
+
+/// A volume of a CSI driver, with what is said of it as of any other.
+#[derive(Clone, Copy, Debug)]
+pub struct CsiVolume<'a> {
+    spec: &'a VolumeSpec,
+    source: &'a CsiSource,
+}
+
+impl<'a> CsiVolume<'a> {
+    pub(super) fn new(spec: &'a VolumeSpec, source: &'a CsiSource) -> Self {
+        Self { spec, source }
+    }
+
+    /// What concerns the driver alone.
+    pub fn csi(&self) -> &'a CsiSource {
+        self.source
+    }
+}
+
+impl Deref for CsiVolume<'_> {
+    type Target = VolumeSpec;
+
+    fn deref(&self) -> &VolumeSpec {
+        self.spec
     }
 }
 

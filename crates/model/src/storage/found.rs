@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::VolumeMode;
+use super::{MounterName, VolumeMode};
 use crate::PodUid;
 
 /// All that were found.
@@ -15,16 +15,16 @@ pub struct FoundVolumes {
     pub staged: Vec<FoundStage>,
 }
 
-/// A volume in a pod's folder (`pods/UID/volumes/kubernetes.io~csi/FOLDER/vol_data.json`).
+/// A volume in a pod's folder (`pods/UID/volumes/PLUGIN/FOLDER`; of a CSI driver, `vol_data.json` there tells of it).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundPublication {
     /// The pod.
     pub uid: PodUid,
     /// The volume's folder there.
     pub folder: String,
-    /// The driver's name.
-    pub driver: String,
-    /// What the driver calls the volume.
+    /// Who has mounted it.
+    pub mounter: MounterName,
+    /// What the mounter calls the volume.
     pub handle: String,
     /// Whether it lives and dies with its pod.
     pub is_ephemeral: bool,
@@ -34,12 +34,13 @@ pub struct FoundPublication {
     pub is_mounted: bool,
 }
 
-/// A volume that was made ready for the node (`plugins/kubernetes.io/csi/DRIVER/HASH/vol_data.json`).
+/// A volume that was made ready for the node (`plugins/kubernetes.io/csi/DRIVER/HASH/vol_data.json`,
+/// `plugins/kubernetes.io/local-volume/mounts/VOLUME`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundStage {
-    /// The driver's name.
-    pub driver: String,
-    /// What the driver calls the volume.
+    /// Who has mounted it.
+    pub mounter: MounterName,
+    /// What the mounter calls the volume.
     pub handle: String,
     /// Whether it is mounted. One that is not may be on its way.
     pub is_mounted: bool,

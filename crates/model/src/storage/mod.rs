@@ -1,29 +1,37 @@
-//! Volumes that drivers make available on a node: what a PersistentVolume, or a volume of a pod, says of them, and how a
-//! node finds them again (<https://kubernetes.io/docs/concepts/storage/persistent-volumes/>, KEP-596 for inline ones).
+//! Volumes that are mounted one by one, by CSI drivers or by the kubelet: what a PersistentVolume, or a volume of a pod, says of
+//! them, and how a node finds them again (<https://kubernetes.io/docs/concepts/storage/persistent-volumes/>, KEP-596 for inline
+//! ones of drivers).
 
 mod claim;
 mod csi;
 mod found;
+mod host;
+mod mounter;
 mod usage;
 
 use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec, Volume};
+use k8s_openapi::api::core::v1::{NodeSelector, PersistentVolume, PersistentVolumeSpec, Volume};
 use serde::{Deserialize, Serialize};
 
 use crate::{PodKey, PodUid, pod};
 
 pub use claim::{BoundClaim, ClaimAnswer, ClaimName, ClaimProblem};
 pub use csi::{
-    CsiCapabilities, CsiDriver, CsiDriverObject, CsiSource, CsiTokenRequest, FsGroupPolicy, SecretName,
-    attachment_name,
+    CsiCapabilities, CsiDriver, CsiDriverObject, CsiSource, CsiTokenRequest, CsiVolume, FsGroupPolicy,
+    SecretName, attachment_name,
 };
 pub use found::{FoundPublication, FoundStage, FoundVolumes};
+pub use host::HostSource;
+pub use mounter::{HostPlugin, Mounter, MounterName};
 pub use usage::{Amounts, UsageSource, VolumeUsage};
 
 /// Upstream's name of the plugin that calls CSI drivers.
 pub const CSI_PLUGIN: &str = "kubernetes.io/csi";
+
+/// Names the group to which the files of a PersistentVolume belong: its pods get it as a supplemental group.
+const GROUP: &str = "pv.beta.kubernetes.io/gid";
 
 /// A volume's name on its node, under which `volumesInUse` and `volumesAttached` of the node have it as well:
 /// `kubernetes.io/csi/<driver>^<handle>`. One that is a single pod's has the pod's uid in it.
@@ -37,7 +45,12 @@ impl VolumeName {
         Self(format!("{CSI_PLUGIN}/{driver}^{handle}").into())
     }
 
-    /// That of a volume which lives and dies with one pod. `folder` is its name in the pod.
+    /// That of a volume which pods may share and the kubelet mounts. `folder` is the PersistentVolume's name.
+    pub fn of_host(plugin: HostPlugin, folder: &str) -> Self {
+        Self(format!("{}/{folder}", plugin.name()).into())
+    }
+
+    /// That of a volume which is one pod's alone. `folder` is its folder in that of the pod.
     pub fn of_pod(plugin: &str, uid: &PodUid, folder: &str) -> Self {
         Self(format!("{plugin}/{uid}-{folder}").into())
     }
@@ -61,7 +74,7 @@ impl fmt::Debug for VolumeName {
 }
 
 /// What a volume is, whoever uses it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VolumeSpec {
     /// Its name on the node.
     pub name: VolumeName,
@@ -73,10 +86,14 @@ pub struct VolumeSpec {
     pub mode: VolumeMode,
     /// `spec.accessModes`, in the order of the object.
     pub access_modes: Vec<String>,
-    /// `spec.mountOptions`.
+    /// What it is mounted with: `spec.mountOptions`, and what stands for them.
     pub mount_options: Vec<String>,
     /// `spec.capacity.storage`, in bytes.
     pub capacity: Option<u64>,
+    /// The nodes that may have it (`spec.nodeAffinity.required`); `None` for all.
+    pub nodes: Option<NodeSelector>,
+    /// The group that its pods need.
+    pub group: Option<i64>,
 }
 
 /// What makes a volume.
@@ -84,6 +101,8 @@ pub struct VolumeSpec {
 pub enum VolumeSource {
     /// A CSI driver.
     Csi(CsiSource),
+    /// The kubelet itself.
+    Host(HostSource),
 }
 
 /// `spec.volumeMode`.
@@ -128,24 +147,37 @@ impl VolumeSpec {
     pub fn of_persistent(object: &PersistentVolume) -> Result<Self, SpecError> {
         let folder = object.metadata.name.clone().unwrap_or_default();
         let spec = object.spec.as_ref().ok_or(SpecError::Unknown)?;
-        let Some(source) = &spec.csi else {
-            return Err(plugin_of(spec)
-                .map_or(SpecError::Unknown, |plugin| SpecError::NoPlugin { plugin: plugin.to_owned() }));
+        let (source, name, mount_options) = match (&spec.csi, HostSource::of_persistent(spec)) {
+            (Some(source), _) => {
+                let source = CsiSource::of_persistent(source);
+                let name = VolumeName::csi(&source.driver, &source.handle);
+                (VolumeSource::Csi(source), name, spec.mount_options.clone().unwrap_or_default())
+            }
+            (None, Some(source)) => {
+                let name = VolumeName::of_host(source.plugin(), &folder);
+                (VolumeSource::Host(source), name, host::mount_options(object))
+            }
+            (None, None) => {
+                return Err(plugin_of(spec)
+                    .map_or(SpecError::Unknown, |plugin| SpecError::NoPlugin { plugin: plugin.to_owned() }));
+            }
         };
-        let source = CsiSource::of_persistent(source);
         let capacity = spec.capacity.as_ref().and_then(|capacity| capacity.get("storage"));
         let capacity = capacity.and_then(crate::Quantity::from_api);
+        let annotations = object.metadata.annotations.as_ref();
         Ok(Self {
-            name: VolumeName::csi(&source.driver, &source.handle),
+            name,
             folder,
-            source: VolumeSource::Csi(source),
+            source,
             mode: match spec.volume_mode.as_deref() {
                 Some("Block") => VolumeMode::Block,
                 _ => VolumeMode::Filesystem,
             },
             access_modes: spec.access_modes.clone().unwrap_or_default(),
-            mount_options: spec.mount_options.clone().unwrap_or_default(),
+            mount_options,
             capacity: capacity.and_then(|quantity| u64::try_from(quantity.units()).ok()),
+            nodes: spec.node_affinity.as_ref().and_then(|affinity| affinity.required.clone()),
+            group: annotations.and_then(|all| all.get(GROUP)?.parse().ok()),
         })
     }
 
@@ -161,6 +193,8 @@ impl VolumeSpec {
             access_modes: vec!["ReadWriteOnce".to_owned()],
             mount_options: Vec::new(),
             capacity: None,
+            nodes: None,
+            group: None,
         })
     }
 
@@ -168,6 +202,7 @@ impl VolumeSpec {
     pub fn plugin(&self) -> String {
         match &self.source {
             VolumeSource::Csi(source) => format!("{CSI_PLUGIN}:{}", source.driver),
+            VolumeSource::Host(source) => source.plugin().name().to_owned(),
         }
     }
 
@@ -177,18 +212,53 @@ impl VolumeSpec {
             VolumeSource::Csi(source) => {
                 UsageSource::Driver { name: source.driver.clone(), handle: source.handle.clone() }
             }
+            VolumeSource::Host(_) => UsageSource::FileSystem,
         }
     }
 
-    /// The CSI driver that makes it.
-    pub fn csi(&self) -> &CsiSource {
-        let VolumeSource::Csi(source) = &self.source;
-        source
+    /// The same for one pod: what is mounted for each pod anew has another name for each.
+    pub fn for_pod(self: &Arc<Self>, uid: &PodUid) -> Arc<Self> {
+        match &self.source {
+            VolumeSource::Host(source) if !source.plugin().stages() => {
+                let name = VolumeName::of_pod(source.plugin().name(), uid, &self.folder);
+                Arc::new(Self { name, ..Self::clone(self) })
+            }
+            VolumeSource::Csi(_) | VolumeSource::Host(_) => self.clone(),
+        }
+    }
+
+    /// As a volume of a CSI driver; `None` for one of another kind.
+    pub fn as_csi(&self) -> Option<CsiVolume<'_>> {
+        match &self.source {
+            VolumeSource::Csi(source) => Some(CsiVolume::new(self, source)),
+            VolumeSource::Host(_) => None,
+        }
+    }
+
+    /// Whether it is one pod's alone by its source: it is neither attached nor staged.
+    pub fn is_ephemeral(&self) -> bool {
+        self.as_csi().is_some_and(|volume| volume.csi().is_ephemeral)
+    }
+
+    /// Who mounts it.
+    pub fn mounter(&self) -> MounterName {
+        match &self.source {
+            VolumeSource::Csi(source) => MounterName::Csi(source.driver.clone()),
+            VolumeSource::Host(source) => MounterName::Host(source.plugin()),
+        }
+    }
+
+    /// What its mounter calls it.
+    pub fn handle(&self) -> &str {
+        match &self.source {
+            VolumeSource::Csi(source) => &source.handle,
+            VolumeSource::Host(_) => &self.folder,
+        }
     }
 }
 
-/// Whether a volume of a pod is made by a driver, for it alone or by a claim.
-pub fn is_made_by_driver(volume: &Volume) -> bool {
+/// Whether a volume of a pod is mounted one by one, for it alone or by a claim, and not with the others of the pod.
+pub fn is_mounted_alone(volume: &Volume) -> bool {
     volume.csi.is_some() || volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
 }
 
@@ -200,9 +270,7 @@ fn plugin_of(spec: &PersistentVolumeSpec) -> Option<&'static str> {
         };
     }
     named! {
-        local => "kubernetes.io/local-volume",
         nfs => "kubernetes.io/nfs",
-        host_path => "kubernetes.io/host-path",
         iscsi => "kubernetes.io/iscsi",
         fc => "kubernetes.io/fc",
         flex_volume => "kubernetes.io/flexvolume",
@@ -220,8 +288,10 @@ fn plugin_of(spec: &PersistentVolumeSpec) -> Option<&'static str> {
 /// A volume as it is there for a pod: where containers mount it from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PublishedVolume {
-    /// Its folder below `volumes/kubernetes.io~csi` of its pod.
+    /// Its folder in that of the pod.
     pub folder: String,
+    /// Where it is.
+    pub place: PublishedPlace,
     /// Whether the pod may only ever read it.
     pub is_read_only: bool,
     /// Whether it has a file system.
@@ -237,10 +307,33 @@ impl PublishedVolume {
     pub fn of(spec: &VolumeSpec, is_read_only: bool) -> Self {
         Self {
             folder: spec.folder.clone(),
+            place: PublishedPlace::of(&spec.source),
             is_read_only,
             mode: spec.mode,
             plugin: spec.plugin(),
             usage: spec.usage(),
+        }
+    }
+}
+
+/// Where a volume is for a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PublishedPlace {
+    /// `volumes/kubernetes.io~csi/<folder>/mount` below the pod's folder.
+    Csi,
+    /// `volumes/<plugin>/<folder>` there.
+    Mounted(HostPlugin),
+    /// This path of the host.
+    HostPath(String),
+}
+
+impl PublishedPlace {
+    /// That of a volume.
+    pub fn of(source: &VolumeSource) -> Self {
+        match source {
+            VolumeSource::Csi(_) => Self::Csi,
+            VolumeSource::Host(HostSource::HostPath { path, .. }) => Self::HostPath(path.clone()),
+            VolumeSource::Host(source) => Self::Mounted(source.plugin()),
         }
     }
 }

@@ -26,7 +26,7 @@ fn a_persistent_volume_of_a_csi_driver() {
     assert_eq!((spec.folder.as_str(), spec.mode), ("pv-1", VolumeMode::Block));
     assert_eq!((spec.capacity, spec.mount_options.as_slice()), (Some(1 << 30), &["noatime".to_owned()][..]));
     let secret = |name: &str| Some(SecretName { namespace: "n".into(), name: name.into() });
-    let source = spec.csi();
+    let source = spec.as_csi().unwrap().csi();
     assert_eq!((&source.stage_secret, &source.publish_secret), (&secret("s"), &secret("p")));
     assert_eq!((source.expand_secret.as_ref(), source.is_ephemeral, source.read_only), (None, false, true));
     assert_eq!((source.fs_type.as_str(), source.attributes["a"].as_str()), ("xfs", "b"));
@@ -34,8 +34,8 @@ fn a_persistent_volume_of_a_csi_driver() {
 
 #[test]
 fn one_of_another_kind_says_of_which() {
-    let local = json!({ "local": { "path": "/x" } });
-    assert_eq!(persistent(&local), Err(SpecError::NoPlugin { plugin: "kubernetes.io/local-volume".into() }));
+    let nfs = json!({ "nfs": { "server": "s", "path": "/x" } });
+    assert_eq!(persistent(&nfs), Err(SpecError::NoPlugin { plugin: "kubernetes.io/nfs".into() }));
     assert_eq!(persistent(&json!({})), Err(SpecError::Unknown));
 }
 
@@ -55,7 +55,7 @@ fn an_inline_volume_is_its_pods_alone() {
     let volumes = pod.spec.as_ref().unwrap().volumes.as_ref().unwrap();
     let spec = VolumeSpec::of_inline(&pod, &volumes[0]).unwrap();
     assert_eq!(spec.name.as_str(), "kubernetes.io/csi/u-1-v");
-    let source = spec.csi();
+    let source = spec.as_csi().unwrap().csi();
     assert_eq!(source.handle, "csi-54e4a2795add1ece7addc064e12cf22ce057736d58edc244244872693ca52848");
     assert_eq!(source.publish_secret, Some(SecretName { namespace: "ns".into(), name: "s".into() }));
     assert!(source.is_ephemeral && source.read_only);
@@ -90,4 +90,33 @@ fn a_csi_driver_object_and_what_holds_without_one() {
             mounts_with_selinux: true,
         }
     );
+}
+
+#[test]
+fn volumes_that_the_kubelet_mounts_itself() {
+    let object = |annotations: serde_json::Value, spec: serde_json::Value| {
+        let object = json!({ "metadata": { "name": "pv-1", "annotations": annotations }, "spec": spec });
+        Arc::new(VolumeSpec::of_persistent(&serde_json::from_value(object).unwrap()).unwrap())
+    };
+    let local = object(
+        json!({ "pv.beta.kubernetes.io/gid": "77" }),
+        json!({
+            "local": { "path": "/mnt/disk" }, "mountOptions": ["noexec", "noatime", "noexec"],
+            "nodeAffinity": { "required": { "nodeSelectorTerms": [{}] } },
+        }),
+    );
+    let uid = PodUid::from("u");
+    assert_eq!(local.for_pod(&uid).name.as_str(), "kubernetes.io/local-volume/pv-1", "pods share it");
+    assert_eq!((local.handle(), local.group), ("pv-1", Some(77)));
+    assert_eq!(local.mount_options, ["noatime", "noexec"]);
+    assert!(local.nodes.is_some() && !local.is_ephemeral());
+    let ext4 = HostSource::Local { path: "/mnt/disk".into(), fs_type: "ext4".into() };
+    assert_eq!(local.source, VolumeSource::Host(ext4));
+    let annotations = json!({
+        "volume.beta.kubernetes.io/mount-options": "ro,,noatime", "pv.beta.kubernetes.io/gid": "wheel",
+    });
+    let path = object(annotations, json!({ "hostPath": { "path": "/data" }, "mountOptions": ["sync"] }));
+    assert_eq!(path.for_pod(&uid).name.as_str(), "kubernetes.io/host-path/u-pv-1");
+    assert_eq!((path.mount_options.as_slice(), path.group), (&["noatime".into(), "ro".into()][..], None));
+    assert_eq!(PublishedPlace::of(&path.source), PublishedPlace::HostPath("/data".into()));
 }

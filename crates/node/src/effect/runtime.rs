@@ -48,6 +48,8 @@ pub enum RuntimeAction {
         loss: Option<SandboxLoss>,
         /// What runs it.
         handler: RuntimeHandler,
+        /// Groups that the pod's volumes need.
+        volume_groups: Vec<i64>,
     },
     /// Stop a sandbox with its network. → `Done`
     StopSandbox {
@@ -84,8 +86,10 @@ pub enum RuntimeAction {
         image: ImageRef,
         /// Images that it mounts as volumes, by the names of the volumes.
         image_volumes: BTreeMap<String, ImageRef>,
-        /// Volumes that drivers have made for the pod, by the names of the volumes.
+        /// Volumes that were mounted for the pod one by one, by the names of the volumes.
         published_volumes: BTreeMap<String, PublishedVolume>,
+        /// Groups that the pod's volumes need.
+        volume_groups: Vec<i64>,
         /// What its environment refers to.
         facts: PodFacts,
         /// What runs the pod.

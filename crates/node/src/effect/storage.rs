@@ -1,11 +1,11 @@
-//! What is asked of drivers of volumes. Each action has all that the driver is told, but for secrets and tokens, which whoever
-//! carries it out fetches.
+//! What is done with volumes one by one, by their drivers or by the kubelet itself. Each action has all that is needed for it,
+//! but for secrets and tokens, which whoever carries it out fetches.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use model::storage::{CsiDriver, VolumeMode, VolumeName, VolumeSpec};
+use model::storage::{Mounter, VolumeMode, VolumeName, VolumeSpec};
 use model::{AllocatedPod, Pod, PodKey, PodUid};
 use serde::Serialize;
 
@@ -15,12 +15,13 @@ use super::{ActionKind, Subject};
 /// ([`FailureKind`](super::FailureKind)). All of them end in `Done`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum StorageAction {
-    /// Make a volume ready for the node (`NodeStageVolume`).
+    /// Make a volume ready for the node (`NodeStageVolume`; a disk is mounted, and has a file system made on it first if it has
+    /// none).
     Stage {
         /// Which.
         volume: Arc<VolumeSpec>,
         /// Who does it.
-        driver: CsiDriver,
+        mounter: Mounter,
         /// What its attachment says.
         publish_context: BTreeMap<String, String>,
         /// `fsGroup` of the pod it is staged for: for drivers that see to that themselves.
@@ -30,12 +31,12 @@ pub enum StorageAction {
     Unstage {
         /// Which.
         volume: VolumeName,
-        /// What the driver calls it.
+        /// What the mounter calls it.
         handle: String,
         /// Who does it.
-        driver: CsiDriver,
+        mounter: Mounter,
     },
-    /// Make a volume available to a pod (`NodePublishVolume`), with its `fsGroup` applied, unless the driver does that.
+    /// Make a volume available to a pod (`NodePublishVolume`, or a mount), with its `fsGroup` applied, unless the driver does that.
     Publish {
         /// The pod.
         #[serde(serialize_with = "super::as_version")]
@@ -45,7 +46,7 @@ pub enum StorageAction {
         /// Which.
         volume: Arc<VolumeSpec>,
         /// Who does it.
-        driver: CsiDriver,
+        mounter: Mounter,
         /// What its attachment says.
         publish_context: BTreeMap<String, String>,
         /// Whether the pod may only ever read it.
@@ -53,7 +54,7 @@ pub enum StorageAction {
         /// Whether it was there for the pod before (`requiresRepublish`): then a failure takes nothing away.
         is_again: bool,
     },
-    /// Take a volume from a pod (`NodeUnpublishVolume`), and remove what was made for it in the pod's folder. What is not
+    /// Take a volume from a pod (`NodeUnpublishVolume`, or an unmount), and remove what was made for it in the pod's folder. What is not
     /// there any more is no error.
     Unpublish {
         /// The pod.
@@ -62,12 +63,12 @@ pub enum StorageAction {
         key: PodKey,
         /// The volume's folder in that of the pod.
         folder: String,
-        /// What the driver calls it.
+        /// What the mounter calls it.
         handle: String,
         /// Whether it has a file system.
         mode: VolumeMode,
         /// Who does it.
-        driver: CsiDriver,
+        mounter: Mounter,
     },
 }
 

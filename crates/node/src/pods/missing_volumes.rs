@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use model::storage::is_made_by_driver;
+use model::storage::is_mounted_alone;
 use model::{Now, Pod, pod};
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,7 @@ impl MissingVolumes {
     pub(crate) fn tried(&mut self, pod: &Pod, now: Now) {
         if self.tell_at.is_none() {
             self.tell_at = Some(now.after(PATIENCE));
-            let used = pod::used_volumes(pod).filter(|volume| !is_made_by_driver(volume));
+            let used = pod::used_volumes(pod).filter(|volume| !is_mounted_alone(volume));
             self.of_files.unmounted = used.map(|volume| volume.name.clone()).collect();
             self.of_files.unmounted.sort_unstable();
         }

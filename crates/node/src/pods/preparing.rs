@@ -126,7 +126,8 @@ impl PodRecord {
                     let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
                     self.record_event(false, event::SANDBOX_CHANGED, text, cx.out);
                 }
-                let action = RuntimeAction::RunSandbox { pod: pod.clone(), attempt: *attempt, loss, handler };
+                let (pod, attempt, volume_groups) = (pod.clone(), *attempt, cx.volumes.groups(pod));
+                let action = RuntimeAction::RunSandbox { pod, attempt, loss, handler, volume_groups };
                 self.start(PodTask::Sandbox, action, cx.out);
                 None
             }

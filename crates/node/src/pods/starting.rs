@@ -75,6 +75,7 @@ impl PodRecord {
                         image,
                         image_volumes,
                         published_volumes: cx.volumes.published(&self.uid),
+                        volume_groups: cx.volumes.groups(pod),
                         facts: self.facts(cx),
                         handler,
                         target: self.target_of(pod, &item.name),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::storage::{
     BoundClaim, ClaimAnswer, ClaimProblem, CsiCapabilities, CsiDriverObject, FoundPublication, FoundStage,
-    FoundVolumes, PublishedVolume, VolumeMode, VolumeSpec,
+    FoundVolumes, HostPlugin, MounterName, PublishedPlace, PublishedVolume, VolumeMode, VolumeSpec,
 };
 use model::{Pod, PodUid};
 use serde_json::{Value, json};
@@ -282,13 +282,14 @@ fn what_was_found_is_made_again_or_removed() {
     let publication = |uid: &str| FoundPublication {
         uid: uid.into(),
         folder: "pv".into(),
-        driver: "d".into(),
+        mounter: MounterName::Csi("d".into()),
         handle: "h".into(),
         is_ephemeral: false,
         mode: VolumeMode::Filesystem,
         is_mounted: true,
     };
-    let stage = |handle: &str| FoundStage { driver: "d".into(), handle: handle.into(), is_mounted: true };
+    let mounter = || MounterName::Csi("d".into());
+    let stage = |handle: &str| FoundStage { mounter: mounter(), handle: handle.into(), is_mounted: true };
     let mut scenario = Scenario::restarted(BTreeMap::new(), Duration::from_secs(5000));
     lists_drivers(&mut scenario, object());
     let volumes = FoundVolumes {
@@ -307,4 +308,109 @@ fn what_was_found_is_made_again_or_removed() {
     assert_eq!(scenario.ends("resolve ns/c", bound()), "", "the call for the other pod is under way");
     assert!(scenario.done("unpublish pv of gone").contains("stage pv"));
     assert_eq!(scenario.done("stage pv"), "publish pv");
+}
+
+/// A claim with a PersistentVolume of this source.
+fn bound_to(spec: &Value) -> Outcome {
+    let object = json!({ "metadata": { "name": "pv", "annotations": { "pv.beta.kubernetes.io/gid": "77" } }, "spec": spec });
+    let volume = VolumeSpec::of_persistent(&serde_json::from_value(object).unwrap()).unwrap();
+    let bound = BoundClaim { volume: Arc::new(volume), owner: None };
+    Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Bound(bound)))
+}
+
+/// What the kubelet mounts itself needs no driver, nor anything that the cluster says of drivers.
+#[test]
+fn a_local_volume_is_staged_once_and_its_group_is_the_pods() {
+    let mut scenario = Scenario::new();
+    scenario.apply(&claiming("web", "u"));
+    let local = bound_to(&json!({ "local": { "path": "/disk" } }));
+    assert_eq!(scenario.ends("resolve ns/c", local.clone()), "stage pv");
+    assert_eq!(
+        waits(&scenario, "u"),
+        ["volume v to be made ready for the node by plugin kubernetes.io/local-volume: -"]
+    );
+    let told = scenario.fails("stage pv", FailureKind::NotBegun, "path \"/disk\" does not exist");
+    let message =
+        "MountVolume.NewMounter initialization failed for volume \"pv\" : path \"/disk\" does not exist";
+    assert!(told.contains(message), "{told}");
+    assert!(scenario.wait(Duration::from_secs(1)).contains("stage pv"));
+    assert_eq!(scenario.done("stage pv"), "publish pv");
+    go_on(&mut scenario);
+    let groups = |scenario: &Scenario| {
+        let of = |action: &Action| match action {
+            Action::Runtime(
+                RuntimeAction::RunSandbox { volume_groups, .. }
+                | RuntimeAction::StartContainer { volume_groups, .. },
+            ) => Some(volume_groups.clone()),
+            _ => None,
+        };
+        scenario.actions().find_map(of)
+    };
+    assert_eq!(scenario.done("publish pv"), "sandbox 0");
+    assert_eq!(groups(&scenario), Some(vec![77]));
+    scenario.done("sandbox 0");
+    assert_eq!(groups(&scenario), Some(vec![77]));
+    go_on(&mut scenario);
+    scenario.apply(&claiming("other", "o"));
+    assert_eq!(scenario.ends("resolve ns/c", local), "publish pv of o", "it is staged already");
+    scenario.done("publish pv of o");
+    go_on(&mut scenario);
+    for (name, uid, text) in [("web", "u", "unpublish pv"), ("other", "o", "unpublish pv of o")] {
+        scenario.apply(&deleted(&claiming(name, uid)));
+        go_on(&mut scenario);
+        scenario.done(text);
+        go_on(&mut scenario);
+    }
+    assert_eq!(scenario.under_way(), ["unstage pv"]);
+    scenario.done("unstage pv");
+}
+
+/// A path is each pod's own, and nothing has to be done with it but to look.
+#[test]
+fn a_path_of_the_node_is_looked_at_for_each_pod_and_has_no_options() {
+    let mut scenario = Scenario::new();
+    scenario.apply(&claiming("web", "u"));
+    let path = json!({ "hostPath": { "path": "/data" } });
+    assert_eq!(scenario.ends("resolve ns/c", bound_to(&path)), "publish pv");
+    go_on(&mut scenario);
+    scenario.done("publish pv");
+    scenario.done("sandbox 0");
+    let given = scenario.actions().find_map(|action| match action {
+        Action::Runtime(RuntimeAction::StartContainer { published_volumes, .. }) => {
+            Some(published_volumes["v"].place.clone())
+        }
+        _ => None,
+    });
+    assert_eq!(given, Some(PublishedPlace::HostPath("/data".into())));
+    go_on(&mut scenario);
+    scenario.apply(&claiming("other", "o"));
+    let path = json!({ "hostPath": { "path": "/data" }, "mountOptions": ["ro"] });
+    let told = scenario.ends("resolve ns/c", bound_to(&path));
+    let why = "MountVolume.MountOptionSupport check failed for volume \"pv\" : mount options are not supported for this volume type";
+    assert!(told.contains(why), "{told}");
+}
+
+/// What was mounted for a pod that nobody knows any more is unmounted, and a disk is taken from the node.
+#[test]
+fn local_volumes_that_were_found_are_taken_down_without_a_driver() {
+    let mounter = || MounterName::Host(HostPlugin::Local);
+    let publication = FoundPublication {
+        uid: "gone".into(),
+        folder: "pv".into(),
+        mounter: mounter(),
+        handle: "pv".into(),
+        is_ephemeral: false,
+        mode: VolumeMode::Filesystem,
+        is_mounted: true,
+    };
+    let stage = FoundStage { mounter: mounter(), handle: "other".into(), is_mounted: false };
+    let mut scenario = Scenario::restarted(BTreeMap::new(), Duration::from_secs(5000));
+    let volumes = FoundVolumes { published: vec![publication], staged: vec![stage] };
+    scenario.tell(Input::Restored(Box::new(Restored { machine: machine(), volumes, ..Restored::default() })));
+    scenario.tell(Input::PodsListed { source: Source::Api, pods: vec![] });
+    scenario.tell(Input::PodsListed { source: Source::File, pods: vec![] });
+    let open = scenario.under_way();
+    let has = |text: &str| open.iter().any(|open| open == text);
+    assert!(has("unpublish pv of gone") && has("unstage other"), "{open:?}");
+    assert!(scenario.done("unpublish pv of gone").contains("unstage pv"));
 }

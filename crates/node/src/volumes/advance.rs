@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::storage::{CSI_PLUGIN, CsiDriver, VolumeMode, VolumeName};
+use model::storage::{CSI_PLUGIN, CsiDriver, Mounter, MounterName, VolumeMode, VolumeName};
 use model::{AllocatedPod, PodUid};
 
 use super::node_volume::{NodeVolume, Publication};
+use super::placement;
 use super::uses::{self, UseSource};
 use super::{Drivers, Preparation, Surroundings, Volumes};
 use crate::effect::{StorageAction, VolumeFailure, VolumeStage};
@@ -24,6 +25,8 @@ const REPUBLISH_PERIOD: Duration = Duration::from_secs(60);
 struct Progress {
     is_there: bool,
     is_unattached: bool,
+    /// This node may not have it.
+    is_misplaced: bool,
     problem: Option<Problem>,
     /// When something happens by itself.
     next: Option<Duration>,
@@ -116,22 +119,26 @@ impl Volumes {
                 .map_or_else(Progress::default, |retry| Progress::failing(VolumeStage::Processing, retry));
         };
         let Some(volume) = self.volumes.get_mut(&volume_name) else { return Progress::default() };
-        let mode = volume.spec.as_ref().map(|spec| spec.mode).unwrap_or_default();
-        if let Some(refusal) = refusal_of_mode(pod, name, mode) {
+        if let Some(refusal) = refusal_of_mode(pod, name, volume) {
             return Progress::refused(VolumeStage::Processing, refusal);
         }
         let turn = Turn { drivers: &self.drivers, name: &volume_name, uid, pod, pod_volume: name };
         let progress = turn.take(volume, around);
-        match progress.is_unattached {
-            true => self.attaching.insert(volume_name),
-            false => self.attaching.remove(&volume_name),
-        };
+        let waiting =
+            [(&mut self.attaching, progress.is_unattached), (&mut self.misplaced, progress.is_misplaced)];
+        for (names, is_one) in waiting {
+            match is_one {
+                true => names.insert(volume_name.clone()),
+                false => names.remove(&volume_name),
+            };
+        }
         progress
     }
 }
 
 /// Why a volume cannot be used as its pod uses it.
-fn refusal_of_mode(pod: &AllocatedPod, name: &str, mode: VolumeMode) -> Option<String> {
+fn refusal_of_mode(pod: &AllocatedPod, name: &str, volume: &NodeVolume) -> Option<String> {
+    let mode = volume.spec.as_ref().map(|spec| spec.mode).unwrap_or_default();
     let (is_mounted, is_device) = uses::ways_of_use(pod, name);
     let said =
         |field: &str| format!("volume {name} has volumeMode {}, but is specified in {field}", mode.as_str());
@@ -139,7 +146,10 @@ fn refusal_of_mode(pod: &AllocatedPod, name: &str, mode: VolumeMode) -> Option<S
         VolumeMode::Block if is_mounted => Some(said("volumeMounts")),
         VolumeMode::Filesystem if is_device => Some(said("volumeDevices")),
         // Devices cannot be had yet.
-        VolumeMode::Block => Some(format!("volume plugin {CSI_PLUGIN:?} is not supported for block volumes")),
+        VolumeMode::Block => {
+            let plugin = volume.mounter.plugin();
+            Some(format!("volume plugin {plugin:?} is not supported for block volumes"))
+        }
         VolumeMode::Filesystem => None,
     }
 }
@@ -156,7 +166,8 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     fn take(&self, volume: &mut NodeVolume, around: &mut Surroundings<'_>) -> Progress {
-        if self.drivers.objects.is_none() {
+        let driver = volume.mounter.driver();
+        if driver.is_some() && self.drivers.objects.is_none() {
             // What the cluster says of drivers was not listed yet.
             return Progress::default();
         }
@@ -167,16 +178,49 @@ impl Turn<'_> {
             volume.waiting.insert(self.uid.clone());
             return Progress { is_unattached, next, ..Progress::trying(volume.retry.as_ref()) };
         }
-        let Some(driver) = self.drivers.callable.get(&volume.driver) else {
-            return self.without_driver(volume);
+        if let Some(refusal) = self.refusal_of_placement(volume, around) {
+            return refusal;
+        }
+        let mounter = match self.drivers.mounter(&volume.mounter) {
+            Some(mounter) => mounter,
+            None => return self.without_driver(volume),
         };
-        if let Some(error) = refusal_of_lifecycle(driver, volume.is_ephemeral) {
+        if let Mounter::Csi(driver) = &mounter
+            && let Some(error) = refusal_of_lifecycle(driver, volume.is_ephemeral)
+        {
             return Progress::refused(VolumeStage::Mounting, set_up(volume, self.uid, &error));
         }
-        if !volume.is_ephemeral && !volume.stage.is_there() {
-            return self.stage(volume, driver, around);
+        match volume.may_be_published() {
+            true => self.publish(volume, &mounter, around),
+            false => self.stage(volume, &mounter, around),
         }
-        self.publish(volume, driver, around)
+    }
+
+    /// Why a volume that is not there for the pod cannot be had by this node, or not like this.
+    fn refusal_of_placement(&self, volume: &NodeVolume, around: &Surroundings<'_>) -> Option<Progress> {
+        let spec = volume.spec.as_ref()?;
+        if volume.users.get(self.uid).is_some_and(|user| user.presence.is_there()) {
+            return None;
+        }
+        let failed = |step: &str, why: &str| {
+            let message = format!("MountVolume.{step} check failed for volume {:?} : {why}", spec.folder);
+            Progress::refused(VolumeStage::Mounting, message)
+        };
+        match placement::placement(spec, around.node) {
+            // It is not known yet what the node is like.
+            None => return Some(Progress { is_misplaced: true, ..Progress::default() }),
+            Some(false) => {
+                let refused = failed("NodeAffinity", "no matching NodeSelectorTerms");
+                return Some(Progress { is_misplaced: true, ..refused });
+            }
+            Some(true) => {}
+        }
+        match &volume.mounter {
+            MounterName::Host(plugin) if !plugin.takes_mount_options() && !spec.mount_options.is_empty() => {
+                Some(failed("MountOptionSupport", "mount options are not supported for this volume type"))
+            }
+            _ => None,
+        }
     }
 
     fn without_driver(&self, volume: &NodeVolume) -> Progress {
@@ -184,9 +228,9 @@ impl Turn<'_> {
         if is_there {
             return Progress { is_there, ..Progress::default() };
         }
-        let missing =
-            format!("driver name {} not found in the list of registered CSI drivers", volume.driver);
-        let message = if volume.is_ephemeral || volume.stage.is_there() {
+        let driver = volume.mounter.driver().unwrap_or_default();
+        let missing = format!("driver name {driver} not found in the list of registered CSI drivers");
+        let message = if volume.may_be_published() {
             set_up(volume, self.uid, &format!("mounter.SetUpAt failed to get CSI client: {missing}"))
         } else {
             let folder = volume.spec.as_ref().map_or("", |spec| spec.folder.as_str());
@@ -199,7 +243,7 @@ impl Turn<'_> {
     }
 
     /// Stages it; one that may still be on its way out goes first.
-    fn stage(&self, volume: &mut NodeVolume, driver: &CsiDriver, around: &mut Surroundings<'_>) -> Progress {
+    fn stage(&self, volume: &mut NodeVolume, mounter: &Mounter, around: &mut Surroundings<'_>) -> Progress {
         let owner = Owner::Volume(self.name.clone());
         if volume.is_called || around.out.is_open(&owner) {
             volume.waiting.insert(self.uid.clone());
@@ -217,7 +261,7 @@ impl Turn<'_> {
             let security = self.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
             let action = StorageAction::Stage {
                 volume: spec,
-                driver: driver.clone(),
+                mounter: mounter.clone(),
                 publish_context: context(volume),
                 fs_group: security.and_then(|security| security.fs_group),
             };
@@ -225,17 +269,13 @@ impl Turn<'_> {
         } else if !volume.is_published() && volume.stage.remove() {
             volume.is_called = true;
             let (name, handle) = (self.name.clone(), volume.handle.clone());
-            around.out.start(owner, StorageAction::Unstage { volume: name, handle, driver: driver.clone() });
+            let mounter = mounter.clone();
+            around.out.start(owner, StorageAction::Unstage { volume: name, handle, mounter });
         }
         Progress::trying(volume.retry.as_ref())
     }
 
-    fn publish(
-        &self,
-        volume: &mut NodeVolume,
-        driver: &CsiDriver,
-        around: &mut Surroundings<'_>,
-    ) -> Progress {
+    fn publish(&self, volume: &mut NodeVolume, mounter: &Mounter, around: &mut Surroundings<'_>) -> Progress {
         let (spec, context, is_busy) = (volume.spec.clone(), context(volume), volume.is_called);
         if volume.is_refused_to(self.uid) {
             volume.waiting.insert(self.uid.clone());
@@ -247,7 +287,7 @@ impl Turn<'_> {
         let Some(publication) = volume.users.get_mut(self.uid) else { return Progress::default() };
         let Some(spec) = spec else { return Progress::default() };
         let is_there = publication.presence.is_there();
-        let again_at = republish_at(publication, driver);
+        let again_at = republish_at(publication, mounter);
         let is_wanted = !is_there || again_at.is_some_and(|at| at <= around.now.mono);
         if !is_wanted || publication.presence.is_changing() {
             return Progress { is_there, next: again_at, ..Progress::trying(publication.retry.as_ref()) };
@@ -267,7 +307,7 @@ impl Turn<'_> {
                 pod: self.pod.clone(),
                 name: self.pod_volume.to_owned(),
                 volume: spec,
-                driver: driver.clone(),
+                mounter: mounter.clone(),
                 publish_context: context,
                 is_read_only: publication.is_read_only,
                 is_again: is_there,
@@ -283,7 +323,8 @@ fn context(volume: &NodeVolume) -> BTreeMap<String, String> {
 }
 
 /// When a driver is to be asked again for a volume that is there.
-fn republish_at(publication: &Publication, driver: &CsiDriver) -> Option<Duration> {
+fn republish_at(publication: &Publication, mounter: &Mounter) -> Option<Duration> {
+    let Mounter::Csi(driver) = mounter else { return None };
     let since = publication.presence.since().filter(|_| driver.object.requires_republish)?;
     Some(since.saturating_add(REPUBLISH_PERIOD))
 }

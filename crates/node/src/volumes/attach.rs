@@ -5,7 +5,7 @@
 
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus};
 use model::Now;
-use model::storage::{VolumeName, attachment_name};
+use model::storage::{MounterName, VolumeName, attachment_name};
 
 use super::node_volume::NodeVolume;
 use super::{Drivers, Surroundings, Volumes};
@@ -25,9 +25,13 @@ pub(super) enum AttachWait {
 }
 
 impl Drivers {
-    /// Whether volumes of a driver have to be attached to the node; so it is with those of which nobody says anything.
-    pub(super) fn needs_attachment(&self, driver: &str, is_ephemeral: bool) -> bool {
-        !is_ephemeral && self.object(driver).is_none_or(|object| object.attach_required)
+    /// The driver of a volume that has to be attached to the node; so it is with those of which nobody says anything. What the
+    /// kubelet mounts itself is there.
+    pub(super) fn attached_by<'a>(&self, volume: &'a NodeVolume) -> Option<&'a str> {
+        let MounterName::Csi(driver) = &volume.mounter else { return None };
+        let is_attached =
+            !volume.is_ephemeral && self.object(driver).is_none_or(|object| object.attach_required);
+        is_attached.then_some(driver.as_str())
     }
 }
 
@@ -52,7 +56,7 @@ impl Volumes {
     fn in_use(&self) -> Vec<String> {
         let all = self.volumes.iter().filter(|(name, volume)| {
             let is_touched = !volume.stage.is_absent() || !self.idle.contains(*name);
-            is_touched && self.drivers.needs_attachment(&volume.driver, volume.is_ephemeral)
+            is_touched && self.drivers.attached_by(volume).is_some()
         });
         all.map(|(name, _)| name.to_string()).collect()
     }
@@ -66,9 +70,7 @@ impl NodeVolume {
         drivers: &Drivers,
         around: &mut Surroundings<'_>,
     ) -> Option<AttachWait> {
-        if !drivers.needs_attachment(&self.driver, self.is_ephemeral) {
-            return None;
-        }
+        let driver = drivers.attached_by(self)?.to_owned();
         if !is_announced(around, name) {
             return Some(AttachWait::Announcement);
         }
@@ -82,7 +84,7 @@ impl NodeVolume {
         }
         let owner = Owner::Volume(name.clone());
         if Self::is_due(self.retry.as_ref(), around.now) && !around.out.is_open(&owner) {
-            let name = attachment_name(&self.driver, &self.handle, around.node_name);
+            let name = attachment_name(&driver, &self.handle, around.node_name);
             around.out.start(owner, ApiAction::ReadAttachment { name });
         }
         Some(AttachWait::Context)

@@ -1,4 +1,5 @@
-//! Volumes that drivers make: which of them pods want, and how far each is, on the node and in each pod.
+//! Volumes that are mounted one by one, by CSI drivers or by the kubelet itself: which of them pods want, and how far each is, on
+//! the node and in each pod.
 //!
 //! A volume is the node's: it is attached and staged once, however many pods use it, and unstaged when the last of them is
 //! gone. Its publication is one pod's, and is gone before the pod's end is told. A pod brings closer what it wants in each of
@@ -12,6 +13,7 @@ mod advance;
 mod attach;
 mod claims;
 mod node_volume;
+mod placement;
 mod presence;
 mod uses;
 mod waits;
@@ -21,7 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus};
-use model::storage::{CsiDriver, CsiDriverObject, FoundVolumes, PublishedVolume, VolumeName, VolumeSpec};
+use model::storage::{
+    CsiDriver, CsiDriverObject, FoundVolumes, Mounter, MounterName, PublishedVolume, VolumeName, VolumeSpec,
+};
 use model::{AllocatedPod, Now, Pod, PodKey, PodUid, pod};
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +38,7 @@ use claims::Claims;
 use node_volume::{NodeVolume, Publication};
 use uses::{PodUses, Use, UseSource};
 
-/// The volumes of drivers, and what pods want of them.
+/// The volumes that are mounted one by one, and what pods want of them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Volumes {
     drivers: Arc<Drivers>,
@@ -45,6 +49,8 @@ pub(crate) struct Volumes {
     idle: BTreeSet<VolumeName>,
     /// Those that pods wait for and that are not attached to the node yet.
     attaching: BTreeSet<VolumeName>,
+    /// Those that pods wait for and that this node may not have.
+    misplaced: BTreeSet<VolumeName>,
     /// Whether others may be in use than was last said.
     is_use_new: bool,
 }
@@ -119,7 +125,11 @@ impl Volumes {
                 || before.object(name) != drivers.object(name)
         };
         let mut pods = BTreeSet::new();
-        for volume in self.volumes.values_mut().filter(|volume| differs(&volume.driver)) {
+        let is_concerned = |volume: &&mut NodeVolume| match &volume.mounter {
+            MounterName::Csi(driver) => differs(driver),
+            MounterName::Host(_) => false,
+        };
+        for volume in self.volumes.values_mut().filter(is_concerned) {
             // What it could not do before it may be able to do now.
             volume.hurry();
             pods.extend(volume.users.keys().cloned());
@@ -129,7 +139,8 @@ impl Volumes {
 
     /// The Node object is another one. Returns the pods that wait for what it says.
     pub(crate) fn node_changed(&self) -> BTreeSet<PodUid> {
-        let waiting = self.attaching.iter().filter_map(|name| self.volumes.get(name));
+        let waiting = self.attaching.iter().chain(&self.misplaced);
+        let waiting = waiting.filter_map(|name| self.volumes.get(name));
         waiting.flat_map(|volume| volume.users.keys().cloned()).collect()
     }
 
@@ -161,7 +172,7 @@ impl Volumes {
             }
             known.wanted.insert(volume.name.clone(), Use::new(source));
             if let Some(spec) = VolumeSpec::of_inline(pod, volume) {
-                let is_read_only = spec.csi().read_only;
+                let is_read_only = spec.as_csi().is_some_and(|volume| volume.csi().read_only);
                 self.use_volume(uid, &volume.name, &Arc::new(spec), is_read_only);
             }
         }
@@ -215,6 +226,7 @@ impl Volumes {
                     volume.retry = None;
                     self.idle.insert(name.clone());
                     self.attaching.remove(&name);
+                    self.misplaced.remove(&name);
                     self.is_use_new = true;
                 }
                 if let Some(known) = self.pods.get_mut(uid) {
@@ -238,6 +250,21 @@ impl Volumes {
             publication.presence.is_there().then(|| PublishedVolume::of(spec, publication.is_read_only))
         };
         known.wanted.iter().filter_map(|(name, wanted)| Some((name.clone(), published(wanted)?))).collect()
+    }
+
+    /// The groups to which files of a pod's volumes belong, but for those that it names itself: its processes need them.
+    pub(crate) fn groups(&self, pod: &AllocatedPod) -> Vec<i64> {
+        let uid = pod::uid(pod);
+        let security = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+        let own = security.and_then(|security| security.supplemental_groups.as_deref()).unwrap_or_default();
+        let names = self.pods.get(&uid).into_iter().flat_map(|known| &known.volumes);
+        let volumes = names.filter_map(|name| self.volumes.get(name));
+        let is_there = |volume: &&NodeVolume| {
+            volume.users.get(&uid).is_some_and(|publication| publication.presence.is_there())
+        };
+        let groups = volumes.filter(is_there).filter_map(|volume| volume.spec.as_ref()?.group);
+        let groups: BTreeSet<i64> = groups.filter(|group| !own.contains(group)).collect();
+        groups.into_iter().collect()
     }
 
     // ---- what came of calls: each returns the pods that it concerns ----
@@ -284,7 +311,7 @@ impl Volumes {
             }
         }
         for (name, is_read_only) in meant {
-            self.use_volume(uid, &name, &bound.volume, is_read_only);
+            self.use_volume(uid, &name, &bound.volume.for_pod(uid), is_read_only);
         }
         !is_refused
     }
@@ -310,7 +337,7 @@ impl Volumes {
     ) -> BTreeSet<PodUid> {
         let Some(volume) = self.volumes.get_mut(name) else { return BTreeSet::new() };
         if let Some(publication) = volume.users.get_mut(uid) {
-            publication.publishing_ended(outcome, now);
+            publication.publishing_ended(&volume.mounter, outcome, now);
         }
         volume.is_called = false;
         let mut concerned = std::mem::take(&mut volume.waiting);
@@ -341,8 +368,7 @@ impl Volumes {
     /// When [`Volumes::drive`] has something to do by itself; monotonic.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let idle = self.idle.iter().filter_map(|name| self.volumes.get(name));
-        let waiting =
-            idle.filter(|volume| !volume.is_called && self.drivers.callable.contains_key(&volume.driver));
+        let waiting = idle.filter(|volume| !volume.is_called && self.drivers.can_call(&volume.mounter));
         waiting.filter_map(|volume| volume.retry.as_ref().map(|retry| retry.next_at)).min()
     }
 }
@@ -350,6 +376,18 @@ impl Volumes {
 impl Drivers {
     fn object(&self, driver: &str) -> Option<&CsiDriverObject> {
         self.objects.as_ref()?.get(driver)
+    }
+
+    /// Who is called for a volume; `None` as long as its driver is not there.
+    fn mounter(&self, name: &MounterName) -> Option<Mounter> {
+        match name {
+            MounterName::Csi(driver) => self.callable.get(driver).cloned().map(Mounter::Csi),
+            MounterName::Host(plugin) => Some(Mounter::Host(*plugin)),
+        }
+    }
+
+    fn can_call(&self, name: &MounterName) -> bool {
+        name.driver().is_none_or(|driver| self.callable.contains_key(driver))
     }
 }
 
@@ -361,12 +399,12 @@ fn unpublish(
     (uid, key): (&PodUid, &PodKey),
     around: &mut Surroundings<'_>,
 ) -> (bool, Option<Duration>) {
-    let (handle, driver) = (volume.handle.clone(), drivers.callable.get(&volume.driver));
+    let (handle, mounter) = (volume.handle.clone(), drivers.mounter(&volume.mounter));
     let Some(publication) = volume.users.get_mut(uid) else { return (true, None) };
     if publication.presence.is_absent() {
         return (true, None);
     }
-    let Some(driver) = driver else { return (false, None) };
+    let Some(mounter) = mounter else { return (false, None) };
     if volume.is_called {
         volume.waiting.insert(uid.clone());
         return (false, None);
@@ -382,7 +420,7 @@ fn unpublish(
             folder: publication.folder.clone(),
             handle,
             mode: publication.mode,
-            driver: driver.clone(),
+            mounter,
         };
         around.out.start(Owner::Publication(uid.clone(), name.clone()), action);
     }
@@ -391,7 +429,7 @@ fn unpublish(
 
 /// Takes a volume from the node.
 fn unstage(drivers: &Drivers, name: &VolumeName, volume: &mut NodeVolume, now: Now, out: &mut Outbox) {
-    let Some(driver) = drivers.callable.get(&volume.driver) else { return };
+    let Some(mounter) = drivers.mounter(&volume.mounter) else { return };
     let is_free = !volume.is_called && !volume.is_published();
     let owner = Owner::Volume(name.clone());
     if is_free
@@ -401,7 +439,7 @@ fn unstage(drivers: &Drivers, name: &VolumeName, volume: &mut NodeVolume, now: N
     {
         volume.is_called = true;
         let (volume, handle) = (name.clone(), volume.handle.clone());
-        out.start(owner, StorageAction::Unstage { volume, handle, driver: driver.clone() });
+        out.start(owner, StorageAction::Unstage { volume, handle, mounter });
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::storage::{FoundPublication, FoundStage, VolumeMode, VolumeName, VolumeSpec};
+use model::storage::{FoundPublication, FoundStage, MounterName, VolumeMode, VolumeName, VolumeSpec};
 use model::{Now, PodUid};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use crate::pods::backoff::{Pauses, Retry};
 pub(super) struct NodeVolume {
     /// What it is; `None` as long as it was only found on the disk.
     pub(super) spec: Option<Arc<VolumeSpec>>,
-    pub(super) driver: String,
+    pub(super) mounter: MounterName,
     pub(super) handle: String,
     /// It lives and dies with its pod, and is not staged.
     pub(super) is_ephemeral: bool,
@@ -48,11 +48,10 @@ pub(super) struct Publication {
 impl NodeVolume {
     /// One that an object tells of.
     pub(super) fn of(spec: Arc<VolumeSpec>) -> Self {
-        let source = spec.csi();
         Self {
-            driver: source.driver.clone(),
-            handle: source.handle.clone(),
-            is_ephemeral: source.is_ephemeral,
+            mounter: spec.mounter(),
+            handle: spec.handle().to_owned(),
+            is_ephemeral: spec.is_ephemeral(),
             stage: Presence::Absent,
             publish_context: None,
             retry: None,
@@ -65,33 +64,46 @@ impl NodeVolume {
 
     /// One that was found in a pod: what it was staged by is there too.
     pub(super) fn published(found: &FoundPublication) -> (VolumeName, Self) {
-        let stage = if found.is_ephemeral { Presence::Absent } else { Presence::Uncertain };
-        let name = match found.is_ephemeral {
-            true => VolumeName::of_pod(model::storage::CSI_PLUGIN, &found.uid, &found.folder),
-            false => VolumeName::csi(&found.driver, &found.handle),
-        };
-        (name, Self { is_ephemeral: found.is_ephemeral, ..Self::found(&found.driver, &found.handle, stage) })
+        let mut volume = Self::found(&found.mounter, &found.handle);
+        volume.is_ephemeral = found.is_ephemeral;
+        if volume.is_staged() {
+            return (name_of(&found.mounter, &found.handle), volume);
+        }
+        volume.stage = Presence::Absent;
+        (VolumeName::of_pod(found.mounter.plugin(), &found.uid, &found.folder), volume)
     }
 
     /// One that was found to be staged.
     pub(super) fn staged(found: &FoundStage) -> (VolumeName, Self) {
-        let name = VolumeName::csi(&found.driver, &found.handle);
-        (name, Self::found(&found.driver, &found.handle, Presence::Uncertain))
+        (name_of(&found.mounter, &found.handle), Self::found(&found.mounter, &found.handle))
     }
 
-    fn found(driver: &str, handle: &str, stage: Presence) -> Self {
+    fn found(mounter: &MounterName, handle: &str) -> Self {
         Self {
             spec: None,
-            driver: driver.to_owned(),
+            mounter: mounter.clone(),
             handle: handle.to_owned(),
             is_ephemeral: false,
-            stage,
+            stage: Presence::Uncertain,
             publish_context: None,
             retry: None,
             users: BTreeMap::new(),
             is_called: false,
             waiting: BTreeSet::new(),
         }
+    }
+
+    /// Whether it is made ready for the node before it is for pods.
+    pub(super) fn is_staged(&self) -> bool {
+        match self.mounter {
+            MounterName::Csi(_) => !self.is_ephemeral,
+            MounterName::Host(plugin) => plugin.stages(),
+        }
+    }
+
+    /// What comes next can be a publication.
+    pub(super) fn may_be_published(&self) -> bool {
+        self.stage.is_there() || !self.is_staged()
     }
 
     /// Whether it is there for any pod, or may be.
@@ -123,6 +135,7 @@ impl NodeVolume {
     pub(super) fn staging_ended(&mut self, outcome: &Outcome, now: Now) {
         let folder = self.spec.as_ref().map_or(self.handle.as_str(), |spec| spec.folder.as_str());
         let what = match self.stage {
+            Presence::Making(_) if is_not_begun(&self.mounter, outcome) => new_mounter(folder),
             Presence::Making(_) => format!("MountVolume.MountDevice failed for volume {folder:?} "),
             _ => format!("UnmountDevice failed for volume {folder:?} "),
         };
@@ -156,15 +169,35 @@ impl Publication {
     }
 
     /// A call about it has ended.
-    pub(super) fn publishing_ended(&mut self, outcome: &Outcome, now: Now) {
+    pub(super) fn publishing_ended(&mut self, mounter: &MounterName, outcome: &Outcome, now: Now) {
         let folder = &self.folder;
         let what = match self.presence {
+            Presence::Making(_) if is_not_begun(mounter, outcome) => new_mounter(folder),
             Presence::Making(_) => format!("MountVolume.SetUp failed for volume {folder:?} "),
             _ => format!("UnmountVolume.TearDown failed for volume {folder:?} "),
         };
         self.retry = retry_after(self.retry.as_ref(), &what, outcome, now);
         self.presence.ended(outcome, now.mono);
     }
+}
+
+/// The name of a volume that pods may share.
+fn name_of(mounter: &MounterName, handle: &str) -> VolumeName {
+    match mounter {
+        MounterName::Csi(driver) => VolumeName::csi(driver, handle),
+        MounterName::Host(plugin) => VolumeName::of_host(*plugin, handle),
+    }
+}
+
+/// Whether the kubelet itself found out before it mounted anything that it cannot.
+fn is_not_begun(mounter: &MounterName, outcome: &Outcome) -> bool {
+    matches!(mounter, MounterName::Host(_))
+        && matches!(outcome, Outcome::Failed(failure) if failure.kind == FailureKind::NotBegun)
+}
+
+/// Upstream's words for that.
+fn new_mounter(folder: &str) -> String {
+    format!("MountVolume.NewMounter initialization failed for volume {folder:?} ")
 }
 
 /// What is to be tried again, in upstream's words.

@@ -1,4 +1,4 @@
-//! The attachment of volumes, which others see to.
+//! What volumes depend on that is not the node's to do: their attachment, and which nodes may have them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus};
 use model::storage::{
-    BoundClaim, ClaimAnswer, ClaimName, CsiDriver, CsiDriverObject, FoundStage, FoundVolumes, VolumeSpec,
+    BoundClaim, ClaimAnswer, ClaimName, CsiDriver, CsiDriverObject, FoundStage, FoundVolumes, MounterName,
+    VolumeSpec,
 };
 use model::{AllocatedPod, Now, Pod, PodKey, PodUid};
 use serde_json::{Value, json};
@@ -25,9 +26,12 @@ struct World {
     pod: AllocatedPod,
     in_use: Vec<String>,
     attached: Vec<&'static str>,
+    zone: &'static str,
     /// A write is under way that was made before the pod came.
     takes_back: bool,
     now: Now,
+    /// What was told last.
+    news: Vec<String>,
 }
 
 fn now() -> Now {
@@ -36,6 +40,11 @@ fn now() -> Now {
 
 fn node(status: Value) -> ApiNode {
     serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap()
+}
+
+/// The source of a volume of a driver.
+fn csi() -> Value {
+    json!({ "csi": { "driver": "d", "volumeHandle": "h" } })
 }
 
 impl World {
@@ -58,15 +67,25 @@ impl World {
         let objects = Some(BTreeMap::from([("d".to_owned(), CsiDriverObject::default())]));
         volumes.drivers_are(&Arc::new(Drivers { callable, objects }));
         let pod = AllocatedPod::granted(Arc::new(pod));
-        let (in_use, attached) = (vec![], vec![]);
-        Self { volumes, out: Outbox::default(), pod, in_use, attached, takes_back: false, now: now() }
+        Self {
+            volumes,
+            out: Outbox::default(),
+            pod,
+            in_use: vec![],
+            attached: vec![],
+            zone: "a",
+            takes_back: false,
+            now: now(),
+            news: vec![],
+        }
     }
 
     /// A round of the pod, or of its end. Returns what was started.
     fn round(&mut self, is_over: bool) -> Vec<Action> {
         let attached: Vec<Value> =
             self.attached.iter().map(|name| json!({ "name": name, "devicePath": "" })).collect();
-        let object = node(json!({ "volumesAttached": attached }));
+        let mut object = node(json!({ "volumesAttached": attached }));
+        object.metadata.labels = Some(BTreeMap::from([("zone".to_owned(), self.zone.to_owned())]));
         let reported = NodeStatus { volumes_in_use: Some(self.in_use.clone()), ..NodeStatus::default() };
         let withdrawn = NodeStatus::default();
         let mut around = Surroundings {
@@ -79,7 +98,10 @@ impl World {
         };
         match is_over {
             true => drop(self.volumes.release(&PodUid::from("u"), &PodKey::new("ns", "web"), &mut around)),
-            false => drop(self.volumes.prepare(&self.pod, &mut around)),
+            false => {
+                let news = self.volumes.prepare(&self.pod, &mut around).news;
+                self.news = news.into_iter().map(|failure| failure.message).collect();
+            }
         }
         self.volumes.drive(true, self.now, &mut self.out);
         self.started()
@@ -99,13 +121,21 @@ impl World {
 
     /// The claim has this volume.
     fn bind(&mut self) {
-        self.bind_own("c", None);
+        self.bind_to(&csi());
+    }
+
+    fn bind_to(&mut self, spec: &Value) {
+        self.bind_as("c", None, spec);
     }
 
     /// The same with the pod whose own the claim is.
     fn bind_own(&mut self, claim: &str, owner: Option<PodUid>) {
+        self.bind_as(claim, owner, &csi());
+    }
+
+    fn bind_as(&mut self, claim: &str, owner: Option<PodUid>, spec: &Value) {
         let claim = ClaimName { namespace: "ns".into(), name: claim.into() };
-        let volume = json!({ "metadata": { "name": "pv" }, "spec": { "csi": { "driver": "d", "volumeHandle": "h" } } });
+        let volume = json!({ "metadata": { "name": "pv" }, "spec": spec });
         let volume = VolumeSpec::of_persistent(&serde_json::from_value(volume).unwrap()).unwrap();
         let bound = BoundClaim { volume: Arc::new(volume), owner };
         let answer = Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Bound(bound)));
@@ -195,7 +225,44 @@ fn a_claim_that_is_not_the_pods_own_is_asked_about_again() {
 #[test]
 fn what_was_found_is_in_use_from_the_start() {
     let mut world = World::new();
-    let stage = FoundStage { driver: "d".into(), handle: "h".into(), is_mounted: true };
+    let stage = FoundStage { mounter: MounterName::Csi("d".into()), handle: "h".into(), is_mounted: true };
     world.volumes.found(&FoundVolumes { published: vec![], staged: vec![stage] });
     assert_eq!(world.volumes.newly_in_use(), Some(vec![NAME.to_owned()]));
+}
+
+#[test]
+fn what_the_kubelet_mounts_is_in_use_by_nobody_who_attaches() {
+    let mut world = World::new();
+    world.round(false);
+    world.bind_to(&json!({ "local": { "path": "/disk" } }));
+    let staged = world.round(false);
+    assert!(matches!(staged.as_slice(), [Action::Storage(StorageAction::Stage { .. })]), "{staged:?}");
+    assert_eq!(world.volumes.newly_in_use(), Some(vec![]));
+}
+
+/// Labels may come later, and go while a pod has the volume.
+#[test]
+fn a_volume_of_other_nodes_waits_for_the_label() {
+    let mut world = World::new();
+    world.round(false);
+    let terms = json!([{ "matchExpressions": [{ "key": "zone", "operator": "In", "values": ["b"] }] }]);
+    let affinity = json!({ "required": { "nodeSelectorTerms": terms } });
+    world.bind_to(&json!({ "local": { "path": "/disk" }, "nodeAffinity": affinity }));
+    assert_eq!(world.round(false), []);
+    assert_eq!(
+        world.news,
+        ["MountVolume.NodeAffinity check failed for volume \"pv\" : no matching NodeSelectorTerms"]
+    );
+    assert_eq!(world.volumes.node_changed(), [PodUid::from("u")].into());
+    world.zone = "b";
+    let staged = world.round(false);
+    assert!(matches!(staged.as_slice(), [Action::Storage(StorageAction::Stage { .. })]), "{staged:?}");
+    assert_eq!(world.volumes.node_changed(), [].into());
+    world.volume_done(&Outcome::Done);
+    world.round(false);
+    let name = world.volumes.volumes.keys().next().unwrap().clone();
+    world.volumes.publication_done(&PodUid::from("u"), &name, &Outcome::Done, now());
+    world.zone = "a";
+    assert_eq!(world.round(false), []);
+    assert_eq!(world.volumes.published(&PodUid::from("u")).len(), 1, "it stays");
 }

@@ -1,9 +1,9 @@
-//! What pods want of volumes that drivers make.
+//! What pods want of volumes that are mounted one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Volume;
-use model::storage::{ClaimName, VolumeName, is_made_by_driver};
+use model::storage::{ClaimName, VolumeName, is_mounted_alone};
 use model::{Pod, pod};
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +70,7 @@ impl Use {
 }
 
 impl UseSource {
-    /// What a volume of a pod says; `None` when it is of a kind that is not made by drivers.
+    /// What a volume of a pod says; `None` when it is made with the others of the pod.
     pub(super) fn of(pod: &Pod, volume: &Volume) -> Option<Self> {
         if volume.csi.is_some() {
             return Some(Self::Inline);
@@ -84,7 +84,7 @@ impl UseSource {
 /// Whether a pod has any such volume.
 pub(super) fn has_any(pod: &Pod) -> bool {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.into_iter().any(is_made_by_driver)
+    volumes.into_iter().any(is_mounted_alone)
 }
 
 /// Whether a container mounts a volume, and whether one has it as a device.

@@ -1,6 +1,7 @@
-//! What pods and the node wait for at volumes of drivers: each volume by its name, with its step and who is to act.
+//! What pods and the node wait for at volumes that are mounted one by one: each volume by its name, with its step and who is to act.
 
 use model::PodUid;
+use model::storage::MounterName;
 
 use super::Volumes;
 use super::uses::{Use, UseSource};
@@ -28,16 +29,19 @@ impl Volumes {
         if publication.presence.is_there() {
             return None;
         }
-        let is_staged = volume.is_ephemeral || volume.stage.is_there();
-        let driver = volume.driver.clone();
-        Some(if !is_staged && self.attaching.contains(name) {
-            (VolumeStep::Attach(driver), volume.retry.as_ref())
-        } else if !self.drivers.callable.contains_key(&driver) {
-            (VolumeStep::Driver(driver), None)
-        } else if !is_staged {
-            (VolumeStep::Stage(driver), volume.retry.as_ref())
-        } else {
-            (VolumeStep::Publish(driver), publication.retry.as_ref())
+        if self.misplaced.contains(name) {
+            return Some((VolumeStep::Placement, None));
+        }
+        let mounter = &volume.mounter;
+        Some(match mounter {
+            MounterName::Csi(driver) if !volume.may_be_published() && self.attaching.contains(name) => {
+                (VolumeStep::Attach(driver.clone()), volume.retry.as_ref())
+            }
+            MounterName::Csi(driver) if !self.drivers.can_call(mounter) => {
+                (VolumeStep::Driver(driver.clone()), None)
+            }
+            _ if !volume.may_be_published() => (VolumeStep::Stage(mounter.clone()), volume.retry.as_ref()),
+            _ => (VolumeStep::Publish(mounter.clone()), publication.retry.as_ref()),
         })
     }
 
@@ -46,22 +50,23 @@ impl Volumes {
         let names = self.pods.get(uid).into_iter().flat_map(|known| &known.volumes);
         for volume in names.filter_map(|name| self.volumes.get(name)) {
             let Some(publication) = volume.users.get(uid) else { continue };
-            let step = match self.drivers.callable.contains_key(&volume.driver) {
-                true => VolumeStep::Unpublish(volume.driver.clone()),
-                false => VolumeStep::Driver(volume.driver.clone()),
-            };
+            let step = self.removal(&volume.mounter, VolumeStep::Unpublish);
             let on = WaitOn::DriverVolume { volume: publication.folder.clone(), step };
             found.retrying(on, publication.retry.as_ref());
+        }
+    }
+
+    fn removal(&self, mounter: &MounterName, step: fn(MounterName) -> VolumeStep) -> VolumeStep {
+        match mounter {
+            MounterName::Csi(driver) if !self.drivers.can_call(mounter) => VolumeStep::Driver(driver.clone()),
+            _ => step(mounter.clone()),
         }
     }
 
     /// Finds what is still on the node though no pod uses it.
     pub(crate) fn find_unused(&self, found: &mut Found) {
         for (name, volume) in self.idle.iter().filter_map(|name| Some((name, self.volumes.get(name)?))) {
-            let step = match self.drivers.callable.contains_key(&volume.driver) {
-                true => VolumeStep::Unstage(volume.driver.clone()),
-                false => VolumeStep::Driver(volume.driver.clone()),
-            };
+            let step = self.removal(&volume.mounter, VolumeStep::Unstage);
             found.retrying(WaitOn::DriverVolume { volume: name.to_string(), step }, volume.retry.as_ref());
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use host::beneath::{BeneathError, Links, Root};
-use model::storage::{CsiSource, VolumeSpec, attachment_name};
+use model::storage::{CsiSource, CsiVolume, attachment_name};
 
 /// The file's name.
 pub(super) const FILE: &str = "vol_data.json";
@@ -33,7 +33,7 @@ impl VolumeData {
     }
 
     /// Of a volume that is published.
-    pub(super) fn published(volume: &VolumeSpec, node_name: &str) -> Self {
+    pub(super) fn published(volume: CsiVolume<'_>, node_name: &str) -> Self {
         let CsiSource { driver, handle, is_ephemeral, .. } = volume.csi();
         Self::of([
             (DRIVER, driver.as_str()),
@@ -116,6 +116,8 @@ pub enum DataError {
 
 #[cfg(test)]
 mod tests {
+    use model::storage::VolumeSpec;
+
     use super::*;
 
     #[test]
@@ -131,12 +133,12 @@ mod tests {
             .unwrap(),
         )
         .unwrap();
-        let staged = VolumeData::staged(volume.csi());
+        let staged = VolumeData::staged(volume.as_csi().unwrap().csi());
         staged.write(folder.path()).unwrap();
         let text = || std::fs::read_to_string(folder.path().join(FILE)).unwrap();
         assert_eq!(text(), "{\"driverName\":\"d.example\",\"volumeHandle\":\"h\\u003c1\\u003e\"}\n");
         assert_eq!(VolumeData::read(&root).unwrap(), Some(staged));
-        let published = VolumeData::published(&volume, "n");
+        let published = VolumeData::published(volume.as_csi().unwrap(), "n");
         published.write(folder.path()).unwrap();
         assert_eq!(
             text(),

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::storage::{CsiDriver, SecretName, VolumeSpec, VolumeUsage};
+use model::storage::{CsiDriver, CsiVolume, SecretName, VolumeUsage};
 use plugins::CallError;
 use plugins::csi::{self, VolumeUse};
 use telemetry::metrics::Metrics;
@@ -30,10 +30,10 @@ use tokio::sync::OwnedMutexGuard;
 
 pub use data::DataError;
 pub use error::CsiError;
-pub use found::found_volumes;
 pub use publish::Publication;
 
 pub(crate) use data::VolumeData;
+pub(crate) use found::find;
 pub(crate) use place::{MOUNT, PLUGIN, Place};
 
 use crate::locks::Locks;
@@ -130,7 +130,7 @@ impl<O: Objects> CsiVolumes<O> {
 }
 
 /// How a volume is to be used.
-fn volume_use(volume: &VolumeSpec, driver: &CsiDriver, fs_group: Option<i64>) -> VolumeUse {
+fn volume_use(volume: CsiVolume<'_>, driver: &CsiDriver, fs_group: Option<i64>) -> VolumeUse {
     VolumeUse {
         access_mode: volume.access_modes.first().map_or_else(|| DEFAULT_ACCESS_MODE.to_owned(), Clone::clone),
         knows_single_writers: driver.capabilities.knows_single_writers,

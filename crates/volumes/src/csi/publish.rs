@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::storage::{CsiDriver, FsGroupPolicy, VolumeMode, VolumeSpec};
+use model::storage::{CsiDriver, CsiVolume, FsGroupPolicy, VolumeMode};
 use model::{Pod, PodUid, pod as pods};
 use plugins::CallError;
 use plugins::csi::{self, Certainty, PublishRequest};
@@ -24,7 +24,7 @@ pub struct Publication<'a> {
     /// The pod.
     pub pod: &'a Pod,
     /// The volume.
-    pub volume: &'a VolumeSpec,
+    pub volume: CsiVolume<'a>,
     /// Who makes it.
     pub driver: &'a CsiDriver,
     /// What its attachment says.
@@ -55,7 +55,7 @@ impl<O: Objects> CsiVolumes<O> {
         if volume.mode == VolumeMode::Block {
             return Err(CsiError::Block);
         }
-        check_lifecycle(volume, driver)?;
+        check_lifecycle(*volume, driver)?;
         let prepare = |cause| CsiError::Prepare { during: "mounter.SetUpAt failed to create dir", cause };
         let fs_group = crate::plugins::fs_group(pod).map_err(prepare)?;
         let request = self.request(publication, fs_group).await?;
@@ -63,7 +63,7 @@ impl<O: Objects> CsiVolumes<O> {
         let place = Place::published(&self.root, &uid, &volume.folder).map_err(prepare)?;
         let layout = PodLayout::new(&self.root, &uid).map_err(prepare)?;
         let guard = Arc::new(self.locks.lock(&place.folder()).await);
-        let (made, data) = (place.clone(), VolumeData::published(volume, &self.node_name));
+        let (made, data) = (place.clone(), VolumeData::published(*volume, &self.node_name));
         let make = move || layout.make().and_then(|_| made.make(&data)).map_err(prepare);
         blocking(&guard, make).await?;
         let asked = csi::node_publish_volume(&driver.endpoint, request);
@@ -108,7 +108,7 @@ impl<O: Objects> CsiVolumes<O> {
             handle: source.handle.clone(),
             staging_path: staging.map(path).unwrap_or_default(),
             target_path: path(target),
-            volume_use: volume_use(volume, driver, fs_group.map(i64::from)),
+            volume_use: volume_use(*volume, driver, fs_group.map(i64::from)),
             is_read_only: *is_read_only,
             publish_context: (*publish_context).clone(),
             secrets,
@@ -184,7 +184,7 @@ impl<O: Objects> CsiVolumes<O> {
 }
 
 /// Whether the driver makes volumes that live like this one. Without a CSIDriver object it makes persistent ones.
-fn check_lifecycle(volume: &VolumeSpec, driver: &CsiDriver) -> Result<(), CsiError> {
+fn check_lifecycle(volume: CsiVolume<'_>, driver: &CsiDriver) -> Result<(), CsiError> {
     let (object, is_ephemeral) = (&driver.object, volume.csi().is_ephemeral);
     let is_supported = if is_ephemeral { object.is_ephemeral } else { object.is_persistent };
     if is_supported {
@@ -215,7 +215,7 @@ fn has_group(publication: &Publication<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use model::storage::CsiDriverObject;
+    use model::storage::{CsiDriverObject, VolumeSource, VolumeSpec};
     use serde_json::json;
 
     use super::*;
@@ -250,7 +250,7 @@ mod tests {
                 (Pod::default(), volume(fs_type, modes), BTreeMap::default());
             let publication = Publication {
                 pod: &pod,
-                volume: &volume,
+                volume: volume.as_csi().unwrap(),
                 driver: &driver,
                 publish_context: &publish_context,
                 is_read_only,
@@ -268,11 +268,11 @@ mod tests {
     fn lifecycles() {
         let refused = |volume: &VolumeSpec, object: CsiDriverObject| {
             let driver = CsiDriver { name: "d".to_owned(), object, ..CsiDriver::default() };
-            check_lifecycle(volume, &driver).err().map(|error| error.to_string())
+            check_lifecycle(volume.as_csi().unwrap(), &driver).err().map(|error| error.to_string())
         };
         let persistent = volume("", &[]);
         let mut ephemeral = persistent.clone();
-        let model::storage::VolumeSource::Csi(source) = &mut ephemeral.source;
+        let VolumeSource::Csi(source) = &mut ephemeral.source else { panic!("of another kind") };
         source.is_ephemeral = true;
         let none = CsiDriverObject::default;
         let only = |is_ephemeral: bool| CsiDriverObject {

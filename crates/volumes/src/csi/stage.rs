@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::storage::{CsiDriver, VolumeSpec};
+use model::storage::{CsiDriver, CsiVolume};
 use plugins::CallError;
 use plugins::csi::{self, Certainty, StageRequest};
 
@@ -21,7 +21,7 @@ impl<O: Objects> CsiVolumes<O> {
     /// See [`CsiError`].
     pub async fn stage(
         &self,
-        volume: &VolumeSpec,
+        volume: CsiVolume<'_>,
         driver: &CsiDriver,
         publish_context: &BTreeMap<String, String>,
         fs_group: Option<i64>,

@@ -5,7 +5,10 @@ use std::os::unix::fs::MetadataExt as _;
 
 use fake_csi::{Capability, Driver, Options, Server};
 use k8s_openapi::api::core::v1::Secret;
-use model::storage::{CsiCapabilities, CsiDriverObject, CsiTokenRequest, FsGroupPolicy, PublishedVolume};
+use model::storage::{
+    CsiCapabilities, CsiDriverObject, CsiTokenRequest, FsGroupPolicy, MounterName, PublishedVolume,
+    VolumeSpec,
+};
 use model::{Pod, PodUid};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -13,7 +16,7 @@ use tokio::net::UnixStream;
 
 use super::*;
 use crate::tests::{Shared, container, mount_inputs, pod};
-use crate::{MountInputs, VolumeSettings, Volumes};
+use crate::{MountInputs, VolumeSettings, Volumes, found_volumes};
 use plugins::csi::Certainty;
 
 struct World {
@@ -99,7 +102,7 @@ impl World {
     }
 
     async fn stage(&self, volume: &VolumeSpec) -> Result<(), CsiError> {
-        self.csi.stage(volume, &self.driver, &BTreeMap::new(), None).await
+        self.csi.stage(volume.as_csi().unwrap(), &self.driver, &BTreeMap::new(), None).await
     }
 
     async fn publish(&self, pod: &Pod, volume: &VolumeSpec) -> Result<(), CsiError> {
@@ -116,7 +119,7 @@ impl World {
         let publish_context = BTreeMap::from([("device".to_owned(), "sda".to_owned())]);
         let publication = Publication {
             pod,
-            volume,
+            volume: volume.as_csi().unwrap(),
             driver: &self.driver,
             publish_context: &publish_context,
             is_read_only,
@@ -180,7 +183,7 @@ fn a_volume_comes_and_goes_and_nothing_is_left() {
         assert_eq!((published.uid.as_str(), published.folder.as_str()), ("u1", "pv-1"));
         assert_eq!((published.handle.as_str(), published.is_mounted), ("h", true));
         let [staged] = &found.staged[..] else { panic!("{found:?}") };
-        assert_eq!((staged.driver.as_str(), staged.is_mounted), ("d.example", true));
+        assert_eq!((&staged.mounter, staged.is_mounted), (&MounterName::Csi("d.example".into()), true));
 
         for _ in 0..2 {
             world.unpublish().await.unwrap();
@@ -271,7 +274,7 @@ fn a_process_that_was_killed_is_cleaned_up_after() {
     run(|world| async move {
         let (pod, volume) = (claiming(json!({})), persistent(json!({})));
         // Before the driver was called.
-        let data = VolumeData::published(&volume, "n");
+        let data = VolumeData::published(volume.as_csi().unwrap(), "n");
         let place = Place::published(&world.root(), &PodUid::from("u1"), "pv-1").unwrap();
         crate::layout::PodLayout::new(&world.root(), &PodUid::from("u1")).unwrap().make().unwrap();
         place.make(&data).unwrap();
@@ -348,7 +351,7 @@ fn an_inline_volume_is_published_without_being_staged() {
         let asked = world.last("NodePublishVolume").await;
         assert_eq!(asked["secrets"]["csi.storage.k8s.io/serviceAccount.tokens"], "hidden");
         assert!(asked["attributes"]["csi.storage.k8s.io/serviceAccount.tokens"].is_null());
-        let handle = volume.csi().handle.clone();
+        let handle = volume.handle().to_owned();
         world.csi.unpublish(&PodUid::from("u1"), "v", &handle, &world.driver).await.unwrap();
         assert!(!world.root().join("pods/u1/volumes/kubernetes.io~csi/v").exists());
     });

@@ -66,7 +66,12 @@ pub enum HostPathError {
 
 impl HostPath {
     pub(crate) fn plan(source: &HostPathVolumeSource) -> Result<Self, HostPathError> {
-        let kind = match source.type_.as_deref().unwrap_or_default() {
+        Self::of(&source.path, source.type_.as_deref().unwrap_or_default())
+    }
+
+    /// The same by its path and type.
+    pub(crate) fn of(path: &str, kind: &str) -> Result<Self, HostPathError> {
+        let kind = match kind {
             "" => Kind::Any,
             "DirectoryOrCreate" => Kind::Directory { create: true },
             "Directory" => Kind::Directory { create: false },
@@ -77,10 +82,10 @@ impl HostPath {
             "BlockDevice" => Kind::BlockDevice,
             other => return Err(HostPathError::Type(other.to_owned())),
         };
-        if source.path.split('/').any(|part| part == "..") {
-            return Err(HostPathError::Backstep(source.path.clone()));
+        if path.split('/').any(|part| part == "..") {
+            return Err(HostPathError::Backstep(path.to_owned()));
         }
-        Ok(Self { path: source.path.clone(), kind })
+        Ok(Self { path: path.to_owned(), kind })
     }
 
     /// Makes what is missing, if the type says so, and checks what is there.

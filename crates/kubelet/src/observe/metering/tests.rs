@@ -245,6 +245,7 @@ fn what_failed_is_counted_by_its_reason() {
         attempt: 0,
         loss: None,
         handler: RuntimeHandler::default(),
+        volume_groups: vec![],
     }));
     story.end(id, 1, failed(FailureKind::Other), None);
     let id = story.start(&Action::Image(ImageAction::Pull {
@@ -261,6 +262,7 @@ fn what_failed_is_counted_by_its_reason() {
         image: model::ImageRef::from("i"),
         image_volumes: BTreeMap::new(),
         published_volumes: BTreeMap::new(),
+        volume_groups: vec![],
         sandbox_attempt: 0,
         facts: PodFacts::default(),
         handler: RuntimeHandler::default(),
@@ -292,6 +294,7 @@ fn a_user_namespace_that_does_not_work_is_counted_once() {
         attempt: 0,
         loss: None,
         handler: RuntimeHandler::default(),
+        volume_groups: vec![],
     }));
     story.end(id, 1, Outcome::Done, None);
     for attempt in 0..3 {
@@ -303,6 +306,7 @@ fn a_user_namespace_that_does_not_work_is_counted_once() {
             image: model::ImageRef::from("i"),
             image_volumes: BTreeMap::new(),
             published_volumes: BTreeMap::new(),
+            volume_groups: vec![],
             sandbox_attempt: 0,
             facts: PodFacts::default(),
             handler: RuntimeHandler::default(),
@@ -345,6 +349,7 @@ fn images_that_containers_mount_are_counted() {
             image: model::ImageRef::from("i"),
             image_volumes: BTreeMap::from(images),
             published_volumes: BTreeMap::new(),
+            volume_groups: vec![],
             sandbox_attempt: 0,
             facts: PodFacts::default(),
             handler: RuntimeHandler::default(),
