@@ -72,9 +72,7 @@ pub use events::{
 pub use identity::IdentityError;
 pub use kubeconfig::{ExecFacts, KubeconfigFacts, KubeconfigFinding, examine_kubeconfig};
 pub use lease::{LeaseFailure, LeaseRenewerTask, LeaseSettings, LeaseState};
-pub use node::{
-    NodeEvent, NodeMetadata, Registered, get_node, node_status_patch, patch_node_status, register, watch_node,
-};
+pub use node::{NodeEvent, Registered, get_node, node_status_patch, patch_node_status, register, watch_node};
 pub use objects::{Detection, ObjectCache, ObjectChange, ObjectChanges, ObjectError, ObjectKind, ObjectName};
 pub use observer::{AnsweredRequest, CredentialEvent, Observer, RequestEvent};
 pub use pod_certificates::{

@@ -1,6 +1,5 @@
 //! The Node object: created or reconciled at start, its status patched, the object followed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::Stream;
@@ -9,6 +8,7 @@ use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use kube::Client;
 use kube::api::{GetParams, Patch, PatchParams, PostParams};
 use kube::core::Request;
+use model::MetadataChange;
 use model::json::to_tree;
 use serde_json::{Map, Value, json};
 
@@ -156,26 +156,15 @@ pub fn node_status_patch(old: &NodeStatus, new: &NodeStatus) -> Option<Value> {
     diff(&value(old)?, &value(new)?, LISTS).map(Value::Object)
 }
 
-/// What of the Node's metadata is written along with its status.
-#[derive(Clone, Copy, Debug)]
-pub struct NodeMetadata<'a> {
-    /// Labels to set.
-    pub labels: &'a BTreeMap<String, String>,
-    /// Annotations to set; `None` removes one.
-    pub annotations: &'a BTreeMap<String, Option<String>>,
-}
-
-impl NodeMetadata<'_> {
-    fn patch(&self) -> Map<String, Value> {
-        let mut patch = Map::new();
-        if !self.labels.is_empty() {
-            patch.insert("labels".to_owned(), json!(self.labels));
-        }
-        if !self.annotations.is_empty() {
-            patch.insert("annotations".to_owned(), json!(self.annotations));
-        }
-        patch
+fn metadata_patch(change: &MetadataChange) -> Map<String, Value> {
+    let mut patch = Map::new();
+    if !change.labels.is_empty() {
+        patch.insert("labels".to_owned(), json!(change.labels));
     }
+    if !change.annotations.is_empty() {
+        patch.insert("annotations".to_owned(), json!(change.annotations));
+    }
+    patch
 }
 
 /// Writes the Node's status, and what is to change of its metadata; `None` when nothing differs and nothing was sent.
@@ -187,9 +176,9 @@ pub async fn patch_node_status(
     name: &str,
     old: &NodeStatus,
     new: &NodeStatus,
-    metadata: NodeMetadata<'_>,
+    metadata: &MetadataChange,
 ) -> Result<Option<Node>, RequestError> {
-    let (metadata, status) = (metadata.patch(), node_status_patch(old, new));
+    let (metadata, status) = (metadata_patch(metadata), node_status_patch(old, new));
     if metadata.is_empty() && status.is_none() {
         return Ok(None);
     }

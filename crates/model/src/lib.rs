@@ -14,6 +14,7 @@ pub mod hash;
 pub mod ids;
 mod image;
 pub mod json;
+mod metadata_change;
 pub mod mount;
 pub mod observed;
 pub mod pod;
@@ -33,6 +34,7 @@ pub use allocated::AllocatedPod;
 pub use chain::chain;
 pub use ids::{ContainerId, ImageRef, PodKey, PodUid, SandboxId};
 pub use image::{ImageUse, WantedImage, image_volumes, mounted_images};
+pub use metadata_change::MetadataChange;
 pub use observed::{
     CgroupObservation, ContainerObservation, ContainerState, ImageMountObservation, PodObservation,
     RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeHealth, SandboxObservation,

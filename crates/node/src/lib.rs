@@ -69,11 +69,12 @@ pub use crate::core::Node;
 pub use annotations::reads_annotation;
 pub use dead_containers::DeadContainers;
 pub use effect::{
-    Action, ActionKind, ApiAction, ApiOutcome, CheckpointAction, CheckpointWrite, CsiNodeInfo, Effect,
-    EffectId, EventObject, EventRecord, Failure, FailureKind, Hook, HostAction, ImageAction, ImageAnswer,
-    ImageOutcome, ImageQuestion, ImageRemovalCause, Outcome, PluginAction, PluginInfo, PluginOutcome,
-    ProbeAction, QosAmounts, RuntimeAction, RuntimeOutcome, SandboxLoss, StateFile, StorageAction, Subject,
-    Version, VolumeAction, VolumeFailure, VolumeOutcome, VolumeStage,
+    Action, ActionKind, ApiAction, ApiOutcome, CheckpointAction, CheckpointWrite, ContainerStart,
+    CsiNodeInfo, Effect, EffectId, EventObject, EventRecord, Failure, FailureKind, Hook, HostAction,
+    ImageAction, ImageAnswer, ImageOutcome, ImageQuestion, ImageRemovalCause, Outcome, PluginAction,
+    PluginInfo, PluginOutcome, ProbeAction, QosAmounts, RuntimeAction, RuntimeOutcome, SandboxLoss,
+    StateFile, StorageAction, Subject, Version, VolumeAction, VolumeFailure, VolumeOutcome, VolumeStage,
+    Worker,
 };
 pub use input::{DamagedFile, Input, Restored, RuntimeChange, Source};
 pub use machine::Machine;

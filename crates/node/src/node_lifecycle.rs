@@ -59,20 +59,22 @@ pub(crate) struct NodeLifecycle {
 }
 
 /// How the node comes by the Node object that it reports to.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Registration {
-    /// Nothing was done for it yet.
-    #[default]
-    Due,
-    /// It is being made or looked up; what came of the attempt before.
-    InFlight(Option<Retry>),
-    /// That failed and is tried again.
-    Failed(Retry),
+    /// It is to be made or looked up, or that is under way; what came of the attempt before.
+    Pending(Option<Retry>),
     /// It is there.
     Made,
     /// Others make it, or have deleted it. Deleting a Node is how people and autoscalers take a machine out of the
     /// cluster: it does not come back by itself before the kubelet starts anew.
     Awaited,
+}
+
+/// Nothing was done for it yet.
+impl Default for Registration {
+    fn default() -> Self {
+        Self::Pending(None)
+    }
 }
 
 /// What events have told of the node.
@@ -377,13 +379,13 @@ impl NodeLifecycle {
         }
         match &self.registration {
             _ if !settings.has_api => {}
-            Registration::Due => found.retrying(WaitOn::Registration, None),
-            Registration::InFlight(retry) => {
+            Registration::Pending(retry) => {
                 found.retrying(WaitOn::Registration, retry.as_ref());
-                let wait = found.add(WaitOn::Registration);
-                (wait.next_try, wait.since) = (None, out.since(&REGISTER).unwrap_or_default());
+                if let Some(since) = out.since(&REGISTER) {
+                    let wait = found.add(WaitOn::Registration);
+                    (wait.next_try, wait.since) = (None, since);
+                }
             }
-            Registration::Failed(retry) => found.retrying(WaitOn::Registration, Some(retry)),
             Registration::Awaited => found.retrying(WaitOn::NodeObject, None),
             Registration::Made if out.is_open(&STATUS) || self.report.retry.is_some() => {
                 found.retrying(WaitOn::StatusWrite, self.report.retry.as_ref());
@@ -399,34 +401,33 @@ impl NodeLifecycle {
             return;
         }
         match &self.registration {
-            Registration::Due if settings.is_registering => self.register(now, None, settings, out),
-            Registration::Due => {
+            Registration::Pending(_) if out.is_open(&REGISTER) => {}
+            Registration::Pending(None) if !settings.is_registering => {
                 self.registration = Registration::Awaited;
                 if let Some(node) = self.object.clone() {
                     self.adopt(node);
                 }
             }
-            Registration::Failed(retry) if retry.next_at <= now.mono => {
-                let retry = retry.clone();
-                self.register(now, Some(retry), settings, out);
+            Registration::Pending(retry) if retry.as_ref().is_none_or(|retry| retry.next_at <= now.mono) => {
+                let is_first = retry.is_none();
+                self.register(now, is_first, settings, out);
             }
-            _ => {}
+            Registration::Pending(_) | Registration::Made | Registration::Awaited => {}
         }
         if matches!(self.registration, Registration::Made) {
             self.drive_status(now, settings, out);
         }
     }
 
-    fn register(&mut self, now: Now, before: Option<Retry>, settings: &Settings, out: &mut Outbox) {
+    fn register(&mut self, now: Now, is_first: bool, settings: &Settings, out: &mut Outbox) {
         let Some(description) = self.state(settings).description() else { return };
         let mut node = node_status::initial_node(description);
         let unknown = NodeStatus::default();
         let status = self.compute(now, description, &unknown);
-        if before.is_none() {
+        if is_first {
             record(node_status::transition_events(&unknown, &status, &settings.node_name), false, out);
         }
         node.status = Some(status);
-        self.registration = Registration::InFlight(before);
         out.start(REGISTER, ApiAction::RegisterNode { node: Box::new(node) });
     }
 
@@ -569,16 +570,16 @@ impl NodeLifecycle {
     }
 
     pub(crate) fn registered(&mut self, now: Now, outcome: Outcome) {
-        let before = match std::mem::take(&mut self.registration) {
-            Registration::InFlight(before) => before,
-            _ => None,
-        };
         match outcome {
             Outcome::Api(ApiOutcome::Registered(node)) => self.adopt(node),
             Outcome::Failed(failure) => {
                 let pauses = Pauses { initial: Duration::from_millis(100), max: Duration::from_secs(7) };
-                let retry = Retry::after(before.as_ref(), failure.message, pauses, now);
-                self.registration = Registration::Failed(retry);
+                let before = match &self.registration {
+                    Registration::Pending(before) => before.as_ref(),
+                    Registration::Made | Registration::Awaited => None,
+                };
+                let retry = Retry::after(before, failure.message, pauses, now);
+                self.registration = Registration::Pending(Some(retry));
             }
             _ => {}
         }
@@ -610,7 +611,7 @@ impl NodeLifecycle {
             return None;
         }
         match &self.registration {
-            Registration::Failed(retry) => Some(retry.next_at),
+            Registration::Pending(Some(retry)) if !out.is_open(&REGISTER) => Some(retry.next_at),
             Registration::Made if !out.is_open(&STATUS) => {
                 if self.report.next_at.is_zero() {
                     // Still silent: what ends that sooner comes as an input.

@@ -13,8 +13,8 @@ use model::{
     ContainerId, ContainerState, ImageRef, ImageUse, Pod, PodObservation, PodUid, SandboxId, mounted_images,
 };
 use node::{
-    Action, ApiAction, CheckpointAction, EffectId, HostAction, ImageAction, Input, Outcome, ProbeAction,
-    RuntimeAction, RuntimeOutcome, Source, StateFile, VolumeAction, VolumeOutcome,
+    Action, ApiAction, CheckpointAction, ContainerStart, EffectId, HostAction, ImageAction, Input, Outcome,
+    ProbeAction, RuntimeAction, RuntimeOutcome, Source, StateFile, VolumeAction, VolumeOutcome,
 };
 
 use crate::api::is_terminal;
@@ -200,19 +200,13 @@ impl World {
                 Err(format!("it is not known what was left, and this is started: {action}"))
             }
             Action::Runtime(RuntimeAction::RunSandbox { pod, .. }) => self.check_run_sandbox(pod),
-            Action::Runtime(RuntimeAction::StartContainer {
-                pod,
-                container,
-                sandbox,
-                image,
-                image_volumes,
-                published_volumes,
-                ..
-            }) => self
-                .check_start_container(pod, container, sandbox)
-                .and_then(|()| self.check_image(pod, container, image.as_str()))
-                .and_then(|()| self.check_image_volumes(pod, container, image_volumes))
-                .and_then(|()| self.check_has_volumes(pod, container, published_volumes)),
+            Action::Runtime(RuntimeAction::StartContainer(start)) => {
+                let ContainerStart { pod, container, .. } = &**start;
+                self.check_start_container(pod, container, &start.sandbox)
+                    .and_then(|()| self.check_image(pod, container, start.image.as_str()))
+                    .and_then(|()| self.check_image_volumes(pod, container, &start.image_volumes))
+                    .and_then(|()| self.check_has_volumes(pod, container, &start.published_volumes))
+            }
             Action::Runtime(RuntimeAction::StopContainer { id, sandbox, grace, .. }) => {
                 self.check_held(id, sandbox).and_then(|()| self.check_grace(id, *grace))
             }
@@ -261,9 +255,9 @@ impl World {
                 Action::Runtime(RuntimeAction::StopContainer { id: b, .. }),
             ) => a == b,
             (
-                Action::Runtime(RuntimeAction::StartContainer { pod: a, container: c, .. }),
-                Action::Runtime(RuntimeAction::StartContainer { pod: b, container: d, .. }),
-            ) => pod::uid(a) == pod::uid(b) && c == d,
+                Action::Runtime(RuntimeAction::StartContainer(a)),
+                Action::Runtime(RuntimeAction::StartContainer(b)),
+            ) => pod::uid(&a.pod) == pod::uid(&b.pod) && a.container == b.container,
             (
                 Action::Runtime(RuntimeAction::RunSandbox { pod: a, .. }),
                 Action::Runtime(RuntimeAction::RunSandbox { pod: b, .. }),

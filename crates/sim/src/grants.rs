@@ -35,9 +35,8 @@ fn as_written(pod: &Pod) -> PodResources {
 /// The pod of an action that depends on its resources.
 fn pod_of(action: &Action) -> Option<&AllocatedPod> {
     match action {
-        Action::Runtime(
-            RuntimeAction::RunSandbox { pod, .. } | RuntimeAction::StartContainer { pod, .. },
-        )
+        Action::Runtime(RuntimeAction::StartContainer(start)) => Some(&start.pod),
+        Action::Runtime(RuntimeAction::RunSandbox { pod, .. })
         | Action::Image(ImageAction::Inspect { pod, .. } | ImageAction::Pull { pod, .. })
         | Action::Volume(VolumeAction::Sync { pod, .. })
         | Action::Host(HostAction::EnsureCgroup { pod }) => Some(pod),

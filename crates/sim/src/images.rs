@@ -87,8 +87,8 @@ impl World {
             .iter()
             .filter(|((process, _), pending)| *process == self.process.number && !pending.is_told);
         let is_used = starting.any(|(_, pending)| match &pending.action {
-            Action::Runtime(RuntimeAction::StartContainer { image: own, image_volumes, .. }) => {
-                own == image || image_volumes.values().any(|mounted| mounted == image)
+            Action::Runtime(RuntimeAction::StartContainer(start)) => {
+                start.image == *image || start.image_volumes.values().any(|mounted| mounted == image)
             }
             _ => false,
         });

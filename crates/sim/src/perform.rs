@@ -6,8 +6,8 @@ use model::pod::{self, ContainerKind};
 use model::probe::ProbeOutcome;
 use model::{ContainerId, ContainerState, ImageRef, ImageUse, Pod, SandboxId};
 use node::{
-    Action, ApiAction, ApiOutcome, CheckpointAction, EffectId, Failure, FailureKind, Hook, HostAction,
-    ImageAction, ImageAnswer, ImageOutcome, Outcome, ProbeAction, RuntimeAction, RuntimeChange,
+    Action, ApiAction, ApiOutcome, CheckpointAction, ContainerStart, EffectId, Failure, FailureKind, Hook,
+    HostAction, ImageAction, ImageAnswer, ImageOutcome, Outcome, ProbeAction, RuntimeAction, RuntimeChange,
     RuntimeOutcome, VolumeAction, VolumeOutcome,
 };
 
@@ -42,10 +42,10 @@ impl World {
                     fault = FaultOutcome::Fails;
                 }
             }
-            Action::Runtime(RuntimeAction::StartContainer { pod, container, attempt, .. }) => {
-                let uid = pod::uid(pod);
-                if self.runtime.reserve_container(&uid, container, *attempt) {
-                    reserved = Some(container_name(&uid, container, *attempt));
+            Action::Runtime(RuntimeAction::StartContainer(start)) => {
+                let uid = pod::uid(&start.pod);
+                if self.runtime.reserve_container(&uid, &start.container, start.attempt) {
+                    reserved = Some(container_name(&uid, &start.container, start.attempt));
                 } else {
                     fault = FaultOutcome::Fails;
                 }
@@ -228,9 +228,8 @@ impl World {
     /// An action fails without effect; a start may leave a container that never ran.
     fn fail(&mut self, key: (u32, EffectId), action: &Action) -> Outcome {
         match action {
-            Action::Runtime(RuntimeAction::StartContainer { pod, container, sandbox, attempt, .. })
-                if self.rng.percent(50) =>
-            {
+            Action::Runtime(RuntimeAction::StartContainer(start)) if self.rng.percent(50) => {
+                let ContainerStart { pod, container, sandbox, attempt, .. } = &**start;
                 if self.rng.percent(50) {
                     return failed(FailureKind::ContainerCreate, "cannot create");
                 }
@@ -250,7 +249,7 @@ impl World {
                 }
                 failed(FailureKind::ContainerStart, "cannot start")
             }
-            Action::Runtime(RuntimeAction::StartContainer { .. }) => {
+            Action::Runtime(RuntimeAction::StartContainer(_)) => {
                 failed(FailureKind::ContainerConfig, "a secret is missing")
             }
             Action::Storage(action) => self.fail_storage(key, action),
@@ -414,8 +413,8 @@ impl World {
                 }
                 Outcome::Done
             }
-            RuntimeAction::StartContainer { pod, container, sandbox, attempt, .. } => {
-                self.start_container(pod, container, sandbox, *attempt, is_ghost)
+            RuntimeAction::StartContainer(start) => {
+                self.start_container(&start.pod, &start.container, &start.sandbox, start.attempt, is_ghost)
             }
             RuntimeAction::StopContainer { id, .. } => {
                 self.end_container(id, 137);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{AttachedVolume, Node, NodeSpec, NodeStatus};
 use k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver};
-use node::node_status::MetadataChange;
+use model::MetadataChange;
 use node::{
     ApiAction, ApiOutcome, CsiNodeInfo, Failure, FailureKind, Input, Outcome, PluginAction, PluginInfo,
     PluginOutcome, WaitOn,

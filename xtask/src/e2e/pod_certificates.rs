@@ -198,7 +198,16 @@ pub(super) async fn that_are_refused_say_so(scene: Scene) -> Result<()> {
         let words = words.replace(',', "");
         let told = format!("{MOUNT}PodCertificateRequest was permanently {}: {words}", kind.to_lowercase());
         scene.event_with(pod, "FailedMount", &told, EVENTUALLY).await?;
+        shown_in_metrics(&scene, &signer.name(key_type), &kind.to_lowercase()).await?;
     }
+    Ok(())
+}
+
+/// The signer's one source is counted as being that far.
+async fn shown_in_metrics(scene: &Scene, signer: &str, state: &str) -> Result<()> {
+    let page = scene.kubectl_out(&["get", "--raw", &format!("/api/v1/nodes/{NODE}/proxy/metrics")]).await?;
+    let line = format!("kubelet_podcertificate_states{{signer_name=\"{signer}\",state=\"{state}\"}} 1");
+    ensure!(page.lines().any(|shown| shown == line), "{line} is not in /metrics");
     Ok(())
 }
 
@@ -222,6 +231,7 @@ pub(super) async fn are_not_there_without_their_gate(scene: Scene) -> Result<()>
     signer.sign(&first).await?;
     scene.until("without", "ready", EVENTUALLY, is_ready).await?;
     scene.first_line("without", "main").await?;
+    shown_in_metrics(&scene, &signer.name("ECDSAP256"), "fresh").await?;
     scene.cluster.kubelet.stop().await?;
     scene.cluster.kubelet.start().await?;
     let second = signer.request("ECDSAP256", first.metadata.name.as_deref()).await?;

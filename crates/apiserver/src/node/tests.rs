@@ -1,5 +1,7 @@
 //! Registration and status patches touch nothing that belongs to others.
 
+use std::collections::BTreeMap;
+
 use futures::StreamExt;
 use serde_json::json;
 
@@ -194,14 +196,14 @@ async fn a_status_is_one_patch_and_nothing_when_nothing_differs() {
     let client = fake.connection.api.clone();
     let status = |value| serde_json::from_value::<NodeStatus>(value).unwrap();
     let (old, new) = (status(json!({})), status(json!({"capacity": {"cpu": "2"}})));
-    let (no_labels, no_annotations) = (BTreeMap::new(), BTreeMap::new());
-    let none = NodeMetadata { labels: &no_labels, annotations: &no_annotations };
-    assert!(patch_node_status(&client, "n", &new, &new, none).await.unwrap().is_none());
-    assert!(patch_node_status(&client, "n", &old, &new, none).await.unwrap().is_some());
-    let labels = BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())]);
-    let annotations = BTreeMap::from([("mine".to_owned(), None)]);
-    let some = NodeMetadata { labels: &labels, annotations: &annotations };
-    assert!(patch_node_status(&client, "n", &old, &old, some).await.unwrap_err().is_not_found());
+    let none = MetadataChange::default();
+    assert!(patch_node_status(&client, "n", &new, &new, &none).await.unwrap().is_none());
+    assert!(patch_node_status(&client, "n", &old, &new, &none).await.unwrap().is_some());
+    let some = MetadataChange {
+        labels: BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())]),
+        annotations: BTreeMap::from([("mine".to_owned(), None)]),
+    };
+    assert!(patch_node_status(&client, "n", &old, &old, &some).await.unwrap_err().is_not_found());
     let asked = fake.next().await;
     assert_eq!((asked.method.as_str(), asked.path.as_str()), ("PATCH", "/api/v1/nodes/n/status"));
     assert_eq!(asked.content_type, "application/strategic-merge-patch+json");

@@ -1,6 +1,6 @@
 //! Labels of an action for log lines and spans: what is done, and to which object.
 
-use node::{Action, ActionKind, Hook};
+use node::{Action, ActionKind, Worker};
 use telemetry::traces::{self, Tracer};
 use tracing::{Span, field, info_span};
 
@@ -37,57 +37,6 @@ impl ActionLabels {
         }
     }
 
-    /// What has been done when it went well, if an operator wants to know without asking for details: the actions that
-    /// make the story of a pod.
-    pub(crate) fn done(&self) -> Option<&'static str> {
-        match self.kind {
-            ActionKind::PullImage => Some("Pulled image"),
-            ActionKind::RemoveImage => Some("Removed image"),
-            ActionKind::RunSandbox => Some("Started pod sandbox"),
-            ActionKind::StopSandbox => Some("Stopped pod sandbox"),
-            ActionKind::StartContainer => Some("Started container"),
-            ActionKind::StopContainer => Some("Stopped container"),
-            ActionKind::DeletePod => Some("Removed pod from the API server"),
-            ActionKind::CreateMirror => Some("Created mirror of static pod"),
-            ActionKind::RegisterNode => Some("Successfully registered node"),
-            ActionKind::Relist
-            | ActionKind::Observe
-            | ActionKind::EnsureCgroup
-            | ActionKind::ReadPodCgroups
-            | ActionKind::RemoveCgroup
-            | ActionKind::UpdateQosCgroups
-            | ActionKind::SyncVolumes
-            | ActionKind::TearDownVolumes
-            | ActionKind::InspectImage
-            | ActionKind::PruneImageRecords
-            | ActionKind::RemoveSandbox
-            | ActionKind::RemoveContainer
-            | ActionKind::RunHook(_)
-            | ActionKind::Probe(_)
-            | ActionKind::WriteStatus
-            | ActionKind::RemovePodFolder
-            | ActionKind::RemovePodLogs
-            | ActionKind::WriteNodeStatus
-            | ActionKind::GetPluginInfo
-            | ActionKind::NotifyPlugin
-            | ActionKind::GetCsiNodeInfo
-            | ActionKind::WriteNodeMetadata
-            | ActionKind::ReadCsiNode
-            | ActionKind::WriteCsiNode
-            | ActionKind::DeleteCsiNode
-            | ActionKind::ResolveClaim
-            | ActionKind::ReadAttachment
-            | ActionKind::StageVolume
-            | ActionKind::UnstageVolume
-            | ActionKind::PublishVolume
-            | ActionKind::UnpublishVolume
-            | ActionKind::WriteStateFile(_)
-            | ActionKind::SyncStateFile(_)
-            // Told where the range is known.
-            | ActionKind::SetPodCidr => None,
-        }
-    }
-
     /// Everything logged within says which object it is labels.
     pub(crate) fn span(&self) -> Span {
         let span = info_span!(
@@ -121,8 +70,8 @@ impl ActionLabels {
 
     /// What a collector of traces sees of it: upstream's names, of which each covers several actions.
     pub(crate) fn traced(&self, tracer: &Tracer) -> traces::Span {
-        let Some(name) = span_name(self.kind) else { return traces::Span::default() };
-        tracer.work(name, || {
+        let Some(worker) = self.kind.worker() else { return traces::Span::default() };
+        tracer.work(span_name(worker), || {
             let (namespace, pod) = self.pod.as_deref().and_then(|pod| pod.split_once('/')).unzip();
             let action = self.kind.to_string();
             let known = [
@@ -167,52 +116,14 @@ impl ActionLabels {
     }
 }
 
-/// The span of upstream's that an action is a part of. Reading from the runtime is none: its calls are
-/// spans of their own.
-fn span_name(kind: ActionKind) -> Option<&'static str> {
-    match kind {
-        ActionKind::EnsureCgroup
-        | ActionKind::SyncVolumes
-        | ActionKind::InspectImage
-        | ActionKind::PullImage
-        | ActionKind::RunSandbox
-        | ActionKind::StartContainer
-        | ActionKind::RunHook(Hook::PostStart)
-        | ActionKind::WriteStatus
-        | ActionKind::CreateMirror => Some("syncPod"),
-        ActionKind::RunHook(Hook::PreStop) | ActionKind::StopContainer | ActionKind::StopSandbox => {
-            Some("syncTerminatingPod")
-        }
-        ActionKind::TearDownVolumes
-        | ActionKind::RemoveCgroup
-        | ActionKind::RemovePodFolder
-        | ActionKind::RemovePodLogs
-        | ActionKind::DeletePod => Some("syncTerminatedPod"),
-        ActionKind::RemoveContainer | ActionKind::RemoveSandbox => Some("Containers/GarbageCollect"),
-        ActionKind::RemoveImage | ActionKind::PruneImageRecords => Some("Images/GarbageCollect"),
-        ActionKind::Relist
-        | ActionKind::Observe
-        | ActionKind::ReadPodCgroups
-        | ActionKind::UpdateQosCgroups
-        | ActionKind::Probe(_)
-        | ActionKind::SetPodCidr
-        | ActionKind::RegisterNode
-        | ActionKind::WriteNodeStatus
-        | ActionKind::GetPluginInfo
-        | ActionKind::NotifyPlugin
-        | ActionKind::GetCsiNodeInfo
-        | ActionKind::WriteNodeMetadata
-        | ActionKind::ReadCsiNode
-        | ActionKind::WriteCsiNode
-        | ActionKind::DeleteCsiNode
-        | ActionKind::ResolveClaim
-        | ActionKind::ReadAttachment
-        | ActionKind::StageVolume
-        | ActionKind::UnstageVolume
-        | ActionKind::PublishVolume
-        | ActionKind::UnpublishVolume
-        | ActionKind::WriteStateFile(_)
-        | ActionKind::SyncStateFile(_) => None,
+/// The span of upstream's that an action is a part of.
+fn span_name(worker: Worker) -> &'static str {
+    match worker {
+        Worker::Sync => "syncPod",
+        Worker::SyncTerminating => "syncTerminatingPod",
+        Worker::SyncTerminated => "syncTerminatedPod",
+        Worker::ContainerGc => "Containers/GarbageCollect",
+        Worker::ImageGc => "Images/GarbageCollect",
     }
 }
 
@@ -267,6 +178,6 @@ mod tests {
             uid,
             key: model::PodKey::new("", ""),
         }));
-        assert_eq!((labels.done(), labels.identity().as_str()), (None, "remove cgroup of pod/u"));
+        assert_eq!((labels.kind.done(), labels.identity().as_str()), (None, "remove cgroup of pod/u"));
     }
 }

@@ -45,7 +45,7 @@ impl ActionLog {
                 if self.failures.succeeded(|| labels.identity()) {
                     info!("Succeeded after failures: {what}");
                 }
-                match (outcome, labels.done()) {
+                match (outcome, labels.kind.done()) {
                     // The one line that says of a start that all went well.
                     (Outcome::Api(ApiOutcome::Registered(node)), Some(done)) => {
                         info!(node = node.metadata.name.as_deref().unwrap_or_default(), "{done}");

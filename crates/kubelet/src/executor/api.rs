@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use apiserver::{
     ClaimError, Connection, EventRecorder, EventType, InvolvedObject, LeaseState, MirrorOutcome, NewEvent,
-    NodeMetadata, PatchOutcome, RequestError, ServiceIndex,
+    PatchOutcome, RequestError, ServiceIndex,
 };
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, PodStatus, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::storage::v1::CSINode;
+use model::MetadataChange;
 use model::storage::ClaimName;
 use model::{Pod, PodKey, PodUid, pod};
-use node::node_status::MetadataChange;
 use node::{ApiOutcome, EventObject, EventRecord, Failure, FailureKind, Outcome};
 use tokio::sync::watch;
 
@@ -146,7 +146,6 @@ impl Api {
     ) -> Outcome {
         let Some(remote) = &self.remote else { return Outcome::Cancelled };
         let client = &remote.connection.heartbeat;
-        let metadata = NodeMetadata { labels: &metadata.labels, annotations: &metadata.annotations };
         match apiserver::patch_node_status(client, &self.node_name, old, new, metadata).await {
             Ok(_) => Outcome::Api(ApiOutcome::Written { version: 0 }),
             Err(error) if error.is_not_found() => Outcome::Gone,
@@ -156,7 +155,6 @@ impl Api {
 
     pub(crate) async fn write_node_metadata(&self, metadata: &MetadataChange) -> Outcome {
         let Some(remote) = &self.remote else { return Outcome::Cancelled };
-        let metadata = NodeMetadata { labels: &metadata.labels, annotations: &metadata.annotations };
         let (client, same) = (&remote.connection.api, NodeStatus::default());
         match apiserver::patch_node_status(client, &self.node_name, &same, &same, metadata).await {
             Ok(Some(mut node)) => {

@@ -6,12 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
-use model::downward::PodFacts;
 use model::mount::ContainerMount;
 use model::pod::{self, ContainerRef};
-use model::storage::PublishedVolume;
-use model::{AllocatedPod, ContainerId, ImageRef, PodKey, PodUid, RuntimeHandler, SandboxId};
-use node::{Failure, FailureKind, Outcome, RuntimeOutcome};
+use model::{AllocatedPod, ContainerId, ImageRef, PodKey, PodUid, SandboxId};
+use node::{ContainerStart, Failure, FailureKind, Outcome, RuntimeOutcome};
 use runtime::container::{ContainerInputs, ContainerSpec};
 use runtime::hostname::PodHostname;
 use runtime::images::ImageUser;
@@ -37,22 +35,6 @@ pub(crate) struct Containers {
     pub(crate) log_links: Arc<LogLinks>,
 }
 
-/// What the core says about a container to start.
-pub(crate) struct Start {
-    pub(crate) pod: AllocatedPod,
-    pub(crate) container: String,
-    pub(crate) sandbox: SandboxId,
-    pub(crate) sandbox_attempt: u32,
-    pub(crate) attempt: u32,
-    pub(crate) image: ImageRef,
-    pub(crate) image_volumes: BTreeMap<String, ImageRef>,
-    pub(crate) published_volumes: BTreeMap<String, PublishedVolume>,
-    pub(crate) volume_groups: Vec<i64>,
-    pub(crate) facts: PodFacts,
-    pub(crate) handler: RuntimeHandler,
-    pub(crate) target: Option<ContainerId>,
-}
-
 /// Where the log of a container is.
 pub(crate) struct Log {
     pub(crate) uid: PodUid,
@@ -63,7 +45,7 @@ pub(crate) struct Log {
 
 impl Containers {
     /// Creates and starts a container, and reads it back.
-    pub(crate) async fn start(&self, mut start: Start) -> Outcome {
+    pub(crate) async fn start(&self, mut start: ContainerStart) -> Outcome {
         let (uid, key) = (pod::uid(&start.pod), pod::key(&start.pod));
         let id = match self.create(&mut start).await {
             Ok(id) => id,
@@ -80,7 +62,7 @@ impl Containers {
         }
     }
 
-    async fn create(&self, start: &mut Start) -> Result<ContainerId, Failure> {
+    async fn create(&self, start: &mut ContainerStart) -> Result<ContainerId, Failure> {
         let pod = start.pod.clone();
         let Some(spec) = pod::container(&pod, &start.container) else {
             return Err(config(format!("container {} is not in the pod's spec", start.container)));
@@ -97,7 +79,7 @@ impl Containers {
 
     async fn describe(
         &self,
-        start: &mut Start,
+        start: &mut ContainerStart,
         spec: &ContainerRef<'_>,
         log_dir: &Path,
     ) -> Result<ContainerSpec, Failure> {
@@ -168,7 +150,7 @@ impl Containers {
     }
 
     /// Makes the log appear where collectors look for it. A container without that link runs as well.
-    async fn link_log(&self, key: &PodKey, uid: &PodUid, start: &Start, id: &ContainerId) {
+    async fn link_log(&self, key: &PodKey, uid: &PodUid, start: &ContainerStart, id: &ContainerId) {
         let log = podfiles::pod_log_dir(&self.config.paths.pod_logs, key, uid)
             .join(podfiles::container_log_path(&start.container, start.attempt));
         let name = podfiles::log_link_name(key, &start.container, id);

@@ -84,7 +84,7 @@ impl Environments {
         if places.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let uid = pod::uid(pod);
+        let (uid, key) = (pod::uid(pod), pod::key(pod));
         let located: Vec<_> =
             places.into_iter().map(|place| (self.volumes.empty_dir(pod, &place.0), place)).collect();
         let read = move || -> Vec<(Place, Result<FileKey, String>)> {
@@ -98,8 +98,9 @@ impl Environments {
         let told = |(place, found): (Place, Result<FileKey, String>)| {
             let found = found.unwrap_or_else(|error| {
                 // The container's start fails with it every few seconds.
-                if self.failures.is_new(&format!("environment file of {uid}"), &error) {
-                    warn!(err = error, "Failed to read environment file of a volume");
+                let (volume, path, _) = &place;
+                if self.failures.is_new(&format!("environment file {volume}/{path} of {uid}"), &error) {
+                    warn!(pod = %key, volumeName = volume, path, err = error, "Failed to read environment file of a volume");
                 }
                 FileKey::Unreadable
             });

@@ -128,36 +128,7 @@ fn in_runtime(adapter: &RuntimeAdapter, action: RuntimeAction) -> BoxFuture<'_, 
         RuntimeAction::RemoveSandbox { id, .. } => {
             Box::pin(async move { failure::done(runtime.remove_sandbox(&id).await) })
         }
-        RuntimeAction::StartContainer {
-            pod,
-            container,
-            sandbox,
-            sandbox_attempt,
-            attempt,
-            image,
-            image_volumes,
-            published_volumes,
-            volume_groups,
-            facts,
-            handler,
-            target,
-        } => {
-            let start = containers::Start {
-                pod,
-                container,
-                sandbox,
-                sandbox_attempt,
-                attempt,
-                image,
-                image_volumes,
-                published_volumes,
-                volume_groups,
-                facts,
-                handler,
-                target,
-            };
-            Box::pin(containers.start(start))
-        }
+        RuntimeAction::StartContainer(start) => Box::pin(containers.start(*start)),
         RuntimeAction::StopContainer { id, sandbox, grace, .. } => {
             Box::pin(async move { containers::stop(runtime, &id, &sandbox, grace).await })
         }

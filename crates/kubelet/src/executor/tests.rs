@@ -34,7 +34,7 @@ fn an_action_under_way_is_small() {
         probes.attempt(&pod, "c", &id, model::probe::ProbeKind::Liveness, None).await
     };
     let start = |containers: &'static containers::Containers| {
-        containers.start(containers::Start {
+        containers.start(node::ContainerStart {
             pod: AllocatedPod::granted(pod()),
             container: String::new(),
             sandbox: model::SandboxId::from(""),

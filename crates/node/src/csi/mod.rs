@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use k8s_openapi::api::storage::v1::CSINode;
-use model::Now;
 use model::storage::{CsiDriver, CsiDriverObject};
+use model::{MetadataChange, Now};
 use serde::{Deserialize, Serialize};
 
 use crate::cx::{Cx, NodeState};
 use crate::effect::{ApiAction, ApiOutcome, CsiNodeInfo, FailureKind, Outcome, PluginAction, PluginOutcome};
-use crate::node_status::MetadataChange;
 use crate::outbox::Outbox;
 use crate::pods::backoff::{Pauses, Retry};
 use crate::schedule::earliest;

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ContainerState, Node as ApiNode, NodeStatus, PodStatus};
 use k8s_openapi::api::storage::v1::CSINode;
 use model::storage::{ClaimAnswer, ClaimName};
-use model::{Pod, PodKey, PodUid};
+use model::{MetadataChange, Pod, PodKey, PodUid};
 use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
-use crate::node_status::MetadataChange;
 
 /// An action on objects of the API server.
 #[derive(Clone, Debug, PartialEq, Serialize)]

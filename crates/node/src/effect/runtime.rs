@@ -70,33 +70,7 @@ pub enum RuntimeAction {
         id: SandboxId,
     },
     /// Create and start a container, and read its status. → `ContainerStarted`
-    StartContainer {
-        /// The pod.
-        #[serde(serialize_with = "super::as_version")]
-        pod: AllocatedPod,
-        /// The container's name in the spec.
-        container: String,
-        /// The sandbox to put it in.
-        sandbox: SandboxId,
-        /// How many sandboxes the pod had before that one.
-        sandbox_attempt: u32,
-        /// The restart count it gets.
-        attempt: u32,
-        /// What it is made from.
-        image: ImageRef,
-        /// Images that it mounts as volumes, by the names of the volumes.
-        image_volumes: BTreeMap<String, ImageRef>,
-        /// Volumes that were mounted for the pod one by one, by the names of the volumes.
-        published_volumes: BTreeMap<String, PublishedVolume>,
-        /// Groups that the pod's volumes need.
-        volume_groups: Vec<i64>,
-        /// What its environment refers to.
-        facts: PodFacts,
-        /// What runs the pod.
-        handler: RuntimeHandler,
-        /// The running container whose processes an ephemeral one shares (`targetContainerName`).
-        target: Option<ContainerId>,
-    },
+    StartContainer(Box<ContainerStart>),
     /// SIGTERM, wait, SIGKILL, then read its status. → `ContainerStopped`
     StopContainer {
         /// The pod it belongs to.
@@ -134,6 +108,36 @@ pub enum RuntimeAction {
     },
 }
 
+/// A container to start, with all that the core knows of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ContainerStart {
+    /// The pod.
+    #[serde(serialize_with = "super::as_version")]
+    pub pod: AllocatedPod,
+    /// The container's name in the spec.
+    pub container: String,
+    /// The sandbox to put it in.
+    pub sandbox: SandboxId,
+    /// How many sandboxes the pod had before that one.
+    pub sandbox_attempt: u32,
+    /// The restart count it gets.
+    pub attempt: u32,
+    /// What it is made from.
+    pub image: ImageRef,
+    /// Images that it mounts as volumes, by the names of the volumes.
+    pub image_volumes: BTreeMap<String, ImageRef>,
+    /// Volumes that were mounted for the pod one by one, by the names of the volumes.
+    pub published_volumes: BTreeMap<String, PublishedVolume>,
+    /// Groups that the pod's volumes need.
+    pub volume_groups: Vec<i64>,
+    /// What its environment refers to.
+    pub facts: PodFacts,
+    /// What runs the pod.
+    pub handler: RuntimeHandler,
+    /// The running container whose processes an ephemeral one shares (`targetContainerName`).
+    pub target: Option<ContainerId>,
+}
+
 impl RuntimeAction {
     pub(super) fn kind(&self) -> ActionKind {
         match self {
@@ -151,7 +155,8 @@ impl RuntimeAction {
 
     pub(super) fn pod(&self) -> Option<&Arc<Pod>> {
         match self {
-            Self::RunSandbox { pod, .. } | Self::StartContainer { pod, .. } => Some(pod.shared()),
+            Self::RunSandbox { pod, .. } => Some(pod.shared()),
+            Self::StartContainer(start) => Some(start.pod.shared()),
             Self::Relist
             | Self::Observe { .. }
             | Self::StopSandbox { .. }
@@ -170,8 +175,8 @@ impl RuntimeAction {
             Self::StopSandbox { uid, key, id } | Self::RemoveSandbox { uid, key, id } => {
                 Subject { sandbox_id: Some(id), ..Subject::named(uid, key) }
             }
-            Self::StartContainer { pod, container, .. } => {
-                Subject { container: Some(container), ..Subject::of(pod) }
+            Self::StartContainer(start) => {
+                Subject { container: Some(&start.container), ..Subject::of(&start.pod) }
             }
             Self::StopContainer { uid, key, container, id, .. }
             | Self::RemoveContainer { uid, key, container, id, .. } => {
@@ -183,7 +188,7 @@ impl RuntimeAction {
     pub(super) fn details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RunSandbox { attempt, .. } => write!(f, " attempt {attempt}"),
-            Self::StartContainer { attempt, sandbox, .. } => write!(f, " attempt {attempt} in {sandbox}"),
+            Self::StartContainer(start) => write!(f, " attempt {} in {}", start.attempt, start.sandbox),
             Self::StopContainer { grace, .. } => write!(f, " within {grace:?}"),
             Self::SetPodCidr { pod_cidr } => write!(f, " {pod_cidr}"),
             _ => Ok(()),

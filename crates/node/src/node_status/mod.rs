@@ -19,7 +19,6 @@ mod tests;
 
 pub use capacity::Resources;
 pub use readings::{NodeImage, Readings};
-pub use registration::MetadataChange;
 
 pub(crate) use capacity::{CPU, EPHEMERAL_STORAGE, HUGE_PAGES_PREFIX, MEMORY, PODS};
 pub(crate) use change::{has_changed, reboot_event, schedulable_event, transition_events};

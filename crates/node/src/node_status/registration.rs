@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Serialize;
+use model::MetadataChange;
 
 use super::NodeDescription;
 use super::report::describe;
@@ -39,25 +39,9 @@ pub(crate) fn initial_node(node: NodeDescription<'_>) -> Node {
     }
 }
 
-/// What of a Node's metadata is not as it has to be. Unlike at registration, when people's changes of the other labels are
-/// undone once, this is looked at with each status.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct MetadataChange {
-    /// Labels to set.
-    pub labels: BTreeMap<String, String>,
-    /// Annotations to set; `None` removes one.
-    pub annotations: BTreeMap<String, Option<String>>,
-}
-
-impl MetadataChange {
-    /// Whether all is as it has to be.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty() && self.annotations.is_empty()
-    }
-}
-
 /// What has to change in the metadata of an existing Node object: the labels that schedulers go by, and the annotation that
-/// tells a cloud provider which addresses the node was given, which goes where nobody is told any more.
+/// tells a cloud provider which addresses the node was given, which goes where nobody is told any more. Unlike at
+/// registration, when people's changes of the other labels are undone once, this is looked at with each status.
 pub(crate) fn metadata_change(node: NodeDescription<'_>, existing: &Node) -> MetadataChange {
     let NodeDescription { settings, machine, .. } = node;
     let mut change = MetadataChange::default();

@@ -13,7 +13,8 @@ use super::record::PodRecord;
 use crate::allocation;
 use crate::cx::Cx;
 use crate::effect::{
-    Failure, FailureKind, Hook, Outcome, ProbeAction, RuntimeAction, RuntimeOutcome, StateFile,
+    ContainerStart, Failure, FailureKind, Hook, Outcome, ProbeAction, RuntimeAction, RuntimeOutcome,
+    StateFile,
 };
 use crate::runtime_class::{NoHandler, handler_of};
 use crate::schedule::earliest;
@@ -66,7 +67,7 @@ impl PodRecord {
                     let started_from =
                         std::iter::once(&image).chain(image_volumes.values()).cloned().collect();
                     self.container_mut(&item.name).started_from = started_from;
-                    let action = RuntimeAction::StartContainer {
+                    let start = ContainerStart {
                         pod: pod.clone(),
                         container: item.name.clone(),
                         sandbox,
@@ -80,6 +81,7 @@ impl PodRecord {
                         handler,
                         target: self.target_of(pod, &item.name),
                     };
+                    let action = RuntimeAction::StartContainer(Box::new(start));
                     self.start(PodTask::Container(item.name.clone()), action, cx.out);
                     return next;
                 }

@@ -208,8 +208,8 @@ fn describe(effect: &Effect) -> Option<String> {
         }
         Action::Image(ImageAction::Inspect { .. }) => "inspect".to_owned(),
         Action::Image(ImageAction::Pull { .. }) => "pull".to_owned(),
-        Action::Runtime(RuntimeAction::StartContainer { container, attempt, .. }) => {
-            format!("start {container}#{attempt}")
+        Action::Runtime(RuntimeAction::StartContainer(start)) => {
+            format!("start {}#{}", start.container, start.attempt)
         }
         Action::Volume(VolumeAction::TearDown { .. }) => "tear down volumes".to_owned(),
         Action::Host(HostAction::RemoveCgroup { .. }) => "remove cgroup".to_owned(),

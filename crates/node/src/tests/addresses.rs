@@ -12,8 +12,8 @@ fn told(action: &Action) -> Option<String> {
         Action::Volume(VolumeAction::Sync { facts, .. }) => {
             Some(format!("volumes {}", facts.pod_ips.join(",")))
         }
-        Action::Runtime(RuntimeAction::StartContainer { attempt, facts, .. }) => {
-            Some(format!("start#{attempt} {}", facts.pod_ips.join(",")))
+        Action::Runtime(RuntimeAction::StartContainer(start)) => {
+            Some(format!("start#{} {}", start.attempt, start.facts.pod_ips.join(",")))
         }
         Action::Probe(ProbeAction::Hook { hook, pod_ip, .. }) => {
             Some(format!("{hook:?} {}", pod_ip.as_deref().unwrap_or_default()))

@@ -128,9 +128,7 @@ fn an_inline_volume_is_there_before_the_sandbox_and_goes_before_the_object() {
     assert_eq!(scenario.done("publish v"), "sandbox 0");
     scenario.done("sandbox 0");
     let given = scenario.actions().find_map(|action| match action {
-        Action::Runtime(RuntimeAction::StartContainer { published_volumes, .. }) => {
-            Some(published_volumes.clone())
-        }
+        Action::Runtime(RuntimeAction::StartContainer(start)) => Some(start.published_volumes.clone()),
         _ => None,
     });
     let made = &inline().spec.unwrap().volumes.unwrap()[0];
@@ -338,10 +336,8 @@ fn a_local_volume_is_staged_once_and_its_group_is_the_pods() {
     go_on(&mut scenario);
     let groups = |scenario: &Scenario| {
         let of = |action: &Action| match action {
-            Action::Runtime(
-                RuntimeAction::RunSandbox { volume_groups, .. }
-                | RuntimeAction::StartContainer { volume_groups, .. },
-            ) => Some(volume_groups.clone()),
+            Action::Runtime(RuntimeAction::RunSandbox { volume_groups, .. }) => Some(volume_groups.clone()),
+            Action::Runtime(RuntimeAction::StartContainer(start)) => Some(start.volume_groups.clone()),
             _ => None,
         };
         scenario.actions().find_map(of)

@@ -60,8 +60,8 @@ fn a_wish_changes_nothing_and_the_status_says_so() {
     scenario.exits("a#0", 1);
     scenario.done("inspect a");
     let given = scenario.actions().find_map(|action| match action {
-        Action::Runtime(RuntimeAction::StartContainer { pod, .. }) => {
-            pod.spec.clone()?.containers[0].resources.clone()
+        Action::Runtime(RuntimeAction::StartContainer(start)) => {
+            start.pod.spec.clone()?.containers[0].resources.clone()
         }
         _ => None,
     });
@@ -99,9 +99,8 @@ fn requesting(name: &str, cpu: &str) -> Pod {
 /// The pods of what is under way for a pod, as far as it depends on resources.
 fn allocated(scenario: &Scenario) -> Vec<AllocatedPod> {
     let pods = scenario.actions().filter_map(|action| match action {
-        Action::Runtime(
-            RuntimeAction::RunSandbox { pod, .. } | RuntimeAction::StartContainer { pod, .. },
-        )
+        Action::Runtime(RuntimeAction::StartContainer(start)) => Some(start.pod.clone()),
+        Action::Runtime(RuntimeAction::RunSandbox { pod, .. })
         | Action::Volume(VolumeAction::Sync { pod, .. })
         | Action::Host(HostAction::EnsureCgroup { pod }) => Some(pod.clone()),
         _ => None,

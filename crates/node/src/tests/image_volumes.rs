@@ -34,7 +34,7 @@ fn prepare(scenario: &mut Scenario) {
 fn mounted(scenario: &Scenario) -> BTreeMap<String, ImageRef> {
     let mut actions = scenario.actions();
     let found = actions.find_map(|action| match action {
-        Action::Runtime(RuntimeAction::StartContainer { image_volumes, .. }) => Some(image_volumes.clone()),
+        Action::Runtime(RuntimeAction::StartContainer(start)) => Some(start.image_volumes.clone()),
         _ => None,
     });
     found.unwrap()

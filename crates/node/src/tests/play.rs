@@ -47,10 +47,13 @@ impl Scenario {
                 self.runtime.retain(|_, held| !held.sandboxes.is_empty() || !held.containers.is_empty());
                 Outcome::Done
             }
-            Action::Runtime(RuntimeAction::StartContainer { pod, container, sandbox, attempt, .. }) => {
-                Outcome::Runtime(RuntimeOutcome::ContainerStarted(
-                    self.add_container(pod, container, sandbox, *attempt),
-                ))
+            Action::Runtime(RuntimeAction::StartContainer(start)) => {
+                Outcome::Runtime(RuntimeOutcome::ContainerStarted(self.add_container(
+                    &start.pod,
+                    &start.container,
+                    &start.sandbox,
+                    start.attempt,
+                )))
             }
             Action::Runtime(RuntimeAction::StopContainer { uid, id, .. }) => {
                 Outcome::Runtime(RuntimeOutcome::ContainerStopped(self.end_container(uid, id, STOPPED)))

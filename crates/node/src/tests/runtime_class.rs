@@ -16,9 +16,8 @@ fn classes(all: &[(&str, &str)]) -> Input {
 /// What runs the sandbox that is being made, and a container or a pull after it.
 fn handlers(scenario: &Scenario) -> Vec<String> {
     let handlers = scenario.actions().filter_map(|action| match action {
-        Action::Runtime(
-            RuntimeAction::RunSandbox { handler, .. } | RuntimeAction::StartContainer { handler, .. },
-        ) => Some(handler.name.clone()),
+        Action::Runtime(RuntimeAction::RunSandbox { handler, .. }) => Some(handler.name.clone()),
+        Action::Runtime(RuntimeAction::StartContainer(start)) => Some(start.handler.name.clone()),
         _ => None,
     });
     handlers.collect()

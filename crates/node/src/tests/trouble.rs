@@ -459,9 +459,8 @@ fn what_runs_after_the_last_word_is_stopped_before_anything_else_is_said() {
     for text in ["cgroup", "volumes", "inspect a", "sandbox 0"] {
         scenario.done(text);
     }
-    let start = scenario
-        .actions()
-        .find(|action| matches!(action, Action::Runtime(RuntimeAction::StartContainer { .. })));
+    let start =
+        scenario.actions().find(|action| matches!(action, Action::Runtime(RuntimeAction::StartContainer(_))));
     let start = start.cloned().unwrap();
     scenario.fails("start a#0", FailureKind::Other, "deadline exceeded");
     scenario.wait(Duration::from_secs(6));

@@ -28,8 +28,8 @@ pub(super) fn action_text(action: &Action) -> String {
         Action::Runtime(RuntimeAction::RunSandbox { attempt, .. }) => format!("sandbox {attempt}"),
         Action::Runtime(RuntimeAction::StopSandbox { id, .. }) => format!("stop-sandbox {id}"),
         Action::Runtime(RuntimeAction::RemoveSandbox { id, .. }) => format!("remove-sandbox {id}"),
-        Action::Runtime(RuntimeAction::StartContainer { container, attempt, .. }) => {
-            format!("start {container}#{attempt}")
+        Action::Runtime(RuntimeAction::StartContainer(start)) => {
+            format!("start {}#{}", start.container, start.attempt)
         }
         Action::Runtime(RuntimeAction::StopContainer { id, grace, .. }) => {
             format!("stop {id} {}s", grace.as_secs())

@@ -35,10 +35,11 @@ impl End<'_> {
 }
 
 pub(super) fn in_runtime(metrics: &Metrics, pods: &mut Pods, action: &RuntimeAction, end: End<'_>) {
-    if let RuntimeAction::StartContainer { pod, container, image_volumes, .. } = action
-        && !image_volumes.is_empty()
+    if let RuntimeAction::StartContainer(start) = action
+        && !start.image_volumes.is_empty()
     {
-        image_volumes_mounted(metrics, pod, container, image_volumes.len(), end.outcome);
+        let requested = start.image_volumes.len();
+        image_volumes_mounted(metrics, &start.pod, &start.container, requested, end.outcome);
     }
     match (action, end.outcome) {
         (RuntimeAction::Relist, Outcome::Runtime(RuntimeOutcome::Relisted(_))) => {
@@ -51,9 +52,9 @@ pub(super) fn in_runtime(metrics: &Metrics, pods: &mut Pods, action: &RuntimeAct
             metrics.started_pods_errors.increment();
             count_user_namespace(metrics, pods, pod);
         }
-        (RuntimeAction::StartContainer { pod, container, .. }, Outcome::Failed(failure)) => {
-            count_user_namespace(metrics, pods, pod);
-            start_failed(metrics, failure.kind.start_reason(), pod, container);
+        (RuntimeAction::StartContainer(start), Outcome::Failed(failure)) => {
+            count_user_namespace(metrics, pods, &start.pod);
+            start_failed(metrics, failure.kind.start_reason(), &start.pod, &start.container);
         }
         _ => {}
     }

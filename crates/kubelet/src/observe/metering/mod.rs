@@ -120,8 +120,9 @@ impl Metering {
                     self.pods.user_namespace_wanted(pod::uid(pod));
                 }
             }
-            Action::Runtime(RuntimeAction::StartContainer { pod, container, .. }) => {
-                self.metrics.started_containers.with([container_type(pod, container)]).increment();
+            Action::Runtime(RuntimeAction::StartContainer(start)) => {
+                let kind = container_type(&start.pod, &start.container);
+                self.metrics.started_containers.with([kind]).increment();
             }
             _ => {}
         }

@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use model::pod::ContainerKind;
 use model::{Now, Pod, PodUid, VolumeKind, pod, resources};
-use node::{ActionKind, Hook};
+use node::{ActionKind, Worker};
 use telemetry::metrics::Metrics;
 
 /// Everything followed. One entry a pod that starts or is worked on.
@@ -86,50 +86,18 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// Which kind of work an action is; `None` when it is none.
+    /// Which kind of work an action is; `None` when it is none. Upstream's workers write status and objects beside it, and
+    /// stop a sandbox with the last of its containers.
     pub(super) fn of(kind: ActionKind) -> Option<Self> {
-        match kind {
-            ActionKind::EnsureCgroup | ActionKind::RunSandbox => Some(Self::Create),
-            ActionKind::SyncVolumes
-            | ActionKind::InspectImage
-            | ActionKind::PullImage
-            | ActionKind::StartContainer
-            | ActionKind::RunHook(Hook::PostStart) => Some(Self::Sync),
-            ActionKind::RunHook(Hook::PreStop) | ActionKind::StopContainer => Some(Self::Kill),
-            ActionKind::TearDownVolumes | ActionKind::RemoveCgroup => Some(Self::Terminated),
-            ActionKind::Relist
-            | ActionKind::Observe
-            | ActionKind::UpdateQosCgroups
-            | ActionKind::ReadPodCgroups
-            | ActionKind::StopSandbox
-            | ActionKind::RemoveSandbox
-            | ActionKind::RemoveContainer
-            | ActionKind::Probe(_)
-            | ActionKind::WriteStatus
-            | ActionKind::DeletePod
-            | ActionKind::CreateMirror
-            | ActionKind::RemovePodFolder
-            | ActionKind::RemovePodLogs
-            | ActionKind::RemoveImage
-            | ActionKind::PruneImageRecords
-            | ActionKind::SetPodCidr
-            | ActionKind::RegisterNode
-            | ActionKind::WriteNodeStatus
-            | ActionKind::GetPluginInfo
-            | ActionKind::NotifyPlugin
-            | ActionKind::GetCsiNodeInfo
-            | ActionKind::WriteNodeMetadata
-            | ActionKind::ReadCsiNode
-            | ActionKind::WriteCsiNode
-            | ActionKind::DeleteCsiNode
-            | ActionKind::ResolveClaim
-            | ActionKind::ReadAttachment
-            | ActionKind::StageVolume
-            | ActionKind::UnstageVolume
-            | ActionKind::PublishVolume
-            | ActionKind::UnpublishVolume
-            | ActionKind::WriteStateFile(_)
-            | ActionKind::SyncStateFile(_) => None,
+        match (kind.worker()?, kind) {
+            (_, ActionKind::WriteStatus | ActionKind::CreateMirror | ActionKind::StopSandbox) => None,
+            (Worker::Sync, ActionKind::EnsureCgroup | ActionKind::RunSandbox) => Some(Self::Create),
+            (Worker::Sync, _) => Some(Self::Sync),
+            (Worker::SyncTerminating, _) => Some(Self::Kill),
+            (Worker::SyncTerminated, ActionKind::TearDownVolumes | ActionKind::RemoveCgroup) => {
+                Some(Self::Terminated)
+            }
+            (Worker::SyncTerminated | Worker::ContainerGc | Worker::ImageGc, _) => None,
         }
     }
 

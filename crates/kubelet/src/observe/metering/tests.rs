@@ -7,8 +7,9 @@ use model::downward::PodFacts;
 use model::probe::{ProbeKind, ProbeOutcome};
 use model::{AllocatedPod, RuntimeHandler};
 use node::{
-    Action, ApiAction, ApiOutcome, Failure, FailureKind, HostAction, ImageAction, ImageAnswer, ImageOutcome,
-    ImageQuestion, ProbeAction, RuntimeAction, RuntimeOutcome, Source, VolumeAction, VolumeOutcome,
+    Action, ApiAction, ApiOutcome, ContainerStart, Failure, FailureKind, HostAction, ImageAction,
+    ImageAnswer, ImageOutcome, ImageQuestion, ProbeAction, RuntimeAction, RuntimeOutcome, Source,
+    VolumeAction, VolumeOutcome,
 };
 use telemetry::metrics::{Endpoint, Exposition};
 
@@ -254,7 +255,7 @@ fn what_failed_is_counted_by_its_reason() {
         handler: RuntimeHandler::default(),
     }));
     story.end(id, 1, failed(FailureKind::RegistryUnavailable), None);
-    let id = story.start(&Action::Runtime(RuntimeAction::StartContainer {
+    let id = story.start(&Action::Runtime(RuntimeAction::StartContainer(Box::new(ContainerStart {
         pod,
         container: "c".into(),
         sandbox: model::SandboxId::from("s"),
@@ -267,7 +268,7 @@ fn what_failed_is_counted_by_its_reason() {
         facts: PodFacts::default(),
         handler: RuntimeHandler::default(),
         target: None,
-    }));
+    }))));
     story.end(id, 1, failed(FailureKind::ContainerStart), None);
     // One failure, however often something of it fails.
     story.shows(
@@ -298,7 +299,7 @@ fn a_user_namespace_that_does_not_work_is_counted_once() {
     }));
     story.end(id, 1, Outcome::Done, None);
     for attempt in 0..3 {
-        let id = story.start(&Action::Runtime(RuntimeAction::StartContainer {
+        let id = story.start(&Action::Runtime(RuntimeAction::StartContainer(Box::new(ContainerStart {
             pod: pod.clone(),
             container: "c".into(),
             sandbox: model::SandboxId::from("s"),
@@ -311,7 +312,7 @@ fn a_user_namespace_that_does_not_work_is_counted_once() {
             facts: PodFacts::default(),
             handler: RuntimeHandler::default(),
             target: None,
-        }));
+        }))));
         let failure = Failure { kind: FailureKind::ContainerStart, message: String::new() };
         story.end(id, 1, Outcome::Failed(failure), None);
     }
@@ -341,7 +342,7 @@ fn images_that_containers_mount_are_counted() {
             {"name":"v","mountPath":"/x"}]}]}"#,
         );
         let images = ["v", "w"].map(|name| (name.to_owned(), model::ImageRef::from(name)));
-        let id = story.start(&Action::Runtime(RuntimeAction::StartContainer {
+        let id = story.start(&Action::Runtime(RuntimeAction::StartContainer(Box::new(ContainerStart {
             pod,
             container: "c".into(),
             sandbox: model::SandboxId::from("s"),
@@ -354,7 +355,7 @@ fn images_that_containers_mount_are_counted() {
             facts: PodFacts::default(),
             handler: RuntimeHandler::default(),
             target: None,
-        }));
+        }))));
         story.end(id, 1, outcome, None);
         let [requested, mounted, errors] = counts;
         story.shows(
