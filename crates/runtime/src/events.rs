@@ -3,10 +3,12 @@
 //! must look by itself more often.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, Stream};
 use model::{ContainerId, PodUid};
+use tokio::sync::Notify;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::client::Runtime;
@@ -71,21 +73,21 @@ enum Phase {
 }
 
 impl Runtime {
-    /// What happens at the runtime, for ever: it opens the stream again whenever it ends.
-    /// Dropping it ends it.
-    pub fn events(&self) -> impl Stream<Item = RuntimeEvent> + Send + use<> {
-        let runtime = self.clone();
-        stream::unfold((runtime, Phase::Closed { wait: Duration::ZERO }), |(runtime, phase)| async move {
-            let (event, phase) = next(&runtime, phase).await;
-            Some((event, (runtime, phase)))
+    /// What happens at the runtime, for ever: it opens the stream again whenever it ends, after a pause that whoever
+    /// learns sooner that the runtime `is_back` can cut short. Dropping it ends it.
+    pub fn events(&self, is_back: Arc<Notify>) -> impl Stream<Item = RuntimeEvent> + Send + use<> {
+        let first = (self.clone(), Phase::Closed { wait: Duration::ZERO });
+        stream::unfold((first, is_back), |((runtime, phase), is_back)| async move {
+            let (event, phase) = next(&runtime, phase, &is_back).await;
+            Some((event, ((runtime, phase), is_back)))
         })
     }
 }
 
-async fn next(runtime: &Runtime, phase: Phase) -> (RuntimeEvent, Phase) {
+async fn next(runtime: &Runtime, phase: Phase, is_back: &Notify) -> (RuntimeEvent, Phase) {
     match phase {
         Phase::Closed { wait } => {
-            tokio::time::sleep(wait).await;
+            pause(wait, is_back).await;
             open(runtime, wait).await
         }
         Phase::Opening { opening, wait } => match opening.await {
@@ -93,6 +95,14 @@ async fn next(runtime: &Runtime, phase: Phase) -> (RuntimeEvent, Phase) {
             Err(status) => lost(status, wait),
         },
         Phase::Open { stream } => receive(stream).await,
+    }
+}
+
+async fn pause(wait: Duration, is_back: &Notify) {
+    // Cancel-safe on both sides: nothing is lost with a sleep, and a notice is taken only when it ends the pause.
+    tokio::select! {
+        () = tokio::time::sleep(wait) => {}
+        () = is_back.notified() => {}
     }
 }
 
@@ -136,5 +146,23 @@ fn pod_changed(event: ContainerEventResponse) -> RuntimeEvent {
         uid: uid.map(PodUid::from),
         container_id: ContainerId::from(event.container_id),
         change,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_ends_when_the_runtime_is_known_to_be_back() {
+        let (is_back, started) = (Notify::new(), Instant::now());
+        pause(LAST_WAIT, &is_back).await;
+        assert_eq!(started.elapsed().as_secs(), LAST_WAIT.as_secs());
+        let started = Instant::now();
+        is_back.notify_one();
+        pause(LAST_WAIT, &is_back).await;
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
 }

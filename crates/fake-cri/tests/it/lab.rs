@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use fake_cri::{Latencies, Options, Server};
 use futures::{Stream, StreamExt as _};
@@ -101,7 +102,7 @@ impl Lab {
 
     /// Events from now on: the stream is open when this returns.
     pub(crate) async fn events(&self) -> Pin<Box<dyn Stream<Item = RuntimeEvent> + Send>> {
-        let mut events = Box::pin(self.runtime.events());
+        let mut events = Box::pin(self.runtime.events(Arc::default()));
         assert_eq!(events.next().await, Some(RuntimeEvent::Connected));
         events
     }

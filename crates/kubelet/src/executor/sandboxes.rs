@@ -59,7 +59,7 @@ impl Sandboxes {
         if let Err(error) = tokio::fs::create_dir_all(&log_dir).await {
             return failure::other(format!("create log folder {}: {error}", log_dir.display()));
         }
-        let id = match self.limit.run(self.runtime.run_sandbox(&spec)).await {
+        let id = match self.limit.run(|| self.runtime.run_sandbox(&spec)).await {
             Ok(id) => id,
             Err(error) => return failure::runtime(&error),
         };
@@ -88,7 +88,7 @@ impl Sandboxes {
 
     /// Stops one.
     pub(crate) async fn stop(&self, id: &SandboxId) -> Outcome {
-        failure::done(self.limit.run(self.runtime.stop_sandbox(id)).await)
+        failure::done(self.limit.run(|| self.runtime.stop_sandbox(id)).await)
     }
 
     /// The sandbox's description, which pulls and container creations need as well.

@@ -19,10 +19,13 @@ impl SoftLimit {
 
     /// Waits for a permit, then works to the end. The permit is given up early when the work takes
     /// long, so that a call that hangs holds up others for a moment and not for ever.
-    pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
+    ///
+    /// The work is made, on the heap, when there is a permit: a thousand may wait, and each would hold a call's worth of
+    /// memory meanwhile.
+    pub(crate) async fn run<T, F: Future<Output = T>>(&self, work: impl FnOnce() -> F) -> T {
         // The semaphore is never closed, so there is always a permit in the end.
         let permit: Option<SemaphorePermit<'_>> = self.0.acquire().await.ok();
-        let mut work = std::pin::pin!(work);
+        let mut work = Box::pin(work());
         match tokio::time::timeout(LONGEST_HOLD, &mut work).await {
             Ok(done) => done,
             Err(_) => {
@@ -44,11 +47,11 @@ mod tests {
         let limit = Arc::new(SoftLimit::new(1));
         let hung = {
             let limit = limit.clone();
-            tokio::spawn(async move { limit.run(std::future::pending::<()>()).await })
+            tokio::spawn(async move { limit.run(std::future::pending::<()>).await })
         };
         tokio::task::yield_now().await;
         let started = tokio::time::Instant::now();
-        limit.run(async {}).await;
+        limit.run(|| async {}).await;
         assert_eq!(started.elapsed().as_secs(), LONGEST_HOLD.as_secs());
         hung.abort();
     }
@@ -56,7 +59,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_runs_at_once_than_allowed() {
         let limit = SoftLimit::new(2);
-        let pause = || limit.run(async { tokio::time::sleep(Duration::from_millis(100)).await });
+        let pause = || limit.run(|| tokio::time::sleep(Duration::from_millis(100)));
         let started = tokio::time::Instant::now();
         tokio::join!(pause(), pause(), pause(), pause());
         // Two rounds of two; the clock is virtual and counts whole milliseconds.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use node::{Input, View};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::{Prerequisites, Readers, Shared, settings};
 use crate::identity::ServingNames;
@@ -26,17 +26,19 @@ pub(super) fn spawn(
     let Prerequisites { config, runtime, tasks, host, .. } = prerequisites;
     let (node_name, changed) = (&host.node_name, &shared.images_changed);
     let endpoint = config.runtime.endpoint.clone();
+    let is_back = Arc::new(Notify::new());
     tasks.spawn(watchers::runtime_health(
         runtime.clone(),
         endpoint,
         sampler.clone(),
         changed.clone(),
+        is_back.clone(),
         inbox.clone(),
     ));
     // Off by default upstream, where all containers are listed every second either way. Here the stream stands in for
     // that, so it is there unless somebody does not want it.
     if !config.gates.is_turned_off("EventedPLEG") {
-        tasks.spawn(watchers::runtime_events(runtime.clone(), inbox.clone()));
+        tasks.spawn(watchers::runtime_events(runtime.clone(), is_back, inbox.clone()));
     }
     tasks.spawn(samples(sampler.clone(), inbox.clone()));
     tasks.spawn(images::images(runtime.clone(), changed.clone(), inbox.clone()));

@@ -41,8 +41,8 @@ const HEALTH_SILENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Hints from the runtime's event stream.
-pub(crate) async fn runtime_events(runtime: Runtime, inbox: Sender<Input>) {
-    let mut events = std::pin::pin!(runtime.events());
+pub(crate) async fn runtime_events(runtime: Runtime, is_back: Arc<Notify>, inbox: Sender<Input>) {
+    let mut events = std::pin::pin!(runtime.events(is_back));
     let mut is_lost = false;
     while let Some(event) = events.next().await {
         let input = match event {
@@ -82,12 +82,13 @@ pub(crate) async fn runtime_events(runtime: Runtime, inbox: Sender<Input>) {
     }
 }
 
-/// The runtime's health, and its name and version whenever it comes (back) up.
+/// The runtime's health, and its name and version whenever it comes (back) up. That it `is_back` is told to who waits for it.
 pub(crate) async fn runtime_health(
     runtime: Runtime,
     endpoint: String,
     sampler: Arc<Sampler>,
     images_changed: Arc<Notify>,
+    is_back: Arc<Notify>,
     inbox: Sender<Input>,
 ) {
     let (mut was_up, mut has_network) = (None, None);
@@ -110,6 +111,7 @@ pub(crate) async fn runtime_health(
                 Ok(_) => {
                     if was_up.is_some() {
                         info!(endpoint, "Container runtime answers again");
+                        is_back.notify_one();
                     }
                     if !tell_of_runtime(&runtime, &sampler, &images_changed, &inbox).await {
                         return;

@@ -372,8 +372,8 @@ fn a_path_of_the_node_is_looked_at_for_each_pod_and_has_no_options() {
     scenario.done("publish pv");
     scenario.done("sandbox 0");
     let given = scenario.actions().find_map(|action| match action {
-        Action::Runtime(RuntimeAction::StartContainer { published_volumes, .. }) => {
-            Some(published_volumes["v"].place.clone())
+        Action::Runtime(RuntimeAction::StartContainer(start)) => {
+            Some(start.published_volumes["v"].place.clone())
         }
         _ => None,
     });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -335,7 +336,7 @@ async fn pull_tries_each_credential() {
 #[tokio::test]
 async fn events_tell_of_pods_and_of_the_streams_own_state() {
     let lab = lab();
-    let mut events = pin!(lab.runtime.events());
+    let mut events = pin!(lab.runtime.events(Arc::default()));
     assert_eq!(events.next().await, Some(RuntimeEvent::Connected));
     let watcher = lab.fake.0.lock().unwrap().watchers.remove(0);
     let metadata = Some(PodSandboxMetadata { uid: "u1".into(), ..Default::default() });
