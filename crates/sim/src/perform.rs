@@ -159,7 +159,7 @@ impl World {
             return self.signal(key, container, *grace);
         }
         let outcome = if fault == FaultOutcome::Fails {
-            self.fail(key, &action)
+            self.fail(key, &action, is_foreign)
         } else {
             self.perform(key, &action, is_foreign)
         };
@@ -226,7 +226,7 @@ impl World {
     }
 
     /// An action fails without effect; a start may leave a container that never ran.
-    fn fail(&mut self, key: (u32, EffectId), action: &Action) -> Outcome {
+    fn fail(&mut self, key: (u32, EffectId), action: &Action, is_ghost: bool) -> Outcome {
         match action {
             Action::Runtime(RuntimeAction::StartContainer(start)) if self.rng.percent(50) => {
                 let ContainerStart { pod, container, sandbox, attempt, .. } = &**start;
@@ -239,7 +239,7 @@ impl World {
                 if !is_free || !has_sandbox || self.runtime.is_away {
                     return failed(FailureKind::Other, "refused");
                 }
-                let id = self.make(pod, container, sandbox, *attempt, false);
+                let id = self.make(pod, container, sandbox, *attempt, is_ghost);
                 if self.rng.percent(70)
                     && let Some(made) = self.runtime.containers.get_mut(&id)
                 {

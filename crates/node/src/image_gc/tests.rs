@@ -9,11 +9,12 @@ use model::{ContainerObservation, ContainerState, PodKey, PodObservation, PodUid
 
 use super::policy::ImageGcPolicy;
 use super::*;
-use crate::effect::{Action, Effect, Failure};
+use crate::effect::{Action, Effect, EffectId, Failure};
 use crate::pods::image_record::Image;
 use crate::pods::record::{Desired, PodRecord};
 use crate::pods::seen::Seen;
 use crate::pressure::Amount;
+use crate::tasks::{InFlight, PodTask};
 
 /// A node whose images lie on a disk of 1,000 bytes.
 struct Lab {
@@ -184,6 +185,15 @@ fn who_holds_an_image() {
     unseen.pod("a", |pod| pod.containers.get_mut("c").unwrap().started_from = vec!["0".into()]);
     unseen.pod("a", |pod| pod.seen.outdate());
     assert!(stays(unseen), "perhaps started");
+
+    let mut starting = lab();
+    starting.pod("a", |pod| {
+        // Its object may have got another image meanwhile.
+        pod.containers.get_mut("c").unwrap().started_from = vec!["0".into()];
+        let in_flight = InFlight { id: EffectId(99), since: Duration::ZERO };
+        pod.tasks.begin(PodTask::Container("c".to_owned()), in_flight);
+    });
+    assert!(stays(starting), "being started");
 
     let mut seen = lab();
     seen.pod("a", |pod| pod.containers.get_mut("c").unwrap().started_from = vec!["0".into()]);

@@ -157,7 +157,8 @@ impl PodRecord {
         }
     }
 
-    /// The images that something of the pod is about to start from, or was perhaps started from without having been seen.
+    /// The images that something of the pod is about to start from, is being started from, or was perhaps started from without
+    /// having been seen.
     pub(crate) fn images_to_start_from(&self) -> impl Iterator<Item = &ImageRef> {
         let (has_ended, is_fresh) = (self.life.has_ended(), self.seen.is_fresh());
         let of_containers = self.containers.values().map(|record| &record.image);
@@ -166,8 +167,13 @@ impl PodRecord {
             Image::Ready(image) => Some(image),
             _ => None,
         });
-        let unseen = self.containers.values().flat_map(|record| &record.started_from);
-        ready.filter(move |_| !has_ended).chain(unseen.filter(move |_| !is_fresh))
+        let may_start =
+            move |name: &String| !is_fresh || self.tasks.is_open(&PodTask::Container(name.clone()));
+        let unseen = self
+            .containers
+            .iter()
+            .filter(move |(name, record)| !record.started_from.is_empty() && may_start(name));
+        ready.filter(move |_| !has_ended).chain(unseen.flat_map(|(_, record)| &record.started_from))
     }
 
     /// Whether an image is looked for or pulled for it.
