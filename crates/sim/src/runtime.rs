@@ -9,6 +9,9 @@ use model::{
     ContainerId, ContainerObservation, ContainerState, ImageMountObservation, ImageRef, ImageUse, Pod,
     PodKey, PodObservation, PodUid, SandboxId, SandboxObservation, mounted_images, pod,
 };
+use node::RuntimeChange;
+
+use crate::world::World;
 
 /// A sandbox.
 #[derive(Debug)]
@@ -232,4 +235,47 @@ pub(crate) struct NewContainer<'a> {
     pub(crate) attempt: u32,
     pub(crate) is_ghost: bool,
     pub(crate) obeys_after: Option<Duration>,
+}
+
+/// What ends in the runtime, and how the agent hears of it.
+impl World {
+    /// Ends a container's process and tells of it. Returns whether it ran.
+    pub(crate) fn end_container(&mut self, id: &ContainerId, code: i32) -> bool {
+        let now = self.clock();
+        if !self.runtime.end(id, code, now) {
+            return false;
+        }
+        self.ended(id, code);
+        true
+    }
+
+    /// Takes note of a container that has ended.
+    pub(crate) fn ended(&mut self, id: &ContainerId, code: i32) {
+        let Some(container) = self.runtime.containers.get(id) else { return };
+        let (uid, sandbox, name) =
+            (container.uid.clone(), container.seen.sandbox_id.clone(), container.seen.name.clone());
+        if code == 0 {
+            self.truth.passed.insert((sandbox, name));
+        }
+        self.hint(&uid, id.as_str(), RuntimeChange::Stopped);
+    }
+
+    /// Stops a sandbox with its network and tells of everything that ended with it.
+    pub(crate) fn stop_sandbox(&mut self, id: &SandboxId) {
+        self.end_sandbox(id);
+        if let Some(sandbox) = self.runtime.sandboxes.get_mut(id) {
+            sandbox.has_network = false;
+        }
+    }
+
+    pub(crate) fn end_sandbox(&mut self, id: &SandboxId) {
+        let ended = self.runtime.end_sandbox(id, self.clock());
+        for container in ended {
+            self.ended(&container, 137);
+        }
+        if let Some(sandbox) = self.runtime.sandboxes.get(id) {
+            let uid = sandbox.uid.clone();
+            self.hint(&uid, id.as_str(), RuntimeChange::Stopped);
+        }
+    }
 }

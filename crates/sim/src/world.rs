@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use model::{
-    ContainerId, Now, Pod, PodUid, RuntimeCondition, RuntimeFeatures, RuntimeHealth, SandboxId, pod,
-};
+use model::{ContainerId, Now, Pod, PodUid, RuntimeCondition, RuntimeFeatures, RuntimeHealth, pod};
 use node::{
     Action, ApiAction, Effect, EffectId, HostAction, ImageAction, Input, Outcome, ProbeAction, Restored,
     RuntimeAction, RuntimeChange, Source, StorageAction,
@@ -467,13 +465,7 @@ impl World {
             SimEvent::Effect(process, id) => self.take_effect(process, id),
             SimEvent::Reap(process, id) => self.reap(process, id),
             SimEvent::Result(process, id) => self.finish(process, id),
-            SimEvent::Restored(process) if process == current => {
-                let machine = self.host.machine();
-                let (pods, files) = (self.host.found(), self.host.read_files());
-                self.storage.process_ended();
-                let restored = Restored { machine, pods, files, volumes: self.storage.found() };
-                self.tell(Input::Restored(Box::new(restored)));
-            }
+            SimEvent::Restored(process) if process == current => self.look_back(),
             SimEvent::Tell(process, input) if process == current => {
                 if let Input::EventStream { is_connected } = *input {
                     self.process.has_events = is_connected;
@@ -530,6 +522,15 @@ impl World {
             | SimEvent::Node(_)
             | SimEvent::Health(_) => {}
         }
+    }
+
+    /// The agent is told what earlier ones have left.
+    fn look_back(&mut self) {
+        let machine = self.host.machine();
+        let (pods, files) = (self.host.found(), self.host.read_files());
+        self.storage.process_ended();
+        let restored = Restored { machine, pods, files, volumes: self.storage.found() };
+        self.tell(Input::Restored(Box::new(restored)));
     }
 
     fn settle(&mut self) {
@@ -732,46 +733,6 @@ impl World {
     pub(crate) fn files_changed(&mut self) {
         let delay = self.delay();
         self.after(delay, SimEvent::ListFiles(self.process.number));
-    }
-
-    /// Ends a container's process and tells of it. Returns whether it ran.
-    pub(crate) fn end_container(&mut self, id: &ContainerId, code: i32) -> bool {
-        let now = self.clock();
-        if !self.runtime.end(id, code, now) {
-            return false;
-        }
-        self.ended(id, code);
-        true
-    }
-
-    /// Takes note of a container that has ended.
-    pub(crate) fn ended(&mut self, id: &ContainerId, code: i32) {
-        let Some(container) = self.runtime.containers.get(id) else { return };
-        let (uid, sandbox, name) =
-            (container.uid.clone(), container.seen.sandbox_id.clone(), container.seen.name.clone());
-        if code == 0 {
-            self.truth.passed.insert((sandbox, name));
-        }
-        self.hint(&uid, id.as_str(), RuntimeChange::Stopped);
-    }
-
-    /// Stops a sandbox with its network and tells of everything that ended with it.
-    pub(crate) fn stop_sandbox(&mut self, id: &SandboxId) {
-        self.end_sandbox(id);
-        if let Some(sandbox) = self.runtime.sandboxes.get_mut(id) {
-            sandbox.has_network = false;
-        }
-    }
-
-    fn end_sandbox(&mut self, id: &SandboxId) {
-        let ended = self.runtime.end_sandbox(id, self.clock());
-        for container in ended {
-            self.ended(&container, 137);
-        }
-        if let Some(sandbox) = self.runtime.sandboxes.get(id) {
-            let uid = sandbox.uid.clone();
-            self.hint(&uid, id.as_str(), RuntimeChange::Stopped);
-        }
     }
 
     /// Ends the history: a rule is broken.
