@@ -63,6 +63,8 @@ pub(crate) struct GroundTruth {
     attempts: BTreeMap<(PodUid, String), (u32, u32)>,
     /// Images that went after their removal had been given up.
     pub(crate) removed_late: BTreeSet<String>,
+    /// Pods whose folders were removed, and whose logs were not yet.
+    pub(crate) keeps_logs: BTreeSet<PodUid>,
     pub(crate) past_deadlines: u32,
     /// Which static manifests this world has.
     pub(crate) flavour: u32,

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::{ContainerId, Now, Pod, PodUid, RuntimeCondition, RuntimeFeatures, RuntimeHealth, pod};
 use node::{
     Action, ApiAction, Effect, EffectId, HostAction, ImageAction, Input, Outcome, ProbeAction, Restored,
-    RuntimeAction, RuntimeChange, Source, StorageAction,
+    RuntimeAction, RuntimeChange, Source, StorageAction, VolumeAction,
 };
 use recording::{Cutter, SegmentWriter, Snapshot};
 
@@ -629,7 +629,16 @@ impl World {
         if self.rate.1 > MOST_ACTIONS_A_SECOND {
             self.broke("runs in circles".to_owned());
         }
-        if !is_routine(action) {
+        // A pod's logs go a minute after its folder, whenever that went.
+        let follows = match action {
+            Action::Volume(VolumeAction::RemoveFolder { uid, .. }) => {
+                self.truth.keeps_logs.insert(uid.clone());
+                false
+            }
+            Action::Host(HostAction::RemovePodLogs { uid, .. }) => self.truth.keeps_logs.remove(uid),
+            _ => false,
+        };
+        if !is_routine(action) && !follows {
             self.unusual.0 += 1;
             self.unusual.1 = action.to_string();
         }
