@@ -21,7 +21,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "CPUManagerPolicyOptions", works: false, effect: "static policy options always allowed" },
     Consulted { name: "CRIListStreaming", works: true, effect: "uses CRI streaming list RPCs (StreamPodSandboxes, StreamContainers, StreamContainerStats, StreamPodSandboxStats, StreamPodSandboxMetrics, StreamImages) instead of unary lists" },
     Consulted { name: "CSIServiceAccountTokenSecrets", works: true, effect: "SA tokens may be passed in NodePublishVolume secrets when CSIDriver.spec.serviceAccountTokenInSecrets is true" },
-    Consulted { name: "CSIVolumeHealth", works: false, effect: "reads CSI VolumeCondition from NodeGetVolumeStats and reports abnormal volumes" },
+    Consulted { name: "CSIVolumeHealth", works: false, effect: "asks CSI drivers how volumes are (NodeGetVolumeHealth) and shows it in status.volumeHealth of pods" },
     Consulted { name: "ChangeContainerStatusOnKubeletRestart", works: true, effect: "when on, container started/ready are reset on kubelet restart (old behaviour); off keeps the statuses" },
     Consulted { name: "ClientsAllowCBOR", works: false, effect: "clients may ask the API server for CBOR" },
     Consulted { name: "ClientsPreferCBOR", works: false, effect: "clients send the API server CBOR and ask for it" },
