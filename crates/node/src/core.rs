@@ -1,11 +1,10 @@
 //! The one owner of all state: takes inputs, routes them to the pod or the node part they
 //! concern, and returns the effects that follow.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::reason::event;
 use model::references::ObjectName;
 use model::{ContainerId, Now, Pod, PodKey, PodUid, pod};
 use serde::{Deserialize, Serialize};
@@ -13,9 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoints::Checkpoints;
 use crate::container_gc;
 use crate::cx::Cx;
-use crate::effect::{
-    ApiOutcome, Effect, EffectId, EventObject, EventRecord, Outcome, RuntimeAction, RuntimeOutcome, StateFile,
-};
+use crate::effect::{ApiOutcome, Effect, EffectId, EventObject, EventRecord, Outcome, StateFile};
 use crate::image_gc::ImageGc;
 use crate::input::{DamagedFile, Input, Restored, RuntimeChange, Source};
 use crate::mirrors::Mirrors;
@@ -30,6 +27,7 @@ use crate::pods::record::{Desired, PodRecord};
 use crate::pods::registry::PodRegistry;
 use crate::pods::seen::Seen;
 use crate::qos_cgroups::QosCgroups;
+use crate::relist::Relist;
 use crate::retained_logs::RetainedLogs;
 use crate::schedule::{Key, Schedule, earliest};
 use crate::settings::Settings;
@@ -85,24 +83,6 @@ pub struct Node {
     tallies: Tallies,
 }
 
-const RELIST: Owner = Owner::Node(NodeTask::Relist);
-
-/// The full relist: what repairs whatever else was lost.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Relist {
-    /// Monotonic time of the next; zero at start.
-    next_at: Duration,
-    /// Asked for again while one was under way.
-    is_wanted: bool,
-    has_succeeded: bool,
-    has_events: bool,
-    /// Monotonic time from which on one that fails is told of.
-    #[serde(default)]
-    told_from: Duration,
-    /// Pods read or changed since the relist under way began: for them it is no news.
-    touched: BTreeSet<PodUid>,
-}
-
 impl Node {
     /// A node that knows nothing yet.
     pub fn new(settings: Settings) -> Self {
@@ -156,7 +136,7 @@ impl Node {
             self.pods.mark_all();
         }
         self.wake(now);
-        self.drive_relist(now);
+        self.relist.drive(now, &mut self.out);
         match self.startup {
             Startup::Restoring => self.note_restoring(now),
             Startup::Restored => self.drive_parts(now),
@@ -233,8 +213,7 @@ impl Node {
 
     /// The parts of the node say when they have something to do; pods did when they were driven.
     fn schedule_parts(&mut self) {
-        let relist = (!self.out.is_open(&RELIST)).then_some(self.relist.next_at);
-        self.schedule.set(Key::Relist, relist);
+        self.schedule.set(Key::Relist, self.relist.next_deadline(&self.out));
         if !self.startup.is_over() {
             return;
         }
@@ -272,14 +251,11 @@ impl Node {
             Input::PodApplied { source, pod } => self.pod_applied(now, source, pod),
             Input::PodDeleted { source, uid } => self.pod_deleted(now, source, &uid),
             Input::RuntimeHint { uid, container, change } => self.runtime_hint(&uid, &container, change),
-            Input::EventStream { is_connected } => {
-                self.relist.has_events = is_connected;
-                self.want_relist();
-            }
+            Input::EventStream { is_connected } => self.relist.event_stream(is_connected, &self.out),
             Input::RuntimeHealth(health) => {
                 if self.lifecycle.runtime_answered(now, health) {
                     // Back, or its network came up: whatever waited for that goes on.
-                    self.want_relist();
+                    self.relist.want(&self.out);
                     self.pods.mark_all();
                 }
                 self.pods.mark_admitting();
@@ -411,8 +387,7 @@ impl Node {
         let pod = if source == Source::Api { with_origin(pod, known, now) } else { pod };
         let Some(mut record) = self.pods.get_mut(&uid) else {
             let mut record = PodRecord::new(uid.clone(), key, Desired::Present { source, pod });
-            if self.relist.has_succeeded {
-                // Nobody but this node makes sandboxes, so what the last relist lacked is not there.
+            if self.relist.has_succeeded() {
                 record.seen = Seen::nothing(uid.clone(), record.key.clone());
             }
             self.retained_logs.returned(&uid);
@@ -507,7 +482,7 @@ impl Node {
 
     fn insert_orphan(&mut self, uid: PodUid, key: PodKey) {
         let mut record = PodRecord::new(uid.clone(), key, Desired::Orphan);
-        if self.relist.has_succeeded {
+        if self.relist.has_succeeded() {
             record.seen = Seen::nothing(uid.clone(), record.key.clone());
         }
         self.pods.insert(record);
@@ -515,62 +490,11 @@ impl Node {
 
     // ---- observed ----
 
-    fn want_relist(&mut self) {
-        self.relist.next_at = Duration::ZERO;
-        self.relist.is_wanted = self.out.is_open(&RELIST);
-    }
-
-    fn drive_relist(&mut self, now: Now) {
-        if !self.out.is_open(&RELIST) && self.relist.next_at <= now.mono {
-            self.relist.touched.clear();
-            self.out.start(RELIST, RuntimeAction::Relist);
-        }
-    }
-
     fn relisted(&mut self, now: Now, outcome: Outcome) {
-        let pause = if self.relist.has_events {
-            crate::settings::RELIST_WITH_EVENTS
-        } else {
-            crate::settings::RELIST_WITHOUT_EVENTS
-        };
-        self.relist.next_at =
-            if std::mem::take(&mut self.relist.is_wanted) { now.mono } else { now.after(pause) };
-        let list = match outcome {
-            Outcome::Runtime(RuntimeOutcome::Relisted(list)) => list,
-            Outcome::Failed(failure) => return self.relist_failed(now, failure.message),
-            _ => return,
-        };
-        self.lifecycle.relisted(now);
-        self.image_gc.relisted();
-        let is_first = !std::mem::replace(&mut self.relist.has_succeeded, true);
-        let mut seen = BTreeMap::new();
-        for mut observation in list {
-            observation.sort();
-            seen.insert(observation.uid.clone(), observation);
+        if self.relist.finished(outcome, &mut self.pods, now, &mut self.out) {
+            self.lifecycle.relisted(now);
+            self.image_gc.relisted();
         }
-        for (uid, observation) in &seen {
-            if !self.pods.contains(uid) {
-                self.pods.insert(PodRecord::new(uid.clone(), observation.key.clone(), Desired::Orphan));
-            }
-        }
-        let touched = &self.relist.touched;
-        self.pods.mark_where(|record| {
-            if touched.contains(&record.uid) || record.is_changing() {
-                return false;
-            }
-            let differs = record.compare(seen.get(&record.uid));
-            differs || is_first
-        });
-    }
-
-    /// Upstream lists everything once a minute to collect dead containers, and tells of each time that it cannot.
-    fn relist_failed(&mut self, now: Now, message: String) {
-        if now.mono < self.relist.told_from {
-            return;
-        }
-        self.relist.told_from = now.after(crate::settings::CONTAINER_GC_PERIOD);
-        let (about, reason) = (EventObject::Node, event::CONTAINER_GC_FAILED.into());
-        self.out.record(EventRecord { about, is_warning: true, reason, message });
     }
 
     fn runtime_hint(&mut self, uid: &PodUid, container: &ContainerId, change: RuntimeChange) {
@@ -643,7 +567,7 @@ impl Node {
             }
             Owner::Pod(uid, task) => {
                 if task.is_change() || task == PodTask::Observe {
-                    self.relist.touched.insert(uid.clone());
+                    self.relist.touched(uid.clone());
                 }
                 self.image_gc.pod_task_ended(&outcome, now);
                 let mut cx = cx!(self, now);

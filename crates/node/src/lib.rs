@@ -24,7 +24,7 @@
 //! - [`mirrors`]: how static pods show in the API.
 //! - [`checkpoints`]: what is written down for the next process.
 //! - [`schedule`]: when something is due by itself. [`tasks`], [`outbox`]: what is under way, and who waits for its result.
-//! - [`retained_logs`]: logs that outlive their pods for a while.
+//! - [`relist`]: when all that the runtime holds is listed. [`retained_logs`]: logs that outlive their pods for a while.
 //! - [`view`]: what is published. [`wait`], [`timeline`]: what is waited for, and how it came to that.
 
 mod admission;
@@ -53,6 +53,7 @@ mod pod_cidr;
 mod pods;
 pub mod pressure;
 mod qos_cgroups;
+mod relist;
 mod retained_logs;
 mod runtime_class;
 mod schedule;
