@@ -97,7 +97,7 @@ const ROWS: &[Row] = &[
         area: "volumes",
         there: "emptyDir (huge pages included), hostPath, configMap, secret, downwardAPI, projected, images, subPath, relabelling for \
                 SELinux, CSI drivers: their registration, their inline volumes and claimed ones, with \
-                `fsGroup`, secrets and tokens; persistent volumes of the kinds local and hostPath",
+                `fsGroup`, secrets and tokens, and growth on the node; persistent volumes of the kinds local and hostPath",
         proofs: &[
             "volumes::show_their_content",
             "volumes::empty_dir_is_shared_and_belongs_to_the_group",
@@ -114,6 +114,7 @@ const ROWS: &[Row] = &[
             "csi_volumes::whose_driver_is_gone_are_waited_for",
             "csi_volumes::outlive_a_kubelet_that_is_killed",
             "csi_attacher::keeps_the_data_of_a_stateful_set",
+            "csi_growth::is_followed_by_the_node",
             "csi_uses::of_one_pod_are_refused_to_others",
             "csi_uses::of_claims_of_their_own_need_them",
             "image_volumes::show_what_is_in_them",
@@ -122,7 +123,7 @@ const ROWS: &[Row] = &[
             "trust_bundles::reach_the_volume",
             "pod_certificates::reach_the_volume",
         ],
-        missing: "of CSI block volumes and growth; NFS, iSCSI, Fibre \
+        missing: "of CSI block volumes; NFS, iSCSI, Fibre \
                   Channel, FlexVolume, mounts with an SELinux context",
     },
     Row {

@@ -9,7 +9,7 @@ use kube::Client;
 use kube::api::GetParams;
 use kube::core::Request;
 use model::PodUid;
-use model::storage::{BoundClaim, ClaimAnswer, ClaimName, ClaimProblem, VolumeSpec};
+use model::storage::{BoundClaim, ClaimAnswer, ClaimName, ClaimProblem, ClaimSize, VolumeSpec};
 
 use crate::call::{Cause, Purpose, RequestError, call};
 
@@ -113,7 +113,10 @@ fn answer(claim: &PersistentVolumeClaim, volume: String, object: &PersistentVolu
     let owner = owners.find(|owner| owner.controller == Some(true) && owner.kind == "Pod");
     let owner = owner.map(|owner| PodUid::from(owner.uid.as_str()));
     match VolumeSpec::of_persistent(object) {
-        Ok(spec) => ClaimAnswer::Bound(BoundClaim { volume: Arc::new(spec), owner }),
+        Ok(spec) => {
+            let size = ClaimSize::of(claim);
+            ClaimAnswer::Bound(BoundClaim { volume: Arc::new(spec), owner, size })
+        }
         Err(error) => ClaimAnswer::Unusable(ClaimProblem::NoPlugin { volume, error }),
     }
 }

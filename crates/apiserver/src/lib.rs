@@ -26,6 +26,7 @@
 mod bootstrap;
 mod call;
 mod certificates;
+mod claim_status;
 mod claims;
 mod connect;
 mod credentials;
@@ -62,6 +63,7 @@ pub use certificates::{
     CertificatePair, CertificateRequestError, CertificateStore, Leaf, PairError, RotationError,
     RotationEvent, RotationTask, SigningError, StoreError, Template, Use,
 };
+pub use claim_status::{ResizeReport, report_resize};
 pub use claims::{ClaimError, get_attachment, resolve_claim};
 pub use connect::{ClientSettings, ConnectError, Connection, Ping, connect};
 pub use credentials::{ExecError, ExecPluginEvent, TokenFileError};

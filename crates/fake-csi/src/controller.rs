@@ -184,7 +184,7 @@ impl Controller for Service {
         self.0.journal.note("ControllerExpandVolume", &volume_id, shown);
         let work = || self.0.volumes.grow(&volume_id, &range);
         let capacity_bytes = self.0.gate.pass_with("ControllerExpandVolume", work).await?;
-        let node_expansion_required = false;
+        let node_expansion_required = self.0.driver.capabilities.contains(&Capability::Expand);
         Ok(Response::new(ControllerExpandVolumeResponse { capacity_bytes, node_expansion_required }))
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tonic::{Code, Status};
 
 /// The calls there are.
-pub(crate) const CALLS: [&str; 21] = [
+pub(crate) const CALLS: [&str; 22] = [
     "GetInfo",
     "NotifyRegistrationStatus",
     "GetPluginInfo",
@@ -19,6 +19,7 @@ pub(crate) const CALLS: [&str; 21] = [
     "NodePublishVolume",
     "NodeUnpublishVolume",
     "NodeGetVolumeStats",
+    "NodeExpandVolume",
     "ControllerGetCapabilities",
     "CreateVolume",
     "DeleteVolume",

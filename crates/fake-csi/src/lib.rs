@@ -13,6 +13,7 @@ mod check;
 mod control;
 mod controller;
 mod driver;
+mod expansion;
 mod gate;
 mod journal;
 mod node;

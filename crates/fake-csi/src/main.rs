@@ -43,7 +43,7 @@ struct Flags {
     /// Where it says the node is, `KEY=VALUE`; may be repeated.
     #[arg(long)]
     topology: Vec<String>,
-    /// What it says it can do: `stage`, `single-node-writers`, `group` or `stats`; may be repeated.
+    /// What it says it can do: `stage`, `single-node-writers`, `group`, `stats` or `expand`; may be repeated.
     #[arg(long = "capability")]
     capabilities: Vec<Capability>,
     /// Has the service Controller: volumes are made and attached by that, and not by naming them.

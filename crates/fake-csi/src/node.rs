@@ -4,11 +4,11 @@ use plugins::wire::csi::node_server::Node;
 use plugins::wire::csi::node_service_capability::{Rpc, Type};
 use plugins::wire::csi::volume_capability::AccessType;
 use plugins::wire::csi::{
-    NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
-    NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, NodePublishVolumeRequest,
-    NodePublishVolumeResponse, NodeServiceCapability, NodeStageVolumeRequest, NodeStageVolumeResponse,
-    NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest,
-    NodeUnstageVolumeResponse, Topology, VolumeCapability,
+    NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesRequest,
+    NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse, NodeGetVolumeStatsRequest,
+    NodeGetVolumeStatsResponse, NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability,
+    NodeStageVolumeRequest, NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
+    NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, Topology, VolumeCapability,
 };
 use serde_json::json;
 use tonic::{Request, Response, Status};
@@ -73,6 +73,31 @@ impl Node for Service {
         self.0.gate.pass("NodeGetVolumeStats").await?;
         let usage = self.0.volumes.usage(&volume_id, &volume_path)?;
         Ok(Response::new(NodeGetVolumeStatsResponse { usage }))
+    }
+
+    async fn node_expand_volume(
+        &self,
+        request: Request<NodeExpandVolumeRequest>,
+    ) -> Result<Response<NodeExpandVolumeResponse>, Status> {
+        let request = request.into_inner();
+        let size = request.capacity_range.map(|range| range.required_bytes).unwrap_or_default();
+        let shown = json!({
+            "path": request.volume_path,
+            "from": request.staging_target_path,
+            "size": size,
+            "use": shown_use(request.volume_capability.as_ref()),
+            "secrets": shown_secrets(&request.secrets),
+        });
+        let _under_way = self.0.journal.begin("NodeExpandVolume", &request.volume_id, shown)?;
+        let can_expand = self.0.driver.capabilities.contains(&Capability::Expand);
+        let work = || {
+            if !can_expand {
+                return Err(self.0.journal.forbidden("a volume is to be expanded, which is no capability"));
+            }
+            self.0.volumes.check_expandable(&request.volume_id, &request.volume_path)
+        };
+        self.0.gate.pass_with("NodeExpandVolume", work).await?;
+        Ok(Response::new(NodeExpandVolumeResponse { capacity_bytes: size }))
     }
 
     async fn node_stage_volume(

@@ -28,6 +28,8 @@ pub enum Capability {
     Group,
     /// `GET_VOLUME_STATS`
     Stats,
+    /// `EXPAND_VOLUME`
+    Expand,
 }
 
 impl Capability {
@@ -37,6 +39,7 @@ impl Capability {
             Self::SingleNodeWriters => Type::SingleNodeMultiWriter,
             Self::Group => Type::VolumeMountGroup,
             Self::Stats => Type::GetVolumeStats,
+            Self::Expand => Type::ExpandVolume,
         }
     }
 }
@@ -50,7 +53,8 @@ impl std::str::FromStr for Capability {
             "single-node-writers" => Ok(Self::SingleNodeWriters),
             "group" => Ok(Self::Group),
             "stats" => Ok(Self::Stats),
-            _ => Err("want stage, single-node-writers, group or stats".to_owned()),
+            "expand" => Ok(Self::Expand),
+            _ => Err("want stage, single-node-writers, group, stats or expand".to_owned()),
         }
     }
 }

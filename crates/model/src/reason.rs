@@ -171,6 +171,12 @@ impl std::fmt::Display for Refusal {
 pub mod event {
     /// A state file cannot be used and was set aside.
     pub const STATE_FILE_DAMAGED: &str = "StateFileDamaged";
+    /// A volume has grown.
+    pub const FILE_SYSTEM_RESIZE_SUCCESSFUL: &str = "FileSystemResizeSuccessful";
+    /// A volume has to grow, and is only read.
+    pub const FILE_SYSTEM_RESIZE_FAILED: &str = "FileSystemResizeFailed";
+    /// A volume that is mounted could not be grown.
+    pub const VOLUME_RESIZE_FAILED: &str = "VolumeResizeFailed";
     /// Container created.
     pub const CREATED: &str = "Created";
     /// Container started.

@@ -149,6 +149,8 @@ pub enum VolumeStep {
     Stage(MounterName),
     /// It has to be made available to the pod.
     Publish(MounterName),
+    /// It has to grow before the pod can have it; by the driver's name.
+    Grow(String),
     /// It has to be taken from the pod.
     Unpublish(MounterName),
     /// It has to be taken from the node.
@@ -373,6 +375,7 @@ impl VolumeStep {
             Self::Placement => "volume_placement",
             Self::Stage(_) => "volume_stage",
             Self::Publish(_) => "volume_publish",
+            Self::Grow(_) => "volume_grow",
             Self::Unpublish(_) => "volume_unpublish",
             Self::Unstage(_) => "volume_unstage",
         }
@@ -383,7 +386,7 @@ impl VolumeStep {
             Self::Claim(_) => Responsible::Provisioner,
             Self::Attach(_) => Responsible::Attacher,
             Self::Placement => Responsible::VolumeNodes,
-            Self::Driver(_) => Responsible::VolumeDriver,
+            Self::Driver(_) | Self::Grow(_) => Responsible::VolumeDriver,
             Self::Stage(mounter)
             | Self::Publish(mounter)
             | Self::Unpublish(mounter)
@@ -405,6 +408,7 @@ impl fmt::Display for VolumeStep {
             Self::Placement => f.write_str("to be one that this node may have (its nodeAffinity)"),
             Self::Stage(mounter) => write!(f, "to be made ready for the node by {mounter}"),
             Self::Publish(mounter) => write!(f, "to be mounted for the pod by {mounter}"),
+            Self::Grow(driver) => write!(f, "to grow, which CSI driver {driver} sees to"),
             Self::Unpublish(mounter) => write!(f, "to be unmounted for the pod by {mounter}"),
             Self::Unstage(mounter) => write!(f, "to be taken from the node by {mounter}"),
         }

@@ -28,3 +28,4 @@ mod wire;
 pub use call::{CallError, CallFailure};
 pub use pods::{PodsPorts, PodsService};
 pub use socket::SocketError;
+pub use tonic::Code;

@@ -13,7 +13,7 @@ use crate::cut::Cutter;
 use crate::digest;
 
 /// The form of these lines; another one is another number.
-pub(crate) const FORMAT: u32 = 7;
+pub(crate) const FORMAT: u32 = 8;
 
 /// The first line.
 #[derive(Debug, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{AttachedVolume, Node, NodeSpec, NodeStatus};
 use k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver};
 use model::MetadataChange;
+use model::storage::CsiCapabilities;
 use node::{
     ApiAction, ApiOutcome, CsiNodeInfo, Failure, FailureKind, Input, Outcome, PluginAction, PluginInfo,
     PluginOutcome, WaitOn,
@@ -150,7 +151,7 @@ impl World {
                     node_id: plugin.node_id(),
                     max_volumes: 3,
                     topology,
-                    ..CsiNodeInfo::default()
+                    capabilities: CsiCapabilities { expands: true, ..CsiCapabilities::default() },
                 };
                 Outcome::Plugin(PluginOutcome::NodeInfo(info))
             }

@@ -10,9 +10,9 @@ use k8s_openapi::api::core::v1::{
     AttachedVolume, CSIVolumeSource, Node, PersistentVolumeClaimVolumeSource, Volume, VolumeMount,
 };
 use model::storage::{
-    BoundClaim, ClaimAnswer, ClaimName, ClaimProblem, CsiDriverObject, CsiSource, FoundPublication,
-    FoundStage, FoundVolumes, HostPlugin, HostSource, MounterName, VolumeMode, VolumeName, VolumeSource,
-    VolumeSpec, attachment_name,
+    BoundClaim, ClaimAnswer, ClaimName, ClaimProblem, ClaimSize, CsiDriverObject, CsiSource,
+    FoundPublication, FoundStage, FoundVolumes, HostPlugin, HostSource, MounterName, ResizeStep, VolumeMode,
+    VolumeName, VolumeSource, VolumeSpec, attachment_name,
 };
 use model::{Pod, PodUid, pod};
 use node::{Action, ApiAction, ApiOutcome, EffectId, Failure, FailureKind, Input, Outcome, StorageAction};
@@ -59,6 +59,10 @@ pub(crate) struct Storage {
     publication_records: BTreeMap<(PodUid, String), FoundPublication>,
     /// When the claims are bound, in the order of [`CLAIMS`].
     bound_at: [Duration; CLAIMS.len()],
+    /// When their volumes are grown by the controller, which the node has to follow; `None` for never.
+    grown_at: [Option<Duration>; CLAIMS.len()],
+    /// Those that the node has followed.
+    grown: BTreeSet<Handle>,
     /// What is attached to the node, by the names that a Node object has for it.
     attached: BTreeMap<String, Handle>,
 }
@@ -96,7 +100,9 @@ pub(crate) fn driver_objects() -> Input {
 
 fn handle_of(action: &StorageAction) -> Handle {
     match action {
-        StorageAction::Stage { volume, .. } => (volume.mounter(), volume.handle().to_owned()),
+        StorageAction::Stage { volume, .. } | StorageAction::Grow { volume, .. } => {
+            (volume.mounter(), volume.handle().to_owned())
+        }
         StorageAction::Publish { pod, volume, .. } => {
             handle_in(volume.mounter(), volume.handle(), &pod::uid(pod))
         }
@@ -211,6 +217,9 @@ impl Storage {
         for at in &mut self.bound_at {
             *at = if rng.percent(60) { Duration::ZERO } else { rng.millis(0, most) };
         }
+        for at in &mut self.grown_at {
+            *at = rng.percent(40).then(|| rng.millis(0, most));
+        }
     }
 
     /// A process has ended, and with it what is nowhere else.
@@ -235,6 +244,23 @@ impl Storage {
     /// Whether a pod has any volume of a driver.
     pub(crate) fn has_published(&self, uid: &PodUid) -> bool {
         self.published.keys().chain(self.publication_records.keys()).any(|(pod, _)| pod == uid)
+    }
+
+    /// What a claim and its volume say of its size.
+    fn size(&self, claim: &str, at: Duration) -> (u64, ClaimSize) {
+        // The kubelet itself grows nothing.
+        let is_it = |(name, driver): &(&str, &str)| *name == claim && ![LOCAL, HOST_PATH].contains(driver);
+        let grows = CLAIMS.iter().zip(&self.grown_at).find(|(claim, _)| is_it(claim));
+        let has_grown = grows.and_then(|(_, grown_at)| *grown_at).is_some_and(|grown_at| grown_at <= at);
+        let is_followed = self.grown.iter().any(|(_, handle)| *handle == format!("{claim}-handle"));
+        let size = ClaimSize { requested: 1, capacity: 1, ..ClaimSize::default() };
+        match (has_grown, is_followed) {
+            (false, _) => (1, size),
+            (true, false) => {
+                (2, ClaimSize { requested: 2, allocated: Some(2), step: Some(ResizeStep::Node), ..size })
+            }
+            (true, true) => (2, ClaimSize { requested: 2, capacity: 2, allocated: Some(2), ..size }),
+        }
     }
 
     fn is_bound(&self, claim: &str, at: Duration) -> bool {
@@ -268,7 +294,7 @@ impl World {
                 };
                 self.storage.publication_records.insert((uid, folder), record);
             }
-            StorageAction::Unstage { .. } | StorageAction::Unpublish { .. } => {}
+            StorageAction::Unstage { .. } | StorageAction::Unpublish { .. } | StorageAction::Grow { .. } => {}
         }
         is_taken
     }
@@ -352,6 +378,14 @@ impl World {
                 storage.published.remove(&place);
                 storage.publication_records.remove(&place);
             }
+            StorageAction::Grow { uid, volume, .. } => {
+                // A pod that was killed with its node agent may have gone since.
+                if !is_foreign && !storage.published.contains_key(&(uid.clone(), volume.folder.clone())) {
+                    self.broke(format!("{handle:?} is grown where {uid} does not have it"));
+                    return Outcome::Done;
+                }
+                storage.grown.insert(handle);
+            }
         }
         Outcome::Done
     }
@@ -372,7 +406,11 @@ impl World {
         match action {
             ApiAction::ResolveClaim { claim: ClaimName { name, .. } } => {
                 let answer = match spec_of(name).filter(|_| self.storage.is_bound(name, self.at)) {
-                    Some(spec) => ClaimAnswer::Bound(BoundClaim { volume: Arc::new(spec), owner: None }),
+                    Some(spec) => {
+                        let (capacity, size) = self.storage.size(name, self.at);
+                        let volume = Arc::new(VolumeSpec { capacity: Some(capacity), ..spec });
+                        ClaimAnswer::Bound(BoundClaim { volume, owner: None, size })
+                    }
                     None => ClaimAnswer::Unusable(ClaimProblem::NotBound),
                 };
                 Outcome::Api(ApiOutcome::Claim(answer))
@@ -527,6 +565,12 @@ impl World {
                     false => Ok(()),
                 }
             }
+            StorageAction::Grow { uid, volume, .. } => {
+                match knows.published.contains(&(uid.clone(), volume.folder.clone())) {
+                    true => Ok(()),
+                    false => Err(format!("{handle:?} is grown before it is published for {uid}")),
+                }
+            }
             StorageAction::Unpublish { uid, folder, .. } => {
                 knows.published.remove(&(uid.clone(), folder.clone()));
                 self.check_nothing_runs(uid, "a volume is unpublished")
@@ -613,8 +657,19 @@ impl World {
         let lacks = |folder: &String| !self.storage.published.contains_key(&(uid.clone(), folder.clone()));
         match folders(pod).values().find(|(folder, _)| lacks(folder)) {
             Some((folder, _)) => Err(format!("{uid} lacks its volume {folder}")),
-            None => Ok(()),
+            None => self.check_has_grown(pod),
         }
+    }
+
+    /// The node has followed the growth of what it uses.
+    fn check_has_grown(&self, pod: &Pod) -> Result<(), String> {
+        for (folder, _) in folders(pod).into_values() {
+            let Some(claim) = folder.strip_prefix("pv-") else { continue };
+            if let (capacity, ClaimSize { step: Some(_), .. }) = self.storage.size(claim, self.at) {
+                return Err(format!("{folder} has not grown to {capacity}"));
+            }
+        }
+        Ok(())
     }
 }
 

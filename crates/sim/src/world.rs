@@ -199,6 +199,8 @@ fn is_routine(action: &Action) -> bool {
             | Action::Image(ImageAction::Remove { .. } | ImageAction::PruneRecords)
             // Some drivers want that.
             | Action::Storage(StorageAction::Publish { is_again: true, .. })
+            // Claims whose volumes may grow are looked at every minute.
+            | Action::Api(ApiAction::ResolveClaim { .. })
             // Once more some time after a write of which nobody knows how it ended.
             | Action::Api(ApiAction::WriteNodeStatus { .. } | ApiAction::ReadCsiNode)
     )

@@ -34,7 +34,7 @@ mod timing;
 mod tokens;
 mod world;
 
-pub use csi::{CsiError, CsiVolumes, DataError, Publication};
+pub use csi::{CsiError, CsiVolumes, DataError, ExpandError, Publication};
 pub use error::{MountFailure, SetUpError, VolumeError};
 pub use found::found_volumes;
 pub use host_volumes::{GroupConflict, HostPublication, HostVolumeError, HostVolumes};

@@ -20,6 +20,8 @@ pub(crate) enum Operation {
     Unmount,
     /// It is taken from the node, after the last pod.
     UnmountDevice,
+    /// Its file system is made as large as it is.
+    Resize,
     /// Its files are handed to the pod's group.
     ApplyGroup,
 }
@@ -30,6 +32,7 @@ impl Operation {
             Self::Mount => "volume_mount",
             Self::Unmount => "volume_unmount",
             Self::UnmountDevice => "unmount_device",
+            Self::Resize => "volume_fs_resize",
             Self::ApplyGroup => "volume_apply_access_control",
         }
     }

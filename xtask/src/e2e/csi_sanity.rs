@@ -13,7 +13,7 @@ use crate::cluster::CsiDriver;
 use crate::workspace;
 
 /// What the suite skips, for the driver does not say that it can do that: groups, or single tests.
-const SKIPPED: [&str; 18] = [
+const SKIPPED: [&str; 16] = [
     "Controller Service [Controller Server] CreateVolume should create volume from an existing source snapshot",
     "Controller Service [Controller Server] CreateVolume should fail when the volume source snapshot is not found",
     "Controller Service [Controller Server] CreateVolume should create volume from an existing source volume",
@@ -28,8 +28,6 @@ const SKIPPED: [&str; 18] = [
     "GroupController Service",
     "ControllerGetVolumeHealth [Controller Server]",
     "ControllerListVolumeHealth [Controller Server]",
-    "Node Service NodeGetVolumeStats",
-    "Node Service NodeExpandVolume",
     "Node Service NodeGetVolumeHealth",
     "Node Service NodeGetStorageHealth",
 ];
@@ -50,6 +48,8 @@ pub(super) async fn finds_a_driver(scene: Scene) -> Result<()> {
         "--capability=stage",
         "--capability=single-node-writers",
         "--capability=group",
+        "--capability=stats",
+        "--capability=expand",
     ];
     let driver = CsiDriver::unregistered(&scene.cluster, "csi-sane", &flags)?;
     driver.start().await?;

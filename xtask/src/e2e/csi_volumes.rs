@@ -178,7 +178,7 @@ pub(super) async fn forget(scene: &Scene, names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn volumes(scene: &Scene) -> Api<PersistentVolume> {
+pub(super) fn volumes(scene: &Scene) -> Api<PersistentVolume> {
     Api::all(scene.cluster.client.clone())
 }
 

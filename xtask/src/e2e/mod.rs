@@ -13,6 +13,7 @@ mod containers;
 mod copies;
 mod csi;
 mod csi_attacher;
+mod csi_growth;
 mod csi_sanity;
 mod csi_usage;
 mod csi_uses;
@@ -272,6 +273,7 @@ fn all() -> Vec<Scenario> {
         Stricter csi_volumes::outlive_a_kubelet_that_is_killed,
         Stricter csi_volumes::are_attached_before_anything_else,
         Stricter csi_volumes::change_hands_between_kubelets,
+        Calm csi_growth::is_followed_by_the_node,
         Calm csi_usage::of_claims_is_told_by_their_driver,
         Stricter csi_volumes::of_pods_that_went_while_the_kubelet_was_away_are_taken_back,
         Disturbing traces::of_a_pods_start,

@@ -97,7 +97,7 @@ pub(super) const CONSULTED: &[Consulted] = &[
     Consulted { name: "PodReadyToStartContainersCondition", works: true, effect: "writes PodReadyToStartContainers condition" },
     Consulted { name: "PodsAPI", works: true, effect: "gRPC pods API socket served" },
     Consulted { name: "QOSReserved", works: true, effect: "qosReserved memory limits on QoS cgroups" },
-    Consulted { name: "RecoverVolumeExpansionFailure", works: false, effect: "node expansion uses allocatedResourceStatuses" },
+    Consulted { name: "RecoverVolumeExpansionFailure", works: true, effect: "node expansion uses allocatedResourceStatuses" },
     Consulted { name: "RecursiveReadOnlyMounts", works: true, effect: "volumeMounts[].recursiveReadOnly honoured" },
     Consulted { name: "ReduceDefaultCrashLoopBackOffDecay", works: true, effect: "initial restart delay 1s, and max 60s where KubeletCrashLoopBackOffMax is off" },
     Consulted { name: "ReloadKubeletClientCAFile", works: true, effect: "re-reads client CA bundle on change" },

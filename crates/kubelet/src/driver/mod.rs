@@ -98,13 +98,14 @@ fn log_event(event: &EventRecord) {
         EventObject::Pod { key, field_path, .. } => {
             (key.to_string(), "Pod", field_path.as_deref().unwrap_or_default())
         }
+        EventObject::Claim { name, .. } => (name.to_string(), "PersistentVolumeClaim", ""),
     };
     let (reason, message) = (event.reason.as_ref(), event.message.as_str());
     // `message` alone is what tracing calls the words of the line itself; the log leaves the underscore out.
     match &event.about {
         // Few, and what a node is short of or why it is not ready is asked for afterwards.
         EventObject::Node => info!(v = 2, kind, r#type, reason, message_ = message, "Event occurred"),
-        EventObject::Pod { .. } => {
+        EventObject::Pod { .. } | EventObject::Claim { .. } => {
             info!(
                 v = 3,
                 object,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use apiserver::{
     ClaimError, Connection, EventRecorder, EventType, InvolvedObject, LeaseState, MirrorOutcome, NewEvent,
-    PatchOutcome, RequestError, ServiceIndex,
+    PatchOutcome, RequestError, ResizeReport, ServiceIndex,
 };
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus, PodStatus, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::storage::v1::CSINode;
@@ -55,6 +55,14 @@ impl Api {
                 uid: uid.to_string(),
                 resource_version: String::new(),
                 field_path: field_path.unwrap_or_default(),
+            },
+            EventObject::Claim { name, uid } => InvolvedObject {
+                kind: "PersistentVolumeClaim",
+                namespace: name.namespace,
+                name: name.name,
+                uid,
+                resource_version: String::new(),
+                field_path: String::new(),
             },
         };
         let event_type = if event.is_warning { EventType::Warning } else { EventType::Normal };
@@ -204,6 +212,18 @@ impl Api {
             Ok(answer) => Outcome::Api(ApiOutcome::Claim(answer)),
             Err(error) => failure::other(model::chain(&error)),
         }
+    }
+
+    /// Says in a claim's status how far the growth of its volume is.
+    pub(crate) async fn report_resize(
+        &self,
+        claim: &ClaimName,
+        uid: &str,
+        report: &ResizeReport,
+    ) -> Result<(), RequestError> {
+        // Claims come from an API server.
+        let Some(remote) = &self.remote else { return Ok(()) };
+        apiserver::report_resize(&remote.connection.api, claim, uid, report, jiff::Timestamp::now()).await
     }
 
     pub(crate) async fn read_attachment(&self, name: &str) -> Outcome {

@@ -23,6 +23,7 @@ pub(crate) mod storage;
 #[cfg(test)]
 mod tests;
 pub(crate) mod user_namespaces;
+mod volume_growth;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};

@@ -14,6 +14,7 @@ use volumes::{
 
 use super::api::Api;
 use super::objects::ObjectPort;
+use super::volume_growth::Growing;
 
 /// Those who mount volumes, as effects use them.
 pub(crate) struct Storage {
@@ -70,6 +71,13 @@ impl Storage {
                 Mounter::Csi(driver) => of_driver(csi.unpublish(&uid, &folder, &handle, &driver).await),
                 Mounter::Host(plugin) => of_host(host.unpublish(&uid, &folder, plugin).await),
             },
+            StorageAction::Grow { volume, driver, uid, claim, claim_uid, growth } => match volume.as_csi() {
+                Some(volume) => {
+                    let growing = Growing { volume, driver: &driver, uid: &uid, growth: &growth };
+                    self.grow(&growing, &claim, &claim_uid).await
+                }
+                None => of_host(Err(HostVolumeError::OtherKind)),
+            },
         }
     }
 
@@ -95,11 +103,15 @@ fn of_host(result: Result<(), HostVolumeError>) -> Outcome {
 
 fn ended(result: Result<(), (Option<Certainty>, impl Display)>) -> Outcome {
     let Err((certainty, error)) = result else { return Outcome::Done };
-    let kind = match certainty {
+    Outcome::Failed(Failure { kind: kind_of_call(certainty), message: error.to_string() })
+}
+
+/// `None` for a call that was not made.
+pub(super) fn kind_of_call(certainty: Option<Certainty>) -> FailureKind {
+    match certainty {
         None => FailureKind::NotBegun,
         Some(Certainty::Final) => FailureKind::Other,
         Some(Certainty::Uncertain) => FailureKind::Uncertain,
         Some(Certainty::Busy) => FailureKind::Busy,
-    };
-    Outcome::Failed(Failure { kind, message: error.to_string() })
+    }
 }

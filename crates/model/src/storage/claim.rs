@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Volume;
 use serde::{Deserialize, Serialize};
 
-use super::VolumeSpec;
+use super::{ClaimSize, VolumeSpec};
 use crate::{Pod, PodUid};
 
 /// A PersistentVolumeClaim.
@@ -54,6 +54,8 @@ pub struct BoundClaim {
     pub volume: Arc<VolumeSpec>,
     /// The pod that owns it as its controller, as those of generic ephemeral volumes have one.
     pub owner: Option<PodUid>,
+    /// What it says of the volume's size.
+    pub size: ClaimSize,
 }
 
 /// Why a claim cannot be used. The texts are upstream's, after `error processing PVC NAMESPACE/NAME: `.

@@ -5,6 +5,7 @@
 mod claim;
 mod csi;
 mod found;
+mod growth;
 mod host;
 mod mounter;
 mod usage;
@@ -23,6 +24,7 @@ pub use csi::{
     SecretName, attachment_name,
 };
 pub use found::{FoundPublication, FoundStage, FoundVolumes};
+pub use growth::{ClaimSize, Growth, ResizeStep};
 pub use host::HostSource;
 pub use mounter::{HostPlugin, Mounter, MounterName};
 pub use usage::{Amounts, UsageSource, VolumeUsage};

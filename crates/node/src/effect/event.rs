@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use model::storage::ClaimName;
 use model::{PodKey, PodUid};
 use serde::Serialize;
 
@@ -32,6 +33,13 @@ pub enum EventObject {
         /// The part of it, such as `spec.containers{web}`.
         field_path: Option<String>,
     },
+    /// A PersistentVolumeClaim.
+    Claim {
+        /// Its name.
+        name: ClaimName,
+        /// Its uid.
+        uid: String,
+    },
 }
 
 /// As log lines name it.
@@ -41,6 +49,7 @@ impl std::fmt::Display for EventObject {
             Self::Node => f.write_str("node"),
             Self::Pod { key, field_path: None, .. } => write!(f, "pod {key}"),
             Self::Pod { key, field_path: Some(path), .. } => write!(f, "pod {key} {path}"),
+            Self::Claim { name, .. } => write!(f, "claim {name}"),
         }
     }
 }

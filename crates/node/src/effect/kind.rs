@@ -51,6 +51,7 @@ pub enum ActionKind {
     UnstageVolume,
     PublishVolume,
     UnpublishVolume,
+    GrowVolume,
     WriteStateFile(StateFile),
     SyncStateFile(StateFile),
 }
@@ -121,6 +122,7 @@ impl ActionKind {
             Self::UnstageVolume => ("take volume from the node", None, None),
             Self::PublishVolume => ("make volume available to pod", None, None),
             Self::UnpublishVolume => ("take volume from pod", None, None),
+            Self::GrowVolume => ("grow volume", None, None),
             Self::WriteStateFile(_) => ("write state file", None, None),
             Self::SyncStateFile(_) => ("sync state file", None, None),
         }

@@ -63,6 +63,8 @@ pub enum FailureKind {
     Busy,
     /// It was not even begun: a driver was not called, and all is as it was.
     NotBegun,
+    /// A driver does not do it as long as the volume is in use.
+    InUse,
     /// The API server does not accept it, and would not if it were asked again.
     Rejected,
     /// The runtime could not be reached.

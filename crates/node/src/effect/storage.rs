@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use model::storage::{Mounter, VolumeMode, VolumeName, VolumeSpec};
+use model::storage::{ClaimName, CsiDriver, Growth, Mounter, VolumeMode, VolumeName, VolumeSpec};
 use model::{AllocatedPod, Pod, PodKey, PodUid};
 use serde::Serialize;
 
@@ -70,6 +70,22 @@ pub enum StorageAction {
         /// Who does it.
         mounter: Mounter,
     },
+    /// Make the file system of a volume, which is there for a pod, as large as the volume (`NodeExpandVolume`), and say so in
+    /// the claim's status.
+    Grow {
+        /// Which.
+        volume: Arc<VolumeSpec>,
+        /// Who does it.
+        driver: CsiDriver,
+        /// The pod.
+        uid: PodUid,
+        /// The claim.
+        claim: ClaimName,
+        /// Its uid.
+        claim_uid: String,
+        /// To what.
+        growth: Growth,
+    },
 }
 
 impl StorageAction {
@@ -79,19 +95,20 @@ impl StorageAction {
             Self::Unstage { .. } => ActionKind::UnstageVolume,
             Self::Publish { .. } => ActionKind::PublishVolume,
             Self::Unpublish { .. } => ActionKind::UnpublishVolume,
+            Self::Grow { .. } => ActionKind::GrowVolume,
         }
     }
 
     pub(super) fn pod(&self) -> Option<&Arc<Pod>> {
         match self {
             Self::Publish { pod, .. } => Some(pod.shared()),
-            Self::Stage { .. } | Self::Unstage { .. } | Self::Unpublish { .. } => None,
+            Self::Stage { .. } | Self::Unstage { .. } | Self::Unpublish { .. } | Self::Grow { .. } => None,
         }
     }
 
     pub(super) fn subject(&self) -> Subject<'_> {
         match self {
-            Self::Stage { volume, .. } => {
+            Self::Stage { volume, .. } | Self::Grow { volume, .. } => {
                 Subject { volume: Some(volume.name.as_str()), ..Subject::default() }
             }
             Self::Unstage { volume, .. } => Subject { volume: Some(volume.as_str()), ..Subject::default() },
@@ -107,6 +124,7 @@ impl StorageAction {
             Self::Publish { volume, is_again, .. } => {
                 write!(f, " {}{}", volume.name, if *is_again { " again" } else { "" })
             }
+            Self::Grow { claim, growth, .. } => write!(f, " of claim {claim} to {} bytes", growth.size),
             _ => Ok(()),
         }
     }

@@ -10,12 +10,13 @@ use super::plan::{Plan, SandboxPlan};
 use super::record::PodRecord;
 use crate::cx::Cx;
 use crate::effect::{
-    Failure, FailureKind, HostAction, Outcome, RuntimeAction, RuntimeOutcome, SandboxLoss, StateFile,
-    VolumeAction, VolumeOutcome,
+    EventRecord, Failure, FailureKind, HostAction, Outcome, RuntimeAction, RuntimeOutcome, SandboxLoss,
+    StateFile, VolumeAction, VolumeOutcome,
 };
 use crate::runtime_class::{NoHandler, class_of, handler_of};
 use crate::schedule::earliest;
 use crate::tasks::PodTask;
+use crate::volumes::GrowthEvent;
 
 impl PodRecord {
     /// Cgroup and volumes, each on its own.
@@ -33,6 +34,12 @@ impl PodRecord {
         running.volumes.missing.of_drivers_are(preparation.missing, cx.now);
         for message in running.volumes.missing.messages(&preparation.news) {
             self.record_event(true, event::FAILED_MOUNT, message, cx.out);
+        }
+        for GrowthEvent { claim, is_warning, reason, message } in preparation.growth {
+            self.record_event(is_warning, reason, message.clone(), cx.out);
+            if let Some(about) = claim {
+                cx.out.record(EventRecord { about, is_warning, reason: reason.into(), message });
+            }
         }
         preparation.next
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::storage::{
-    BoundClaim, ClaimAnswer, ClaimProblem, CsiCapabilities, CsiDriverObject, FoundPublication, FoundStage,
-    FoundVolumes, HostPlugin, MounterName, PublishedPlace, PublishedVolume, VolumeMode, VolumeSpec,
+    BoundClaim, ClaimAnswer, ClaimProblem, ClaimSize, CsiCapabilities, CsiDriverObject, FoundPublication,
+    FoundStage, FoundVolumes, HostPlugin, MounterName, PublishedPlace, PublishedVolume, ResizeStep,
+    VolumeMode, VolumeSpec,
 };
 use model::{Pod, PodUid};
 use serde_json::{Value, json};
@@ -35,6 +36,10 @@ fn lists_drivers(scenario: &mut Scenario, object: CsiDriverObject) -> String {
 
 /// The driver `d` registers. Returns what follows.
 fn driver_comes(scenario: &mut Scenario) -> String {
+    driver_comes_with(scenario, CsiCapabilities { stages: true, expands: true, ..CsiCapabilities::default() })
+}
+
+fn driver_comes_with(scenario: &mut Scenario, capabilities: CsiCapabilities) -> String {
     scenario.tell(Input::PluginSockets(BTreeMap::from([(SOCKET.to_owned(), 1)])));
     let info = PluginInfo {
         kind: "CSIPlugin".into(),
@@ -43,7 +48,6 @@ fn driver_comes(scenario: &mut Scenario) -> String {
         versions: vec!["1.0.0".into()],
     };
     scenario.ends(&format!("get info of plugin {SOCKET}"), Outcome::Plugin(PluginOutcome::Info(info)));
-    let capabilities = CsiCapabilities { stages: true, ..CsiCapabilities::default() };
     let info = CsiNodeInfo { node_id: "n".into(), capabilities, ..CsiNodeInfo::default() };
     scenario.ends("get node info from CSI driver d", Outcome::Plugin(PluginOutcome::NodeInfo(info)))
 }
@@ -79,20 +83,47 @@ fn volume(access_mode: &str) -> VolumeSpec {
     VolumeSpec::of_persistent(&serde_json::from_value(object).unwrap()).unwrap()
 }
 
+/// Of a claim whose volume has so many bytes, as it should.
+fn bound_of(capacity: u64) -> Outcome {
+    let volume = Arc::new(VolumeSpec { capacity: Some(capacity), ..volume("ReadWriteOnce") });
+    let size = ClaimSize { requested: capacity, capacity, ..ClaimSize::default() };
+    Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Bound(BoundClaim { volume, owner: None, size })))
+}
+
 fn bound() -> Outcome {
     bound_with("ReadWriteOnce")
 }
 
 fn bound_with(access_mode: &str) -> Outcome {
     let volume = Arc::new(volume(access_mode));
-    Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Bound(BoundClaim { volume, owner: None })))
+    Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Bound(BoundClaim {
+        volume,
+        owner: None,
+        size: Default::default(),
+    })))
+}
+
+/// Of a claim whose volume had one byte and has two, which the node has to follow, or has followed.
+fn growing(is_followed: bool) -> Outcome {
+    let volume = Arc::new(VolumeSpec { capacity: Some(2), ..volume("ReadWriteOnce") });
+    let size = match is_followed {
+        true => ClaimSize { requested: 2, capacity: 2, allocated: Some(2), ..ClaimSize::default() },
+        false => ClaimSize {
+            requested: 2,
+            capacity: 1,
+            allocated: Some(2),
+            step: Some(ResizeStep::Node),
+            ..ClaimSize::default()
+        },
+    };
+    Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Bound(BoundClaim { volume, owner: None, size })))
 }
 
 /// Everything but volumes goes well until nothing else is under way.
 fn go_on(scenario: &mut Scenario) -> Vec<String> {
     let mut seen = Vec::new();
     let is_of_drivers = |text: &str| {
-        ["stage", "unstage", "publish", "unpublish", "resolve", "notify"]
+        ["stage", "unstage", "publish", "unpublish", "grow", "resolve", "notify"]
             .iter()
             .any(|verb| text.starts_with(verb))
     };
@@ -239,6 +270,104 @@ fn a_stage_that_may_have_happened_is_undone_and_who_comes_meanwhile_waits_for_th
 }
 
 #[test]
+fn a_volume_that_has_grown_does_so_on_the_node_before_a_pod_starts() {
+    let mut scenario = with_driver();
+    scenario.apply(&claiming("web", "u"));
+    assert_eq!(scenario.ends("resolve ns/c", growing(false)), "stage pv");
+    scenario.done("stage pv");
+    assert_eq!(scenario.done("publish pv"), "grow pv to 2");
+    let before = go_on(&mut scenario);
+    assert!(!before.iter().any(|text| text.starts_with("sandbox")), "{before:?}");
+    assert_eq!(waits(&scenario, "u"), ["volume v to grow, which CSI driver d sees to: -"]);
+    let told = scenario.fails("grow pv to 2", FailureKind::Other, "no room");
+    let failed = "MountVolume.Setup failed while expanding volume for volume \"pv\" : no room";
+    assert_eq!(told, format!("FailedMount: {failed}"));
+    assert_eq!(
+        scenario.wait(Duration::from_millis(500)),
+        "resolve ns/c",
+        "who looks after it may have decided"
+    );
+    assert_eq!(scenario.ends("resolve ns/c", growing(false)), "grow pv to 2");
+    let done = scenario.done("grow pv to 2");
+    assert!(done.contains("FileSystemResizeSuccessful") && done.contains("sandbox 0"), "{done}");
+    assert_eq!(waits(&scenario, "u"), [""; 0]);
+}
+
+#[test]
+fn a_driver_that_grows_nothing_in_use_keeps_no_pod_from_starting() {
+    let mut scenario = with_driver();
+    scenario.apply(&claiming("web", "u"));
+    scenario.ends("resolve ns/c", growing(false));
+    scenario.done("stage pv");
+    scenario.done("publish pv");
+    go_on(&mut scenario);
+    assert_eq!(scenario.fails("grow pv to 2", FailureKind::InUse, "in use"), "sandbox 0");
+    go_on(&mut scenario);
+    assert_eq!(scenario.wait(Duration::from_secs(60)), "resolve ns/c");
+    assert_eq!(scenario.ends("resolve ns/c", growing(false)), "", "it is not asked again");
+}
+
+#[test]
+fn who_only_reads_a_volume_is_told_that_it_does_not_grow() {
+    let mut scenario = with_driver();
+    let claim = json!({ "claimName": "c", "readOnly": true });
+    scenario.apply(&mounting("web", "u", &json!({ "name": "v", "persistentVolumeClaim": claim })));
+    scenario.ends("resolve ns/c", growing(false));
+    scenario.done("stage pv");
+    go_on(&mut scenario);
+    let told = scenario.done("publish pv");
+    let said = "FileSystemResizeFailed: MountVolume.NodeExpandVolume failed for volume \"pv\" requested read-only file \
+                system";
+    assert_eq!(told, format!("{said} | {said} | sandbox 0"), "about the pod and the claim");
+    go_on(&mut scenario);
+    assert_eq!(scenario.wait(Duration::from_secs(60)), "");
+}
+
+#[test]
+fn a_driver_that_expands_nothing_is_asked_for_no_more_than_upstream_asks() {
+    let without = CsiCapabilities { stages: true, ..CsiCapabilities::default() };
+    let told_elsewhere =
+        ClaimSize { requested: 2, capacity: 2, allocated: Some(2), is_shared: true, ..ClaimSize::default() };
+    for (size, is_asked) in [
+        (ClaimSize { step: Some(ResizeStep::Node), capacity: 1, ..told_elsewhere.clone() }, true),
+        (ClaimSize { allocated: None, capacity: 1, ..told_elsewhere.clone() }, false),
+    ] {
+        let mut scenario = Scenario::new();
+        lists_drivers(&mut scenario, object());
+        driver_comes_with(&mut scenario, without);
+        scenario.apply(&claiming("web", "u"));
+        let volume = Arc::new(VolumeSpec { capacity: Some(2), ..volume("ReadWriteOnce") });
+        let bound = BoundClaim { volume, owner: None, size };
+        scenario.ends("resolve ns/c", Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Bound(bound))));
+        scenario.done("stage pv");
+        go_on(&mut scenario);
+        let next = if is_asked { "grow pv to 2" } else { "sandbox 0" };
+        assert_eq!(scenario.done("publish pv"), next);
+    }
+}
+
+#[test]
+fn a_volume_that_grows_while_a_pod_has_it_is_followed_once() {
+    let mut scenario = with_driver();
+    scenario.apply(&claiming("web", "u"));
+    scenario.ends("resolve ns/c", bound_of(1));
+    scenario.done("stage pv");
+    scenario.done("publish pv");
+    go_on(&mut scenario);
+    assert!(scenario.wait(Duration::from_secs(60)).contains("resolve ns/c"));
+    assert_eq!(scenario.ends("resolve ns/c", growing(false)), "grow pv to 2");
+    assert_eq!(waits(&scenario, "u"), [""; 0], "it runs meanwhile");
+    let told = scenario.fails("grow pv to 2", FailureKind::Uncertain, "deadline exceeded");
+    let failed = "NodeExpandVolume.NodeExpandVolume failed for volume \"pv\" : deadline exceeded";
+    assert_eq!(told, format!("VolumeResizeFailed: {failed}"));
+    scenario.wait(Duration::from_millis(500));
+    scenario.ends("resolve ns/c", growing(false));
+    assert!(scenario.done("grow pv to 2").contains("FileSystemResizeSuccessful"));
+    scenario.wait(Duration::from_secs(60));
+    assert_eq!(scenario.ends("resolve ns/c", growing(true)), "");
+}
+
+#[test]
 fn one_that_is_for_one_pod_alone_is_refused_to_others() {
     let mut scenario = with_driver();
     scenario.apply(&claiming("web", "u"));
@@ -312,7 +441,7 @@ fn what_was_found_is_made_again_or_removed() {
 fn bound_to(spec: &Value) -> Outcome {
     let object = json!({ "metadata": { "name": "pv", "annotations": { "pv.beta.kubernetes.io/gid": "77" } }, "spec": spec });
     let volume = VolumeSpec::of_persistent(&serde_json::from_value(object).unwrap()).unwrap();
-    let bound = BoundClaim { volume: Arc::new(volume), owner: None };
+    let bound = BoundClaim { volume: Arc::new(volume), owner: None, size: ClaimSize::default() };
     Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Bound(bound)))
 }
 

@@ -67,6 +67,9 @@ pub(super) fn action_text(action: &Action) -> String {
             let again = if *is_again { " again" } else { "" };
             format!("publish {}{}{again}", volume.folder, to(model::pod::uid(pod).as_str()))
         }
+        Action::Storage(StorageAction::Grow { volume, growth, .. }) => {
+            format!("grow {} to {}", volume.folder, growth.size)
+        }
         Action::Storage(StorageAction::Unpublish { uid, folder, .. }) => {
             format!("unpublish {folder}{}", to(uid.as_str()))
         }

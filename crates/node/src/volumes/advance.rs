@@ -10,7 +10,7 @@ use model::{AllocatedPod, PodUid};
 use super::node_volume::{NodeVolume, Publication};
 use super::placement;
 use super::uses::{self, UseSource};
-use super::{Drivers, Preparation, Surroundings, Volumes};
+use super::{Drivers, GrowthEvent, Preparation, Surroundings, Volumes};
 use crate::effect::{StorageAction, VolumeFailure, VolumeStage};
 use crate::pods::backoff::Retry;
 use crate::schedule::earliest;
@@ -22,26 +22,28 @@ const REPUBLISH_PERIOD: Duration = Duration::from_secs(60);
 
 /// How far a volume has come in a round.
 #[derive(Debug, Default)]
-struct Progress {
-    is_there: bool,
-    is_unattached: bool,
+pub(super) struct Progress {
+    pub(super) is_there: bool,
+    pub(super) is_unattached: bool,
     /// This node may not have it.
-    is_misplaced: bool,
-    problem: Option<Problem>,
+    pub(super) is_misplaced: bool,
+    pub(super) problem: Option<Problem>,
     /// When something happens by itself.
-    next: Option<Duration>,
+    pub(super) next: Option<Duration>,
+    /// What is to be told of its growth.
+    pub(super) told: Option<GrowthEvent>,
 }
 
 /// What is wrong.
 #[derive(Debug)]
-struct Problem {
+pub(super) struct Problem {
     stage: VolumeStage,
     message: String,
     failures: u32,
 }
 
 impl Progress {
-    fn failing(stage: VolumeStage, retry: &Retry) -> Self {
+    pub(super) fn failing(stage: VolumeStage, retry: &Retry) -> Self {
         let problem = Problem { stage, message: retry.error.clone(), failures: retry.failures };
         Self { problem: Some(problem), next: Some(retry.next_at), ..Self::default() }
     }
@@ -73,6 +75,7 @@ impl Volumes {
         let progress = self.progress(uid, name, pod, around);
         let next = progress.next.filter(|at| *at > around.now.mono);
         preparation.next = earliest(preparation.next, next);
+        preparation.growth.extend(progress.told);
         let known = self.pods.get_mut(uid).and_then(|known| known.wanted.get_mut(name));
         let Some(wanted) = known else { return };
         if !progress.is_there {
@@ -124,6 +127,9 @@ impl Volumes {
         }
         let turn = Turn { drivers: &self.drivers, name: &volume_name, uid, pod, pod_volume: name };
         let progress = turn.take(volume, around);
+        if let Some(claim) = volume.size.rereads(around.now).filter(|_| turn.may_grow(volume)) {
+            self.claims.ask(&claim, uid, around.now, around.out);
+        }
         let waiting =
             [(&mut self.attaching, progress.is_unattached), (&mut self.misplaced, progress.is_misplaced)];
         for (names, is_one) in waiting {
@@ -155,11 +161,11 @@ fn refusal_of_mode(pod: &AllocatedPod, name: &str, volume: &NodeVolume) -> Optio
 }
 
 /// A volume's turn in a round of a pod.
-struct Turn<'a> {
+pub(super) struct Turn<'a> {
     drivers: &'a Drivers,
-    name: &'a VolumeName,
-    uid: &'a PodUid,
-    pod: &'a AllocatedPod,
+    pub(super) name: &'a VolumeName,
+    pub(super) uid: &'a PodUid,
+    pub(super) pod: &'a AllocatedPod,
     /// The volume's name in the pod.
     pod_volume: &'a str,
 }
@@ -191,7 +197,13 @@ impl Turn<'_> {
             return Progress::refused(VolumeStage::Mounting, set_up(volume, self.uid, &error));
         }
         match volume.may_be_published() {
-            true => self.publish(volume, &mounter, around),
+            true => {
+                let progress = self.publish(volume, &mounter, around);
+                match &mounter {
+                    Mounter::Csi(driver) if progress.is_there => self.grow(volume, driver, around, progress),
+                    _ => progress,
+                }
+            }
             false => self.stage(volume, &mounter, around),
         }
     }
@@ -221,6 +233,13 @@ impl Turn<'_> {
             }
             _ => None,
         }
+    }
+
+    /// Whether a volume may have to grow that the pod has.
+    fn may_grow(&self, volume: &NodeVolume) -> bool {
+        let driver = volume.mounter.driver().and_then(|driver| self.drivers.callable.get(driver));
+        let user = volume.users.get(self.uid).filter(|user| user.presence.is_there() && !user.is_read_only);
+        driver.zip(user).is_some_and(|(driver, user)| driver.capabilities.expands || !user.is_handed_over)
     }
 
     fn without_driver(&self, volume: &NodeVolume) -> Progress {

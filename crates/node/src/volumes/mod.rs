@@ -12,9 +12,11 @@
 mod advance;
 mod attach;
 mod claims;
+mod growth;
 mod node_volume;
 mod placement;
 mod presence;
+mod size;
 mod uses;
 mod waits;
 
@@ -29,13 +31,14 @@ use model::storage::{
 use model::{AllocatedPod, Now, Pod, PodKey, PodUid, pod};
 use serde::{Deserialize, Serialize};
 
-use crate::effect::{Outcome, StorageAction, VolumeFailure};
+use crate::effect::{EventObject, Outcome, StorageAction, VolumeFailure};
 use crate::outbox::Outbox;
 use crate::pods::missing_volumes::Missing;
 use crate::schedule::earliest;
 use crate::tasks::Owner;
 use claims::Claims;
 use node_volume::{NodeVolume, Publication};
+use size::VolumeSize;
 use uses::{PodUses, Use, UseSource};
 
 /// The volumes that are mounted one by one, and what pods want of them.
@@ -84,8 +87,19 @@ pub(crate) struct Preparation {
     pub(crate) missing: Missing,
     /// What is to be told of them.
     pub(crate) news: Vec<VolumeFailure>,
+    /// What is to be told of their growth.
+    pub(crate) growth: Vec<GrowthEvent>,
     /// When something about them happens by itself; monotonic.
     pub(crate) next: Option<Duration>,
+}
+
+/// An event about a pod, and about the claim if that is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GrowthEvent {
+    pub(crate) claim: Option<EventObject>,
+    pub(crate) is_warning: bool,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
 }
 
 impl Volumes {
@@ -224,6 +238,7 @@ impl Volumes {
                 volume.waiting.remove(uid);
                 if volume.users.is_empty() {
                     volume.retry = None;
+                    volume.size = VolumeSize::default();
                     self.idle.insert(name.clone());
                     self.attaching.remove(&name);
                     self.misplaced.remove(&name);
@@ -277,13 +292,14 @@ impl Volumes {
         now: Now,
     ) -> BTreeSet<PodUid> {
         let answered = self.claims.finished(claim, outcome, now);
-        if let Some(bound) = answered.bound {
+        if let Some(bound) = &answered.bound {
             for uid in &answered.pods {
-                if !self.bind(uid, claim, &bound) {
+                if !self.bind(uid, claim, bound) {
                     self.claims.refuse(claim, uid, answered.retry.as_ref(), now);
                 }
             }
         }
+        self.size_read(claim, &answered.pods, answered.bound.as_ref(), now);
         answered.pods
     }
 
@@ -319,7 +335,10 @@ impl Volumes {
     /// A call about a volume of the node has ended.
     pub(crate) fn volume_done(&mut self, name: &VolumeName, outcome: &Outcome, now: Now) -> BTreeSet<PodUid> {
         let Some(volume) = self.volumes.get_mut(name) else { return BTreeSet::new() };
-        if volume.stage.is_changing() {
+        if volume.size.is_changing() {
+            volume.size.grown(outcome, now);
+            volume.is_called = false;
+        } else if volume.stage.is_changing() {
             volume.staging_ended(outcome, now);
         } else {
             volume.attachment_read(outcome, now);

@@ -9,6 +9,7 @@ use model::{Now, PodUid};
 use serde::{Deserialize, Serialize};
 
 use super::presence::Presence;
+use super::size::VolumeSize;
 use crate::effect::{FailureKind, Outcome};
 use crate::pods::backoff::{Pauses, Retry};
 
@@ -27,6 +28,7 @@ pub(super) struct NodeVolume {
     /// Why it could not be attached, staged or unstaged, and when that is tried again.
     pub(super) retry: Option<Retry>,
     pub(super) users: BTreeMap<PodUid, Publication>,
+    pub(super) size: VolumeSize,
     /// A call about it is under way, for the node or for a pod: there is one at a time (CSI, "Concurrency").
     pub(super) is_called: bool,
     /// The pods that go on when it has ended.
@@ -41,6 +43,8 @@ pub(super) struct Publication {
     pub(super) mode: VolumeMode,
     pub(super) is_read_only: bool,
     pub(super) presence: Presence,
+    /// It was as large as it should be when it came: containers may have been started with it.
+    pub(super) is_handed_over: bool,
     /// Why it could not be published or unpublished, and when that is tried again.
     pub(super) retry: Option<Retry>,
 }
@@ -56,6 +60,7 @@ impl NodeVolume {
             publish_context: None,
             retry: None,
             users: BTreeMap::new(),
+            size: VolumeSize::default(),
             is_called: false,
             waiting: BTreeSet::new(),
             spec: Some(spec),
@@ -88,6 +93,7 @@ impl NodeVolume {
             publish_context: None,
             retry: None,
             users: BTreeMap::new(),
+            size: VolumeSize::default(),
             is_called: false,
             waiting: BTreeSet::new(),
         }
@@ -153,6 +159,7 @@ impl Publication {
             mode: spec.mode,
             is_read_only: false,
             presence: Presence::Absent,
+            is_handed_over: false,
             retry: None,
         }
     }
@@ -164,6 +171,7 @@ impl Publication {
             mode: found.mode,
             is_read_only: false,
             presence: Presence::Uncertain,
+            is_handed_over: false,
             retry: None,
         }
     }

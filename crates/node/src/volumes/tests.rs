@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node as ApiNode, NodeStatus};
 use model::storage::{
-    BoundClaim, ClaimAnswer, ClaimName, CsiDriver, CsiDriverObject, FoundStage, FoundVolumes, MounterName,
-    VolumeSpec,
+    BoundClaim, ClaimAnswer, ClaimName, ClaimSize, CsiDriver, CsiDriverObject, FoundStage, FoundVolumes,
+    MounterName, VolumeSpec,
 };
 use model::{AllocatedPod, Now, Pod, PodKey, PodUid};
 use serde_json::{Value, json};
@@ -137,7 +137,7 @@ impl World {
         let claim = ClaimName { namespace: "ns".into(), name: claim.into() };
         let volume = json!({ "metadata": { "name": "pv" }, "spec": spec });
         let volume = VolumeSpec::of_persistent(&serde_json::from_value(volume).unwrap()).unwrap();
-        let bound = BoundClaim { volume: Arc::new(volume), owner };
+        let bound = BoundClaim { volume: Arc::new(volume), owner, size: ClaimSize::default() };
         let answer = Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Bound(bound)));
         self.volumes.claim_read(&claim, answer, self.now);
     }

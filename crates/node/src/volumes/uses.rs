@@ -53,6 +53,11 @@ impl Use {
         Self { source, volume: None, is_refused: false, told: Told::default() }
     }
 
+    /// Whether it is what a claim has.
+    pub(super) fn is_of(&self, claim: &ClaimName) -> bool {
+        matches!(&self.source, UseSource::Claim { name, .. } if name == claim)
+    }
+
     /// Whether a failure is to be told: each is when it is new, and the same again less and less often, as the pauses grow.
     pub(super) fn is_news(&mut self, error: &str, failures: u32) -> bool {
         let is_first = self.told.error != error;

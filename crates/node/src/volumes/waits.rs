@@ -27,7 +27,9 @@ impl Volumes {
         let volume = self.volumes.get(name)?;
         let publication = volume.users.get(uid)?;
         if publication.presence.is_there() {
-            return None;
+            let driver =
+                volume.mounter.driver().filter(|_| !publication.is_handed_over && volume.has_to_grow())?;
+            return Some((VolumeStep::Grow(driver.to_owned()), volume.size.retry.as_ref()));
         }
         if self.misplaced.contains(name) {
             return Some((VolumeStep::Placement, None));

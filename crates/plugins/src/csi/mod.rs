@@ -7,6 +7,7 @@
 
 mod capability;
 mod certainty;
+mod expand;
 mod info;
 mod usage;
 mod volume;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use capability::VolumeUse;
 pub use certainty::Certainty;
+pub use expand::{ExpandRequest, node_expand_volume};
 pub use info::{node_get_capabilities, node_get_info};
 pub use usage::node_get_volume_stats;
 pub use volume::{

@@ -12,6 +12,7 @@
 mod attributes;
 mod data;
 mod error;
+mod expand;
 mod found;
 mod place;
 mod publish;
@@ -30,6 +31,7 @@ use tokio::sync::OwnedMutexGuard;
 
 pub use data::DataError;
 pub use error::CsiError;
+pub use expand::ExpandError;
 pub use publish::Publication;
 
 pub(crate) use data::VolumeData;

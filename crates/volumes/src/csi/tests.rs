@@ -51,7 +51,7 @@ impl World {
                 node_id: "n".to_owned(),
                 max_volumes: 0,
                 topology: BTreeMap::new(),
-                capabilities: vec![Capability::Stage],
+                capabilities: vec![Capability::Stage, Capability::Expand],
                 has_controller: false,
             },
             hung: Vec::new(),
@@ -126,6 +126,10 @@ impl World {
             is_again,
         };
         self.csi.publish(&publication).await
+    }
+
+    async fn expand(&self, volume: &VolumeSpec, size: u64) -> Result<(), ExpandError> {
+        self.csi.expand(volume.as_csi().unwrap(), &self.driver, &PodUid::from("u1"), size).await
     }
 
     async fn unpublish(&self) -> Result<(), CsiError> {
@@ -468,5 +472,38 @@ fn a_driver_that_stages_nothing_is_not_asked_to() {
         world.unstage().await.unwrap();
         assert!(!world.staged().exists());
         assert_eq!(world.command("calls").await, "");
+    });
+}
+
+#[test]
+fn a_published_volume_is_expanded_and_what_the_driver_says_of_it_is_told_apart() {
+    run(|mut world| async move {
+        world.set_secret("expand", "key", b"marker-expand");
+        let secret = json!({ "namespace": "ns", "name": "expand" });
+        let volume = persistent(json!({ "nodeExpandSecretRef": secret }));
+        world.stage(&volume).await.unwrap();
+        world.publish(&claiming(json!({})), &volume).await.unwrap();
+        let unsupported = world.expand(&volume, 2048).await.unwrap_err();
+        assert_eq!(unsupported.to_string(), "NodeExpand is not supported by the CSI driver d.example");
+        assert_eq!(world.command("count NodeExpandVolume").await, "0");
+        world.driver.capabilities.expands = true;
+        world.expand(&volume, 2048).await.unwrap();
+        let asked = world.last("NodeExpandVolume").await;
+        assert_eq!((&asked["size"], &asked["secrets"]["key"]), (&json!(2048), &json!("marker-expand")));
+        assert_eq!(asked["path"], world.published("u1").join("mount").to_str().unwrap());
+        assert_eq!(asked["from"], world.staged().join("globalmount").to_str().unwrap());
+        for (code, is_it) in [
+            (
+                "FailedPrecondition",
+                (|error| matches!(error, ExpandError::InUse(_))) as fn(&ExpandError) -> bool,
+            ),
+            ("OutOfRange", |error| matches!(error, ExpandError::Infeasible(_))),
+            ("Internal", |error| matches!(error, ExpandError::Call(_))),
+        ] {
+            world.command(&format!("fail NodeExpandVolume {code}")).await;
+            let error = world.expand(&volume, 4096).await.unwrap_err();
+            assert!(is_it(&error), "{error:?}");
+        }
+        assert_eq!(world.command("wrong").await, "");
     });
 }
