@@ -97,7 +97,7 @@ const ROWS: &[Row] = &[
         area: "volumes",
         there: "emptyDir (huge pages included), hostPath, configMap, secret, downwardAPI, projected, images, subPath, relabelling for \
                 SELinux, CSI drivers: their registration, their inline volumes and claimed ones, with \
-                `fsGroup`, secrets and tokens, and growth on the node; persistent volumes of the kinds local and hostPath",
+                `fsGroup`, secrets and tokens, and growth on the node; NFS; persistent volumes of the kinds local and hostPath",
         proofs: &[
             "volumes::show_their_content",
             "volumes::empty_dir_is_shared_and_belongs_to_the_group",
@@ -107,6 +107,7 @@ const ROWS: &[Row] = &[
             "node_volumes::of_folders_are_bound_for_each_pod",
             "node_volumes::that_cannot_be_had_say_why",
             "node_volumes::that_are_paths_are_shown_as_they_are",
+            "node_volumes::that_servers_export",
             "node_volumes::on_disks_outlive_a_kubelet_that_is_killed",
             "csi_volumes::live_with_their_pods",
             "csi_volumes::are_claimed_and_keep_what_is_written",
@@ -123,7 +124,7 @@ const ROWS: &[Row] = &[
             "trust_bundles::reach_the_volume",
             "pod_certificates::reach_the_volume",
         ],
-        missing: "of CSI block volumes; NFS, iSCSI, Fibre \
+        missing: "of CSI block volumes; iSCSI, Fibre \
                   Channel, FlexVolume, mounts with an SELinux context",
     },
     Row {

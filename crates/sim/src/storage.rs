@@ -26,19 +26,22 @@ use crate::world::{SimEvent, World};
 const CONTROLLER_PERIOD: Duration = Duration::from_secs(2);
 
 /// Claims, and what makes their volumes: a driver, or the kubelet itself.
-const CLAIMS: [(&str, &str); 6] = [
+const CLAIMS: [(&str, &str); 7] = [
     ("claim-0", "a"),
     ("claim-1", "b"),
     ("claim-2", "c"),
     ("claim-3", "b"),
     ("claim-4", LOCAL),
     ("claim-5", HOST_PATH),
+    ("claim-6", NFS),
 ];
 
 /// A folder or a disk.
 const LOCAL: &str = "local";
 /// A path.
 const HOST_PATH: &str = "path";
+/// What a server exports.
+const NFS: &str = "nfs";
 
 /// Which driver makes inline volumes.
 const INLINE: &str = "a";
@@ -155,6 +158,10 @@ fn spec_of(claim: &str) -> Option<VolumeSpec> {
             let source = HostSource::HostPath { path: path(), kind: String::new() };
             (VolumeName::of_host(HostPlugin::HostPath, &folder), VolumeSource::Host(source))
         }
+        NFS => {
+            let source = HostSource::Nfs { server: "server".to_owned(), path: path() };
+            (VolumeName::of_host(HostPlugin::Nfs, &folder), VolumeSource::Host(source))
+        }
         driver => (VolumeName::csi(driver, &handle), VolumeSource::Csi(csi())),
     };
     Some(VolumeSpec {
@@ -249,7 +256,8 @@ impl Storage {
     /// What a claim and its volume say of its size.
     fn size(&self, claim: &str, at: Duration) -> (u64, ClaimSize) {
         // The kubelet itself grows nothing.
-        let is_it = |(name, driver): &(&str, &str)| *name == claim && ![LOCAL, HOST_PATH].contains(driver);
+        let is_it =
+            |(name, driver): &(&str, &str)| *name == claim && ![LOCAL, HOST_PATH, NFS].contains(driver);
         let grows = CLAIMS.iter().zip(&self.grown_at).find(|(claim, _)| is_it(claim));
         let has_grown = grows.and_then(|(_, grown_at)| *grown_at).is_some_and(|grown_at| grown_at <= at);
         let is_followed = self.grown.iter().any(|(_, handle)| *handle == format!("{claim}-handle"));
@@ -287,7 +295,7 @@ impl World {
                     uid: uid.clone(),
                     folder: folder.clone(),
                     mounter,
-                    handle,
+                    handle: volume.handle().to_owned(),
                     is_ephemeral: volume.is_ephemeral(),
                     mode: VolumeMode::Filesystem,
                     is_mounted: false,

@@ -20,12 +20,6 @@ const HOST_PATH: &str = "kubernetes.io~host-path";
 const IMAGE: &str = "kubernetes.io~image";
 pub(crate) const SUB_PATHS: &str = "volume-subpaths";
 
-/// The plugins of kinds that are made one by one, each for its own sake: see [`crate::csi`].
-pub(crate) const CSI: &str = "kubernetes.io/csi";
-pub(crate) const CLAIM: &str = "kubernetes.io/persistent-volume-claim";
-/// Of which there is a claim.
-pub(crate) const EPHEMERAL: &str = "kubernetes.io/ephemeral";
-
 /// The plugin of a kind that is known and never made.
 pub(crate) const GIT_REPO: &str = "kubernetes.io/git-repo";
 

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
 use model::mount::{ContainerMount, MountPropagation, MountedImage};
-use model::storage::{HostPlugin, PublishedPlace, PublishedVolume};
-use model::{ImageRef, ImageUse, Pod, VolumeKind};
+use model::storage::{HostPlugin, PublishedPlace, PublishedVolume, is_mounted_alone};
+use model::{ImageRef, ImageUse, Pod};
 
 use crate::csi;
 use crate::error::{MountFailure, SetUpError, VolumeError};
 use crate::expand::expand;
-use crate::layout::{self, PodLayout};
+use crate::layout::PodLayout;
 use crate::plugins;
 use crate::sub_path::{self, SubPath};
 
@@ -146,7 +146,9 @@ pub(crate) fn path_of(layout: &PodLayout, published: &PublishedVolume) -> Result
 fn is_relabelled(published: &PublishedVolume) -> bool {
     let is_own = match &published.place {
         PublishedPlace::Csi | PublishedPlace::Mounted(HostPlugin::Local) => true,
-        PublishedPlace::Mounted(HostPlugin::HostPath) | PublishedPlace::HostPath(_) => false,
+        PublishedPlace::Mounted(HostPlugin::HostPath | HostPlugin::Nfs) | PublishedPlace::HostPath(_) => {
+            false
+        }
     };
     is_own && !published.is_read_only
 }
@@ -157,16 +159,14 @@ fn published<'a>(
     container: &Container,
     inputs: &MountInputs<'a>,
 ) -> Result<Option<&'a PublishedVolume>, MountFailure> {
-    match VolumeKind::of(volume) {
-        VolumeKind::Driver(layout::CSI | layout::CLAIM | layout::EPHEMERAL) => {
-            let published = inputs.published.get(&volume.name).ok_or_else(|| MountFailure::NoVolume {
-                volume: volume.name.clone(),
-                container: container.name.clone(),
-            })?;
-            Ok(Some(published))
-        }
-        _ => Ok(None),
+    if !is_mounted_alone(volume) {
+        return Ok(None);
     }
+    let published = inputs.published.get(&volume.name).ok_or_else(|| MountFailure::NoVolume {
+        volume: volume.name.clone(),
+        container: container.name.clone(),
+    })?;
+    Ok(Some(published))
 }
 
 fn sub_path_of(mount: &VolumeMount, env: &BTreeMap<String, String>) -> Result<Option<PathBuf>, MountFailure> {

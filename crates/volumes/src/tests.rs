@@ -427,8 +427,8 @@ fn failures_read_like_upstreams_events() {
         assert_eq!(error.all().len(), 2);
         for (volume, message) in [
             (
-                json!({ "nfs": { "server": "s", "path": "/" } }),
-                "volume plugin \"kubernetes.io/nfs\" is not supported",
+                json!({ "iscsi": { "targetPortal": "s", "iqn": "q", "lun": 0 } }),
+                "volume plugin \"kubernetes.io/iscsi\" is not supported",
             ),
             (json!({ "quobyte": { "registry": "r", "volume": "v" } }), "no volume plugin matched"),
         ] {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Volume};
 use model::downward::PodFacts;
 use model::mount::ContainerMount;
-use model::storage::PublishedVolume;
+use model::storage::{PublishedVolume, is_mounted_alone};
 use model::{AllocatedPod, Pod, PodUid, VolumeKind, pod as pods};
 use telemetry::metrics::Metrics;
 
@@ -276,7 +276,7 @@ impl<O: Objects> Volumes<O> {
 fn made_elsewhere(volume: &Volume) -> Result<Option<Plan>, SetUpError> {
     match VolumeKind::of(volume) {
         VolumeKind::Driver(layout::GIT_REPO) => Err(SetUpError::GitRepoDisabled),
-        VolumeKind::Driver(layout::CSI | layout::CLAIM | layout::EPHEMERAL) => Ok(Some(Plan::Published)),
+        _ if is_mounted_alone(volume) => Ok(Some(Plan::Published)),
         VolumeKind::Driver(plugin) => Err(SetUpError::NoPlugin { plugin }),
         VolumeKind::Image => Ok(Some(Plan::Image)),
         _ => Ok(None),

@@ -262,6 +262,7 @@ fn all() -> Vec<Scenario> {
         Disturbing csi_attacher::keeps_the_data_of_a_stateful_set,
         Stricter csi_uses::of_one_pod_are_refused_to_others,
         Stricter csi_uses::of_claims_of_their_own_need_them,
+        Stricter node_volumes::that_servers_export,
         Disturbing node_volumes::on_disks_outlive_a_kubelet_that_is_killed,
         Stricter csi_volumes::live_with_their_pods,
         Stricter csi_volumes::are_claimed_and_keep_what_is_written,

@@ -1,5 +1,6 @@
-//! PersistentVolumes that the kubelet mounts itself: folders and disks of the node, and paths of it.
+//! Volumes that the kubelet mounts itself: folders and disks of the node, paths of it, and what servers export.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::disruption::identity;
+use super::explain::until_waits;
 use super::scene::{SOON, Scene, is_ready, shell, with};
 use crate::cluster::{KUBELET_ROOT, wait_for};
 
@@ -224,4 +226,94 @@ async fn until_unmounted(place: &Path) -> Result<()> {
     };
     let gone = tokio::time::timeout(SOON, gone).await;
     gone.with_context(|| format!("{} is there after {SOON:?}", place.display()))
+}
+
+/// A server whose exports are folders, by a program that mount(8) calls for the file system `nfs`: it binds them.
+struct Server {
+    folder: PathBuf,
+}
+
+impl Server {
+    /// Puts the program where mount(8) looks, for this node alone.
+    async fn new(scene: &Scene) -> Result<Self> {
+        let folder = folder(scene, "nfs")?;
+        let own = Self { folder: folder.clone() };
+        std::fs::create_dir(own.folder.join("export"))?;
+        let script = format!(
+            "#!/bin/sh\nD={}\necho \"$1 $4\" >> $D/calls\nwhile [ -e $D/dead ]; do sleep 0.1; done\n\
+             mount --bind $D/export \"$2\" || exit 32\n\
+             case \",$4,\" in *,ro,*) mount -o remount,bind,ro \"$2\";; esac\n",
+            folder.display()
+        );
+        // The programs of the machine stay as they are.
+        let layers = folder.join("layers");
+        std::fs::create_dir(&layers)?;
+        run(&["mount", "-t", "tmpfs", "tmpfs", &layers.display().to_string()]).await?;
+        let (upper, work) = (layers.join("upper"), layers.join("work"));
+        std::fs::create_dir(&upper)?;
+        std::fs::create_dir(&work)?;
+        let helper = upper.join("mount.nfs");
+        std::fs::write(&helper, script)?;
+        std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755))?;
+        let options = format!("lowerdir={SBIN},upperdir={},workdir={}", upper.display(), work.display());
+        run(&["mount", "-t", "overlay", "-o", &options, "overlay", SBIN]).await?;
+        Ok(own)
+    }
+
+    fn calls(&self) -> Result<String> {
+        std::fs::read_to_string(self.folder.join("calls")).context("read what was called")
+    }
+
+    async fn end(self) -> Result<()> {
+        run(&["umount", "--lazy", SBIN]).await?;
+        run(&["umount", "--lazy", &self.folder.join("layers").display().to_string()]).await
+    }
+}
+
+/// Where mount(8) looks for programs that mount.
+const SBIN: &str = "/usr/sbin";
+
+async fn run(command: &[&str]) -> Result<()> {
+    let [program, arguments @ ..] = command else { return Ok(()) };
+    let done = Command::new(program).args(arguments).output().await?;
+    ensure!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
+}
+
+/// What a server exports is mounted by mount(8), with upstream's options, for each pod, and a server that does not answer holds up
+/// nobody else.
+pub(super) async fn that_servers_export(scene: Scene) -> Result<()> {
+    let server = Server::new(&scene).await?;
+    std::fs::write(server.folder.join("export/file"), "exported\n")?;
+    let nfs = json!({ "server": "fd00::7", "path": "/export", "readOnly": true });
+    let script = "cat /v/file; touch /v/new 2>/dev/null || echo refused";
+    let mut spec = claiming("", false, script);
+    spec["volumes"] = json!([{ "name": "v", "nfs": nfs }]);
+    spec["restartPolicy"] = json!("Never");
+    let (pod, log) = scene.finished_pod("inline", spec).await?;
+    ensure!(log == "exported\nrefused\n", "{log:?}");
+    ensure!(server.calls()? == "[fd00::7]:/export ro\n", "{}", server.calls()?);
+    scene.delete("inline").await?;
+    scene.gone("inline").await?;
+    let uid = pod.metadata.uid.unwrap_or_default();
+    let place = PathBuf::from(format!("{KUBELET_ROOT}/pods/{uid}/volumes/kubernetes.io~nfs/v"));
+    // The object of a pod that has ended goes at once.
+    until_unmounted(&place).await?;
+
+    std::fs::write(server.folder.join("dead"), "")?;
+    let nfs = json!({ "nfs": { "server": "nfs.example", "path": "/export" }, "mountOptions": ["vers=4.2", "hard"] });
+    claimed(&scene, "exported", json!({}), nfs).await?;
+    let script = "cat /v/file; exec sleep 100000";
+    scene.pod("claims", claiming("exported", false, script)).await?;
+    until_waits(&scene, Some("claims"), "to be mounted for the pod by plugin kubernetes.io/nfs", "").await?;
+    scene.ready_pod("other", json!({ "containers": [shell("main", "exec sleep 100000")] })).await?;
+    scene.delete("other").await?;
+    scene.gone("other").await?;
+    std::fs::remove_file(server.folder.join("dead"))?;
+    scene.until("claims", "ready", SOON, is_ready).await?;
+    ensure!(server.calls()?.ends_with("nfs.example:/export rw,hard,vers=4.2\n"), "{}", server.calls()?);
+    scene.delete("claims").await?;
+    scene.gone("claims").await?;
+    remove(&scene, "exported").await?;
+    server.end().await
 }

@@ -89,10 +89,7 @@ async fn what_is_wrong_with_a_claim_is_told() {
             json!({ "claimRef": { "uid": "other" } }),
             "pv.Spec.ClaimRef.UID other does not point to claim.UID u-claim",
         ),
-        (
-            json!({ "claimRef": { "uid": "u-claim" }, "nfs": { "server": "s", "path": "/x" } }),
-            "kubernetes.io/nfs",
-        ),
+        (json!({ "claimRef": { "uid": "u-claim" }, "fc": { "lun": 1 } }), "kubernetes.io/fc"),
     ] {
         let problem = problem(vec![bound("pv-1"), Reply::Json(200, volume(spec))]).await;
         assert!(problem.contains(text), "{problem}");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec};
+use k8s_openapi::api::core::v1::{NFSVolumeSource, PersistentVolume, PersistentVolumeSpec};
 use serde::{Deserialize, Serialize};
 
 use super::HostPlugin;
@@ -28,6 +28,13 @@ pub enum HostSource {
         /// What has to be there (`type`); empty for anything.
         kind: String,
     },
+    /// `nfs`
+    Nfs {
+        /// The server's name or address.
+        server: String,
+        /// What it exports.
+        path: String,
+    },
 }
 
 impl HostSource {
@@ -37,8 +44,15 @@ impl HostSource {
             let fs_type = source.fs_type.clone().unwrap_or_else(|| "ext4".to_owned());
             return Some(Self::Local { path: source.path.clone(), fs_type });
         }
+        if let Some(source) = &spec.nfs {
+            return Some(Self::of_nfs(source));
+        }
         let source = spec.host_path.as_ref()?;
         Some(Self::HostPath { path: source.path.clone(), kind: source.type_.clone().unwrap_or_default() })
+    }
+
+    pub(super) fn of_nfs(source: &NFSVolumeSource) -> Self {
+        Self::Nfs { server: source.server.clone(), path: source.path.clone() }
     }
 
     /// What makes it.
@@ -46,6 +60,7 @@ impl HostSource {
         match self {
             Self::Local { .. } => HostPlugin::Local,
             Self::HostPath { .. } => HostPlugin::HostPath,
+            Self::Nfs { .. } => HostPlugin::Nfs,
         }
     }
 }

@@ -183,21 +183,30 @@ impl VolumeSpec {
         })
     }
 
-    /// What a pod says of a volume that a CSI driver makes for it alone; `None` for one of another kind.
-    pub fn of_inline(pod: &crate::Pod, volume: &Volume) -> Option<Self> {
+    /// What a pod says itself of a volume that is mounted alone, and whether it may only be read; `None` for one of another kind.
+    pub fn of_inline(pod: &crate::Pod, volume: &Volume) -> Option<(Self, bool)> {
         let (uid, PodKey { namespace, .. }) = (pod::uid(pod), pod::key(pod));
-        let source = CsiSource::of_inline(&uid, &namespace, &volume.name, volume.csi.as_ref()?);
-        Some(Self {
-            name: VolumeName::of_pod(CSI_PLUGIN, &uid, &volume.name),
+        let (source, plugin, is_read_only) = if let Some(source) = &volume.csi {
+            let is_read_only = source.read_only.unwrap_or(false);
+            let source = CsiSource::of_inline(&uid, &namespace, &volume.name, source);
+            (VolumeSource::Csi(source), CSI_PLUGIN, is_read_only)
+        } else {
+            let source = volume.nfs.as_ref()?;
+            let nfs = VolumeSource::Host(HostSource::of_nfs(source));
+            (nfs, HostPlugin::Nfs.name(), source.read_only.unwrap_or(false))
+        };
+        let spec = Self {
+            name: VolumeName::of_pod(plugin, &uid, &volume.name),
             folder: volume.name.clone(),
-            source: VolumeSource::Csi(source),
+            source,
             mode: VolumeMode::Filesystem,
             access_modes: vec!["ReadWriteOnce".to_owned()],
             mount_options: Vec::new(),
             capacity: None,
             nodes: None,
             group: None,
-        })
+        };
+        Some((spec, is_read_only))
     }
 
     /// Upstream's name of the plugin that makes it, as metrics have it: for CSI `kubernetes.io/csi:<driver>`.
@@ -261,7 +270,8 @@ impl VolumeSpec {
 
 /// Whether a volume of a pod is mounted one by one, for it alone or by a claim, and not with the others of the pod.
 pub fn is_mounted_alone(volume: &Volume) -> bool {
-    volume.csi.is_some() || volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
+    let is_claimed = volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some();
+    is_claimed || volume.csi.is_some() || volume.nfs.is_some()
 }
 
 /// Upstream's name of the plugin that a PersistentVolume of another kind needs.
@@ -272,7 +282,6 @@ fn plugin_of(spec: &PersistentVolumeSpec) -> Option<&'static str> {
         };
     }
     named! {
-        nfs => "kubernetes.io/nfs",
         iscsi => "kubernetes.io/iscsi",
         fc => "kubernetes.io/fc",
         flex_volume => "kubernetes.io/flexvolume",

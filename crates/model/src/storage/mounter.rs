@@ -13,17 +13,20 @@ pub enum HostPlugin {
     Local,
     /// A path of a node (`hostPath`).
     HostPath,
+    /// What a server exports (`nfs`).
+    Nfs,
 }
 
 impl HostPlugin {
     /// Those that mount something in the folders of pods.
-    pub const MOUNTING: [Self; 1] = [Self::Local];
+    pub const MOUNTING: [Self; 2] = [Self::Local, Self::Nfs];
 
     /// Upstream's name of it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Local => "kubernetes.io/local-volume",
             Self::HostPath => "kubernetes.io/host-path",
+            Self::Nfs => "kubernetes.io/nfs",
         }
     }
 
@@ -32,6 +35,7 @@ impl HostPlugin {
         match self {
             Self::Local => "kubernetes.io~local-volume",
             Self::HostPath => "kubernetes.io~host-path",
+            Self::Nfs => "kubernetes.io~nfs",
         }
     }
 
@@ -40,14 +44,14 @@ impl HostPlugin {
     pub fn stages(self) -> bool {
         match self {
             Self::Local => true,
-            Self::HostPath => false,
+            Self::HostPath | Self::Nfs => false,
         }
     }
 
     /// Whether `mountOptions` mean anything to it.
     pub fn takes_mount_options(self) -> bool {
         match self {
-            Self::Local => true,
+            Self::Local | Self::Nfs => true,
             Self::HostPath => false,
         }
     }

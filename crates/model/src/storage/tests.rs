@@ -34,8 +34,8 @@ fn a_persistent_volume_of_a_csi_driver() {
 
 #[test]
 fn one_of_another_kind_says_of_which() {
-    let nfs = json!({ "nfs": { "server": "s", "path": "/x" } });
-    assert_eq!(persistent(&nfs), Err(SpecError::NoPlugin { plugin: "kubernetes.io/nfs".into() }));
+    let fc = json!({ "fc": { "lun": 1 } });
+    assert_eq!(persistent(&fc), Err(SpecError::NoPlugin { plugin: "kubernetes.io/fc".into() }));
     assert_eq!(persistent(&json!({})), Err(SpecError::Unknown));
 }
 
@@ -49,17 +49,22 @@ fn an_inline_volume_is_its_pods_alone() {
                 "driver": "d.example", "readOnly": true, "nodePublishSecretRef": { "name": "s" },
             } },
             { "name": "e", "emptyDir": {} },
+            { "name": "n", "nfs": { "server": "s", "path": "/x", "readOnly": true } },
         ] },
     }))
     .unwrap();
     let volumes = pod.spec.as_ref().unwrap().volumes.as_ref().unwrap();
-    let spec = VolumeSpec::of_inline(&pod, &volumes[0]).unwrap();
+    let (spec, is_read_only) = VolumeSpec::of_inline(&pod, &volumes[0]).unwrap();
+    assert!(is_read_only);
     assert_eq!(spec.name.as_str(), "kubernetes.io/csi/u-1-v");
     let source = spec.as_csi().unwrap().csi();
     assert_eq!(source.handle, "csi-54e4a2795add1ece7addc064e12cf22ce057736d58edc244244872693ca52848");
     assert_eq!(source.publish_secret, Some(SecretName { namespace: "ns".into(), name: "s".into() }));
     assert!(source.is_ephemeral && source.read_only);
     assert_eq!(VolumeSpec::of_inline(&pod, &volumes[1]), None);
+    let (spec, is_read_only) = VolumeSpec::of_inline(&pod, &volumes[2]).unwrap();
+    assert_eq!((spec.name.as_str(), is_read_only), ("kubernetes.io/nfs/u-1-n", true));
+    assert_eq!(spec.source, VolumeSource::Host(HostSource::Nfs { server: "s".into(), path: "/x".into() }));
 }
 
 #[test]

@@ -163,7 +163,8 @@ fn an_inline_volume_is_there_before_the_sandbox_and_goes_before_the_object() {
         _ => None,
     });
     let made = &inline().spec.unwrap().volumes.unwrap()[0];
-    let volume = PublishedVolume::of(&VolumeSpec::of_inline(&inline(), made).unwrap(), false);
+    let (spec, is_read_only) = VolumeSpec::of_inline(&inline(), made).unwrap();
+    let volume = PublishedVolume::of(&spec, is_read_only);
     let published = BTreeMap::from([("v".to_owned(), volume)]);
     assert_eq!(given.as_ref(), Some(&published));
     let view = scenario.node.view();
@@ -538,4 +539,31 @@ fn local_volumes_that_were_found_are_taken_down_without_a_driver() {
     let has = |text: &str| open.iter().any(|open| open == text);
     assert!(has("unpublish pv of gone") && has("unstage other"), "{open:?}");
     assert!(scenario.done("unpublish pv of gone").contains("unstage pv"));
+}
+
+#[test]
+fn what_a_server_exports_is_mounted_for_each_pod_and_goes_without_a_driver() {
+    let found = FoundPublication {
+        uid: PodUid::from("gone"),
+        folder: "v".into(),
+        mounter: MounterName::Host(HostPlugin::Nfs),
+        handle: "v".into(),
+        is_ephemeral: false,
+        mode: VolumeMode::Filesystem,
+        is_mounted: true,
+    };
+    let mut scenario = Scenario::restarted(BTreeMap::new(), Duration::from_secs(5000));
+    let volumes = FoundVolumes { published: vec![found], staged: vec![] };
+    scenario.tell(Input::Restored(Box::new(Restored { machine: machine(), volumes, ..Restored::default() })));
+    let nfs = json!({ "name": "v", "nfs": { "server": "s", "path": "/x", "readOnly": true } });
+    scenario
+        .tell(Input::PodsListed { source: Source::Api, pods: vec![Arc::new(mounting("web", "u", &nfs))] });
+    scenario.tell(Input::PodsListed { source: Source::File, pods: vec![] });
+    let open = scenario.under_way();
+    let has = |text: &str| open.iter().any(|open| open == text);
+    assert!(has("publish v") && has("unpublish v of gone"), "it is staged nowhere: {open:?}");
+    assert_eq!(waits(&scenario, "u"), ["volume v to be mounted for the pod by plugin kubernetes.io/nfs: -"]);
+    let failed = scenario.fails("publish v", FailureKind::Uncertain, "mount has not ended");
+    assert_eq!(failed, "FailedMount: MountVolume.SetUp failed for volume \"v\" : mount has not ended");
+    assert!(scenario.wait(Duration::from_millis(500)).contains("publish v"), "it is repeated");
 }

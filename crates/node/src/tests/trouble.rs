@@ -269,7 +269,9 @@ fn volumes_that_cannot_be_processed_are_told_with_each_attempt() {
     let mut pod = web("IfNotPresent");
     use_volumes(
         &mut pod,
-        json!([{ "name": "n", "nfs": { "server": "s", "path": "/" } }, { "name": "m", "nfs": { "server": "s", "path": "/" } }, { "name": "e", "emptyDir": {} }]),
+        json!([
+            { "name": "n", "fc": { "lun": 1 } }, { "name": "m", "fc": { "lun": 1 } }, { "name": "e", "emptyDir": {} },
+        ]),
     );
     scenario.apply(&pod);
     scenario.play(&[("ok write", ""), ("ok cgroup", "")]);

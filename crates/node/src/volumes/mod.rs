@@ -185,8 +185,7 @@ impl Volumes {
                 continue;
             }
             known.wanted.insert(volume.name.clone(), Use::new(source));
-            if let Some(spec) = VolumeSpec::of_inline(pod, volume) {
-                let is_read_only = spec.as_csi().is_some_and(|volume| volume.csi().read_only);
+            if let Some((spec, is_read_only)) = VolumeSpec::of_inline(pod, volume) {
                 self.use_volume(uid, &volume.name, &Arc::new(spec), is_read_only);
             }
         }

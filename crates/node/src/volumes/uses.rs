@@ -30,7 +30,7 @@ pub(super) struct Use {
 /// Where a pod says what a volume is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum UseSource {
-    /// In itself (`csi`).
+    /// In itself (`csi`, `nfs`).
     Inline,
     /// In a claim (`persistentVolumeClaim`, `ephemeral`).
     Claim {
@@ -77,7 +77,7 @@ impl Use {
 impl UseSource {
     /// What a volume of a pod says; `None` when it is made with the others of the pod.
     pub(super) fn of(pod: &Pod, volume: &Volume) -> Option<Self> {
-        if volume.csi.is_some() {
+        if volume.csi.is_some() || volume.nfs.is_some() {
             return Some(Self::Inline);
         }
         let claim = volume.persistent_volume_claim.as_ref();

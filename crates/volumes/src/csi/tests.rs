@@ -332,7 +332,7 @@ fn an_inline_volume_is_published_without_being_staged() {
         let extra = json!({ "serviceAccountName": "robot" });
         let pod = pod(json!([{ "name": "v", "csi": source }]), extra);
         let volume = &pod.spec.as_ref().unwrap().volumes.as_ref().unwrap()[0];
-        let volume = VolumeSpec::of_inline(&pod, volume).unwrap();
+        let (volume, _) = VolumeSpec::of_inline(&pod, volume).unwrap();
         world.publish(&pod, &volume).await.unwrap();
         let asked = world.last("NodePublishVolume").await;
         assert_eq!((&asked["from"], &asked["secrets"]["key"]), (&json!(""), &json!("marker-publish")));

@@ -45,7 +45,7 @@ pub(super) async fn format_and_mount(
         }
     }
     let options: Vec<&str> = options.iter().map(String::as_str).chain(["defaults"]).collect();
-    mount(device, target, Some(fs_type), &options).await
+    mount(device, target, Some(fs_type), &options, None).await
 }
 
 async fn run(program: &str, arguments: &[&str]) -> Result<Answer, HostVolumeError> {

@@ -47,6 +47,24 @@ pub enum HostVolumeError {
         /// Why not.
         source: io::Error,
     },
+    /// A program of the node has not ended in its time, and may still do what it was to do.
+    #[error("{program} has not ended: {source}")]
+    Slow {
+        /// Which.
+        program: String,
+        /// In which time.
+        source: io::Error,
+    },
+    /// umount(8) says no.
+    #[error("unmount failed: {ending}\nUnmounting arguments: {}\nOutput: {said}", path.display())]
+    Unmount {
+        /// How it ended.
+        ending: String,
+        /// From where it was to take the mount.
+        path: PathBuf,
+        /// What it said.
+        said: String,
+    },
     /// mount(8) says no. The text is upstream's.
     #[error(
         "mount failed: {ending}\nMounting command: mount\nMounting arguments: {arguments}\nOutput: {said}\n"
@@ -111,6 +129,15 @@ pub enum HostVolumeError {
 }
 
 impl HostVolumeError {
+    /// A program could not be started, or has not ended in its time.
+    pub(super) fn of_program(program: &str, source: io::Error) -> Self {
+        let program = program.to_owned();
+        match source.kind() {
+            io::ErrorKind::TimedOut => Self::Slow { program, source },
+            _ => Self::Start { program, source },
+        }
+    }
+
     /// Whether it may have happened all the same; `None` when nothing was tried, and all is as it was.
     pub fn certainty(&self) -> Option<Certainty> {
         match self {
@@ -119,7 +146,7 @@ impl HostVolumeError {
             | Self::Kind
             | Self::OtherKind
             | Self::FileSystem { .. } => None,
-            Self::Interrupted => Some(Certainty::Uncertain),
+            Self::Interrupted | Self::Slow { .. } => Some(Certainty::Uncertain),
             _ => Some(Certainty::Final),
         }
     }

@@ -1,5 +1,5 @@
-//! Volumes that the kubelet mounts itself, one by one: folders and disks of the node (`local`), and paths of it (`hostPath`)
-//! behind a claim.
+//! Volumes that the kubelet mounts itself, one by one: folders and disks of the node (`local`), paths of it (`hostPath`) behind a
+//! claim, and what servers export (`nfs`).
 //!
 //! Folders and mounts are upstream's, and the mount table is all that is remembered: each call may be repeated, and finds what
 //! an earlier one, of whatever process, has made. Who calls when is decided elsewhere; what a caller has given up may still be
@@ -10,6 +10,7 @@ mod error;
 mod found;
 mod local;
 mod mount;
+mod nfs;
 mod place;
 mod program;
 
@@ -20,6 +21,7 @@ use std::time::Instant;
 use model::storage::{HostPlugin, HostSource, VolumeSource, VolumeSpec};
 use model::{Pod, PodUid, pod as pods};
 use telemetry::metrics::Metrics;
+use tokio::sync::OwnedMutexGuard;
 
 pub use error::HostVolumeError;
 pub(crate) use found::find;
@@ -72,7 +74,7 @@ impl HostVolumes {
                 let _guard = self.locks.lock(&place.path()).await;
                 local::stage(&place, path, fs_type, &volume.mount_options).await
             }
-            VolumeSource::Host(HostSource::HostPath { .. }) => Ok(()),
+            VolumeSource::Host(HostSource::HostPath { .. } | HostSource::Nfs { .. }) => Ok(()),
             VolumeSource::Csi(_) => Err(HostVolumeError::OtherKind),
         }
     }
@@ -113,6 +115,10 @@ impl HostVolumes {
         let result = match source {
             HostSource::Local { path, .. } => self.publish_local(publication, path).await,
             HostSource::HostPath { path, kind } => check(path.clone(), kind.clone()).await.map(|()| None),
+            HostSource::Nfs { server, path } => {
+                let export = nfs::Export { server, path };
+                self.publish_nfs(publication, export).await.map(|()| None)
+            }
         };
         let folder = source.plugin().folder();
         self.timing.note(folder, Operation::Mount, result.is_ok(), begun.elapsed());
@@ -124,20 +130,38 @@ impl HostVolumes {
         publication: HostPublication<'_>,
         path: &str,
     ) -> Result<Option<GroupConflict>, HostVolumeError> {
-        let HostPublication { pod, volume, .. } = publication;
-        let uid = pods::uid(pod);
-        let place = Place::published(&self.root, &uid, HostPlugin::Local, &volume.folder)?;
-        let guard = Arc::new(self.locks.lock(&place.path()).await);
-        let layout = PodLayout::new(&self.root, &uid)?;
-        let held = Arc::clone(&guard);
-        blocking(move || {
-            let _guard = held;
-            Ok(layout.make().map(drop)?)
-        })
-        .await?;
+        let (place, guard) = self.place_in(publication, HostPlugin::Local).await?;
+        let volume = publication.volume;
         let staged = Place::staged(&self.root, &volume.folder)?;
         let local = local::Local { path, staged, place, pods: self.root.join("pods"), guard };
         local.publish(publication, &self.timing).await
+    }
+
+    async fn publish_nfs(
+        &self,
+        publication: HostPublication<'_>,
+        export: nfs::Export<'_>,
+    ) -> Result<(), HostVolumeError> {
+        let (place, _guard) = self.place_in(publication, HostPlugin::Nfs).await?;
+        nfs::mount(export, place, &publication.volume.mount_options, publication.is_read_only).await
+    }
+
+    /// Where a volume is to be for a pod, whose folder is there then, and nobody else's until the guard goes.
+    async fn place_in(
+        &self,
+        HostPublication { pod, volume, .. }: HostPublication<'_>,
+        plugin: HostPlugin,
+    ) -> Result<(Place, Arc<OwnedMutexGuard<()>>), HostVolumeError> {
+        let uid = pods::uid(pod);
+        let place = Place::published(&self.root, &uid, plugin, &volume.folder)?;
+        let guard = Arc::new(self.locks.lock(&place.path()).await);
+        let (layout, held) = (PodLayout::new(&self.root, &uid)?, Arc::clone(&guard));
+        let made = blocking(move || {
+            let _guard = held;
+            Ok(layout.make().map(drop)?)
+        });
+        made.await?;
+        Ok((place, guard))
     }
 
     /// Takes a volume from a pod, after the parts of it that were mounted for containers. What is not there any more is fine.
@@ -153,13 +177,23 @@ impl HostVolumes {
         let begun = Instant::now();
         let place = Place::published(&self.root, uid, plugin, folder)?;
         let layout = PodLayout::new(&self.root, uid)?;
-        let guard = self.locks.lock(&place.path()).await;
-        let parts = folder.to_owned();
-        let result = blocking(move || {
-            let _guard = guard;
-            sub_path::remove_all(&layout, &parts)?;
-            place.unmount()
-        });
+        let guard = Arc::new(self.locks.lock(&place.path()).await);
+        let (parts, held, unmounted) = (folder.to_owned(), Arc::clone(&guard), place.clone());
+        let result = async {
+            blocking(move || {
+                let _guard = held;
+                Ok(sub_path::remove_all(&layout, &parts)?)
+            })
+            .await?;
+            if plugin == HostPlugin::Nfs {
+                nfs::unmount(&place).await?;
+            }
+            blocking(move || {
+                let _guard = guard;
+                unmounted.unmount()
+            })
+            .await
+        };
         let result = result.await;
         self.timing.note(plugin.folder(), Operation::Unmount, result.is_ok(), begun.elapsed());
         result

@@ -3,8 +3,10 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
+use std::time::Duration;
 
 use model::storage::FoundVolumes;
+use plugins::csi::Certainty;
 use serde_json::{Value, json};
 
 use super::*;
@@ -223,5 +225,19 @@ fn a_disk_gets_a_file_system_once_and_is_mounted_for_the_node_first() {
             world.host.unstage(HostPlugin::Local, "pv-1").await.unwrap();
             assert_eq!(world.found(), FoundVolumes::default());
         }
+    });
+}
+
+#[test]
+fn a_program_that_does_not_end_in_its_time_may_still_do_what_it_was_to_do() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let slow = super::program::run_within(Duration::ZERO, "sleep", &["100000"]).await.unwrap_err();
+        let error = HostVolumeError::of_program("mount", slow);
+        assert_eq!(error.to_string(), "mount has not ended: no answer within 0ns");
+        assert_eq!(error.certainty(), Some(Certainty::Uncertain));
+        let missing = super::program::run_within(Duration::MAX, "no-such-program", &[]).await.unwrap_err();
+        let error = HostVolumeError::of_program("no-such-program", missing);
+        assert!(error.to_string().starts_with("exec: \"no-such-program\": "), "{error}");
     });
 }
