@@ -374,3 +374,35 @@ fn set_up(volume: &NodeVolume, uid: &PodUid, error: &str) -> String {
     let folder = volume.users.get(uid).map_or("", |user| user.folder.as_str());
     format!("MountVolume.SetUp failed for volume {folder:?} : {CSI_PLUGIN}: {error}")
 }
+
+#[cfg(test)]
+mod tests {
+    use model::storage::CsiDriverObject;
+
+    use super::*;
+
+    #[test]
+    fn lifecycles() {
+        let refused = |is_ephemeral, object: CsiDriverObject| {
+            let driver = CsiDriver { name: "d".to_owned(), object, ..CsiDriver::default() };
+            refusal_of_lifecycle(&driver, is_ephemeral)
+        };
+        let only = |is_ephemeral: bool| CsiDriverObject {
+            is_there: true,
+            is_ephemeral,
+            is_persistent: !is_ephemeral,
+            ..CsiDriverObject::default()
+        };
+        assert_eq!(refused(false, CsiDriverObject::default()), None);
+        assert_eq!((refused(false, only(false)), refused(true, only(true))), (None, None));
+        let text = |mode: &str, has: &str| {
+            Some(format!(
+                "mounter.SetupAt failed to check volume lifecycle mode: volume mode \"{mode}\" not supported by driver d \
+                 ({has})"
+            ))
+        };
+        assert_eq!(refused(true, CsiDriverObject::default()), text("Ephemeral", "no CSIDriver object"));
+        assert_eq!(refused(true, only(false)), text("Ephemeral", "only supports [\"Persistent\"]"));
+        assert_eq!(refused(false, only(true)), text("Persistent", "only supports [\"Ephemeral\"]"));
+    }
+}

@@ -21,7 +21,7 @@ const LIFECYCLE: &str = "volumeLifecycleMode";
 pub(crate) struct VolumeData(BTreeMap<String, String>);
 
 /// `volumeLifecycleMode`
-pub(super) fn lifecycle(is_ephemeral: bool) -> &'static str {
+fn lifecycle(is_ephemeral: bool) -> &'static str {
     if is_ephemeral { "Ephemeral" } else { "Persistent" }
 }
 

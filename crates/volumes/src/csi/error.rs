@@ -31,19 +31,6 @@ pub enum CsiError {
     /// A token for the driver is not to be had.
     #[error("kubernetes.io/csi: mounter.SetUpAt failed to get service accoount token attributes: {0}")]
     Token(#[source] ObjectError),
-    /// The driver does not make volumes that live like this one.
-    #[error(
-        "kubernetes.io/csi: mounter.SetupAt failed to check volume lifecycle mode: volume mode {mode:?} not supported by \
-         driver {driver} ({has})"
-    )]
-    LifecycleMode {
-        /// `Persistent` or `Ephemeral`.
-        mode: &'static str,
-        /// The driver's name.
-        driver: String,
-        /// What its CSIDriver object says.
-        has: String,
-    },
     /// Nothing here maps block devices yet.
     #[error("volumes of volumeMode Block are not supported yet")]
     Block,
@@ -94,11 +81,7 @@ impl CsiError {
     /// Whether the driver may have done it all the same; `None` when it was not called, and all is as it was.
     pub fn certainty(&self) -> Option<Certainty> {
         match self {
-            Self::Secret { .. }
-            | Self::Token(_)
-            | Self::LifecycleMode { .. }
-            | Self::Block
-            | Self::Prepare { .. } => None,
+            Self::Secret { .. } | Self::Token(_) | Self::Block | Self::Prepare { .. } => None,
             Self::Call { cause, .. } => Some(cause.certainty()),
             // It is mounted, so somebody has to unmount it.
             Self::Group { .. } | Self::Interrupted => Some(Certainty::Uncertain),

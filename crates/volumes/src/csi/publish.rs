@@ -9,7 +9,7 @@ use model::{Pod, PodUid, pod as pods};
 use plugins::CallError;
 use plugins::csi::{self, Certainty, PublishRequest};
 
-use super::data::{VolumeData, lifecycle};
+use super::data::VolumeData;
 use super::stage::give_up;
 use super::{CsiError, CsiVolumes, Guard, Place, attributes, blocking, plugin_of, volume_use};
 use crate::layout::PodLayout;
@@ -55,7 +55,6 @@ impl<O: Objects> CsiVolumes<O> {
         if volume.mode == VolumeMode::Block {
             return Err(CsiError::Block);
         }
-        check_lifecycle(*volume, driver)?;
         let prepare = |cause| CsiError::Prepare { during: "mounter.SetUpAt failed to create dir", cause };
         let fs_group = crate::plugins::fs_group(pod).map_err(prepare)?;
         let request = self.request(publication, fs_group).await?;
@@ -183,20 +182,6 @@ impl<O: Objects> CsiVolumes<O> {
     }
 }
 
-/// Whether the driver makes volumes that live like this one. Without a CSIDriver object it makes persistent ones.
-fn check_lifecycle(volume: CsiVolume<'_>, driver: &CsiDriver) -> Result<(), CsiError> {
-    let (object, is_ephemeral) = (&driver.object, volume.csi().is_ephemeral);
-    let is_supported = if is_ephemeral { object.is_ephemeral } else { object.is_persistent };
-    if is_supported {
-        return Ok(());
-    }
-    let has = match object.is_there {
-        true => format!("only supports [{:?}]", lifecycle(!is_ephemeral)),
-        false => "no CSIDriver object".to_owned(),
-    };
-    Err(CsiError::LifecycleMode { mode: lifecycle(is_ephemeral), driver: driver.name.clone(), has })
-}
-
 /// Whether the kubelet hands the files to the group of the pod (`fsGroupPolicy`).
 fn has_group(publication: &Publication<'_>) -> bool {
     let Publication { volume, driver, is_read_only, .. } = publication;
@@ -215,7 +200,7 @@ fn has_group(publication: &Publication<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use model::storage::{CsiDriverObject, VolumeSource, VolumeSpec};
+    use model::storage::{CsiDriverObject, VolumeSpec};
     use serde_json::json;
 
     use super::*;
@@ -262,36 +247,5 @@ mod tests {
                 "{fs_group_policy:?} {fs_type} {modes:?} {is_read_only}"
             );
         }
-    }
-
-    #[test]
-    fn lifecycles() {
-        let refused = |volume: &VolumeSpec, object: CsiDriverObject| {
-            let driver = CsiDriver { name: "d".to_owned(), object, ..CsiDriver::default() };
-            check_lifecycle(volume.as_csi().unwrap(), &driver).err().map(|error| error.to_string())
-        };
-        let persistent = volume("", &[]);
-        let mut ephemeral = persistent.clone();
-        let VolumeSource::Csi(source) = &mut ephemeral.source else { panic!("of another kind") };
-        source.is_ephemeral = true;
-        let none = CsiDriverObject::default;
-        let only = |is_ephemeral: bool| CsiDriverObject {
-            is_there: true,
-            is_ephemeral,
-            is_persistent: !is_ephemeral,
-            ..CsiDriverObject::default()
-        };
-        assert_eq!(refused(&persistent, none()), None);
-        assert_eq!(refused(&persistent, only(false)), None);
-        assert_eq!(refused(&ephemeral, only(true)), None);
-        let text = |mode: &str, has: &str| {
-            Some(format!(
-                "kubernetes.io/csi: mounter.SetupAt failed to check volume lifecycle mode: volume mode \"{mode}\" not \
-                 supported by driver d ({has})"
-            ))
-        };
-        assert_eq!(refused(&ephemeral, none()), text("Ephemeral", "no CSIDriver object"));
-        assert_eq!(refused(&ephemeral, only(false)), text("Ephemeral", "only supports [\"Persistent\"]"));
-        assert_eq!(refused(&persistent, only(true)), text("Persistent", "only supports [\"Ephemeral\"]"));
     }
 }
