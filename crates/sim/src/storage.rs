@@ -49,6 +49,15 @@ const INLINE: &str = "a";
 /// A volume, by who mounts it and what that calls it. One that is mounted for each pod anew has the pod's uid in it.
 type Handle = (MounterName, String);
 
+/// Something that drivers make, and remove.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Whereabouts {
+    /// What is staged.
+    Node(Handle),
+    /// What is published for a pod in a folder.
+    Pod(PodUid, String),
+}
+
 /// The volumes of drivers.
 #[derive(Debug, Default)]
 pub(crate) struct Storage {
@@ -75,6 +84,8 @@ pub(crate) struct Storage {
 pub(crate) struct StorageKnowledge {
     staged: BTreeSet<Handle>,
     pub(crate) published: BTreeSet<(PodUid, String)>,
+    /// What a call was to remove that may still go on.
+    leaving: BTreeSet<Whereabouts>,
     in_use: BTreeSet<String>,
     attached: BTreeSet<String>,
     /// The version of the Node object that this is of.
@@ -132,6 +143,21 @@ fn is_staged(volume: &VolumeSpec) -> bool {
 /// Whether anything on the disk tells of it: a path of the node is there anyway.
 fn leaves_a_record(mounter: &MounterName) -> bool {
     *mounter != MounterName::Host(HostPlugin::HostPath)
+}
+
+/// What a call makes or removes, and whether it makes it.
+fn whereabouts(action: &StorageAction) -> Option<(Whereabouts, bool)> {
+    Some(match action {
+        StorageAction::Stage { .. } => (Whereabouts::Node(handle_of(action)), true),
+        StorageAction::Unstage { .. } => (Whereabouts::Node(handle_of(action)), false),
+        StorageAction::Publish { pod, volume, .. } => {
+            (Whereabouts::Pod(pod::uid(pod), volume.folder.clone()), true)
+        }
+        StorageAction::Unpublish { uid, folder, .. } => {
+            (Whereabouts::Pod(uid.clone(), folder.clone()), false)
+        }
+        StorageAction::Grow { .. } => return None,
+    })
 }
 
 fn spec_of(claim: &str) -> Option<VolumeSpec> {
@@ -496,6 +522,16 @@ impl World {
     /// Takes note of what the core is about to be told of a call.
     pub(crate) fn learn_storage(&mut self, action: &Action, outcome: &Outcome) {
         let knows = &mut self.process.knows.storage;
+        if let Action::Storage(action) = action
+            && let Some((removed, false)) = whereabouts(action)
+        {
+            match outcome {
+                Outcome::Failed(Failure { kind: FailureKind::Uncertain | FailureKind::Busy, .. })
+                | Outcome::Cancelled => drop(knows.leaving.insert(removed)),
+                Outcome::Failed(Failure { kind: FailureKind::NotBegun, .. }) => {}
+                _ => drop(knows.leaving.remove(&removed)),
+            }
+        }
         match (action, outcome) {
             (Action::Storage(action @ StorageAction::Stage { .. }), Outcome::Done) => {
                 knows.staged.insert(handle_of(action));
@@ -549,6 +585,11 @@ impl World {
             return Err(format!("beside another call about {handle:?} this is begun: {action:?}"));
         }
         self.check_is_announced(action, &handle)?;
+        if let Some((made, true)) = whereabouts(action)
+            && self.process.knows.storage.leaving.contains(&made)
+        {
+            return Err(format!("{made:?} is made while a call that removes it may still go on"));
+        }
         let knows = &mut self.process.knows.storage;
         match action {
             StorageAction::Stage { .. } if knows.staged.contains(&handle) => {
