@@ -12,4 +12,4 @@ mod damaged;
 mod pods;
 
 pub use damaged::Damaged;
-pub use pods::{PodResources, PodsState};
+pub use pods::{Entry, PodResources, PodsState};

@@ -26,11 +26,16 @@ use crate::Damaged;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PodsState {
     /// Their resources.
-    pub pods: BTreeMap<PodUid, Arc<PodResources>>,
+    pub pods: BTreeMap<PodUid, Entry>,
 }
 
-/// The resources of one pod. Two that are written alike are equal once they are [canonical](PodResources::canonical).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The resources of one pod as they are written, with amounts in their canonical form: two that are written alike are equal.
+/// They are kept as a text, which takes a tenth of the memory that the maps in it take, and is put into the file as it is.
+#[derive(Clone, Debug)]
+pub struct Entry(Arc<RawValue>);
+
+/// The resources of one pod.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodResources {
     /// Of its containers whose resources may change while it runs, by name; empty ones of those without any.
     pub containers: BTreeMap<String, ResourceRequirements>,
@@ -52,8 +57,8 @@ impl PodsState {
             return Err(Damaged::Checksum { found: checksum, expected });
         }
         let Data { entries } = object(data.as_bytes())?.unwrap_or_default();
-        let entries = entries.unwrap_or_default();
-        Ok(Self { pods: entries.into_iter().map(|(uid, pod)| (uid, Arc::new(pod.into()))).collect() })
+        let entries: BTreeMap<PodUid, Fields> = entries.unwrap_or_default();
+        Ok(Self { pods: entries.into_iter().map(|(uid, pod)| (uid, Entry::of(&pod))).collect() })
     }
 
     /// The content of the file.
@@ -61,19 +66,50 @@ impl PodsState {
     /// # Errors
     /// None is known: a document of texts and numbers can be written.
     pub fn write(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let entries = self.pods.iter().map(|(uid, pod)| (uid.clone(), Entry::from(&**pod)));
-        let entries: BTreeMap<_, _> = entries.collect();
+        let entries: BTreeMap<_, _> = self.pods.iter().map(|(uid, Entry(json))| (uid, &**json)).collect();
         let data = json::to_string(&Data { entries: Some(entries).filter(|all| !all.is_empty()) })?;
         let checksum = checksum_of(&data);
         json::to_string(&Sealed { data, checksum }).map(String::into_bytes)
     }
 }
 
-impl PodResources {
-    /// The same as it is read back after it was written.
+impl Entry {
+    /// What is written of these.
     #[must_use]
-    pub fn canonical(&self) -> Self {
-        Entry::from(self).into()
+    pub fn new(resources: &PodResources) -> Self {
+        Self::of(&resources.into())
+    }
+
+    /// What is read from it.
+    #[must_use]
+    pub fn resources(&self) -> PodResources {
+        serde_json::from_str::<Fields>(self.0.get()).unwrap_or_default().into()
+    }
+
+    /// Texts and numbers can be put in words, and be read again: no error is known of.
+    fn of(fields: &Fields) -> Self {
+        let json = json::to_string(fields).and_then(RawValue::from_string);
+        Self(json.unwrap_or_else(|_| RawValue::NULL.to_owned()).into())
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+/// For a recording, which is no place for what is put into it as it is.
+impl Serialize for Entry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.get())
+    }
+}
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        serde_json::from_str(&text).map(|fields| Self::of(&fields)).map_err(D::Error::custom)
     }
 }
 
@@ -103,17 +139,23 @@ fn checksum_of(data: &str) -> u64 {
 }
 
 /// What is in it as a text.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(default)]
-struct Data {
+struct Data<T> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    entries: Option<BTreeMap<PodUid, Entry>>,
+    entries: Option<T>,
+}
+
+impl<T> Default for Data<T> {
+    fn default() -> Self {
+        Self { entries: None }
+    }
 }
 
 /// One pod. In Go, it has no names of its own for its fields.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-struct Entry {
+struct Fields {
     #[serde(deserialize_with = "nullable")]
     container_resources: BTreeMap<String, Requirements>,
     pod_level_resources: Option<Requirements>,
@@ -177,7 +219,7 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-impl From<&PodResources> for Entry {
+impl From<&PodResources> for Fields {
     fn from(pod: &PodResources) -> Self {
         let limits: BTreeMap<_, _> = pod
             .volume_limits
@@ -196,8 +238,8 @@ impl From<&PodResources> for Entry {
     }
 }
 
-impl From<Entry> for PodResources {
-    fn from(entry: Entry) -> Self {
+impl From<Fields> for PodResources {
+    fn from(entry: Fields) -> Self {
         let limits = entry.empty_dir_volume_limits.unwrap_or_default();
         Self {
             containers: entry

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use checkpoints::{PodResources, PodsState};
+use checkpoints::{Entry, PodResources, PodsState};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use model::{Now, PodUid};
 use serde::{Deserialize, Serialize};
@@ -64,15 +64,15 @@ impl Checkpoints {
     }
 
     /// What is written of a pod, or will be.
-    pub(crate) fn entry(&self, file: StateFile, uid: &PodUid) -> Option<&Arc<PodResources>> {
+    pub(crate) fn entry(&self, file: StateFile, uid: &PodUid) -> Option<&Entry> {
         self.kept(file).content.pods.get(uid)
     }
 
     /// Has this written of a pod, unless it is there.
     pub(crate) fn set(&mut self, file: StateFile, uid: &PodUid, resources: &PodResources) {
-        let resources = resources.canonical();
-        if self.entry(file, uid).is_none_or(|held| **held != resources) {
-            self.touch(file, uid, resources);
+        let entry = Entry::new(resources);
+        if self.entry(file, uid) != Some(&entry) {
+            self.touch(file, uid, entry);
         }
     }
 
@@ -84,18 +84,18 @@ impl Checkpoints {
         name: &str,
         resources: ResourceRequirements,
     ) {
-        let mut all = self.entry(file, uid).map(|held| (**held).clone()).unwrap_or_default();
+        let mut all = self.entry(file, uid).map(Entry::resources).unwrap_or_default();
         all.containers.insert(name.to_owned(), resources);
         self.set(file, uid, &all);
     }
 
     /// A write becomes due, with another entry.
-    fn touch(&mut self, file: StateFile, uid: &PodUid, resources: PodResources) {
+    fn touch(&mut self, file: StateFile, uid: &PodUid, entry: Entry) {
         let kept = self.kept_mut(file);
         kept.version.0 += 1;
         kept.unsaved.insert(uid.clone(), kept.version);
         // Copied only while a write has it.
-        Arc::make_mut(&mut kept.content).pods.insert(uid.clone(), Arc::new(resources));
+        Arc::make_mut(&mut kept.content).pods.insert(uid.clone(), entry);
     }
 
     /// Leaves a pod out from the next write on.
@@ -351,7 +351,7 @@ mod tests {
         let [a, b] = ["a", "b"].map(PodUid::from);
         files
             .checkpoints
-            .restored(FILE, PodsState { pods: [(a.clone(), Arc::new(resources("500m")))].into() });
+            .restored(FILE, PodsState { pods: [(a.clone(), Entry::new(&resources("500m")))].into() });
         files.set(&a, "0.5");
         assert_eq!((files.driven(0), files.checkpoints.is_safe(FILE, &a)), (vec![], true));
         files.checkpoints.remove(FILE, &a);

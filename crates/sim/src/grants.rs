@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use checkpoints::PodResources;
+use checkpoints::{Entry, PodResources};
 use k8s_openapi::api::core::v1::{PodStatus, ResourceRequirements};
 use model::{AllocatedPod, Pod, PodUid, Quantity, cpu, pod};
 use node::{Action, HostAction, ImageAction, Phase, Restored, RuntimeAction, StateFile, VolumeAction};
@@ -21,7 +21,7 @@ pub(crate) type Written = BTreeMap<PodUid, PodResources>;
 pub(crate) fn written(restored: &Restored) -> Written {
     let state = restored.files.get(&StateFile::AllocatedPods).and_then(|state| state.as_ref().ok());
     let pods = state.iter().flat_map(|state| &state.pods);
-    pods.map(|(uid, resources)| (uid.clone(), (**resources).clone())).collect()
+    pods.map(|(uid, entry)| (uid.clone(), entry.resources())).collect()
 }
 
 /// The resources of a pod's containers as they are written down.
@@ -29,7 +29,7 @@ fn as_written(pod: &Pod) -> PodResources {
     let containers = pod::containers(pod)
         .filter(|c| c.kind != pod::ContainerKind::Ephemeral)
         .map(|c| (c.spec.name.clone(), c.spec.resources.clone().unwrap_or_default()));
-    PodResources { containers: containers.collect(), ..PodResources::default() }.canonical()
+    Entry::new(&PodResources { containers: containers.collect(), ..PodResources::default() }).resources()
 }
 
 /// The pod of an action that depends on its resources.
@@ -113,9 +113,9 @@ impl World {
         let view = self.process.node.view();
         let held = view.pods.get(uid).and_then(|view| view.allocated.as_ref()).map(|pod| as_written(pod));
         let written = self.host.file(StateFile::AllocatedPods).and_then(|state| state.pods.get(uid));
-        let written = written.map(|written| &written.containers);
+        let written = written.map(|entry| entry.resources().containers);
         match held {
-            Some(held) if written == Some(&held.containers) => Ok(()),
+            Some(held) if written.as_ref() == Some(&held.containers) => Ok(()),
             held => Err(format!("{uid} was granted {held:?}, and on disk is {written:?}")),
         }
     }
@@ -123,7 +123,7 @@ impl World {
     /// The same of what is in effect for a container.
     pub(crate) fn check_actuation_is_safe(&self, uid: &PodUid, name: &str) -> Result<(), String> {
         let written = self.host.file(StateFile::ActuatedPods).and_then(|state| state.pods.get(uid));
-        if written.is_some_and(|written| written.containers.contains_key(name)) {
+        if written.is_some_and(|entry| entry.resources().containers.contains_key(name)) {
             return Ok(());
         }
         Err(format!("{name} of {uid} is started with what is not on disk: {written:?}"))

@@ -41,7 +41,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::sync::Arc;
 
-    use checkpoints::{PodResources, PodsState};
+    use checkpoints::{Entry, PodResources, PodsState};
     use node::{StateFile, Version};
 
     use super::*;
@@ -49,7 +49,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_written_is_read_again_and_a_failure_names_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let content = PodsState { pods: [("u".into(), Arc::new(PodResources::default()))].into() };
+        let content = PodsState { pods: [("u".into(), Entry::new(&PodResources::default()))].into() };
         for file in StateFile::ALL {
             let of = |content: &PodsState| CheckpointWrite {
                 file,

@@ -267,7 +267,7 @@ impl PodRecord {
             return Granted::AsAsked;
         }
         if let Some(written) = cx.checkpoints.entry(StateFile::AllocatedPods, &self.uid) {
-            return Grant::restored(pod, written, cx.settings.gates).applied_to(pod);
+            return Grant::restored(pod, &written.resources(), cx.settings.gates).applied_to(pod);
         }
         if is_current {
             return Granted::AsAsked;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use checkpoints::PodsState;
+use checkpoints::{Entry, PodsState};
 use jiff::Timestamp;
 use model::observed::ContainerExit;
 use model::probe::{ProbeKind, ProbeOutcome};
@@ -98,7 +98,7 @@ impl PodHarness {
         let settings = Settings { has_api: false, sources: vec![Source::Api], ..Settings::for_tests() };
         // All of it is written down.
         let actuated = allocation::actuated(&record.allocated().unwrap(), settings.gates);
-        let written = PodsState { pods: [(record.uid.clone(), Arc::new(actuated.canonical()))].into() };
+        let written = PodsState { pods: [(record.uid.clone(), Entry::new(&actuated))].into() };
         let mut checkpoints = Checkpoints::default();
         checkpoints.restored(StateFile::ActuatedPods, written);
         let (out, volumes) = (Outbox::default(), Volumes::default());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use checkpoints::{PodResources, PodsState};
+use checkpoints::{Entry, PodResources, PodsState};
 use model::{Pod, PodUid};
 use serde_json::json;
 
@@ -29,13 +29,13 @@ fn saying(uid: &str, cpu: &str) -> PodsState {
     let requirements = serde_json::from_value(json!({ "requests": { "cpu": cpu } })).unwrap();
     let resources =
         PodResources { containers: [("a".to_owned(), requirements)].into(), ..PodResources::default() };
-    PodsState { pods: [(uid.into(), Arc::new(resources))].into() }
+    PodsState { pods: [(uid.into(), Entry::new(&resources))].into() }
 }
 
 /// What each pod's container has by a file.
 fn written(scenario: &Scenario, file: StateFile) -> Vec<String> {
     let pods = scenario.files.get(&file).into_iter().flat_map(|content| &content.pods);
-    pods.map(|(uid, resources)| format!("{uid} {}", json!(resources.containers["a"].requests))).collect()
+    pods.map(|(uid, entry)| format!("{uid} {}", json!(entry.resources().containers["a"].requests))).collect()
 }
 
 fn waits(scenario: &Scenario) -> Vec<(String, Option<String>)> {
