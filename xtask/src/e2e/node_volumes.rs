@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use super::disruption::identity;
 use super::explain::until_waits;
-use super::scene::{SOON, Scene, is_ready, shell, with};
+use super::scene::{EVENTUALLY, SOON, Scene, is_ready, shell, with};
 use crate::cluster::{KUBELET_ROOT, wait_for};
 
 fn volumes(scene: &Scene) -> Api<PersistentVolume> {
@@ -143,7 +143,16 @@ pub(super) async fn that_cannot_be_had_say_why(scene: Scene) -> Result<()> {
     let message = "MountVolume.MountOptionSupport check failed for volume \"path-options\" : mount options are not \
         supported for this volume type";
     scene.event_naming("options", "FailedMount", message).await?;
-    for (pod, claim) in [("misplaced", "elsewhere"), ("waits", "missing"), ("options", "path-options")] {
+    // No kubelet has a plugin for that kind any more.
+    let withdrawn = json!({ "quobyte": { "registry": "registry:7861", "volume": "v" } });
+    claimed(&scene, "withdrawn", json!({}), withdrawn).await?;
+    scene.pod("old", claiming("withdrawn", false, "true")).await?;
+    let message = "failed to process volumes=[v]: failed to get Plugin from volumeSpec for volume \"withdrawn\" err=no \
+        volume plugin matched";
+    scene.event_with("old", "FailedMount", message, EVENTUALLY).await?;
+    let pods =
+        [("misplaced", "elsewhere"), ("waits", "missing"), ("options", "path-options"), ("old", "withdrawn")];
+    for (pod, claim) in pods {
         scene.delete(pod).await?;
         scene.gone(pod).await?;
         remove(&scene, claim).await?;

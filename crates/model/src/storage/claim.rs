@@ -58,7 +58,7 @@ pub struct BoundClaim {
     pub size: ClaimSize,
 }
 
-/// Why a claim cannot be used. The texts are upstream's, after `error processing PVC NAMESPACE/NAME: `.
+/// Why a claim cannot be used: see [`ClaimProblem::about`] for the whole text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ClaimProblem {
     /// There is no such claim.
@@ -109,4 +109,16 @@ pub enum ClaimProblem {
         /// Which kind.
         error: super::SpecError,
     },
+}
+
+impl ClaimProblem {
+    /// The whole text about a claim, as upstream has it: with a volume of which no kubelet makes any, nothing is wrong with the claim.
+    pub fn about(&self, claim: &ClaimName) -> String {
+        match self {
+            Self::NoPlugin { volume, error } => {
+                format!("failed to get Plugin from volumeSpec for volume {volume:?} err={error}")
+            }
+            _ => format!("error processing PVC {claim}: {self}"),
+        }
+    }
 }

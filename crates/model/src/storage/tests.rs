@@ -125,3 +125,12 @@ fn volumes_that_the_kubelet_mounts_itself() {
     assert_eq!((path.mount_options.as_slice(), path.group), (&["noatime".into(), "ro".into()][..], None));
     assert_eq!(PublishedPlace::of(&path.source), PublishedPlace::HostPath("/data".into()));
 }
+
+#[test]
+fn a_claim_is_blamed_for_what_is_its_own() {
+    let claim = ClaimName { namespace: "ns".into(), name: "c".into() };
+    assert_eq!(ClaimProblem::NotBound.about(&claim), "error processing PVC ns/c: PVC is not bound");
+    let withdrawn = ClaimProblem::NoPlugin { volume: "pv".into(), error: SpecError::Unknown };
+    let text = "failed to get Plugin from volumeSpec for volume \"pv\" err=no volume plugin matched";
+    assert_eq!(withdrawn.about(&claim), text);
+}

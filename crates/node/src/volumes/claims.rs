@@ -84,11 +84,12 @@ impl Claims {
                 self.asked.remove(claim);
                 return Answered { pods, bound: Some(bound), retry };
             }
-            Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Unusable(problem))) => problem.to_string(),
-            Outcome::Failed(failure) => failure.message,
-            _ => "failed to fetch PVC from API server: there was no answer".to_owned(),
+            Outcome::Api(ApiOutcome::Claim(ClaimAnswer::Unusable(problem))) => problem.about(claim),
+            Outcome::Failed(failure) => format!("error processing PVC {claim}: {}", failure.message),
+            _ => format!(
+                "error processing PVC {claim}: failed to fetch PVC from API server: there was no answer"
+            ),
         };
-        let error = format!("error processing PVC {claim}: {error}");
         asked.retry = Some(Retry::after(asked.retry.as_ref(), error, PAUSES, now));
         Answered { pods: asked.pods.clone(), bound: None, retry: None }
     }
