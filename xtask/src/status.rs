@@ -52,7 +52,7 @@ const ROWS: &[Row] = &[
             "traces::of_a_pods_start",
             "traces::of_a_request_with_a_trace",
         ],
-        missing: "metrics of what is missing: eviction, shutdown, devices, resize",
+        missing: "metrics of what is missing: shutdown, devices, resize",
     },
     Row {
         area: "pods",
@@ -75,7 +75,7 @@ const ROWS: &[Row] = &[
             "state_files::say_what_pods_have",
             "state_files::are_read_by_the_other_kubelet",
         ],
-        missing: "in-place resize (it is pending as infeasible), eviction, preemption, limits of local storage",
+        missing: "in-place resize (it is pending as infeasible), preemption, limits of local storage",
     },
     Row {
         area: "container runtime",
@@ -130,7 +130,8 @@ const ROWS: &[Row] = &[
     Row {
         area: "node",
         there: "registration, addresses, status with pressure conditions, lease, labels and taints, the iptables chains others \
-                rely on, events about processes that the kernel killed for want of memory",
+                rely on, events about processes that the kernel killed for want of memory, eviction of pods when memory, disk, inodes or \
+                process ids run short",
         proofs: &[
             "node_object::is_the_one_upstream_writes",
             "node_object::tells_what_happens_to_it",
@@ -139,8 +140,12 @@ const ROWS: &[Row] = &[
             "addresses::of_name_and_default_route_are_found_anew",
             "packet_rules::come_back_after_a_flush",
             "memory::that_ran_out_is_told",
+            "eviction::of_who_fills_the_disk",
+            "eviction::of_who_uses_up_inodes",
+            "eviction::of_who_eats_memory",
+            "eviction::of_who_forks",
         ],
-        missing: "graceful shutdown",
+        missing: "graceful shutdown, hints of the kernel that memory runs short",
     },
     Row {
         area: "credentials",

@@ -348,6 +348,7 @@ fn node(document: &KubeletConfiguration, local: &LocalFlags, findings: &mut Find
             thresholds: eviction::thresholds(document, findings),
             is_allocatable: local.experimental_allocatable_ignore_eviction,
             pressure_transition: document.eviction_pressure_transition_period.to_std(),
+            max_pod_grace_seconds: unsigned(document.eviction_max_pod_grace_period),
         },
         image_gc: ImageGc {
             high_percent: percent(document.image_gc_high_threshold_percent),

@@ -2,58 +2,12 @@
 
 use std::time::Duration;
 
-use model::Quantity;
+use model::{Quantity, Signal};
 
 use crate::codec::Dict;
 use crate::document::KubeletConfiguration;
 use crate::duration::GoDuration;
 use crate::finding::{Finding, Findings};
-
-/// What is measured to see whether the node runs out of something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EvictionSignal {
-    /// Memory the node has left.
-    MemoryAvailable,
-    /// Memory the pods have left below the cgroup they share.
-    AllocatableMemoryAvailable,
-    /// Bytes left on the kubelet's file system.
-    NodeFsAvailable,
-    /// Inodes left on the kubelet's file system.
-    NodeFsInodesFree,
-    /// Bytes left on the file system of images.
-    ImageFsAvailable,
-    /// Inodes left on the file system of images.
-    ImageFsInodesFree,
-    /// Bytes left on the file system of containers' writable layers.
-    ContainerFsAvailable,
-    /// Inodes left on the file system of containers' writable layers.
-    ContainerFsInodesFree,
-    /// Process ids left.
-    PidAvailable,
-}
-
-impl EvictionSignal {
-    const NAMES: [(&'static str, Self); 9] = [
-        ("memory.available", Self::MemoryAvailable),
-        ("allocatableMemory.available", Self::AllocatableMemoryAvailable),
-        ("nodefs.available", Self::NodeFsAvailable),
-        ("nodefs.inodesFree", Self::NodeFsInodesFree),
-        ("imagefs.available", Self::ImageFsAvailable),
-        ("imagefs.inodesFree", Self::ImageFsInodesFree),
-        ("containerfs.available", Self::ContainerFsAvailable),
-        ("containerfs.inodesFree", Self::ContainerFsInodesFree),
-        ("pid.available", Self::PidAvailable),
-    ];
-
-    /// Its name in documents, metrics and events.
-    pub fn as_str(self) -> &'static str {
-        Self::NAMES.iter().find(|(_, signal)| *signal == self).map_or("", |(name, _)| name)
-    }
-
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, signal)| *signal)
-    }
-}
 
 /// How much of it there has to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,7 +22,7 @@ pub enum ThresholdValue {
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvictionThreshold {
     /// What is measured.
-    pub signal: EvictionSignal,
+    pub signal: Signal,
     /// How much is too little.
     pub value: ThresholdValue,
     /// How long it has to be too little; `None` for a hard threshold, which acts at once.
@@ -104,13 +58,12 @@ pub(crate) fn thresholds(document: &KubeletConfiguration, findings: &mut Finding
     all
 }
 
-fn known(place: &str, name: &str, findings: &mut Findings) -> Option<EvictionSignal> {
-    let signal = EvictionSignal::from_name(name);
+fn known(place: &str, name: &str, findings: &mut Findings) -> Option<Signal> {
+    let signal = Signal::from_name(name);
     if signal.is_none() {
         let mut finding =
             Finding::error(format!("{place}[{name}]"), format!("unsupported eviction signal {name}"));
-        if let Some(near) = crate::similar::nearest(name, EvictionSignal::NAMES.iter().map(|(name, _)| *name))
-        {
+        if let Some(near) = crate::similar::nearest(name, Signal::names()) {
             finding = finding.hint(format!("did you mean {near}?"));
         }
         findings.push(finding);
@@ -118,11 +71,7 @@ fn known(place: &str, name: &str, findings: &mut Findings) -> Option<EvictionSig
     signal
 }
 
-fn values(
-    place: &str,
-    statements: &Dict<String>,
-    findings: &mut Findings,
-) -> Vec<(EvictionSignal, ThresholdValue)> {
+fn values(place: &str, statements: &Dict<String>, findings: &mut Findings) -> Vec<(Signal, ThresholdValue)> {
     let mut all = Vec::new();
     for (name, text) in statements.iter() {
         let Some(signal) = known(place, name, findings) else { continue };
@@ -166,7 +115,7 @@ fn value(text: &str) -> Result<ThresholdValue, String> {
     }
 }
 
-fn graces(statements: &Dict<String>, findings: &mut Findings) -> Vec<(EvictionSignal, Duration)> {
+fn graces(statements: &Dict<String>, findings: &mut Findings) -> Vec<(Signal, Duration)> {
     let mut all = Vec::new();
     for (name, text) in statements.iter() {
         let Some(signal) = known("evictionSoftGracePeriod", name, findings) else { continue };
@@ -185,7 +134,7 @@ fn graces(statements: &Dict<String>, findings: &mut Findings) -> Vec<(EvictionSi
     all
 }
 
-fn reclaims(statements: &Dict<String>, findings: &mut Findings) -> Vec<(EvictionSignal, ThresholdValue)> {
+fn reclaims(statements: &Dict<String>, findings: &mut Findings) -> Vec<(Signal, ThresholdValue)> {
     let mut all = Vec::new();
     for (name, text) in statements.iter() {
         let Some(signal) = known("evictionMinimumReclaim", name, findings) else { continue };
@@ -232,13 +181,13 @@ mod tests {
             all,
             [
                 EvictionThreshold {
-                    signal: EvictionSignal::MemoryAvailable,
+                    signal: Signal::Memory,
                     value: ThresholdValue::Amount(Quantity::from_units(100 << 20)),
                     grace: None,
                     minimum_reclaim: Some(ThresholdValue::Amount(Quantity::from_units(50 << 20))),
                 },
                 EvictionThreshold {
-                    signal: EvictionSignal::NodeFsAvailable,
+                    signal: Signal::NodeFs,
                     value: ThresholdValue::Share(0.25),
                     grace: Some(Duration::from_secs(90)),
                     minimum_reclaim: None,

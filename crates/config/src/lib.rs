@@ -42,7 +42,7 @@ pub use codec::{Dict, Headers, List, QuantityText, Secret, TextOrNanos};
 pub use cpus::cpu_list;
 pub use credentials::{CredentialProvider, ExecEnvVar, ServiceAccountTokenAttributes};
 pub use duration::{GoDuration, ParseDurationError};
-pub use eviction::{EvictionSignal, EvictionThreshold, ThresholdValue};
+pub use eviction::{EvictionThreshold, ThresholdValue};
 pub use finding::{Finding, Severity};
 pub use gates::FeatureGates;
 pub use load::{Invocation, Loaded, Refused, load};

@@ -384,6 +384,8 @@ pub struct Eviction {
     pub is_allocatable: bool,
     /// How long a pressure condition stays once it is gone.
     pub pressure_transition: Duration,
+    /// The grace that a pod gets at most when a soft threshold is met, seconds.
+    pub max_pod_grace_seconds: u32,
 }
 
 /// Which images a pod may use, though they are present, only with credentials that open them.

@@ -4,10 +4,7 @@
 
 use std::time::Duration;
 
-use crate::codec::Dict;
-use crate::defaults;
 use crate::document::KubeletConfiguration;
-use crate::eviction::EvictionSignal;
 use crate::finding::{Finding, Findings};
 
 struct Entry {
@@ -24,10 +21,6 @@ const ENTRIES: &[Entry] = &[
     Entry { path: "cpuManagerReconcilePeriod", is_asked_for: |d| d.cpu_manager_reconcile_period.to_std() != Duration::from_secs(10), instead: "no container gets CPUs of its own" },
     Entry { path: "enableContentionProfiling", is_asked_for: |d| d.enable_contention_profiling, instead: "there is no profile of lock contention" },
     Entry { path: "enableControllerAttachDetach", is_asked_for: |d| d.enable_controller_attach_detach == Some(false), instead: "the kubelet attaches no volumes" },
-    Entry { path: "evictionHard", is_asked_for: |d| evicts(&d.eviction_hard), instead: "the node says that it runs short, and no pod is evicted" },
-    Entry { path: "evictionMaxPodGracePeriod", is_asked_for: |d| d.eviction_max_pod_grace_period != 0, instead: "no pod is evicted" },
-    Entry { path: "evictionMinimumReclaim", is_asked_for: |d| d.eviction_minimum_reclaim.iter().next().is_some(), instead: "no pod is evicted" },
-    Entry { path: "evictionSoft", is_asked_for: |d| d.eviction_soft.iter().next().is_some(), instead: "the node says that it runs short, and no pod is evicted" },
     Entry { path: "kernelMemcgNotification", is_asked_for: |d| d.kernel_memcg_notification, instead: "memory is measured at intervals" },
     Entry { path: "memoryManagerPolicy", is_asked_for: |d| d.memory_manager_policy != "None", instead: "no container gets memory of a NUMA node of its own" },
     Entry { path: "reservedMemory", is_asked_for: |d| !d.reserved_memory.items().is_empty(), instead: "no memory of a NUMA node is held back" },
@@ -43,17 +36,6 @@ const ENTRIES: &[Entry] = &[
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// The default of `volumePluginDir`.
 const FLEX_VOLUMES: &str = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/";
-
-/// Whether thresholds other than the usual ones are set. Those of zero are how eviction is turned off.
-fn evicts(thresholds: &Dict<String>) -> bool {
-    thresholds.iter().any(|(signal, value)| {
-        let is_usual =
-            defaults::EVICTION_HARD.iter().any(|(known, usual)| *known == signal && usual == value);
-        !is_usual
-            && EvictionSignal::from_name(signal).is_some()
-            && !matches!(value.as_str(), "0" | "0%" | "100%")
-    })
-}
 
 /// Warns of everything the document asks for in vain.
 pub(crate) fn warn(document: &KubeletConfiguration, findings: &mut Findings) {
@@ -89,17 +71,5 @@ mod tests {
             document.kernel_memcg_notification = true;
         });
         assert_eq!(paths, ["cpuManagerPolicy", "enableControllerAttachDetach", "kernelMemcgNotification"]);
-    }
-
-    #[test]
-    fn thresholds_that_turn_eviction_off_ask_for_nothing() {
-        let hard = |thresholds: &[(&str, &str)]| {
-            let all = thresholds.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            let all = all.collect();
-            warned(|document| document.eviction_hard = Dict(Some(all)))
-        };
-        assert_eq!(hard(&[("nodefs.available", "0%"), ("imagefs.available", "0%")]), [""; 0]);
-        assert_eq!(hard(&[("nodefs.available", "10%"), ("memory.available", "100Mi")]), [""; 0]);
-        assert_eq!(hard(&[("memory.available", "500Mi")]), ["evictionHard"]);
     }
 }

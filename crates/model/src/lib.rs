@@ -24,6 +24,7 @@ pub mod quantity;
 pub mod reason;
 pub mod references;
 pub mod resources;
+mod signal;
 pub mod storage;
 pub mod sysctl;
 pub mod time;
@@ -41,6 +42,7 @@ pub use observed::{
 };
 pub use qos::QosClass;
 pub use quantity::Quantity;
+pub use signal::Signal;
 pub use time::Now;
 pub use trust::{TrustSource, trust_sources};
 pub use volume::VolumeKind;

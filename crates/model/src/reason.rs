@@ -201,6 +201,10 @@ pub mod event {
     pub const ERR_IMAGE_NEVER_PULL: &str = "ErrImageNeverPull";
     /// `activeDeadlineSeconds` are over.
     pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+    /// A pod goes, as the node runs short or it uses more than it may.
+    pub const EVICTED: &str = "Evicted";
+    /// The node runs short of something.
+    pub const EVICTION_THRESHOLD_MET: &str = "EvictionThresholdMet";
     /// The sandbox could not be made.
     pub const FAILED_CREATE_POD_SANDBOX: &str = "FailedCreatePodSandBox";
     /// The sandbox was made, and the runtime cannot tell of it.

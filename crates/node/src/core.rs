@@ -13,6 +13,7 @@ use crate::checkpoints::Checkpoints;
 use crate::container_gc;
 use crate::cx::Cx;
 use crate::effect::{ApiOutcome, Effect, EffectId, EventObject, EventRecord, Outcome, StateFile};
+use crate::eviction::Eviction;
 use crate::image_gc::ImageGc;
 use crate::input::{DamagedFile, Input, Restored, RuntimeChange, Source};
 use crate::mirrors::Mirrors;
@@ -26,6 +27,7 @@ use crate::pods::life::{EndCause, Phase, Step};
 use crate::pods::record::{Desired, PodRecord};
 use crate::pods::registry::PodRegistry;
 use crate::pods::seen::Seen;
+use crate::pressure::Sample;
 use crate::qos_cgroups::QosCgroups;
 use crate::relist::Relist;
 use crate::retained_logs::RetainedLogs;
@@ -76,6 +78,8 @@ pub struct Node {
     volumes: Volumes,
     #[serde(default)]
     image_gc: ImageGc,
+    #[serde(default)]
+    eviction: Eviction,
     schedule: Schedule,
     /// Made anew from the pods.
     #[serde(skip)]
@@ -103,6 +107,7 @@ impl Node {
             plugins: Plugins::default(),
             volumes: Volumes::default(),
             image_gc: ImageGc::default(),
+            eviction: Eviction::default(),
             schedule: Schedule::default(),
             view: ViewBuilder::default(),
             tallies: Tallies::default(),
@@ -154,6 +159,7 @@ impl Node {
         self.lifecycle.drive(now, &self.settings, &mut self.out);
         self.pod_cidr.drive(now, &mut self.out);
         self.retained_logs.drive(&mut self.pods, now);
+        self.drive_eviction(now);
         loop {
             let mut cx = cx!(self, now);
             admit_waiting(&mut self.pods, &mut cx);
@@ -171,6 +177,8 @@ impl Node {
         }
         let readings = self.lifecycle.state(&self.settings).readings;
         self.image_gc.drive(&self.pods, readings, &self.settings, now, &mut self.out);
+        // Images may be through.
+        self.drive_eviction(now);
         let mut cx = cx!(self, now);
         container_gc::cap_dead_containers(&mut self.pods, &mut cx);
         self.pod_cgroups.drive(&self.pods, &mut cx);
@@ -180,6 +188,18 @@ impl Node {
         }
         self.checkpoints.drive(now, &mut self.out);
         self.note_node_waits(now);
+    }
+
+    fn drive_eviction(&mut self, now: Now) {
+        // Before that it is not known what pods have.
+        if !self.relist.has_succeeded() {
+            return;
+        }
+        let are_images_going = self.image_gc.is_demanded();
+        self.eviction.drive(&mut self.pods, are_images_going, &mut cx!(self, now));
+        if self.eviction.takes_images() {
+            self.image_gc.demand();
+        }
     }
 
     /// The node and its pods wait for what earlier processes have left to be found.
@@ -201,6 +221,7 @@ impl Node {
         self.volumes.find_unused(&mut of_parts);
         self.mirrors.find_waits(&mut of_parts);
         self.image_gc.find_waits(&self.settings, &self.out, &mut of_parts);
+        self.eviction.find_waits(self.lifecycle.state(&self.settings).gauge, &mut of_parts);
         let unsynced = self.unsynced();
         self.lifecycle.note_waits(now, self.startup, unsynced, of_parts, &self.settings, &self.out);
     }
@@ -229,6 +250,7 @@ impl Node {
         self.schedule.set(Key::Plugins, self.plugins.next_deadline(&self.out));
         self.schedule.set(Key::Volumes, self.volumes.next_deadline());
         self.schedule.set(Key::ImageGc, self.image_gc.next_deadline(&self.settings));
+        self.schedule.set(Key::Eviction, self.eviction.next_deadline());
         self.schedule.set(Key::RetainedLogs, self.retained_logs.next_deadline());
     }
 
@@ -236,7 +258,8 @@ impl Node {
     /// with the last one.
     pub fn view(&self) -> Arc<View> {
         let are_synced = self.are_sources_synced();
-        self.view.build(&self.lifecycle, &self.plugins, are_synced, self.mirrors.len(), self.tallies)
+        let tallies = Tallies { evicted: self.eviction.evicted().clone(), ..self.tallies.clone() };
+        self.view.build(&self.lifecycle, &self.plugins, are_synced, self.mirrors.len(), tallies)
     }
 
     /// How many actions are under way.
@@ -285,12 +308,7 @@ impl Node {
                 self.image_gc.listed(&images, now);
                 self.lifecycle.images_listed(images);
             }
-            Input::Sample(sample) => {
-                self.image_gc.sampled(&sample, &self.settings);
-                if self.lifecycle.sampled(sample, &self.settings) {
-                    self.pods.mark_admitting();
-                }
-            }
+            Input::Sample(sample) => self.sampled(sample),
             Input::ObjectChanged(object) => self.object_changed(now, &object),
             Input::ManyObjectsChanged => {
                 self.pods.mark_where(|pod| {
@@ -309,6 +327,31 @@ impl Node {
                 self.pods.mark(uid);
             }
             Input::Tick => {}
+        }
+    }
+
+    /// What was measured for an eviction, the node or its pods.
+    fn measured(&mut self, outcome: Outcome) {
+        if let Some(sample) = self.eviction.finished(outcome) {
+            self.sampled(sample);
+        }
+    }
+
+    /// What the node has left was measured; not before what was measured last, which others may have asked for.
+    fn sampled(&mut self, sample: Sample) {
+        if self
+            .lifecycle
+            .state(&self.settings)
+            .readings
+            .sample
+            .as_ref()
+            .is_some_and(|last| last.at > sample.at)
+        {
+            return;
+        }
+        self.image_gc.sampled(&sample, &self.settings);
+        if self.lifecycle.sampled(sample, &self.settings) {
+            self.pods.mark_admitting();
         }
     }
 
@@ -538,6 +581,7 @@ impl Node {
                 self.plugins.csi_mut().finished(outcome, now);
             }
             Owner::Node(NodeTask::ImageGc) => self.image_gc.finished(outcome, now, &mut self.out),
+            Owner::Node(NodeTask::Eviction) => self.measured(outcome),
             Owner::Plugin(socket) => self.plugins.finished(&socket, outcome, &mut cx!(self, now)),
             Owner::CsiDriver(name) => self.plugins.csi_mut().asked_again(&name, outcome),
             Owner::Node(NodeTask::PodCgroups) => PodCgroups::finished(outcome, &mut self.pods),

@@ -10,7 +10,7 @@ use crate::image_gc::removals::ImageRemovals;
 use crate::machine::Machine;
 use crate::node_status::{self, NodeDescription, Readings, Resources};
 use crate::outbox::Outbox;
-use crate::pressure::Pressures;
+use crate::pressure::{PressureGauge, Pressures};
 use crate::settings::Settings;
 use crate::volumes::{Surroundings, Volumes};
 
@@ -57,6 +57,8 @@ pub(crate) struct NodeState<'a> {
     pub(crate) network_wait: Option<&'a str>,
     /// What the node is short of.
     pub(crate) pressures: Pressures,
+    /// By which thresholds.
+    pub(crate) gauge: &'a PressureGauge,
 }
 
 impl<'a> Cx<'a> {

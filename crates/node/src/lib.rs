@@ -13,6 +13,7 @@
 //! - [`pods`]: the life of each pod.
 //! - [`admission`]: which pods are let in.
 //! - [`container_gc`], [`dead_containers`]: which dead containers stay. [`image_gc`]: which images do.
+//! - [`eviction`]: what is reclaimed, and which pods go, when the node runs short.
 //! - [`status`], [`node_status`]: what the API server is told, as pure functions.
 //! - [`node_lifecycle`]: the node's own health, registration and report. [`qos_cgroups`]: the limits of QoS classes.
 //! - [`pod_cgroups`]: what pods' cgroups have, read again and again.
@@ -37,6 +38,7 @@ mod csi;
 mod cx;
 mod dead_containers;
 mod effect;
+mod eviction;
 mod image_gc;
 mod input;
 mod jitter;
@@ -77,6 +79,7 @@ pub use effect::{
     StateFile, StorageAction, Subject, Version, VolumeAction, VolumeFailure, VolumeOutcome, VolumeStage,
     Worker,
 };
+pub use eviction::{ContainerUsage, FilesUsage, PodToMeasure, PodUsage, PodUsages};
 pub use input::{DamagedFile, Input, Restored, RuntimeChange, Source};
 pub use machine::Machine;
 pub use pods::life::Phase;

@@ -231,6 +231,7 @@ impl NodeLifecycle {
             runtime: self.runtime.health.as_ref(),
             network_wait: self.runtime.network_wait.as_deref(),
             pressures: self.gauge.current(),
+            gauge: &self.gauge,
         }
     }
 

@@ -6,29 +6,12 @@
 //! than it as evictions are to free (`evictionMinimumReclaim`). And a condition stays for a while after the last threshold
 //! was met (`evictionPressureTransitionPeriod`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use model::Quantity;
+pub use model::Signal;
 use serde::{Deserialize, Serialize};
-
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Signal {
-    /// Memory of the node, bytes.
-    Memory,
-    /// Memory that pods may have together, bytes.
-    PodsMemory,
-    /// The file system with the root folder, bytes.
-    NodeFs,
-    /// The same, inodes.
-    NodeFsInodes,
-    /// The file system with images, bytes.
-    ImageFs,
-    /// The same, inodes.
-    ImageFsInodes,
-    /// Process ids.
-    Pids,
-}
 
 /// A condition of the node that tells of a shortage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,33 +21,55 @@ enum Kind {
     Pids,
 }
 
-impl Signal {
-    fn kind(self) -> Kind {
-        match self {
-            Self::Memory | Self::PodsMemory => Kind::Memory,
-            Self::NodeFs | Self::NodeFsInodes | Self::ImageFs | Self::ImageFsInodes => Kind::Disk,
-            Self::Pids => Kind::Pids,
-        }
+/// The condition that tells of a signal.
+fn kind_of(signal: Signal) -> Kind {
+    match signal {
+        Signal::Memory | Signal::PodsMemory => Kind::Memory,
+        Signal::NodeFs
+        | Signal::NodeFsInodes
+        | Signal::ImageFs
+        | Signal::ImageFsInodes
+        | Signal::ContainerFs
+        | Signal::ContainerFsInodes => Kind::Disk,
+        Signal::Pids => Kind::Pids,
     }
 }
 
 /// How much of something.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Limit {
-    /// In the signal's unit.
-    Amount(u64),
+    /// In the signal's unit, in the notation it is shown in.
+    Amount(Quantity),
     /// A share of the capacity, from 0 to 1.
     Share(f32),
 }
 
 impl Limit {
+    /// So much, shown as a plain number.
+    pub fn amount(amount: u64) -> Self {
+        Self::Amount(quantity(amount))
+    }
+
     /// The amount, where there is so much in all.
     pub fn of(self, capacity: u64) -> u64 {
         match self {
-            Self::Amount(amount) => amount,
+            Self::Amount(amount) => u64::try_from(amount.units()).unwrap_or(0),
             Self::Share(share) => share_of(capacity, share),
         }
     }
+
+    /// As upstream's messages have it: a share of anything in the notation of bytes.
+    pub(crate) fn text(self, capacity: u64) -> String {
+        match self {
+            Self::Amount(amount) => amount.to_api().0,
+            Self::Share(_) => quantity(self.of(capacity)).to_binary_api().0,
+        }
+    }
+}
+
+/// An amount of bytes, inodes or process ids.
+pub(crate) fn quantity(amount: u64) -> Quantity {
+    Quantity::from_units(i64::try_from(amount).unwrap_or(i64::MAX))
 }
 
 /// Rounded down.
@@ -96,13 +101,34 @@ pub struct Amount {
     pub capacity: u64,
 }
 
+/// Which of the node's file systems are one. By that it follows whose files count, and what can be reclaimed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskLayout {
+    /// Images and containers' writable layers lie on the disk with the root folder, or it is not known where they lie.
+    #[default]
+    Together,
+    /// Images lie on a disk of their own, and so do writable layers, beside them.
+    ImagesApart,
+    /// Images lie on a disk of their own, and writable layers on another (`KubeletSeparateDiskGC`).
+    Split,
+}
+
 /// What was measured at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// When, monotonic.
     pub at: Duration,
+    /// Which file systems are one.
+    pub layout: DiskLayout,
     /// What could not be measured is not in it.
     pub signals: BTreeMap<Signal, Amount>,
+}
+
+impl Threshold {
+    /// Whether it acts at once.
+    pub fn is_hard(&self) -> bool {
+        self.grace.is_zero()
+    }
 }
 
 impl Sample {
@@ -133,13 +159,25 @@ pub struct Pressures {
     pub pids: bool,
 }
 
+/// A threshold that is met.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Breach {
+    /// Which.
+    pub(crate) threshold: Threshold,
+    /// Since when, monotonic.
+    pub(crate) since: Duration,
+    /// What there was at the last measurement.
+    pub(crate) amount: Amount,
+    /// Whether it has lasted for the grace period.
+    pub(crate) is_in_force: bool,
+}
+
 /// What is remembered between measurements.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct PressureGauge {
-    /// Thresholds that were met the last time, by their place in the settings, and since when (monotonic).
-    met_since: BTreeMap<usize, Duration>,
-    /// Those of them that were in force.
-    in_force: BTreeSet<usize>,
+    /// Thresholds that were met the last time, by their place in the settings.
+    #[serde(with = "crate::pairs")]
+    met: BTreeMap<usize, Breach>,
     /// When a condition's thresholds were met last (monotonic).
     last_met: BTreeMap<Kind, Duration>,
     current: Pressures,
@@ -153,26 +191,22 @@ impl PressureGauge {
         thresholds: &[Threshold],
         transition: Duration,
     ) -> bool {
-        let is_below = |threshold: &Threshold, has_reclaim: bool| {
-            sample.signals.get(&threshold.signal).is_some_and(|seen| {
-                let reclaim = threshold.reclaim.filter(|_| has_reclaim);
-                let extra = reclaim.map_or(0, |limit| limit.of(seen.capacity));
-                seen.available < threshold.limit.of(seen.capacity).saturating_add(extra)
-            })
-        };
-        let mut met_since = BTreeMap::new();
-        let mut in_force = BTreeSet::new();
+        let mut met = BTreeMap::new();
         for (place, threshold) in thresholds.iter().enumerate() {
-            if is_below(threshold, false) || self.in_force.contains(&place) && is_below(threshold, true) {
-                let since = self.met_since.get(&place).copied().unwrap_or(sample.at);
-                met_since.insert(place, since);
-                self.last_met.insert(threshold.signal.kind(), sample.at);
-                if sample.at.saturating_sub(since) >= threshold.grace {
-                    in_force.insert(place);
-                }
+            let before = self.met.get(&place);
+            let was_in_force = before.is_some_and(|before| before.is_in_force);
+            let reclaim = threshold.reclaim.filter(|_| was_in_force);
+            let Some(amount) = sample.signals.get(&threshold.signal).copied() else { continue };
+            let extra = reclaim.map_or(0, |limit| limit.of(amount.capacity));
+            if amount.available >= threshold.limit.of(amount.capacity).saturating_add(extra) {
+                continue;
             }
+            let since = before.map_or(sample.at, |before| before.since);
+            let is_in_force = sample.at.saturating_sub(since) >= threshold.grace;
+            met.insert(place, Breach { threshold: *threshold, since, amount, is_in_force });
+            self.last_met.insert(kind_of(threshold.signal), sample.at);
         }
-        (self.met_since, self.in_force) = (met_since, in_force);
+        self.met = met;
         let is_recent = |kind: Kind| {
             self.last_met.get(&kind).is_some_and(|at| sample.at.saturating_sub(*at) < transition)
         };
@@ -182,6 +216,16 @@ impl PressureGauge {
             pids: is_recent(Kind::Pids),
         };
         std::mem::replace(&mut self.current, current) != current
+    }
+
+    /// The thresholds that are met, in the order of the settings.
+    pub(crate) fn met(&self) -> impl Iterator<Item = &Breach> {
+        self.met.values()
+    }
+
+    /// Those of them that pods may have to go for.
+    pub(crate) fn in_force(&self) -> impl Iterator<Item = &Breach> {
+        self.met().filter(|breach| breach.is_in_force)
     }
 
     /// What the node is short of.
@@ -209,7 +253,8 @@ mod tests {
             let signals = seen
                 .iter()
                 .map(|(signal, available)| (*signal, Amount { available: *available, capacity: 1000 }));
-            let sample = Sample { at: Duration::from_secs(*at), signals: signals.collect() };
+            let sample =
+                Sample { at: Duration::from_secs(*at), signals: signals.collect(), ..Sample::default() };
             let has_changed = gauge.observe(&sample, thresholds, TRANSITION);
             let Pressures { memory, disk, pids } = gauge.current();
             assert_eq!(has_changed, std::mem::replace(&mut before, gauge.current()) != gauge.current());
@@ -229,6 +274,8 @@ mod tests {
             (NodeFsInodes, "d"),
             (ImageFs, "d"),
             (ImageFsInodes, "d"),
+            (ContainerFs, "d"),
+            (ContainerFsInodes, "d"),
             (Pids, "p"),
         ] {
             let thresholds = [hard(signal, Limit::Share(0.1))];
@@ -241,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_condition_stays_for_the_transition_period() {
-        let thresholds = [hard(Signal::Memory, Limit::Amount(50))];
+        let thresholds = [hard(Signal::Memory, Limit::amount(50))];
         let (short, enough): (&[_], &[_]) = (&[(Signal::Memory, 49)], &[(Signal::Memory, 500)]);
         let measured = [(0, enough), (10, short), (20, enough), (319, enough), (320, enough)];
         // The last measurement below is the one at 10; a node that flaps begins anew each time.
@@ -263,12 +310,12 @@ mod tests {
 
     #[test]
     fn a_threshold_in_force_counts_until_enough_is_reclaimed() {
-        let reclaim = Some(Limit::Amount(100));
+        let reclaim = Some(Limit::amount(100));
         let (short, between, enough): (&[_], &[_], &[_]) =
             (&[(Signal::Pids, 49)], &[(Signal::Pids, 149)], &[(Signal::Pids, 150)]);
         let measured =
             [(0, between), (10, short), (20, between), (319, between), (400, between), (700, enough)];
-        let hard = Threshold { reclaim, ..hard(Signal::Pids, Limit::Amount(50)) };
+        let hard = Threshold { reclaim, ..hard(Signal::Pids, Limit::amount(50)) };
         assert_eq!(course(&[hard], &measured), ["", "p", "p", "p", "p", ""]);
         // A soft one whose grace period is not over yet was not in force: nothing is to be reclaimed.
         let soft = Threshold { grace: Duration::from_secs(60), ..hard };

@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
     use crate::node_status::Readings;
-    use crate::pressure::Pressures;
+    use crate::pressure::{PressureGauge, Pressures};
     use crate::settings::Settings;
 
     /// The handler's name, with `+m` for one that makes mounts recursively read-only and `+u` for one with user namespaces.
@@ -106,6 +106,7 @@ mod tests {
             runtime: (!is_silent).then_some(&health),
             network_wait: None,
             pressures: Pressures::default(),
+            gauge: &PressureGauge::default(),
         };
         let pod: Pod = serde_json::from_value(json!({ "spec": spec })).unwrap();
         handler_of(&pod, node).map(|handler| {

@@ -19,6 +19,7 @@ pub(crate) enum Key {
     Mirrors,
     RetainedLogs,
     ImageGc,
+    Eviction,
     Plugins,
     Volumes,
     Pod(PodUid),

@@ -56,6 +56,8 @@ pub struct Settings {
     pub leaves_huge_pages_out: bool,
     /// How long a shortage is shown after it is over (`evictionPressureTransitionPeriod`).
     pub pressure_transition: Duration,
+    /// The grace that a pod gets at most when it goes for a soft threshold, seconds (`evictionMaxPodGracePeriod`).
+    pub max_eviction_grace_seconds: u64,
     /// When images are removed that nobody uses.
     pub image_gc: ImageGcPolicy,
     /// What chance follows from, so that the nodes of a cluster do not all write at the same time.
@@ -142,6 +144,7 @@ impl Default for Settings {
             thresholds: Vec::new(),
             leaves_huge_pages_out: false,
             pressure_transition: Duration::from_secs(300),
+            max_eviction_grace_seconds: 0,
             image_gc: ImageGcPolicy::default(),
             seed: 0,
             dead_containers: DeadContainers::default(),

@@ -56,6 +56,8 @@ pub(crate) enum NodeTask {
     PodCgroups,
     /// The removal of images, or of records of their pulls.
     ImageGc,
+    /// What the node has left, or what pods use.
+    Eviction,
 }
 
 /// An action that was started and has not ended.

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod driver_volumes;
+mod evicting;
 mod grants;
 mod image_volumes;
 mod life;

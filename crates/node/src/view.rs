@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{NodeStatus, PodStatus};
 use model::storage::PublishedVolume;
-use model::{AllocatedPod, ContainerId, Pod, PodKey, PodObservation, PodUid};
+use model::{AllocatedPod, ContainerId, Pod, PodKey, PodObservation, PodUid, Signal};
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
@@ -44,12 +44,15 @@ pub struct View {
 }
 
 /// Counts since the start of this process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tallies {
     /// Pods found in the runtime that no source knows, and ended for it.
     pub orphans: u64,
     /// Static pods started again under the same uid.
     pub restarted_static: u64,
+    /// Pods evicted, by the signal they went for.
+    #[serde(skip)]
+    pub evicted: BTreeMap<Signal, u64>,
 }
 
 /// One pod.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use model::reason::waiting;
 use model::storage::MounterName;
-use model::{ImageUse, Now, PodKey, PodUid};
+use model::{ImageUse, Now, PodKey, PodUid, Signal};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::StateFile;
@@ -130,6 +130,8 @@ pub enum WaitOn {
     ImageRemoval(String),
     /// Space for images, which removing those that nobody uses has not made.
     ImageSpace,
+    /// More of what a signal tells of, which is below a threshold.
+    Shortage(Signal),
     /// The removal of a mirror that no static pod stands behind.
     StrayMirror(PodKey),
 }
@@ -174,6 +176,8 @@ pub enum Responsible {
     Disk,
     /// Whoever fills the disk with the images.
     ImageDisk,
+    /// Whoever uses what the node runs short of.
+    Load,
     /// The objects that volumes are made from, or the kernel.
     Volumes,
     /// Whoever uses what is mounted.
@@ -223,6 +227,7 @@ impl Responsible {
             Self::ImageDisk => {
                 "whoever fills the disk with the images: images in use, logs, volumes or other data"
             }
+            Self::Load => "whoever uses it: pods, or other programs of this node",
             Self::Volumes => "what the volumes are made from, or the kernel of this node",
             Self::Mounts => {
                 "the kernel of this node, or whoever still uses what is mounted (fuser -vm shows whom)"
@@ -312,6 +317,7 @@ impl WaitOn {
             Self::StrayMirror(_) => "stray_mirror",
             Self::ImageRemoval(_) => "image_removal",
             Self::ImageSpace => "image_space",
+            Self::Shortage(_) => "shortage",
         }
     }
 
@@ -330,6 +336,7 @@ impl WaitOn {
             | Self::ImageRemoval(_)
             | Self::ImageInspection(_) => Responsible::Runtime,
             Self::ImageSpace => Responsible::ImageDisk,
+            Self::Shortage(_) => Responsible::Load,
             Self::Stop(_) | Self::RestartAll => Responsible::Ending,
             Self::Unmount => Responsible::Mounts,
             Self::Image(_) => Responsible::Registry,
@@ -466,6 +473,7 @@ impl fmt::Display for WaitOn {
             Self::CsiNode => f.write_str("its CSINode object"),
             Self::ImageRemoval(image) => write!(f, "image {image}, which nobody uses, to be removed"),
             Self::ImageSpace => f.write_str("space on the disk with the images"),
+            Self::Shortage(signal) => write!(f, "more of {signal}"),
             Self::StrayMirror(key) => write!(f, "mirror pod {key}, which has no manifest, to be removed"),
         }
     }

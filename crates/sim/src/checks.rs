@@ -97,6 +97,7 @@ impl World {
                 self.process.knows.written.remove(uid);
                 self.process.knows.ending.insert(uid.clone());
             }
+            Input::Sample(sample) => self.learn_sample(sample),
             Input::NodeObject(node) => self.learn_node(node),
             Input::Finished { id, outcome } => {
                 let Some(pending) = self.in_flight.remove(&(self.process.number, *id)) else { return };
@@ -136,6 +137,10 @@ impl World {
                 (CheckpointAction::Sync(_), _) => false,
             };
         }
+        if let Outcome::Sampled(sample) = outcome {
+            self.learn_sample(sample);
+        }
+        let knows = &mut self.process.knows;
         match outcome {
             Outcome::Runtime(RuntimeOutcome::Relisted(pods)) => {
                 knows.found.extend(pods.iter().map(|pod| pod.uid.clone()));

@@ -56,6 +56,8 @@ pub(crate) struct FaultProfile {
     pub(crate) plugin_changes: u32,
     /// What the controller says of attached volumes is lost for a moment.
     pub(crate) attachments_lost: u32,
+    /// How often others use more, or less, of memory and disk.
+    pub(crate) pressure_changes: u32,
     /// Milliseconds an action takes at most when nothing is wrong.
     pub(crate) slowness: u32,
     /// How long faults are injected.
@@ -91,6 +93,7 @@ impl FaultProfile {
             killed_at_write: some(rng, 20),
             plugin_changes: some(rng, 6),
             attachments_lost: some(rng, 30),
+            pressure_changes: if rng.percent(70) { 0 } else { rng.number(1, 8) },
             slowness: if rng.percent(50) { 50 } else { rng.number(1, 3000) },
             lasts: Duration::from_secs(u64::from(rng.number(10, 120))),
         }

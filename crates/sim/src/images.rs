@@ -44,11 +44,18 @@ impl World {
     }
 
     pub(crate) fn take_sample(&mut self) {
-        let used = USED_BY_OTHERS + IMAGE_SIZE * self.runtime.images.len() as u64;
-        let disk = Amount { available: DISK_SIZE.saturating_sub(used), capacity: DISK_SIZE };
-        let at = self.process.mono(self.at);
-        self.tell(Input::Sample(Sample { at, signals: [(Signal::ImageFs, disk)].into() }));
+        let sample = self.sample();
+        self.tell(Input::Sample(sample));
         self.after(SAMPLE_EVERY, SimEvent::Sample(self.process.number));
+    }
+
+    /// What the node has left now.
+    pub(crate) fn sample(&self) -> Sample {
+        let images = IMAGE_SIZE * self.runtime.images.len() as u64;
+        let used = USED_BY_OTHERS + self.pressure.others_on_disk + images;
+        let disk = Amount { available: DISK_SIZE.saturating_sub(used), capacity: DISK_SIZE };
+        let signals = [(Signal::ImageFs, disk), (Signal::Memory, self.memory())].into();
+        Sample { at: self.process.mono(self.at), signals, ..Sample::default() }
     }
 
     pub(crate) fn list_images(&mut self, is_regular: bool) {

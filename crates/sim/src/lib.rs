@@ -23,6 +23,7 @@ mod host;
 mod images;
 mod perform;
 mod plugins;
+mod pressure;
 mod process;
 mod rng;
 mod runtime;

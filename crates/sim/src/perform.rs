@@ -295,6 +295,8 @@ impl World {
                 self.host.logs.remove(uid);
             }
             HostAction::UpdateQosCgroups { .. } => {}
+            HostAction::TakeSample => return Outcome::Sampled(self.sample()),
+            HostAction::MeasurePods { pods, .. } => return Outcome::PodUsages(self.measure(pods)),
         }
         Outcome::Done
     }

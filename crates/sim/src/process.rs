@@ -8,6 +8,7 @@ use node::{Action, CapacitySettings, Node, Outcome, Settings, Source};
 
 use crate::checks::Knowledge;
 use crate::images;
+use crate::pressure;
 use crate::specs::NODE;
 
 /// Wall-clock second at which worlds begin.
@@ -73,6 +74,9 @@ pub fn settings(number: u32, max_pods: u32) -> Settings {
         capacity: CapacitySettings { max_pods, ..CapacitySettings::default() },
         sources: vec![Source::Api, Source::File],
         image_gc: images::policy(max_pods < 10),
+        thresholds: pressure::thresholds(),
+        pressure_transition: Duration::from_secs(30),
+        max_eviction_grace_seconds: 20,
         ..Settings::default()
     }
 }

@@ -21,6 +21,7 @@ use crate::checks::GroundTruth;
 use crate::faults::FaultProfile;
 use crate::host::Host;
 use crate::plugins::Plugins;
+use crate::pressure::Pressure;
 use crate::process::{FaultOutcome, InFlight, Process, settings, wall};
 use crate::rng::SimRng;
 use crate::runtime::Runtime;
@@ -93,8 +94,10 @@ pub(crate) enum SimEvent {
     ListFiles(u32),
     /// A list of images, and whether there is another one after it.
     ListImages(u32, bool),
-    /// What is left of the disk is measured.
+    /// It is measured what the node has left.
     Sample(u32),
+    /// Others use more of the node, or less.
+    Pressure,
     /// The folder of plugins' sockets is told of.
     ListSockets(u32),
     /// Something happens to plugins.
@@ -140,6 +143,7 @@ pub(crate) struct World {
     pub(crate) host: Host,
     pub(crate) plugins: Plugins,
     pub(crate) storage: Storage,
+    pub(crate) pressure: Pressure,
     pub(crate) files: BTreeMap<String, Arc<Pod>>,
     pub(crate) next_uid: u32,
     pub(crate) truth: GroundTruth,
@@ -192,7 +196,7 @@ fn is_routine(action: &Action) -> bool {
         action,
         Action::Runtime(RuntimeAction::Relist)
             | Action::Probe(ProbeAction::Attempt { .. })
-            | Action::Host(HostAction::ReadPodCgroups { .. })
+            | Action::Host(HostAction::ReadPodCgroups { .. } | HostAction::TakeSample | HostAction::MeasurePods { .. })
             // One that is not taken is asked again and again.
             | Action::Plugin(_)
             // Whatever has happened: images are looked through every five minutes.
@@ -229,6 +233,7 @@ impl World {
             host: Host { cpu_millis, max_pods, ..Host::default() },
             plugins: Plugins::default(),
             storage: Storage::default(),
+            pressure: Pressure::default(),
             files: BTreeMap::new(),
             next_uid: 0,
             truth: GroundTruth::default(),
@@ -284,6 +289,7 @@ impl World {
             let after = self.rng.millis(0, lasts);
             self.after(after, SimEvent::Plugins);
         }
+        self.plan_pressure(lasts);
         self.storage.begin(&mut self.rng, w.lasts);
         self.after(Duration::from_secs(1), SimEvent::Controller);
         self.after(w.lasts, SimEvent::Settle);
@@ -301,6 +307,7 @@ impl World {
 
     /// What a process that starts is told.
     fn begin_process(&mut self) {
+        self.forget_samples();
         let number = self.process.number;
         let mut delay = self.delay();
         if self.rng.percent(self.faults.slow_starts) {
@@ -498,6 +505,7 @@ impl World {
             SimEvent::ListImages(process, is_regular) if process == current => self.list_images(is_regular),
             SimEvent::Sample(process) if process == current => self.take_sample(),
             SimEvent::Plugins => self.plugins_change(),
+            SimEvent::Pressure => self.pressure_changes(),
             SimEvent::Controller => self.controller_looks(),
             SimEvent::Node(process) if process == current => self.node_changes(),
             SimEvent::Health(process) if process == current => self.ask_health(),
@@ -539,6 +547,7 @@ impl World {
         self.note(|_| "---- no more faults".to_owned());
         self.faults = FaultProfile::none();
         self.is_settling = true;
+        self.pressure_ends();
         self.drivers_come();
         self.queue.retain(|_, h| {
             !matches!(
@@ -550,6 +559,7 @@ impl World {
                     | SimEvent::SandboxDies
                     | SimEvent::ClockJumps
                     | SimEvent::Plugins
+                    | SimEvent::Pressure
                     | SimEvent::User
             )
         });
@@ -612,7 +622,8 @@ impl World {
                     self.cancel(id);
                 }
                 Effect::Record(event) => {
-                    self.note(|_| format!("    event {}: {}", event.reason, event.message))
+                    self.note(|_| format!("    event {}: {}", event.reason, event.message));
+                    self.check_event(&event);
                 }
             }
         }

@@ -115,6 +115,31 @@ impl Collector {
             rlimit: Some(rlimit(Time(now.wall))),
             ..self.node_basics()
         };
+        let pods = self.of_pods(pods, runtime, disk, &mut fs);
+        self.groups.end_round();
+        self.descendants.end_round();
+        Summary { node, pods }
+    }
+
+    /// All that these pods use, which need not be all there are.
+    pub(crate) fn some(
+        &mut self,
+        pods: &[PodTarget],
+        runtime: &FromRuntime,
+        disk: &Measured,
+    ) -> Vec<PodStats> {
+        self.groups.detail = Detail::Summary;
+        let mut fs = FileSystems::new((self.groups.clock)().wall);
+        self.of_pods(pods, runtime, disk, &mut fs)
+    }
+
+    fn of_pods(
+        &mut self,
+        pods: &[PodTarget],
+        runtime: &FromRuntime,
+        disk: &Measured,
+        fs: &mut FileSystems,
+    ) -> Vec<PodStats> {
         let root_dir = self.node.root_dir.clone();
         let pods = pods.iter().map(|pod| {
             let mut stats = self.pod_basics(pod, runtime);
@@ -122,15 +147,12 @@ impl Collector {
                 self.add_processes_and_network(pod, &mut stats);
             }
             let measured = disk.pods.get(&pod.uid).map(AsRef::as_ref);
-            let mut disks = Disks { fs: &mut fs, root_dir: &root_dir, disk: measured };
+            let mut disks = Disks { fs: &mut *fs, root_dir: &root_dir, disk: measured };
             disks.add(pod, runtime, &mut stats);
             stats.volume.extend(disk.drivers.get(&pod.uid).into_iter().flat_map(BTreeMap::values).cloned());
             stats
         });
-        let pods = pods.collect();
-        self.groups.end_round();
-        self.descendants.end_round();
-        Summary { node, pods }
+        pods.collect()
     }
 
     /// What both summaries say of the node.

@@ -103,6 +103,7 @@ pub struct Stats {
     pods_from_runtime: bool,
     clock: Clock,
     disk: Disk,
+    metrics: Arc<Metrics>,
     /// What the runtime said last.
     heard: watch::Sender<Option<RuntimeAnswer>>,
     /// Free unless the runtime is being asked in the background.
@@ -139,6 +140,7 @@ impl Stats {
         settings: Settings,
         clock: Clock,
     ) -> (Self, DiskTask) {
+        let metrics = Arc::clone(&settings.metrics);
         let (disk, task) =
             Disk::new(settings.volume_interval, settings.ask_driver, Arc::clone(&clock), settings.metrics);
         let groups = Groups {
@@ -155,6 +157,7 @@ impl Stats {
             pods_from_runtime: settings.pods_from_runtime,
             clock,
             disk,
+            metrics,
             heard: watch::Sender::new(None),
             asking: Arc::new(Semaphore::new(1)),
             collection: Arc::new(Mutex::new(collection)),
@@ -178,6 +181,36 @@ impl Stats {
             collection.all.insert(answer(&collection.collector, summary)).summary.clone()
         })
         .await
+    }
+
+    /// What these pods use at this moment, for a decision about them: nothing that was measured before is told again.
+    /// `with_files`: what their files take, too, which are added up for it.
+    ///
+    /// # Errors
+    /// If pods are measured by the runtime, and it does not answer.
+    pub async fn of_pods(
+        &self,
+        pods: Arc<Vec<PodTarget>>,
+        with_files: bool,
+    ) -> Result<Vec<PodStats>, StatsError> {
+        let measured = if with_files { self.measure_files(&pods).await? } else { Measured::default() };
+        let told = match with_files || self.pods_from_runtime {
+            true => match hear(&self.runtime, self.pods_from_runtime).await {
+                Err(error) if self.pods_from_runtime => return Err(error),
+                told => told.inspect_err(without_runtime).unwrap_or_default(),
+            },
+            false => FromRuntime::default(),
+        };
+        let mut collection = Arc::clone(&self.collection).lock_owned().await;
+        let work = move || collection.collector.some(&pods, &told, &measured);
+        tokio::task::spawn_blocking(work).await.map_err(|_| StatsError::Interrupted)
+    }
+
+    /// Adds up the files of these pods. Their drivers are not asked: what those hold is not on the node's disk.
+    async fn measure_files(&self, pods: &Arc<Vec<PodTarget>>) -> Result<Measured, StatsError> {
+        let (pods, clock, metrics) = (Arc::clone(pods), Arc::clone(&self.clock), Arc::clone(&self.metrics));
+        let work = move || disk::measure_all(&pods, &clock, &metrics);
+        tokio::task::spawn_blocking(work).await.map_err(|_| StatsError::Interrupted)
     }
 
     /// CPU and memory alone.

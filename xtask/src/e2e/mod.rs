@@ -21,6 +21,7 @@ mod csi_volumes;
 mod debugging;
 mod disruption;
 mod environment;
+mod eviction;
 mod explain;
 mod failures;
 mod floods;
@@ -234,6 +235,10 @@ fn all() -> Vec<Scenario> {
         Disturbing pod_certificates::are_not_there_without_their_gate,
         Stricter image_volumes::are_named_in_the_status_with_their_gate,
         Disturbing image_gc::makes_room_and_leaves_what_is_used,
+        Disturbing eviction::of_who_fills_the_disk,
+        Disturbing eviction::of_who_uses_up_inodes,
+        Disturbing eviction::of_who_eats_memory,
+        Disturbing eviction::of_who_forks,
         Disturbing startup::drop_ins_change_the_configuration,
         Disturbing startup::lock_file_is_handed_over,
         Stricter startup::says_why_it_cannot_be_set_up,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use model::Signal;
+
 use super::*;
-use crate::eviction::EvictionSignal;
 use crate::flags::FLAGS;
 use crate::sections::{Authorization, CgroupDriver, ImageVerification, LogFormat, ReservedCgroup};
 
@@ -236,7 +237,7 @@ fn a_drop_in_merges_maps_replaces_lists_and_resets_with_null() {
     let (file, folder) = (files.path("config.yaml"), files.path("d"));
     let config = invoke(&["--config", &file, "--config-dir", &folder]).unwrap().config;
     let signals: Vec<_> = config.node.eviction.thresholds.iter().map(|threshold| threshold.signal).collect();
-    assert_eq!(signals, [EvictionSignal::NodeFsAvailable, EvictionSignal::PidAvailable]);
+    assert_eq!(signals, [Signal::NodeFs, Signal::Pids]);
     assert_eq!(config.node.max_pods, 110);
 }
 
@@ -382,7 +383,7 @@ fn flags_replace_lists_and_maps_but_merge_gates() {
     ];
     let config = with_document(text, &flags).unwrap().config;
     assert_eq!(config.node.eviction.thresholds.len(), 1);
-    assert_eq!(config.node.eviction.thresholds[0].signal, EvictionSignal::NodeFsAvailable);
+    assert_eq!(config.node.eviction.thresholds[0].signal, Signal::NodeFs);
     for (gate, expected) in
         [("EnvFiles", true), ("MemoryQoS", false), ("TaintTolerationComparisonOperators", true)]
     {

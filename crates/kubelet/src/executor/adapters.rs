@@ -13,6 +13,7 @@ use super::api::Api;
 use super::cgroups::NodeCgroups;
 use super::containers::Containers;
 use super::images::Images;
+use super::measurements::Measurements;
 use super::objects::ObjectPort;
 use super::plugins::Plugins;
 use super::pod_logs::PodLogs;
@@ -56,6 +57,7 @@ pub(crate) struct VolumeAdapter {
 pub(crate) struct HostAdapter {
     pub(crate) cgroups: NodeCgroups,
     pub(crate) pod_logs: PodLogs,
+    pub(crate) measurements: Measurements,
 }
 
 /// For requests to the API server.

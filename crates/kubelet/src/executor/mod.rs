@@ -11,6 +11,7 @@ mod exit_log;
 pub(crate) mod failure;
 pub(crate) mod images;
 pub(crate) mod log_links;
+pub(crate) mod measurements;
 pub(crate) mod objects;
 pub(crate) mod plugins;
 pub(crate) mod pod_logs;
@@ -197,7 +198,7 @@ fn of_plugin(plugins: &Plugins, action: PluginAction) -> BoxFuture<'_, Outcome> 
 }
 
 fn on_host(adapter: &HostAdapter, action: HostAction) -> BoxFuture<'_, Outcome> {
-    let HostAdapter { cgroups, pod_logs } = adapter;
+    let HostAdapter { cgroups, pod_logs, measurements } = adapter;
     match action {
         HostAction::EnsureCgroup { pod } => Box::pin(cgroups.ensure_pod(pod)),
         HostAction::ReadPodCgroups { pods } => Box::pin(cgroups.read_pods(pods)),
@@ -206,6 +207,8 @@ fn on_host(adapter: &HostAdapter, action: HostAction) -> BoxFuture<'_, Outcome> 
             Box::pin(cgroups.update_classes(amounts, memory_bytes))
         }
         HostAction::RemovePodLogs { uid, key } => Box::pin(pod_logs.remove(uid, key)),
+        HostAction::TakeSample => Box::pin(measurements.sample()),
+        HostAction::MeasurePods { pods, with_files, .. } => Box::pin(measurements.pods(pods, with_files)),
     }
 }
 

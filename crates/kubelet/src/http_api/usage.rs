@@ -1,6 +1,7 @@
 //! What the node's stats are about: the node as it was found and configured, and the pods as the core
 //! published them last.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,13 +11,13 @@ use host::cgroup::CgroupTree;
 use host::machine::{self, MachineFacts};
 use jiff::Timestamp;
 use model::storage::{ClaimName, UsageSource};
-use model::{PodObservation, QosClass};
-use node::{Drivers, PodView, View};
+use model::{Pod, PodObservation, PodUid, QosClass};
+use node::{Drivers, FilesUsage, PodToMeasure, PodUsage, PodUsages, PodView, View};
 use runtime::{Runtime, podfiles};
 use server::ports::SummaryParts;
 use stats::{
-    AskDriver, ContainerTarget, DiskTask, Measure, NodeTarget, PodTarget, PvcReference, Settings, Stats,
-    SystemGroup, SystemRole, VolumeTarget,
+    AskDriver, ContainerTarget, DiskTask, FsStats, Measure, MemoryStats, NodeTarget, PodStats, PodTarget,
+    PvcReference, Settings, Stats, StatsError, SystemGroup, SystemRole, VolumeTarget,
 };
 use telemetry::metrics::{Exposition, Metrics};
 use tracing::info;
@@ -80,40 +81,88 @@ impl Usage {
         self.stats.disk_metrics(self.targets(view), page);
     }
 
+    /// What these pods use at this moment: of volumes those that lie on the node's own disk.
+    ///
+    /// # Errors
+    /// If they are measured by the runtime, and it does not answer.
+    pub(crate) async fn of_pods(
+        &self,
+        pods: &[PodToMeasure],
+        with_files: bool,
+    ) -> Result<PodUsages, StatsError> {
+        let targets = pods.iter().filter_map(|PodToMeasure { pod, observed }| {
+            let volumes = self.volumes.measurable(pod, &BTreeMap::new()).into_iter();
+            let volumes = volumes.filter(|volume| volume.is_local_ephemeral);
+            let volumes = volumes.filter_map(|volume| volume_target(volume, &Drivers::default()));
+            self.target_of(Some(pod), observed, volumes.collect())
+        });
+        let stats = self.stats.of_pods(Arc::new(targets.collect()), with_files).await?;
+        Ok(stats.into_iter().map(|pod| (PodUid::from(pod.pod_ref.uid.as_str()), pod_usage(&pod))).collect())
+    }
+
     fn targets(&self, view: &View) -> Arc<Vec<PodTarget>> {
         Arc::new(view.pods.values().filter_map(|pod| self.target(pod, &view.drivers)).collect())
     }
 
     /// A pod that has running containers.
     fn target(&self, view: &PodView, drivers: &Drivers) -> Option<PodTarget> {
-        let observed: &PodObservation = view.observed.as_ref()?;
+        let volumes = view.pod.as_ref().map(|pod| self.volumes.measurable(pod, &view.published));
+        let volumes = volumes.into_iter().flatten().filter_map(|volume| volume_target(volume, drivers));
+        let target = self.target_of(view.pod.as_ref(), view.observed.as_ref()?, volumes.collect())?;
+        (!target.containers.is_empty()).then_some(target)
+    }
+
+    /// A pod that has a sandbox.
+    fn target_of(
+        &self,
+        pod: Option<&Arc<Pod>>,
+        observed: &PodObservation,
+        volumes: Vec<VolumeTarget>,
+    ) -> Option<PodTarget> {
         let sandbox = observed.ready_sandbox().or(observed.sandboxes.first())?;
         let running =
             observed.containers.iter().filter(|c| c.state.is_running() && c.sandbox_id == sandbox.id);
         let containers: Vec<ContainerTarget> = running
             .map(|c| ContainerTarget { id: c.id.clone(), name: c.name.clone(), created_at: c.created_at })
             .collect();
-        if containers.is_empty() {
-            return None;
-        }
         let config = &self.config;
-        let group = view.pod.as_ref().filter(|_| config.pods.cgroups_per_qos).and_then(|pod| {
-            let dir = self.cgroups.pod_dir(&view.uid, QosClass::of(pod), "memory")?;
+        let group = pod.filter(|_| config.pods.cgroups_per_qos).and_then(|pod| {
+            let dir = self.cgroups.pod_dir(&observed.uid, QosClass::of(pod), "memory")?;
             group_of(&self.cgroups, dir)
         });
-        let volumes = view.pod.as_ref().map(|pod| self.volumes.measurable(pod, &view.published));
-        let volumes = volumes.into_iter().flatten().filter_map(|volume| volume_target(volume, drivers));
         Some(PodTarget {
-            uid: view.uid.clone(),
-            key: view.key.clone(),
+            uid: observed.uid.clone(),
+            key: observed.key.clone(),
             group,
             sandbox: sandbox.id.clone(),
             created_at: sandbox.created_at,
             containers,
-            volumes: volumes.collect(),
-            log_dir: podfiles::pod_log_dir(&config.paths.pod_logs, &view.key, &view.uid),
-            hosts_file: pod_dir(config, &view.uid).join("etc-hosts"),
+            volumes,
+            log_dir: podfiles::pod_log_dir(&config.paths.pod_logs, &observed.key, &observed.uid),
+            hosts_file: pod_dir(config, &observed.uid).join("etc-hosts"),
         })
+    }
+}
+
+/// The figures by which pods are compared.
+fn pod_usage(pod: &PodStats) -> PodUsage {
+    let files = |fs: &FsStats| {
+        (fs.used_bytes.is_some() || fs.inodes_used.is_some())
+            .then(|| FilesUsage { bytes: fs.used_bytes.unwrap_or(0), inodes: fs.inodes_used.unwrap_or(0) })
+    };
+    let working_set = |memory: Option<&MemoryStats>| memory.and_then(|memory| memory.working_set_bytes);
+    let containers = pod.containers.iter().map(|container| node::ContainerUsage {
+        name: container.name.clone(),
+        memory_bytes: working_set(container.memory.as_ref()),
+        layer: container.rootfs.as_ref().and_then(files),
+        logs: container.logs.as_ref().and_then(files),
+    });
+    let volumes = pod.volume.iter().filter_map(|volume| Some((volume.name.clone(), files(&volume.fs)?)));
+    PodUsage {
+        memory_bytes: working_set(pod.memory.as_ref()),
+        processes: pod.process_stats.and_then(|processes| processes.process_count),
+        containers: containers.collect(),
+        volumes: volumes.collect(),
     }
 }
 

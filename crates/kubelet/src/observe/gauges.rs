@@ -122,6 +122,9 @@ fn observed(metrics: &Metrics, view: &View) {
     }
     metrics.orphaned_runtime_pods.raise_to(view.tallies.orphans);
     metrics.restarted_pods.with(["true"]).raise_to(view.tallies.restarted_static);
+    for (signal, count) in &view.tallies.evicted {
+        metrics.evictions.with([signal.as_str()]).raise_to(*count);
+    }
 }
 
 fn desired(metrics: &Metrics, view: &View) {

@@ -20,6 +20,7 @@ use crate::executor::environment::Environments;
 use crate::executor::failure::FailureLog;
 use crate::executor::images::Images;
 use crate::executor::log_links::LogLinks;
+use crate::executor::measurements::Measurements;
 use crate::executor::objects::ObjectPort;
 use crate::executor::plugins::Plugins;
 use crate::executor::pod_logs::PodLogs;
@@ -75,7 +76,7 @@ impl Prerequisites {
     }
 
     /// What effects work with.
-    pub(super) fn adapters(&self, shared: &Shared) -> Adapters {
+    pub(super) fn adapters(&self, shared: &Shared, measurements: Measurements) -> Adapters {
         let Self { config, host, runtime, .. } = self;
         let Shared { api, volumes, cgroups, .. } = shared;
         let node = Arc::new(settings::of_runtime(config, &host.machine, cgroups.tree().mounts()));
@@ -120,6 +121,7 @@ impl Prerequisites {
             host: HostAdapter {
                 cgroups: cgroups.clone(),
                 pod_logs: PodLogs { root: config.paths.pod_logs.clone(), links: log_links },
+                measurements,
             },
             probes: Probes {
                 runtime: runtime.clone(),

@@ -47,6 +47,7 @@ use crate::notify::Notifier;
 use crate::observe::health::Health;
 
 use crate::driver::{self, Clock, Driver, Executor};
+use crate::executor::measurements::Measurements;
 use crate::executor::user_namespaces::UserNamespaces;
 use crate::http_api::usage::{self, Usage};
 use crate::observe::metering::{self, Metering};
@@ -105,12 +106,14 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
         &prerequisites.tasks,
     )?;
     let server = servers::bind(&config, &host.node_name, certificate).await?;
+    let usage = prerequisites.usage(&shared);
+    let measurements = Measurements { sampler: readers.sampler.clone(), usage: usage.clone() };
     watchers::spawn(&prerequisites, &shared, &published, readers, serving_names, &results);
     let recorder = record::begin(&config, &of_core).await?;
     let driver = Driver {
         core: Node::new(of_core),
         clock,
-        executor: Executor::new(Arc::new(prerequisites.adapters(&shared))),
+        executor: Executor::new(Arc::new(prerequisites.adapters(&shared, measurements))),
         inbox,
         results: results.clone(),
         view,
@@ -126,7 +129,7 @@ pub(crate) async fn run(config: Config, process: Process, stop: CancellationToke
     let driver = tokio::spawn(driver.run(stop.clone()));
     stage.send_replace(Stage::Started);
     let notifier = process.notifier.clone();
-    let ports = prerequisites.ports(shared, (published, clock), process);
+    let ports = prerequisites.ports(shared, usage, (published, clock), process);
     let of_pods = PodsPorts { view: ports.view.clone(), metrics: ports.metrics.clone() };
     servers::serve_pods(&config, of_pods, stop.clone())?;
     servers::serve(server, ports, stop).await;
@@ -279,10 +282,23 @@ impl Prerequisites {
         Ok([Input::RuntimeVersion { name, version }, addresses.input(), Input::Sample(sample)])
     }
 
+    /// What is known of usage, for scrapers and for decisions.
+    fn usage(&self, shared: &Shared) -> Arc<Usage> {
+        let Self { config, runtime, host, metrics, .. } = self;
+        let cgroups = shared.cgroups.tree();
+        let node = usage::node(config, cgroups, &host.node_name, &host.machine);
+        let (usage, disk_task) =
+            Usage::new(config, runtime, cgroups, &shared.volumes, &shared.csi, node, metrics.clone());
+        #[expect(clippy::disallowed_methods, reason = "ends with the server, which alone asks")]
+        tokio::spawn(disk_task.run());
+        Arc::new(usage)
+    }
+
     /// What the server asks of the node.
     fn ports(
         self,
         shared: Shared,
+        usage: Arc<Usage>,
         (view, clock): (watch::Receiver<Arc<View>>, Clock),
         process: Process,
     ) -> NodePorts {
@@ -293,11 +309,6 @@ impl Prerequisites {
         metrics.metrics_provider.with([provider]).set(1.0);
         let cgroups = shared.cgroups.tree();
         let cadvisor = Arc::new(CadvisorPage::new(&config, runtime.clone(), cgroups, &host.machine));
-        let node = usage::node(&config, cgroups, &host.node_name, &host.machine);
-        let (usage, disk_task) =
-            Usage::new(&config, &runtime, cgroups, &shared.volumes, &shared.csi, node, metrics.clone());
-        #[expect(clippy::disallowed_methods, reason = "ends with the server, which alone asks")]
-        tokio::spawn(disk_task.run());
         NodePorts {
             view,
             clock,
@@ -308,7 +319,7 @@ impl Prerequisites {
             metrics,
             identity,
             health: process.health,
-            usage: Arc::new(usage),
+            usage,
             cadvisor,
             log: process.log,
             flags: process.flags,

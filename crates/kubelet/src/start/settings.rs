@@ -148,6 +148,7 @@ pub(super) fn of_core(config: &Config, node_name: &str, runtime: RuntimeFeatures
         thresholds: signals::thresholds(config),
         leaves_huge_pages_out: config.gates.enabled("HugepageAwareEviction"),
         pressure_transition: config.node.eviction.pressure_transition,
+        max_eviction_grace_seconds: config.node.eviction.max_pod_grace_seconds.into(),
         image_gc: node::ImageGcPolicy {
             high_percent: config.node.image_gc.high_percent,
             low_percent: config.node.image_gc.low_percent,

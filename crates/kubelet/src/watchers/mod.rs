@@ -160,7 +160,7 @@ async fn tell_of_runtime(
             if inbox.send(Input::RuntimeVersion { name, version }).await.is_err() {
                 return false;
             }
-            sampler.forget_image_folder();
+            sampler.forget_runtime_places();
             images_changed.notify_one();
         }
         Err(error) => {

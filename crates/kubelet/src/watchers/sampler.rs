@@ -1,6 +1,5 @@
 //! Takes samples of what the node has left of what it can run short of.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use runtime::Runtime;
 use tokio::sync::mpsc::Sender;
 use tracing::debug;
 
-use super::signals::{self, Places};
+use super::signals::{self, Places, RuntimePlaces};
 use crate::driver::Clock;
 use crate::http_api::usage;
 
@@ -24,11 +23,13 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 
 /// Knows where to measure.
 pub(crate) struct Sampler {
-    /// All but the folder of images.
+    /// All but the runtime's.
     places: Places,
     runtime: Runtime,
     clock: Clock,
-    image_folder: ArcSwapOption<PathBuf>,
+    /// Whether writable layers count apart from images (`KubeletSeparateDiskGC`).
+    counts_layers_apart: bool,
+    told: ArcSwapOption<RuntimePlaces>,
 }
 
 impl Sampler {
@@ -36,38 +37,45 @@ impl Sampler {
     pub(crate) fn new(config: &Config, cgroups: &CgroupTree, runtime: Runtime, clock: Clock) -> Self {
         let places = Places {
             root: config.paths.root.clone(),
-            images: None,
+            runtime: None,
             cgroups: cgroups.mounts().clone(),
             pods: usage::pods_group(config, cgroups),
         };
-        Self { places, runtime, clock, image_folder: ArcSwapOption::empty() }
+        let counts_layers_apart = config.gates.enabled("KubeletSeparateDiskGC");
+        Self { places, runtime, clock, counts_layers_apart, told: ArcSwapOption::empty() }
     }
 
     /// The runtime came up, and may be another one.
-    pub(crate) fn forget_image_folder(&self) {
-        self.image_folder.store(None);
+    pub(crate) fn forget_runtime_places(&self) {
+        self.told.store(None);
     }
 
     /// Measures now.
     pub(crate) async fn sample(&self) -> Sample {
-        let places = Places { images: self.image_folder().await, ..self.places.clone() };
-        let signals = tokio::task::spawn_blocking(move || signals::read(&places)).await.unwrap_or_default();
-        Sample { at: self.clock.now().mono, signals }
+        let places = Places { runtime: self.runtime_places().await, ..self.places.clone() };
+        let read = tokio::task::spawn_blocking(move || (signals::layout(&places), signals::read(&places)));
+        let (layout, signals) = read.await.unwrap_or_default();
+        Sample { at: self.clock.now().mono, layout, signals }
     }
 
-    /// Where the images lie. The runtime is asked once each time it comes up.
-    async fn image_folder(&self) -> Option<PathBuf> {
-        if let Some(folder) = self.image_folder.load_full() {
-            return Some(folder.as_ref().clone());
+    /// Where images and layers lie. The runtime is asked once each time it comes up.
+    async fn runtime_places(&self) -> Option<RuntimePlaces> {
+        if let Some(told) = self.told.load_full() {
+            return Some(told.as_ref().clone());
         }
         let asked = tokio::time::timeout(RUNTIME_PATIENCE, self.runtime.image_fs());
         // Cancel-safe: the question is simply asked again.
         let told =
             asked.await.inspect_err(|_| debug!("Runtime does not report its image file system")).ok()?;
         let told = told.inspect_err(|error| debug!(err = error.message(), "Failed to get image file system"));
-        let folder = told.ok()?.images.into_iter().next()?.mountpoint;
-        self.image_folder.store(Some(Arc::new(folder.clone())));
-        Some(folder)
+        let told = told.ok()?;
+        let layers = told.containers.into_iter().next().map(|layers| layers.mountpoint);
+        let places = RuntimePlaces {
+            images: told.images.into_iter().next()?.mountpoint,
+            layers: layers.filter(|_| self.counts_layers_apart),
+        };
+        self.told.store(Some(Arc::new(places.clone())));
+        Some(places)
     }
 }
 

@@ -1,12 +1,15 @@
 //! What is done on the node itself: cgroups and folders.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use model::{AllocatedPod, Pod, PodKey, PodUid, QosClass};
+use model::{AllocatedPod, Pod, PodKey, PodUid, QosClass, Signal};
 use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Subject};
+use crate::eviction::PodToMeasure;
 
 /// An action on the node's own cgroups and folders.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -43,6 +46,17 @@ pub enum HostAction {
         /// Its name, which is part of the folder's.
         key: PodKey,
     },
+    /// Measure what the node has left. → `Sampled`
+    TakeSample,
+    /// Measure what these pods use now. → `PodUsages`
+    MeasurePods {
+        /// Which pods.
+        pods: Vec<PodToMeasure>,
+        /// Whether their files are added up, which takes longest.
+        with_files: bool,
+        /// The signals for which one of them is to go, and how old the last measurement of each is.
+        ages: BTreeMap<Signal, Duration>,
+    },
 }
 
 impl HostAction {
@@ -53,6 +67,8 @@ impl HostAction {
             Self::RemoveCgroup { .. } => ActionKind::RemoveCgroup,
             Self::UpdateQosCgroups { .. } => ActionKind::UpdateQosCgroups,
             Self::RemovePodLogs { .. } => ActionKind::RemovePodLogs,
+            Self::TakeSample => ActionKind::TakeSample,
+            Self::MeasurePods { .. } => ActionKind::MeasurePods,
         }
     }
 
@@ -62,7 +78,9 @@ impl HostAction {
             Self::ReadPodCgroups { .. }
             | Self::RemoveCgroup { .. }
             | Self::UpdateQosCgroups { .. }
-            | Self::RemovePodLogs { .. } => None,
+            | Self::RemovePodLogs { .. }
+            | Self::TakeSample
+            | Self::MeasurePods { .. } => None,
         }
     }
 
@@ -70,7 +88,10 @@ impl HostAction {
         match self {
             Self::EnsureCgroup { pod } => Subject::of(pod),
             Self::RemoveCgroup { uid, key } | Self::RemovePodLogs { uid, key } => Subject::named(uid, key),
-            Self::ReadPodCgroups { .. } | Self::UpdateQosCgroups { .. } => Subject::default(),
+            Self::ReadPodCgroups { .. }
+            | Self::UpdateQosCgroups { .. }
+            | Self::TakeSample
+            | Self::MeasurePods { .. } => Subject::default(),
         }
     }
 
@@ -78,6 +99,7 @@ impl HostAction {
         match self {
             Self::UpdateQosCgroups { amounts, .. } => write!(f, " by {amounts:?}"),
             Self::ReadPodCgroups { pods } => write!(f, " of {} pods", pods.len()),
+            Self::MeasurePods { pods, .. } => write!(f, " of {} pods", pods.len()),
             _ => Ok(()),
         }
     }

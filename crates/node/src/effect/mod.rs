@@ -132,7 +132,7 @@ impl Action {
 }
 
 /// A pod in what effects are compared by: which version it is of, not all that is in it.
-fn as_version<S: Serializer>(pod: &Pod, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_version<S: Serializer>(pod: &Pod, serializer: S) -> Result<S::Ok, S::Error> {
     let metadata = &pod.metadata;
     (&metadata.uid, &metadata.resource_version, metadata.generation).serialize(serializer)
 }

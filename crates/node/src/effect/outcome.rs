@@ -5,6 +5,9 @@ use model::reason::waiting;
 use model::{CgroupObservation, PodUid};
 use serde::{Deserialize, Serialize};
 
+use crate::eviction::PodUsages;
+use crate::pressure::Sample;
+
 use super::{ApiOutcome, ImageOutcome, PluginOutcome, RuntimeOutcome, VolumeOutcome};
 
 /// How an action ended.
@@ -24,6 +27,10 @@ pub enum Outcome {
     Cgroup(CgroupObservation),
     /// What the cgroups of pods have, without those that cannot be read.
     PodCgroups(Vec<(PodUid, CgroupObservation)>),
+    /// What the node has left.
+    Sampled(Sample),
+    /// What pods use.
+    PodUsages(PodUsages),
     /// What came of an image.
     Image(ImageOutcome),
     /// What came of a pod's volumes.

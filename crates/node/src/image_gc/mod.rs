@@ -58,6 +58,9 @@ pub(crate) struct ImageGc {
     early_at: Option<Duration>,
     /// None begins before that.
     not_before: Duration,
+    /// All that may go is to go, however full the file system is.
+    #[serde(default)]
+    is_demanded: bool,
     collection: Option<Collection>,
     removals: ImageRemovals,
     /// Whether the last sample was over the upper threshold.
@@ -73,6 +76,9 @@ pub(crate) struct ImageGc {
 struct Collection {
     /// One that was brought forward does what it can, and tells of nothing.
     is_regular: bool,
+    /// It removes all that may go.
+    #[serde(default)]
+    is_of_all: bool,
     stage: Stage,
     /// What is to go in this stage.
     queue: VecDeque<Candidate>,
@@ -93,6 +99,8 @@ enum Stage {
     Measuring,
     /// Images for their space.
     Space { excess: Excess, freed: u64 },
+    /// Images for their space, as many as may go.
+    All,
     /// Records of pulls of what is there no more.
     Pruning,
 }
@@ -100,7 +108,7 @@ enum Stage {
 impl Stage {
     fn cause(self) -> ImageRemovalCause {
         match self {
-            Self::Space { .. } => ImageRemovalCause::Space,
+            Self::Space { .. } | Self::All => ImageRemovalCause::Space,
             Self::Old | Self::Measuring | Self::Pruning => ImageRemovalCause::Age,
         }
     }
@@ -153,6 +161,16 @@ impl ImageGc {
         self.is_over = is_over;
     }
 
+    /// All images that may go are to go: the node runs short of disk.
+    pub(crate) fn demand(&mut self) {
+        self.is_demanded = true;
+    }
+
+    /// Whether that is still to be done.
+    pub(crate) fn is_demanded(&self) -> bool {
+        self.is_demanded
+    }
+
     /// Which answers about images are not to be acted on.
     pub(crate) fn removals(&self) -> &ImageRemovals {
         &self.removals
@@ -183,7 +201,13 @@ impl ImageGc {
     /// When a collection is due.
     pub(crate) fn next_deadline(&self, settings: &Settings) -> Option<Duration> {
         let is_known = self.is_listed && self.is_relisted;
-        if settings.image_gc.is_off() || !is_known || self.collection.is_some() {
+        if !is_known || self.collection.is_some() {
+            return None;
+        }
+        if self.is_demanded {
+            return Some(self.not_before);
+        }
+        if settings.image_gc.is_off() {
             return None;
         }
         let at = self.early_at.map_or(self.next_at, |early| early.min(self.next_at));
@@ -202,20 +226,17 @@ impl ImageGc {
         if !around.pods.iter().any(|pod| pod.is_asking_for_image()) {
             self.removals.forget();
         }
+        if self.is_demanded {
+            let queue = self.ages.removable(images, &held, policy, now.mono).into();
+            self.collection = Some(Collection { is_of_all: true, ..Collection::new(Stage::All, queue) });
+            return;
+        }
         // When a process has not lived for that long, it cannot know of an image that nobody has used it.
         let may_know = policy.maximum_age.is_some_and(|age| now.mono > age);
         let old = if may_know { self.ages.old(images, &held, policy, now.mono) } else { Vec::new() };
         let is_regular = self.next_at <= now.mono;
         self.early_at = None;
-        self.collection = Some(Collection {
-            is_regular,
-            stage: Stage::Old,
-            queue: old.into(),
-            removing: None,
-            removed_at: Duration::ZERO,
-            errors: Vec::new(),
-            failures: Vec::new(),
-        });
+        self.collection = Some(Collection { is_regular, ..Collection::new(Stage::Old, old.into()) });
     }
 
     /// Removes the next image, or goes on to the next stage, until there is something to wait for.
@@ -254,6 +275,7 @@ impl ImageGc {
                     self.freed(excess, freed, &errors, around, out);
                     self.prune(out);
                 }
+                Stage::All => self.prune(out),
                 Stage::Pruning => return,
             }
             if out.is_open(&TASK) {
@@ -342,9 +364,11 @@ impl ImageGc {
 
     /// As upstream, one failure is told by nothing but its own event: there may be nothing measured yet.
     fn end(&mut self, now: Now, out: &mut Outbox) {
-        let Some(collection) = self.collection.take().filter(|collection| collection.is_regular) else {
+        let Some(collection) = self.collection.take() else { return };
+        self.is_demanded &= !collection.is_of_all;
+        if !collection.is_regular {
             return;
-        };
+        }
         self.next_at = now.after(PERIOD);
         let has_failed = !collection.failures.is_empty();
         if std::mem::replace(&mut self.has_failed, has_failed) && has_failed {
@@ -392,6 +416,19 @@ impl ImageGc {
 }
 
 impl Collection {
+    fn new(stage: Stage, queue: VecDeque<Candidate>) -> Self {
+        Self {
+            is_regular: false,
+            is_of_all: false,
+            stage,
+            queue,
+            removing: None,
+            removed_at: Duration::ZERO,
+            errors: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
     /// The next image to be removed that is still there and held by nobody.
     fn next(&mut self, held: &Held<'_>, images: &[NodeImage]) -> Option<Candidate> {
         let is_free = |candidate: &Candidate| {

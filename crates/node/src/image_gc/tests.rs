@@ -92,7 +92,11 @@ impl Lab {
     fn sample(&mut self, at: u64, available: u64) -> Vec<String> {
         self.at = at;
         let disk = Amount { available, capacity: 1000 };
-        self.take(Sample { at: self.now().mono, signals: [(Signal::ImageFs, disk)].into() })
+        self.take(Sample {
+            at: self.now().mono,
+            signals: [(Signal::ImageFs, disk)].into(),
+            ..Sample::default()
+        })
     }
 
     fn take(&mut self, sample: Sample) -> Vec<String> {
@@ -273,7 +277,11 @@ fn it_is_measured_again_when_old_images_went() {
     lab.gc.ages.used(&"1".into(), Duration::from_secs(299));
     lab.at = 301;
     let full = Amount { available: 0, capacity: 1000 };
-    let before = Sample { at: Duration::from_secs(300), signals: [(Signal::ImageFs, full)].into() };
+    let before = Sample {
+        at: Duration::from_secs(300),
+        signals: [(Signal::ImageFs, full)].into(),
+        ..Sample::default()
+    };
     assert_eq!(lab.take(before), ["0 goes for its age"], "the sample is from before that");
     assert_eq!(lab.sample(310, 300), ["prune"]);
 }
@@ -354,8 +362,11 @@ fn a_disk_that_cannot_be_measured_is_told() {
     );
     lab.at = 600;
     let nothing = Amount { available: 0, capacity: 0 };
-    let told =
-        lab.take(Sample { at: Duration::from_secs(600), signals: [(Signal::ImageFs, nothing)].into() });
+    let told = lab.take(Sample {
+        at: Duration::from_secs(600),
+        signals: [(Signal::ImageFs, nothing)].into(),
+        ..Sample::default()
+    });
     assert_eq!(told[0], "InvalidDiskCapacity: invalid capacity 0 on image filesystem");
 }
 

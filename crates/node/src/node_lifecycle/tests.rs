@@ -341,12 +341,13 @@ fn the_annotation_for_a_cloud_provider_is_put_on_an_object_that_lacks_it() {
 #[test]
 fn a_shortage_is_told_at_once_and_its_end_after_the_transition_period() {
     let threshold =
-        Threshold { signal: Signal::Memory, limit: Limit::Amount(100), grace: Duration::ZERO, reclaim: None };
+        Threshold { signal: Signal::Memory, limit: Limit::amount(100), grace: Duration::ZERO, reclaim: None };
     let node = Node::begun(Settings { thresholds: vec![threshold], ..settings() }, machine());
     let (mut node, _) = settle(node, &object(|_| {}));
     let mut told = |time: u64, available: u64| -> Vec<&str> {
         let signals = [(Signal::Memory, Amount { available, capacity: 1000 })].into();
-        let effects = node.step(at(time), Input::Sample(Sample { at: at(time).mono, signals }));
+        let effects =
+            node.step(at(time), Input::Sample(Sample { at: at(time).mono, signals, ..Sample::default() }));
         if let Some(id) = write(&effects) {
             node.step(
                 at(time),
@@ -439,13 +440,13 @@ fn huge_pages_are_not_free_memory() {
     let is_short = |leaves_huge_pages_out: bool, is_machine_first: bool| {
         let threshold = Threshold {
             signal: Signal::Memory,
-            limit: Limit::Amount(100),
+            limit: Limit::amount(100),
             grace: Duration::ZERO,
             reclaim: None,
         };
         let settings = Settings { thresholds: vec![threshold], leaves_huge_pages_out, ..settings() };
         let signals = [(Signal::Memory, Amount { available: 300, capacity: 1000 })].into();
-        let sample = Input::Sample(Sample { at: Duration::ZERO, signals });
+        let sample = Input::Sample(Sample { signals, ..Sample::default() });
         let machine = Machine { huge_pages: [(2, 256)].into(), ..machine() };
         let mut inputs = [Input::Restored(Box::new(Restored { machine, ..Restored::default() })), sample];
         if !is_machine_first {

@@ -37,7 +37,7 @@ impl Facts {
     fn has_storage(&mut self, bytes: Option<u64>) {
         let amount = |bytes| (Signal::NodeFs, Amount { available: 0, capacity: bytes });
         let signals = bytes.map(amount).into_iter().collect();
-        self.readings.sample = Some(Sample { at: std::time::Duration::ZERO, signals });
+        self.readings.sample = Some(Sample { signals, ..Sample::default() });
     }
 }
 
@@ -52,8 +52,8 @@ fn facts() -> Facts {
         is_local_storage_isolated: true,
         max_pods: 110,
         kept_free: BTreeMap::from([
-            ("memory".to_owned(), Limit::Amount(100 << 20)),
-            ("ephemeral-storage".to_owned(), Limit::Amount(10_386_530_304)),
+            ("memory".to_owned(), Limit::amount(100 << 20)),
+            ("ephemeral-storage".to_owned(), Limit::amount(10_386_530_304)),
         ]),
         ..CapacitySettings::default()
     };
@@ -169,7 +169,7 @@ fn allocatable_is_what_reservations_and_huge_pages_leave() {
 #[test]
 fn ephemeral_storage_that_is_no_multiple_of_ki_is_written_plain() {
     let mut facts = facts();
-    let kept = Limit::Amount(10_386_530_305);
+    let kept = Limit::amount(10_386_530_305);
     facts.settings.capacity.kept_free.insert("ephemeral-storage".to_owned(), kept);
     let status = status_of(&facts, &HEALTHY, &NodeStatus::default(), 1);
     assert_eq!(status.allocatable.unwrap()["ephemeral-storage"].0, "93478772735");

@@ -54,7 +54,7 @@ impl PodRecord {
         self.tasks.begin(task, in_flight);
     }
 
-    pub(super) fn record_event(
+    pub(crate) fn record_event(
         &self,
         is_warning: bool,
         reason: &'static str,

@@ -133,6 +133,13 @@ pub(crate) enum EndCause {
     Completed,
     /// It was active for longer than its `activeDeadlineSeconds`.
     DeadlineExceeded,
+    /// It uses what the node runs short of, or more of it than it may.
+    Evicted {
+        /// Why, with figures.
+        message: String,
+        /// Whether the node ran short, which the condition DisruptionTarget tells of.
+        is_disruption: bool,
+    },
     /// The node never took it.
     Rejected(Rejection),
 }
@@ -260,7 +267,9 @@ impl Life {
                 return true;
             }
             Self::Terminating(end) => {
-                if end.why == EndCause::Completed {
+                let is_news = end.why == EndCause::Completed
+                    || end.why == EndCause::Deleted && matches!(why, EndCause::Evicted { .. });
+                if is_news {
                     end.why = why;
                 }
                 end.deadline = end.deadline.min(deadline);
@@ -270,6 +279,13 @@ impl Life {
             Self::Terminated(_) => {}
         }
         false
+    }
+
+    /// A pod that is ending has at most so much time left.
+    pub(crate) fn hasten(&mut self, deadline: Duration) {
+        if let Self::Terminating(end) = self {
+            end.deadline = end.deadline.min(deadline);
+        }
     }
 
     /// Nothing of an ending pod runs any more.

@@ -163,7 +163,10 @@ fn cause(why: &EndCause) -> Cause<'_> {
     match why {
         EndCause::Deleted | EndCause::Orphaned | EndCause::Completed => Cause::Ordinary,
         EndCause::DeadlineExceeded => {
-            Cause::Failed { reason: event::DEADLINE_EXCEEDED, message: OVER_DEADLINE }
+            Cause::Failed { reason: event::DEADLINE_EXCEEDED, message: OVER_DEADLINE, is_disruption: false }
+        }
+        EndCause::Evicted { message, is_disruption } => {
+            Cause::Failed { reason: event::EVICTED, message, is_disruption: *is_disruption }
         }
         EndCause::Rejected(rejection) => Cause::Rejected(rejection),
     }

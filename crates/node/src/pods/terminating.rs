@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use model::pod::{self, ContainerKind};
-use model::{ContainerId, SandboxId};
+use model::{ContainerId, Now, SandboxId};
 
 use super::life::{EndCause, Life};
 use super::record::PodRecord;
@@ -15,12 +15,22 @@ use crate::tasks::PodTask;
 impl PodRecord {
     /// Moves the pod to its end, or, when it already is on its way, at most shortens its grace.
     pub(crate) fn begin_end(&mut self, why: EndCause, cx: &mut Cx<'_>) {
-        let deadline = cx.now.after(Duration::from_secs(self.grace_seconds()));
+        self.begin_end_within(why, Duration::from_secs(self.grace_seconds()), cx);
+    }
+
+    /// The same within this grace.
+    pub(crate) fn begin_end_within(&mut self, why: EndCause, grace: Duration, cx: &mut Cx<'_>) {
+        let deadline = cx.now.after(grace);
         if self.life.end(why, deadline, self.desired.is_static()) {
             for (_, in_flight) in self.tasks.iter().filter(|(task, _)| task.is_for_running()) {
                 cx.out.cancel(in_flight.id);
             }
         }
+    }
+
+    /// Gives a pod that is ending at most this much time from now on.
+    pub(crate) fn shorten_grace(&mut self, grace: Duration, now: Now) {
+        self.life.hasten(now.after(grace));
     }
 
     /// The grace to use now: the pod's, or for a pod nobody knows what its containers say.

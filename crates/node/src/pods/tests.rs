@@ -24,7 +24,7 @@ use crate::input::Source;
 use crate::machine::Machine;
 use crate::node_status::Readings;
 use crate::outbox::Outbox;
-use crate::pressure::{Pressures, Sample};
+use crate::pressure::{PressureGauge, Pressures, Sample};
 use crate::settings::Settings;
 use crate::tasks::{Owner, PodTask};
 use crate::volumes::Volumes;
@@ -122,6 +122,7 @@ impl PodHarness {
             runtime: None,
             network_wait: None,
             pressures: Pressures::default(),
+            gauge: &PressureGauge::default(),
         };
         let removals = ImageRemovals::default();
         let mut cx = Cx::new(

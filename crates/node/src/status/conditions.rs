@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::pod::{self, ContainerKind};
 use model::time;
 
-use super::{Stage, StatusInputs, restarting};
+use super::{Cause, Stage, StatusInputs, restarting};
 use crate::allocation::RESIZE_IS_INFEASIBLE;
 
 const OWNED: [&str; 7] = [
@@ -23,6 +23,7 @@ const RESIZE_PENDING: &str = "PodResizePending";
 const INFEASIBLE_REASON: &str = "Infeasible";
 /// Written by the node and by others.
 const DISRUPTION_TARGET: &str = "DisruptionTarget";
+const TERMINATED_BY_KUBELET: &str = "TerminationByKubelet";
 
 /// What a condition says.
 struct Verdict {
@@ -67,9 +68,23 @@ pub(super) fn generate(inputs: &StatusInputs<'_>, status: &PodStatus) -> Vec<Pod
     if inputs.is_resize_pending && !matches!(inputs.stage, Stage::Ended(_)) {
         all.push(resize_pending(inputs));
     }
+    if let Some(told) = disruption(inputs, status) {
+        all.retain(|c| c.type_ != DISRUPTION_TARGET);
+        all.push(told);
+    }
     // Statuses are kept for as long as their pods.
     all.shrink_to_fit();
     all
+}
+
+/// The node has ended the pod for its own sake. As upstream, that is told with the phase that follows from it.
+fn disruption(inputs: &StatusInputs<'_>, status: &PodStatus) -> Option<PodCondition> {
+    let (Stage::Ending(cause) | Stage::Ended(cause)) = inputs.stage else { return None };
+    let Cause::Failed { reason, message, is_disruption: true } = cause else { return None };
+    let is_told = status.phase.as_deref() == Some("Failed") && status.reason.as_deref() == Some(reason);
+    let message = Some(message.to_owned());
+    let verdict = Verdict { is_true: true, reason: Some(TERMINATED_BY_KUBELET), message };
+    is_told.then(|| condition(inputs, DISRUPTION_TARGET, verdict))
 }
 
 /// A resize is asked for that is not made.

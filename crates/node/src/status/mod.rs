@@ -96,6 +96,8 @@ pub enum Cause<'a> {
         reason: &'a str,
         /// For people.
         message: &'a str,
+        /// Whether that is a disruption, which a condition tells of.
+        is_disruption: bool,
     },
     /// The node never accepted it: it fails, and nothing is said of its containers.
     Rejected(&'a Rejection),
@@ -205,8 +207,8 @@ fn set_phase(inputs: &StatusInputs<'_>, status: &mut PodStatus) {
         status.message = previous.message.clone();
     }
     if was_terminal.is_none()
-        && let Stage::Ending(Cause::Failed { reason, message })
-        | Stage::Ended(Cause::Failed { reason, message }) = stage
+        && let Stage::Ending(Cause::Failed { reason, message, .. })
+        | Stage::Ended(Cause::Failed { reason, message, .. }) = stage
     {
         fail(status, reason, message);
     }

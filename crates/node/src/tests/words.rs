@@ -49,6 +49,8 @@ pub(super) fn action_text(action: &Action) -> String {
         Action::Api(ApiAction::DeletePod { uid, .. }) => format!("delete{}", to(uid.as_str())),
         Action::Api(ApiAction::CreateMirror { .. }) => "mirror".into(),
         Action::Host(HostAction::RemovePodLogs { .. }) => "remove-logs".into(),
+        Action::Host(HostAction::TakeSample) => "sample".into(),
+        Action::Host(HostAction::MeasurePods { pods, .. }) => format!("measure {} pods", pods.len()),
         Action::Runtime(RuntimeAction::SetPodCidr { pod_cidr }) => format!("pod-cidr {pod_cidr}"),
         Action::Api(ApiAction::RegisterNode { .. }) => "register".into(),
         Action::Api(ApiAction::WriteNodeStatus { .. }) => "write-node".into(),

@@ -67,6 +67,12 @@ pub(crate) struct PodDisk {
 /// The last measurement of each pod.
 pub(crate) type PodDisks = BTreeMap<PodUid, Arc<PodDisk>>;
 
+/// Measures these pods now, one after the other. Blocks for as long as that takes.
+pub(crate) fn measure_all(pods: &[PodTarget], clock: &Clock, metrics: &Metrics) -> Measured {
+    let of = |pod: &PodTarget| (pod.uid.clone(), Arc::new(measure::measure(pod, true, clock, metrics)));
+    Measured { pods: Arc::new(pods.iter().map(of).collect()), ..Measured::default() }
+}
+
 /// What somebody asked for.
 #[derive(Clone, Debug, Default)]
 struct Asked {

@@ -225,6 +225,10 @@ metrics! {
     image_volumes_failed: Counter = "kubelet_image_volume_mounted_errors_total" on Main, "[BETA] Images that could not be mounted as volumes.";
     /// Images that were removed as nobody used them, by why.
     images_garbage_collected: Counter[reason] = "kubelet_image_garbage_collected_total" on Main, "[ALPHA] Total number of images garbage collected by the kubelet, whether through disk usage or image age.";
+    /// Pods that were evicted, by the signal they went for.
+    evictions: Counter[eviction_signal] = "kubelet_evictions" on Main, "[ALPHA] Number of pods that were evicted, by the signal they went for.";
+    /// How old the measurement was by which a pod went.
+    eviction_stats_age: Histogram[eviction_signal](USUAL) = "kubelet_eviction_stats_age_seconds" on Main, "[ALPHA] How long before an eviction it was measured what is left, by signal.";
     /// Whether pods may use an image that is present, by what came of it.
     image_pull_checks: Counter[result] = "kubelet_imagemanager_image_mustpull_checks_total" on Main, "[ALPHA] How often it was looked into whether a pod may use an image that is present, by what came of it.";
     /// How full the memory for notes of pulled images is.

@@ -116,7 +116,10 @@ pub(super) fn on_host(metrics: &Metrics, action: &HostAction, end: End<'_>) {
         HostAction::UpdateQosCgroups { .. } => "update",
         HostAction::RemoveCgroup { .. } => "destroy",
         // Upstream times what it writes.
-        HostAction::ReadPodCgroups { .. } | HostAction::RemovePodLogs { .. } => return,
+        HostAction::ReadPodCgroups { .. }
+        | HostAction::RemovePodLogs { .. }
+        | HostAction::TakeSample
+        | HostAction::MeasurePods { .. } => return,
     };
     if let Outcome::Done | Outcome::Cgroup(_) = end.outcome {
         metrics.cgroup_operations.with([operation]).observe_duration(end.took());

@@ -111,6 +111,11 @@ impl Metering {
                 self.metrics.forget_pod(uid.as_str());
                 self.pods.fails_in_user_namespace(uid);
             }
+            Action::Host(HostAction::MeasurePods { ages, .. }) => {
+                for (signal, age) in ages {
+                    self.metrics.eviction_stats_age.with([signal.as_str()]).observe_duration(*age);
+                }
+            }
             Action::Volume(VolumeAction::Sync { pod, .. }) => self.pods.volumes_wanted(now, &pod::uid(pod)),
             Action::Volume(VolumeAction::TearDown { uid, .. }) => self.pods.volumes_gone(uid),
             Action::Runtime(RuntimeAction::RunSandbox { pod, .. }) => {

@@ -5,7 +5,8 @@ use model::reason::Refusal;
 use super::*;
 
 const ORDINARY: Cause<'static> = Cause::Ordinary;
-const EVICTED: Cause<'static> = Cause::Failed { reason: "Evicted", message: "low on memory" };
+const EVICTED: Cause<'static> =
+    Cause::Failed { reason: "Evicted", message: "low on memory", is_disruption: false };
 
 /// Container statuses in a word each, as [`text`] writes them, with `sidecar` states as `up` and `starting`.
 fn statuses(prefix: &str, words: &[&str]) -> Vec<ContainerStatus> {
