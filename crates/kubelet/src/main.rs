@@ -19,6 +19,7 @@ mod lock;
 mod notify;
 mod observe;
 mod start;
+mod usage;
 mod watchers;
 
 use std::collections::BTreeMap;

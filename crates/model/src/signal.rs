@@ -68,7 +68,10 @@ impl Signal {
 
     /// Whether it counts bytes.
     pub fn is_in_bytes(self) -> bool {
-        matches!(self.resource(), "memory" | "ephemeral-storage")
+        match self {
+            Self::Memory | Self::PodsMemory | Self::NodeFs | Self::ImageFs | Self::ContainerFs => true,
+            Self::NodeFsInodes | Self::ImageFsInodes | Self::ContainerFsInodes | Self::Pids => false,
+        }
     }
 }
 

@@ -196,7 +196,10 @@ impl Node {
             return;
         }
         let are_images_going = self.image_gc.is_demanded();
-        self.eviction.drive(&mut self.pods, are_images_going, &mut cx!(self, now));
+        let evicted = self.eviction.drive(&mut self.pods, are_images_going, &mut cx!(self, now));
+        if let Some(signal) = evicted {
+            *self.tallies.evicted.entry(signal).or_default() += 1;
+        }
         if self.eviction.takes_images() {
             self.image_gc.demand();
         }
@@ -258,8 +261,8 @@ impl Node {
     /// with the last one.
     pub fn view(&self) -> Arc<View> {
         let are_synced = self.are_sources_synced();
-        let tallies = Tallies { evicted: self.eviction.evicted().clone(), ..self.tallies.clone() };
-        self.view.build(&self.lifecycle, &self.plugins, are_synced, self.mirrors.len(), tallies)
+        let (mirrors, tallies) = (self.mirrors.len(), self.tallies.clone());
+        self.view.build(&self.lifecycle, &self.plugins, are_synced, mirrors, tallies)
     }
 
     /// How many actions are under way.
@@ -339,14 +342,8 @@ impl Node {
 
     /// What the node has left was measured; not before what was measured last, which others may have asked for.
     fn sampled(&mut self, sample: Sample) {
-        if self
-            .lifecycle
-            .state(&self.settings)
-            .readings
-            .sample
-            .as_ref()
-            .is_some_and(|last| last.at > sample.at)
-        {
+        let last = &self.lifecycle.state(&self.settings).readings.sample;
+        if last.as_ref().is_some_and(|last| last.at > sample.at) {
             return;
         }
         self.image_gc.sampled(&sample, &self.settings);

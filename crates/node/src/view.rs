@@ -51,7 +51,7 @@ pub struct Tallies {
     /// Static pods started again under the same uid.
     pub restarted_static: u64,
     /// Pods evicted, by the signal they went for.
-    #[serde(skip)]
+    #[serde(default)]
     pub evicted: BTreeMap<Signal, u64>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use node::{Outcome, PodToMeasure};
 
 use super::failure;
-use crate::http_api::usage::Usage;
+use crate::usage::Usage;
 use crate::watchers::sampler::Sampler;
 
 /// Measures when it is asked, beside those who measure at intervals or for scrapers.

@@ -17,7 +17,7 @@ use tracing::debug;
 
 use crate::driver::Clock;
 use crate::http_api::sandbox_images::SandboxImages;
-use crate::http_api::usage;
+use crate::usage;
 
 /// Makes the page for scrapers.
 pub(crate) struct CadvisorPage {

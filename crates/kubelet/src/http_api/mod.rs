@@ -4,4 +4,3 @@ pub(crate) mod cadvisor;
 mod orphaned_input;
 pub(crate) mod ports;
 mod sandbox_images;
-pub(crate) mod usage;

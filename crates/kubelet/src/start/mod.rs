@@ -49,8 +49,8 @@ use crate::observe::health::Health;
 use crate::driver::{self, Clock, Driver, Executor};
 use crate::executor::measurements::Measurements;
 use crate::executor::user_namespaces::UserNamespaces;
-use crate::http_api::usage::{self, Usage};
 use crate::observe::metering::{self, Metering};
+use crate::usage::{self, Usage};
 use crate::watchers::addresses::AddressWatch;
 use crate::watchers::sampler::Sampler;
 
@@ -289,7 +289,7 @@ impl Prerequisites {
         let node = usage::node(config, cgroups, &host.node_name, &host.machine);
         let (usage, disk_task) =
             Usage::new(config, runtime, cgroups, &shared.volumes, &shared.csi, node, metrics.clone());
-        #[expect(clippy::disallowed_methods, reason = "ends with the server, which alone asks")]
+        #[expect(clippy::disallowed_methods, reason = "ends with the last who may ask")]
         tokio::spawn(disk_task.run());
         Arc::new(usage)
     }

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::signals::{self, Places, RuntimePlaces};
 use crate::driver::Clock;
-use crate::http_api::usage;
+use crate::usage;
 
 /// For the runtime's answer: a runtime that hangs is no reason not to see what runs short.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);

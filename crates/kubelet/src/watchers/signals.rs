@@ -94,7 +94,6 @@ pub(crate) struct RuntimePlaces {
 
 /// Which of the file systems are one. The runtime's folder may be on a disk that is not there any more.
 pub(crate) fn layout(places: &Places) -> DiskLayout {
-    let device = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.dev());
     let Some(RuntimePlaces { images, layers }) = &places.runtime else { return DiskLayout::Together };
     let (root, images) = (device(&places.root), device(images));
     let are_layers_apart = layers.as_ref().is_some_and(|layers| device(layers) != images);
@@ -103,6 +102,11 @@ pub(crate) fn layout(places: &Places) -> DiskLayout {
         (true, false) => DiskLayout::Together,
         (false, false) => DiskLayout::ImagesApart,
     }
+}
+
+/// The device that a folder is on; `None` for one that is not there.
+fn device(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|metadata| metadata.dev())
 }
 
 /// Measures. Reads a few small files. What cannot be measured is not in it.
@@ -141,7 +145,6 @@ pub(crate) fn read(places: &Places) -> BTreeMap<Signal, Amount> {
 fn layers_apart(places: &Places) -> Option<&Path> {
     let runtime = places.runtime.as_ref()?;
     let layers = runtime.layers.as_deref()?;
-    let device = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.dev());
     let others = [device(&places.root), device(&runtime.images)];
     (!others.contains(&device(layers))).then_some(layers)
 }

@@ -14,7 +14,6 @@ mod ranking;
 mod reclaim;
 mod usage;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::reason::event;
@@ -51,8 +50,6 @@ pub(crate) struct Eviction {
     judged_at: Option<Duration>,
     /// Nobody could be evicted although somebody should have been.
     is_helpless: bool,
-    /// How many pods went, by the signal they went for.
-    evicted: BTreeMap<Signal, u64>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -77,11 +74,6 @@ enum Stage {
 }
 
 impl Eviction {
-    /// How many pods went, by the signal they went for.
-    pub(crate) fn evicted(&self) -> &BTreeMap<Signal, u64> {
-        &self.evicted
-    }
-
     /// Whether all images that nobody uses are to go; asked once.
     pub(crate) fn takes_images(&mut self) -> bool {
         match &mut self.stage {
@@ -100,9 +92,15 @@ impl Eviction {
         }
     }
 
-    /// Goes on, as far as that is possible now. `are_images_going`: what was asked for of images is under way.
-    pub(crate) fn drive(&mut self, pods: &mut PodRegistry, are_images_going: bool, cx: &mut Cx<'_>) {
-        let now = cx.now.mono;
+    /// Goes on, as far as that is possible now. `are_images_going`: what was asked for of images is under way. Returns for which
+    /// signal a pod goes from now on, if one does.
+    pub(crate) fn drive(
+        &mut self,
+        pods: &mut PodRegistry,
+        are_images_going: bool,
+        cx: &mut Cx<'_>,
+    ) -> Option<Signal> {
+        let mut evicted = None;
         if let Stage::Evicting { .. } = self.stage {
             self.drive_evicting(pods, cx);
         }
@@ -118,11 +116,18 @@ impl Eviction {
         if let Stage::Measured { signal, usages } = &mut self.stage {
             let (signal, usages) = (*signal, std::mem::take(usages));
             self.stage = Stage::Idle;
-            self.choose(signal, &usages, pods, cx);
+            evicted = self.choose(signal, &usages, pods, cx);
         }
         if let Stage::Idle = self.stage {
             self.begin(pods, cx);
         }
+        self.drive_reclaim(pods, are_images_going, cx);
+        evicted
+    }
+
+    /// Goes on from what was reclaimed to what comes next.
+    fn drive_reclaim(&mut self, pods: &PodRegistry, are_images_going: bool, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
         if let Stage::Containers { signal, then_images, until } = self.stage
             && (now >= until || !pods.iter().any(PodRecord::is_removing_remains))
         {
@@ -198,10 +203,16 @@ impl Eviction {
         self.stage = Stage::Measuring { signal };
     }
 
-    /// Evicts the pod that is to go first, if the signal still tells of a shortage.
-    fn choose(&mut self, signal: Signal, usages: &PodUsages, pods: &mut PodRegistry, cx: &mut Cx<'_>) {
+    /// Evicts the pod that is to go first, if the signal still tells of a shortage. Returns the signal if one goes.
+    fn choose(
+        &mut self,
+        signal: Signal,
+        usages: &PodUsages,
+        pods: &mut PodRegistry,
+        cx: &mut Cx<'_>,
+    ) -> Option<Signal> {
         let all = cx.node.gauge.in_force().filter(|breach| breach.threshold.signal == signal);
-        let Some(breach) = all.min_by_key(|breach| breach.threshold.grace).copied() else { return };
+        let breach = all.min_by_key(|breach| breach.threshold.grace).copied()?;
         let layout = cx.node.readings.sample.as_ref().map(|sample| sample.layout).unwrap_or_default();
         let allocated: Vec<_> = pods
             .iter()
@@ -213,7 +224,7 @@ impl Eviction {
         ranking::rank(signal, layout, &mut candidates);
         let Some(first) = candidates.iter().find(|candidate| !candidate.is_critical()) else {
             self.is_helpless = true;
-            return;
+            return None;
         };
         let message = message::message(&breach, first.pod, first.usage, cx.settings.gates);
         let grace = match breach.threshold.is_hard() {
@@ -223,16 +234,16 @@ impl Eviction {
                 cx.settings.max_eviction_grace_seconds.min(pod::grace_seconds(first.pod)).max(1),
             ),
         };
-        let Some(mut record) = pods.get_mut(&pod::uid(first.pod)) else { return };
+        let mut record = pods.get_mut(&pod::uid(first.pod))?;
         record.record_event(true, event::EVICTED, message.clone(), cx.out);
-        record.begin_end_within(EndCause::Evicted { message, is_disruption: true }, grace, cx);
+        record.begin_end_within(EndCause::Evicted { message }, grace, cx);
         let (uid, key) = (record.uid.clone(), record.key.clone());
         drop(record);
         pods.mark(uid.clone());
-        *self.evicted.entry(signal).or_default() += 1;
         self.is_helpless = false;
         let until = cx.now.after(grace + CLEANUP_PATIENCE);
         self.stage = Stage::Evicting { uid, key, is_hard: breach.threshold.is_hard(), until };
+        Some(signal)
     }
 
     /// Waits until nothing of the pod is left that takes from the node.

@@ -71,14 +71,21 @@ pub(crate) struct ImageGc {
     has_failed: bool,
 }
 
+/// Why a collection began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Occasion {
+    /// It was time.
+    Time,
+    /// It was brought forward: it does what it can, and tells of nothing.
+    Early,
+    /// The node runs short of disk: all that may go is to go. That it was not enough is told by whoever asked.
+    Demand,
+}
+
 /// A collection under way.
 #[derive(Debug, Serialize, Deserialize)]
 struct Collection {
-    /// One that was brought forward does what it can, and tells of nothing.
-    is_regular: bool,
-    /// It removes all that may go.
-    #[serde(default)]
-    is_of_all: bool,
+    occasion: Occasion,
     stage: Stage,
     /// What is to go in this stage.
     queue: VecDeque<Candidate>,
@@ -228,15 +235,15 @@ impl ImageGc {
         }
         if self.is_demanded {
             let queue = self.ages.removable(images, &held, policy, now.mono).into();
-            self.collection = Some(Collection { is_of_all: true, ..Collection::new(Stage::All, queue) });
+            self.collection = Some(Collection::new(Occasion::Demand, Stage::All, queue));
             return;
         }
         // When a process has not lived for that long, it cannot know of an image that nobody has used it.
         let may_know = policy.maximum_age.is_some_and(|age| now.mono > age);
         let old = if may_know { self.ages.old(images, &held, policy, now.mono) } else { Vec::new() };
-        let is_regular = self.next_at <= now.mono;
+        let occasion = if self.next_at <= now.mono { Occasion::Time } else { Occasion::Early };
         self.early_at = None;
-        self.collection = Some(Collection { is_regular, ..Collection::new(Stage::Old, old.into()) });
+        self.collection = Some(Collection::new(occasion, Stage::Old, old.into()));
     }
 
     /// Removes the next image, or goes on to the next stage, until there is something to wait for.
@@ -365,9 +372,13 @@ impl ImageGc {
     /// As upstream, one failure is told by nothing but its own event: there may be nothing measured yet.
     fn end(&mut self, now: Now, out: &mut Outbox) {
         let Some(collection) = self.collection.take() else { return };
-        self.is_demanded &= !collection.is_of_all;
-        if !collection.is_regular {
-            return;
+        match collection.occasion {
+            Occasion::Time => {}
+            Occasion::Early => return,
+            Occasion::Demand => {
+                self.is_demanded = false;
+                return;
+            }
         }
         self.next_at = now.after(PERIOD);
         let has_failed = !collection.failures.is_empty();
@@ -416,10 +427,9 @@ impl ImageGc {
 }
 
 impl Collection {
-    fn new(stage: Stage, queue: VecDeque<Candidate>) -> Self {
+    fn new(occasion: Occasion, stage: Stage, queue: VecDeque<Candidate>) -> Self {
         Self {
-            is_regular: false,
-            is_of_all: false,
+            occasion,
             stage,
             queue,
             removing: None,
@@ -438,7 +448,7 @@ impl Collection {
     }
 
     fn fail(&mut self, reason: &'static str, message: String, out: &mut Outbox) {
-        if self.is_regular {
+        if self.occasion == Occasion::Time {
             record(reason, message.clone(), out);
         }
         self.failures.push(message);

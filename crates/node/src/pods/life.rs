@@ -133,12 +133,10 @@ pub(crate) enum EndCause {
     Completed,
     /// It was active for longer than its `activeDeadlineSeconds`.
     DeadlineExceeded,
-    /// It uses what the node runs short of, or more of it than it may.
+    /// It uses what the node runs short of.
     Evicted {
         /// Why, with figures.
         message: String,
-        /// Whether the node ran short, which the condition DisruptionTarget tells of.
-        is_disruption: bool,
     },
     /// The node never took it.
     Rejected(Rejection),

@@ -165,8 +165,8 @@ fn cause(why: &EndCause) -> Cause<'_> {
         EndCause::DeadlineExceeded => {
             Cause::Failed { reason: event::DEADLINE_EXCEEDED, message: OVER_DEADLINE, is_disruption: false }
         }
-        EndCause::Evicted { message, is_disruption } => {
-            Cause::Failed { reason: event::EVICTED, message, is_disruption: *is_disruption }
+        EndCause::Evicted { message } => {
+            Cause::Failed { reason: event::EVICTED, message, is_disruption: true }
         }
         EndCause::Rejected(rejection) => Cause::Rejected(rejection),
     }

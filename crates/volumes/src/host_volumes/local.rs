@@ -63,14 +63,7 @@ pub(super) async fn stage(
         return Ok(());
     }
     let made = place.clone();
-    let is_mounted = blocking(move || {
-        let is_mounted = made.is_mounted()?;
-        if !is_mounted {
-            made.make()?;
-        }
-        Ok(is_mounted)
-    });
-    if is_mounted.await? {
+    if blocking(move || Ok(made.make_unless_mounted()?)).await? {
         return Ok(());
     }
     let mounted = disk::format_and_mount(path, &place.path(), fs_type, options).await;
@@ -105,22 +98,13 @@ impl Local<'_> {
             Found::Disk => self.staged.path(),
         };
         let (text, path) = (source.to_string_lossy().into_owned(), self.place.path());
-        let mut options: Vec<&str> = publication.volume.mount_options.iter().map(String::as_str).collect();
-        if publication.is_read_only {
-            options.push("ro");
-        }
-        options.sort_unstable();
-        options.dedup();
+        let options = publication.mount_options();
         let (made, pods, looked) = (self.place.clone(), self.pods.clone(), source.clone());
         let held = Arc::clone(&self.guard);
         let (is_mounted, is_shared) = blocking(move || {
             let _guard = held;
             let is_shared = has_other_pod(&looked, &pods, &made.path())?;
-            let is_mounted = made.is_mounted()?;
-            if !is_mounted {
-                made.make()?;
-            }
-            Ok((is_mounted, is_shared))
+            Ok((made.make_unless_mounted()?, is_shared))
         })
         .await?;
         let bound = match is_mounted {

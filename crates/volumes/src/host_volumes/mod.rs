@@ -55,6 +55,18 @@ pub struct HostPublication<'a> {
     pub is_read_only: bool,
 }
 
+impl<'a> HostPublication<'a> {
+    /// As mount(8) gets them: sorted, each once.
+    fn mount_options(&self) -> Vec<&'a str> {
+        let read_only = self.is_read_only.then_some("ro");
+        let mut options: Vec<&str> =
+            self.volume.mount_options.iter().map(String::as_str).chain(read_only).collect();
+        options.sort_unstable();
+        options.dedup();
+        options
+    }
+}
+
 impl HostVolumes {
     /// Volumes below the kubelet's root directory, which must exist. What is done with them is counted.
     pub fn new(root: &Path, metrics: Arc<Metrics>) -> Self {
@@ -143,7 +155,7 @@ impl HostVolumes {
         export: nfs::Export<'_>,
     ) -> Result<(), HostVolumeError> {
         let (place, _guard) = self.place_in(publication, HostPlugin::Nfs).await?;
-        nfs::mount(export, place, &publication.volume.mount_options, publication.is_read_only).await
+        nfs::mount(export, place, &publication.mount_options()).await
     }
 
     /// Where a volume is to be for a pod, whose folder is there then, and nobody else's until the guard goes.

@@ -33,31 +33,13 @@ impl Export<'_> {
 }
 
 /// Mounts an export, unless something is mounted there.
-pub(super) async fn mount(
-    export: Export<'_>,
-    place: Place,
-    options: &[String],
-    is_read_only: bool,
-) -> Result<(), HostVolumeError> {
+pub(super) async fn mount(export: Export<'_>, place: Place, options: &[&str]) -> Result<(), HostVolumeError> {
     let made = place.clone();
-    let is_mounted = blocking(move || {
-        let is_mounted = made.is_mounted()?;
-        if !is_mounted {
-            made.make()?;
-        }
-        Ok(is_mounted)
-    });
-    if is_mounted.await? {
+    if blocking(move || Ok(made.make_unless_mounted()?)).await? {
         return Ok(());
     }
-    let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
-    if is_read_only {
-        options.push("ro");
-    }
-    options.sort_unstable();
-    options.dedup();
     let source = export.source();
-    let mounted = mounts::mount(&source, &place.path(), Some("nfs"), &options, Some(MOUNT_LIMIT)).await;
+    let mounted = mounts::mount(&source, &place.path(), Some("nfs"), options, Some(MOUNT_LIMIT)).await;
     let Err(error) = mounted else { return Ok(()) };
     if !matches!(error, HostVolumeError::Slow { .. }) {
         unmount(&place).await?;

@@ -51,10 +51,13 @@ impl Place {
         Ok(mount::is_mount_point(&self.path())?)
     }
 
-    /// Makes the folder.
-    pub(super) fn make(&self) -> Result<(), SetUpError> {
-        Root::open(&self.base)?.make_dirs(&self.below, OWN_MODE)?;
-        Ok(())
+    /// Makes the folder, unless something is mounted there. Returns whether something is.
+    pub(super) fn make_unless_mounted(&self) -> Result<bool, SetUpError> {
+        let is_mounted = self.is_mounted()?;
+        if !is_mounted {
+            Root::open(&self.base)?.make_dirs(&self.below, OWN_MODE)?;
+        }
+        Ok(is_mounted)
     }
 
     /// Unmounts what is mounted there, and removes the folder, which has to be empty then. What is not there is fine.

@@ -25,9 +25,9 @@ use tokio::sync::watch;
 use crate::driver::Clock;
 use crate::executor::api::Api;
 use crate::http_api::cadvisor::CadvisorPage;
-use crate::http_api::usage::Usage;
 use crate::identity::IdentityMetrics;
 use crate::observe::health::Health;
+use crate::usage::Usage;
 
 pub(crate) use streams::CHECKPOINTS;
 
