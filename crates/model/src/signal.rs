@@ -66,6 +66,19 @@ impl Signal {
         }
     }
 
+    /// Whether it is about a file system.
+    pub fn is_of_disk(self) -> bool {
+        match self {
+            Self::NodeFs
+            | Self::NodeFsInodes
+            | Self::ImageFs
+            | Self::ImageFsInodes
+            | Self::ContainerFs
+            | Self::ContainerFsInodes => true,
+            Self::Memory | Self::PodsMemory | Self::Pids => false,
+        }
+    }
+
     /// Whether it counts bytes.
     pub fn is_in_bytes(self) -> bool {
         match self {

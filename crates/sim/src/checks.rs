@@ -140,6 +140,7 @@ impl World {
         if let Outcome::Sampled(sample) = outcome {
             self.learn_sample(sample);
         }
+        self.learn_reclaimed(action, outcome);
         let knows = &mut self.process.knows;
         match outcome {
             Outcome::Runtime(RuntimeOutcome::Relisted(pods)) => {

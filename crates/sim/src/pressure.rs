@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use model::{Signal, pod};
 use node::pressure::{Amount, Limit, Sample, Threshold};
-use node::{EventObject, EventRecord, PodToMeasure, PodUsage, PodUsages};
+use node::{
+    Action, EventObject, EventRecord, ImageAction, ImageRemovalCause, Outcome, PodToMeasure, PodUsage,
+    PodUsages,
+};
 
 use crate::world::{SimEvent, World};
 
@@ -46,6 +49,8 @@ pub(crate) struct Pressure {
     told: Option<(Duration, bool)>,
     /// When a pod was evicted last.
     evicted: Duration,
+    /// When it heard last that an image is gone for the space it took.
+    reclaimed: Duration,
 }
 
 impl World {
@@ -94,12 +99,23 @@ impl World {
         }
     }
 
+    /// Takes note of images that went.
+    pub(crate) fn learn_reclaimed(&mut self, action: &Action, outcome: &Outcome) {
+        let Action::Image(ImageAction::Remove { cause: ImageRemovalCause::Space, .. }) = action else {
+            return;
+        };
+        if matches!(outcome, Outcome::Done) {
+            self.pressure.reclaimed = self.at;
+        }
+    }
+
     /// A process that starts was told nothing yet.
     pub(crate) fn forget_samples(&mut self) {
         self.pressure.told = None;
     }
 
-    /// A pod is evicted only for a shortage that was seen after all that might have ended it.
+    /// A pod is evicted only for a shortage that was seen after all that might have ended it: another eviction, and for a disk
+    /// the removal of images.
     pub(crate) fn check_event(&mut self, event: &EventRecord) {
         let EventObject::Pod { uid, .. } = &event.about else { return };
         if event.reason != "Evicted" || !event.message.starts_with("The node was low on resource") {
@@ -107,11 +123,15 @@ impl World {
         }
         let mut all = self.api.pods.values().chain(self.files.values());
         let is_critical = all.any(|known| pod::uid(known) == *uid && pod::is_critical(known));
+        let is_of_disk = event.message.contains("resource: ephemeral-storage");
         let rule = match self.pressure.told {
             None => Some("and nothing was measured".to_owned()),
             Some((_, false)) => Some("and nothing runs short".to_owned()),
             Some((at, true)) if at < self.pressure.evicted => {
                 Some(format!("by what was measured at {at:?}, before another was"))
+            }
+            Some((at, true)) if is_of_disk && at < self.pressure.reclaimed => {
+                Some(format!("by what was measured at {at:?}, before images went"))
             }
             Some(_) if is_critical => Some("which is critical".to_owned()),
             Some(_) => None,

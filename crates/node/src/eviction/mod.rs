@@ -198,7 +198,7 @@ impl Eviction {
         let sampled = cx.node.readings.sample.as_ref().map_or(cx.now.mono, |sample| sample.at);
         let age = cx.now.mono.saturating_sub(sampled);
         let ages = cx.node.gauge.in_force().map(|breach| (breach.threshold.signal, age)).collect();
-        let with_files = !matches!(signal, Signal::Memory | Signal::PodsMemory | Signal::Pids);
+        let with_files = signal.is_of_disk();
         cx.out.start(TASK, HostAction::MeasurePods { pods, with_files, ages });
         self.stage = Stage::Measuring { signal };
     }
@@ -213,7 +213,12 @@ impl Eviction {
     ) -> Option<Signal> {
         let all = cx.node.gauge.in_force().filter(|breach| breach.threshold.signal == signal);
         let breach = all.min_by_key(|breach| breach.threshold.grace).copied()?;
-        let layout = cx.node.readings.sample.as_ref().map(|sample| sample.layout).unwrap_or_default();
+        let Sample { at, layout, .. } = cx.node.readings.sample.as_ref()?;
+        if signal.is_of_disk() && cx.removals.may_have_freed_since(*at) {
+            // Images went meanwhile, which may be enough. There are only so many of them.
+            self.stage = self.sample(Some(signal), cx);
+            return None;
+        }
         let allocated: Vec<_> = pods
             .iter()
             .filter(|record| is_candidate(record))
@@ -221,7 +226,7 @@ impl Eviction {
             .collect();
         let mut candidates: Vec<Candidate<'_>> =
             allocated.iter().map(|(uid, pod)| Candidate { pod, usage: usages.get(uid) }).collect();
-        ranking::rank(signal, layout, &mut candidates);
+        ranking::rank(signal, *layout, &mut candidates);
         let Some(first) = candidates.iter().find(|candidate| !candidate.is_critical()) else {
             self.is_helpless = true;
             return None;

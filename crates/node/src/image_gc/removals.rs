@@ -15,6 +15,9 @@ pub(crate) struct ImageRemovals {
     under_way: Option<ImageRef>,
     /// When the last removal of an image ended, monotonic, whatever came of it.
     ended: BTreeMap<ImageRef, Duration>,
+    /// The same of all images together.
+    #[serde(default)]
+    last_ended: Option<Duration>,
 }
 
 impl ImageRemovals {
@@ -25,6 +28,7 @@ impl ImageRemovals {
     pub(super) fn end(&mut self, now: Duration) {
         if let Some(image) = self.under_way.take() {
             self.ended.insert(image, now);
+            self.last_ended = Some(now);
         }
     }
 
@@ -35,6 +39,11 @@ impl ImageRemovals {
 
     pub(super) fn under_way(&self) -> Option<&ImageRef> {
         self.under_way.as_ref()
+    }
+
+    /// Whether what was measured at this monotonic time may be from before a removal.
+    pub(crate) fn may_have_freed_since(&self, measured_at: Duration) -> bool {
+        self.last_ended.is_some_and(|at| at > measured_at)
     }
 
     /// Whether an image may have been removed since an answer that it is there was asked for, at this monotonic time.
@@ -58,7 +67,9 @@ mod tests {
         removals.end(at(5));
         assert!(removals.may_have_taken(&a, at(5)));
         assert!(!removals.may_have_taken(&a, at(6)), "asked for after the end");
+        assert!(removals.may_have_freed_since(at(4)) && !removals.may_have_freed_since(at(5)));
         removals.forget();
+        assert!(removals.may_have_freed_since(at(4)), "whoever asked for it");
         assert!(!removals.may_have_taken(&a, at(1)));
     }
 }
